@@ -1,0 +1,1 @@
+//! Container layers in any S3-compatible object store.

@@ -1,0 +1,2 @@
+//! The `s3layers` program.
+fn main() {}
