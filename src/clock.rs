@@ -1,0 +1,27 @@
+//! Wall clock and chance, both of which only this file asks for. Whatever measures time that
+//! passes uses tokio's clock, so that tests can pause it.
+
+use std::time::SystemTime;
+
+use uuid::Uuid;
+
+/// The time of day.
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// A fresh UUID (version 4) for an upload.
+pub(crate) fn new_uuid() -> Uuid {
+    Uuid::new_v4()
+}
+
+/// A fresh 122-bit nonce, by which a conditional write recognises itself.
+pub(crate) fn new_nonce() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
+/// A number from 0 inclusive to 1 exclusive, for the jitter of retries.
+pub(crate) fn jitter() -> f64 {
+    let bits = Uuid::new_v4().as_u128() as u32;
+    f64::from(bits) / (f64::from(u32::MAX) + 1.0)
+}

@@ -1,0 +1,300 @@
+//! What can go wrong: the contract's errors by name, and everything else as a [`StorageError`].
+//!
+//! An error is a variant of its own where a caller would act differently. Messages are for people
+//! and no part of the API. A message does not repeat its source; print the chain to see it.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::digest::Digest;
+use crate::id::{LayerId, TarSum};
+use crate::name::RepositoryName;
+
+/// The result of this crate's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation of the contract failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No layer with this id is stored. Lack of permission is never reported as this.
+    #[error("layer {id} is unknown")]
+    LayerUnknown {
+        /// The id that was asked for.
+        id: LayerId,
+    },
+    /// A layer with this id is stored already; there is nothing to upload.
+    #[error("layer {id} exists already")]
+    LayerExists {
+        /// The id that was declared.
+        id: LayerId,
+    },
+    /// Another upload of the same declared id is running in the same repository. It can be
+    /// resumed by its UUID.
+    #[error("layer {id} is being uploaded to {name} as upload {uuid}")]
+    UploadInProgress {
+        /// The repository.
+        name: RepositoryName,
+        /// The id that both uploads declare.
+        id: LayerId,
+        /// The upload that came first.
+        uuid: Uuid,
+    },
+    /// There is no such upload: it never was, it was finished or cancelled, or its bytes are gone.
+    #[error("upload {uuid} is unknown")]
+    UploadUnknown {
+        /// The upload that was asked for.
+        uuid: Uuid,
+    },
+    /// The upload is in other hands. What this handle has not been told is stored is not.
+    #[error("upload {uuid}: {reason}")]
+    UploadConflict {
+        /// The upload.
+        uuid: Uuid,
+        /// Who has it, or in which state it is.
+        reason: &'static str,
+    },
+    /// The size given to `finish` is not the number of bytes received.
+    #[error("the layer was said to have {claimed} bytes, {received} were received")]
+    InvalidLength {
+        /// The size that was claimed, in bytes.
+        claimed: u64,
+        /// The bytes that were received.
+        received: u64,
+    },
+    /// The bytes received have another digest than was claimed.
+    #[error("the layer was said to be {claimed}, its bytes are {computed}")]
+    InvalidChecksum {
+        /// The digest that was claimed.
+        claimed: Digest,
+        /// The digest of the bytes received.
+        computed: Digest,
+    },
+    /// TarSums of this version or algorithm cannot be verified here, so nothing is published.
+    #[error("{tar_sum} cannot be verified: {reason}")]
+    TarSumVersionUnsupported {
+        /// The TarSum that was declared.
+        tar_sum: TarSum,
+        /// What is missing.
+        reason: &'static str,
+    },
+    /// The bytes received are no archive with the declared TarSum.
+    #[error("the layer was declared as {claimed}: {reason}")]
+    InvalidTarSum {
+        /// The TarSum that was declared.
+        claimed: TarSum,
+        /// The TarSum of the archive, or where the archive is broken.
+        reason: String,
+    },
+    /// More bytes than the store can hold in one layer.
+    #[error("the layer is larger than the {limit} bytes that one upload can hold")]
+    LayerTooLarge {
+        /// The largest size, in bytes.
+        limit: u64,
+    },
+    /// What the store holds is not what was written there: an object is missing, short, changed,
+    /// or does not have the checksum that was recorded. Nothing of it is handed out.
+    #[error("{key} is damaged: {reason}")]
+    Damaged {
+        /// The object.
+        key: String,
+        /// What was expected, and what was found.
+        reason: String,
+    },
+    /// The handle was used after it was closed, finished or cancelled.
+    #[error("upload {uuid} was closed by this handle; resume it to go on")]
+    UploadClosed {
+        /// The upload.
+        uuid: Uuid,
+    },
+    /// The store did not do what was asked.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl Error {
+    /// Whether the same call may succeed later without anything else being changed.
+    ///
+    /// ```
+    /// use s3layers::Error;
+    /// let error = Error::InvalidLength { claimed: 2, received: 1 };
+    /// assert!(!error.is_retryable());
+    /// ```
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Error::Storage(storage) if storage.is_retryable())
+    }
+
+    /// Whether the store refused for lack of permission or wrong credentials.
+    pub fn is_permission(&self) -> bool {
+        matches!(self, Error::Storage(storage) if storage.is_permission())
+    }
+
+    /// Recovers the error that came through `AsyncRead`, `AsyncSeek` or `AsyncWrite`.
+    pub fn from_io(error: std::io::Error) -> Self {
+        match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => Error::Storage(StorageError::new(
+                "I/O",
+                String::new(),
+                StorageErrorKind::Other,
+                error,
+            )),
+        }
+    }
+}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        use std::io::ErrorKind;
+        let kind = match &error {
+            Error::LayerUnknown { .. } | Error::UploadUnknown { .. } => ErrorKind::NotFound,
+            Error::LayerExists { .. } => ErrorKind::AlreadyExists,
+            Error::InvalidLength { .. }
+            | Error::InvalidChecksum { .. }
+            | Error::InvalidTarSum { .. }
+            | Error::Damaged { .. } => ErrorKind::InvalidData,
+            Error::UploadClosed { .. } => ErrorKind::BrokenPipe,
+            Error::Storage(storage) if storage.is_permission() => ErrorKind::PermissionDenied,
+            _ => ErrorKind::Other,
+        };
+        std::io::Error::new(kind, error)
+    }
+}
+
+/// What kind of failure a [`StorageError`] is: what a caller branches on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StorageErrorKind {
+    /// No answer, a broken one, or a server's own failure.
+    Unavailable,
+    /// The server asks to be left in peace for a while.
+    Throttled,
+    /// Wrong credentials, or not allowed.
+    Permission,
+    /// The bucket is not there.
+    NoSuchBucket,
+    /// Anything else; the same call would fail the same way.
+    Other,
+}
+
+/// A failure of the object store: the operation, the key it was about, and the cause.
+pub struct StorageError(Box<Inner>);
+
+struct Inner {
+    operation: &'static str,
+    key: String,
+    kind: StorageErrorKind,
+    attempts: u32,
+    elapsed: Duration,
+    source: Box<dyn StdError + Send + Sync>,
+}
+
+impl StorageError {
+    pub(crate) fn new(
+        operation: &'static str,
+        key: impl Into<String>,
+        kind: StorageErrorKind,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        StorageError(Box::new(Inner {
+            operation,
+            key: key.into(),
+            kind,
+            attempts: 1,
+            elapsed: Duration::ZERO,
+            source: source.into(),
+        }))
+    }
+
+    pub(crate) fn after(mut self, attempts: u32, elapsed: Duration) -> Self {
+        self.0.attempts = attempts;
+        self.0.elapsed = elapsed;
+        self
+    }
+
+    /// The S3 operation that failed, such as `UploadPart`.
+    pub fn operation(&self) -> &'static str {
+        self.0.operation
+    }
+
+    /// The key that the operation was about, or the prefix of a listing.
+    pub fn key(&self) -> &str {
+        &self.0.key
+    }
+
+    /// Whether the same call may succeed later: the store was unreachable, failed, or throttled.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self.0.kind,
+            StorageErrorKind::Unavailable | StorageErrorKind::Throttled
+        )
+    }
+
+    /// Whether the store asked for fewer requests (503 SlowDown, 429).
+    pub fn is_throttled(&self) -> bool {
+        self.0.kind == StorageErrorKind::Throttled
+    }
+
+    /// Whether the store refused for lack of permission or wrong credentials.
+    pub fn is_permission(&self) -> bool {
+        self.0.kind == StorageErrorKind::Permission
+    }
+
+    /// Whether the bucket does not exist.
+    pub fn is_no_such_bucket(&self) -> bool {
+        self.0.kind == StorageErrorKind::NoSuchBucket
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            operation,
+            key,
+            kind,
+            attempts,
+            elapsed,
+            ..
+        } = &*self.0;
+        let what = match kind {
+            StorageErrorKind::Unavailable => "the store did not answer as it should",
+            StorageErrorKind::Throttled => "the store asks to slow down",
+            StorageErrorKind::Permission => "the store refused permission",
+            StorageErrorKind::NoSuchBucket => "the bucket does not exist",
+            StorageErrorKind::Other => "the store refused",
+        };
+        write!(f, "{operation}")?;
+        if !key.is_empty() {
+            write!(f, " of {key}")?;
+        }
+        write!(f, ": {what}")?;
+        if *attempts > 1 {
+            write!(
+                f,
+                " ({attempts} attempts in {:.1} s)",
+                elapsed.as_secs_f64()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StorageError")
+            .field("operation", &self.0.operation)
+            .field("key", &self.0.key)
+            .field("kind", &self.0.kind)
+            .field("attempts", &self.0.attempts)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl StdError for StorageError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0.source)
+    }
+}
