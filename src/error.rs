@@ -214,6 +214,12 @@ impl StorageError {
         self
     }
 
+    /// The same failure, where a later look may find it gone.
+    pub(crate) fn into_retryable(mut self) -> Self {
+        self.0.kind = StorageErrorKind::Unavailable;
+        self
+    }
+
     /// The S3 operation that failed, such as `UploadPart`.
     pub fn operation(&self) -> &'static str {
         self.0.operation

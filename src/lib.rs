@@ -5,7 +5,9 @@ mod digest;
 mod error;
 mod id;
 mod name;
+mod s3;
 mod service;
+mod telemetry;
 
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error::{Error, Result, StorageError};

@@ -1,0 +1,51 @@
+//! Conditional writes, settled: whether an unclear one took effect is found out by reading.
+//!
+//! A repeated request can turn a success into a 412, and a race into a 409. The bytes of every
+//! document hold a fresh nonce (or are the same whoever writes them), so what is stored is ours
+//! exactly if it is the same bytes.
+
+use bytes::Bytes;
+
+use super::{Api, ApiError, ApiResult, Condition, Put};
+use crate::s3::keys::Key;
+
+/// How often a refusal is looked into before it is told as an error that can be retried.
+const MAX_LOOKS: u32 = 5;
+
+impl Api {
+    /// Writes a document if `condition` holds. Never repeats a write that another one followed.
+    ///
+    /// Cancelling leaves it written or not; whoever reads it later can tell.
+    pub(crate) async fn put_if(
+        &self,
+        key: &Key,
+        document: Bytes,
+        condition: Condition<'_>,
+    ) -> ApiResult<Put> {
+        let segments = [document];
+        let mut looks = 0;
+        loop {
+            let refusal = match self.put(key, &segments, None, Some(condition)).await {
+                Ok(etag) => return Ok(Put::Written(etag)),
+                // MinIO and AWS answer NoSuchKey to If-Match on a key that is absent.
+                Err(error @ (ApiError::Precondition(_) | ApiError::NoSuchKey(_))) => error,
+                Err(error) => return Err(error),
+            };
+            looks += 1;
+            match (self.get_small(key).await?, condition) {
+                (Some(found), _) if found.bytes == segments[0] => {
+                    return Ok(Put::Written(found.etag));
+                }
+                // The condition holds after all: the store answered 409 to a race that we lost
+                // to nobody, and wants the request repeated.
+                (Some(found), Condition::Matches(etag)) if found.etag == *etag => {}
+                (None, Condition::Absent) => {}
+                (Some(found), _) => return Ok(Put::Held(found)),
+                (None, Condition::Matches(_)) => return Ok(Put::Gone),
+            }
+            if looks == MAX_LOOKS {
+                return Err(ApiError::Other(refusal.into_storage().into_retryable()));
+            }
+        }
+    }
+}

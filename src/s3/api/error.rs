@@ -1,0 +1,251 @@
+//! What an answer of S3 means: one table over operation, status and S3's own code. Pure.
+//!
+//! A status alone is not a meaning: S3 answers 409 for "try again" and 404 for "no such bucket".
+//! What the table does not know is refused, never repeated.
+
+use std::error::Error as StdError;
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use crate::error::{Error, StorageError, StorageErrorKind};
+use crate::telemetry::Operation;
+
+/// What an answer means to whoever asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// No answer, a broken one, or the server's own failure: repeat. It may have taken effect.
+    Unavailable,
+    /// Repeat, later.
+    Throttled,
+    /// No object under this key.
+    NoSuchKey,
+    /// No multipart upload of this id.
+    NoSuchUpload,
+    /// The condition does not hold, or another writer was quicker.
+    Precondition,
+    /// A listed part is not there, or not with this ETag or checksum.
+    InvalidPart,
+    /// The body does not have the checksum that was sent with it.
+    BadDigest,
+    /// The range begins behind the end of the object.
+    InvalidRange,
+    Permission,
+    NoSuchBucket,
+    Refused,
+}
+
+impl Verdict {
+    pub(super) fn is_retryable(self) -> bool {
+        matches!(self, Verdict::Unavailable | Verdict::Throttled)
+    }
+
+    pub(super) fn kind(self) -> StorageErrorKind {
+        match self {
+            Verdict::Unavailable => StorageErrorKind::Unavailable,
+            Verdict::Throttled => StorageErrorKind::Throttled,
+            Verdict::Permission => StorageErrorKind::Permission,
+            Verdict::NoSuchBucket => StorageErrorKind::NoSuchBucket,
+            _ => StorageErrorKind::Other,
+        }
+    }
+}
+
+/// Judges an answer by its status and S3 code. HEAD has no body and so no code.
+pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Verdict {
+    match (status, code.unwrap_or_default()) {
+        (_, "SlowDown" | "SlowDownRead" | "SlowDownWrite" | "Throttling" | "TooManyRequests")
+        | (_, "RequestLimitExceeded" | "ThrottlingException" | "BandwidthLimitExceeded")
+        | (429, _) => Verdict::Throttled,
+        // The body did not arrive in time or whole: S3's words for a connection that broke.
+        (400, "RequestTimeout" | "IncompleteBody") => Verdict::Unavailable,
+        (_, "NoSuchBucket") => Verdict::NoSuchBucket,
+        (_, "NoSuchUpload") => Verdict::NoSuchUpload,
+        (_, "NoSuchKey" | "NotFound") => Verdict::NoSuchKey,
+        (404, _) if operation == Operation::HeadObject => Verdict::NoSuchKey,
+        (412, _) => Verdict::Precondition,
+        // Another conditional write of this key was under way; whether it won is seen by reading.
+        (409, "ConditionalRequestConflict" | "OperationAborted" | "PreconditionFailed") => {
+            Verdict::Precondition
+        }
+        (_, "InvalidPart" | "InvalidPartOrder") => Verdict::InvalidPart,
+        (400, "BadDigest" | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch")
+        | (400, "InvalidDigest") => Verdict::BadDigest,
+        // MinIO 2026-02 and LocalStack name a wrong full-object checksum at Complete like this.
+        (400, "InvalidRequest") if operation == Operation::CompleteMultipartUpload => {
+            Verdict::InvalidPart
+        }
+        (416, _) => Verdict::InvalidRange,
+        (401 | 403, _) => Verdict::Permission,
+        (500.., _) => Verdict::Unavailable,
+        // A 200 that holds an error (Complete) comes with the code of the error.
+        (200..300, "InternalError" | "ServiceUnavailable") => Verdict::Unavailable,
+        _ => Verdict::Refused,
+    }
+}
+
+/// Why an operation of the store failed: what callers of the `api` branch on.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    NoSuchKey(StorageError),
+    NoSuchUpload(StorageError),
+    Precondition(StorageError),
+    InvalidPart(StorageError),
+    InvalidRange(StorageError),
+    Other(StorageError),
+}
+
+impl ApiError {
+    pub(super) fn new(verdict: Verdict, error: StorageError) -> Self {
+        match verdict {
+            Verdict::NoSuchKey => ApiError::NoSuchKey(error),
+            Verdict::NoSuchUpload => ApiError::NoSuchUpload(error),
+            Verdict::Precondition => ApiError::Precondition(error),
+            Verdict::InvalidPart => ApiError::InvalidPart(error),
+            Verdict::InvalidRange => ApiError::InvalidRange(error),
+            Verdict::Unavailable
+            | Verdict::Throttled
+            | Verdict::BadDigest
+            | Verdict::Permission
+            | Verdict::NoSuchBucket
+            | Verdict::Refused => ApiError::Other(error),
+        }
+    }
+
+    pub(crate) fn into_storage(self) -> StorageError {
+        match self {
+            ApiError::NoSuchKey(error)
+            | ApiError::NoSuchUpload(error)
+            | ApiError::Precondition(error)
+            | ApiError::InvalidPart(error)
+            | ApiError::InvalidRange(error)
+            | ApiError::Other(error) => error,
+        }
+    }
+}
+
+impl From<ApiError> for Error {
+    fn from(error: ApiError) -> Self {
+        Error::Storage(error.into_storage())
+    }
+}
+
+/// One failed attempt.
+pub(super) struct Attempt {
+    pub(super) verdict: Verdict,
+    pub(super) source: Box<dyn StdError + Send + Sync>,
+}
+
+impl Attempt {
+    pub(super) fn of<E>(operation: Operation, error: SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let verdict = match &error {
+            SdkError::ServiceError(answer) => judge(
+                operation,
+                answer.raw().status().as_u16(),
+                answer.err().code(),
+            ),
+            // The answer could not be read: cut, or garbled by something in between.
+            SdkError::ResponseError(answer) if answer.raw().status().as_u16() < 400 => {
+                Verdict::Unavailable
+            }
+            SdkError::ResponseError(answer) => {
+                judge(operation, answer.raw().status().as_u16(), None)
+            }
+            SdkError::DispatchFailure(failure) if failure.is_user() => Verdict::Refused,
+            SdkError::DispatchFailure(failure) if failure.as_connector_error().is_none() => {
+                Verdict::Refused
+            }
+            SdkError::DispatchFailure(failure) => judge_dispatch(failure),
+            SdkError::TimeoutError(_) => Verdict::Unavailable,
+            _ => Verdict::Refused,
+        };
+        Attempt {
+            verdict,
+            source: Box::new(error),
+        }
+    }
+}
+
+/// The SDK also reports missing credentials as a failure to dispatch.
+fn judge_dispatch(failure: &aws_smithy_runtime_api::client::result::DispatchFailure) -> Verdict {
+    let mut source = failure.as_connector_error().and_then(StdError::source);
+    while let Some(error) = source {
+        if error.to_string().contains("credentials") {
+            return Verdict::Permission;
+        }
+        source = error.source();
+    }
+    Verdict::Unavailable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Operation::*;
+
+    #[test]
+    fn answers_of_s3() {
+        for (operation, status, code, want) in [
+            (PutObject, 503, Some("SlowDown"), Verdict::Throttled),
+            (PutObject, 429, None, Verdict::Throttled),
+            (PutObject, 500, Some("InternalError"), Verdict::Unavailable),
+            (
+                CompleteMultipartUpload,
+                200,
+                Some("InternalError"),
+                Verdict::Unavailable,
+            ),
+            (GetObject, 502, None, Verdict::Unavailable),
+            (
+                UploadPart,
+                400,
+                Some("RequestTimeout"),
+                Verdict::Unavailable,
+            ),
+            (GetObject, 404, Some("NoSuchKey"), Verdict::NoSuchKey),
+            (HeadObject, 404, None, Verdict::NoSuchKey),
+            (GetObject, 404, Some("NoSuchBucket"), Verdict::NoSuchBucket),
+            (GetObject, 404, None, Verdict::Refused),
+            (UploadPart, 404, Some("NoSuchUpload"), Verdict::NoSuchUpload),
+            (
+                PutObject,
+                412,
+                Some("PreconditionFailed"),
+                Verdict::Precondition,
+            ),
+            (
+                PutObject,
+                409,
+                Some("ConditionalRequestConflict"),
+                Verdict::Precondition,
+            ),
+            (
+                PutObject,
+                409,
+                Some("BucketAlreadyExists"),
+                Verdict::Refused,
+            ),
+            (
+                CompleteMultipartUpload,
+                400,
+                Some("InvalidPart"),
+                Verdict::InvalidPart,
+            ),
+            (UploadPart, 400, Some("BadDigest"), Verdict::BadDigest),
+            (GetObject, 416, Some("InvalidRange"), Verdict::InvalidRange),
+            (GetObject, 403, Some("AccessDenied"), Verdict::Permission),
+            (HeadObject, 403, None, Verdict::Permission),
+            (PutObject, 400, Some("ExpiredToken"), Verdict::Refused),
+            (PutObject, 400, Some("InvalidArgument"), Verdict::Refused),
+        ] {
+            assert_eq!(
+                judge(operation, status, code),
+                want,
+                "{operation:?} {status} {code:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The dozen calls of S3 that this crate makes: our types in and out, the SDK in between.
+//!
+//! 1. Every attempt is one request, counted and traced; repeating is decided here
+//!    ([`retry`]), by what the answer means ([`error`]).
+//! 2. A conditional write that ends unclear is settled by reading the object ([`conditional`]).
+//! 3. What our promises need of the SDK is set request by request, so that a client which a user
+//!    configured keeps its own settings: no retries inside the SDK, a timeout for each attempt,
+//!    no checksums of the SDK's own choosing.
+//! 4. Missing permission is never read as absence.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, retry::RetryConfig};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::presigning::PresigningConfig;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::error::{StorageError, StorageErrorKind};
+use crate::s3::keys::Key;
+use crate::telemetry::{Operation, Telemetry};
+
+mod body;
+mod client;
+mod conditional;
+mod date;
+mod error;
+mod listing;
+mod multipart;
+mod objects;
+mod retry;
+mod types;
+
+pub(crate) use body::RangeBody;
+pub use client::{ClientOptions, client_from_env};
+pub(crate) use error::ApiError;
+pub(crate) use types::{
+    CompletePart, Condition, ETag, ListedPart, ObjectInfo, Page, Put, SmallObject, UploadId,
+};
+
+pub(crate) type ApiResult<T> = Result<T, ApiError>;
+
+/// How long one attempt may take: a small request, and a part or a piece of one by its size.
+const SMALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Complete assembles the object; AWS says that it may take minutes.
+const COMPLETE_TIMEOUT: Duration = Duration::from_secs(600);
+/// A part that moves slower than this many bytes a second is repeated.
+const SLOWEST_RATE: u64 = 128 * 1024;
+
+/// One bucket, seen through one client.
+#[derive(Debug)]
+pub(crate) struct Api {
+    client: Client,
+    bucket: String,
+    telemetry: Arc<Telemetry>,
+}
+
+/// What a call is about, for the retries, the counters and the error.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    operation: Operation,
+    key: &'a str,
+    /// Bytes of the request's body.
+    body: u64,
+}
+
+impl Api {
+    pub(crate) fn new(client: Client, bucket: String) -> Self {
+        Api {
+            client,
+            bucket,
+            telemetry: Arc::default(),
+        }
+    }
+
+    pub(crate) fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// The settings of one request that our promises depend on.
+    fn settings(timeout: Duration) -> Builder {
+        Builder::new()
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .operation_attempt_timeout(timeout)
+                    .build(),
+            )
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+    }
+
+    /// Makes attempts until one succeeds, fails for good, or enough were made.
+    async fn call<T, E, F, Sent>(&self, call: Call<'_>, send: F) -> ApiResult<T>
+    where
+        F: Fn() -> Sent,
+        Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let begun = Instant::now();
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            self.telemetry.request(call.operation, call.body);
+            let sent = Instant::now();
+            let failed = match send().await {
+                Ok(answer) => {
+                    tracing::debug!(
+                        operation = call.operation.as_str(),
+                        key = call.key,
+                        ms = sent.elapsed().as_millis() as u64,
+                        "answered"
+                    );
+                    return Ok(answer);
+                }
+                Err(error) => error::Attempt::of(call.operation, error),
+            };
+            tracing::debug!(
+                operation = call.operation.as_str(),
+                key = call.key,
+                ms = sent.elapsed().as_millis() as u64,
+                verdict = ?failed.verdict,
+                "not answered as hoped"
+            );
+            let elapsed = begun.elapsed();
+            let throttled = failed.verdict == error::Verdict::Throttled;
+            let pause = retry::pause(attempts, elapsed, throttled, clock::jitter());
+            match pause
+                .filter(|_| failed.verdict.is_retryable() || self.repeats_digest(&failed, attempts))
+            {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => {
+                    let kind = failed.verdict.kind();
+                    let name = call.operation.as_str();
+                    let error = StorageError::new(name, call.key, kind, failed.source)
+                        .after(attempts, elapsed);
+                    return Err(ApiError::new(failed.verdict, error));
+                }
+            }
+        }
+    }
+
+    /// A body that arrived garbled is sent once more: the wire flipped a bit, or our memory did.
+    fn repeats_digest(&self, failed: &error::Attempt, attempts: u32) -> bool {
+        failed.verdict == error::Verdict::BadDigest && attempts == 1
+    }
+
+    /// A URL for a GET of the whole object, good for `lifetime`.
+    pub(crate) async fn presign_get(
+        &self,
+        key: &Key,
+        lifetime: Duration,
+    ) -> Result<String, StorageError> {
+        let failed = |source: Box<dyn StdError + Send + Sync>| {
+            StorageError::new("presigning", key.as_str(), StorageErrorKind::Other, source)
+        };
+        let config = PresigningConfig::expires_in(lifetime).map_err(|e| failed(e.into()))?;
+        let request = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .presigned(config)
+            .await
+            .map_err(|e| failed(e.into()))?;
+        Ok(request.uri().to_owned())
+    }
+
+    fn timeout_for(bytes: u64) -> Duration {
+        SMALL_TIMEOUT + Duration::from_secs(bytes / SLOWEST_RATE)
+    }
+}
+
+/// An answer that lacks what S3's documentation says it has.
+fn incomplete(operation: Operation, key: &str, what: &'static str) -> ApiError {
+    let kind = StorageErrorKind::Unavailable;
+    ApiError::Other(StorageError::new(
+        operation.as_str(),
+        key,
+        kind,
+        format!("the answer has no {what}"),
+    ))
+}
+
+fn to_u64(size: Option<i64>) -> Option<u64> {
+    u64::try_from(size?).ok()
+}
+
+/// S3 counts lengths in signed numbers; ours are far below where that matters.
+fn to_i64(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+fn to_system_time(time: &aws_sdk_s3::primitives::DateTime) -> SystemTime {
+    SystemTime::try_from(*time).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn http_range(range: &Range<u64>) -> String {
+    format!("bytes={}-{}", range.start, range.end.saturating_sub(1))
+}

@@ -1,0 +1,322 @@
+//! Whole objects: PUT, GET, HEAD, DELETE.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use aws_sdk_s3::types::{ChecksumMode, Delete, ObjectIdentifier};
+use bytes::Bytes;
+
+use super::body::segments_body;
+use super::{
+    Api, ApiError, ApiResult, Call, Condition, ETag, ObjectInfo, RangeBody, SMALL_TIMEOUT,
+    SmallObject, http_range, incomplete, to_i64, to_u64,
+};
+use crate::error::{StorageError, StorageErrorKind};
+use crate::s3::checksum::Crc64;
+use crate::s3::keys::Key;
+use crate::telemetry::Operation;
+
+/// No document of ours comes near this size, in bytes; a larger object is none of ours.
+const MAX_DOCUMENT: u64 = 64 * 1024 * 1024;
+
+impl Api {
+    /// Writes an object whose condition holds. What an unclear end means is for
+    /// [`put_if`](Self::put_if) to find out.
+    pub(super) async fn put(
+        &self,
+        key: &Key,
+        segments: &[Bytes],
+        crc64: Option<Crc64>,
+        condition: Option<Condition<'_>>,
+    ) -> ApiResult<ETag> {
+        let size = segments.iter().map(|segment| segment.len() as u64).sum();
+        let call = Call {
+            operation: Operation::PutObject,
+            key: key.as_str(),
+            body: size,
+        };
+        let answer = self
+            .call(call, || {
+                let request = self
+                    .client
+                    .put_object()
+                    .bucket(&self.bucket)
+                    .key(key.as_str())
+                    .content_length(to_i64(size))
+                    .set_checksum_crc64_nvme(crc64.map(Crc64::to_base64));
+                let request = match condition {
+                    None => request,
+                    Some(Condition::Absent) => request.if_none_match("*"),
+                    Some(Condition::Matches(etag)) => request.if_match(etag.quoted()),
+                };
+                let settings = Self::settings(Self::timeout_for(size));
+                match (segments, crc64) {
+                    // A stream cannot be hashed before it is sent, so the checksum stands in for
+                    // the signature's hash of the body.
+                    (segments, Some(_)) => request
+                        .body(segments_body(segments))
+                        .customize()
+                        .disable_payload_signing()
+                        .config_override(settings)
+                        .send(),
+                    (segments, None) => request
+                        .body(super::body::signable_body(segments))
+                        .customize()
+                        .config_override(settings)
+                        .send(),
+                }
+            })
+            .await?;
+        let etag = answer
+            .e_tag()
+            .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
+        Ok(ETag::parse(etag))
+    }
+
+    /// A small object, whole; `None` where there is none.
+    pub(crate) async fn get_small(&self, key: &Key) -> ApiResult<Option<SmallObject>> {
+        let call = Call {
+            operation: Operation::GetObject,
+            key: key.as_str(),
+            body: 0,
+        };
+        let mut broken = 0;
+        loop {
+            let sent = self.call(call, || {
+                self.client
+                    .get_object()
+                    .bucket(&self.bucket)
+                    .key(key.as_str())
+                    .customize()
+                    .config_override(Self::settings(SMALL_TIMEOUT))
+                    .send()
+            });
+            let answer = match sent.await {
+                Ok(answer) => answer,
+                Err(ApiError::NoSuchKey(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let etag = answer
+                .e_tag()
+                .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
+            let etag = ETag::parse(etag);
+            let size = to_u64(answer.content_length())
+                .ok_or_else(|| incomplete(call.operation, call.key, "Content-Length"))?;
+            if size > MAX_DOCUMENT {
+                let why = format!("a document of {size} bytes is none of ours");
+                let kind = StorageErrorKind::Other;
+                let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
+                return Err(ApiError::Other(error));
+            }
+            let body = tokio::time::timeout(SMALL_TIMEOUT, answer.body.collect()).await;
+            let failure = match body {
+                Ok(Ok(body)) => {
+                    let bytes = body.into_bytes();
+                    if bytes.len() as u64 == size {
+                        self.telemetry.received(size);
+                        return Ok(Some(SmallObject { bytes, etag }));
+                    }
+                    "the body is shorter than was said".into()
+                }
+                Ok(Err(error)) => Box::<dyn std::error::Error + Send + Sync>::from(error),
+                Err(elapsed) => elapsed.into(),
+            };
+            // A body that breaks off is not repeated by anyone else.
+            broken += 1;
+            if broken == 4 {
+                let kind = StorageErrorKind::Unavailable;
+                let error = StorageError::new(call.operation.as_str(), call.key, kind, failure);
+                return Err(ApiError::Other(error));
+            }
+        }
+    }
+
+    /// What is known of an object; `None` where there is none.
+    pub(crate) async fn head(&self, key: &Key) -> ApiResult<Option<ObjectInfo>> {
+        let call = Call {
+            operation: Operation::HeadObject,
+            key: key.as_str(),
+            body: 0,
+        };
+        let sent = self.call(call, || {
+            self.client
+                .head_object()
+                .bucket(&self.bucket)
+                .key(key.as_str())
+                .checksum_mode(ChecksumMode::Enabled)
+                .customize()
+                .config_override(Self::settings(SMALL_TIMEOUT))
+                .send()
+        });
+        let answer = match sent.await {
+            Ok(answer) => answer,
+            Err(ApiError::NoSuchKey(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let etag = answer
+            .e_tag()
+            .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
+        let size = to_u64(answer.content_length())
+            .ok_or_else(|| incomplete(call.operation, call.key, "Content-Length"))?;
+        // A composite checksum ends in `-<parts>`: it is not one of the object's bytes.
+        let crc64 = answer
+            .checksum_crc64_nvme()
+            .filter(|sum| !sum.contains('-'));
+        Ok(Some(ObjectInfo {
+            size,
+            etag: ETag::parse(etag),
+            crc64: crc64.map(str::to_owned),
+        }))
+    }
+
+    /// Begins to read a range of an object that must still have this ETag. Whoever reads checks
+    /// that all of it arrives.
+    pub(crate) async fn get_range(
+        &self,
+        key: &Key,
+        range: Range<u64>,
+        etag: &ETag,
+    ) -> ApiResult<RangeBody> {
+        let call = Call {
+            operation: Operation::GetObject,
+            key: key.as_str(),
+            body: 0,
+        };
+        let answer = self
+            .call(call, || {
+                self.client
+                    .get_object()
+                    .bucket(&self.bucket)
+                    .key(key.as_str())
+                    .range(http_range(&range))
+                    .if_match(etag.quoted())
+                    .customize()
+                    .config_override(Self::settings(SMALL_TIMEOUT))
+                    .send()
+            })
+            .await?;
+        // A store that ignores the range would hand out bytes of another place.
+        let told = answer.content_range().and_then(parse_content_range);
+        if told != Some(range.start..range.end) {
+            let why = format!(
+                "bytes {}-{} were asked for, {:?} of {:?} bytes came",
+                range.start,
+                range.end - 1,
+                answer.content_range(),
+                answer.content_length(),
+            );
+            let kind = StorageErrorKind::Other;
+            let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
+            return Err(ApiError::InvalidRange(error));
+        }
+        Ok(RangeBody::new(answer.body, Arc::clone(&self.telemetry)))
+    }
+
+    /// Removes an object, or finds that it is gone.
+    pub(crate) async fn delete(&self, key: &Key) -> ApiResult<()> {
+        let call = Call {
+            operation: Operation::DeleteObject,
+            key: key.as_str(),
+            body: 0,
+        };
+        let sent = self.call(call, || {
+            self.client
+                .delete_object()
+                .bucket(&self.bucket)
+                .key(key.as_str())
+                .customize()
+                .config_override(Self::settings(SMALL_TIMEOUT))
+                .send()
+        });
+        match sent.await {
+            Ok(_) | Err(ApiError::NoSuchKey(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes several objects, in one request where the store can.
+    pub(crate) async fn delete_all(&self, keys: &[Key], batched: bool) -> ApiResult<()> {
+        if !batched || keys.len() < 2 {
+            for key in keys {
+                self.delete(key).await?;
+            }
+            return Ok(());
+        }
+        for batch in keys.chunks(1000) {
+            self.delete_batch(batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_batch(&self, keys: &[Key]) -> ApiResult<()> {
+        let operation = Operation::DeleteObjects;
+        let call = Call {
+            operation,
+            key: keys[0].as_str(),
+            body: 0,
+        };
+        let refused = |why: String| {
+            let kind = StorageErrorKind::Other;
+            ApiError::Other(StorageError::new(
+                operation.as_str(),
+                keys[0].as_str(),
+                kind,
+                why,
+            ))
+        };
+        let objects = keys
+            .iter()
+            .map(|key| ObjectIdentifier::builder().key(key.as_str()).build())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| refused(error.to_string()))?;
+        let delete = Delete::builder()
+            .set_objects(Some(objects))
+            .quiet(true)
+            .build()
+            .map_err(|error| refused(error.to_string()))?;
+        let answer = self
+            .call(call, || {
+                self.client
+                    .delete_objects()
+                    .bucket(&self.bucket)
+                    .delete(delete.clone())
+                    .customize()
+                    .config_override(Self::settings(SMALL_TIMEOUT))
+                    .send()
+            })
+            .await?;
+        match answer
+            .errors()
+            .iter()
+            .find(|error| error.code() != Some("NoSuchKey"))
+        {
+            None => Ok(()),
+            Some(error) => Err(refused(format!("{:?}: {:?}", error.key(), error.code()))),
+        }
+    }
+}
+
+/// `bytes 0-9/100` as a range with an exclusive end.
+fn parse_content_range(header: &str) -> Option<Range<u64>> {
+    let (range, _) = header.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    Some(first.parse().ok()?..last.parse::<u64>().ok()?.checked_add(1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges() {
+        for (header, want) in [
+            ("bytes 0-9/100", Some(0..10)),
+            ("bytes 5-5/*", Some(5..6)),
+            ("bytes */100", None),
+            ("0-9/100", None),
+            ("bytes 0-18446744073709551615/1", None),
+        ] {
+            assert_eq!(parse_content_range(header), want, "{header}");
+        }
+    }
+}

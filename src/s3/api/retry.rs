@@ -1,0 +1,70 @@
+//! How often an attempt is repeated, and after how long. Pure: the caller has the clock and the
+//! dice.
+//!
+//! Attempts are made here and not in the SDK: its retries hide whether a first attempt took
+//! effect, which a conditional write has to know, and draw on one quota for the whole process
+//! that does not refill with time.
+
+use std::time::Duration;
+
+/// After this many attempts the failure is told.
+const MAX_ATTEMPTS: u32 = 8;
+/// No further attempt begins after this long.
+const MAX_ELAPSED: Duration = Duration::from_secs(90);
+/// The first pause, at most. Doubles with each attempt.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The first pause after the store asked to slow down.
+const FIRST_THROTTLED_PAUSE: Duration = Duration::from_millis(400);
+/// No pause is longer.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long to wait before the next attempt; `None` where there shall be none. `attempts` were
+/// made in `elapsed`; `jitter` is from 0 to 1 and spreads clients that failed together.
+pub(super) fn pause(
+    attempts: u32,
+    elapsed: Duration,
+    throttled: bool,
+    jitter: f64,
+) -> Option<Duration> {
+    if attempts >= MAX_ATTEMPTS || elapsed >= MAX_ELAPSED {
+        return None;
+    }
+    let first = if throttled {
+        FIRST_THROTTLED_PAUSE
+    } else {
+        FIRST_PAUSE
+    };
+    let ceiling = first
+        .saturating_mul(1 << attempts.saturating_sub(1).min(16))
+        .min(MAX_PAUSE);
+    // At least a tenth, so that a fast failure does not burn all attempts within a moment.
+    Some(ceiling.mul_f64(0.1 + 0.9 * jitter.clamp(0.0, 1.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_limit_and_end() {
+        let none = Duration::ZERO;
+        let ms = Duration::from_millis;
+        for (attempts, elapsed, throttled, jitter, want) in [
+            (1, none, false, 1.0, Some(ms(100))),
+            (2, none, false, 1.0, Some(ms(200))),
+            (4, none, false, 1.0, Some(ms(800))),
+            (1, none, true, 1.0, Some(ms(400))),
+            (7, none, true, 1.0, Some(ms(10_000))),
+            (1, none, false, 0.0, Some(ms(10))),
+            (8, none, false, 1.0, None),
+            (2, Duration::from_secs(90), false, 1.0, None),
+        ] {
+            let got = pause(attempts, elapsed, throttled, jitter);
+            assert_eq!(
+                got.map(|d| d.as_millis()),
+                want.map(|d| d.as_millis()),
+                "{attempts}"
+            );
+        }
+    }
+}

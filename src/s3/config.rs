@@ -1,0 +1,231 @@
+//! The settings of an [`S3LayerService`](super::S3LayerService), their defaults and their checks.
+//! An option exists only where two of its values are useful.
+
+use std::time::Duration;
+
+use super::profile::StoreProfile;
+
+pub(crate) const MIB: u64 = 1024 * 1024;
+
+/// Size of a part while an upload is below 1,000 parts; it doubles every 1,000 parts after that,
+/// as far as the byte budget allows.
+pub const DEFAULT_PART_SIZE: u64 = 16 * MIB;
+/// S3's limits of a part that is not the last.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
+pub(crate) const PART_SIZES: std::ops::RangeInclusive<u64> = 5 * MIB..=5 * 1024 * MIB;
+/// Parts of one upload that are sent at a time. Throughput is this times what one connection
+/// carries (some 85 MB/s on AWS).
+pub const DEFAULT_PARALLELISM: usize = 8;
+/// Bytes that may wait in memory, all uploads and readers of one service together.
+pub const DEFAULT_MEMORY_BUDGET: u64 = 256 * MIB;
+/// How long a presigned URL lives at most.
+pub const DEFAULT_PRESIGN_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// SigV4 ends there.
+const MAX_PRESIGN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Where layers are kept, and how.
+///
+/// ```
+/// use s3layers::S3Config;
+///
+/// let config = S3Config::new("layers").root("registry/eu").part_size(32 << 20).parallelism(4);
+/// # let _ = config;
+/// ```
+#[derive(Clone, Debug)]
+pub struct S3Config {
+    pub(crate) bucket: String,
+    pub(crate) root: String,
+    pub(crate) part_size: u64,
+    pub(crate) parallelism: usize,
+    pub(crate) memory_budget: u64,
+    pub(crate) presign_lifetime: Duration,
+    pub(crate) profile: Option<StoreProfile>,
+    pub(crate) single_writer: bool,
+}
+
+impl S3Config {
+    /// Layers in this bucket, which must exist.
+    pub fn new(bucket: impl Into<String>) -> Self {
+        S3Config {
+            bucket: bucket.into(),
+            root: String::new(),
+            part_size: DEFAULT_PART_SIZE,
+            parallelism: DEFAULT_PARALLELISM,
+            memory_budget: DEFAULT_MEMORY_BUDGET,
+            presign_lifetime: DEFAULT_PRESIGN_LIFETIME,
+            profile: None,
+            single_writer: false,
+        }
+    }
+
+    /// All keys begin with this path. Default: empty, the bucket is ours.
+    pub fn root(mut self, root: impl Into<String>) -> Self {
+        self.root = root.into();
+        self
+    }
+
+    /// Bytes of a part, 5 MiB to 5 GiB. Default: [`DEFAULT_PART_SIZE`]. Larger parts cost fewer
+    /// requests and more memory, and at most one part of a layer moves twice.
+    pub fn part_size(mut self, bytes: u64) -> Self {
+        self.part_size = bytes;
+        self
+    }
+
+    /// Parts of one upload, or ranges of one reader, under way at a time; 1 to 64. Default:
+    /// [`DEFAULT_PARALLELISM`].
+    pub fn parallelism(mut self, requests: usize) -> Self {
+        self.parallelism = requests;
+        self
+    }
+
+    /// Bytes that may wait in memory, all uploads and readers of this service together. Default:
+    /// [`DEFAULT_MEMORY_BUDGET`]. At least two parts, or nothing could move. A full budget slows
+    /// writers down and fails none.
+    pub fn memory_budget(mut self, bytes: u64) -> Self {
+        self.memory_budget = bytes;
+        self
+    }
+
+    /// How long a presigned URL lives at most; up to 7 days. Default:
+    /// [`DEFAULT_PRESIGN_LIFETIME`]. A URL dies with the credentials that signed it, if those
+    /// die first.
+    pub fn presign_lifetime(mut self, lifetime: Duration) -> Self {
+        self.presign_lifetime = lifetime;
+        self
+    }
+
+    /// What the store can do. Default: as the bucket's `profile` object says, which is written
+    /// after a probe when it is absent.
+    pub fn profile(mut self, profile: StoreProfile) -> Self {
+        self.profile = Some(profile);
+        self
+    }
+
+    /// Declares that no other process ever writes below this root, so that a store without
+    /// conditional writes can be used. Two writers would then mix unnoticed.
+    pub fn single_writer(mut self, declared: bool) -> Self {
+        self.single_writer = declared;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let fail = |option, value: String, wanted: String| {
+            Err(ConfigError {
+                option,
+                value,
+                wanted,
+            })
+        };
+        if self.bucket.is_empty() || self.bucket.contains('/') {
+            return fail(
+                "bucket",
+                self.bucket.clone(),
+                "the name of a bucket".to_owned(),
+            );
+        }
+        let segments = || self.root.split('/');
+        let plain = |s: &str| {
+            !matches!(s, "" | "." | "..")
+                && s.bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&b))
+        };
+        if !self.root.is_empty() && !segments().all(plain) {
+            let wanted = "path segments of letters, digits and -_.!~*'(), joined by single slashes";
+            return fail("root", self.root.clone(), wanted.to_owned());
+        }
+        if !PART_SIZES.contains(&self.part_size) {
+            return fail(
+                "part_size",
+                self.part_size.to_string(),
+                "5 MiB to 5 GiB".to_owned(),
+            );
+        }
+        if !(1..=64).contains(&self.parallelism) {
+            return fail(
+                "parallelism",
+                self.parallelism.to_string(),
+                "1 to 64".to_owned(),
+            );
+        }
+        if self.memory_budget < 2 * self.part_size {
+            let wanted = format!("at least two parts, {} bytes", 2 * self.part_size);
+            return fail("memory_budget", self.memory_budget.to_string(), wanted);
+        }
+        let lifetimes = Duration::from_secs(1)..=MAX_PRESIGN_LIFETIME;
+        if !lifetimes.contains(&self.presign_lifetime) {
+            let value = format!("{:?}", self.presign_lifetime);
+            return fail("presign_lifetime", value, "1 second to 7 days".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// A setting that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{option} is {value}; wanted {wanted}")]
+pub struct ConfigError {
+    pub(crate) option: &'static str,
+    pub(crate) value: String,
+    pub(crate) wanted: String,
+}
+
+/// Why a service could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// A setting is out of range.
+    #[error("the configuration cannot be used")]
+    Config(#[from] ConfigError),
+    /// The store cannot tell two writers apart.
+    #[error(
+        "the store ignores conditional writes, so two writers could mix; use another store, or \
+         declare a single writer"
+    )]
+    NoConditionalWrites,
+    /// The store could not be asked.
+    #[error("the store cannot be used")]
+    Store(#[from] crate::error::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_checked_and_named() {
+        let config = || S3Config::new("bucket");
+        for (option, config) in [
+            ("bucket", S3Config::new("")),
+            ("bucket", S3Config::new("a/b")),
+            ("root", config().root("/a")),
+            ("root", config().root("a//b")),
+            ("root", config().root("a/../b")),
+            ("root", config().root("a b")),
+            ("part_size", config().part_size(5 * MIB - 1)),
+            ("parallelism", config().parallelism(0)),
+            ("parallelism", config().parallelism(65)),
+            (
+                "memory_budget",
+                config().memory_budget(2 * DEFAULT_PART_SIZE - 1),
+            ),
+            (
+                "presign_lifetime",
+                config().presign_lifetime(Duration::ZERO),
+            ),
+        ] {
+            assert_eq!(
+                config.check().map_err(|error| error.option),
+                Err(option),
+                "{config:?}"
+            );
+        }
+        assert_eq!(
+            config()
+                .root("a/b-1")
+                .memory_budget(2 * DEFAULT_PART_SIZE)
+                .check(),
+            Ok(())
+        );
+    }
+}

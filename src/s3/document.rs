@@ -1,0 +1,132 @@
+//! The small JSON objects that we store: each carries a version, and a checksum of itself.
+//!
+//! S3 checks no body on its way down, so a flipped bit in an offset would be believed. The last
+//! member of every document is therefore the CRC64NVME of all that stands before it. Pure.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::s3::checksum::Crc64;
+use crate::s3::keys::Key;
+
+const SEAL: &str = ",\"crc64nvme\":\"";
+const END: &str = "\"}";
+
+/// A document that is stored: which versions of it this code reads.
+pub(crate) trait Document: Serialize + DeserializeOwned {
+    /// What it is called in an error.
+    const WHAT: &'static str;
+    /// The newest version that is written and read; all older ones are read too.
+    const VERSION: u32;
+
+    /// The version that this one was written by.
+    fn version(&self) -> u32;
+}
+
+/// The bytes to store.
+pub(crate) fn encode<T: Document>(document: &T) -> Result<Bytes> {
+    let mut text = serde_json::to_string(document).map_err(|error| Error::Damaged {
+        key: T::WHAT.to_owned(),
+        reason: format!("it cannot be written as JSON: {error}"),
+    })?;
+    text.pop();
+    let sum = Crc64::of(text.as_bytes()).value();
+    text.push_str(&format!("{SEAL}{sum:016x}{END}"));
+    Ok(Bytes::from(text))
+}
+
+/// Reads a document back.
+///
+/// # Errors
+///
+/// `Damaged` where it is no such document, was changed, or is of a version to come.
+pub(crate) fn decode<T: Document>(key: &Key, bytes: &[u8]) -> Result<T> {
+    let damaged = |reason: String| Error::Damaged {
+        key: key.to_string(),
+        reason,
+    };
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| damaged(format!("it is no {}: not UTF-8", T::WHAT)))?;
+    let (body, sum) = text
+        .strip_suffix(END)
+        .and_then(|text| text.rsplit_once(SEAL))
+        .ok_or_else(|| damaged(format!("it is no {}: its own checksum is missing", T::WHAT)))?;
+    if format!("{:016x}", Crc64::of(body.as_bytes()).value()) != sum {
+        return Err(damaged(format!(
+            "the {} does not have its own checksum",
+            T::WHAT
+        )));
+    }
+    let document: T = serde_json::from_str(text).map_err(|error| {
+        damaged(format!(
+            "it is no {} that this version reads: {error}",
+            T::WHAT
+        ))
+    })?;
+    if document.version() > T::VERSION {
+        return Err(damaged(format!(
+            "the {} was written by a newer s3layers (version {}, this one reads up to {})",
+            T::WHAT,
+            document.version(),
+            T::VERSION
+        )));
+    }
+    Ok(document)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Sample {
+        version: u32,
+        text: String,
+    }
+
+    impl Document for Sample {
+        const WHAT: &'static str = "sample";
+        const VERSION: u32 = 1;
+        fn version(&self) -> u32 {
+            self.version
+        }
+    }
+
+    #[test]
+    fn a_document_is_json_and_every_flipped_bit_in_it_is_seen() {
+        let sample = Sample {
+            version: 1,
+            text: ",\"crc64nvme\":\"0\"}".to_owned(),
+        };
+        let bytes = encode(&sample).unwrap();
+        let key = Key::from_listing("k");
+        assert!(serde_json::from_slice::<serde_json::Value>(&bytes).is_ok());
+        assert_eq!(decode::<Sample>(&key, &bytes).unwrap(), sample);
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut flipped = bytes.to_vec();
+                flipped[at] ^= 1 << bit;
+                assert!(
+                    decode::<Sample>(&key, &flipped).is_err(),
+                    "byte {at} bit {bit}"
+                );
+            }
+            assert!(decode::<Sample>(&key, &bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_version_to_come_is_refused() {
+        let bytes = encode(&Sample {
+            version: 2,
+            text: String::new(),
+        })
+        .unwrap();
+        let error = decode::<Sample>(&Key::from_listing("k"), &bytes).unwrap_err();
+        assert!(error.to_string().contains("newer"), "{error}");
+    }
+}

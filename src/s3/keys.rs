@@ -1,0 +1,206 @@
+//! Every key in the bucket: built here, parsed here, and nowhere else.
+//!
+//! Names, digests and UUIDs are typed, so no input can put a `..` or `//` into a key (MinIO
+//! refuses such keys). A plus sign is avoided as well: it is where clients and stores disagree
+//! about URL encoding, so `tarsum.v1+sha256` is laid out as `tarsum/v1/sha256`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::id::{LayerId, TarSumVersion};
+use crate::name::RepositoryName;
+
+/// The key of an object.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Key(String);
+
+impl Key {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A key that a listing of our own prefix gave.
+    pub(crate) fn from_listing(key: &str) -> Self {
+        Key(key.to_owned())
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Builds the keys below one root.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    /// Empty, or ends with a slash.
+    root: String,
+}
+
+impl Keys {
+    /// `root` is without slashes at its ends; empty means the bucket itself.
+    pub(crate) fn new(root: &str) -> Self {
+        let root = if root.is_empty() {
+            String::new()
+        } else {
+            format!("{root}/")
+        };
+        Keys { root }
+    }
+
+    fn key(&self, path: fmt::Arguments<'_>) -> Key {
+        Key(format!("{}{path}", self.root))
+    }
+
+    pub(crate) fn profile(&self) -> Key {
+        self.key(format_args!("profile"))
+    }
+
+    /// An object of a probe, told apart by a nonce.
+    pub(crate) fn probe(&self, nonce: &str, name: &str) -> Key {
+        self.key(format_args!("probe/{nonce}/{name}"))
+    }
+
+    /// Where the multipart upload of this UUID is completed.
+    pub(crate) fn data(&self, uuid: Uuid) -> Key {
+        let hex = &uuid.simple().to_string()[..2];
+        self.key(format_args!("data/{hex}/{uuid}"))
+    }
+
+    /// The bytes of an upload that fitted one PutObject.
+    pub(crate) fn whole(&self, uuid: Uuid) -> Key {
+        Key(format!("{}.whole", self.data(uuid)))
+    }
+
+    pub(crate) fn session(&self, uuid: Uuid) -> Key {
+        self.key(format_args!("uploads/{uuid}/session"))
+    }
+
+    pub(crate) fn tail(&self, uuid: Uuid, offset: u64, nonce: &str) -> Key {
+        self.key(format_args!("uploads/{uuid}/tail/{offset}-{nonce}"))
+    }
+
+    /// The prefix of all uploads.
+    pub(crate) fn uploads(&self) -> String {
+        format!("{}uploads/", self.root)
+    }
+
+    /// The prefix of one upload.
+    pub(crate) fn upload(&self, uuid: Uuid) -> String {
+        format!("{}uploads/{uuid}/", self.root)
+    }
+
+    /// The upload that a key below [`uploads`](Self::uploads) belongs to.
+    pub(crate) fn uuid_of(&self, key: &str) -> Option<Uuid> {
+        let rest = key.strip_prefix(&self.root)?.strip_prefix("uploads/")?;
+        let (uuid, _) = rest.split_once('/')?;
+        // Only the form that we write, so that no two spellings name one upload.
+        Uuid::parse_str(uuid)
+            .ok()
+            .filter(|parsed| parsed.to_string() == uuid)
+    }
+
+    /// The record of a digest, or the alias of another id.
+    pub(crate) fn layer(&self, id: &LayerId) -> Key {
+        let (algorithm, hex) = id_path(id);
+        self.key(format_args!("layers/{algorithm}/{}/{hex}", &hex[..2]))
+    }
+
+    /// The layer is linked under this repository.
+    pub(crate) fn link(&self, name: &RepositoryName, id: &LayerId) -> Key {
+        let (algorithm, hex) = id_path(id);
+        self.key(format_args!(
+            "repositories/{name}/_layers/{algorithm}/{hex}"
+        ))
+    }
+
+    /// Which upload has declared this id in this repository.
+    pub(crate) fn claim(&self, name: &RepositoryName, id: &LayerId) -> Key {
+        let (algorithm, hex) = id_path(id);
+        self.key(format_args!(
+            "repositories/{name}/_claims/{algorithm}/{hex}"
+        ))
+    }
+}
+
+fn id_path(id: &LayerId) -> (String, &str) {
+    match id {
+        LayerId::Digest(digest) => (digest.algorithm().to_string(), digest.hex()),
+        LayerId::TarSum(tar_sum) => {
+            let version = match tar_sum.version() {
+                TarSumVersion::V0 => "v0",
+                other => other.as_str(),
+            };
+            (
+                format!("tarsum/{version}/{}", tar_sum.algorithm()),
+                tar_sum.hex(),
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn key_cases() {
+        let uuid = Uuid::parse_str("3f2504e0-4f89-41d3-9a0c-0305e82c3301").unwrap();
+        let name = "library/alpine".parse().unwrap();
+        let hex = "ab".repeat(32);
+        let sha256: LayerId = format!("sha256:{hex}").parse().unwrap();
+        let v1: LayerId = format!("tarsum.v1+sha256:{hex}").parse().unwrap();
+        let v0: LayerId = format!("tarsum+sha256:{hex}").parse().unwrap();
+        let keys = Keys::new("root/of");
+        for (key, want) in [
+            (keys.profile(), "root/of/profile".to_owned()),
+            (keys.data(uuid), format!("root/of/data/3f/{uuid}")),
+            (keys.whole(uuid), format!("root/of/data/3f/{uuid}.whole")),
+            (
+                keys.session(uuid),
+                format!("root/of/uploads/{uuid}/session"),
+            ),
+            (
+                keys.tail(uuid, 7, "n"),
+                format!("root/of/uploads/{uuid}/tail/7-n"),
+            ),
+            (
+                keys.layer(&sha256),
+                format!("root/of/layers/sha256/ab/{hex}"),
+            ),
+            (
+                keys.layer(&v1),
+                format!("root/of/layers/tarsum/v1/sha256/ab/{hex}"),
+            ),
+            (
+                keys.layer(&v0),
+                format!("root/of/layers/tarsum/v0/sha256/ab/{hex}"),
+            ),
+            (
+                keys.link(&name, &sha256),
+                format!("root/of/repositories/library/alpine/_layers/sha256/{hex}"),
+            ),
+            (
+                keys.claim(&name, &v1),
+                format!("root/of/repositories/library/alpine/_claims/tarsum/v1/sha256/{hex}"),
+            ),
+        ] {
+            assert_eq!(key.as_str(), want);
+        }
+        assert_eq!(Keys::new("").profile().as_str(), "profile");
+        assert_eq!(keys.uuid_of(keys.tail(uuid, 7, "n").as_str()), Some(uuid));
+        assert_eq!(keys.uuid_of("root/of/uploads/junk/session"), None);
+        assert_eq!(keys.uuid_of(&format!("uploads/{uuid}/session")), None);
+    }
+}

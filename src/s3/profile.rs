@@ -1,0 +1,62 @@
+//! What a store can do, as data. Found out once by [`probe`](super::probe) and kept in the bucket.
+
+use serde::{Deserialize, Serialize};
+
+use super::document::Document;
+
+/// What a store can do, as far as our promises and costs depend on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreProfile {
+    pub(crate) version: u32,
+    /// A write with If-None-Match or If-Match is refused when the condition does not hold. Without
+    /// this two writers cannot be told apart, and the store is refused.
+    pub conditional_writes: bool,
+    /// Parts and whole objects are held to the CRC64NVME sent with them. Without this a part is
+    /// protected by the hash in its signature alone.
+    pub crc64nvme: bool,
+    /// Complete refuses a part whose ETag is not the one that was uploaded last. Without this, and
+    /// without checksums, the object is read back before it is published.
+    pub checks_part_etags: bool,
+    /// All parts but the last must have one size (Cloudflare R2).
+    pub equal_parts: bool,
+    /// Several objects can be removed by one request (GCS cannot).
+    pub batch_delete: bool,
+}
+
+impl StoreProfile {
+    /// Amazon S3, and what imitates it faithfully.
+    ///
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>,
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>
+    pub const AWS: StoreProfile = StoreProfile {
+        version: Self::VERSION,
+        conditional_writes: true,
+        crc64nvme: true,
+        checks_part_etags: true,
+        equal_parts: false,
+        batch_delete: true,
+    };
+
+    /// Cloudflare R2: no CRC64NVME for multipart uploads, parts of one size.
+    ///
+    /// <https://developers.cloudflare.com/r2/objects/upload-objects/#multipart-upload-details>
+    pub const R2: StoreProfile = StoreProfile {
+        crc64nvme: false,
+        equal_parts: true,
+        ..StoreProfile::AWS
+    };
+
+    /// Whether an object has to be read and hashed before it is published.
+    pub(crate) fn needs_read_back(&self) -> bool {
+        !self.crc64nvme && !self.checks_part_etags
+    }
+}
+
+impl Document for StoreProfile {
+    const WHAT: &'static str = "store profile";
+    const VERSION: u32 = 1;
+
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
