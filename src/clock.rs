@@ -10,6 +10,11 @@ pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }
 
+/// The time of day, as documents carry it.
+pub(crate) fn now_timestamp() -> jiff::Timestamp {
+    jiff::Timestamp::try_from(now()).unwrap_or_default()
+}
+
 /// A fresh UUID (version 4) for an upload.
 pub(crate) fn new_uuid() -> Uuid {
     Uuid::new_v4()

@@ -13,4 +13,10 @@ pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error::{Error, Result, StorageError};
 pub use id::{InvalidId, InvalidTarSumText, LayerId, TarSum, TarSumVersion};
 pub use name::{InvalidName, RepositoryName};
+pub use s3::{
+    ClientOptions, ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM,
+    DEFAULT_PART_SIZE, DEFAULT_PRESIGN_LIFETIME, S3Config, S3LayerService, StoreProfile,
+    SweepAction, Swept, client_from_env,
+};
 pub use service::{Layer, LayerService, LayerServiceExt, LayerUpload};
+pub use telemetry::Usage;

@@ -222,6 +222,12 @@ impl Tracker {
         std::mem::take(&mut self.part)
     }
 
+    /// The checksum of the part under way, as far as it goes.
+    pub(crate) fn part_so_far(&mut self) -> Crc64 {
+        self.settle();
+        self.part
+    }
+
     /// The position right now, to be turned into [`Sums`] later.
     pub(crate) fn snapshot(&mut self) -> Snapshot {
         self.settle();

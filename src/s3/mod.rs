@@ -1,12 +1,169 @@
-//! S3
-pub(crate) mod api;
+//! The adapter: layers in an S3-compatible object store.
+//!
+//! All state is in the bucket. Any number of processes serve one bucket, and any of them resumes
+//! any upload.
+//!
+//! ```text
+//! <root>/profile                              what the store can do, as probed once
+//! <root>/data/<2 hex>/<uuid>                  layer bytes, written by the Complete of one upload
+//! <root>/data/<2 hex>/<uuid>.whole            layer bytes that fitted one PutObject
+//! <root>/layers/<algorithm>/<2 hex>/<hex>     layer record, or its copy under another id
+//! <root>/uploads/<uuid>/session               the upload session, the one object that changes
+//! <root>/uploads/<uuid>/tail/<offset>-<nonce> bytes that do not fill a part yet
+//! <root>/repositories/<name>/_claims/…        which upload brings a declared id here
+//! <root>/repositories/<name>/_layers/…        the layer is linked here; repeats the record
+//! ```
+//!
+//! 1. Bytes never move: an upload is completed at the key that holds its UUID, and publishing is
+//!    one small conditional PUT of the record.
+//! 2. Every key is written once, or guarded by a condition.
+//! 3. An unclear conditional write is settled by reading ([`api`]).
+//! 4. Nothing is deleted unless a session just read or written does not name it.
+//! 5. A stored document has a version and a checksum of its own ([`document`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::id::LayerId;
+use crate::name::RepositoryName;
+use crate::service::{Layer, LayerService, LayerUpload};
+use crate::telemetry::Usage;
+use read::S3Layer;
+use store::Store;
+
+mod api;
 mod budget;
-pub(crate) mod checksum;
+mod checksum;
 mod config;
 mod document;
-pub(crate) mod keys;
+mod keys;
 mod probe;
 mod profile;
+mod publish;
+mod read;
 mod record;
 mod store;
+mod sweep;
 mod upload;
+
+pub use api::{ClientOptions, client_from_env};
+pub use config::{
+    ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
+    DEFAULT_PRESIGN_LIFETIME, S3Config,
+};
+pub use profile::StoreProfile;
+pub use sweep::{SweepAction, Swept};
+
+/// A [`LayerService`] over a bucket. Clones share one client, one byte budget and one set of
+/// counters.
+#[derive(Clone, Debug)]
+pub struct S3LayerService {
+    store: Arc<Store>,
+}
+
+impl S3LayerService {
+    /// A service over the bucket that `config` names, reached through `client`, whose own settings
+    /// stay as they are: retries, timeouts and checksums of our requests are set request by
+    /// request. See [`client_from_env`] for a client.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`]: a setting out of range; a store that ignores conditional writes, unless a
+    /// single writer was declared; a store that could not be asked.
+    ///
+    /// # Cost
+    ///
+    /// One request, or none where the configuration brings a profile; some fifteen more where the
+    /// bucket has none yet.
+    pub async fn connect(client: Client, config: S3Config) -> Result<Self, ConnectError> {
+        config.check()?;
+        let api = api::Api::new(client, config.bucket);
+        let keys = keys::Keys::new(&config.root);
+        let profile = match config.profile {
+            Some(profile) => profile,
+            None => probe::profile(&api, &keys).await?,
+        };
+        if !profile.conditional_writes && !config.single_writer {
+            return Err(ConnectError::NoConditionalWrites);
+        }
+        Ok(S3LayerService {
+            store: Arc::new(Store {
+                api,
+                keys,
+                profile,
+                budget: budget::Budget::new(config.memory_budget),
+                memory_budget: config.memory_budget,
+                part_size: config.part_size,
+                parallelism: config.parallelism,
+                presign_lifetime: config.presign_lifetime,
+            }),
+        })
+    }
+
+    /// What the store can do.
+    pub fn profile(&self) -> &StoreProfile {
+        &self.store.profile
+    }
+
+    /// The requests made and bytes moved since the service was built.
+    pub fn usage(&self) -> Usage {
+        self.store.api.telemetry().usage()
+    }
+
+    /// Removes what dead uploads left behind: multipart uploads, sessions, claims, tails and
+    /// unpublished data that nobody has touched for `older_than`, by the store's clock. An upload
+    /// that was being finished is finished. A live upload writes its session every ten minutes at
+    /// least, so an hour is safe. With `dry_run` it only tells what it would do.
+    ///
+    /// Looks at uploads only: data without an upload is published.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](Error::Storage) where the listing failed. What could not be removed is told in
+    /// the result, and does not keep the others.
+    ///
+    /// # Cancellation
+    ///
+    /// Stops between two uploads or within one; another sweep goes on from there.
+    pub async fn sweep(&self, older_than: Duration, dry_run: bool) -> Result<Vec<Swept>> {
+        sweep::sweep(&self.store, older_than, dry_run).await
+    }
+}
+
+#[async_trait]
+impl LayerService for S3LayerService {
+    async fn exists(&self, id: &LayerId) -> Result<bool> {
+        Ok(self.store.record(id).await?.is_some())
+    }
+
+    async fn fetch(&self, id: &LayerId) -> Result<Box<dyn Layer>> {
+        let record = self.store.record(id).await?;
+        let record = record.ok_or_else(|| Error::LayerUnknown { id: id.clone() })?;
+        Ok(Box::new(S3Layer::new(
+            Arc::clone(&self.store),
+            Arc::new(record),
+        )))
+    }
+
+    async fn upload(
+        &self,
+        name: &RepositoryName,
+        id: Option<&LayerId>,
+    ) -> Result<Box<dyn LayerUpload>> {
+        Ok(Box::new(upload::begin(&self.store, name, id).await?))
+    }
+
+    async fn resume(
+        &self,
+        name: &RepositoryName,
+        id: Option<&LayerId>,
+        uuid: Uuid,
+    ) -> Result<Box<dyn LayerUpload>> {
+        Ok(Box::new(upload::resume(&self.store, name, id, uuid).await?))
+    }
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::api::{Api, ETag};
 use super::budget::Budget;
+use super::checksum::Crc64;
 use super::document::{Document, decode};
 use super::keys::{Key, Keys};
 use super::profile::StoreProfile;
@@ -60,6 +61,11 @@ impl Store {
                 Err(error) => tracing::warn!(%key, %error, "read again"),
             }
         }
+    }
+
+    /// The checksum to send along, where the store holds us to it.
+    pub(crate) fn checksum(&self, sum: Crc64) -> Option<Crc64> {
+        self.profile.crc64nvme.then_some(sum)
     }
 
     /// The record of a layer, found by any of its ids.

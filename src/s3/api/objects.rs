@@ -1,5 +1,6 @@
 //! Whole objects: PUT, GET, HEAD, DELETE.
 
+use std::error::Error as StdError;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,10 +20,13 @@ use crate::telemetry::Operation;
 /// No document of ours comes near this size, in bytes; a larger object is none of ours.
 const MAX_DOCUMENT: u64 = 64 * 1024 * 1024;
 
+/// After this many bodies that broke off, the failure is told.
+const MAX_BROKEN_BODIES: u32 = 5;
+
 impl Api {
     /// Writes an object whose condition holds. What an unclear end means is for
     /// [`put_if`](Self::put_if) to find out.
-    pub(super) async fn put(
+    pub(crate) async fn put(
         &self,
         key: &Key,
         segments: &[Bytes],
@@ -75,6 +79,31 @@ impl Api {
 
     /// A small object, whole; `None` where there is none.
     pub(crate) async fn get_small(&self, key: &Key) -> ApiResult<Option<SmallObject>> {
+        let Some((pieces, etag)) = self.get_whole(key, None).await? else {
+            return Ok(None);
+        };
+        let bytes = match pieces.as_slice() {
+            [one] => one.clone(),
+            many => many.concat().into(),
+        };
+        Ok(Some(SmallObject { bytes, etag }))
+    }
+
+    /// An object of a known size, in the pieces that it came in; `None` where there is none.
+    pub(crate) async fn get_pieces(&self, key: &Key, size: u64) -> ApiResult<Option<Vec<Bytes>>> {
+        Ok(self
+            .get_whole(key, Some(size))
+            .await?
+            .map(|(pieces, _)| pieces))
+    }
+
+    /// Reads an object from its start, and again where the body breaks off, which is repeated by
+    /// nobody else.
+    async fn get_whole(
+        &self,
+        key: &Key,
+        size: Option<u64>,
+    ) -> ApiResult<Option<(Vec<Bytes>, ETag)>> {
         let call = Call {
             operation: Operation::GetObject,
             key: key.as_str(),
@@ -100,30 +129,23 @@ impl Api {
                 .e_tag()
                 .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
             let etag = ETag::parse(etag);
-            let size = to_u64(answer.content_length())
+            let told = to_u64(answer.content_length())
                 .ok_or_else(|| incomplete(call.operation, call.key, "Content-Length"))?;
-            if size > MAX_DOCUMENT {
-                let why = format!("a document of {size} bytes is none of ours");
+            if told != size.unwrap_or(told) || told > size.unwrap_or(MAX_DOCUMENT) {
+                let why = format!("it has {told} bytes, which is none of ours");
                 let kind = StorageErrorKind::Other;
                 let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
-                return Err(ApiError::Other(error));
+                return Err(ApiError::InvalidRange(error));
             }
-            let body = tokio::time::timeout(SMALL_TIMEOUT, answer.body.collect()).await;
-            let failure = match body {
-                Ok(Ok(body)) => {
-                    let bytes = body.into_bytes();
-                    if bytes.len() as u64 == size {
-                        self.telemetry.received(size);
-                        return Ok(Some(SmallObject { bytes, etag }));
-                    }
-                    "the body is shorter than was said".into()
-                }
-                Ok(Err(error)) => Box::<dyn std::error::Error + Send + Sync>::from(error),
+            let body = RangeBody::new(answer.body, Arc::clone(&self.telemetry));
+            let limit = Self::timeout_for(told);
+            let failure = match tokio::time::timeout(limit, collect(body, told)).await {
+                Ok(Ok(pieces)) => return Ok(Some((pieces, etag))),
+                Ok(Err(failure)) => failure,
                 Err(elapsed) => elapsed.into(),
             };
-            // A body that breaks off is not repeated by anyone else.
             broken += 1;
-            if broken == 4 {
+            if broken == MAX_BROKEN_BODIES {
                 let kind = StorageErrorKind::Unavailable;
                 let error = StorageError::new(call.operation.as_str(), call.key, kind, failure);
                 return Err(ApiError::Other(error));
@@ -293,6 +315,25 @@ impl Api {
             None => Ok(()),
             Some(error) => Err(refused(format!("{:?}: {:?}", error.key(), error.code()))),
         }
+    }
+}
+
+/// The pieces of a body that has to have this many bytes.
+async fn collect(
+    mut body: RangeBody,
+    size: u64,
+) -> Result<Vec<Bytes>, Box<dyn StdError + Send + Sync>> {
+    let mut pieces = Vec::new();
+    let mut received = 0;
+    while let Some(piece) = body.next().await {
+        let piece = piece?;
+        received += piece.len() as u64;
+        pieces.push(piece);
+    }
+    if received == size {
+        Ok(pieces)
+    } else {
+        Err("the body is not as long as was said".into())
     }
 }
 

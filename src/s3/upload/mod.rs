@@ -1,3 +1,244 @@
-//! Uploads.
+//! Uploads: from the first byte to a published layer, across processes.
+//!
+//! # The life of an upload
+//!
+//! 1. [`begin`]: the session is created, then the claim, if an id is declared.
+//! 2. [`writer`]: bytes are hashed as they arrive and cut into parts; each whole part goes out as
+//!    one UploadPart, several at a time ([`send`]). What does not fill a part is stored at close
+//!    as a tail ([`tail`]), or within the session if it is tiny.
+//! 3. [`resume`]: any process reads the session, compares it with the parts that S3 lists, and
+//!    goes on at the recorded offset with the recorded hash state.
+//! 4. [`finish`]: claims are verified, the session is sealed, the object completed in place, the
+//!    record published, the session removed. Or [`remove`]: cancelled and taken away.
+//!
+//! # Invariants
+//!
+//! 1. The session is the first thing that an upload creates and the last that it removes.
+//! 2. Every write of the session is conditional on the one before; whoever wrote last owns the
+//!    upload. Whoever did not write last writes before its first part or tail.
+//! 3. A session names an unbroken run of parts, then tails, then inline bytes, and the hash state
+//!    at exactly their end.
+//! 4. A tail is removed only after a session that does not name it was written.
+//! 5. Phases go `open -> sealing -> gone`, `sealing -> sealed -> sealing`,
+//!    `open | sealed -> cancelled -> gone`. Nothing goes back to `open`. From `sealing` on no byte
+//!    is needed.
+//! 6. More than a little of a part is in memory only under a reservation for all of it.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::PollSender;
+use uuid::Uuid;
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::id::{LayerId, TarSum};
+use crate::name::RepositoryName;
+use crate::s3::read::S3Layer;
+use crate::s3::record::Record;
+use crate::s3::store::Store;
+use crate::service::{Layer, LayerUpload};
+use task::Command;
+use writer::Writer;
+
+mod begin;
+mod claim;
+mod finish;
+mod gather;
 pub(crate) mod plan;
+mod remove;
+mod resume;
+mod send;
 pub(crate) mod session;
+pub(crate) mod stored;
+mod tail;
+mod task;
+mod writer;
+
+pub(crate) use begin::begin;
+pub(crate) use finish::drive_found;
+pub(crate) use remove::{cancel, remove_cancelled};
+pub(crate) use resume::resume;
+
+/// The largest piece that is handed to the writer at a time, in bytes: it is hashed without a
+/// pause.
+const MAX_PIECE: usize = 1024 * 1024;
+
+/// The largest piece that is copied out of an `AsyncWrite` caller's buffer at a time, in bytes.
+const MAX_COPY: usize = 64 * 1024;
+
+/// An upload to S3. See [`LayerUpload`] for what it promises.
+pub(crate) struct S3LayerUpload {
+    store: Arc<Store>,
+    uuid: Uuid,
+    name: RepositoryName,
+    tar_sum: Option<TarSum>,
+    offset: u64,
+    commands: PollSender<Command>,
+    task: Option<JoinHandle<Result<()>>>,
+    closing: Option<oneshot::Receiver<Result<()>>>,
+}
+
+impl S3LayerUpload {
+    fn start(writer: Writer) -> Self {
+        let declared = writer.declared.as_ref().and_then(LayerId::as_tar_sum);
+        let (commands, inbox) = mpsc::channel(1);
+        S3LayerUpload {
+            store: Arc::clone(&writer.store),
+            uuid: writer.stored.uuid,
+            name: writer.stored.session.name.clone(),
+            tar_sum: declared.cloned(),
+            offset: writer.offset,
+            commands: PollSender::new(commands),
+            task: Some(tokio::spawn(task::run(writer, inbox))),
+            closing: None,
+        }
+    }
+
+    /// Why the writer is gone: what it failed with, told once, or because it was closed.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+        let closed = Error::UploadClosed { uuid: self.uuid };
+        let Some(task) = &mut self.task else {
+            return Poll::Ready(closed);
+        };
+        let ended = ready!(Pin::new(task).poll(context));
+        self.task = None;
+        Poll::Ready(match ended {
+            Ok(Ok(())) => closed,
+            Ok(Err(error)) => error,
+            Err(failed) => {
+                tracing::error!(uuid = %self.uuid, %failed, "the task of an upload ended");
+                closed
+            }
+        })
+    }
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        match ready!(self.commands.poll_reserve(context)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(_) => self.poll_end(context).map(Err),
+        }
+    }
+
+    /// Hands a command to the writer. `poll_ready` has to have said so.
+    fn hand_over(&mut self, command: Command) -> Result<()> {
+        let closed = Error::UploadClosed { uuid: self.uuid };
+        self.commands.send_item(command).map_err(|_| closed)
+    }
+
+    async fn send(&mut self, command: Command) -> Result<()> {
+        std::future::poll_fn(|context| self.poll_ready(context)).await?;
+        self.hand_over(command)
+    }
+
+    /// Sends a command and waits for its answer.
+    async fn ask<T>(
+        &mut self,
+        command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command,
+    ) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        self.send(command(answer)).await?;
+        match answered.await {
+            Ok(answer) => answer,
+            // The writer failed at an earlier command, before it came to this one.
+            Err(_) => Err(std::future::poll_fn(|context| self.poll_end(context)).await),
+        }
+    }
+}
+
+impl AsyncWrite for S3LayerUpload {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_ready(context))?;
+        let taken = bytes.len().min(MAX_COPY);
+        self.hand_over(Command::Write(Bytes::copy_from_slice(&bytes[..taken])))?;
+        self.offset += taken as u64;
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Does nothing: bytes are stored as parts fill up, and certainly by a close or finish.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Closes the upload, as [`LayerUpload::close`] does.
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if let Some(closing) = &mut self.closing {
+                let closed = match ready!(Pin::new(closing).poll(context)) {
+                    Ok(closed) => closed,
+                    Err(_) => Err(ready!(self.poll_end(context))),
+                };
+                self.closing = None;
+                return Poll::Ready(closed.map_err(Into::into));
+            }
+            ready!(self.poll_ready(context))?;
+            let (answer, answered) = oneshot::channel();
+            self.hand_over(Command::Close(answer))?;
+            self.closing = Some(answered);
+        }
+    }
+}
+
+#[async_trait]
+impl LayerUpload for S3LayerUpload {
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn name(&self) -> &RepositoryName {
+        &self.name
+    }
+
+    fn tar_sum(&self) -> Option<&TarSum> {
+        self.tar_sum.as_ref()
+    }
+
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    async fn write_bytes(&mut self, mut bytes: Bytes) -> Result<()> {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(MAX_PIECE));
+            let taken = piece.len() as u64;
+            self.send(Command::Write(piece)).await?;
+            self.offset += taken;
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.ask(Command::Close).await
+    }
+
+    async fn finish(&mut self, size: u64, digest: &Digest) -> Result<Box<dyn Layer>> {
+        let digest = digest.clone();
+        let record: Record = self
+            .ask(|answer| Command::Finish {
+                size,
+                digest,
+                answer,
+            })
+            .await?;
+        Ok(Box::new(S3Layer::new(
+            Arc::clone(&self.store),
+            Arc::new(record),
+        )))
+    }
+
+    async fn cancel(&mut self) -> Result<()> {
+        self.ask(Command::Cancel).await
+    }
+}

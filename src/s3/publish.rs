@@ -1,0 +1,102 @@
+//! Publishing: the conditional PUT of a layer's record decides who owns its digest; aliases and
+//! links repeat what it says.
+
+use super::api::{Condition, Put};
+use super::document::{decode, encode};
+use super::record::Record;
+use super::store::Store;
+use crate::error::{Error, Result, StorageError, StorageErrorKind};
+use crate::id::LayerId;
+use crate::name::RepositoryName;
+
+/// How often a record is contended for before that is told as an error that can be retried.
+const ROUNDS: u32 = 5;
+
+/// Publishes a layer under its SHA-256. The record that stands afterwards: ours, or that of
+/// another upload of the same bytes, which was first and whose data is there.
+pub(crate) async fn publish(store: &Store, record: &Record) -> Result<Record> {
+    let key = store.keys.layer(&record.digest.clone().into());
+    let document = encode(record)?;
+    let mut held = match store
+        .api
+        .put_if(&key, document.clone(), Condition::Absent)
+        .await?
+    {
+        Put::Written(_) | Put::Gone => return Ok(record.clone()),
+        Put::Held(held) => held,
+    };
+    for _ in 0..ROUNDS {
+        let standing = match decode::<Record>(&key, &held.bytes) {
+            Ok(standing) if standing.data == record.data => return Ok(standing),
+            Ok(standing) => Some(standing),
+            Err(error) => {
+                tracing::warn!(%key, %error, "a record is replaced");
+                None
+            }
+        };
+        if let Some(standing) = standing
+            && has_its_data(store, &standing).await?
+        {
+            return Ok(standing);
+        }
+        let condition = Condition::Matches(&held.etag);
+        held = match store.api.put_if(&key, document.clone(), condition).await? {
+            Put::Written(_) => return Ok(record.clone()),
+            Put::Held(other) => other,
+            Put::Gone => match store
+                .api
+                .put_if(&key, document.clone(), Condition::Absent)
+                .await?
+            {
+                Put::Written(_) | Put::Gone => return Ok(record.clone()),
+                Put::Held(other) => other,
+            },
+        };
+    }
+    let why = "others keep replacing the record";
+    let kind = StorageErrorKind::Unavailable;
+    Err(Error::Storage(StorageError::new(
+        "PutObject",
+        key.as_str(),
+        kind,
+        why,
+    )))
+}
+
+/// Whether the object that a record names is there, with the size and ETag it tells.
+async fn has_its_data(store: &Store, record: &Record) -> Result<bool> {
+    let found = store.api.head(&record.data).await?;
+    Ok(found.is_some_and(|found| found.size == record.size && found.etag == record.etag))
+}
+
+/// Makes a published layer found under its other ids, and links it under a repository.
+pub(crate) async fn link(
+    store: &Store,
+    name: &RepositoryName,
+    record: &Record,
+    also: &[LayerId],
+) -> Result<()> {
+    let document = encode(record)?;
+    for id in also {
+        // One that exists is left alone: two digests can share a TarSum.
+        store
+            .api
+            .put_if(&store.keys.layer(id), document.clone(), Condition::Absent)
+            .await?;
+    }
+    for id in std::iter::once(&record.digest.clone().into()).chain(also) {
+        let key = store.keys.link(name, id);
+        if let Put::Held(held) = store
+            .api
+            .put_if(&key, document.clone(), Condition::Absent)
+            .await?
+            && decode::<Record>(&key, &held.bytes).map_or(true, |old| old.data != record.data)
+        {
+            store
+                .api
+                .put_if(&key, document.clone(), Condition::Matches(&held.etag))
+                .await?;
+        }
+    }
+    Ok(())
+}

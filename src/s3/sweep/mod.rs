@@ -1,0 +1,143 @@
+//! Removing what dead uploads left behind.
+//!
+//! 1. Only `uploads/` is looked at: an upload's session goes last, so what has no session is
+//!    published or is a tail.
+//! 2. Age is told by the store's clock, and is that of the youngest object below an upload.
+//! 3. Nothing is deleted before the session says `cancelled`, by a conditional write: an owner
+//!    that comes back is told so, and cannot lose bytes that it acknowledges.
+//! 4. An upload that was being finished is finished.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::keys::Key;
+use super::store::Store;
+use super::upload::session::Phase;
+use super::upload::stored::Stored;
+use super::upload::{cancel, drive_found, remove_cancelled};
+use crate::clock;
+use crate::error::{Error, Result};
+
+mod plan;
+
+pub use plan::SweepAction;
+
+/// What a sweep did with one upload, or would do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Swept {
+    /// The upload.
+    pub uuid: Uuid,
+    /// How long ago its youngest object was written.
+    pub age: Duration,
+    /// What was to be done.
+    pub action: SweepAction,
+    /// Whether it succeeded; always so in a dry run.
+    pub outcome: Result<()>,
+}
+
+/// The objects below one upload.
+struct Found {
+    age: Duration,
+    keys: Vec<Key>,
+}
+
+pub(super) async fn sweep(
+    store: &Arc<Store>,
+    older_than: Duration,
+    dry_run: bool,
+) -> Result<Vec<Swept>> {
+    let mut swept = Vec::new();
+    for (uuid, found) in list(store).await? {
+        // A young one needs no closer look.
+        if found.age < older_than {
+            continue;
+        }
+        let session = Stored::load(store, uuid).await;
+        let stored = match session {
+            Ok(stored) => stored,
+            Err(error) => {
+                let action = SweepAction::Remove;
+                swept.push(Swept {
+                    uuid,
+                    age: found.age,
+                    action,
+                    outcome: Err(error),
+                });
+                continue;
+            }
+        };
+        let phase = stored.as_ref().map(|stored| &stored.session.phase);
+        let Some(action) = plan::plan(phase, found.age, older_than) else {
+            continue;
+        };
+        let outcome = match dry_run {
+            true => Ok(()),
+            false => carry_out(store, action, stored, &found.keys).await,
+        };
+        swept.push(Swept {
+            uuid,
+            age: found.age,
+            action,
+            outcome,
+        });
+    }
+    Ok(swept)
+}
+
+async fn carry_out(
+    store: &Arc<Store>,
+    action: SweepAction,
+    stored: Option<Stored>,
+    keys: &[Key],
+) -> Result<()> {
+    let Some(mut stored) = stored else {
+        return Ok(store
+            .api
+            .delete_all(keys, store.profile.batch_delete)
+            .await?);
+    };
+    let outcome = match action {
+        SweepAction::Finish => drive_found(store, &mut stored).await.map(drop),
+        SweepAction::RemoveCancelled => remove_cancelled(store, &stored).await,
+        SweepAction::Remove | SweepAction::RemoveOrphans => cancel(store, &mut stored).await,
+    };
+    match outcome {
+        // Claims that turned out wrong: `sealed` now, and old enough to go.
+        Err(Error::InvalidChecksum { .. }) if matches!(stored.session.phase, Phase::Sealed(_)) => {
+            cancel(store, &mut stored).await
+        }
+        // Its owner came back, or another sweep was quicker: not dead.
+        Err(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// All uploads, with the age of the youngest object of each.
+async fn list(store: &Store) -> Result<BTreeMap<Uuid, Found>> {
+    let prefix = store.keys.uploads();
+    let mut uploads: BTreeMap<Uuid, Found> = BTreeMap::new();
+    let mut from = None;
+    loop {
+        let page = store.api.list(&prefix, from).await?;
+        for object in &page.objects {
+            let Some(uuid) = store.keys.uuid_of(object.key.as_str()) else {
+                continue;
+            };
+            let age = page.age(object, clock::now());
+            let found = uploads.entry(uuid).or_insert(Found {
+                age,
+                keys: Vec::new(),
+            });
+            found.age = found.age.min(age);
+            found.keys.push(object.key.clone());
+        }
+        from = page.next;
+        if from.is_none() {
+            return Ok(uploads);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Taking an upload away: after it was published, after it was cancelled, or when it is lost. The
+//! session goes last, so that whatever is left over is found by looking at sessions.
+
+use super::claim;
+use super::session::{Data, Phase, Sealed, Session};
+use super::stored::Stored;
+use crate::error::{Error, Result};
+use crate::s3::keys::Key;
+use crate::s3::store::Store;
+
+/// What a finished upload may leave beside what its session names.
+#[derive(Debug, Default)]
+pub(crate) struct Leftovers {
+    /// Tails that are known to be left.
+    pub(crate) dropped: Vec<Key>,
+    /// Earlier owners may have left more.
+    pub(crate) unknown: bool,
+}
+
+/// Removes an upload whose layer is published. `ours` tells whether the published record names
+/// this upload's data; if not, the data is removed too.
+pub(crate) async fn remove_finished(
+    store: &Store,
+    stored: &Stored,
+    sealed: &Sealed,
+    ours: bool,
+    leftovers: Leftovers,
+) -> Result<()> {
+    let keys = &store.keys;
+    let uuid = stored.uuid;
+    let (layer, other) = match sealed.data {
+        Data::Parts => (keys.data(uuid), keys.whole(uuid)),
+        Data::Whole(_) => (keys.whole(uuid), keys.data(uuid)),
+    };
+    let mut remove = leftovers.dropped;
+    remove.extend(stored.session.tails.iter().map(|tail| tail.key(keys, uuid)));
+    if leftovers.unknown {
+        remove.extend(tails_of(store, stored).await?);
+        if sealed.data == Data::Parts {
+            remove.push(other);
+        } else {
+            abort_multiparts(store, stored).await?;
+        }
+    }
+    if !ours {
+        remove.push(layer.clone());
+    }
+    remove.sort();
+    remove.dedup();
+    remove.retain(|key| !ours || *key != layer);
+    store
+        .api
+        .delete_all(&remove, store.profile.batch_delete)
+        .await?;
+    remove_claim_and_session(store, stored).await
+}
+
+/// Cancels an upload that is not being finished, and removes all of it.
+pub(crate) async fn cancel(store: &Store, stored: &mut Stored) -> Result<()> {
+    match stored.session.phase {
+        Phase::Open | Phase::Sealed(_) => {
+            let next = Session {
+                phase: Phase::Cancelled,
+                ..stored.session.clone()
+            };
+            stored.replace(store, next).await?;
+        }
+        Phase::Sealing(_) => {
+            let reason = "it is being finished and cannot be cancelled";
+            return Err(Error::UploadConflict {
+                uuid: stored.uuid,
+                reason,
+            });
+        }
+        Phase::Cancelled => {}
+    }
+    remove_cancelled(store, stored).await
+}
+
+/// Removes an upload whose parts are gone or overwritten, so that nothing can come of it.
+pub(crate) async fn remove_lost(store: &Store, stored: &mut Stored) -> Result<()> {
+    let next = Session {
+        phase: Phase::Cancelled,
+        ..stored.session.clone()
+    };
+    stored.replace(store, next).await?;
+    remove_cancelled(store, stored).await
+}
+
+/// Removes all of an upload that is marked as cancelled. Can be repeated, by anyone.
+pub(crate) async fn remove_cancelled(store: &Store, stored: &Stored) -> Result<()> {
+    abort_multiparts(store, stored).await?;
+    let mut remove = tails_of(store, stored).await?;
+    remove.push(store.keys.data(stored.uuid));
+    remove.push(store.keys.whole(stored.uuid));
+    store
+        .api
+        .delete_all(&remove, store.profile.batch_delete)
+        .await?;
+    remove_claim_and_session(store, stored).await
+}
+
+async fn abort_multiparts(store: &Store, stored: &Stored) -> Result<()> {
+    let data = store.keys.data(stored.uuid);
+    let mut ids = store.api.multiparts_at(&data).await?;
+    ids.extend(
+        stored
+            .session
+            .upload_id
+            .clone()
+            .filter(|id| !ids.contains(id)),
+    );
+    for id in ids {
+        store.api.abort_multipart(&data, &id).await?;
+    }
+    Ok(())
+}
+
+/// Every tail below the upload, named by the session or not.
+async fn tails_of(store: &Store, stored: &Stored) -> Result<Vec<Key>> {
+    let session = store.keys.session(stored.uuid);
+    let prefix = store.keys.upload(stored.uuid);
+    let mut tails = Vec::new();
+    let mut from = None;
+    loop {
+        let page = store.api.list(&prefix, from).await?;
+        tails.extend(
+            page.objects
+                .into_iter()
+                .map(|object| object.key)
+                .filter(|k| *k != session),
+        );
+        from = page.next;
+        if from.is_none() {
+            return Ok(tails);
+        }
+    }
+}
+
+async fn remove_claim_and_session(store: &Store, stored: &Stored) -> Result<()> {
+    if let Some(id) = &stored.session.declared {
+        claim::release(store, &stored.session.name, id, stored.uuid).await?;
+    }
+    store.api.delete(&store.keys.session(stored.uuid)).await?;
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! A session as it is in the bucket, and the one way to change it: a conditional write over what
+//! was read. Whoever wrote last owns the upload.
+
+use uuid::Uuid;
+
+use super::session::{Phase, Session};
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::s3::api::{Condition, ETag, Put, SmallObject};
+use crate::s3::document::{decode, encode};
+use crate::s3::store::{Loaded, Store};
+
+/// A session and the ETag that the next write has to match.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) uuid: Uuid,
+    pub(crate) session: Session,
+    etag: ETag,
+}
+
+impl Stored {
+    /// The first thing that an upload creates.
+    pub(crate) async fn create(store: &Store, uuid: Uuid, session: Session) -> Result<Self> {
+        let key = store.keys.session(uuid);
+        match store
+            .api
+            .put_if(&key, encode(&session)?, Condition::Absent)
+            .await?
+        {
+            Put::Written(etag) => Ok(Stored {
+                uuid,
+                session,
+                etag,
+            }),
+            Put::Held(_) | Put::Gone => Err(taken(uuid)),
+        }
+    }
+
+    /// The session as it stands; `None` where there is none.
+    pub(crate) async fn load(store: &Store, uuid: Uuid) -> Result<Option<Self>> {
+        let loaded = store.load(&store.keys.session(uuid)).await?;
+        Ok(loaded.map(|Loaded { document, etag }| Stored {
+            uuid,
+            session: document,
+            etag,
+        }))
+    }
+
+    /// Writes `next` over what was read or written last.
+    ///
+    /// # Errors
+    ///
+    /// `UploadConflict` where another writer came between, `UploadUnknown` where the upload was
+    /// finished or cancelled. Where the store does not answer, the write may have taken effect;
+    /// the next one finds out.
+    pub(crate) async fn replace(&mut self, store: &Store, mut next: Session) -> Result<()> {
+        next.nonce = clock::new_nonce();
+        let key = store.keys.session(self.uuid);
+        let condition = Condition::Matches(&self.etag);
+        match store.api.put_if(&key, encode(&next)?, condition).await? {
+            Put::Written(etag) => {
+                self.etag = etag;
+                self.session = next;
+                Ok(())
+            }
+            Put::Held(other) => Err(self.lost_to(store, &other)),
+            Put::Gone => Err(Error::UploadUnknown { uuid: self.uuid }),
+        }
+    }
+
+    fn lost_to(&self, store: &Store, other: &SmallObject) -> Error {
+        match decode::<Session>(&store.keys.session(self.uuid), &other.bytes) {
+            Ok(session) if session.phase == Phase::Cancelled => {
+                Error::UploadUnknown { uuid: self.uuid }
+            }
+            _ => taken(self.uuid),
+        }
+    }
+}
+
+fn taken(uuid: Uuid) -> Error {
+    Error::UploadConflict {
+        uuid,
+        reason: "another handle has taken it over",
+    }
+}

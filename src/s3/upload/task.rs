@@ -1,0 +1,118 @@
+//! What the handle asks of its [`Writer`], and the loop that answers.
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep_until;
+
+use super::remove;
+use super::session::Phase;
+use super::writer::{CHECKPOINT_AGE, Writer};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::s3::budget::Reservation;
+use crate::s3::record::Record;
+
+/// A request of the handle. An answer that nobody waits for any more is dropped: the work is done
+/// all the same.
+pub(super) enum Command {
+    Write(Bytes),
+    Close(oneshot::Sender<Result<()>>),
+    Finish {
+        size: u64,
+        digest: Digest,
+        answer: oneshot::Sender<Result<Record>>,
+    },
+    Cancel(oneshot::Sender<Result<()>>),
+}
+
+/// Serves one handle until it is closed, dropped, or fails. A failure that no answer told is the
+/// result.
+pub(super) async fn run(mut writer: Writer, mut commands: mpsc::Receiver<Command>) -> Result<()> {
+    loop {
+        let stale_at = writer.recorded_at + CHECKPOINT_AGE;
+        tokio::select! {
+            command = commands.recv() => match command {
+                // Dropped without close: what was not recorded is lost, and the upload is not.
+                None => return Ok(()),
+                Some(Command::Write(bytes)) => {
+                    let taken = writer.accept(bytes).await;
+                    or_salvage(&mut writer, taken).await?;
+                }
+                Some(Command::Close(answer)) => {
+                    let closed = writer.settle().await;
+                    if closed.is_err() {
+                        writer.salvage().await;
+                    }
+                    let _ = answer.send(closed);
+                    return Ok(());
+                }
+                Some(Command::Finish { size, digest, answer }) => {
+                    let finished = writer.finish(size, &digest).await;
+                    let goes_on = finished.as_ref().is_err_and(|error| goes_on(&writer, error));
+                    let _ = answer.send(finished);
+                    if !goes_on {
+                        return Ok(());
+                    }
+                }
+                Some(Command::Cancel(answer)) => {
+                    writer.sender.abort().await;
+                    let cancelled = remove::cancel(&writer.store, &mut writer.stored).await;
+                    let _ = answer.send(cancelled);
+                    return Ok(());
+                }
+            },
+            sent = writer.sender.next(), if !writer.sender.is_idle() => {
+                let sent = match sent {
+                    Ok(()) => writer.checkpoint_if_due().await,
+                    Err(error) => Err(error),
+                };
+                or_salvage(&mut writer, sent).await?;
+            }
+            () = wanted_back(writer.reservation.as_ref()) => {
+                let settled = writer.settle().await;
+                or_salvage(&mut writer, settled).await?;
+                writer.reservation = None;
+            }
+            () = sleep_until(stale_at), if writer.is_behind() => {
+                let settled = writer.settle().await;
+                or_salvage(&mut writer, settled).await?;
+            }
+        }
+    }
+}
+
+async fn wanted_back(reservation: Option<&Reservation>) {
+    match reservation {
+        Some(reservation) => reservation.wanted_back().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn or_salvage(writer: &mut Writer, result: Result<()>) -> Result<()> {
+    if let Err(error) = &result
+        && !matches!(
+            error,
+            Error::UploadConflict { .. } | Error::UploadUnknown { .. }
+        )
+    {
+        writer.salvage().await;
+    }
+    result
+}
+
+/// Whether the handle can be used after this failure of a finish: the claims were wrong, or the
+/// upload is sealed, so that nothing in memory matters any more.
+fn goes_on(writer: &Writer, error: &Error) -> bool {
+    let wrong_claim = matches!(
+        error,
+        Error::InvalidLength { .. }
+            | Error::InvalidChecksum { .. }
+            | Error::TarSumVersionUnsupported { .. }
+            | Error::InvalidTarSum { .. }
+    );
+    let is_sealed = matches!(
+        writer.stored.session.phase,
+        Phase::Sealing(_) | Phase::Sealed(_)
+    );
+    wrong_claim || is_sealed
+}

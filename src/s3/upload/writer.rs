@@ -1,0 +1,368 @@
+//! The task that owns an open upload: takes bytes, cuts them into parts, keeps the session.
+//!
+//! It runs apart from the handle, so that it can act while nobody writes: give back memory that
+//! others wait for, keep the session young, and carry a close or finish to its end when the caller
+//! went away.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::gather::Gather;
+use super::plan::cut::Cut;
+use super::send::{Outgoing, Sender};
+use super::session::{Inline, Phase, Session, Tail, TailPlace};
+use super::stored::Stored;
+use super::tail;
+use crate::digest::{Hasher, SavedHasher};
+use crate::error::{Error, Result};
+use crate::id::LayerId;
+use crate::s3::api::{ListedPart, UploadId};
+use crate::s3::budget::Reservation;
+use crate::s3::checksum::{Snapshot, Tracker};
+use crate::s3::keys::Key;
+use crate::s3::store::Store;
+
+/// What may wait in memory without a reservation, in bytes.
+const UNRESERVED: u64 = 64 * 1024;
+/// What travels within the session instead of in a tail, in bytes.
+const MAX_INLINE: u64 = 4 * 1024;
+/// A session is written when this many bytes more are stored, in bytes: what a crash costs.
+const CHECKPOINT_BYTES: u64 = 128 * 1024 * 1024;
+/// But not more often than this.
+const CHECKPOINT_PAUSE: Duration = Duration::from_secs(1);
+/// And at least this often while bytes arrive, so that its age tells a live upload from a dead one.
+pub(super) const CHECKPOINT_AGE: Duration = Duration::from_secs(600);
+
+/// An upload in the hands of this process.
+pub(super) struct Writer {
+    pub(super) store: Arc<Store>,
+    pub(super) stored: Stored,
+    /// The id that finish has to verify beside the one it is given.
+    pub(super) declared: Option<LayerId>,
+    /// This handle wrote the session last, as far as it knows.
+    owner: bool,
+    /// This handle began the upload, so nobody else can have left anything behind.
+    pub(super) pristine: bool,
+    /// Empty where the saved states are of an unknown version: the object is read back at finish.
+    pub(super) hashers: Vec<Hasher>,
+    tracker: Tracker,
+    /// Bytes taken.
+    pub(super) offset: u64,
+    cut: Cut,
+    /// Stored bytes of the part under way.
+    pub(super) tails: Vec<Tail>,
+    /// Bytes of the part under way in memory, after its tails.
+    pub(super) gather: Gather,
+    pub(super) reservation: Option<Reservation>,
+    pub(super) sender: Sender,
+    /// Parts cut that the session does not have yet, in order.
+    cuts: VecDeque<PartEnd>,
+    /// Tails that no session names any more.
+    pub(super) dropped: Vec<Key>,
+    pub(super) recorded_at: Instant,
+}
+
+/// All that a checkpoint at the end of a part needs.
+struct PartEnd {
+    number: u32,
+    offset: u64,
+    hashers: Vec<SavedHasher>,
+    snapshot: Snapshot,
+    /// Tails that went into this part.
+    drops: Vec<Key>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        store: Arc<Store>,
+        stored: Stored,
+        declared: Option<LayerId>,
+        begun_here: bool,
+        spare: Vec<ListedPart>,
+    ) -> Self {
+        let session = &stored.session;
+        let restored: Option<Vec<Hasher>> =
+            session.hashers.iter().map(SavedHasher::restore).collect();
+        let parts = u32::try_from(session.parts.len()).unwrap_or(u32::MAX);
+        let mut gather = Gather::default();
+        gather.push(session.inline.0.clone());
+        Writer {
+            owner: begun_here,
+            pristine: begun_here,
+            hashers: restored.unwrap_or_default(),
+            tracker: Tracker::resume(session.sums.clone(), session.part_sum),
+            offset: session.offset,
+            cut: Cut::new(session.schedule, parts, session.after_parts()),
+            tails: session.tails.clone(),
+            gather,
+            reservation: None,
+            sender: Sender::new(Arc::clone(&store), stored.uuid, spare),
+            cuts: VecDeque::new(),
+            dropped: Vec::new(),
+            recorded_at: Instant::now(),
+            store,
+            stored,
+            declared,
+        }
+    }
+
+    fn must_be_open(&self) -> Result<()> {
+        match self.stored.session.phase {
+            Phase::Open => Ok(()),
+            _ => Err(Error::UploadConflict {
+                uuid: self.stored.uuid,
+                reason: "it is being finished and takes no more bytes",
+            }),
+        }
+    }
+
+    /// Takes bytes. Waits where the byte budget or the number of parts under way say so.
+    pub(super) async fn accept(&mut self, mut bytes: Bytes) -> Result<()> {
+        self.must_be_open()?;
+        while !bytes.is_empty() {
+            let limit = self.stored.session.schedule.limit();
+            let take = self
+                .cut
+                .take(bytes.len() as u64)
+                .ok_or(Error::LayerTooLarge { limit })?;
+            self.make_room(take).await;
+            let piece = bytes.split_to(usize::try_from(take).unwrap_or(usize::MAX));
+            self.hashers
+                .iter_mut()
+                .for_each(|hasher| hasher.update(&piece));
+            self.tracker.update(&piece);
+            self.gather.push(piece);
+            self.offset += take;
+            if self.cut.fill(take) {
+                self.send_part().await?;
+                self.checkpoint_if_due().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves a whole part before more than a little of it is gathered.
+    async fn make_room(&mut self, more: u64) {
+        if self.reservation.is_none() && self.gather.len() + more > UNRESERVED {
+            self.reserve().await;
+        }
+    }
+
+    pub(super) async fn reserve(&mut self) {
+        if self.reservation.is_none() {
+            let size = self.cut.size().unwrap_or(self.store.part_size);
+            self.reservation = self.store.budget.reserve(size).await;
+        }
+    }
+
+    /// Ends the part under way and sends it.
+    pub(super) async fn send_part(&mut self) -> Result<()> {
+        let upload_id = self.multipart().await?;
+        let number = self.cut.number();
+        let tails = std::mem::take(&mut self.tails);
+        if !tails.is_empty() {
+            self.reserve().await;
+        }
+        let mut pieces = tail::read(&self.store, &self.stored, &tails).await?;
+        pieces.extend(self.gather.take());
+        let sum = self.tracker.end_part();
+        let keys = &self.store.keys;
+        self.cuts.push_back(PartEnd {
+            number,
+            offset: self.offset,
+            hashers: self.hashers.iter().map(Hasher::save).collect(),
+            snapshot: self.tracker.snapshot(),
+            drops: tails
+                .iter()
+                .map(|tail| tail.key(keys, self.stored.uuid))
+                .collect(),
+        });
+        self.cut.next();
+        let reservation = self.reservation.take();
+        self.sender
+            .send(
+                &upload_id,
+                Outgoing {
+                    number,
+                    pieces,
+                    sum,
+                    reservation,
+                },
+            )
+            .await
+    }
+
+    /// S3's id of the multipart upload, which the session has before the first part goes out.
+    async fn multipart(&mut self) -> Result<UploadId> {
+        if let Some(upload_id) = self.stored.session.upload_id.clone() {
+            self.own().await?;
+            return Ok(upload_id);
+        }
+        let key = self.store.keys.data(self.stored.uuid);
+        // An earlier owner may have died between creating one and saying so.
+        let orphan = match self.pristine {
+            true => None,
+            false => self.store.api.multiparts_at(&key).await?.pop(),
+        };
+        let upload_id = match orphan {
+            Some(upload_id) => upload_id,
+            None => {
+                self.store
+                    .api
+                    .create_multipart(&key, self.store.profile.crc64nvme)
+                    .await?
+            }
+        };
+        let next = Session {
+            upload_id: Some(upload_id.clone()),
+            ..self.stored.session.clone()
+        };
+        self.record(next).await?;
+        Ok(upload_id)
+    }
+
+    /// Becomes the owner before the first part or tail is written: from then on whoever owned the
+    /// upload before can acknowledge nothing.
+    pub(super) async fn own(&mut self) -> Result<()> {
+        if !self.owner {
+            self.record(self.stored.session.clone()).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn record(&mut self, next: Session) -> Result<()> {
+        self.stored.replace(&self.store, next).await?;
+        self.owner = true;
+        self.recorded_at = Instant::now();
+        Ok(())
+    }
+
+    /// Writes the session where enough parts have arrived since it was written.
+    pub(super) async fn checkpoint_if_due(&mut self) -> Result<()> {
+        let arrived = self
+            .cuts
+            .iter()
+            .take_while(|end| self.sender.arrived(end.number).is_some());
+        let stored = arrived
+            .last()
+            .map_or(0, |end| end.offset - self.stored.session.offset);
+        let age = self.recorded_at.elapsed();
+        let due = stored >= CHECKPOINT_BYTES && age >= CHECKPOINT_PAUSE;
+        if due || (stored > 0 && age >= CHECKPOINT_AGE) {
+            let next = self.with_arrived_parts();
+            self.record(next).await?;
+            self.remove_dropped().await?;
+        }
+        Ok(())
+    }
+
+    /// The session at the end of the unbroken run of parts that arrived.
+    pub(super) fn with_arrived_parts(&mut self) -> Session {
+        let mut next = self.stored.session.clone();
+        while let Some(end) = self.cuts.front() {
+            let Some(part) = self.sender.arrived(end.number).cloned() else {
+                break;
+            };
+            next.parts.push(part);
+            next.tails.clear();
+            next.inline = Inline::default();
+            next.part_sum = Default::default();
+            next.offset = end.offset;
+            next.hashers.clone_from(&end.hashers);
+            next.sums = self.tracker.sums_at(end.snapshot);
+            self.sender.forget(end.number);
+            if let Some(end) = self.cuts.pop_front() {
+                self.dropped.extend(end.drops);
+            }
+        }
+        next
+    }
+
+    /// Removes tails that the session just written does not name.
+    async fn remove_dropped(&mut self) -> Result<()> {
+        let batched = self.store.profile.batch_delete;
+        self.store.api.delete_all(&self.dropped, batched).await?;
+        self.dropped.clear();
+        Ok(())
+    }
+
+    /// Stores every byte taken, so that a resume anywhere goes on at `offset`.
+    pub(super) async fn settle(&mut self) -> Result<()> {
+        self.sender.drain().await?;
+        if self.offset == self.stored.session.offset {
+            return Ok(());
+        }
+        let mut next = self.with_arrived_parts();
+        if self.gather.len() > MAX_INLINE {
+            self.own().await?;
+            let tail = self.write_tail(next.parts.is_empty()).await?;
+            self.tails.push(tail);
+            self.gather.take();
+        }
+        next.tails.clone_from(&self.tails);
+        next.inline = Inline(self.gather.pieces().concat().into());
+        self.at_offset(&mut next);
+        self.record(next).await?;
+        self.remove_dropped().await
+    }
+
+    /// The session with every byte in its parts, or in the `.whole` object.
+    pub(super) fn whole_session(&mut self) -> Session {
+        let mut next = self.with_arrived_parts();
+        next.tails.clone_from(&self.tails);
+        next.inline = Inline::default();
+        self.at_offset(&mut next);
+        next
+    }
+
+    /// Brings hash states and checksums to where they are now.
+    fn at_offset(&mut self, next: &mut Session) {
+        next.part_sum = self.tracker.part_so_far();
+        next.offset = self.offset;
+        // A state that could not be read is kept, for a version that can.
+        if !self.hashers.is_empty() {
+            next.hashers = self.hashers.iter().map(Hasher::save).collect();
+        }
+        let now = self.tracker.snapshot();
+        next.sums = self.tracker.sums_at(now);
+    }
+
+    async fn write_tail(&mut self, no_parts: bool) -> Result<Tail> {
+        let pieces = self.gather.pieces();
+        let offset = self.offset - self.gather.len();
+        let uuid = self.stored.uuid;
+        if no_parts && offset == 0 {
+            let sum = tail::sum_of(&pieces);
+            if let Some(etag) = tail::write_whole(&self.store, uuid, &pieces, sum).await? {
+                return Ok(Tail {
+                    offset,
+                    sum,
+                    place: TailPlace::Whole(etag),
+                });
+            }
+        }
+        tail::write(&self.store, uuid, offset, &pieces).await
+    }
+
+    /// Whether bytes were taken that the session does not have.
+    pub(super) fn is_behind(&self) -> bool {
+        self.offset > self.stored.session.offset
+    }
+
+    /// After a failure: what arrived is recorded, so that a resume finds it.
+    pub(super) async fn salvage(&mut self) {
+        if self.sender.drain().await.is_err() {
+            tracing::debug!(uuid = %self.stored.uuid, "some parts did not arrive");
+        }
+        let next = self.with_arrived_parts();
+        if next.offset > self.stored.session.offset
+            && let Err(error) = self.record(next).await
+        {
+            tracing::warn!(uuid = %self.stored.uuid, %error, "could not record what arrived");
+        }
+    }
+}
