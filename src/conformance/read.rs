@@ -31,9 +31,8 @@ impl Case {
 pub(super) async fn a_layer_read_in_pieces_is_the_same(case: Case) {
     let (mut layer, bytes) = case.large().await;
     let third = usize::try_from(case.part_size / 3).unwrap();
-    let mut sizes = [1, 7, 13, 4096, 65_537, third].into_iter().cycle();
     let mut got = Vec::with_capacity(bytes.len());
-    while let Some(size) = sizes.next() {
+    for size in [1, 7, 13, 4096, 65_537, third].into_iter().cycle() {
         let before = got.len();
         let mut piece = (&mut layer).take(size as u64);
         let read = piece.read_to_end(&mut got).await.unwrap();
