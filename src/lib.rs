@@ -1,9 +1,12 @@
 //! Container layers in any S3-compatible object store.
 
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod digest;
 mod error;
 mod id;
+mod memory;
 mod name;
 mod s3;
 mod service;
@@ -12,6 +15,7 @@ mod telemetry;
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error::{Error, Result, StorageError};
 pub use id::{InvalidId, InvalidTarSumText, LayerId, TarSum, TarSumVersion};
+pub use memory::MemoryLayerService;
 pub use name::{InvalidName, RepositoryName};
 pub use s3::{
     ClientOptions, ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM,

@@ -1,1 +1,4 @@
-fn main() {}
+//! The tests that see the crate from outside, linked as one program.
+
+mod contract;
+mod layout;

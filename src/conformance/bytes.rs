@@ -1,0 +1,102 @@
+//! Bytes that show where they belong: each eight of them tell the case they are of and their
+//! offset.
+
+use bytes::Bytes;
+
+/// Bytes of one word.
+const WORD: usize = 8;
+/// Bits of a word that tell the offset, in words; the others tell the seed.
+const OFFSET_BITS: u32 = 40;
+
+fn word(seed: u64, index: usize) -> u64 {
+    (seed << OFFSET_BITS) | index as u64
+}
+
+/// `len` bytes of the content that `seed` (of 24 bits) stands for. Contents of two seeds differ in
+/// every word.
+pub(super) fn ramp(seed: u64, len: u64) -> Bytes {
+    let len = usize::try_from(len).expect("a layer that fits the memory");
+    let mut bytes = Vec::with_capacity(len + WORD);
+    for index in 0..len.div_ceil(WORD) {
+        bytes.extend_from_slice(&word(seed, index).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes.into()
+}
+
+/// Panics unless `got` are the bytes of `want` from `offset` on, and tells what they are instead.
+#[track_caller]
+pub(super) fn assert_same(got: &[u8], want: &[u8], what: &str) {
+    if got == want {
+        return;
+    }
+    let at = got.iter().zip(want).take_while(|(got, want)| got == want);
+    let at = at.count();
+    let (got_len, want_len) = (got.len(), want.len());
+    panic!(
+        "{what}: {got_len} bytes instead of {want_len}, the same up to byte {at}, where there {}",
+        describe(&got[at - at % WORD..]),
+    );
+}
+
+fn describe(bytes: &[u8]) -> String {
+    let Some(word) = bytes.first_chunk::<WORD>() else {
+        return "is the end".to_owned();
+    };
+    let word = u64::from_le_bytes(*word);
+    let offset = (word & ((1 << OFFSET_BITS) - 1)) * WORD as u64;
+    let seed = word >> OFFSET_BITS;
+    format!("are what byte {offset} of content {seed:06x} looks like")
+}
+
+/// Numbers that look random and follow from a seed (the SplitMix64 generator,
+/// <https://prng.di.unimi.it/splitmix64.c>).
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Random(seed)
+    }
+
+    /// A number below `limit`.
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ramp_shows_its_offset_and_its_seed() {
+        let bytes = ramp(7, 4001);
+        assert_eq!(bytes.len(), 4001);
+        assert_eq!(
+            describe(&bytes[64..]),
+            "are what byte 64 of content 000007 looks like"
+        );
+        assert_eq!(
+            bytes[..100],
+            ramp(7, 100)[..],
+            "content does not depend on the length"
+        );
+        let other = ramp(8, 4001);
+        assert!(
+            bytes
+                .chunks_exact(WORD)
+                .zip(other.chunks_exact(WORD))
+                .all(|(a, b)| a != b)
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "3 bytes instead of 4, the same up to byte 1")]
+    fn a_difference_is_told_with_its_place() {
+        assert_same(b"abc", b"axcd", "some bytes");
+    }
+}

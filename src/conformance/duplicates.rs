@@ -1,0 +1,70 @@
+//! Bytes that are uploaded more than once. The first layer stays, and whoever comes later gets it.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::case::{Case, FEW, assert_layer, finish, sha256, sha512};
+
+/// More than the clocks of stores and processes are coarse.
+const A_WHILE: Duration = Duration::from_millis(20);
+
+pub(super) async fn the_same_bytes_twice_are_the_first_layer(case: Case) {
+    for size in [0, FEW, case.part_size + FEW] {
+        let bytes = case.bytes(size);
+        let first = case.publish(&bytes).await;
+        tokio::time::sleep(A_WHILE).await;
+        let mut second = case.publish(&bytes).await;
+        assert_eq!(second.created_at(), first.created_at());
+        assert_layer(&mut second, &bytes).await;
+        case.assert_stored(&bytes).await;
+    }
+}
+
+pub(super) async fn the_same_bytes_in_another_repository_are_the_first_layer(case: Case) {
+    let bytes = case.bytes(FEW);
+    let first = case.publish(&bytes).await;
+    tokio::time::sleep(A_WHILE).await;
+    let upload = case.elsewhere.upload(&case.other_name, None).await;
+    let mut upload = upload.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut second = finish(&mut upload, &bytes).await;
+    assert_eq!(*second.name(), case.name);
+    assert_eq!(second.created_at(), first.created_at());
+    assert_layer(&mut second, &bytes).await;
+    case.assert_stored(&bytes).await;
+}
+
+pub(super) async fn the_same_bytes_under_a_new_digest_are_found_by_it(case: Case) {
+    let bytes = case.bytes(FEW);
+    let first = case.publish(&bytes).await;
+    let mut upload = case.begin().await;
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    let second = upload.finish(FEW, &sha512(&bytes)).await.unwrap();
+    assert_eq!(second.created_at(), first.created_at());
+    assert_eq!(*second.digest(), sha256(&bytes));
+    let id = sha512(&bytes).into();
+    assert!(case.elsewhere.exists(&id).await.unwrap());
+    let mut found = case.elsewhere.fetch(&id).await.unwrap();
+    assert_eq!(found.created_at(), first.created_at());
+    assert_layer(&mut found, &bytes).await;
+    case.assert_stored(&bytes).await;
+}
+
+pub(super) async fn the_same_bytes_finished_at_once_are_one_layer(case: Case) {
+    let bytes = case.bytes(FEW);
+    let mut uploads = Vec::new();
+    for service in [&case.here, &case.elsewhere, &case.here, &case.elsewhere] {
+        let mut upload = service.upload(&case.name, None).await.unwrap();
+        upload.write_bytes(bytes.clone()).await.unwrap();
+        uploads.push(upload);
+    }
+    let finishing = uploads.iter_mut().map(|upload| finish(upload, &bytes));
+    let layers = join_all(finishing).await;
+    let stored = case.here.fetch(&sha256(&bytes).into()).await.unwrap();
+    for mut layer in layers {
+        assert_eq!(layer.created_at(), stored.created_at());
+        assert_layer(&mut layer, &bytes).await;
+    }
+    case.assert_stored(&bytes).await;
+}

@@ -1,0 +1,240 @@
+//! An upload in memory: what a handle holds, and the turns it takes under the lock.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use uuid::Uuid;
+
+use super::layer::MemoryLayer;
+use super::{Session, Store, Stored, lock};
+use crate::clock;
+use crate::digest::{Algorithm, Digest, Hasher};
+use crate::error::{Error, Result};
+use crate::id::{LayerId, TarSum};
+use crate::name::RepositoryName;
+use crate::service::{Layer, LayerUpload};
+
+/// What a handle is to its upload.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It only looked so far.
+    Guest,
+    /// It was the owner, and may have been replaced since.
+    Owner,
+    /// It closed, finished or cancelled.
+    Closed,
+}
+
+pub(super) struct MemoryUpload {
+    store: Arc<Mutex<Store>>,
+    uuid: Uuid,
+    name: RepositoryName,
+    /// Declared at the beginning, or given at the resume.
+    id: Option<LayerId>,
+    handle: u64,
+    standing: Standing,
+    /// All bytes of the upload as this handle sees it.
+    pieces: Vec<Bytes>,
+    offset: u64,
+}
+
+impl MemoryUpload {
+    /// The handle numbered `handle` over `session`, as it is stored.
+    pub(super) fn over(
+        store: &Arc<Mutex<Store>>,
+        uuid: Uuid,
+        session: &Session,
+        id: Option<&LayerId>,
+        handle: u64,
+    ) -> Self {
+        MemoryUpload {
+            store: Arc::clone(store),
+            uuid,
+            name: session.name.clone(),
+            id: session.declared.as_ref().or(id).cloned(),
+            handle,
+            standing: if session.owner == handle {
+                Standing::Owner
+            } else {
+                Standing::Guest
+            },
+            pieces: session.pieces.clone(),
+            offset: session.offset,
+        }
+    }
+
+    fn conflict(&self, reason: &'static str) -> Error {
+        let uuid = self.uuid;
+        Error::UploadConflict { uuid, reason }
+    }
+
+    fn not_closed(&self) -> Result<()> {
+        match self.standing {
+            Standing::Closed => Err(Error::UploadClosed { uuid: self.uuid }),
+            Standing::Guest | Standing::Owner => Ok(()),
+        }
+    }
+
+    /// The upload, with this handle as its owner: still, or from now on.
+    fn own<'a>(&mut self, store: &'a mut Store) -> Result<&'a mut Session> {
+        self.not_closed()?;
+        let uuid = self.uuid;
+        let session = store.uploads.get_mut(&uuid);
+        let session = session.ok_or(Error::UploadUnknown { uuid })?;
+        if self.standing == Standing::Owner && session.owner != self.handle {
+            return Err(self.conflict("another handle has it now"));
+        }
+        self.standing = Standing::Owner;
+        session.owner = self.handle;
+        Ok(session)
+    }
+
+    /// As [`own`](Self::own), for a step that builds on the bytes that this handle has seen.
+    fn own_at_offset<'a>(&mut self, store: &'a mut Store) -> Result<&'a mut Session> {
+        let stored = store.uploads.get(&self.uuid).map(|session| session.offset);
+        if self.standing == Standing::Guest && stored.is_some_and(|stored| stored != self.offset) {
+            return Err(self.conflict("it has grown since this handle resumed it"));
+        }
+        self.own(store)
+    }
+
+    fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.not_closed()?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        self.own_at_offset(&mut lock(&store))?;
+        self.offset += bytes.len() as u64;
+        self.pieces.push(bytes);
+        Ok(())
+    }
+
+    fn close_now(&mut self) -> Result<()> {
+        self.not_closed()?;
+        if self.standing == Standing::Owner {
+            let store = Arc::clone(&self.store);
+            let mut store = lock(&store);
+            let session = self.own_at_offset(&mut store)?;
+            session.pieces.clone_from(&self.pieces);
+            session.offset = self.offset;
+        }
+        self.standing = Standing::Closed;
+        Ok(())
+    }
+
+    fn digest(&self, algorithm: Algorithm) -> Digest {
+        let mut hasher = Hasher::new(algorithm);
+        self.pieces.iter().for_each(|piece| hasher.update(piece));
+        hasher.digest()
+    }
+
+    /// The checks of [`finish`](LayerUpload::finish), in the order of the contract.
+    fn verify(&self, size: u64, digest: &Digest) -> Result<()> {
+        if size != self.offset {
+            return Err(Error::InvalidLength {
+                claimed: size,
+                received: self.offset,
+            });
+        }
+        let declared = self.id.as_ref().and_then(LayerId::as_digest);
+        for claimed in std::iter::once(digest).chain(declared) {
+            let computed = self.digest(claimed.algorithm());
+            if computed != *claimed {
+                let claimed = claimed.clone();
+                return Err(Error::InvalidChecksum { claimed, computed });
+            }
+        }
+        match self.tar_sum() {
+            Some(tar_sum) => Err(Error::TarSumVersionUnsupported {
+                tar_sum: tar_sum.clone(),
+                reason: "TarSums are not computed yet",
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl LayerUpload for MemoryUpload {
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn name(&self) -> &RepositoryName {
+        &self.name
+    }
+
+    fn tar_sum(&self) -> Option<&TarSum> {
+        self.id.as_ref().and_then(LayerId::as_tar_sum)
+    }
+
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    async fn write_bytes(&mut self, bytes: Bytes) -> Result<()> {
+        self.write(bytes)
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.close_now()
+    }
+
+    async fn finish(&mut self, size: u64, digest: &Digest) -> Result<Box<dyn Layer>> {
+        let store = Arc::clone(&self.store);
+        self.own_at_offset(&mut lock(&store))?;
+        self.verify(size, digest)?;
+        let layer = Stored {
+            name: self.name.clone(),
+            tar_sum: self.tar_sum().cloned(),
+            digest: self.digest(Algorithm::Sha256),
+            created_at: clock::now(),
+            bytes: self.pieces.concat().into(),
+        };
+        let mut store = lock(&store);
+        self.own_at_offset(&mut store)?;
+        let layer = store.publish(
+            layer,
+            self.id.clone().into_iter().chain([digest.clone().into()]),
+        );
+        store.remove(self.uuid);
+        self.standing = Standing::Closed;
+        Ok(MemoryLayer::open(&layer))
+    }
+
+    async fn cancel(&mut self) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        let mut store = lock(&store);
+        self.own(&mut store)?;
+        store.remove(self.uuid);
+        self.standing = Standing::Closed;
+        Ok(())
+    }
+}
+
+impl AsyncWrite for MemoryUpload {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.write(Bytes::copy_from_slice(bytes))?;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.not_closed()?;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.close_now()?;
+        Poll::Ready(Ok(()))
+    }
+}
