@@ -66,10 +66,7 @@ impl Sink {
         }
         let (id, blob) = match self {
             Self::Ram(sink) => (Uuid::new_v4(), Blob::Ram(sink.finish())),
-            Self::File(sink) => {
-                let (id, file) = sink.finish()?;
-                (id, Blob::File(file))
-            }
+            Self::File(sink) => sink.finish()?,
         };
         Ok(Some(NewBlob {
             id,

@@ -230,7 +230,7 @@ mod tests {
         for (algorithm, bytes, want) in [
             (Algorithm::Crc32, "123456789", "y/Q5Jg=="),
             (Algorithm::Crc32c, "123456789", "4waSgw=="),
-            (Algorithm::Crc64Nvme, "123456789", "rosUhgoQmIg="),
+            (Algorithm::Crc64Nvme, "123456789", "rosUhgp5mIg="),
             (Algorithm::Sha1, "", "2jmj7l5rSw0yVb/vlWAYkK/YBwk="),
             (
                 Algorithm::Sha256,

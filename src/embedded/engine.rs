@@ -200,7 +200,7 @@ impl Engine {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             state.apply(decision.changes, decision.blobs)
         };
-        journal.compact_if_worth(&self.shared().index);
+        journal.compact_if_worth(&self.shared());
         drop(journal);
         for blob in &freed {
             blob.discard();

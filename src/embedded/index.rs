@@ -131,6 +131,23 @@ pub(super) enum Change {
     },
 }
 
+impl Change {
+    /// The blobs that it names.
+    pub(super) fn blobs(&self) -> Vec<BlobId> {
+        match self {
+            Self::PutObject { object, .. } | Self::Complete { object, .. } => {
+                object.blobs().collect()
+            }
+            Self::PutPart { part, .. } => part.blob.into_iter().collect(),
+            Self::CreateBucket { .. }
+            | Self::DeleteBucket { .. }
+            | Self::DeleteObject { .. }
+            | Self::CreateUpload { .. }
+            | Self::Abort { .. } => Vec::new(),
+        }
+    }
+}
+
 impl Index {
     /// Lets it happen, and gives the blobs that nothing refers to any longer. A change that names
     /// what is not there changes nothing but frees the blobs it brought.

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! {"format":"s3layers-store","version":1}
-//! 1c291ca3 [{"CreateBucket":{…}}]
-//! 9ae0daaf [{"PutObject":{…}}]
+//! 1c291ca3 {"changes":[{"CreateBucket":{…}}]}
+//! 9ae0daaf {"changes":[{"PutObject":{…}}],"small":{"<blob>":"<base64>"}}
 //! ```
 //!
-//! A line is the CRC-32 of its JSON, and the JSON. A commit is true once its line is synced, and is
+//! A line is the CRC-32 of its JSON, and the JSON: what changes, and the bytes of those new blobs
+//! that are too small for a file. A commit is true once its line is synced, and is
 //! not acknowledged before; commits follow one after the other. So a crash can leave at most one
 //! torn line, the last one, and that one was never acknowledged: opening cuts it off. A line that
 //! cannot be read before the last is damage, and is reported.
@@ -18,16 +19,22 @@
 //! What is long since replaced stays in the journal until it is several times as long as it needs
 //! to be. Then it is written anew beside the old one, synced, and renamed over it.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::blob::NewBlob;
+use super::blob::{Blob, NewBlob};
+use super::engine::State;
 use super::error::EmbeddedError;
 use super::folder::{io_error, sync_dir};
-use super::index::{Change, Index};
+use super::index::{BlobId, Change};
 
 const NAME: &str = "journal";
 const FORMAT: &str = "s3layers-store";
@@ -41,6 +48,15 @@ const GROWTH: u64 = 4;
 struct Header {
     format: String,
     version: u32,
+}
+
+/// A line.
+#[derive(Serialize, Deserialize)]
+struct Commit<'a> {
+    changes: Cow<'a, [Change]>,
+    /// In base64.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    small: BTreeMap<BlobId, String>,
 }
 
 /// The open journal.
@@ -65,10 +81,12 @@ impl Journal {
         folder.join(NAME).exists()
     }
 
-    /// Opens it, or begins it, and gives the index that it tells of.
-    pub(super) fn open(folder: &Path) -> Result<(Self, Index), EmbeddedError> {
+    /// Opens it, or begins it, and gives the index and the small blobs that it tells of.
+    pub(super) fn open(folder: &Path) -> Result<(Self, State), EmbeddedError> {
         if !Self::is_in(folder) {
-            write_anew(folder, &Index::default())?;
+            write_beside(folder, &State::default())?;
+            put_in_place(folder)?;
+            sync_dir(folder)?;
         }
         let path = folder.join(NAME);
         let file = File::options()
@@ -77,7 +95,7 @@ impl Journal {
             .open(&path)
             .map_err(io_error("open", &path))?;
         let Replayed {
-            index,
+            state,
             length,
             changes,
         } = read(folder, &path, &file)?;
@@ -92,10 +110,10 @@ impl Journal {
             .take_back()
             .map_err(io_error("cut the torn end of", &path))?;
         // How long it was when it was last written anew is not stored; this says as much.
-        if length > WORTH_COMPACTING && changes > GROWTH * index.replay().count() as u64 {
-            journal.compact(&index)?;
+        if length > WORTH_COMPACTING && changes > GROWTH * state.index.replay().count() as u64 {
+            journal.compact(&state)?;
         }
-        Ok((journal, index))
+        Ok((journal, state))
     }
 
     /// Writes down a commit, and keeps the blobs that it names. If this fails, it did not happen.
@@ -105,7 +123,9 @@ impl Journal {
                 "the journal failed before; the store must be opened again",
             ));
         }
-        let line = line(changes)?;
+        let line = line(changes, |id| {
+            blobs.iter().find(|new| new.id == id).map(|new| &*new.blob)
+        })?;
         let written = self
             .file
             .write_all(&line)
@@ -124,11 +144,11 @@ impl Journal {
     }
 
     /// Writes it anew if most of it is past. A failure changes nothing: the old one stays.
-    pub(super) fn compact_if_worth(&mut self, index: &Index) {
+    pub(super) fn compact_if_worth(&mut self, state: &State) {
         if self.length < WORTH_COMPACTING || self.length < GROWTH * self.compact_length {
             return;
         }
-        if let Err(error) = self.compact(index) {
+        if let Err(error) = self.compact(state) {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "the journal could not be compacted"
@@ -138,10 +158,12 @@ impl Journal {
         }
     }
 
-    fn compact(&mut self, index: &Index) -> Result<(), EmbeddedError> {
-        (self.file, self.length) = write_anew(&self.folder, index)?;
-        self.compact_length = self.length;
-        Ok(())
+    fn compact(&mut self, state: &State) -> Result<(), EmbeddedError> {
+        let (file, length) = write_beside(&self.folder, state)?;
+        put_in_place(&self.folder)?;
+        (self.file, self.length, self.compact_length) = (file, length, length);
+        // Which of the two a crash leaves is unknown now: nothing may be acknowledged any more.
+        sync_dir(&self.folder).inspect_err(|_| self.broken = true)
     }
 
     /// Cuts off what is behind the last whole commit.
@@ -154,35 +176,50 @@ impl Journal {
     }
 }
 
-/// Writes the shortest journal of the index beside the old one, and puts it in its place.
-fn write_anew(folder: &Path, index: &Index) -> Result<(File, u64), EmbeddedError> {
-    let (new, path) = (folder.join(Journal::NEW_NAME), folder.join(NAME));
-    let write = || -> io::Result<File> {
-        let mut file = BufWriter::new(File::create(&new)?);
-        serde_json::to_writer(
-            &mut file,
-            &Header {
-                format: FORMAT.into(),
-                version: VERSION,
-            },
-        )?;
+/// Writes the shortest journal of the state beside the old one.
+fn write_beside(folder: &Path, state: &State) -> Result<(File, u64), EmbeddedError> {
+    let path = folder.join(Journal::NEW_NAME);
+    let write = || -> io::Result<(File, u64)> {
+        let mut file = BufWriter::new(File::create(&path)?);
+        let header = Header {
+            format: FORMAT.into(),
+            version: VERSION,
+        };
+        serde_json::to_writer(&mut file, &header)?;
         file.write_all(b"\n")?;
-        for change in index.replay() {
-            file.write_all(&line(&[change])?)?;
+        for change in state.index.replay() {
+            let blob = |id| state.blobs.get(&id).map(|blob| &**blob);
+            file.write_all(&line(&[change], blob)?)?;
         }
-        let file = file.into_inner()?;
+        let mut file = file.into_inner()?;
         file.sync_all()?;
-        Ok(file)
+        let length = file.stream_position()?;
+        Ok((file, length))
     };
-    let mut file = write().map_err(io_error("write", &new))?;
-    fs::rename(&new, &path).map_err(io_error("replace", &path))?;
-    sync_dir(folder)?;
-    let length = file.stream_position().map_err(io_error("measure", &path))?;
-    Ok((file, length))
+    write().map_err(io_error("write", &path))
 }
 
-fn line(changes: &[Change]) -> io::Result<Vec<u8>> {
-    let json = serde_json::to_vec(changes)?;
+/// What was written beside becomes the journal.
+fn put_in_place(folder: &Path) -> Result<(), EmbeddedError> {
+    let path = folder.join(NAME);
+    fs::rename(folder.join(Journal::NEW_NAME), &path).map_err(io_error("replace", &path))
+}
+
+/// The line of a commit. `blob` finds those that the changes name, if they are new.
+fn line<'a>(changes: &[Change], blob: impl Fn(BlobId) -> Option<&'a Blob>) -> io::Result<Vec<u8>> {
+    let small = |id| match blob(id)? {
+        Blob::Ram(chunks) => Some((id, STANDARD.encode(chunks.concat()))),
+        Blob::File(_) => None,
+    };
+    let small = changes
+        .iter()
+        .flat_map(Change::blobs)
+        .filter_map(small)
+        .collect();
+    let json = serde_json::to_vec(&Commit {
+        changes: changes.into(),
+        small,
+    })?;
     let mut line = format!("{:08x} ", crc(&json)).into_bytes();
     line.extend_from_slice(&json);
     line.push(b'\n');
@@ -194,8 +231,8 @@ fn crc(bytes: &[u8]) -> u32 {
     crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, bytes) as u32
 }
 
-/// The changes of a line without its end, or what is wrong with it.
-fn parse(line: &[u8]) -> Result<Vec<Change>, String> {
+/// The commit of a line without its end, or what is wrong with it.
+fn parse(line: &[u8]) -> Result<Commit<'static>, String> {
     let (sum, json) = line.split_at_checked(9).ok_or("it is too short")?;
     let sum = std::str::from_utf8(sum).unwrap_or_default().trim_end();
     if u32::from_str_radix(sum, 16).ok() != Some(crc(json)) {
@@ -205,12 +242,31 @@ fn parse(line: &[u8]) -> Result<Vec<Change>, String> {
 }
 
 /// What a journal tells.
+#[derive(Default)]
 struct Replayed {
-    index: Index,
+    state: State,
     /// Up to where it is whole.
     length: u64,
     /// How many changes it took.
     changes: u64,
+}
+
+impl Replayed {
+    fn apply(&mut self, commit: Commit<'_>) -> Result<(), String> {
+        for (id, bytes) in commit.small {
+            let bytes = STANDARD.decode(bytes).map_err(|error| error.to_string())?;
+            self.state
+                .blobs
+                .insert(id, Arc::new(Blob::Ram(vec![bytes.into()])));
+        }
+        self.changes += commit.changes.len() as u64;
+        for change in commit.changes.into_owned() {
+            for freed in self.state.index.apply(change) {
+                self.state.blobs.remove(&freed);
+            }
+        }
+        Ok(())
+    }
 }
 
 fn read(folder: &Path, path: &Path, file: &File) -> Result<Replayed, EmbeddedError> {
@@ -225,9 +281,8 @@ fn read(folder: &Path, path: &Path, file: &File) -> Result<Replayed, EmbeddedErr
     next(&mut line)?;
     check_header(folder, path, &line)?;
     let mut told = Replayed {
-        index: Index::default(),
         length: line.len() as u64,
-        changes: 0,
+        ..Replayed::default()
     };
     let mut number = 1;
     let mut torn: Option<String> = None;
@@ -244,16 +299,13 @@ fn read(folder: &Path, path: &Path, file: &File) -> Result<Replayed, EmbeddedErr
             .strip_suffix(b"\n")
             .ok_or("it has no end".to_owned())
             .and_then(parse);
-        match whole {
-            Ok(changes) => {
-                told.length += line.len() as u64;
-                told.changes += changes.len() as u64;
-                for change in changes {
-                    told.index.apply(change);
-                }
-            }
+        match whole.and_then(|commit| told.apply(commit)) {
+            Ok(()) => told.length += line.len() as u64,
             Err(reason) => torn = Some(reason),
         }
+    }
+    if let Some(reason) = torn {
+        tracing::warn!(journal = %path.display(), line = number, reason, "a torn last line was cut off");
     }
     Ok(told)
 }
@@ -278,6 +330,7 @@ fn check_header(folder: &Path, path: &Path, line: &[u8]) -> Result<(), EmbeddedE
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
 
@@ -289,47 +342,22 @@ mod tests {
         }
     }
 
-    /// What a journal with this behind its two buckets opens as.
-    fn open_with(behind: &[u8]) -> Result<Vec<String>, EmbeddedError> {
-        let folder = tempfile::tempdir().map_err(EmbeddedError::Serve)?;
-        let (mut journal, _) = Journal::open(folder.path())?;
-        journal
-            .append(&[bucket("a")], &[])
-            .map_err(EmbeddedError::Serve)?;
-        journal
-            .append(&[bucket("b")], &[])
-            .map_err(EmbeddedError::Serve)?;
-        journal
-            .file
-            .write_all(behind)
-            .map_err(EmbeddedError::Serve)?;
-        drop(journal);
-        let (mut journal, index) = Journal::open(folder.path())?;
-        // Whatever was cut off, the next commit is behind a whole line.
-        journal
-            .append(&[bucket("z")], &[])
-            .map_err(EmbeddedError::Serve)?;
-        drop(journal);
-        let (_, again) = Journal::open(folder.path())?;
-        assert!(again.buckets.contains_key("z"));
-        Ok(index.buckets.into_keys().collect())
+    fn names(state: &State) -> Vec<&str> {
+        state.index.buckets.keys().map(String::as_str).collect()
     }
 
     #[test]
     fn torn_ends_are_cut_off_and_damage_is_reported() {
-        let whole = line(&[bucket("c")]).unwrap_or_default();
-        let half = &whole[..whole.len() / 2];
+        let whole = line(&[bucket("c")], |_| None).unwrap();
+        let half = whole[..whole.len() / 2].to_vec();
+        let endless = whole[..whole.len() - 1].to_vec();
         let mut flipped = whole.clone();
-        flipped[20] ^= 1;
+        flipped[40] ^= 1;
         for (case, behind, want) in [
             ("nothing", Vec::new(), Some(vec!["a", "b"])),
             ("a whole line", whole.clone(), Some(vec!["a", "b", "c"])),
-            ("half a line", half.to_vec(), Some(vec!["a", "b"])),
-            (
-                "a line without its end",
-                whole[..whole.len() - 1].to_vec(),
-                Some(vec!["a", "b"]),
-            ),
+            ("half a line", half, Some(vec!["a", "b"])),
+            ("a line without its end", endless, Some(vec!["a", "b"])),
             (
                 "a flipped bit at the end",
                 flipped.clone(),
@@ -342,35 +370,61 @@ mod tests {
                 None,
             ),
         ] {
-            let got = open_with(&behind);
-            match (got, want) {
-                (Ok(got), Some(want)) => assert_eq!(got, want, "{case}"),
-                (Err(EmbeddedError::Damaged { line: 4, .. }), None) => {}
-                (got, want) => assert!(false, "{case}: {got:?}, not {want:?}"),
-            }
+            let folder = tempfile::tempdir().unwrap();
+            let (mut journal, _) = Journal::open(folder.path()).unwrap();
+            journal.append(&[bucket("a")], &[]).unwrap();
+            journal.append(&[bucket("b")], &[]).unwrap();
+            journal.file.write_all(&behind).unwrap();
+            drop(journal);
+            let (mut journal, state) = match (Journal::open(folder.path()), &want) {
+                (Ok(opened), Some(_)) => opened,
+                (Err(EmbeddedError::Damaged { line: 4, .. }), None) => continue,
+                (got, _) => unreachable!("{case}: {got:?}"),
+            };
+            assert_eq!(Some(names(&state)), want, "{case}");
+            // Whatever was cut off, the next commit stands on a line of its own.
+            journal.append(&[bucket("z")], &[]).unwrap();
+            drop(journal);
+            assert_eq!(
+                names(&Journal::open(folder.path()).unwrap().1).last(),
+                Some(&"z"),
+                "{case}"
+            );
         }
     }
 
     #[test]
     fn a_compacted_journal_tells_the_same() {
-        let folder = tempfile::tempdir().unwrap_or_else(|error| std::panic::panic_any(error));
-        let (mut journal, mut index) = Journal::open(folder.path())
-            .unwrap_or_else(|error| std::panic::panic_any(error.to_string()));
+        let folder = tempfile::tempdir().unwrap();
+        let (mut journal, mut state) = Journal::open(folder.path()).unwrap();
         for change in [
             bucket("a"),
             bucket("b"),
             Change::DeleteBucket { bucket: "a".into() },
         ] {
-            assert!(journal.append(std::slice::from_ref(&change), &[]).is_ok());
-            index.apply(change);
+            journal.append(std::slice::from_ref(&change), &[]).unwrap();
+            state.index.apply(change);
         }
         let before = journal.length;
-        assert!(journal.compact(&index).is_ok());
+        journal.compact(&state).unwrap();
         assert!(journal.length < before);
-        assert!(journal.append(&[bucket("c")], &[]).is_ok());
+        journal.append(&[bucket("c")], &[]).unwrap();
         drop(journal);
-        let names = Journal::open(folder.path())
-            .map(|(_, index)| index.buckets.into_keys().collect::<Vec<_>>());
-        assert_eq!(names.ok(), Some(vec!["b".to_owned(), "c".to_owned()]));
+        assert_eq!(names(&Journal::open(folder.path()).unwrap().1), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(
+            folder.path().join(NAME),
+            "{\"format\":\"s3layers-store\",\"version\":2}\n",
+        )
+        .unwrap();
+        let refused = Journal::open(folder.path());
+        assert!(
+            matches!(refused, Err(EmbeddedError::NewerFormat { found: 2, .. })),
+            "{refused:?}"
+        );
     }
 }

@@ -25,10 +25,7 @@ pub(super) async fn create_bucket(
         .map(|region| region.as_str().to_owned());
     let location = Some(format!("/{name}"));
     service.engine.create_bucket(name, region).await?;
-    Ok(S3Response::new(dto::CreateBucketOutput {
-        location,
-        ..Default::default()
-    }))
+    Ok(S3Response::new(dto::CreateBucketOutput { location }))
 }
 
 pub(super) async fn delete_bucket(
