@@ -4,6 +4,8 @@ mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod digest;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 mod error;
 mod id;
 mod memory;

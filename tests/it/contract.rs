@@ -2,8 +2,15 @@
 
 use std::sync::Arc;
 
-use s3layers::MemoryLayerService;
+use async_trait::async_trait;
+use s3layers::{
+    Layer, LayerId, LayerService, LayerUpload, MemoryLayerService, RepositoryName, Result,
+};
+use uuid::Uuid;
 use s3layers::conformance::{self, Subject};
+use s3layers::embedded::EmbeddedStore;
+
+use crate::support::stores;
 
 /// The model. It has no parts; the size only makes the layers as large as they are worth.
 async fn memory() -> Subject {
@@ -15,4 +22,57 @@ async fn memory() -> Subject {
     }
 }
 
+/// The adapter over the embedded store, as two processes would have it.
+async fn adapter(store: EmbeddedStore) -> Subject {
+    let store = stores::with_bucket(store).await;
+    Subject {
+        here: Arc::new(stores::service(&store).await),
+        elsewhere: Arc::new(stores::service(&store).await),
+        part_size: stores::PART,
+    }
+}
+
+async fn folder() -> Subject {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    let Subject { here, elsewhere, part_size } = adapter(store).await;
+    Subject { here: Arc::new(Keeping { service: here, _folder: folder }), elsewhere, part_size }
+}
+
+/// A service whose folder lives as long as it does.
+struct Keeping {
+    service: Arc<dyn LayerService>,
+    _folder: tempfile::TempDir,
+}
+
+#[async_trait]
+impl LayerService for Keeping {
+    async fn exists(&self, id: &LayerId) -> Result<bool> {
+        self.service.exists(id).await
+    }
+
+    async fn fetch(&self, id: &LayerId) -> Result<Box<dyn Layer>> {
+        self.service.fetch(id).await
+    }
+
+    async fn upload(
+        &self,
+        name: &RepositoryName,
+        id: Option<&LayerId>,
+    ) -> Result<Box<dyn LayerUpload>> {
+        self.service.upload(name, id).await
+    }
+
+    async fn resume(
+        &self,
+        name: &RepositoryName,
+        id: Option<&LayerId>,
+        uuid: Uuid,
+    ) -> Result<Box<dyn LayerUpload>> {
+        self.service.resume(name, id, uuid).await
+    }
+}
+
 conformance::suite!(memory, memory());
+conformance::suite!(embedded_memory, adapter(EmbeddedStore::in_memory()));
+conformance::suite!(embedded_folder, folder());

@@ -1,4 +1,6 @@
-//! The tests that see the crate from outside, linked as one program.
+//! The tests that see the crate from outside, linked as one program. A file per promise.
 
 mod contract;
+mod embedded;
 mod layout;
+mod support;

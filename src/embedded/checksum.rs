@@ -1,0 +1,265 @@
+//! The five checksums of S3: computed as bytes arrive, and put together from those of the parts.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use crc_fast::CrcAlgorithm;
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+
+/// A checksum algorithm of S3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Algorithm {
+    /// CRC-32.
+    Crc32,
+    /// CRC-32C (Castagnoli).
+    Crc32c,
+    /// CRC-64/NVME: what S3 computes when nothing is asked for.
+    Crc64Nvme,
+    /// SHA-1.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub(super) const ALL: [Self; 5] = [
+        Self::Crc32,
+        Self::Crc32c,
+        Self::Crc64Nvme,
+        Self::Sha1,
+        Self::Sha256,
+    ];
+
+    /// The name that S3 has for it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Crc32 => "CRC32",
+            Self::Crc32c => "CRC32C",
+            Self::Crc64Nvme => "CRC64NVME",
+            Self::Sha1 => "SHA1",
+            Self::Sha256 => "SHA256",
+        }
+    }
+
+    /// The header or trailer that carries it.
+    pub(super) fn header(self) -> &'static str {
+        match self {
+            Self::Crc32 => "x-amz-checksum-crc32",
+            Self::Crc32c => "x-amz-checksum-crc32c",
+            Self::Crc64Nvme => "x-amz-checksum-crc64nvme",
+            Self::Sha1 => "x-amz-checksum-sha1",
+            Self::Sha256 => "x-amz-checksum-sha256",
+        }
+    }
+
+    /// The algorithm with this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.name() == name)
+    }
+
+    /// How the checksum of a multipart object is made when the client does not say.
+    pub(super) fn usual_kind(self) -> Kind {
+        match self {
+            Self::Crc64Nvme => Kind::FullObject,
+            Self::Crc32 | Self::Crc32c | Self::Sha1 | Self::Sha256 => Kind::Composite,
+        }
+    }
+
+    /// Whether S3 makes the checksum of a multipart object that way.
+    pub(super) fn allows(self, kind: Kind) -> bool {
+        match self {
+            Self::Crc32 | Self::Crc32c => true,
+            Self::Crc64Nvme => kind == Kind::FullObject,
+            Self::Sha1 | Self::Sha256 => kind == Kind::Composite,
+        }
+    }
+
+    fn crc(self) -> Option<CrcAlgorithm> {
+        match self {
+            Self::Crc32 => Some(CrcAlgorithm::Crc32IsoHdlc),
+            Self::Crc32c => Some(CrcAlgorithm::Crc32Iscsi),
+            Self::Crc64Nvme => Some(CrcAlgorithm::Crc64Nvme),
+            Self::Sha1 | Self::Sha256 => None,
+        }
+    }
+}
+
+/// Of what the checksum of a multipart object is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Kind {
+    /// Of the bytes of the whole object.
+    FullObject,
+    /// Of the checksums of its parts.
+    Composite,
+}
+
+impl Kind {
+    /// The name that S3 has for it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::FullObject => "FULL_OBJECT",
+            Self::Composite => "COMPOSITE",
+        }
+    }
+
+    /// The kind with this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        [Self::FullObject, Self::Composite]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+}
+
+/// A checksum as S3 writes it: base64, of a composite with `-<parts>` behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sum {
+    pub(super) algorithm: Algorithm,
+    pub(super) value: String,
+}
+
+/// A checksum in the making.
+pub(super) enum Hasher {
+    Crc(Algorithm, crc_fast::Digest),
+    Sha1(sha1::Sha1),
+    Sha256(sha2::Sha256),
+}
+
+impl Hasher {
+    /// Of no bytes yet.
+    pub(super) fn new(algorithm: Algorithm) -> Self {
+        match (algorithm, algorithm.crc()) {
+            (_, Some(crc)) => Self::Crc(algorithm, crc_fast::Digest::new(crc)),
+            (Algorithm::Sha1, None) => Self::Sha1(sha1::Sha1::default()),
+            (_, None) => Self::Sha256(sha2::Sha256::default()),
+        }
+    }
+
+    /// Adds bytes.
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Crc(_, digest) => digest.update(bytes),
+            Self::Sha1(digest) => digest.update(bytes),
+            Self::Sha256(digest) => digest.update(bytes),
+        }
+    }
+
+    /// The checksum of all bytes added.
+    pub(super) fn finish(self) -> Sum {
+        let (algorithm, bytes) = match self {
+            Self::Crc(algorithm, digest) => (algorithm, crc_bytes(algorithm, digest.finalize())),
+            Self::Sha1(digest) => (Algorithm::Sha1, digest.finalize().to_vec()),
+            Self::Sha256(digest) => (Algorithm::Sha256, digest.finalize().to_vec()),
+        };
+        Sum {
+            algorithm,
+            value: STANDARD.encode(bytes),
+        }
+    }
+}
+
+fn crc_bytes(algorithm: Algorithm, value: u64) -> Vec<u8> {
+    let bytes = value.to_be_bytes();
+    match algorithm {
+        Algorithm::Crc64Nvme => bytes.to_vec(),
+        _ => bytes[4..].to_vec(),
+    }
+}
+
+/// The checksum of an object, from those of its parts (base64, with the size of the part): without
+/// reading a byte of it. `None` if a part's checksum is not one, or the algorithm cannot do that.
+pub(super) fn of_parts<'a>(
+    algorithm: Algorithm,
+    kind: Kind,
+    parts: impl Iterator<Item = (&'a str, u64)>,
+) -> Option<Sum> {
+    let value = match kind {
+        Kind::Composite => composite(algorithm, parts)?,
+        Kind::FullObject => full_object(algorithm, parts)?,
+    };
+    Some(Sum { algorithm, value })
+}
+
+fn composite<'a>(
+    algorithm: Algorithm,
+    parts: impl Iterator<Item = (&'a str, u64)>,
+) -> Option<String> {
+    let mut hasher = Hasher::new(algorithm);
+    let mut count = 0;
+    for (value, _) in parts {
+        hasher.update(&STANDARD.decode(value).ok()?);
+        count += 1;
+    }
+    Some(format!("{}-{count}", hasher.finish().value))
+}
+
+fn full_object<'a>(
+    algorithm: Algorithm,
+    parts: impl Iterator<Item = (&'a str, u64)>,
+) -> Option<String> {
+    let crc = algorithm.crc()?;
+    let mut whole: Option<u64> = None;
+    for (value, size) in parts {
+        let bytes = STANDARD.decode(value).ok()?;
+        let part = bytes
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        whole = Some(match whole {
+            None => part,
+            Some(before) => crc_fast::checksum_combine(crc, before, part, size),
+        });
+    }
+    Some(STANDARD.encode(crc_bytes(algorithm, whole?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum(algorithm: Algorithm, bytes: &[u8]) -> String {
+        let mut hasher = Hasher::new(algorithm);
+        hasher.update(bytes);
+        hasher.finish().value
+    }
+
+    /// The check values of the CRC catalogue and of the hash standards.
+    #[test]
+    fn known_values() {
+        for (algorithm, bytes, want) in [
+            (Algorithm::Crc32, "123456789", "y/Q5Jg=="),
+            (Algorithm::Crc32c, "123456789", "4waSgw=="),
+            (Algorithm::Crc64Nvme, "123456789", "rosUhgp5mIg="),
+            (Algorithm::Sha1, "", "2jmj7l5rSw0yVb/vlWAYkK/YBwk="),
+            (
+                Algorithm::Sha256,
+                "",
+                "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+            ),
+        ] {
+            assert_eq!(sum(algorithm, bytes.as_bytes()), want, "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn parts_make_the_whole() {
+        let (head, tail) = (vec![7_u8; 100_003], b"tail".to_vec());
+        for algorithm in Algorithm::ALL {
+            let sums = [sum(algorithm, &head), sum(algorithm, &tail)];
+            let parts = || {
+                sums.iter()
+                    .map(String::as_str)
+                    .zip([head.len() as u64, tail.len() as u64])
+            };
+            let whole = of_parts(algorithm, Kind::FullObject, parts()).map(|sum| sum.value);
+            let direct = sum(algorithm, &[head.clone(), tail.clone()].concat());
+            assert_eq!(whole, algorithm.crc().map(|_| direct), "{algorithm:?}");
+            let composite = of_parts(algorithm, Kind::Composite, parts()).map(|sum| sum.value);
+            assert!(
+                composite.is_some_and(|value| value.ends_with("-2")),
+                "{algorithm:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What can go wrong outside a request: opening, locking, serving.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a store cannot be opened, changed or served. What a request may be refused for is told to
+/// its client as an S3 error instead.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmbeddedError {
+    /// Another process, or another handle in this one, has the folder open.
+    #[error("the store in {} is already open, in another process or in this one", folder.display())]
+    Locked {
+        /// The folder that was asked for.
+        folder: PathBuf,
+    },
+    /// The folder was written by a later version of this program.
+    #[error("the store in {} has format {found}, this program knows up to {known}", folder.display())]
+    NewerFormat {
+        /// The folder that was asked for.
+        folder: PathBuf,
+        /// The format it has.
+        found: u32,
+        /// The newest format that this program reads.
+        known: u32,
+    },
+    /// The folder holds other files and no store. Nothing was written to it.
+    #[error("{} is not empty and holds no store", folder.display())]
+    NotAStore {
+        /// The folder that was asked for.
+        folder: PathBuf,
+    },
+    /// The journal is damaged in its middle, where no crash of this program leaves damage.
+    #[error("the journal {} is damaged at line {line}: {reason}", path.display())]
+    Damaged {
+        /// The journal.
+        path: PathBuf,
+        /// The first line that cannot be read, from 1.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The bucket's name breaks S3's rules, or the store refused to create it.
+    #[error("bucket {bucket:?} cannot be created: {reason}")]
+    Bucket {
+        /// The name that was asked for.
+        bucket: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The listener or the runtime gave out.
+    #[error("cannot serve")]
+    Serve(#[source] io::Error),
+}

@@ -1,0 +1,81 @@
+//! The door to the network: HTTP/1.1 on a listener, until told to stop.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use s3s::service::S3Service;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::error::EmbeddedError;
+
+/// How long running requests may take once the server is told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long to wait when no connection can be accepted, for lack of file descriptors for instance.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `shutdown` resolves, then lets running requests end, for [`GRACE`] at most.
+pub(super) async fn serve(
+    service: S3Service,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), EmbeddedError> {
+    // Told once and for all: fails early if the socket is not one.
+    listener.local_addr().map_err(EmbeddedError::Serve)?;
+    let (stop, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = match select(shutdown.as_mut(), pin!(listener.accept())).await {
+            Either::Left(((), _)) => break,
+            Either::Right((accepted, _)) => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(connection(service.clone(), stream, stopped.clone()));
+            }
+            // One connection that failed is no reason to refuse the others.
+            Err(error) => {
+                tracing::debug!(%error, "a connection could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    drop(stop);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, ended).await.is_err() {
+        tracing::warn!(
+            "requests still ran after {} seconds and were cut off",
+            GRACE.as_secs()
+        );
+    }
+    Ok(())
+}
+
+/// One connection, until it ends by itself or `stopped` is told and its request is done.
+async fn connection(service: S3Service, stream: TcpStream, mut stopped: watch::Receiver<()>) {
+    // Answers are small or large, never a trickle: no reason to wait for more.
+    let _ = stream.set_nodelay(true);
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let result = match select(connection.as_mut(), pin!(stopped.changed())).await {
+        Either::Left((result, _)) => result,
+        Either::Right(_) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}

@@ -1,0 +1,49 @@
+//! The embedded store as the adapter sees it.
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
+use s3layers::embedded::EmbeddedStore;
+use s3layers::{S3Config, S3LayerService};
+
+/// The bucket that every embedded store of the tests has.
+pub const BUCKET: &str = "layers";
+
+/// The smallest part that S3 takes, in bytes: the tests have many.
+pub const PART: u64 = 5 * 1024 * 1024;
+
+/// An empty store in memory, with its bucket.
+pub async fn in_memory() -> EmbeddedStore {
+    with_bucket(EmbeddedStore::in_memory()).await
+}
+
+pub async fn with_bucket(store: EmbeddedStore) -> EmbeddedStore {
+    store.create_bucket(BUCKET).await.unwrap();
+    store
+}
+
+/// A client of the store; `http` is its connector, or a wrapper of it.
+pub fn client(store: &EmbeddedStore, http: SharedHttpClient) -> Client {
+    let credentials = Credentials::new(store.access_key(), store.secret_key(), None, None, "tests");
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("us-east-1"))
+        .endpoint_url("http://embedded")
+        .force_path_style(true)
+        .credentials_provider(credentials)
+        .http_client(http)
+        .build();
+    Client::from_conf(config)
+}
+
+/// The settings of most tests: small parts, and a budget of a few of them.
+pub fn config() -> S3Config {
+    S3Config::new(BUCKET)
+        .part_size(PART)
+        .memory_budget(16 * PART)
+}
+
+/// One more process over the store.
+pub async fn service(store: &EmbeddedStore) -> S3LayerService {
+    let client = client(store, store.http_client());
+    S3LayerService::connect(client, config()).await.unwrap()
+}
