@@ -1,7 +1,7 @@
 //! The small JSON objects that we store: each carries a version, and a checksum of itself.
 //!
 //! S3 checks no body on its way down, so a flipped bit in an offset would be believed. The last
-//! member of every document is therefore the CRC64NVME of all that stands before it. Pure.
+//! member of every document, `seal`, is therefore the CRC64NVME of all that stands before it. Pure.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::s3::checksum::Crc64;
 use crate::s3::keys::Key;
 
-const SEAL: &str = ",\"crc64nvme\":\"";
+const SEAL: &str = ",\"seal\":\"crc64nvme:";
 const END: &str = "\"}";
 
 /// A document that is stored: which versions of it this code reads.
@@ -100,7 +100,7 @@ mod tests {
     fn a_document_is_json_and_every_flipped_bit_in_it_is_seen() {
         let sample = Sample {
             version: 1,
-            text: ",\"crc64nvme\":\"0\"}".to_owned(),
+            text: ",\"seal\":\"crc64nvme:0\"}".to_owned(),
         };
         let bytes = encode(&sample).unwrap();
         let key = Key::from_listing("k");

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use s3layers::conformance::{self, Subject};
+use s3layers::embedded::EmbeddedStore;
 use s3layers::{
     Layer, LayerId, LayerService, LayerUpload, MemoryLayerService, RepositoryName, Result,
 };
 use uuid::Uuid;
-use s3layers::conformance::{self, Subject};
-use s3layers::embedded::EmbeddedStore;
 
 use crate::support::stores;
 
@@ -35,8 +35,19 @@ async fn adapter(store: EmbeddedStore) -> Subject {
 async fn folder() -> Subject {
     let folder = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(folder.path()).await.unwrap();
-    let Subject { here, elsewhere, part_size } = adapter(store).await;
-    Subject { here: Arc::new(Keeping { service: here, _folder: folder }), elsewhere, part_size }
+    let Subject {
+        here,
+        elsewhere,
+        part_size,
+    } = adapter(store).await;
+    Subject {
+        here: Arc::new(Keeping {
+            service: here,
+            _folder: folder,
+        }),
+        elsewhere,
+        part_size,
+    }
 }
 
 /// A service whose folder lives as long as it does.
