@@ -7,6 +7,7 @@ mod document;
 pub(crate) mod keys;
 mod probe;
 mod profile;
+mod read;
 mod record;
 mod store;
 mod upload;

@@ -32,6 +32,7 @@ use crate::id::{LayerId, TarSum};
 use crate::name::RepositoryName;
 
 mod ext;
+pub(crate) mod position;
 
 pub use ext::LayerServiceExt;
 
