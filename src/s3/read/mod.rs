@@ -1,69 +1,227 @@
-//! stub
-use super::{api::ETag, keys::Key, record::Record, store::Store};
-use crate::error::Result;
+//! Reads a stored layer: forwards in parallel, anywhere at the cost of one request, and never a
+//! byte of a block that is known to be wrong.
+//!
+//! # How
+//!
+//! The object is read by ranged GETs that demand the recorded ETag. The first one asks for a
+//! little; as reading goes on without a seek, ranges double, up to whole blocks of 8 MiB, and more
+//! of them are under way ([`plan`]). Ranges end where blocks end, so that from the second block on
+//! each range is one block.
+//!
+//! Each range is a task ([`window`]) that collects its bytes in the pieces they came in, picks a
+//! broken body up at the exact byte, and compares a whole block with its checksum ([`fetch`]). Only
+//! then the reader ([`reader`]) hands pieces out. So memory is bounded by ranges, no connection
+//! waits for a slow consumer (who would look like a stalled store), and what a block's checksum
+//! says is known before any of it leaves. The first bytes need not wait for a whole block, because
+//! the first ranges are small.
+//!
+//! # Integrity
+//!
+//! S3 and the SDK check no ranged GET. What is compared with the record is every block that is
+//! read from its first byte to its last without a gap:
+//!
+//! 1. A block fetched by one range is compared before any of it is handed out. If it differs, it
+//!    is fetched once more; if it differs again, the read is an error.
+//! 2. A block fetched in several ranges (the first one of a run) is compared when its last range
+//!    has come, before any of that is handed out. If it differs, all of the block is fetched again.
+//!    It must be right, and begin with the very bytes that were handed out, else the read is an
+//!    error.
+//! 3. A block that was found wrong stays suspect: until it was found right, nothing of it is
+//!    handed out unless all of it was fetched and is right. Reading again is no way around 2.
+//! 4. A block that is read in part, after a seek, is not compared, nor is a layer whose record has
+//!    no checksums.
+//! 5. Every byte asked for comes, or the read is an error: a missing, short or changed object is
+//!    never an early end.
+//!
+//! # Memory
+//!
+//! 1. A reader may hold [`plan::FIRST`] bytes unasked. Every further range is reserved in the
+//!    byte budget, without waiting; where there is none left, the reader goes on in small ranges,
+//!    one at a time.
+//! 2. At most `parallelism` blocks are asked for beyond the position, so one more is held at most.
+//! 3. A range held for seconds while others wait for memory gives its bytes up, also in a reader
+//!    that nobody reads from. It is fetched again when it is needed.
+//!
+//! # Life
+//!
+//! Nothing is asked for before the first read. A seek moves a number; inside what is buffered it
+//! keeps that, elsewhere the next read begins anew. An error leaves the position where it was and
+//! drops everything under way: the same read can be tried again. Dropping ends all requests.
+
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
-pub(crate) struct S3Layer {}
-impl S3Layer {
-    pub(crate) fn new(_: Arc<Store>, _: Arc<Record>) -> Self {
-        S3Layer {}
-    }
-}
-pub(crate) async fn read_back(
-    _: &Store,
-    _: &Key,
-    _: &ETag,
-    _: u64,
-    _: impl FnMut(&[u8]) + Send,
-) -> Result<()> {
-    Ok(())
-}
-use crate::{digest::Digest, id::TarSum, name::RepositoryName};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
 use bytes::Bytes;
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-    time::{Duration, SystemTime},
-};
-impl tokio::io::AsyncRead for S3Layer {
+use futures_util::stream::{self, BoxStream};
+use tokio::io::{AsyncRead, AsyncSeek, ReadBuf, SeekFrom};
+
+use self::fetch::Source;
+use self::reader::Reader;
+use super::api::ETag;
+use super::keys::Key;
+use super::record::Record;
+use super::store::Store;
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::id::TarSum;
+use crate::name::RepositoryName;
+use crate::service::Layer;
+use crate::service::position::seek_position;
+
+mod fetch;
+mod plan;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod window;
+
+/// A layer in the bucket.
+#[derive(Debug)]
+pub(crate) struct S3Layer {
+    store: Arc<Store>,
+    record: Arc<Record>,
+    reader: Reader,
+}
+
+impl S3Layer {
+    /// The layer of this record, at its first byte.
+    ///
+    /// # Cost
+    ///
+    /// No request.
+    pub(crate) fn new(store: Arc<Store>, record: Arc<Record>) -> Self {
+        let reader = Reader::new(Source {
+            store: Arc::clone(&store),
+            data: record.data.clone(),
+            etag: record.etag.clone(),
+            size: record.size,
+            record: Some(Arc::clone(&record)),
+        });
+        S3Layer {
+            store,
+            record,
+            reader,
+        }
+    }
+}
+
+impl AsyncRead for S3Layer {
     fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &mut tokio::io::ReadBuf<'_>,
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        unimplemented!()
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(bytes) = ready!(self.reader.poll_piece(cx))? {
+            let length = bytes.len().min(buffer.remaining());
+            buffer.put_slice(&bytes[..length]);
+            self.reader.consume(length);
+        }
+        Poll::Ready(Ok(()))
     }
 }
-impl tokio::io::AsyncSeek for S3Layer {
-    fn start_seek(self: Pin<&mut Self>, _: io::SeekFrom) -> io::Result<()> {
-        unimplemented!()
+
+impl AsyncSeek for S3Layer {
+    fn start_seek(mut self: Pin<&mut Self>, to: SeekFrom) -> io::Result<()> {
+        let position = seek_position(self.reader.position(), self.record.size, to)?;
+        self.reader.seek(position);
+        Ok(())
     }
+
     fn poll_complete(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<u64>> {
-        unimplemented!()
+        Poll::Ready(Ok(self.reader.position()))
     }
 }
-#[async_trait::async_trait]
-impl crate::service::Layer for S3Layer {
+
+#[async_trait]
+impl Layer for S3Layer {
     fn name(&self) -> &RepositoryName {
-        unimplemented!()
+        &self.record.name
     }
+
     fn tar_sum(&self) -> Option<&TarSum> {
-        unimplemented!()
+        self.record.tar_sum()
     }
+
     fn digest(&self) -> &Digest {
-        unimplemented!()
+        &self.record.digest
     }
+
     fn size(&self) -> u64 {
-        unimplemented!()
+        self.record.size
     }
+
     fn created_at(&self) -> SystemTime {
-        unimplemented!()
+        // Every timestamp that a record can hold is one of the system's as well.
+        SystemTime::try_from(self.record.created_at).unwrap_or(SystemTime::UNIX_EPOCH)
     }
-    async fn close(&mut self) {}
-    fn into_stream(self: Box<Self>) -> futures_util::stream::BoxStream<'static, Result<Bytes>> {
-        unimplemented!()
+
+    async fn close(&mut self) {
+        self.reader.close();
     }
-    async fn presigned_url(&self, _: Duration) -> Result<Option<String>> {
-        unimplemented!()
+
+    /// Asks for ranges ahead at once, for everything is wanted; a part of a layer is better read.
+    /// Ends after an error.
+    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<Bytes>> {
+        let mut reader = Some(self.reader.to_the_end());
+        Box::pin(stream::poll_fn(move |cx| {
+            let Some(left) = &mut reader else {
+                return Poll::Ready(None);
+            };
+            let next = ready!(left.poll_next(cx)).transpose();
+            if !matches!(next, Some(Ok(_))) {
+                reader = None;
+            }
+            Poll::Ready(next)
+        }))
     }
+
+    /// The SDK does not tell when credentials expire, so a URL that was signed with temporary ones
+    /// may die before `lifetime` is over, as S3 then refuses it.
+    async fn presigned_url(&self, lifetime: Duration) -> Result<Option<String>> {
+        let lifetime = lifetime.min(self.store.presign_lifetime);
+        let signed = self.store.api.presign_get(&self.record.data, lifetime);
+        Ok(Some(signed.await?))
+    }
+}
+
+/// Gives `sink` every byte of an object that has no record yet, once and in order, with as many
+/// ranges under way and as much memory as a reader may have. Nothing but the ETag and the size is
+/// checked: whoever asks is about to hash the bytes.
+///
+/// # Errors
+///
+/// [`Damaged`](crate::Error::Damaged) where the object is missing, shorter, or not the one of this
+/// ETag; [`Storage`](crate::Error::Storage).
+///
+/// # Cancellation
+///
+/// Ends all requests.
+pub(crate) async fn read_back(
+    store: &Arc<Store>,
+    data: &Key,
+    etag: &ETag,
+    size: u64,
+    mut sink: impl FnMut(&[u8]) + Send,
+) -> Result<()> {
+    let source = Source {
+        store: Arc::clone(store),
+        data: data.clone(),
+        etag: etag.clone(),
+        size,
+        record: None,
+    };
+    let mut reader = Reader::new(source).to_the_end();
+    while let Some(bytes) = std::future::poll_fn(|cx| reader.poll_next(cx)).await? {
+        sink(&bytes);
+        // What is buffered comes without waiting; others want the thread too.
+        tokio::task::consume_budget().await;
+    }
+    Ok(())
 }

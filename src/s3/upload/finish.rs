@@ -116,7 +116,7 @@ fn seal(data: Data, claims: Claims) -> Sealed {
 /// then. `Damaged` where parts are not what was sent; the upload is removed then. `UploadUnknown`
 /// where another driver has removed it. Everything else leaves it to be driven again.
 pub(crate) async fn drive(
-    store: &Store,
+    store: &Arc<Store>,
     stored: &mut Stored,
     leftovers: Leftovers,
 ) -> Result<Record> {
@@ -193,7 +193,7 @@ enum Assembled {
     Gone,
 }
 
-async fn assemble(store: &Store, stored: &mut Stored, sealed: &Sealed) -> Result<Assembled> {
+async fn assemble(store: &Arc<Store>, stored: &mut Stored, sealed: &Sealed) -> Result<Assembled> {
     if let Data::Whole(etag) = &sealed.data {
         let data = store.keys.whole(stored.uuid);
         return Ok(Assembled::Here {
@@ -253,7 +253,7 @@ async fn assemble(store: &Store, stored: &mut Stored, sealed: &Sealed) -> Result
 }
 
 async fn complete(
-    store: &Store,
+    store: &Arc<Store>,
     stored: &Stored,
     data: &Key,
     upload_id: &UploadId,
@@ -275,7 +275,7 @@ async fn complete(
 }
 
 /// Whether the object is there that Complete should have left or has left.
-async fn found(store: &Store, stored: &Stored, data: Key) -> Result<Assembled> {
+async fn found(store: &Arc<Store>, stored: &Stored, data: Key) -> Result<Assembled> {
     let head = store.api.head(&data).await?;
     match (
         judge_completed(head.as_ref(), stored.session.sums.whole),
@@ -306,7 +306,11 @@ async fn found(store: &Store, stored: &Stored, data: Key) -> Result<Assembled> {
 }
 
 /// The data is gone: because another driver has finished, as a duplicate even, or for good.
-async fn finished_by_another(store: &Store, stored: &Stored, sealed: &Sealed) -> Result<Record> {
+async fn finished_by_another(
+    store: &Arc<Store>,
+    stored: &Stored,
+    sealed: &Sealed,
+) -> Result<Record> {
     let unknown = Error::UploadUnknown { uuid: stored.uuid };
     if Stored::load(store, stored.uuid).await?.is_some() {
         let key = store.keys.data(stored.uuid).to_string();
@@ -321,7 +325,7 @@ async fn finished_by_another(store: &Store, stored: &Stored, sealed: &Sealed) ->
 
 /// Reads the object once, for SHA-256 and whatever else was claimed.
 async fn read_digests(
-    store: &Store,
+    store: &Arc<Store>,
     data: &Key,
     etag: &ETag,
     size: u64,

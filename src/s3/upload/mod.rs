@@ -84,7 +84,26 @@ pub(crate) struct S3LayerUpload {
     offset: u64,
     commands: PollSender<Command>,
     task: Option<JoinHandle<Result<()>>>,
-    closing: Option<oneshot::Receiver<Result<()>>>,
+    /// Another handle may own the upload: the first byte waits until this one does.
+    owner: bool,
+    /// A command of the `poll` methods that is not answered yet.
+    asked: Option<(Ask, oneshot::Receiver<Result<()>>)>,
+    /// Why nothing is taken any more, where that is not just that the handle was closed.
+    lost: Option<Lost>,
+}
+
+/// A command of the `poll` methods.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    Own,
+    Close,
+}
+
+/// Who has the upload instead.
+#[derive(Clone, Copy)]
+enum Lost {
+    Conflict(&'static str),
+    Unknown,
 }
 
 impl S3LayerUpload {
@@ -98,27 +117,43 @@ impl S3LayerUpload {
             tar_sum: declared.cloned(),
             offset: writer.offset,
             commands: PollSender::new(commands),
+            owner: writer.pristine,
             task: Some(tokio::spawn(task::run(writer, inbox))),
-            closing: None,
+            asked: None,
+            lost: None,
         }
     }
 
-    /// Why the writer is gone: what it failed with, told once, or because it was closed.
+    /// Why the writer is gone: what it failed with, told once; because the upload is in other
+    /// hands, told for ever; or because it was closed.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Error> {
-        let closed = Error::UploadClosed { uuid: self.uuid };
-        let Some(task) = &mut self.task else {
-            return Poll::Ready(closed);
-        };
-        let ended = ready!(Pin::new(task).poll(context));
-        self.task = None;
-        Poll::Ready(match ended {
-            Ok(Ok(())) => closed,
-            Ok(Err(error)) => error,
-            Err(failed) => {
-                tracing::error!(uuid = %self.uuid, %failed, "the task of an upload ended");
-                closed
+        if let Some(task) = &mut self.task {
+            let ended = ready!(Pin::new(task).poll(context));
+            self.task = None;
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Poll::Ready(self.note(error)),
+                Err(failed) => {
+                    tracing::error!(uuid = %self.uuid, %failed, "the task of an upload ended");
+                }
             }
+        }
+        let uuid = self.uuid;
+        Poll::Ready(match self.lost {
+            None => Error::UploadClosed { uuid },
+            Some(Lost::Conflict(reason)) => Error::UploadConflict { uuid, reason },
+            Some(Lost::Unknown) => Error::UploadUnknown { uuid },
         })
+    }
+
+    /// Remembers an error that stays true.
+    fn note(&mut self, error: Error) -> Error {
+        match error {
+            Error::UploadConflict { reason, .. } => self.lost = Some(Lost::Conflict(reason)),
+            Error::UploadUnknown { .. } => self.lost = Some(Lost::Unknown),
+            _ => {}
+        }
+        error
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
@@ -147,10 +182,46 @@ impl S3LayerUpload {
         let (answer, answered) = oneshot::channel();
         self.send(command(answer)).await?;
         match answered.await {
-            Ok(answer) => answer,
+            Ok(answer) => answer.map_err(|error| self.note(error)),
             // The writer failed at an earlier command, before it came to this one.
             Err(_) => Err(std::future::poll_fn(|context| self.poll_end(context)).await),
         }
+    }
+}
+
+impl S3LayerUpload {
+    /// Asks for something, once, and waits for it to be done. What was asked before and whose
+    /// caller went away is waited for first.
+    fn poll_ask(&mut self, context: &mut Context<'_>, ask: Ask) -> Poll<Result<()>> {
+        loop {
+            if let Some((asked, answer)) = &mut self.asked {
+                let (asked, answer) = (*asked, ready!(Pin::new(answer).poll(context)));
+                self.asked = None;
+                let done = match answer {
+                    Ok(answer) => answer.map_err(|error| self.note(error)),
+                    Err(_) => Err(ready!(self.poll_end(context))),
+                };
+                if asked == ask || done.is_err() {
+                    return Poll::Ready(done);
+                }
+            }
+            ready!(self.poll_ready(context))?;
+            let (answer, answered) = oneshot::channel();
+            self.hand_over(match ask {
+                Ask::Own => Command::Own(answer),
+                Ask::Close => Command::Close(answer),
+            })?;
+            self.asked = Some((ask, answered));
+        }
+    }
+
+    /// Waits until this handle owns the upload and can take bytes.
+    fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if !self.owner {
+            ready!(self.poll_ask(context, Ask::Own))?;
+            self.owner = true;
+        }
+        self.poll_ready(context)
     }
 }
 
@@ -160,7 +231,7 @@ impl AsyncWrite for S3LayerUpload {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_ready(context))?;
+        ready!(self.poll_writable(context))?;
         let taken = bytes.len().min(MAX_COPY);
         self.hand_over(Command::Write(Bytes::copy_from_slice(&bytes[..taken])))?;
         self.offset += taken as u64;
@@ -174,20 +245,7 @@ impl AsyncWrite for S3LayerUpload {
 
     /// Closes the upload, as [`LayerUpload::close`] does.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            if let Some(closing) = &mut self.closing {
-                let closed = match ready!(Pin::new(closing).poll(context)) {
-                    Ok(closed) => closed,
-                    Err(_) => Err(ready!(self.poll_end(context))),
-                };
-                self.closing = None;
-                return Poll::Ready(closed.map_err(Into::into));
-            }
-            ready!(self.poll_ready(context))?;
-            let (answer, answered) = oneshot::channel();
-            self.hand_over(Command::Close(answer))?;
-            self.closing = Some(answered);
-        }
+        self.poll_ask(context, Ask::Close).map_err(Into::into)
     }
 }
 
@@ -213,7 +271,8 @@ impl LayerUpload for S3LayerUpload {
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(MAX_PIECE));
             let taken = piece.len() as u64;
-            self.send(Command::Write(piece)).await?;
+            std::future::poll_fn(|context| self.poll_writable(context)).await?;
+            self.hand_over(Command::Write(piece))?;
             self.offset += taken;
         }
         Ok(())

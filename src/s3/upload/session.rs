@@ -164,9 +164,15 @@ impl Session {
         tails + self.inline.0.len() as u64
     }
 
-    /// Bytes in the parts.
-    pub(crate) fn in_parts(&self) -> u64 {
-        self.parts.iter().map(|part| part.sum.len()).sum()
+    /// Whether both are open and hold the same bytes in the same places, so that a writer that
+    /// goes on from one can go on from the other.
+    pub(crate) fn has_the_bytes_of(&self, other: &Session) -> bool {
+        self.phase == Phase::Open
+            && other.phase == Phase::Open
+            && self.offset == other.offset
+            && self.parts == other.parts
+            && self.tails == other.tails
+            && self.inline == other.inline
     }
 }
 

@@ -10,6 +10,9 @@ use crate::s3::api::{Condition, ETag, Put, SmallObject};
 use crate::s3::document::{decode, encode};
 use crate::s3::store::{Loaded, Store};
 
+/// How often an upload is taken over before the others are left to have it.
+const ROUNDS: u32 = 5;
+
 /// A session and the ETag that the next write has to match.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
@@ -66,6 +69,27 @@ impl Stored {
             Put::Held(other) => Err(self.lost_to(store, &other)),
             Put::Gone => Err(Error::UploadUnknown { uuid: self.uuid }),
         }
+    }
+
+    /// Becomes the owner: writes the session again, with a fresh nonce, also over that of another
+    /// owner that has stored nothing since.
+    ///
+    /// # Errors
+    ///
+    /// As [`replace`](Self::replace).
+    pub(crate) async fn take_over(&mut self, store: &Store) -> Result<()> {
+        let mut refused = Ok(());
+        for _ in 0..ROUNDS {
+            refused = self.replace(store, self.session.clone()).await;
+            if !matches!(refused, Err(Error::UploadConflict { .. })) {
+                return refused;
+            }
+            match Stored::load(store, self.uuid).await? {
+                Some(now) if now.session.has_the_bytes_of(&self.session) => *self = now,
+                _ => return refused,
+            }
+        }
+        refused
     }
 
     fn lost_to(&self, store: &Store, other: &SmallObject) -> Error {

@@ -15,6 +15,8 @@ use crate::s3::record::Record;
 /// A request of the handle. An answer that nobody waits for any more is dropped: the work is done
 /// all the same.
 pub(super) enum Command {
+    /// Make this handle the owner.
+    Own(oneshot::Sender<Result<()>>),
     Write(Bytes),
     Close(oneshot::Sender<Result<()>>),
     Finish {
@@ -34,6 +36,17 @@ pub(super) async fn run(mut writer: Writer, mut commands: mpsc::Receiver<Command
             command = commands.recv() => match command {
                 // Dropped without close: what was not recorded is lost, and the upload is not.
                 None => return Ok(()),
+                Some(Command::Own(answer)) => {
+                    let owned = writer.own().await;
+                    let failed = owned.is_err();
+                    if failed {
+                        commands.close();
+                    }
+                    let _ = answer.send(owned);
+                    if failed {
+                        return Ok(());
+                    }
+                }
                 Some(Command::Write(bytes)) => {
                     let taken = writer.accept(bytes).await;
                     or_salvage(&mut writer, taken).await?;
@@ -43,12 +56,16 @@ pub(super) async fn run(mut writer: Writer, mut commands: mpsc::Receiver<Command
                     if closed.is_err() {
                         writer.salvage().await;
                     }
+                    commands.close();
                     let _ = answer.send(closed);
                     return Ok(());
                 }
                 Some(Command::Finish { size, digest, answer }) => {
                     let finished = writer.finish(size, &digest).await;
                     let goes_on = finished.as_ref().is_err_and(|error| goes_on(&writer, error));
+                    if !goes_on {
+                        commands.close();
+                    }
                     let _ = answer.send(finished);
                     if !goes_on {
                         return Ok(());
@@ -57,6 +74,7 @@ pub(super) async fn run(mut writer: Writer, mut commands: mpsc::Receiver<Command
                 Some(Command::Cancel(answer)) => {
                     writer.sender.abort().await;
                     let cancelled = remove::cancel(&writer.store, &mut writer.stored).await;
+                    commands.close();
                     let _ = answer.send(cancelled);
                     return Ok(());
                 }

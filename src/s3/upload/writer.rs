@@ -123,6 +123,7 @@ impl Writer {
     /// Takes bytes. Waits where the byte budget or the number of parts under way say so.
     pub(super) async fn accept(&mut self, mut bytes: Bytes) -> Result<()> {
         self.must_be_open()?;
+        self.own().await?;
         while !bytes.is_empty() {
             let limit = self.stored.session.schedule.limit();
             let take = self
@@ -198,8 +199,8 @@ impl Writer {
 
     /// S3's id of the multipart upload, which the session has before the first part goes out.
     async fn multipart(&mut self) -> Result<UploadId> {
+        self.own().await?;
         if let Some(upload_id) = self.stored.session.upload_id.clone() {
-            self.own().await?;
             return Ok(upload_id);
         }
         let key = self.store.keys.data(self.stored.uuid);
@@ -225,11 +226,14 @@ impl Writer {
         Ok(upload_id)
     }
 
-    /// Becomes the owner before the first part or tail is written: from then on whoever owned the
-    /// upload before can acknowledge nothing.
+    /// Becomes the owner before the first byte is taken: from then on whoever owned the upload
+    /// before can acknowledge nothing.
     pub(super) async fn own(&mut self) -> Result<()> {
         if !self.owner {
-            self.record(self.stored.session.clone()).await?;
+            self.must_be_open()?;
+            self.stored.take_over(&self.store).await?;
+            self.owner = true;
+            self.recorded_at = Instant::now();
         }
         Ok(())
     }
@@ -298,7 +302,6 @@ impl Writer {
         }
         let mut next = self.with_arrived_parts();
         if self.gather.len() > MAX_INLINE {
-            self.own().await?;
             let tail = self.write_tail(next.parts.is_empty()).await?;
             self.tails.push(tail);
             self.gather.take();

@@ -1,0 +1,306 @@
+//! One range of an object: asked for, picked up at the exact byte where its body breaks, and
+//! checked.
+
+use std::error::Error as StdError;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::error::{Error, Result, StorageError, StorageErrorKind};
+use crate::s3::api::{ApiError, ETag};
+use crate::s3::checksum::{Crc64, Running};
+use crate::s3::keys::Key;
+use crate::s3::record::Record;
+use crate::s3::store::Store;
+
+/// How long the next bytes of a body may take. The SDK's own protection is quicker where it is on;
+/// it does not see every body that hangs.
+const STALL: Duration = Duration::from_secs(30);
+/// So many requests in a row that bring no byte are an error. Each has the repeats that the `api`
+/// gives every request.
+const MAX_FAILURES: u32 = 5;
+/// The pause after the first of them, at most; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+type Broken = Box<dyn StdError + Send + Sync>;
+
+/// The object that is read.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) store: Arc<Store>,
+    pub(super) data: Key,
+    pub(super) etag: ETag,
+    pub(super) size: u64,
+    /// Who tells the checksums of the blocks.
+    pub(super) record: Option<Arc<Record>>,
+}
+
+/// What one task fetches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Job {
+    /// The bytes that are handed out.
+    pub(super) keep: Range<u64>,
+    /// Fetch the whole block, and hand out nothing unless it is right.
+    pub(super) check: Option<Check>,
+}
+
+/// What a block must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Check {
+    /// Holds `keep`.
+    pub(super) block: Range<u64>,
+    /// Its CRC64NVME, as recorded.
+    pub(super) want: u64,
+    /// Of the first bytes of the block, which were handed out already: they must be the same.
+    pub(super) prefix: Crc64,
+    /// How often it may be read.
+    pub(super) reads: u32,
+}
+
+/// The bytes of a job, in the pieces that they came in.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    pieces: Vec<Piece>,
+    /// Of all pieces.
+    pub(super) crc: Crc64,
+}
+
+/// Some bytes and where they stand.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub(super) start: u64,
+    pub(super) bytes: Bytes,
+    /// Of the pieces of the same job that come before.
+    pub(super) before: Crc64,
+}
+
+impl Piece {
+    pub(super) fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+
+    /// The bytes from this position on, where it is in this piece.
+    pub(super) fn from(&self, position: u64) -> Option<Bytes> {
+        if position < self.start || position >= self.end() {
+            return None;
+        }
+        let offset = usize::try_from(position - self.start).ok()?;
+        Some(self.bytes.slice(offset..))
+    }
+}
+
+impl Loaded {
+    /// The piece that holds this position, which the job has kept.
+    pub(super) fn at(&self, position: u64) -> Option<Piece> {
+        let after = self.pieces.partition_point(|piece| piece.start <= position);
+        self.pieces.get(after.checked_sub(1)?).cloned()
+    }
+}
+
+impl Job {
+    /// All of these bytes must have come before any is handed out.
+    fn fetched(&self) -> Range<u64> {
+        self.check
+            .as_ref()
+            .map_or(&self.keep, |check| &check.block)
+            .clone()
+    }
+}
+
+impl Source {
+    pub(super) fn damaged(&self, reason: String) -> Error {
+        Error::Damaged {
+            key: self.data.to_string(),
+            reason,
+        }
+    }
+
+    /// The recorded checksum of a block.
+    pub(super) fn block_sum(&self, block: &Range<u64>) -> Option<u64> {
+        let index = block.start / crate::s3::checksum::BLOCK;
+        self.record.as_ref()?.blocks.get(index)
+    }
+
+    /// Fetches the bytes of a job, and checks them where they are to be checked.
+    ///
+    /// Cancelling gives up the request.
+    pub(super) async fn load(&self, job: &Job) -> Result<Loaded> {
+        let mut reads = 0;
+        loop {
+            reads += 1;
+            let mut sections = Sections::new(job);
+            self.get(job.fetched(), |bytes| sections.take(bytes))
+                .await?;
+            let Some(check) = &job.check else {
+                return Ok(sections.into_loaded());
+            };
+            match sections.verify(check) {
+                Ok(()) => return Ok(sections.into_loaded()),
+                Err(reason) if reads >= check.reads => return Err(self.damaged(reason)),
+                Err(reason) => tracing::warn!(key = %self.data, reason, "read again"),
+            }
+        }
+    }
+
+    /// Gives every byte of the range, once and in order.
+    async fn get(&self, range: Range<u64>, mut take: impl FnMut(Bytes) + Send) -> Result<()> {
+        let begun = Instant::now();
+        let (mut at, mut attempts, mut failures) = (range.start, 0, 0);
+        loop {
+            let from = at;
+            let body = self.body(at..range.end, |bytes| {
+                at += bytes.len() as u64;
+                take(bytes);
+            });
+            let Some(broken) = body.await? else {
+                return Ok(());
+            };
+            attempts += 1;
+            // Whatever came is kept, so a store that gives a little each time is read to the end.
+            failures = if at > from { 1 } else { failures + 1 };
+            if failures == MAX_FAILURES {
+                let kind = StorageErrorKind::Unavailable;
+                let error = StorageError::new("GetObject", self.data.as_str(), kind, broken)
+                    .after(attempts, begun.elapsed());
+                return Err(error.into());
+            }
+            tracing::debug!(key = %self.data, at, error = %broken, "a body broke");
+            let most = FIRST_PAUSE * (1 << failures);
+            tokio::time::sleep(most.mul_f64(0.1 + 0.9 * clock::jitter())).await;
+        }
+    }
+
+    /// One request for the range. `Some` where its body broke.
+    async fn body(
+        &self,
+        range: Range<u64>,
+        mut take: impl FnMut(Bytes) + Send,
+    ) -> Result<Option<Broken>> {
+        let answer = self
+            .store
+            .api
+            .get_range(&self.data, range.clone(), &self.etag);
+        let mut body = answer.await.map_err(|error| self.explain(error))?;
+        let mut left = range.end - range.start;
+        loop {
+            // Also asked after the last byte: a body that was read to its end gives its
+            // connection back.
+            let next = tokio::time::timeout(STALL, body.next()).await;
+            match next {
+                Ok(Some(Ok(bytes))) if bytes.len() as u64 > left => {
+                    let over = "the store sent more bytes than were asked for";
+                    return Err(self.damaged(over.to_owned()));
+                }
+                Ok(Some(Ok(bytes))) => {
+                    left -= bytes.len() as u64;
+                    if !bytes.is_empty() {
+                        take(bytes);
+                    }
+                }
+                _ if left == 0 => return Ok(None),
+                Ok(Some(Err(error))) => return Ok(Some(error)),
+                Ok(None) => return Ok(Some("the body ended early".into())),
+                Err(elapsed) => return Ok(Some(elapsed.into())),
+            }
+        }
+    }
+
+    /// What the refusal of a read means, where the layer was published with this object.
+    fn explain(&self, error: ApiError) -> Error {
+        match error {
+            ApiError::NoSuchKey(_) => self.damaged("the object is missing".to_owned()),
+            ApiError::Precondition(_) => {
+                self.damaged("the object was changed: it has another ETag".to_owned())
+            }
+            ApiError::InvalidRange(error) => {
+                let why = error.source().map(ToString::to_string).unwrap_or_default();
+                self.damaged(format!(
+                    "the object is shorter than the {} bytes recorded, or another range was \
+                     answered: {why}",
+                    self.size
+                ))
+            }
+            error => error.into(),
+        }
+    }
+}
+
+/// The bytes that are fetched fall into four sections: those that were handed out before, those
+/// between, those to keep, and the rest of the block. Each is summed, one is kept.
+struct Sections {
+    at: u64,
+    ends: [u64; 4],
+    sums: [Running; 4],
+    pieces: Vec<Piece>,
+}
+
+const KEPT: usize = 2;
+
+impl Sections {
+    fn new(job: &Job) -> Self {
+        let fetched = job.fetched();
+        let prefix = job.check.as_ref().map_or(0, |check| check.prefix.len());
+        Sections {
+            at: fetched.start,
+            ends: [
+                fetched.start + prefix,
+                job.keep.start,
+                job.keep.end,
+                fetched.end,
+            ],
+            sums: std::array::from_fn(|_| Running::new()),
+            pieces: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, mut bytes: Bytes) {
+        for (section, (end, sum)) in self.ends.iter().zip(&mut self.sums).enumerate() {
+            let room = usize::try_from(end.saturating_sub(self.at)).unwrap_or(usize::MAX);
+            let now = bytes.split_to(room.min(bytes.len()));
+            if now.is_empty() {
+                continue;
+            }
+            let before = (section == KEPT).then(|| sum.get());
+            sum.update(&now);
+            let start = self.at;
+            self.at += now.len() as u64;
+            if let Some(before) = before {
+                self.pieces.push(Piece {
+                    start,
+                    bytes: now,
+                    before,
+                });
+            }
+        }
+    }
+
+    fn verify(&self, check: &Check) -> Result<(), String> {
+        let [prefix, between, kept, rest] = self.sums.each_ref().map(Running::get);
+        let found = prefix.then(between).then(kept).then(rest).value();
+        if found != check.want {
+            return Err(format!(
+                "bytes {} to {} have the CRC64NVME {found:016x}, {:016x} is recorded",
+                check.block.start, check.block.end, check.want
+            ));
+        }
+        if prefix != check.prefix {
+            return Err(format!(
+                "the {} bytes from {} on that were handed out differ from what is stored",
+                prefix.len(),
+                check.block.start
+            ));
+        }
+        Ok(())
+    }
+
+    fn into_loaded(self) -> Loaded {
+        Loaded {
+            crc: self.sums[KEPT].get(),
+            pieces: self.pieces,
+        }
+    }
+}

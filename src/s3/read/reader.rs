@@ -1,0 +1,297 @@
+//! The bytes of an object in order, from a position that can be moved: asks for ranges ahead,
+//! admits each block that came whole, and hands out piece by piece.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+
+use super::fetch::{Check, Job, Piece, Source};
+use super::plan::{self, FIRST, View, block_at};
+use super::window::{Found, Slot, Window};
+use crate::error::{Error, Result};
+use crate::s3::budget::Reservation;
+use crate::s3::checksum::Crc64;
+
+/// How often a block is read that no byte was handed out of: once more than it must.
+const READS: u32 = 2;
+
+#[derive(Debug)]
+pub(super) struct Reader {
+    source: Arc<Source>,
+    position: u64,
+    run_start: u64,
+    to_the_end: bool,
+    window: Window,
+    /// The piece that bytes are handed out of.
+    hand: Option<Piece>,
+    /// What was left behind of the block that the reader is in, from its first byte on without a
+    /// gap.
+    behind: Behind,
+    /// Blocks that did not have their checksum. Nothing more is handed out of one before all of
+    /// it is right.
+    suspects: BTreeSet<u64>,
+}
+
+/// The bytes of a block up to `end`. Empty where the first ones were not read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Behind {
+    end: u64,
+    crc: Crc64,
+}
+
+impl Reader {
+    /// At the first byte. Nothing is asked for yet.
+    pub(super) fn new(source: Source) -> Self {
+        Reader {
+            source: Arc::new(source),
+            position: 0,
+            run_start: 0,
+            to_the_end: false,
+            window: Window::default(),
+            hand: None,
+            behind: Behind::default(),
+            suspects: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Everything from here to the end is wanted: as many ranges as may be are asked for at once.
+    pub(super) fn to_the_end(mut self) -> Self {
+        self.to_the_end = true;
+        self
+    }
+
+    /// Goes on at another byte. What is buffered there is kept.
+    pub(super) fn seek(&mut self, position: u64) {
+        if position == self.position {
+            return;
+        }
+        self.position = position;
+        self.run_start = position;
+        let is_buffered = |window: Range<u64>| window.contains(&position);
+        if !self.window.range().is_some_and(is_buffered) {
+            self.close();
+            self.behind = Behind::default();
+        }
+    }
+
+    /// Lets go of everything buffered and under way.
+    pub(super) fn close(&mut self) {
+        self.window.clear();
+        self.hand = None;
+    }
+
+    /// The bytes at the position, as many as there are in one piece; `None` at the end. Those that
+    /// were used are to be [consumed](Self::consume).
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        loop {
+            if let Some(bytes) = self.hand.as_ref().and_then(|hand| hand.from(self.position)) {
+                return Poll::Ready(Ok(Some(bytes)));
+            }
+            while let Some(slot) = self.window.pop_before(self.position) {
+                self.leave(&slot);
+            }
+            if self.position >= self.source.size {
+                self.close();
+                return Poll::Ready(Ok(None));
+            }
+            self.fill()?;
+            let Some(front) = self.window.front() else {
+                // `fill` asks for something whenever there is nothing.
+                return Poll::Pending;
+            };
+            match ready!(front.poll_at(self.position, cx)) {
+                Found::Piece { piece, crc } => {
+                    if self.admit(crc) {
+                        self.hand = Some(piece);
+                    }
+                }
+                Found::Failed(error) => {
+                    if let Some(error) = self.fail(error) {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+                Found::GivenBack => self.give_back(),
+            }
+        }
+    }
+
+    pub(super) fn consume(&mut self, bytes: usize) {
+        self.position += bytes as u64;
+    }
+
+    /// The next piece, consumed.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        let piece = ready!(self.poll_piece(cx))?;
+        self.consume(piece.as_ref().map_or(0, Bytes::len));
+        Poll::Ready(Ok(piece))
+    }
+
+    /// Asks for as many ranges as the plan wants and the budget gives.
+    fn fill(&mut self) -> Result<()> {
+        loop {
+            let under_way = self.window.range();
+            let end = under_way.as_ref().map_or(self.position, |range| range.end);
+            let view = View {
+                position: self.position,
+                run_start: self.run_start,
+                end,
+                size: self.source.size,
+                loading: self.window.loading(),
+                parallelism: self.source.store.parallelism,
+                to_the_end: self.to_the_end,
+                suspect: self.is_suspect(end),
+            };
+            let Some(wanted) = plan::next_range(&view) else {
+                return Ok(());
+            };
+            let Some((keep, reservation)) = self.afford(wanted, under_way.is_none()) else {
+                return Ok(());
+            };
+            let slot = Slot::begin(&self.source, self.job(keep), reservation)?;
+            self.window.push(slot);
+        }
+    }
+
+    /// How much of the range there is memory for. A reader that has nothing gets a little without
+    /// asking, or it might never get on.
+    fn afford(
+        &self,
+        wanted: Range<u64>,
+        has_nothing: bool,
+    ) -> Option<(Range<u64>, Option<Reservation>)> {
+        let length = wanted.end - wanted.start;
+        if has_nothing && length <= FIRST {
+            return Some((wanted, None));
+        }
+        match self.source.store.budget.try_reserve(length) {
+            Some(reservation) => Some((wanted, Some(reservation))),
+            None if has_nothing => Some((wanted.start..wanted.start + FIRST, None)),
+            None => None,
+        }
+    }
+
+    fn block_at(&self, position: u64) -> Range<u64> {
+        block_at(position, self.source.size)
+    }
+
+    fn is_suspect(&self, position: u64) -> bool {
+        !self.suspects.is_empty() && self.suspects.contains(&self.block_at(position).start)
+    }
+
+    /// How this range is fetched: a whole block is checked by the task, and what is kept of a
+    /// suspect one only handed out if all of it is right.
+    fn job(&self, keep: Range<u64>) -> Job {
+        let block = self.block_at(keep.start);
+        let is_suspect = self.is_suspect(keep.start);
+        let check = (is_suspect || keep == block)
+            .then(|| self.source.block_sum(&block))
+            .flatten()
+            .map(|want| Check {
+                want,
+                // Found wrong already, or not read yet.
+                reads: if is_suspect { READS - 1 } else { READS },
+                prefix: self.behind_in(&block, keep.start),
+                block,
+            });
+        Job { keep, check }
+    }
+
+    /// What was left behind of this block, no further than a position in it.
+    fn behind_in(&self, block: &Range<u64>, position: u64) -> Crc64 {
+        let Behind { end, crc } = self.behind;
+        if crc.len() > 0 && block.contains(&(end - 1)) && end <= position {
+            crc
+        } else {
+            Crc64::default()
+        }
+    }
+
+    /// Whether the first slot, whose bytes have this checksum, may be handed out. If it may not,
+    /// it is gone.
+    fn admit(&mut self, crc: Crc64) -> bool {
+        let size = self.source.size;
+        let Some(front) = self.window.front() else {
+            return false;
+        };
+        if front.admitted.is_some() {
+            return true;
+        }
+        let block = block_at(front.keep.start, size);
+        let (keep, is_checked) = (front.keep.clone(), front.is_checked);
+        front.admitted = Some(crc);
+        if is_checked {
+            self.suspects.remove(&block.start);
+            return true;
+        }
+        let behind = self.behind_in(&block, keep.start);
+        let is_whole = keep.end == block.end && block.start + behind.len() == keep.start;
+        let want = is_whole.then(|| self.source.block_sum(&block)).flatten();
+        if want.is_none_or(|want| behind.then(crc).value() == want) {
+            return true;
+        }
+        tracing::warn!(key = %self.source.data, block = block.start, "a block is read again");
+        self.suspects.insert(block.start);
+        self.close();
+        false
+    }
+
+    /// The position is beyond this slot.
+    fn leave(&mut self, slot: &Slot) {
+        let block = self.block_at(slot.keep.start);
+        self.behind = match slot.admitted {
+            Some(crc) if slot.keep.end < block.end => self.extended(&block, slot.keep.start, crc),
+            _ => Behind::default(),
+        };
+    }
+
+    /// What is left behind when bytes with this checksum are, which begin at `start`.
+    fn extended(&self, block: &Range<u64>, start: u64, crc: Crc64) -> Behind {
+        let behind = self.behind_in(block, start);
+        if block.start + behind.len() != start {
+            return Behind::default();
+        }
+        Behind {
+            end: start + crc.len(),
+            crc: behind.then(crc),
+        }
+    }
+
+    /// The failure of the first slot, if it is one of now. Everything under way is given up, and
+    /// reading again begins anew at the same position.
+    fn fail(&mut self, error: Error) -> Option<Error> {
+        let is_news = self.window.front().is_some_and(|front| front.is_awaited);
+        self.close();
+        if !is_news && error.is_retryable() {
+            // The store may have recovered since this was fetched ahead.
+            return None;
+        }
+        self.run_start = self.position;
+        if matches!(error, Error::Damaged { .. }) {
+            self.suspects.insert(self.block_at(self.position).start);
+        }
+        Some(error)
+    }
+
+    /// Others wanted the memory of the first slot: they get all of it.
+    fn give_back(&mut self) {
+        let front = self.window.front().map(|front| front.keep.clone());
+        if let (Some(keep), Some(hand)) = (front, self.hand.take())
+            && hand.start >= keep.start
+            && (hand.start..=hand.end()).contains(&self.position)
+        {
+            // The block can still be checked at its end if the bytes so far are.
+            let used = usize::try_from(self.position - hand.start).unwrap_or(usize::MAX);
+            let used = &hand.bytes[..used.min(hand.bytes.len())];
+            let crc = hand.before.then(Crc64::of(used));
+            self.behind = self.extended(&self.block_at(keep.start), keep.start, crc);
+        }
+        self.close();
+    }
+}
