@@ -216,17 +216,24 @@ impl Source {
             ApiError::Precondition(_) => {
                 self.damaged("the object was changed: it has another ETag".to_owned())
             }
-            ApiError::InvalidRange(error) => {
-                let why = error.source().map(ToString::to_string).unwrap_or_default();
-                self.damaged(format!(
-                    "the object is shorter than the {} bytes recorded, or another range was \
-                     answered: {why}",
-                    self.size
-                ))
-            }
+            ApiError::InvalidRange(error) => self.damaged(format!(
+                "the object is shorter than the {} bytes recorded, or another range was answered: \
+                 {}",
+                self.size,
+                root_of(&error)
+            )),
             error => error.into(),
         }
     }
+}
+
+/// The innermost cause. The SDK's outer errors say no more than "service error".
+fn root_of(error: &StorageError) -> String {
+    let mut root = error.source();
+    while let Some(cause) = root.and_then(StdError::source) {
+        root = Some(cause);
+    }
+    root.map(ToString::to_string).unwrap_or_default()
 }
 
 /// The bytes that are fetched fall into four sections: those that were handed out before, those

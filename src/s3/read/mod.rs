@@ -169,7 +169,7 @@ impl Layer for S3Layer {
     /// Asks for ranges ahead at once, for everything is wanted; a part of a layer is better read.
     /// Ends after an error.
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<Bytes>> {
-        let mut reader = Some(self.reader.to_the_end());
+        let mut reader = Some(self.reader.wanting_everything());
         Box::pin(stream::poll_fn(move |cx| {
             let Some(left) = &mut reader else {
                 return Poll::Ready(None);
@@ -217,7 +217,7 @@ pub(crate) async fn read_back(
         size,
         record: None,
     };
-    let mut reader = Reader::new(source).to_the_end();
+    let mut reader = Reader::new(source).wanting_everything();
     while let Some(bytes) = std::future::poll_fn(|cx| reader.poll_next(cx)).await? {
         sink(&bytes);
         // What is buffered comes without waiting; others want the thread too.

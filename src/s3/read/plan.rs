@@ -149,7 +149,7 @@ mod tests {
                 "as many as may be under way are",
                 View {
                     loading: 8,
-                    ..at(8 * MIB, 0, 8 * MIB)
+                    ..at(7 * MIB, 0, 8 * MIB)
                 },
                 None,
             ),

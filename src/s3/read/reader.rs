@@ -62,7 +62,7 @@ impl Reader {
     }
 
     /// Everything from here to the end is wanted: as many ranges as may be are asked for at once.
-    pub(super) fn to_the_end(mut self) -> Self {
+    pub(super) fn wanting_everything(mut self) -> Self {
         self.to_the_end = true;
         self
     }

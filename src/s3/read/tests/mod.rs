@@ -1,0 +1,280 @@
+//! The reader against a store that is told what to do. Time is paused: waiting costs nothing.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
+
+use super::plan::FIRST;
+use super::{S3Layer, read_back};
+use crate::digest::{Algorithm, Hasher};
+use crate::error::Error;
+use crate::s3::checksum::BLOCK;
+use crate::s3::record::Record;
+use crate::s3::store::Store;
+use crate::service::Layer as _;
+
+mod damage;
+mod fake;
+
+use fake::{Answer, Fake, etag, key, noise, record, store};
+
+const MIB: u64 = 1 << 20;
+/// Two whole blocks and a short one.
+const SIZE: u64 = 2 * BLOCK + 3 * MIB + 5;
+const PLENTY: u64 = 256 * MIB;
+
+/// An object, its store, and the layer of it.
+struct Scene {
+    bytes: Bytes,
+    fake: Arc<Fake>,
+    store: Arc<Store>,
+    record: Record,
+}
+
+impl Scene {
+    fn new(memory_budget: u64) -> Self {
+        // Made once: an unoptimised build takes its time.
+        static OBJECT: LazyLock<(Bytes, Record)> = LazyLock::new(|| {
+            let bytes = noise(SIZE as usize);
+            let record = record(&Fake::new(bytes.clone(), SIZE));
+            (bytes, record)
+        });
+        let (bytes, record) = OBJECT.clone();
+        let fake = Fake::new(bytes.clone(), SIZE);
+        Scene {
+            store: store(&fake, memory_budget),
+            record,
+            bytes,
+            fake,
+        }
+    }
+
+    fn layer(&self) -> S3Layer {
+        S3Layer::new(Arc::clone(&self.store), Arc::new(self.record.clone()))
+    }
+}
+
+/// Reads until an error or the end.
+async fn read_all(layer: &mut S3Layer) -> (Vec<u8>, Option<Error>) {
+    let mut bytes = Vec::new();
+    let error = layer.read_to_end(&mut bytes).await.err();
+    (bytes, error.map(Error::from_io))
+}
+
+async fn read_at(layer: &mut S3Layer, position: u64, length: usize) -> std::io::Result<Vec<u8>> {
+    layer.seek(SeekFrom::Start(position)).await?;
+    let mut bytes = vec![0; length];
+    layer.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_is_read_in_order_by_parallel_ranges() {
+    let scene = Scene::new(PLENTY);
+    let mut layer = scene.layer();
+    assert_eq!(
+        scene.fake.requests(),
+        0,
+        "nothing is asked for before a read"
+    );
+    let (bytes, error) = read_all(&mut layer).await;
+    assert!(error.is_none() && bytes == scene.bytes);
+    assert_eq!(
+        scene.fake.requests(),
+        8,
+        "six in the first block, one in each other"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_gibibyte_in_69_requests() {
+    let size = 512 * MIB;
+    let fake = Fake::new(noise(BLOCK as usize), size);
+    let mut layer = S3Layer::new(store(&fake, PLENTY), Arc::new(record(&fake)));
+    let begun = tokio::time::Instant::now();
+    let read = tokio::io::copy(&mut layer, &mut tokio::io::sink()).await;
+    assert_eq!(read.unwrap(), size);
+    assert_eq!(fake.requests(), 69);
+    assert_eq!(fake.most_open.load(SeqCst), 8);
+    // 69 requests one after the other would take 690 ms of waiting.
+    assert!(
+        begun.elapsed() < Duration::from_millis(150),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_the_bytes_from_the_position_on() {
+    let scene = Scene::new(PLENTY);
+    let mut layer = scene.layer();
+    layer.seek(SeekFrom::Start(5 * MIB + 1)).await.unwrap();
+    let mut stream = Box::new(layer).into_stream();
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.next().await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    assert!(bytes == scene.bytes[5 * MIB as usize + 1..]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn random_reads_cost_one_request_each_at_most() {
+    let scene = Scene::new(PLENTY);
+    let mut layer = scene.layer();
+    let mut place = 12_345_u64;
+    for _ in 0..1_000 {
+        place = place
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let position = (place >> 20) % (SIZE - 4096);
+        let bytes = read_at(&mut layer, position, 4096).await.unwrap();
+        assert!(
+            bytes == scene.bytes[position as usize..][..4096],
+            "{position}"
+        );
+    }
+    assert!(scene.fake.requests() <= 1_000, "{}", scene.fake.requests());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seek_inside_what_is_buffered_costs_no_request() {
+    let scene = Scene::new(PLENTY);
+    let mut layer = scene.layer();
+    for position in [0, 100_000, 7, 126_976, 0] {
+        let bytes = read_at(&mut layer, position, 4096).await.unwrap();
+        assert!(bytes == scene.bytes[position as usize..][..4096]);
+    }
+    assert_eq!(scene.fake.requests(), 1);
+    layer.close().await;
+    read_at(&mut layer, 0, 4096).await.unwrap();
+    assert_eq!(scene.fake.requests(), 2, "closed: nothing is buffered");
+
+    let end = layer.seek(SeekFrom::End(3)).await.unwrap();
+    assert_eq!(end, SIZE + 3);
+    assert_eq!(layer.read(&mut [0; 8]).await.unwrap(), 0);
+    assert!(layer.seek(SeekFrom::End(-(SIZE as i64) - 1)).await.is_err());
+    assert_eq!(layer.stream_position().await.unwrap(), SIZE + 3);
+    assert_eq!(scene.fake.requests(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_layers_cost_a_request_and_empty_ones_none() {
+    for (size, requests) in [
+        (0, 0),
+        (1, 1),
+        (FIRST, 1),
+        (2 * FIRST, 1),
+        (2 * FIRST + 1, 2),
+    ] {
+        let bytes = noise(size.max(1) as usize);
+        let fake = Fake::new(bytes.clone(), size);
+        let mut layer = S3Layer::new(store(&fake, PLENTY), Arc::new(record(&fake)));
+        let (read, error) = read_all(&mut layer).await;
+        assert!(error.is_none() && read == bytes[..size as usize], "{size}");
+        assert_eq!(fake.requests(), requests, "{size} bytes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_budget_leaves_the_small_window() {
+    let scene = Scene::new(32 * MIB);
+    let taken = scene.store.budget.try_reserve(32 * MIB).unwrap();
+    let mut layer = scene.layer();
+    let (bytes, error) = read_all(&mut layer).await;
+    assert!(error.is_none() && bytes == scene.bytes);
+    assert_eq!(scene.fake.most_open.load(SeqCst), 1);
+    assert_eq!(scene.fake.requests() as u64, SIZE.div_ceil(FIRST));
+    drop(taken);
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_is_the_budget_and_the_small_window() {
+    let size = 100 * MIB;
+    let fake = Fake::new(noise(BLOCK as usize), size);
+    let budget = 20 * MIB;
+    let mut layer = S3Layer::new(store(&fake, budget), Arc::new(record(&fake)));
+    let (mut read, mut most) = (0, 0);
+    let mut buffer = vec![0; 40_000];
+    loop {
+        let n = layer.read(&mut buffer).await.unwrap();
+        if n == 0 {
+            break;
+        }
+        read += n;
+        if read % 7 == 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        most = most.max(fake.served.load(SeqCst) - read);
+    }
+    assert_eq!(read as u64, size);
+    assert!(most as u64 <= budget + FIRST, "{most}");
+    assert!(most as u64 > budget / 2, "{most}: ranges are read ahead");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_nobody_reads_gives_its_memory_back() {
+    let scene = Scene::new(32 * MIB);
+    let mut layer = scene.layer();
+    let mut head = vec![0; 9 * MIB as usize + 77];
+    layer.read_exact(&mut head).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(
+        scene.store.budget.try_reserve(32 * MIB).is_none(),
+        "some is held"
+    );
+    let waited = tokio::time::timeout(Duration::from_secs(5), scene.store.budget.reserve(32 * MIB));
+    let taken = waited.await.unwrap();
+
+    // What was given back is fetched again, and its block still checked at its end.
+    scene.fake.script(|_, _| Answer::Flip(2 * BLOCK - 1));
+    let (rest, error) = read_all(&mut layer).await;
+    assert!(matches!(error, Some(Error::Damaged { .. })), "{error:?}");
+    assert!(rest == scene.bytes[head.len()..][..rest.len()]);
+    assert!(head.len() + rest.len() < 2 * BLOCK as usize);
+    scene.fake.script(|_, _| Answer::Right);
+    let (more, error) = read_all(&mut layer).await;
+    assert!(error.is_none(), "{error:?}");
+    assert!([head, rest, more].concat() == scene.bytes);
+    drop(taken);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_without_a_record_is_read_back() {
+    let scene = Scene::new(PLENTY);
+    scene.fake.script(|nth, _| match nth {
+        1 => Answer::Cut(100_000),
+        2 => Answer::Status(500, "InternalError"),
+        _ => Answer::Right,
+    });
+    let mut hasher = Hasher::new(Algorithm::Sha512);
+    let sink = |bytes: &[u8]| hasher.update(bytes);
+    read_back(&scene.store, &key(), &etag("etag"), SIZE, sink)
+        .await
+        .unwrap();
+    let mut want = Hasher::new(Algorithm::Sha512);
+    want.update(&scene.bytes);
+    assert_eq!(hasher.digest(), want.digest());
+    assert!(scene.fake.most_open.load(SeqCst) >= 4);
+
+    let other = read_back(&scene.store, &key(), &etag("other"), SIZE, |_| ()).await;
+    assert!(matches!(other, Err(Error::Damaged { .. })), "{other:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_url_lives_no_longer_than_is_configured() {
+    let layer = Scene::new(PLENTY).layer();
+    for (asked, told) in [(60, 60), (100_000, 900)] {
+        let url = layer
+            .presigned_url(Duration::from_secs(asked))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(url.contains("/bucket/data/object?"), "{url}");
+        assert!(url.contains(&format!("X-Amz-Expires={told}&")), "{url}");
+    }
+}
