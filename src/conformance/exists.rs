@@ -79,3 +79,16 @@ pub(super) async fn a_layer_is_found_by_its_declared_sha512(case: Case) {
     assert_layer(&mut case.elsewhere.fetch(&id).await.unwrap(), &bytes).await;
     case.assert_stored(&bytes).await;
 }
+
+pub(super) async fn a_declared_sha256_finished_by_sha512_is_found_by_both(case: Case) {
+    let bytes = case.bytes(FEW);
+    let declared = LayerId::from(sha256(&bytes));
+    let upload = case.here.upload(&case.name, Some(&declared)).await;
+    let mut upload = upload.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    upload.finish(FEW, &sha512(&bytes)).await.unwrap();
+    for id in [declared, sha512(&bytes).into()] {
+        assert!(case.elsewhere.exists(&id).await.unwrap(), "{id}");
+        assert_layer(&mut case.elsewhere.fetch(&id).await.unwrap(), &bytes).await;
+    }
+}
