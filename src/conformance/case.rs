@@ -63,7 +63,7 @@ impl Case {
     /// Offsets where an upload may be cut: none, a few bytes, and around one and several parts.
     pub(super) fn points(&self) -> [u64; 6] {
         let part = self.part_size;
-        [0, FEW, part - 1, part, part + 1, 3 * part + FEW + 1]
+        [0, FEW, part - 1, part, part + 1, 2 * part + FEW + 1]
     }
 
     /// Begins an upload that declares nothing.

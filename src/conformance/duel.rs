@@ -251,7 +251,7 @@ async fn race(mut upload: Box<dyn LayerUpload>, bytes: Bytes) -> Result<()> {
 }
 
 pub(super) async fn two_writers_at_once_never_mix(case: Case) {
-    let size = case.part_size + case.part_size / 2;
+    let size = case.part_size + case.part_size / 4;
     for (nth, closed) in (0..).zip([0, FEW, case.part_size + 1]) {
         let one = case.other_bytes(2 * nth, size);
         let two = spliced(&one, closed, &case.other_bytes(2 * nth + 1, size));

@@ -61,10 +61,9 @@ pub(super) async fn a_layer_is_found_by_both_digests_after_a_sha512_finish(case:
         let layer = upload.finish(size, &sha512(&bytes)).await;
         assert_layer(&mut layer.unwrap(), &bytes).await;
         for id in [LayerId::from(sha256(&bytes)), sha512(&bytes).into()] {
-            for service in [&case.here, &case.elsewhere] {
-                assert!(service.exists(&id).await.unwrap(), "{size} bytes by {id}");
-                assert_layer(&mut service.fetch(&id).await.unwrap(), &bytes).await;
-            }
+            assert!(case.here.exists(&id).await.unwrap(), "{size} bytes, {id}");
+            let mut layer = case.elsewhere.fetch(&id).await.unwrap();
+            assert_layer(&mut layer, &bytes).await;
         }
     }
 }
