@@ -32,21 +32,35 @@ pub(super) fn assert_same(got: &[u8], want: &[u8], what: &str) {
     }
     let at = got.iter().zip(want).take_while(|(got, want)| got == want);
     let at = at.count();
-    let (got_len, want_len) = (got.len(), want.len());
     panic!(
-        "{what}: {got_len} bytes instead of {want_len}, the same up to byte {at}, where there {}",
-        describe(&got[at - at % WORD..]),
+        "{what}: {} bytes instead of {}, the same up to byte {at}, where there {}",
+        got.len(),
+        want.len(),
+        describe(&got[at..]),
     );
 }
 
+/// Where in which content bytes come from, as two words in a row show.
 fn describe(bytes: &[u8]) -> String {
-    let Some(word) = bytes.first_chunk::<WORD>() else {
+    if bytes.is_empty() {
         return "is the end".to_owned();
+    }
+    let word_at = |at: usize| {
+        let word = bytes.get(at..)?.first_chunk::<WORD>()?;
+        Some(u64::from_le_bytes(*word))
     };
-    let word = u64::from_le_bytes(*word);
-    let offset = (word & ((1 << OFFSET_BITS) - 1)) * WORD as u64;
-    let seed = word >> OFFSET_BITS;
-    format!("are what byte {offset} of content {seed:06x} looks like")
+    for phase in 0..WORD {
+        let (Some(word), Some(next)) = (word_at(phase), word_at(phase + WORD)) else {
+            continue;
+        };
+        let offset = (word & ((1 << OFFSET_BITS) - 1)) * WORD as u64;
+        if next == word.wrapping_add(1) && offset >= phase as u64 {
+            let seed = word >> OFFSET_BITS;
+            let offset = offset - phase as u64;
+            return format!("are those of byte {offset} of content {seed:06x}");
+        }
+    }
+    "is something else".to_owned()
 }
 
 /// Numbers that look random and follow from a seed (the SplitMix64 generator,
@@ -76,10 +90,11 @@ mod tests {
     fn a_ramp_shows_its_offset_and_its_seed() {
         let bytes = ramp(7, 4001);
         assert_eq!(bytes.len(), 4001);
-        assert_eq!(
-            describe(&bytes[64..]),
-            "are what byte 64 of content 000007 looks like"
-        );
+        for at in [0, 1, 63, 64, 3985] {
+            let want = format!("are those of byte {at} of content 000007");
+            assert_eq!(describe(&bytes[at..]), want);
+        }
+        assert_eq!(describe(&[0; 100]), "is something else");
         assert_eq!(
             bytes[..100],
             ramp(7, 100)[..],

@@ -1,5 +1,7 @@
 //! Declared ids. One upload at a time claims an id in a repository, for as long as it lives.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use uuid::Uuid;
 
@@ -160,12 +162,17 @@ pub(super) async fn a_claim_ends_with_a_finish(case: Case) {
 pub(super) async fn of_many_claims_at_once_one_wins(case: Case) {
     let bytes = case.bytes(FEW);
     let id = LayerId::from(sha256(&bytes));
-    let services = [&case.here, &case.elsewhere].into_iter().cycle().take(8);
-    let uploads = services.map(|service| service.upload(&case.name, Some(&id)));
+    let mut uploads = Vec::new();
+    for nth in 0..8 {
+        let (name, id) = (case.name.clone(), id.clone());
+        let service = if nth % 2 == 0 { &case.here } else { &case.elsewhere };
+        let service = Arc::clone(service);
+        uploads.push(tokio::spawn(async move { service.upload(&name, Some(&id)).await }));
+    }
     let mut winner = None;
     let mut told = Vec::new();
     for outcome in join_all(uploads).await {
-        match outcome {
+        match outcome.unwrap() {
             Ok(upload) => assert!(winner.replace(upload).is_none(), "two uploads claim one id"),
             Err(Error::UploadInProgress { uuid, .. }) => told.push(uuid),
             Err(other) => panic!("refused with {other:?}"),

@@ -2,6 +2,7 @@
 //! bytes mix.
 
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::case::{
@@ -191,9 +192,13 @@ pub(super) async fn two_finishers_at_once_publish_one_right_layer(case: Case) {
     for (nth, size) in (0..).zip([0, FEW, 2 * FEW, case.part_size + FEW]) {
         let bytes = case.other_bytes(nth, size);
         let uuid = case.begin_closed(&bytes).await;
-        let mut one = case.resume_here(uuid).await;
-        let mut two = case.resume_elsewhere(uuid).await;
-        let outcomes = tokio::join!(try_finish(&mut one, &bytes), try_finish(&mut two, &bytes));
+        let one = case.resume_here(uuid).await;
+        let two = case.resume_elsewhere(uuid).await;
+        let finish = |mut upload: Box<dyn LayerUpload>| {
+            let bytes = bytes.clone();
+            tokio::spawn(async move { try_finish(&mut upload, &bytes).await })
+        };
+        let outcomes = both(finish(one), finish(two)).await;
         match outcomes {
             (Ok(_), Ok(_)) => (),
             (Ok(_), loser) | (loser, Ok(_)) => assert_over(loser),
@@ -204,31 +209,62 @@ pub(super) async fn two_finishers_at_once_publish_one_right_layer(case: Case) {
     }
 }
 
+pub(super) async fn of_a_finish_and_a_cancel_at_once_one_is_done(case: Case) {
+    for (nth, size) in (0..).zip([0, FEW, 2 * FEW, case.part_size, case.part_size + FEW]) {
+        let bytes = case.other_bytes(nth, size);
+        let uuid = case.begin_closed(&bytes).await;
+        let mut one = case.resume_here(uuid).await;
+        let mut two = case.resume_elsewhere(uuid).await;
+        let finished = bytes.clone();
+        let finish = tokio::spawn(async move { try_finish(&mut one, &finished).await });
+        let cancel = tokio::spawn(async move { two.cancel().await });
+        match both(finish, cancel).await {
+            (Ok(_), cancelled) => {
+                assert_over(cancelled);
+                case.assert_stored(&bytes).await;
+            }
+            (finished, Ok(())) => {
+                assert_over(finished);
+                case.assert_absent(sha256(&bytes)).await;
+            }
+            (Err(finish), Err(cancel)) => panic!("neither was done: {finish:?} and {cancel:?}"),
+        }
+        case.assert_unknown(uuid).await;
+    }
+}
+
+/// Waits for two tasks, which run at the same time indeed.
+async fn both<A, B>(one: JoinHandle<A>, two: JoinHandle<B>) -> (A, B) {
+    let (one, two) = tokio::join!(one, two);
+    (one.unwrap(), two.unwrap())
+}
+
 /// Writes what is missing of `bytes` in pieces, giving others a chance in between, and finishes.
-async fn race(upload: &mut Box<dyn LayerUpload>, bytes: &Bytes) -> Result<()> {
+async fn race(mut upload: Box<dyn LayerUpload>, bytes: Bytes) -> Result<()> {
     let mut rest = bytes.slice(usize::try_from(upload.offset()).unwrap()..);
     while !rest.is_empty() {
         let piece = rest.split_to(rest.len().min(10_000));
         upload.write_bytes(piece).await?;
         tokio::task::yield_now().await;
     }
-    try_finish(upload, bytes).await.map(drop)
+    try_finish(&mut upload, &bytes).await.map(drop)
 }
 
 pub(super) async fn two_writers_at_once_never_mix(case: Case) {
-    let size = case.part_size + case.part_size / 2;
+    let size = case.part_size + case.part_size / 4;
     for (nth, closed) in (0..).zip([0, FEW, case.part_size + 1]) {
         let one = case.other_bytes(2 * nth, size);
         let two = spliced(&one, closed, &case.other_bytes(2 * nth + 1, size));
         let uuid = case.begin_closed(&one.slice(..closed as usize)).await;
-        let mut here = case.resume_here(uuid).await;
-        let mut elsewhere = case.resume_elsewhere(uuid).await;
-        let (won, lost, loser) =
-            match tokio::join!(race(&mut here, &one), race(&mut elsewhere, &two)) {
-                (Ok(()), loser) => (one, two, loser),
-                (loser, Ok(())) => (two, one, loser),
-                (Err(one), Err(two)) => panic!("nobody won: {one:?} and {two:?}"),
-            };
+        let here = case.resume_here(uuid).await;
+        let elsewhere = case.resume_elsewhere(uuid).await;
+        let here = tokio::spawn(race(here, one.clone()));
+        let elsewhere = tokio::spawn(race(elsewhere, two.clone()));
+        let (won, lost, loser) = match both(here, elsewhere).await {
+            (Ok(()), loser) => (one, two, loser),
+            (loser, Ok(())) => (two, one, loser),
+            (Err(one), Err(two)) => panic!("nobody won: {one:?} and {two:?}"),
+        };
         assert_over(loser);
         case.assert_stored(&won).await;
         case.assert_absent(sha256(&lost)).await;

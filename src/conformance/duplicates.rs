@@ -53,16 +53,18 @@ pub(super) async fn the_same_bytes_under_a_new_digest_are_found_by_it(case: Case
 
 pub(super) async fn the_same_bytes_finished_at_once_are_one_layer(case: Case) {
     let bytes = case.bytes(FEW);
-    let mut uploads = Vec::new();
+    let mut finishing = Vec::new();
     for service in [&case.here, &case.elsewhere, &case.here, &case.elsewhere] {
         let mut upload = service.upload(&case.name, None).await.unwrap();
         upload.write_bytes(bytes.clone()).await.unwrap();
-        uploads.push(upload);
+        let bytes = bytes.clone();
+        finishing.push(async move { finish(&mut upload, &bytes).await });
     }
-    let finishing = uploads.iter_mut().map(|upload| finish(upload, &bytes));
+    let finishing = finishing.into_iter().map(tokio::spawn);
     let layers = join_all(finishing).await;
     let stored = case.here.fetch(&sha256(&bytes).into()).await.unwrap();
-    for mut layer in layers {
+    for layer in layers {
+        let mut layer = layer.unwrap();
         assert_eq!(layer.created_at(), stored.created_at());
         assert_layer(&mut layer, &bytes).await;
     }

@@ -197,6 +197,12 @@ pub(super) async fn an_id_given_at_the_resume_is_verified(case: Case) {
         refused!(finished, Error::InvalidChecksum { claimed, .. } if claimed == wrong);
         case.assert_absent(sha256(&bytes)).await;
     }
+    let id = tar_sum("tarsum").into();
+    let upload = case.elsewhere.resume(&case.name, Some(&id), uuid).await;
+    let finished = try_finish(&mut upload.unwrap(), &bytes).await;
+    refused!(finished, Error::TarSumVersionUnsupported { .. });
+    case.assert_absent(sha256(&bytes)).await;
+
     let id = sha256(&bytes).into();
     let upload = case.elsewhere.resume(&case.name, Some(&id), uuid).await;
     finish(&mut upload.unwrap(), &bytes).await;

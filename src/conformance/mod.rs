@@ -56,7 +56,7 @@ pub struct Subject {
     /// The other one.
     pub elsewhere: Arc<dyn LayerService>,
     /// A size in bytes; sizes around it, and around a multiple of it, are where the
-    /// implementation may break. A case moves up to five times as much.
+    /// implementation may break. A case moves up to ten times as much.
     pub part_size: u64,
 }
 
@@ -116,6 +116,7 @@ cases! { $
         an_upload_under_way_is_no_layer,
         a_layer_is_found_by_both_digests_after_a_sha512_finish,
         a_layer_is_found_by_its_declared_sha512,
+        a_declared_sha256_finished_by_sha512_is_found_by_both,
     ],
     upload: [
         a_new_upload_is_empty_and_knows_its_names,
@@ -201,7 +202,13 @@ cases! { $
         finishing_through_a_resumed_handle_makes_it_the_owner,
         finishing_what_another_handle_finished_is_refused,
         two_finishers_at_once_publish_one_right_layer,
+        of_a_finish_and_a_cancel_at_once_one_is_done,
         two_writers_at_once_never_mix,
+    ],
+    dropped: [
+        a_write_that_nobody_waits_for_counts_what_it_took,
+        a_close_that_nobody_waits_for_loses_nothing_that_was_closed_before,
+        a_finish_that_nobody_waits_for_can_be_finished_elsewhere,
     ],
     claims: [
         a_second_upload_of_a_declared_id_is_in_progress_and_can_be_resumed,

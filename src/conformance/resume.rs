@@ -68,7 +68,7 @@ pub(super) async fn a_closed_upload_resumes_elsewhere_at_every_kind_of_point(cas
     let case = &case;
     let points = (0..).zip(case.points());
     join_all(points.map(|(nth, point)| async move {
-        let bytes = case.other_bytes(nth, point + case.part_size / 2);
+        let bytes = case.other_bytes(nth, point + case.part_size / 8);
         let closed = bytes.slice(..point as usize);
         let uuid = case.begin_closed(&closed).await;
         let mut upload = case.resume_elsewhere(uuid).await;
@@ -85,7 +85,7 @@ pub(super) async fn a_cut_upload_resumes_elsewhere_at_every_kind_of_point(case: 
     let case = &case;
     let points = (0..).zip(case.points());
     join_all(points.map(|(nth, point)| async move {
-        let bytes = case.other_bytes(nth, point + case.part_size / 2);
+        let bytes = case.other_bytes(nth, point + case.part_size / 8);
         let mut cut = case.begin().await;
         let uuid = cut.uuid();
         let taken = bytes.slice(..point as usize);
@@ -106,7 +106,7 @@ pub(super) async fn what_was_closed_survives_a_later_cut(case: Case) {
     let case = &case;
     let points = (0..).zip(case.points());
     join_all(points.map(|(nth, point)| async move {
-        let lost = case.part_size / 3;
+        let lost = case.part_size / 8;
         let bytes = case.other_bytes(nth, point + lost + FEW);
         let uuid = case.begin_closed(&bytes.slice(..point as usize)).await;
         let mut cut = case.resume_here(uuid).await;

@@ -1,10 +1,12 @@
 //! Bytes that go in one way or another and come out the same, at every size that matters.
 
+use std::io::Cursor;
+
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
 
 use super::bytes::assert_same;
-use super::case::{Case, FEW, assert_closed, assert_layer, finish, sha256, tar_sum};
+use super::case::{Case, FEW, assert_closed, finish, sha256, tar_sum};
 use crate::service::LayerServiceExt as _;
 
 pub(super) async fn a_new_upload_is_empty_and_knows_its_names(case: Case) {
@@ -25,8 +27,7 @@ pub(super) async fn a_new_upload_is_empty_and_knows_its_names(case: Case) {
 /// `size` bytes in one piece.
 async fn comes_back(case: Case, size: u64) {
     let bytes = case.bytes(size);
-    let mut layer = case.publish(&bytes).await;
-    assert_layer(&mut layer, &bytes).await;
+    case.publish(&bytes).await;
     case.assert_stored(&bytes).await;
 }
 
@@ -88,7 +89,7 @@ pub(super) async fn many_tiny_writes_are_one_layer(case: Case) {
 }
 
 pub(super) async fn one_huge_piece_is_one_layer(case: Case) {
-    let size = 4 * case.part_size + 7;
+    let size = 3 * case.part_size + 7;
     comes_back(case, size).await;
 }
 
@@ -173,10 +174,13 @@ pub(super) async fn push_and_pull_give_the_bytes_back(case: Case) {
     let bytes = case.bytes(case.part_size + 3);
     let layer = case.here.push(&case.name, &mut &bytes[..]).await.unwrap();
     assert_eq!(layer.size(), bytes.len() as u64);
-    let mut pulled = Vec::new();
+    // Room for one byte too many, so that a reader without an end is found out.
+    let mut pulled = vec![0; bytes.len() + 1];
+    let mut room = Cursor::new(&mut pulled[..]);
     let id = sha256(&bytes).into();
-    case.elsewhere.pull(&id, &mut pulled).await.unwrap();
-    assert_same(&pulled, &bytes, "what was pulled");
+    case.elsewhere.pull(&id, &mut room).await.unwrap();
+    let len = usize::try_from(room.position()).unwrap();
+    assert_same(&pulled[..len], &bytes, "what was pulled");
 }
 
 pub(super) async fn uploads_of_one_repository_do_not_mix(case: Case) {

@@ -12,13 +12,14 @@ use uuid::Uuid;
 
 use crate::support::stores;
 
-/// The model. It has no parts; the size only makes the layers as large as they are worth.
+/// The model. It has no parts; this is large enough that hashing them takes a while, in which
+/// another handle can get in between.
 async fn memory() -> Subject {
     let service = MemoryLayerService::new();
     Subject {
         here: Arc::new(service.clone()),
         elsewhere: Arc::new(service),
-        part_size: 64 * 1024,
+        part_size: 1024 * 1024,
     }
 }
 
