@@ -43,6 +43,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use crate::service::LayerService;
 
 mod bytes;
@@ -60,6 +62,16 @@ pub struct Subject {
     pub part_size: u64,
 }
 
+/// A case of the suite. It panics where the implementation does not keep the promise.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct NamedCase {
+    /// The topic and the promise, such as `read::a_second_full_read_is_identical`.
+    pub name: &'static str,
+    /// Runs the case on a fresh subject. Needs a tokio runtime with more than one thread.
+    pub run: fn(Subject) -> BoxFuture<'static, ()>,
+}
+
 /// Declares the topics and registers their cases: makes of each case a function over a
 /// [`Subject`], and of them all the macro `suite!`.
 macro_rules! cases {
@@ -75,6 +87,15 @@ macro_rules! cases {
                     super::super::$topic::$case(case).await;
                 })*
             })*
+        }
+
+        /// The whole suite as a list, for a harness that finds out when it runs what to test: a
+        /// server that the environment names, for instance. [`suite!`] is simpler elsewhere.
+        pub fn cases() -> Vec<NamedCase> {
+            vec![$($(NamedCase {
+                name: concat!(stringify!($topic), "::", stringify!($case)),
+                run: |subject| Box::pin(run::$topic::$case(subject)),
+            },)*)*]
         }
 
         /// Stamps a module of tests: the whole suite over one implementation.

@@ -181,17 +181,21 @@ fn path_of(blobs: &Path, id: BlobId) -> PathBuf {
     blobs.join(id.simple().to_string())
 }
 
+/// The folder exists afterwards, and its name would survive a crash.
 fn create_dir(path: &Path) -> Result<(), EmbeddedError> {
     if path.is_dir() {
         return Ok(());
     }
-    fs::create_dir_all(path).map_err(io_error("create", path))?;
-    match path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        Some(parent) => sync_dir(parent),
-        None => Ok(()),
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    create_dir(parent)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(io_error("create", path)(error))
+        }
+        _ => sync_dir(parent),
     }
 }
 

@@ -20,12 +20,19 @@ pub(super) type BlobId = Uuid;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Attributes {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) content_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cache_control: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) content_disposition: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) content_encoding: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) content_language: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) expires: Option<Timestamp>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) metadata: BTreeMap<String, String>,
 }
 
@@ -38,8 +45,10 @@ pub(super) struct Part {
     pub(super) etag: String,
     pub(super) modified: Timestamp,
     /// In the algorithm of its object or upload, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sum: Option<String>,
     /// `None` if it is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) blob: Option<BlobId>,
 }
 
@@ -54,6 +63,7 @@ pub(super) struct Object {
     pub(super) kind: Kind,
     pub(super) parts: Vec<Part>,
     /// The multipart upload it came of: how a second Complete knows that it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) upload_id: Option<String>,
 }
 

@@ -19,8 +19,6 @@
 //! What is long since replaced stays in the journal until it is several times as long as it needs
 //! to be. Then it is written anew beside the old one, synced, and renamed over it.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -28,36 +26,19 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
 
 use super::blob::{Blob, NewBlob};
 use super::engine::State;
 use super::error::EmbeddedError;
 use super::folder::{io_error, sync_dir};
-use super::index::{BlobId, Change};
+use super::index::Change;
+use super::line::{self, Commit};
 
 const NAME: &str = "journal";
-const FORMAT: &str = "s3layers-store";
-const VERSION: u32 = 1;
 /// A journal is not written anew before it is this long.
 const WORTH_COMPACTING: u64 = 16 << 20;
 /// … and this many times as long as it was when it was last written anew.
 const GROWTH: u64 = 4;
-
-#[derive(Serialize, Deserialize)]
-struct Header {
-    format: String,
-    version: u32,
-}
-
-/// A line.
-#[derive(Serialize, Deserialize)]
-struct Commit<'a> {
-    changes: Cow<'a, [Change]>,
-    /// In base64.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    small: BTreeMap<BlobId, String>,
-}
 
 /// The open journal.
 #[derive(Debug)]
@@ -123,7 +104,7 @@ impl Journal {
                 "the journal failed before; the store must be opened again",
             ));
         }
-        let line = line(changes, |id| {
+        let line = line::line(changes, |id| {
             blobs.iter().find(|new| new.id == id).map(|new| &*new.blob)
         })?;
         let written = self
@@ -181,15 +162,10 @@ fn write_beside(folder: &Path, state: &State) -> Result<(File, u64), EmbeddedErr
     let path = folder.join(Journal::NEW_NAME);
     let write = || -> io::Result<(File, u64)> {
         let mut file = BufWriter::new(File::create(&path)?);
-        let header = Header {
-            format: FORMAT.into(),
-            version: VERSION,
-        };
-        serde_json::to_writer(&mut file, &header)?;
-        file.write_all(b"\n")?;
+        file.write_all(&line::header()?)?;
         for change in state.index.replay() {
             let blob = |id| state.blobs.get(&id).map(|blob| &**blob);
-            file.write_all(&line(&[change], blob)?)?;
+            file.write_all(&line::line(&[change], blob)?)?;
         }
         let mut file = file.into_inner()?;
         file.sync_all()?;
@@ -203,42 +179,6 @@ fn write_beside(folder: &Path, state: &State) -> Result<(File, u64), EmbeddedErr
 fn put_in_place(folder: &Path) -> Result<(), EmbeddedError> {
     let path = folder.join(NAME);
     fs::rename(folder.join(Journal::NEW_NAME), &path).map_err(io_error("replace", &path))
-}
-
-/// The line of a commit. `blob` finds those that the changes name, if they are new.
-fn line<'a>(changes: &[Change], blob: impl Fn(BlobId) -> Option<&'a Blob>) -> io::Result<Vec<u8>> {
-    let small = |id| match blob(id)? {
-        Blob::Ram(chunks) => Some((id, STANDARD.encode(chunks.concat()))),
-        Blob::File(_) => None,
-    };
-    let small = changes
-        .iter()
-        .flat_map(Change::blobs)
-        .filter_map(small)
-        .collect();
-    let json = serde_json::to_vec(&Commit {
-        changes: changes.into(),
-        small,
-    })?;
-    let mut line = format!("{:08x} ", crc(&json)).into_bytes();
-    line.extend_from_slice(&json);
-    line.push(b'\n');
-    Ok(line)
-}
-
-fn crc(bytes: &[u8]) -> u32 {
-    // A CRC-32 in a u64: nothing is cut off.
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, bytes) as u32
-}
-
-/// The commit of a line without its end, or what is wrong with it.
-fn parse(line: &[u8]) -> Result<Commit<'static>, String> {
-    let (sum, json) = line.split_at_checked(9).ok_or("it is too short")?;
-    let sum = std::str::from_utf8(sum).unwrap_or_default().trim_end();
-    if u32::from_str_radix(sum, 16).ok() != Some(crc(json)) {
-        return Err("its checksum is wrong".into());
-    }
-    serde_json::from_slice(json).map_err(|error| error.to_string())
 }
 
 /// What a journal tells.
@@ -298,7 +238,7 @@ fn read(folder: &Path, path: &Path, file: &File) -> Result<Replayed, EmbeddedErr
         let whole = line
             .strip_suffix(b"\n")
             .ok_or("it has no end".to_owned())
-            .and_then(parse);
+            .and_then(line::parse);
         match whole.and_then(|commit| told.apply(commit)) {
             Ok(()) => told.length += line.len() as u64,
             Err(reason) => torn = Some(reason),
@@ -310,23 +250,20 @@ fn read(folder: &Path, path: &Path, file: &File) -> Result<Replayed, EmbeddedErr
     Ok(told)
 }
 
-fn check_header(folder: &Path, path: &Path, line: &[u8]) -> Result<(), EmbeddedError> {
-    let header: Header = serde_json::from_slice(line)
-        .ok()
-        .filter(|header: &Header| header.format == FORMAT)
-        .ok_or_else(|| EmbeddedError::Damaged {
+fn check_header(folder: &Path, path: &Path, header: &[u8]) -> Result<(), EmbeddedError> {
+    match line::version(header) {
+        Some(version) if version <= line::VERSION => Ok(()),
+        Some(found) => Err(EmbeddedError::NewerFormat {
+            folder: folder.to_owned(),
+            found,
+            known: line::VERSION,
+        }),
+        None => Err(EmbeddedError::Damaged {
             path: path.to_owned(),
             line: 1,
             reason: "it is not the header of a store".into(),
-        })?;
-    if header.version > VERSION {
-        return Err(EmbeddedError::NewerFormat {
-            folder: folder.to_owned(),
-            found: header.version,
-            known: VERSION,
-        });
+        }),
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -348,7 +285,7 @@ mod tests {
 
     #[test]
     fn torn_ends_are_cut_off_and_damage_is_reported() {
-        let whole = line(&[bucket("c")], |_| None).unwrap();
+        let whole = line::line(&[bucket("c")], |_| None).unwrap();
         let half = whole[..whole.len() / 2].to_vec();
         let endless = whole[..whole.len() - 1].to_vec();
         let mut flipped = whole.clone();

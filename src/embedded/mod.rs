@@ -20,12 +20,16 @@
 //! 3. In a folder nothing is acknowledged, or shown to anyone, before it is synced: first the blob,
 //!    then the line of the journal that names it. A process that is killed loses nothing that was
 //!    acknowledged and leaves nothing half done (`folder`, `journal`).
-//! 4. In a folder no body is held in memory: a request holds two batches of 1 MiB at most. The index
-//!    is held: some 500 bytes for each object and part.
+//! 4. In a folder no large body is held in memory: a request holds two batches of 1 MiB, or what one
+//!    frame brings. Bodies up to 4 KiB are held, and the index: less than 1 KiB for each object and
+//!    part.
 //! 5. One process has a folder open. A second is told so.
 //! 6. A refused Complete leaves its upload as it was.
 //!
 //! # What differs from S3
+//!
+//! The conformance probe that other stores were measured with (63 cases: conditions, races, paging,
+//! checksums, presigned URLs, cut bodies …) passes without a miss on both backings. Beyond it:
 //!
 //! Path-style requests only. One pair of keys, no policies, no versions, no encryption with the
 //! client's key, no tags, no object lock: a request that needs one of these is refused
@@ -52,6 +56,7 @@ mod error;
 mod folder;
 mod index;
 mod journal;
+mod line;
 mod listing;
 mod multipart;
 mod precondition;

@@ -268,179 +268,46 @@ mod tests {
             ignore_part_etags: true,
             ..none
         };
-        let declared = |mut upload: Upload, kind| {
-            (upload.declared, upload.kind) = (true, kind);
-            upload
+        let declared = Upload {
+            declared: true,
+            ..full.clone()
         };
-        for (case, upload, asked, vices, want) in [
-            (
-                "all",
-                full.clone(),
-                named(&[1, 2, 3]),
-                none,
-                "10485761 bytes in 3",
-            ),
-            (
-                "a subset",
-                full.clone(),
-                named(&[1, 3]),
-                none,
-                "5242881 bytes in 2",
-            ),
-            (
-                "only a small one",
-                full.clone(),
-                named(&[3]),
-                none,
-                "1 bytes in 1",
-            ),
-            ("no parts", full.clone(), named(&[]), none, "MalformedXml"),
-            (
-                "out of order",
-                full.clone(),
-                named(&[2, 1]),
-                none,
-                "InvalidPartOrder",
-            ),
-            (
-                "twice the same",
-                full.clone(),
-                named(&[1, 1]),
-                none,
-                "InvalidPartOrder",
-            ),
-            (
-                "an absent part",
-                full.clone(),
-                named(&[1, 4]),
-                none,
-                "InvalidPart",
-            ),
-            (
-                "another ETag",
-                full.clone(),
-                stale(named(&[1, 2])),
-                none,
-                "InvalidPart",
-            ),
-            (
-                "another ETag, ignored",
-                full.clone(),
-                stale(named(&[1, 2])),
-                careless,
-                "10485760 bytes in 2",
-            ),
-            (
-                "small in the middle",
-                small.clone(),
-                named(&[1, 2, 3]),
-                none,
-                "EntityTooSmall",
-            ),
-            (
-                "small at the end",
-                small,
-                named(&[1, 2]),
-                none,
-                "10485759 bytes in 2",
-            ),
-            (
-                "its checksum",
-                full.clone(),
-                sums(named(&[1]), 1),
-                none,
-                "5242880 bytes in 1",
-            ),
-            (
-                "another checksum",
-                full.clone(),
-                sums(named(&[1]), 2),
-                none,
-                "InvalidPart",
-            ),
-            (
-                "gaps with a checksum",
-                declared(full.clone(), Kind::FullObject),
-                named(&[1, 3]),
-                none,
-                "InvalidRequest",
-            ),
-            (
-                "full object needs none",
-                declared(full.clone(), Kind::FullObject),
-                named(&[1, 2]),
-                none,
-                "10485760 bytes in 2",
-            ),
-            (
-                "composite needs all",
-                declared(full.clone(), Kind::Composite),
-                named(&[1, 2]),
-                none,
-                "InvalidRequest",
-            ),
-            (
-                "the size",
-                full.clone(),
-                Completion {
-                    size: Some(1),
-                    ..named(&[3])
-                },
-                none,
-                "1 bytes in 1",
-            ),
-            (
-                "another size",
-                full.clone(),
-                Completion {
-                    size: Some(2),
-                    ..named(&[3])
-                },
-                none,
-                "InvalidRequest",
-            ),
-            (
-                "the whole",
-                full.clone(),
-                Completion {
-                    sums: vec![sum_of(Algorithm::Crc64Nvme, 3)],
-                    ..named(&[3])
-                },
-                none,
-                "1 bytes in 1",
-            ),
-            (
-                "another whole",
-                full.clone(),
-                Completion {
-                    sums: vec![sum_of(Algorithm::Crc64Nvme, 4)],
-                    ..named(&[3])
-                },
-                none,
-                "BadDigest",
-            ),
-            (
-                "another algorithm",
-                full.clone(),
-                Completion {
-                    sums: vec![sum_of(Algorithm::Crc32, 3)],
-                    ..named(&[3])
-                },
-                none,
-                "BadDigest",
-            ),
-            (
-                "another kind",
-                full,
-                Completion {
-                    kind: Some(Kind::Composite),
-                    ..named(&[3])
-                },
-                none,
-                "InvalidRequest",
-            ),
-        ] {
-            assert_eq!(verdict(assemble(&upload, &asked, vices)), want, "{case}");
+        let composite = Upload {
+            kind: Kind::Composite,
+            ..declared.clone()
+        };
+        let whole = |algorithm, number| Completion {
+            sums: vec![sum_of(algorithm, number)],
+            ..named(&[3])
+        };
+        let kind = Some(Kind::Composite);
+        #[rustfmt::skip]
+        let cases = [
+            ("all", &full, named(&[1, 2, 3]), none, "10485761 bytes in 3"),
+            ("a subset", &full, named(&[1, 3]), none, "5242881 bytes in 2"),
+            ("only a small one", &full, named(&[3]), none, "1 bytes in 1"),
+            ("no parts", &full, named(&[]), none, "MalformedXml"),
+            ("out of order", &full, named(&[2, 1]), none, "InvalidPartOrder"),
+            ("twice the same", &full, named(&[1, 1]), none, "InvalidPartOrder"),
+            ("an absent part", &full, named(&[1, 4]), none, "InvalidPart"),
+            ("another ETag", &full, stale(named(&[1, 2])), none, "InvalidPart"),
+            ("another ETag, ignored", &full, stale(named(&[1, 2])), careless, "10485760 bytes in 2"),
+            ("small in the middle", &small, named(&[1, 2, 3]), none, "EntityTooSmall"),
+            ("small at the end", &small, named(&[1, 2]), none, "10485759 bytes in 2"),
+            ("its checksum", &full, sums(named(&[1]), 1), none, "5242880 bytes in 1"),
+            ("another checksum", &full, sums(named(&[1]), 2), none, "InvalidPart"),
+            ("gaps with a checksum", &declared, named(&[1, 3]), none, "InvalidRequest"),
+            ("full object needs none", &declared, named(&[1, 2]), none, "10485760 bytes in 2"),
+            ("composite needs all", &composite, named(&[1, 2]), none, "InvalidRequest"),
+            ("the size", &full, Completion { size: Some(1), ..named(&[3]) }, none, "1 bytes in 1"),
+            ("another size", &full, Completion { size: Some(2), ..named(&[3]) }, none, "InvalidRequest"),
+            ("the whole", &full, whole(Algorithm::Crc64Nvme, 3), none, "1 bytes in 1"),
+            ("another whole", &full, whole(Algorithm::Crc64Nvme, 4), none, "BadDigest"),
+            ("another algorithm", &full, whole(Algorithm::Crc32, 3), none, "BadDigest"),
+            ("another kind", &full, Completion { kind, ..named(&[3]) }, none, "InvalidRequest"),
+        ];
+        for (case, upload, asked, vices, want) in cases {
+            assert_eq!(verdict(assemble(upload, &asked, vices)), want, "{case}");
         }
     }
 

@@ -1,30 +1,28 @@
-//! The embedded store, through the AWS SDK and without a socket; its folder, through crashes.
+//! The embedded store, as S3 clients see it: through the AWS SDK, without a socket.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, Delete,
+    ObjectIdentifier,
+};
 use aws_sdk_s3::{Client, Config};
-use s3layers::embedded::{EmbeddedError, EmbeddedStore, Vices};
+use s3layers::embedded::{EmbeddedStore, Vices};
 
-const BUCKET: &str = "bucket";
+pub(crate) const BUCKET: &str = "bucket";
 const PART: usize = 5 << 20;
-/// Set in the child process that is going to be killed: the folder it writes to.
-const DOOMED: &str = "S3LAYERS_TEST_DOOMED_FOLDER";
 
-async fn client(store: &EmbeddedStore) -> Client {
+pub(crate) async fn client(store: &EmbeddedStore) -> Client {
     store.create_bucket(BUCKET).await.unwrap();
     client_with(store, store.secret_key())
 }
 
-fn client_with(store: &EmbeddedStore, secret_key: &str) -> Client {
+pub(crate) fn client_with(store: &EmbeddedStore, secret_key: &str) -> Client {
     let credentials = Credentials::new(store.access_key(), secret_key, None, None, "test");
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -36,7 +34,7 @@ fn client_with(store: &EmbeddedStore, secret_key: &str) -> Client {
     Client::from_conf(config.build())
 }
 
-async fn put(client: &Client, key: &str, body: Vec<u8>) -> String {
+pub(crate) async fn put(client: &Client, key: &str, body: Vec<u8>) -> String {
     let put = client
         .put_object()
         .bucket(BUCKET)
@@ -45,7 +43,7 @@ async fn put(client: &Client, key: &str, body: Vec<u8>) -> String {
     put.send().await.unwrap().e_tag.unwrap()
 }
 
-async fn get(client: &Client, key: &str) -> Vec<u8> {
+pub(crate) async fn get(client: &Client, key: &str) -> Vec<u8> {
     let got = client
         .get_object()
         .bucket(BUCKET)
@@ -56,12 +54,12 @@ async fn get(client: &Client, key: &str) -> Vec<u8> {
     got.body.collect().await.unwrap().to_vec()
 }
 
-async fn begin(client: &Client, key: &str) -> String {
+pub(crate) async fn begin(client: &Client, key: &str) -> String {
     let create = client.create_multipart_upload().bucket(BUCKET).key(key);
     create.send().await.unwrap().upload_id.unwrap()
 }
 
-async fn part(
+pub(crate) async fn part(
     client: &Client,
     key: &str,
     upload: &str,
@@ -82,7 +80,7 @@ async fn part(
 }
 
 /// Completes, and gives the ETag or the error code.
-async fn complete(
+pub(crate) async fn complete(
     client: &Client,
     key: &str,
     upload: &str,
@@ -103,12 +101,18 @@ async fn complete(
 }
 
 /// Bytes that show where they are from.
-fn bytes(seed: u64, length: usize) -> Vec<u8> {
-    let word = |index: usize| (seed << 32 | index as u64).to_le_bytes();
-    (0..length.div_ceil(8))
-        .flat_map(word)
-        .take(length)
-        .collect()
+pub(crate) fn bytes(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length + 8);
+    for index in 0..length.div_ceil(8) as u64 {
+        bytes.extend_from_slice(&(seed << 32 | index).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// How many bodies the folder holds in files.
+pub(crate) fn blobs(folder: &Path) -> usize {
+    std::fs::read_dir(folder.join("blobs")).unwrap().count()
 }
 
 /// Both backings, and the folder that one of them needs.
@@ -276,23 +280,6 @@ async fn ranges_cross_the_parts_of_an_object() {
 }
 
 #[tokio::test]
-async fn requests_in_the_process_are_verified_too() {
-    let store = EmbeddedStore::in_memory().with_keys("access", "a-canary-secret");
-    let right = client(&store).await;
-    put(&right, "key", b"body".to_vec()).await;
-    let wrong = client_with(&store, "another-secret");
-    let refused = wrong
-        .get_object()
-        .bucket(BUCKET)
-        .key("key")
-        .send()
-        .await
-        .unwrap_err();
-    assert_eq!(refused.code(), Some("SignatureDoesNotMatch"));
-    assert!(!format!("{store:?} {:?}", store.http_client()).contains("canary"));
-}
-
-#[tokio::test]
 async fn vices_are_those_of_other_stores() {
     let store = EmbeddedStore::in_memory();
     let honest = client(&store).await;
@@ -341,117 +328,6 @@ async fn vices_are_those_of_other_stores() {
 }
 
 #[tokio::test]
-async fn an_answer_in_the_process_has_a_date() {
-    let store = EmbeddedStore::in_memory();
-    let client = client(&store).await;
-    put(&client, "key", b"body".to_vec()).await;
-    let head = client
-        .head_object()
-        .bucket(BUCKET)
-        .key("key")
-        .send()
-        .await
-        .unwrap();
-    let age = std::time::SystemTime::now()
-        .duration_since(std::time::SystemTime::try_from(*head.last_modified().unwrap()).unwrap());
-    assert!(age.unwrap().as_secs() < 60);
-}
-
-#[tokio::test]
-async fn what_was_stored_is_there_when_the_folder_is_opened_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let keys = ["a", "a/child", "../../escape", "ü/\u{1}", &"k".repeat(1000)];
-    let store = EmbeddedStore::open(folder.path()).await.unwrap();
-    let first = client(&store).await;
-    for (seed, key) in keys.iter().enumerate() {
-        put(&first, key, bytes(seed as u64, seed * 10_000)).await;
-    }
-    let upload = begin(&first, "multi").await;
-    let head = part(&first, "multi", &upload, 1, bytes(7, PART)).await;
-    let small = part(&first, "multi", &upload, 2, bytes(8, 10)).await;
-    drop((first, store));
-
-    let store = EmbeddedStore::open(folder.path()).await.unwrap();
-    let second = client(&store).await;
-    for (seed, key) in keys.iter().enumerate() {
-        assert_eq!(
-            get(&second, key).await,
-            bytes(seed as u64, seed * 10_000),
-            "{key:?}"
-        );
-    }
-    let etag = complete(&second, "multi", &upload, vec![head.clone(), small.clone()])
-        .await
-        .unwrap();
-    drop((second, store));
-
-    let store = EmbeddedStore::open(folder.path()).await.unwrap();
-    let third = client(&store).await;
-    assert_eq!(
-        get(&third, "multi").await,
-        [bytes(7, PART), bytes(8, 10)].concat()
-    );
-    assert_eq!(
-        complete(&third, "multi", &upload, vec![head, small]).await,
-        Ok(etag)
-    );
-    let outside = folder
-        .path()
-        .parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .join("escape");
-    assert!(!outside.exists());
-}
-
-#[tokio::test]
-async fn a_folder_is_opened_once_and_only_if_it_is_a_store() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(folder.path()).await.unwrap();
-    let locked = EmbeddedStore::open(folder.path()).await.unwrap_err();
-    assert!(matches!(locked, EmbeddedError::Locked { .. }), "{locked}");
-    assert!(locked.to_string().contains("already open"), "{locked}");
-    drop(store);
-    EmbeddedStore::open(folder.path()).await.unwrap();
-
-    let foreign = tempfile::tempdir().unwrap();
-    std::fs::write(foreign.path().join("thesis.tex"), "").unwrap();
-    let refused = EmbeddedStore::open(foreign.path()).await.unwrap_err();
-    assert!(
-        matches!(refused, EmbeddedError::NotAStore { .. }),
-        "{refused}"
-    );
-    assert_eq!(
-        std::fs::read_dir(foreign.path()).unwrap().count(),
-        1,
-        "something was written"
-    );
-}
-
-fn blobs(folder: &Path) -> usize {
-    std::fs::read_dir(folder.join("blobs")).unwrap().count()
-}
-
-#[tokio::test]
-async fn bytes_that_nothing_names_are_removed_on_opening() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(folder.path()).await.unwrap();
-    put(&client(&store).await, "key", bytes(1, 100_000)).await;
-    drop(store);
-    let torn = folder
-        .path()
-        .join("blobs")
-        .join("0123456789abcdef0123456789abcdef");
-    std::fs::write(&torn, "torn").unwrap();
-    std::fs::write(folder.path().join("journal.new"), "torn").unwrap();
-    let store = EmbeddedStore::open(folder.path()).await.unwrap();
-    assert!(!torn.exists());
-    assert_eq!(get(&client(&store).await, "key").await, bytes(1, 100_000));
-    assert_eq!(blobs(folder.path()), 1);
-}
-
-#[tokio::test]
 async fn a_body_that_is_cut_leaves_nothing() {
     for (case, store, folder) in both().await {
         let client = client(&store).await;
@@ -487,128 +363,140 @@ async fn a_body_that_is_cut_leaves_nothing() {
     }
 }
 
-/// Not a test of its own: the process that [`a_killed_process_loses_nothing_it_acknowledged`] kills.
-/// It tells each thing it did on its standard output, after it was acknowledged.
-#[tokio::test(flavor = "multi_thread")]
-async fn doomed_writer() {
-    let Ok(folder) = std::env::var(DOOMED) else {
-        return;
-    };
-    let store = EmbeddedStore::open(folder).await.unwrap();
-    let client = client(&store).await;
-    let mut writers = tokio::task::JoinSet::new();
-    for writer in 0..4_u64 {
-        let client = client.clone();
-        writers.spawn(async move {
-            for round in 1.. {
-                let key = format!("object-{writer}");
-                put(&client, &key, bytes(round, length(round))).await;
-                println!("did {key} {round}");
-                let key = format!("multi-{writer}");
-                let upload = begin(&client, &key).await;
-                let parts =
-                    vec![part(&client, &key, &upload, 1, bytes(round, length(round + 1))).await];
-                println!("did {key}/{upload} {round}");
-                if round % 2 == 0 {
-                    complete(&client, &key, &upload, parts).await.unwrap();
-                    println!("did {key} {round}");
-                }
-            }
-        });
-    }
-    writers.join_all().await;
-}
-
-/// Small ones and large ones.
-fn length(round: u64) -> usize {
-    if round.is_multiple_of(3) {
-        300_000
-    } else {
-        100 + round as usize
+#[tokio::test]
+async fn checksums_are_verified_stored_and_told() {
+    // The CRC64NVME of "123456789", in its catalogue; and another.
+    let (right, wrong) = ("rosUhgp5mIg=", "rosUhgp5mIk=");
+    for (case, store, _folder) in both().await {
+        let client = client(&store).await;
+        let put = |sum: &str| {
+            let put = client
+                .put_object()
+                .bucket(BUCKET)
+                .key("key")
+                .checksum_crc64_nvme(sum);
+            put.body(ByteStream::from_static(b"123456789")).send()
+        };
+        assert_eq!(
+            put(wrong).await.unwrap_err().code(),
+            Some("BadDigest"),
+            "{case}"
+        );
+        assert!(
+            client
+                .head_object()
+                .bucket(BUCKET)
+                .key("key")
+                .send()
+                .await
+                .is_err(),
+            "{case}"
+        );
+        put(right).await.unwrap();
+        let create = client.create_multipart_upload().bucket(BUCKET).key("multi");
+        let create = create.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme);
+        let upload = create.send().await.unwrap().upload_id.unwrap();
+        let sent = client
+            .upload_part()
+            .bucket(BUCKET)
+            .key("multi")
+            .upload_id(&upload)
+            .part_number(1);
+        let sent = sent
+            .checksum_crc64_nvme(right)
+            .body(ByteStream::from_static(b"123456789"));
+        let sent = sent.send().await.unwrap();
+        assert_eq!(sent.checksum_crc64_nvme(), Some(right), "{case}");
+        let named = CompletedPart::builder()
+            .part_number(1)
+            .set_e_tag(sent.e_tag)
+            .build();
+        let complete = |sum: &str| {
+            let parts = CompletedMultipartUpload::builder()
+                .parts(named.clone())
+                .build();
+            let complete = client
+                .complete_multipart_upload()
+                .bucket(BUCKET)
+                .key("multi");
+            complete
+                .upload_id(&upload)
+                .multipart_upload(parts)
+                .checksum_crc64_nvme(sum)
+                .send()
+        };
+        assert_eq!(
+            complete(wrong).await.unwrap_err().code(),
+            Some("BadDigest"),
+            "{case}"
+        );
+        complete(right).await.unwrap();
+        for key in ["key", "multi"] {
+            let head = client
+                .head_object()
+                .bucket(BUCKET)
+                .key(key)
+                .checksum_mode(ChecksumMode::Enabled);
+            let head = head.send().await.unwrap();
+            assert_eq!(head.checksum_crc64_nvme(), Some(right), "{case}: {key}");
+            assert_eq!(
+                head.checksum_type(),
+                Some(&ChecksumType::FullObject),
+                "{case}: {key}"
+            );
+        }
     }
 }
 
 #[tokio::test]
-async fn a_killed_process_loses_nothing_it_acknowledged() {
-    let folder = tempfile::tempdir().unwrap();
-    // The last round that was acknowledged, of each object and of each open upload.
-    let mut acknowledged: HashMap<String, u64> = HashMap::new();
-    for after in [3, 40, 111] {
-        for line in lines_of_a_killed_writer(folder.path(), after) {
-            let mut words = line.split(' ').skip(1);
-            acknowledged.insert(
-                words.next().unwrap().to_owned(),
-                words.next().unwrap().parse().unwrap(),
-            );
-        }
-        let store = EmbeddedStore::open(folder.path()).await.unwrap();
+async fn what_is_copied_listed_and_deleted_together() {
+    for (case, store, _folder) in both().await {
         let client = client(&store).await;
-        for (name, &round) in &acknowledged {
-            match name.split_once('/') {
-                None => check_object(&client, name, round).await,
-                Some((key, upload)) => check_upload(&client, key, upload, round).await,
-            }
+        let upload = begin(&client, "a/1").await;
+        let parts = vec![
+            part(&client, "a/1", &upload, 1, bytes(1, PART)).await,
+            part(&client, "a/1", &upload, 2, bytes(2, 9)).await,
+        ];
+        complete(&client, "a/1", &upload, parts).await.unwrap();
+        for key in ["a/2", "b"] {
+            let copy = client
+                .copy_object()
+                .bucket(BUCKET)
+                .key(key)
+                .copy_source(format!("{BUCKET}/a/1"));
+            copy.send().await.unwrap();
         }
-        // The next writer begins with round 1 again.
-        acknowledged.clear();
-    }
-}
-
-/// The acknowledgements of a writer that was killed after so many.
-fn lines_of_a_killed_writer(folder: &Path, after: usize) -> Vec<String> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "embedded::doomed_writer", "--nocapture"])
-        .env(DOOMED, folder)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut told = lines
-        .map_while(Result::ok)
-        .filter(|line| line.starts_with("did "));
-    let mut acknowledged: Vec<String> = told.by_ref().take(after).collect();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    // What it told between our last look and its death counts too.
-    acknowledged.extend(told);
-    assert!(acknowledged.len() >= after, "the writer died by itself");
-    acknowledged
-}
-
-/// The object is whole, and of the acknowledged round or one that was not heard of.
-async fn check_object(client: &Client, key: &str, acknowledged: u64) {
-    let body = get(client, key).await;
-    let shift = u64::from(key.starts_with("multi"));
-    let expected = |round| bytes(round, length(round + shift));
-    let round = (acknowledged..acknowledged + 3).find(|&round| body == expected(round));
-    assert!(
-        round.is_some(),
-        "{key} is {} bytes, not of round {acknowledged}",
-        body.len()
-    );
-}
-
-/// The upload has its part, or was completed.
-async fn check_upload(client: &Client, key: &str, upload: &str, round: u64) {
-    let parts = client
-        .list_parts()
-        .bucket(BUCKET)
-        .key(key)
-        .upload_id(upload)
-        .send()
-        .await;
-    match parts {
-        Ok(parts) => assert_eq!(
-            parts.parts()[0].size(),
-            Some(length(round + 1) as i64),
-            "{key}/{upload}"
-        ),
-        Err(error) => {
-            assert_eq!(error.code(), Some("NoSuchUpload"));
-            assert!(
-                round.is_multiple_of(2),
-                "the open upload {key}/{upload} is gone"
-            );
-        }
+        assert!(
+            get(&client, "b").await == get(&client, "a/1").await,
+            "{case}"
+        );
+        let listed = client
+            .list_objects_v2()
+            .bucket(BUCKET)
+            .delimiter("/")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(listed.contents().len(), 1, "{case}");
+        assert_eq!(listed.common_prefixes()[0].prefix(), Some("a/"), "{case}");
+        let keys = ["a/1", "a/2", "b", "absent"];
+        let objects = keys.map(|key| ObjectIdentifier::builder().key(key).build().unwrap());
+        let delete = Delete::builder()
+            .set_objects(Some(objects.to_vec()))
+            .build()
+            .unwrap();
+        let deleted = client
+            .delete_objects()
+            .bucket(BUCKET)
+            .delete(delete)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(
+            (deleted.deleted().len(), deleted.errors().len()),
+            (4, 0),
+            "{case}"
+        );
+        client.delete_bucket().bucket(BUCKET).send().await.unwrap();
     }
 }

@@ -14,7 +14,7 @@ use super::super::refusal::Refusal;
 use super::super::send::Outgoing;
 use super::Service;
 use super::convert;
-use super::object::plain_object;
+use super::object::{checksum_type, plain_object};
 
 type Source = (std::sync::Arc<Object>, Vec<Pinned>);
 
@@ -96,6 +96,7 @@ pub(super) async fn copy_object(
         ..Default::default()
     };
     convert::set_sum!(result, &copy.sum);
+    result.checksum_type = copy.sum.as_ref().map(|_| checksum_type(copy.kind));
     service
         .put(
             input.bucket,

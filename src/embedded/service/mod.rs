@@ -4,6 +4,7 @@
 mod bucket;
 mod convert;
 mod copy;
+mod delete;
 mod list;
 mod object;
 mod upload;
@@ -79,8 +80,8 @@ operations! {
     put_object: PutObjectInput -> PutObjectOutput in object;
     get_object: GetObjectInput -> GetObjectOutput in object;
     head_object: HeadObjectInput -> HeadObjectOutput in object;
-    delete_object: DeleteObjectInput -> DeleteObjectOutput in object;
-    delete_objects: DeleteObjectsInput -> DeleteObjectsOutput in object;
+    delete_object: DeleteObjectInput -> DeleteObjectOutput in delete;
+    delete_objects: DeleteObjectsInput -> DeleteObjectsOutput in delete;
     copy_object: CopyObjectInput -> CopyObjectOutput in copy;
     upload_part_copy: UploadPartCopyInput -> UploadPartCopyOutput in copy;
     create_multipart_upload: CreateMultipartUploadInput -> CreateMultipartUploadOutput in upload;

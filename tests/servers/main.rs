@@ -1,0 +1,157 @@
+//! The contract suite on S3 servers that run elsewhere: on each that the variable
+//! `S3LAYERS_TEST_ENDPOINTS` names, as `NAME=http://KEY:SECRET@HOST:PORT/BUCKET`, separated by
+//! commas. `.ci/servers start` starts LocalStack and MinIO and writes the variable down.
+//!
+//! A server that is named and does not answer is a failure. LocalStack and MinIO are told to be
+//! ignored where they are not named.
+
+use std::sync::Arc;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_smithy_http_client::Builder;
+use libtest_mimic::{Arguments, Failed, Trial};
+use s3layers::conformance::{self, NamedCase, Subject};
+use s3layers::{S3Config, S3LayerService};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+const VARIABLE: &str = "S3LAYERS_TEST_ENDPOINTS";
+
+/// The servers that every full run has.
+const EXPECTED: [&str; 2] = ["localstack", "minio"];
+
+/// The smallest part that S3 takes, in bytes.
+const PART: u64 = 5 * 1024 * 1024;
+
+#[derive(Clone, Debug, PartialEq)]
+struct Endpoint {
+    name: String,
+    url: String,
+    access_key: String,
+    secret_key: String,
+    bucket: String,
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let asked_for = std::env::var(VARIABLE).unwrap_or_default();
+    let endpoints = match parse(&asked_for) {
+        Ok(endpoints) => endpoints,
+        Err(entry) => {
+            eprintln!("{VARIABLE}: {entry:?} is not NAME=http://KEY:SECRET@HOST:PORT/BUCKET");
+            std::process::exit(2);
+        }
+    };
+    let mut trials = vec![Trial::test("endpoints_are_parsed", endpoints_are_parsed)];
+    for endpoint in &endpoints {
+        trials.extend(
+            conformance::cases()
+                .into_iter()
+                .map(|case| trial(endpoint.clone(), case)),
+        );
+    }
+    for name in EXPECTED
+        .iter()
+        .filter(|name| endpoints.iter().all(|e| e.name != **name))
+    {
+        let told = format!("{name}::the_contract_suite (not named in {VARIABLE})");
+        trials.push(Trial::test(told, || Ok(())).with_ignored_flag(true));
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn trial(endpoint: Endpoint, case: NamedCase) -> Trial {
+    Trial::test(format!("{}::{}", endpoint.name, case.name), move || {
+        let runtime = Runtime::new().map_err(|error| Failed::from(error.to_string()))?;
+        runtime.block_on(async {
+            let subject = subject(&endpoint).await?;
+            (case.run)(subject).await;
+            Ok(())
+        })
+    })
+}
+
+/// Two services as two processes would have them, below a root of their own.
+async fn subject(endpoint: &Endpoint) -> Result<Subject, Failed> {
+    let root = format!("suite/{}", Uuid::new_v4());
+    Ok(Subject {
+        here: Arc::new(service(endpoint, &root).await?),
+        elsewhere: Arc::new(service(endpoint, &root).await?),
+        part_size: PART,
+    })
+}
+
+async fn service(endpoint: &Endpoint, root: &str) -> Result<S3LayerService, Failed> {
+    let keys = Credentials::new(
+        &endpoint.access_key,
+        &endpoint.secret_key,
+        None,
+        None,
+        "tests",
+    );
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("us-east-1"))
+        .endpoint_url(&endpoint.url)
+        .force_path_style(true)
+        .credentials_provider(keys)
+        .http_client(Builder::new().build_http())
+        .build();
+    let settings = S3Config::new(&endpoint.bucket)
+        .root(root)
+        .part_size(PART)
+        .memory_budget(16 * PART);
+    let connected = S3LayerService::connect(Client::from_conf(config), settings).await;
+    connected.map_err(|error| Failed::from(format!("{} cannot be used: {error:?}", endpoint.url)))
+}
+
+fn parse(variable: &str) -> Result<Vec<Endpoint>, String> {
+    let entries = variable
+        .split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty());
+    entries
+        .map(|entry| parse_entry(entry).ok_or_else(|| entry.to_owned()))
+        .collect()
+}
+
+fn parse_entry(entry: &str) -> Option<Endpoint> {
+    let (name, url) = entry.split_once('=')?;
+    let (keys, rest) = url.strip_prefix("http://")?.split_once('@')?;
+    let (access_key, secret_key) = keys.split_once(':')?;
+    let (host, bucket) = rest.split_once('/')?;
+    let parts = [name, access_key, secret_key, host, bucket];
+    if parts.iter().any(|part| part.is_empty()) || bucket.contains('/') {
+        return None;
+    }
+    Some(Endpoint {
+        name: name.to_owned(),
+        url: format!("http://{host}"),
+        access_key: access_key.to_owned(),
+        secret_key: secret_key.to_owned(),
+        bucket: bucket.to_owned(),
+    })
+}
+
+fn endpoints_are_parsed() -> Result<(), Failed> {
+    let one = parse("minio=http://key:secret@127.0.0.1:9000/bucket, ").map_err(Failed::from)?;
+    let want = Endpoint {
+        name: "minio".to_owned(),
+        url: "http://127.0.0.1:9000".to_owned(),
+        access_key: "key".to_owned(),
+        secret_key: "secret".to_owned(),
+        bucket: "bucket".to_owned(),
+    };
+    assert_eq!(one, [want]);
+    for wrong in [
+        "minio",
+        "m=ftp://k:s@h/b",
+        "m=http://h/b",
+        "m=http://k:s@h",
+        "m=http://k:s@h/",
+    ] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+    Ok(())
+}
