@@ -90,6 +90,9 @@ impl Journal {
         journal
             .take_back()
             .map_err(io_error("cut the torn end of", &path))?;
+        // A process that was killed may have written its last line and not synced it. It is told
+        // from now on, so it must not be lost any more.
+        journal.file.sync_data().map_err(io_error("sync", &path))?;
         // How long it was when it was last written anew is not stored; this says as much.
         if length > WORTH_COMPACTING && changes > GROWTH * state.index.replay().count() as u64 {
             journal.compact(&state)?;
