@@ -1,5 +1,7 @@
 //! Container layers in any S3-compatible object store.
 
+#![warn(unreachable_pub)]
+
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;

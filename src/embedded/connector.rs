@@ -4,6 +4,7 @@
 //! that [`serve`](super::EmbeddedStore::serve) gives to the network: it is signed and verified like
 //! any other. What an HTTP server adds to an answer or takes from it is done here.
 
+pub(super) use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };

@@ -72,11 +72,10 @@ use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use s3s::auth::SecretKey;
 use s3s::service::S3Service;
 
-use self::connector::InProcess;
+use self::connector::{InProcess, SharedHttpClient};
 use self::engine::{Backing, Engine, State};
 use self::folder::Folder;
 

@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_s3::Client;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -33,6 +32,7 @@ use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::service::{Layer, LayerService, LayerUpload};
 use crate::telemetry::Usage;
+use api::Client;
 use read::S3Layer;
 use store::Store;
 

@@ -2,5 +2,7 @@
 
 mod contract;
 mod embedded;
+mod embedded_doors;
+mod embedded_folder;
 mod layout;
 mod support;

@@ -2,7 +2,7 @@
 
 use super::date::CatchDate;
 use super::types::ListedObject;
-use super::{Api, ApiResult, Call, Page, SMALL_TIMEOUT, to_system_time, to_u64};
+use super::{Api, ApiResult, Call, Page, SMALL_TIMEOUT, to_system_time};
 use crate::s3::keys::Key;
 use crate::telemetry::Operation;
 
@@ -34,7 +34,6 @@ impl Api {
             .filter_map(|object| {
                 Some(ListedObject {
                     key: Key::from_listing(object.key()?),
-                    size: to_u64(object.size())?,
                     modified: to_system_time(object.last_modified()?),
                 })
             })

@@ -14,7 +14,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, retry::RetryConfig};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -38,6 +37,7 @@ mod objects;
 mod retry;
 mod types;
 
+pub(crate) use aws_sdk_s3::Client;
 pub(crate) use body::RangeBody;
 pub use client::{ClientOptions, client_from_env};
 pub(crate) use error::ApiError;

@@ -101,7 +101,6 @@ pub(crate) enum Put {
 #[derive(Clone, Debug)]
 pub(crate) struct ListedObject {
     pub(crate) key: Key,
-    pub(crate) size: u64,
     pub(crate) modified: SystemTime,
 }
 

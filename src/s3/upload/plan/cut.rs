@@ -25,11 +25,6 @@ impl Cut {
         self.number
     }
 
-    /// Bytes of it that are there.
-    pub(crate) fn filled(self) -> u64 {
-        self.filled
-    }
-
     /// Bytes that it takes in all; `None` where S3 takes no further part.
     pub(crate) fn size(self) -> Option<u64> {
         self.schedule.part_size(self.number)
@@ -74,7 +69,7 @@ mod tests {
                     let take = cut.take(left).unwrap();
                     left -= take;
                     if cut.fill(take) {
-                        parts.push(cut.filled());
+                        parts.push(cut.filled);
                         cut.next();
                     }
                 }
@@ -83,7 +78,7 @@ mod tests {
                 prop_assert_eq!(Some(size), schedule.part_size(index as u32 + 1));
             }
             let total: u64 = writes.iter().sum();
-            prop_assert_eq!(parts.iter().sum::<u64>() + cut.filled(), total);
+            prop_assert_eq!(parts.iter().sum::<u64>() + cut.filled, total);
         }
     }
 
