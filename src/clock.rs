@@ -1,6 +1,8 @@
 //! Wall clock and chance, both of which only this file asks for. Whatever measures time that
 //! passes uses tokio's clock, so that tests can pause it.
 
+#![allow(clippy::disallowed_methods, reason = "this is where the others ask")]
+
 use std::time::SystemTime;
 
 use uuid::Uuid;

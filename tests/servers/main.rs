@@ -5,6 +5,8 @@
 //! A server that is named and does not answer is a failure. LocalStack and MinIO are told to be
 //! ignored where they are not named.
 
+#![allow(clippy::disallowed_methods, reason = "a test lives in real time")]
+
 use std::sync::Arc;
 
 use aws_sdk_s3::Client;

@@ -88,14 +88,14 @@ fn confirm(part: &Part, found: &ListedPart) -> Result<Part, &'static str> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::digest::{Algorithm, Hasher};
+    use crate::s3::api::ETag;
     use crate::s3::checksum::{Crc64, Sums};
     use crate::s3::upload::plan::part_size::Schedule;
     use crate::s3::upload::session::{Inline, Phase};
-    use std::ops::RangeInclusive;
 
     fn bytes_of(number: u32) -> Vec<u8> {
         vec![number as u8; 1000 + number as usize]
@@ -104,10 +104,8 @@ pub(crate) mod tests {
     fn etag(text: &str) -> ETag {
         serde_json::from_value(text.into()).unwrap()
     }
-    use crate::s3::api::ETag;
-
-    pub(crate) fn recorded(numbers: RangeInclusive<u32>) -> Session {
-        let parts: Vec<Part> = numbers
+    fn recorded(parts: u32) -> Session {
+        let parts: Vec<Part> = (1..=parts)
             .map(|n| Part {
                 etag: etag(&format!("etag-{n}")),
                 sum: Crc64::of(&bytes_of(n)),
@@ -157,7 +155,7 @@ pub(crate) mod tests {
 
     #[test]
     fn resume_cases() {
-        let three = recorded(1..=3);
+        let three = recorded(3);
         let mut repinned = three.clone();
         repinned.parts[1].etag = etag("another");
         let lost = |part, reason| Resume::Lost { part, reason };
@@ -206,9 +204,9 @@ pub(crate) mod tests {
             ),
             (
                 "gone, but nothing was recorded",
-                &recorded(1..=0),
+                &recorded(0),
                 None,
-                at(&recorded(1..=0), &[]),
+                at(&recorded(0), &[]),
             ),
             (
                 "sent twice with the same bytes",
