@@ -2,11 +2,11 @@
 //!
 //! # The life of an upload
 //!
-//! 1. [`begin`]: the session is created, then the claim, if an id is declared.
+//! 1. [`mod@begin`]: the session is created, then the claim, if an id is declared.
 //! 2. [`writer`]: bytes are hashed as they arrive and cut into parts; each whole part goes out as
 //!    one UploadPart, several at a time ([`send`]). What does not fill a part is stored at close
 //!    as a tail ([`tail`]), or within the session if it is tiny.
-//! 3. [`resume`]: any process reads the session, compares it with the parts that S3 lists, and
+//! 3. [`mod@resume`]: any process reads the session, compares it with the parts that S3 lists, and
 //!    goes on at the recorded offset with the recorded hash state.
 //! 4. [`finish`]: claims are verified, the session is sealed, the object completed in place, the
 //!    record published, the session removed. Or [`remove`]: cancelled and taken away.
