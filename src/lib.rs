@@ -1,5 +1,8 @@
 //! Container layers in any S3-compatible object store.
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -22,7 +25,7 @@ pub use name::{InvalidName, RepositoryName};
 pub use s3::{
     ClientOptions, ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM,
     DEFAULT_PART_SIZE, DEFAULT_PRESIGN_LIFETIME, S3Config, S3LayerService, StoreProfile,
-    SweepAction, Swept, client_from_env,
+    SweepAction, Swept, client_from_env, client_over,
 };
 pub use service::{Layer, LayerService, LayerServiceExt, LayerUpload};
 pub use telemetry::Usage;

@@ -51,7 +51,7 @@ mod store;
 mod sweep;
 mod upload;
 
-pub use api::{ClientOptions, client_from_env};
+pub use api::{ClientOptions, client_from_env, client_over};
 pub use config::{
     ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
     DEFAULT_PRESIGN_LIFETIME, S3Config,

@@ -3,7 +3,7 @@
 
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{RequestChecksumCalculation, SharedHttpClient};
+use aws_sdk_s3::config::{Credentials, RequestChecksumCalculation, SharedHttpClient};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
 /// What the environment does not say, or is to be overruled in. Everything is optional.
@@ -49,6 +49,32 @@ pub async fn client_from_env(options: ClientOptions) -> Client {
     let endpoint_named =
         shared.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
     Client::from_conf(config.force_path_style(endpoint_named).build())
+}
+
+/// Builds a client that reaches a store through this HTTP client, with these keys, whatever the
+/// environment says: for a store inside the process, whose connector comes from
+/// `EmbeddedStore::http_client`.
+///
+/// # Cost
+///
+/// No request.
+pub fn client_over(
+    http_client: SharedHttpClient,
+    endpoint_url: impl Into<String>,
+    access_key: impl Into<String>,
+    secret_key: impl Into<String>,
+) -> Client {
+    let credentials = Credentials::new(access_key, secret_key, None, None, "s3layers");
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("us-east-1"))
+        .endpoint_url(endpoint_url)
+        .force_path_style(true)
+        .credentials_provider(credentials)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .http_client(http_client)
+        .build();
+    Client::from_conf(config)
 }
 
 fn https_client() -> SharedHttpClient {

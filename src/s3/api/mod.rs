@@ -39,7 +39,7 @@ mod retry;
 mod types;
 
 pub(crate) use body::RangeBody;
-pub use client::{ClientOptions, client_from_env};
+pub use client::{ClientOptions, client_from_env, client_over};
 pub(crate) use error::ApiError;
 pub(crate) use types::{
     CompletePart, Condition, ETag, ListedPart, ObjectInfo, Page, Put, SmallObject, UploadId,
