@@ -39,6 +39,9 @@
 
 #![warn(unreachable_pub)]
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;

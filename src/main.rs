@@ -1,2 +1,7 @@
 //! The `s3layers` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    s3layers::cli::run()
+}

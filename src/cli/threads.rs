@@ -1,0 +1,186 @@
+//! Reading and writing files and pipes, each in a thread of its own that hashes as well: neither a
+//! slow disk nor a hash holds up the network, and a read that waits for ever does not keep the
+//! process from ending.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::digest::{Digest, Hasher};
+
+/// How much is read at a time, in bytes.
+const PIECE: usize = 1024 * 1024;
+/// What is left of a buffer is read into unless it is less than this, in bytes: what a pipe holds.
+const WORTH_READING: usize = 64 * 1024;
+/// Pieces that wait between a thread and the network.
+const WAITING: usize = 4;
+
+/// An input that is being read.
+pub(super) struct Reading {
+    /// What was read, without what was skipped.
+    pub(super) pieces: mpsc::Receiver<Bytes>,
+    end: oneshot::Receiver<io::Result<End>>,
+    state: Arc<ReadState>,
+}
+
+/// What an input turned out to be.
+#[derive(Debug)]
+pub(super) struct End {
+    /// Its size in bytes, what was skipped included.
+    pub(super) size: u64,
+    /// Its digest, if that was asked for.
+    pub(super) digest: Option<Digest>,
+}
+
+#[derive(Default)]
+struct ReadState {
+    stop: AtomicBool,
+    /// Bytes read, what was skipped included.
+    read: AtomicU64,
+}
+
+impl Reading {
+    /// Reads `input` to its end. Its first `skip` bytes are hashed and not handed out.
+    pub(super) fn start(
+        mut input: Box<dyn Read + Send>,
+        skip: u64,
+        mut hasher: Option<Hasher>,
+    ) -> io::Result<Self> {
+        let (sender, pieces) = mpsc::channel(WAITING);
+        let (ended, end) = oneshot::channel();
+        let state = Arc::new(ReadState::default());
+        let shared = Arc::clone(&state);
+        std::thread::Builder::new()
+            .name("read".to_owned())
+            .spawn(move || {
+                let size = read(&mut *input, skip, hasher.as_mut(), &sender, &shared);
+                let digest = hasher.map(|hasher| hasher.digest());
+                let _ = ended.send(size.map(|size| End { size, digest }));
+            })?;
+        Ok(Reading { pieces, end, state })
+    }
+
+    /// No further read begins.
+    pub(super) fn stop(&self) {
+        self.state.stop.store(true, Ordering::SeqCst);
+    }
+
+    /// Bytes read so far, what was skipped included. All of them are handed out or about to be.
+    pub(super) fn read(&self) -> u64 {
+        self.state.read.load(Ordering::SeqCst)
+    }
+
+    /// What the input was, once there are no more pieces.
+    pub(super) async fn end(self) -> io::Result<End> {
+        drop(self.pieces);
+        self.end.await.unwrap_or_else(|_| Err(thread_died()))
+    }
+}
+
+fn read(
+    input: &mut dyn Read,
+    skip: u64,
+    mut hasher: Option<&mut Hasher>,
+    pieces: &mpsc::Sender<Bytes>,
+    state: &ReadState,
+) -> io::Result<u64> {
+    let mut size = 0;
+    let mut buffer = BytesMut::new();
+    while !state.stop.load(Ordering::SeqCst) {
+        if buffer.len() < WORTH_READING {
+            buffer = BytesMut::zeroed(PIECE);
+        }
+        let read = match input.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let piece = buffer.split_to(read).freeze();
+        let passed = skip.saturating_sub(size).min(read as u64);
+        size += read as u64;
+        state.read.store(size, Ordering::SeqCst);
+        let wanted = piece.slice(usize::try_from(passed).unwrap_or(read)..);
+        if !wanted.is_empty() && pieces.blocking_send(wanted).is_err() {
+            break;
+        }
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&piece);
+        }
+    }
+    Ok(size)
+}
+
+/// An output that is being written.
+pub(super) struct Writing<W> {
+    pieces: mpsc::Sender<Bytes>,
+    end: oneshot::Receiver<io::Result<(W, Digest)>>,
+}
+
+impl<W: Write + Send + 'static> Writing<W> {
+    /// Writes to `output` whatever is put.
+    pub(super) fn start(mut output: W, mut hasher: Hasher) -> io::Result<Self> {
+        let (pieces, mut incoming) = mpsc::channel::<Bytes>(WAITING);
+        let (ended, end) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("write".to_owned())
+            .spawn(move || {
+                let mut write = || {
+                    while let Some(piece) = incoming.blocking_recv() {
+                        output.write_all(&piece)?;
+                        hasher.update(&piece);
+                    }
+                    output.flush()
+                };
+                let written = write();
+                // Whoever puts more must not wait.
+                drop(incoming);
+                let _ = ended.send(written.map(|()| (output, hasher.digest())));
+            })?;
+        Ok(Writing { pieces, end })
+    }
+
+    /// Hands bytes over. `false` where the output failed, which [`end`](Self::end) then tells.
+    pub(super) async fn put(&self, piece: Bytes) -> bool {
+        self.pieces.send(piece).await.is_ok()
+    }
+
+    /// Waits until all is written. The output, and the digest of what went through.
+    pub(super) async fn end(self) -> io::Result<(W, Digest)> {
+        drop(self.pieces);
+        self.end.await.unwrap_or_else(|_| Err(thread_died()))
+    }
+}
+
+fn thread_died() -> io::Error {
+    io::Error::other("the thread that does it ended")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::digest::Algorithm;
+
+    #[tokio::test]
+    async fn the_skipped_bytes_are_hashed_and_not_handed_out() {
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n as u8).collect();
+        for skip in [0, 1, 1_048_576, 2_999_999, 3_000_000, 4_000_000] {
+            let input = Box::new(io::Cursor::new(bytes.clone()));
+            let hasher = Hasher::new(Algorithm::Sha256);
+            let mut reading = Reading::start(input, skip, Some(hasher)).unwrap();
+            let mut got = Vec::new();
+            while let Some(piece) = reading.pieces.recv().await {
+                got.extend_from_slice(&piece);
+            }
+            let end = reading.end().await.unwrap();
+            assert_eq!(end.size, 3_000_000, "{skip}");
+            let digest = Digest::of(Algorithm::Sha256, &bytes);
+            assert_eq!(end.digest, Some(digest), "{skip}");
+            assert_eq!(got, bytes[bytes.len().min(skip as usize)..], "{skip}");
+        }
+    }
+}
