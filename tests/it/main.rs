@@ -9,8 +9,10 @@
 )]
 
 mod contract;
+mod crash;
 mod embedded;
 mod embedded_doors;
 mod embedded_folder;
+mod faults;
 mod layout;
 mod support;

@@ -78,8 +78,9 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
         (416, _) => Verdict::InvalidRange,
         (401 | 403, _) => Verdict::Permission,
         (500.., _) => Verdict::Unavailable,
-        // A 200 that holds an error (Complete) comes with the code of the error.
-        (200..300, "InternalError" | "ServiceUnavailable") => Verdict::Unavailable,
+        // A 200 that holds an error (Complete) comes with the code of the error; one without a code
+        // could not be read.
+        (200..300, "" | "InternalError" | "ServiceUnavailable") => Verdict::Unavailable,
         _ => Verdict::Refused,
     }
 }
@@ -147,12 +148,8 @@ impl Attempt {
                 answer.raw().status().as_u16(),
                 answer.err().code(),
             ),
-            // The answer could not be read: cut, or garbled by something in between.
-            SdkError::ResponseError(answer) if answer.raw().status().as_u16() < 400 => {
-                Verdict::Unavailable
-            }
             SdkError::ResponseError(answer) => {
-                judge(operation, answer.raw().status().as_u16(), None)
+                judge_unread(operation, answer.raw().status().as_u16())
             }
             SdkError::DispatchFailure(failure) if failure.is_user() => Verdict::Refused,
             SdkError::DispatchFailure(failure) if failure.as_connector_error().is_none() => {
@@ -166,6 +163,15 @@ impl Attempt {
             verdict,
             source: Box::new(error),
         }
+    }
+}
+
+/// An answer that could not be read: cut, or garbled by something in between. The status alone says
+/// little where S3's code is missing: a 404 may be about the key or about the bucket.
+fn judge_unread(operation: Operation, status: u16) -> Verdict {
+    match judge(operation, status, None) {
+        Verdict::Refused => Verdict::Unavailable,
+        verdict => verdict,
     }
 }
 
@@ -206,6 +212,7 @@ mod tests {
                 Verdict::Unavailable,
             ),
             (GetObject, 404, Some("NoSuchKey"), Verdict::NoSuchKey),
+            (DeleteObjects, 200, None, Verdict::Unavailable),
             (HeadObject, 404, None, Verdict::NoSuchKey),
             (GetObject, 404, Some("NoSuchBucket"), Verdict::NoSuchBucket),
             (GetObject, 404, None, Verdict::Refused),
@@ -245,6 +252,24 @@ mod tests {
                 judge(operation, status, code),
                 want,
                 "{operation:?} {status} {code:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn answers_that_could_not_be_read() {
+        for (operation, status, want) in [
+            (GetObject, 404, Verdict::Unavailable),
+            (CompleteMultipartUpload, 200, Verdict::Unavailable),
+            (PutObject, 409, Verdict::Unavailable),
+            (PutObject, 412, Verdict::Precondition),
+            (PutObject, 403, Verdict::Permission),
+            (PutObject, 429, Verdict::Throttled),
+        ] {
+            assert_eq!(
+                judge_unread(operation, status),
+                want,
+                "{operation:?} {status}"
             );
         }
     }
