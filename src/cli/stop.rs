@@ -1,5 +1,6 @@
 //! Being told to stop, by SIGINT (Ctrl-C) or SIGTERM.
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::failure::Failure;
@@ -31,15 +32,12 @@ impl Stop {
     }
 }
 
-#[cfg(unix)]
 struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
+    interrupt: Signal,
+    terminate: Signal,
 }
 
-#[cfg(unix)]
 fn signals() -> Result<Signals, Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| {
         signal(kind).map_err(|error| Failure::of(&error).context("cannot listen for signals"))
     };
@@ -49,29 +47,11 @@ fn signals() -> Result<Signals, Failure> {
     })
 }
 
-#[cfg(unix)]
 impl Signals {
     async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-fn signals() -> Result<Signals, Failure> {
-    Ok(Signals)
-}
-
-#[cfg(not(unix))]
-impl Signals {
-    async fn next(&mut self) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
         }
     }
 }

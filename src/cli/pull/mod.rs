@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::{self, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use bytes::{Bytes, BytesMut};
 use clap::Args;
@@ -13,6 +12,8 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
+use self::partial::Partial;
+use self::range::ByteRange;
 use super::Context;
 use super::failure::Failure;
 use super::output::{Spent, grouped};
@@ -22,6 +23,9 @@ use crate::digest::{Digest, Hasher};
 use crate::error::Error;
 use crate::id::LayerId;
 use crate::service::{Layer, LayerService as _};
+
+mod partial;
+mod range;
 
 /// How much of a range is read at a time, in bytes.
 const PIECE: usize = 1024 * 1024;
@@ -41,55 +45,6 @@ pub(super) struct Pull {
     /// for the last 100
     #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
     range: Option<ByteRange>,
-}
-
-/// Bytes that are asked for, as HTTP writes them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ByteRange {
-    /// From the first to the last, or to the end.
-    From(u64, Option<u64>),
-    /// The last so many.
-    Last(u64),
-}
-
-/// A text that is no range.
-#[derive(Debug, thiserror::Error)]
-#[error("wanted A-B with A not above B, A- or -N with N above 0, in bytes")]
-struct InvalidRange;
-
-impl FromStr for ByteRange {
-    type Err = InvalidRange;
-
-    fn from_str(text: &str) -> Result<Self, InvalidRange> {
-        let number = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) {
-            true => text.parse::<u64>().map_err(|_| InvalidRange),
-            false => Err(InvalidRange),
-        };
-        match text.split_once('-').ok_or(InvalidRange)? {
-            ("", last) => match number(last)? {
-                0 => Err(InvalidRange),
-                last => Ok(ByteRange::Last(last)),
-            },
-            (first, "") => Ok(ByteRange::From(number(first)?, None)),
-            (first, last) => match (number(first)?, number(last)?) {
-                (first, last) if first <= last => Ok(ByteRange::From(first, Some(last))),
-                _ => Err(InvalidRange),
-            },
-        }
-    }
-}
-
-impl ByteRange {
-    /// The bytes of a layer of `size` bytes; `None` where it has none of them.
-    fn within(self, size: u64) -> Option<Range<u64>> {
-        let range = match self {
-            ByteRange::From(first, last) => {
-                first..last.map_or(size, |last| last.saturating_add(1).min(size))
-            }
-            ByteRange::Last(count) => size.saturating_sub(count)..size,
-        };
-        (!range.is_empty()).then_some(range)
-    }
 }
 
 #[derive(Serialize)]
@@ -150,7 +105,7 @@ impl Pull {
         };
         match &self.output {
             None => self.copy(wanted, io::stdout(), &bar).await.map(drop)?,
-            Some(path) => self.into_file(wanted, path, &bar).await?,
+            Some(path) => self.write_file(wanted, path, &bar).await?,
         }
         bar.finish_and_clear();
         let Some(path) = &self.output else {
@@ -193,7 +148,7 @@ impl Pull {
     }
 
     /// Writes beside `path` and renames, so that `path` is the layer or is not.
-    async fn into_file(
+    async fn write_file(
         &self,
         wanted: Wanted,
         path: &Path,
@@ -279,109 +234,4 @@ async fn pieces(
         Ok((read > 0).then(|| (piece.freeze(), reader)))
     })
     .boxed())
-}
-
-/// A file that is not whole yet. It is removed when it is dropped.
-struct Partial {
-    file: File,
-    partial: PathBuf,
-    path: PathBuf,
-    published: bool,
-}
-
-impl Partial {
-    fn create(path: &Path) -> io::Result<Self> {
-        let mut name = path
-            .file_name()
-            .ok_or_else(|| io::Error::other("it has no file name"))?
-            .to_owned();
-        name.push(".partial");
-        let partial = path.with_file_name(name);
-        let options = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .clone();
-        let file = options.open(&partial)?;
-        // What another pull is writing is not to be mixed with ours.
-        file.try_lock().map_err(|_| {
-            io::Error::other(format!(
-                "{} is being written by another pull",
-                partial.display()
-            ))
-        })?;
-        file.set_len(0)?;
-        Ok(Partial {
-            file,
-            partial,
-            path: path.to_owned(),
-            published: false,
-        })
-    }
-
-    fn publish(mut self) -> io::Result<()> {
-        self.file.sync_all()?;
-        fs::rename(&self.partial, &self.path)?;
-        self.published = true;
-        let folder = match self.path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        File::open(folder)?.sync_all()
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.published {
-            // One that stays is overwritten by the next pull.
-            let _ = fs::remove_file(&self.partial);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_those_of_http() {
-        for (text, size, want) in [
-            ("0-0", 10, Some(0..1)),
-            ("0-9", 10, Some(0..10)),
-            ("3-5", 10, Some(3..6)),
-            ("3-99", 10, Some(3..10)),
-            ("3-18446744073709551615", 10, Some(3..10)),
-            ("3-", 10, Some(3..10)),
-            ("-3", 10, Some(7..10)),
-            ("-30", 10, Some(0..10)),
-            ("10-", 10, None),
-            ("10-11", 10, None),
-            ("-1", 0, None),
-            ("0-", 0, None),
-        ] {
-            let range = text.parse::<ByteRange>().map(|range| range.within(size));
-            assert_eq!(range.ok(), Some(want), "{text} of {size}");
-        }
-    }
-
-    #[test]
-    fn nonsense_is_no_range() {
-        for text in [
-            "",
-            "-",
-            "-0",
-            "5-3",
-            "a-b",
-            "+1-2",
-            "1",
-            "1-2-3",
-            "--1",
-            " 1-2",
-            "1-2,4-5",
-            "99999999999999999999-",
-        ] {
-            assert!(text.parse::<ByteRange>().is_err(), "{text:?}");
-        }
-    }
 }
