@@ -1,8 +1,18 @@
 //! The tests that see the crate from outside, linked as one program. A file per promise.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a failed unwrap is a failed test; and one program has no outside"
+)]
+
 mod contract;
+mod crash;
 mod embedded;
 mod embedded_doors;
 mod embedded_folder;
+mod faults;
 mod layout;
 mod support;

@@ -1,3 +1,6 @@
 //! What the tests stand on.
 
+pub mod bytes;
+pub mod fault;
+pub mod life;
 pub mod stores;

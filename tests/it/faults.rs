@@ -1,0 +1,134 @@
+//! Each request of each life goes wrong in each way that a retry can mend: the client sees nothing
+//! of it, the bytes are right, and nothing is left over.
+
+use std::sync::Mutex;
+
+use s3layers::{S3LayerService, StoreProfile};
+
+use crate::support::fault::{Fault, GetObject, On, Place, Request, Wire};
+use crate::support::life::{self, ACTS, Act, Told};
+use crate::support::stores;
+
+const KINDS: &[Fault] = &[
+    Fault::Status(500),
+    Fault::Status(503),
+    Fault::LoseAnswer,
+    Fault::GarbleAnswer,
+    Fault::HalfBody,
+    Fault::CutAnswer {
+        after: Place::Middle,
+        told: true,
+    },
+    Fault::CutAnswer {
+        after: Place::Middle,
+        told: false,
+    },
+    Fault::FlipBit(Place::Middle),
+    Fault::Hang,
+];
+
+/// Whether a fault can strike this request at all. Nobody can see a flipped bit in XML.
+fn applies(fault: Fault, request: &Request) -> bool {
+    match fault {
+        Fault::HalfBody => request.sent > 0,
+        Fault::CutAnswer { .. } => request.received > 0,
+        Fault::FlipBit(_) => request.received > 0 && request.operation == GetObject,
+        _ => true,
+    }
+}
+
+/// An act, and what goes wrong in it.
+struct Case {
+    act: &'static Act,
+    request: Request,
+    fault: Fault,
+}
+
+/// Plays an act over the wire, and looks at what it leaves.
+fn play(act: &Act, spoil: impl FnOnce(&Wire)) -> Result<Wire, String> {
+    let runtime = life::runtime();
+    runtime.block_on(async {
+        let store = life::stage(act).await;
+        let wire = Wire::over(store.http_client());
+        spoil(&wire);
+        let service = life::connect(&store, &wire).await;
+        life::play(&service, act, &Mutex::new(Told::default())).await?;
+        life::leftovers(&store, act).await?;
+        Ok(wire)
+    })
+}
+
+#[test]
+fn every_request_can_go_wrong_in_every_way_and_nobody_notices() {
+    let mut cases = Vec::new();
+    for act in ACTS {
+        let clean = play(act, |_| {}).unwrap().log();
+        println!("{}: {} requests", act.name, clean.len());
+        for request in clean {
+            let kinds = KINDS.iter().filter(|fault| applies(**fault, &request));
+            cases.extend(kinds.map(|&fault| Case {
+                act,
+                request: request.clone(),
+                fault,
+            }));
+        }
+    }
+    life::all(
+        "faults",
+        &cases,
+        |Case {
+             act,
+             request,
+             fault,
+         }| format!("{}: {fault:?} at {request}", act.name),
+        |Case {
+             act,
+             request,
+             fault,
+         }| {
+            let rule = On::request(request.number).with(*fault);
+            play(act, |wire| wire.fault(rule)).map(drop)
+        },
+    );
+}
+
+/// The first process that ever meets a store.
+fn first_connect(spoil: impl FnOnce(&Wire)) -> Result<Wire, String> {
+    life::runtime().block_on(async {
+        let store = stores::in_memory().await;
+        let wire = Wire::over(store.http_client());
+        spoil(&wire);
+        let client = stores::client(&store, wire.http_client());
+        let service = S3LayerService::connect(client, stores::config()).await;
+        let service = service.map_err(|error| life::chain(&error))?;
+        if *service.profile() != StoreProfile::AWS {
+            return Err(format!("misjudged: {:?}", service.profile()));
+        }
+        let client = stores::client(&store, store.http_client());
+        let mut left: Vec<_> = life::keys(&client).await.into_iter().collect();
+        left.extend(life::multiparts(&client).await);
+        match left.as_slice() {
+            [profile] if profile == "profile" => Ok(wire),
+            _ => Err(format!("left over: {left:?}")),
+        }
+    })
+}
+
+#[test]
+fn a_store_is_probed_right_whatever_request_goes_wrong() {
+    let clean = first_connect(|_| {}).unwrap().log();
+    println!("a first connect: {} requests", clean.len());
+    let all = clean.iter().flat_map(|request| {
+        let kinds = KINDS.iter().filter(|fault| applies(**fault, request));
+        kinds.map(move |fault| (request, *fault))
+    });
+    life::all(
+        "first connect",
+        &all.collect::<Vec<_>>(),
+        |(request, fault)| format!("{fault:?} at {request}"),
+        |(request, fault)| {
+            let rule = On::request(request.number).with(*fault);
+            first_connect(|wire| wire.fault(rule)).map(drop)
+        },
+    );
+}

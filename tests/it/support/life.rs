@@ -1,0 +1,553 @@
+//! Lives of an upload, as tables: played by one process, or by one that goes wrong and another that
+//! goes on. Each act is short, so that it can be played once for each of its requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use bytes::Bytes;
+use s3layers::embedded::EmbeddedStore;
+use s3layers::{
+    Algorithm, Digest, Error, LayerId, LayerService as _, LayerUpload, RepositoryName,
+    S3LayerService, StoreProfile,
+};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
+use tokio::runtime::{Builder, Runtime};
+use uuid::Uuid;
+
+use super::bytes::{KIB, MIB, ramp};
+use super::fault::Wire;
+use super::stores::{self, BUCKET};
+
+/// What the client does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// With the id declared, or without.
+    Begin(Declared),
+    /// Up to this offset.
+    Write(u64),
+    Close,
+    /// The handle is dropped, if there is one, and the upload resumed.
+    Resume,
+    /// Claims a SHA-512 that is wrong, and is refused.
+    FinishWrong,
+    Finish(Algorithm),
+    /// The whole layer, and some of it after a seek.
+    Read,
+    Cancel,
+    /// Of whatever there is.
+    Sweep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Declared {
+    Nothing,
+    Sha256,
+    Sha512,
+}
+
+/// One upload, from its beginning to its end.
+#[derive(Debug)]
+pub struct Act {
+    pub name: &'static str,
+    /// In bytes.
+    pub size: u64,
+    /// The same bytes are a layer of another repository already.
+    pub duplicate: bool,
+    pub steps: &'static [Step],
+}
+
+use Algorithm::{Sha256, Sha512};
+use Declared::Nothing;
+use Step::*;
+
+/// All that an upload can go through. Parts are of 5 MiB.
+pub const ACTS: &[Act] = &[
+    Act {
+        name: "cut in the middle, resumed, finished and read",
+        size: 12 * MIB,
+        duplicate: false,
+        steps: &[
+            Begin(Declared::Sha256),
+            Write(7 * MIB),
+            Close,
+            Resume,
+            Write(12 * MIB),
+            Finish(Sha256),
+            Read,
+        ],
+    },
+    Act {
+        name: "a duplicate",
+        size: 6 * MIB,
+        duplicate: true,
+        steps: &[Begin(Nothing), Write(6 * MIB), Finish(Sha256), Read],
+    },
+    Act {
+        name: "a small duplicate",
+        size: 9 * KIB,
+        duplicate: true,
+        steps: &[Begin(Nothing), Write(9 * KIB), Finish(Sha256), Read],
+    },
+    Act {
+        name: "one PutObject",
+        size: 100 * KIB,
+        duplicate: false,
+        steps: &[
+            Begin(Declared::Sha512),
+            Write(100 * KIB),
+            Close,
+            Resume,
+            Finish(Sha256),
+            Read,
+        ],
+    },
+    Act {
+        name: "inline, then a tail, then a tail, then parts",
+        size: 6 * MIB,
+        duplicate: false,
+        steps: &[
+            Begin(Nothing),
+            Write(KIB),
+            Close,
+            Resume,
+            Write(100 * KIB),
+            Close,
+            Resume,
+            Write(MIB),
+            Close,
+            Resume,
+            Write(6 * MIB),
+            Finish(Sha256),
+            Read,
+        ],
+    },
+    Act {
+        name: "a SHA-512 that only reading back can verify",
+        size: 6 * MIB,
+        duplicate: false,
+        steps: &[
+            Begin(Nothing),
+            Write(6 * MIB),
+            Close,
+            Resume,
+            FinishWrong,
+            Finish(Sha512),
+            Read,
+        ],
+    },
+    Act {
+        name: "cancelled",
+        size: 12 * MIB,
+        duplicate: false,
+        steps: &[
+            Begin(Declared::Sha256),
+            Write(6 * MIB),
+            Close,
+            Resume,
+            Write(7 * MIB),
+            Cancel,
+        ],
+    },
+    Act {
+        name: "left alone and swept",
+        size: 12 * MIB,
+        duplicate: false,
+        steps: &[
+            Begin(Declared::Sha256),
+            Write(100 * KIB),
+            Close,
+            Resume,
+            Write(6 * MIB),
+            Close,
+            Sweep,
+        ],
+    },
+];
+
+/// The bytes of an act's layer and what they are called.
+#[derive(Clone, Debug)]
+pub struct Content {
+    pub bytes: Bytes,
+    pub sha256: Digest,
+    pub sha512: Digest,
+}
+
+static CONTENTS: LazyLock<Mutex<BTreeMap<u64, Content>>> = LazyLock::new(Mutex::default);
+
+impl Act {
+    pub fn content(&self) -> Content {
+        let mut contents = CONTENTS.lock().unwrap();
+        let content = contents.entry(self.size).or_insert_with(|| {
+            let bytes = ramp(7, self.size);
+            Content {
+                sha256: Digest::of(Sha256, &bytes),
+                sha512: Digest::of(Sha512, &bytes),
+                bytes,
+            }
+        });
+        content.clone()
+    }
+
+    fn declared(&self) -> Option<LayerId> {
+        let content = self.content();
+        self.steps.iter().find_map(|step| match step {
+            Begin(Declared::Sha256) => Some(content.sha256.clone().into()),
+            Begin(Declared::Sha512) => Some(content.sha512.clone().into()),
+            _ => None,
+        })
+    }
+
+    /// Every id that the layer is published under in the end; none where it is not.
+    fn ids(&self) -> Vec<LayerId> {
+        let content = self.content();
+        let mut ids = Vec::new();
+        if self.steps.iter().any(|step| matches!(step, Finish(_))) {
+            ids.push(content.sha256.into());
+        }
+        let names_sha512 = |step: &Step| matches!(step, Begin(Declared::Sha512) | Finish(Sha512));
+        if self.steps.iter().any(names_sha512) {
+            ids.push(content.sha512.into());
+        }
+        ids
+    }
+
+    /// The algorithm that the client names at the end.
+    fn algorithm(&self) -> Option<Algorithm> {
+        self.steps.iter().find_map(|step| match step {
+            Finish(algorithm) => Some(*algorithm),
+            _ => None,
+        })
+    }
+}
+
+pub fn name() -> RepositoryName {
+    "library/demo".parse().unwrap()
+}
+
+/// What the client of a first process was told before that process ended.
+#[derive(Debug, Default)]
+pub struct Told {
+    uuid: Option<Uuid>,
+    /// Bytes that a close said are stored.
+    stored: u64,
+    /// It asked for the end, and has no answer perhaps.
+    ending: bool,
+}
+
+/// A store with its bucket, and what an act finds there.
+pub async fn stage(act: &Act) -> EmbeddedStore {
+    let store = stores::in_memory().await;
+    if act.duplicate {
+        let service = connect(&store, &Wire::over(store.http_client())).await;
+        let first: RepositoryName = "library/first".parse().unwrap();
+        let content = act.content();
+        let mut upload = service.upload(&first, None).await.unwrap();
+        upload.write_bytes(content.bytes).await.unwrap();
+        upload.finish(act.size, &content.sha256).await.unwrap();
+    }
+    store
+}
+
+/// A process that reaches the store over this wire. It needs no request to begin.
+pub async fn connect(store: &EmbeddedStore, wire: &Wire) -> S3LayerService {
+    let client = stores::client(store, wire.http_client());
+    let config = stores::config().profile(StoreProfile::AWS);
+    S3LayerService::connect(client, config).await.unwrap()
+}
+
+/// An error and all its causes, on a line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text += &format!(": {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// Plays an act from its beginning. What the client is told is noted as it goes.
+pub async fn play(service: &S3LayerService, act: &Act, told: &Mutex<Told>) -> Result<(), String> {
+    let mut upload: Option<Box<dyn LayerUpload>> = None;
+    for step in act.steps {
+        let failed = |error: Error| format!("{step:?}: {}", chain(&error));
+        play_step(service, act, *step, &mut upload, told)
+            .await
+            .map_err(failed)?;
+    }
+    Ok(())
+}
+
+async fn play_step(
+    service: &S3LayerService,
+    act: &Act,
+    step: Step,
+    upload: &mut Option<Box<dyn LayerUpload>>,
+    told: &Mutex<Told>,
+) -> Result<(), Error> {
+    let content = act.content();
+    if matches!(step, Finish(_) | Cancel | Sweep) {
+        told.lock().unwrap().ending = true;
+    }
+    match (step, upload.as_mut()) {
+        (Begin(_), _) => {
+            let begun = service.upload(&name(), act.declared().as_ref()).await?;
+            told.lock().unwrap().uuid = Some(begun.uuid());
+            *upload = Some(begun);
+        }
+        (Resume, _) => {
+            *upload = None;
+            let uuid = told.lock().unwrap().uuid.unwrap();
+            let resumed = service.resume(&name(), None, uuid).await?;
+            let stored = told.lock().unwrap().stored;
+            assert_eq!(resumed.offset(), stored, "the offset of a closed upload");
+            *upload = Some(resumed);
+        }
+        (Write(to), Some(upload)) => write(upload, &content, to).await?,
+        (Close, Some(upload)) => {
+            upload.close().await?;
+            told.lock().unwrap().stored = upload.offset();
+        }
+        (FinishWrong, Some(upload)) => {
+            let wrong = Digest::of(Sha512, b"something else");
+            match upload.finish(act.size, &wrong).await.map(drop) {
+                Err(Error::InvalidChecksum { .. }) => {}
+                Err(error) => return Err(error),
+                Ok(()) => panic!("a wrong digest was published"),
+            }
+        }
+        (Finish(algorithm), Some(upload)) => finish(upload, act, algorithm).await?,
+        (Cancel, Some(upload)) => upload.cancel().await?,
+        (Read, _) => read(service, act).await?,
+        (Sweep, _) => sweep(service).await?,
+        (step, None) => panic!("{step:?} without an upload"),
+    }
+    Ok(())
+}
+
+async fn write(upload: &mut Box<dyn LayerUpload>, content: &Content, to: u64) -> Result<(), Error> {
+    const PIECE: u64 = 300 * KIB;
+    while upload.offset() < to {
+        let from = upload.offset();
+        let end = to.min(from + PIECE);
+        let piece = content.bytes.slice(from as usize..end as usize);
+        upload.write_bytes(piece).await?;
+    }
+    Ok(())
+}
+
+async fn finish(
+    upload: &mut Box<dyn LayerUpload>,
+    act: &Act,
+    algorithm: Algorithm,
+) -> Result<(), Error> {
+    let content = act.content();
+    let digest = match algorithm {
+        Sha512 => content.sha512,
+        _ => content.sha256.clone(),
+    };
+    let layer = upload.finish(act.size, &digest).await?;
+    assert_eq!(
+        *layer.digest(),
+        content.sha256,
+        "the digest of a finished layer"
+    );
+    assert_eq!(layer.size(), act.size, "the size of a finished layer");
+    Ok(())
+}
+
+/// Reads the layer by each of its ids, whole and after a seek.
+async fn read(service: &S3LayerService, act: &Act) -> Result<(), Error> {
+    let want = act.content().bytes;
+    for id in act.ids() {
+        let mut layer = service.fetch(&id).await?;
+        let mut got = Vec::new();
+        layer.read_to_end(&mut got).await.map_err(Error::from_io)?;
+        assert!(got == want, "{id} has other bytes");
+        let middle = act.size / 2;
+        let mut some = [0; 1000];
+        let seek = layer.seek(SeekFrom::Start(middle)).await;
+        seek.map_err(Error::from_io)?;
+        layer.read_exact(&mut some).await.map_err(Error::from_io)?;
+        assert!(some == want[middle as usize..][..1000], "{id} after a seek");
+    }
+    Ok(())
+}
+
+/// Of everything, however young.
+pub async fn sweep(service: &S3LayerService) -> Result<(), Error> {
+    for swept in service.sweep(Duration::ZERO, false).await? {
+        swept.outcome?;
+    }
+    Ok(())
+}
+
+/// Another process brings to its end what the first one left in the middle.
+pub async fn go_on(service: &S3LayerService, act: &Act, told: &Told) -> Result<(), String> {
+    let outcome = go_on_with(service, act, told).await;
+    outcome.map_err(|error| format!("going on elsewhere: {}", chain(&error)))
+}
+
+async fn go_on_with(service: &S3LayerService, act: &Act, told: &Told) -> Result<(), Error> {
+    let resumed = match told.uuid {
+        None => None,
+        Some(uuid) => match service.resume(&name(), None, uuid).await {
+            Ok(upload) => Some(upload),
+            // It was finished or cancelled: the reading below, or the leftovers, tell which.
+            Err(Error::UploadUnknown { .. }) if told.ending => None,
+            Err(error) => return Err(error),
+        },
+    };
+    if let Some(upload) = &resumed {
+        let offset = upload.offset();
+        let stored = told.stored;
+        assert!(
+            offset >= stored,
+            "{stored} bytes were stored, {offset} are left"
+        );
+    }
+    let is_over = resumed.is_none() && told.ending;
+    match act.algorithm() {
+        Some(_) if is_over => read(service, act).await?,
+        Some(algorithm) => {
+            let mut upload = match resumed {
+                Some(upload) => upload,
+                None => begin_again(service, act).await?,
+            };
+            write(&mut upload, &act.content(), act.size).await?;
+            finish(&mut upload, act, algorithm).await?;
+            read(service, act).await?;
+        }
+        None => {
+            if let Some(mut upload) = resumed {
+                upload.cancel().await?;
+            }
+        }
+    }
+    sweep(service).await
+}
+
+/// As a client does that was never told a UUID.
+async fn begin_again(service: &S3LayerService, act: &Act) -> Result<Box<dyn LayerUpload>, Error> {
+    match service.upload(&name(), act.declared().as_ref()).await {
+        Err(Error::UploadInProgress { uuid, .. }) => service.resume(&name(), None, uuid).await,
+        begun => begun,
+    }
+}
+
+/// What is in the bucket that should not be, and what should be and is not.
+pub async fn leftovers(store: &EmbeddedStore, act: &Act) -> Result<(), String> {
+    let client = stores::client(store, store.http_client());
+    let mut wanted = BTreeSet::new();
+    let mut layers = 0;
+    let mut link = |name: &str, id: &LayerId| {
+        let id = id.to_string();
+        let (algorithm, hex) = id.split_once(':').unwrap();
+        wanted.insert(format!("layers/{algorithm}/{}/{hex}", &hex[..2]));
+        wanted.insert(format!("repositories/{name}/_layers/{algorithm}/{hex}"));
+    };
+    if act.duplicate {
+        link("library/first", &act.content().sha256.into());
+        layers = 1;
+    }
+    for id in act.ids() {
+        link("library/demo", &id);
+        layers = 1;
+    }
+    let (data, mut found): (BTreeSet<_>, BTreeSet<_>) = keys(&client)
+        .await
+        .into_iter()
+        .partition(|key| key.starts_with("data/"));
+    let mut wrong: Vec<_> = found.difference(&wanted).cloned().collect();
+    found.retain(|key| wanted.contains(key));
+    wrong.extend(wanted.difference(&found).map(|key| format!("no {key}")));
+    if data.len() != layers {
+        wrong.push(format!("{data:?} for {layers} layers"));
+    }
+    wrong.extend(multiparts(&client).await);
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(format!("left over: {}", wrong.join(", "))),
+    }
+}
+
+/// Every key in the bucket.
+pub async fn keys(client: &Client) -> BTreeSet<String> {
+    let mut pages = client
+        .list_objects_v2()
+        .bucket(BUCKET)
+        .into_paginator()
+        .send();
+    let mut keys = BTreeSet::new();
+    while let Some(page) = pages.next().await {
+        let page = page.unwrap();
+        keys.extend(
+            page.contents()
+                .iter()
+                .map(|object| object.key().unwrap().to_owned()),
+        );
+    }
+    keys
+}
+
+/// Every multipart upload under way.
+pub async fn multiparts(client: &Client) -> Vec<String> {
+    let listed = client.list_multipart_uploads().bucket(BUCKET).send().await;
+    let listed = listed.unwrap();
+    let told = |upload: &aws_sdk_s3::types::MultipartUpload| {
+        format!("a multipart upload at {}", upload.key().unwrap())
+    };
+    listed.uploads().iter().map(told).collect()
+}
+
+/// One thread, and a clock that jumps over every wait.
+pub fn runtime() -> Runtime {
+    Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}
+
+/// Runs cases on a few threads, and fails with the line of each that failed.
+pub fn all<C: Sync>(
+    what: &str,
+    cases: &[C],
+    describe: impl Fn(&C) -> String + Sync,
+    run: impl Fn(&C) -> Result<(), String> + Sync,
+) {
+    let begun = std::time::Instant::now();
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(2, |threads| threads.get().min(4));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = catch_unwind(AssertUnwindSafe(|| run(case)));
+                    let failure = match outcome {
+                        Ok(Ok(())) => continue,
+                        Ok(Err(failure)) => failure,
+                        Err(panicked) => match panicked.downcast::<String>() {
+                            Ok(text) => *text,
+                            Err(_) => "it panicked".to_owned(),
+                        },
+                    };
+                    let line = format!("{}: {failure}", describe(case));
+                    failures.lock().unwrap().push(line);
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    let (ran, seconds) = (cases.len(), begun.elapsed().as_secs_f64());
+    println!(
+        "{what}: {ran} cases in {seconds:.1} s, {} failed",
+        failures.len()
+    );
+    assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
+}
