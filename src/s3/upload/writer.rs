@@ -336,12 +336,13 @@ impl Writer {
 
     /// Brings hash states and checksums to where they are now.
     fn at_offset(&mut self, next: &mut Session) {
-        next.part_sum = self.tracker.part_so_far();
-        next.offset = self.offset;
-        // A state that could not be read is kept, for a version that can.
-        if !self.hashers.is_empty() {
+        // A state that could not be read is kept, for a version that can, but not beyond its
+        // offset: going on from there it would leave out the bytes since.
+        if !self.hashers.is_empty() || next.offset != self.offset {
             next.hashers = self.hashers.iter().map(Hasher::save).collect();
         }
+        next.offset = self.offset;
+        next.part_sum = self.tracker.part_so_far();
         let now = self.tracker.snapshot();
         next.sums = self.tracker.sums_at(now);
     }
