@@ -8,6 +8,7 @@
     reason = "a failed unwrap is a failed test; and one program has no outside"
 )]
 
+mod checkpoint;
 mod contract;
 mod crash;
 mod embedded;
@@ -15,4 +16,6 @@ mod embedded_doors;
 mod embedded_folder;
 mod faults;
 mod layout;
+mod leftovers;
+mod sealed;
 mod support;

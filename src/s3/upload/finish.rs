@@ -30,6 +30,11 @@ impl Writer {
     pub(super) async fn finish(&mut self, size: u64, digest: &Digest) -> Result<Record> {
         let declared = self.declared.as_ref();
         let claims = check(size, self.offset, digest, declared, &self.hashers)?;
+        if let Phase::Sealing(standing) = self.stored.session.phase.clone()
+            && let Some(record) = self.see_through(&standing, &claims).await?
+        {
+            return Ok(record);
+        }
         let sealed = match &self.stored.session.phase {
             Phase::Sealing(sealed) | Phase::Sealed(sealed) => seal(sealed.data.clone(), claims),
             Phase::Cancelled => {
@@ -45,6 +50,41 @@ impl Writer {
         };
         next.phase = Phase::Sealing(sealed);
         self.record(next).await?;
+        self.drive().await
+    }
+
+    /// Drives what was sealed before, whatever is claimed now: whoever sealed it may be publishing
+    /// this very moment, and the data of a published layer must not become that of an upload which
+    /// other claims turn into a `sealed` one, to be cancelled. `None` where the standing claims
+    /// were wrong, so that nobody can have published, and the new ones have their turn.
+    async fn see_through(
+        &mut self,
+        standing: &Sealed,
+        claims: &Claims,
+    ) -> Result<Option<Record>> {
+        let record = match self.drive().await {
+            Err(Error::InvalidChecksum { claimed, computed }) => {
+                return match claims.unverified.contains(&claimed.clone().into()) {
+                    true => Err(Error::InvalidChecksum { claimed, computed }),
+                    false => Ok(None),
+                };
+            }
+            driven => driven?,
+        };
+        let digest = LayerId::from(record.digest.clone());
+        let mut claimed = claims.also.iter().chain(&claims.unverified);
+        let all_verified = claimed.all(|id| {
+            *id == digest || standing.also.contains(id) || standing.unverified.contains(id)
+        });
+        match all_verified {
+            true => Ok(Some(record)),
+            false => Err(Error::UploadUnknown {
+                uuid: self.stored.uuid,
+            }),
+        }
+    }
+
+    async fn drive(&mut self) -> Result<Record> {
         let leftovers = Leftovers {
             dropped: std::mem::take(&mut self.dropped),
             unknown: !self.pristine,
