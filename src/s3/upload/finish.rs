@@ -86,7 +86,8 @@ impl Writer {
 
     async fn drive(&mut self) -> Result<Record> {
         let leftovers = Leftovers {
-            dropped: std::mem::take(&mut self.dropped),
+            // They stay here as well: where this fails, the next finish removes them.
+            dropped: self.dropped.clone(),
             unknown: !self.pristine,
         };
         drive(&self.store, &mut self.stored, leftovers).await
