@@ -12,16 +12,16 @@ use super::remove::{Leftovers, remove_finished, remove_lost};
 use super::session::{Data, Phase, Sealed, Session, TailPlace};
 use super::stored::Stored;
 use super::tail;
+use super::verify::{read_digests, settle_claims};
 use super::writer::Writer;
 use crate::clock;
-use crate::digest::{Algorithm, Digest, Hasher};
+use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::s3::api::{ApiError, CompletePart, ETag, UploadId};
 use crate::s3::document::Document as _;
 use crate::s3::keys::Key;
 use crate::s3::publish;
-use crate::s3::read;
 use crate::s3::record::Record;
 use crate::s3::store::Store;
 
@@ -57,11 +57,7 @@ impl Writer {
     /// this very moment, and the data of a published layer must not become that of an upload which
     /// other claims turn into a `sealed` one, to be cancelled. `None` where the standing claims
     /// were wrong, so that nobody can have published, and the new ones have their turn.
-    async fn see_through(
-        &mut self,
-        standing: &Sealed,
-        claims: &Claims,
-    ) -> Result<Option<Record>> {
+    async fn see_through(&mut self, standing: &Sealed, claims: &Claims) -> Result<Option<Record>> {
         let record = match self.drive().await {
             Err(Error::InvalidChecksum { claimed, computed }) => {
                 return match claims.unverified.contains(&claimed.clone().into()) {
@@ -174,7 +170,7 @@ pub(crate) async fn drive(
         || store.profile.needs_read_back();
     let digests = match must_read {
         false => Vec::new(),
-        true => read_digests(store, &data, &etag, stored.session.offset, &sealed).await?,
+        true => read_digests(store, &data, &etag, &stored.session, &sealed).await?,
     };
     let (digest, also) = match settle_claims(&data, &sealed, &digests) {
         Ok(claims) => claims,
@@ -361,72 +357,6 @@ async fn finished_by_another(
     match &sealed.digest {
         Some(digest) => store.record(&digest.clone().into()).await?.ok_or(unknown),
         None => Err(unknown),
-    }
-}
-
-/// Reads the object once, for SHA-256 and whatever else was claimed.
-async fn read_digests(
-    store: &Arc<Store>,
-    data: &Key,
-    etag: &ETag,
-    size: u64,
-    sealed: &Sealed,
-) -> Result<Vec<Digest>> {
-    let mut hashers = vec![Hasher::new(Algorithm::Sha256)];
-    for id in &sealed.unverified {
-        if let Some(digest) = id.as_digest()
-            && hashers
-                .iter()
-                .all(|hasher| hasher.algorithm() != digest.algorithm())
-        {
-            hashers.push(Hasher::new(digest.algorithm()));
-        }
-    }
-    let hash = |bytes: &[u8]| hashers.iter_mut().for_each(|hasher| hasher.update(bytes));
-    read::read_back(store, data, etag, size, hash).await?;
-    Ok(hashers.iter().map(Hasher::digest).collect())
-}
-
-/// Compares what was claimed with what was read. The SHA-256, and the other ids to publish under.
-fn settle_claims(data: &Key, sealed: &Sealed, read: &[Digest]) -> Result<(Digest, Vec<LayerId>)> {
-    let of = |algorithm| read.iter().find(|digest| digest.algorithm() == algorithm);
-    let mut also = sealed.also.clone();
-    for id in &sealed.unverified {
-        let LayerId::Digest(claimed) = id else {
-            continue;
-        };
-        match of(claimed.algorithm()) {
-            Some(computed) if computed == claimed => {
-                if claimed.algorithm() != Algorithm::Sha256 {
-                    also.push(id.clone());
-                }
-            }
-            Some(computed) => {
-                let (claimed, computed) = (claimed.clone(), computed.clone());
-                return Err(Error::InvalidChecksum { claimed, computed });
-            }
-            None => {
-                let reason = format!("it was not hashed for {claimed}");
-                return Err(Error::Damaged {
-                    key: data.to_string(),
-                    reason,
-                });
-            }
-        }
-    }
-    match (&sealed.digest, of(Algorithm::Sha256)) {
-        (Some(sent), Some(read)) if sent != read => Err(Error::Damaged {
-            key: data.to_string(),
-            reason: format!("{sent} was sent, the object has {read}"),
-        }),
-        (Some(digest), _) | (None, Some(digest)) => Ok((digest.clone(), also)),
-        (None, None) => {
-            let reason = "its SHA-256 is not known".to_owned();
-            Err(Error::Damaged {
-                key: data.to_string(),
-                reason,
-            })
-        }
     }
 }
 

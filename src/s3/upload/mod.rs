@@ -61,6 +61,7 @@ pub(crate) mod session;
 pub(crate) mod stored;
 mod tail;
 mod task;
+mod verify;
 mod writer;
 
 pub(crate) use begin::begin;
