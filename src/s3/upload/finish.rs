@@ -150,8 +150,9 @@ fn seal(data: Data, claims: Claims) -> Sealed {
 /// # Errors
 ///
 /// `InvalidChecksum` where reading the object shows that a claim was wrong; the upload is `sealed`
-/// then. `Damaged` where parts are not what was sent; the upload is removed then. `UploadUnknown`
-/// where another driver has removed it. Everything else leaves it to be driven again.
+/// then. `Damaged` where what the store holds is not what was sent: where it says so itself, the
+/// upload is removed then, else the sweep removes it. `UploadUnknown` where another driver has
+/// removed it. Everything else leaves it to be driven again.
 pub(crate) async fn drive(
     store: &Arc<Store>,
     stored: &mut Stored,
@@ -162,7 +163,8 @@ pub(crate) async fn drive(
     };
     let assembled = assemble(store, stored, &sealed).await?;
     let Assembled::Here { data, etag, proven } = assembled else {
-        return finished_by_another(store, stored, &sealed).await;
+        let data = store.keys.data(stored.uuid);
+        return finished_by_another(store, stored, &sealed, &data, leftovers).await;
     };
     let must_read = !proven
         || sealed.digest.is_none()
@@ -170,7 +172,12 @@ pub(crate) async fn drive(
         || store.profile.needs_read_back();
     let digests = match must_read {
         false => Vec::new(),
-        true => read_digests(store, &data, &etag, &stored.session, &sealed).await?,
+        true => match read_digests(store, &data, &etag, &stored.session, &sealed).await {
+            Err(Error::Damaged { .. }) if store.api.head(&data).await?.is_none() => {
+                return finished_by_another(store, stored, &sealed, &data, leftovers).await;
+            }
+            digests => digests?,
+        },
     };
     let (digest, also) = match settle_claims(&data, &sealed, &digests) {
         Ok(claims) => claims,
@@ -274,12 +281,11 @@ async fn assemble(store: &Arc<Store>, stored: &mut Stored, sealed: &Sealed) -> R
                     _ if !judged_twice => {}
                     Resume::At { .. } => return Err(refusal.into()),
                     Resume::Lost { part, reason } => {
-                        remove_lost(store, stored).await?;
-                        let reason = format!("part {part}: {reason}");
-                        return Err(Error::Damaged {
+                        let damaged = Error::Damaged {
                             key: data.to_string(),
-                            reason,
-                        });
+                            reason: format!("part {part}: {reason}"),
+                        };
+                        return Err(remove_lost(store, stored, damaged).await?);
                     }
                 }
                 judged_twice = true;
@@ -342,21 +348,30 @@ async fn found(store: &Arc<Store>, stored: &Stored, data: Key) -> Result<Assembl
     }
 }
 
-/// The data is gone: because another driver has finished, as a duplicate even, or for good.
+/// The data is gone: because another driver has finished, as a duplicate even, or for good. One
+/// that ended between its last two steps has left the session behind.
 async fn finished_by_another(
     store: &Arc<Store>,
     stored: &Stored,
     sealed: &Sealed,
+    data: &Key,
+    leftovers: Leftovers,
 ) -> Result<Record> {
-    let unknown = Error::UploadUnknown { uuid: stored.uuid };
-    if Stored::load(store, stored.uuid).await?.is_some() {
-        let key = store.keys.data(stored.uuid).to_string();
-        let reason = "its multipart upload is gone, and no object came of it".to_owned();
-        return Err(Error::Damaged { key, reason });
+    if let Some(digest) = &sealed.digest
+        && let Some(record) = store.record(&digest.clone().into()).await?
+        && publish::has_its_data(store, &record).await?
+    {
+        publish::link(store, &stored.session.name, &record, &sealed.also).await?;
+        let ours = record.data == *data;
+        remove_finished(store, stored, sealed, ours, leftovers).await?;
+        return Ok(record);
     }
-    match &sealed.digest {
-        Some(digest) => store.record(&digest.clone().into()).await?.ok_or(unknown),
-        None => Err(unknown),
+    match Stored::load(store, stored.uuid).await? {
+        Some(now) if now.session.phase != Phase::Cancelled => Err(Error::Damaged {
+            key: data.to_string(),
+            reason: "its multipart upload is gone, and no object came of it".to_owned(),
+        }),
+        _ => Err(Error::UploadUnknown { uuid: stored.uuid }),
     }
 }
 
