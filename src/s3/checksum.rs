@@ -263,6 +263,8 @@ mod tests {
     #[test]
     fn vector_of_the_crc_catalogue() {
         assert_eq!(Crc64::of(b"123456789").value(), 0xae8b_1486_0a79_9888);
+        assert_eq!(Crc64::of(b""), Crc64::default());
+        assert_eq!(Running::new().get(), Crc64::default());
     }
 
     #[test]

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, and lives in real time"
 )]
 
+mod checkpoint;
 mod contract;
 mod crash;
 mod embedded;
@@ -15,4 +16,6 @@ mod embedded_doors;
 mod embedded_folder;
 mod faults;
 mod layout;
+mod leftovers;
+mod sealed;
 mod support;

@@ -5,7 +5,7 @@
 //! 2. Age is told by the store's clock, and is that of the youngest object below an upload.
 //! 3. Nothing is deleted before the session says `cancelled`, by a conditional write: an owner
 //!    that comes back is told so, and cannot lose bytes that it acknowledges.
-//! 4. An upload that was being finished is finished.
+//! 4. An upload that was being finished is finished, or removed where the store has lost its bytes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::keys::Key;
 use super::store::Store;
 use super::upload::session::Phase;
 use super::upload::stored::Stored;
-use super::upload::{cancel, drive_found, remove_cancelled};
+use super::upload::{cancel, drive_found, remove_cancelled, remove_lost};
 use crate::clock;
 use crate::error::{Error, Result};
 
@@ -109,6 +109,16 @@ async fn carry_out(
         // Claims that turned out wrong: `sealed` now, and old enough to go.
         Err(Error::InvalidChecksum { .. }) if matches!(stored.session.phase, Phase::Sealed(_)) => {
             cancel(store, &mut stored).await
+        }
+        // The store has dropped its parts (MinIO does after a day), and nobody has driven it since:
+        // who declares the same id must not be sent to it for ever.
+        Err(damaged @ Error::Damaged { .. }) if action == SweepAction::Finish => {
+            match remove_lost(store, &mut stored, damaged).await {
+                Ok(_) if stored.session.phase == Phase::Cancelled => Ok(()),
+                Ok(damaged) => Err(damaged),
+                Err(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) => Ok(()),
+                Err(error) => Err(error),
+            }
         }
         // Its owner came back, or another sweep was quicker: not dead.
         Err(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) => Ok(()),

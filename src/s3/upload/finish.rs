@@ -12,16 +12,16 @@ use super::remove::{Leftovers, remove_finished, remove_lost};
 use super::session::{Data, Phase, Sealed, Session, TailPlace};
 use super::stored::Stored;
 use super::tail;
+use super::verify::{read_digests, settle_claims};
 use super::writer::Writer;
 use crate::clock;
-use crate::digest::{Algorithm, Digest, Hasher};
+use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::s3::api::{ApiError, CompletePart, ETag, UploadId};
 use crate::s3::document::Document as _;
 use crate::s3::keys::Key;
 use crate::s3::publish;
-use crate::s3::read;
 use crate::s3::record::Record;
 use crate::s3::store::Store;
 
@@ -30,6 +30,11 @@ impl Writer {
     pub(super) async fn finish(&mut self, size: u64, digest: &Digest) -> Result<Record> {
         let declared = self.declared.as_ref();
         let claims = check(size, self.offset, digest, declared, &self.hashers)?;
+        if let Phase::Sealing(standing) = self.stored.session.phase.clone()
+            && let Some(record) = self.see_through(&standing, &claims).await?
+        {
+            return Ok(record);
+        }
         let sealed = match &self.stored.session.phase {
             Phase::Sealing(sealed) | Phase::Sealed(sealed) => seal(sealed.data.clone(), claims),
             Phase::Cancelled => {
@@ -45,8 +50,40 @@ impl Writer {
         };
         next.phase = Phase::Sealing(sealed);
         self.record(next).await?;
+        self.drive().await
+    }
+
+    /// Drives what was sealed before, whatever is claimed now: whoever sealed it may be publishing
+    /// this very moment, and the data of a published layer must not become that of an upload which
+    /// other claims turn into a `sealed` one, to be cancelled. `None` where the standing claims
+    /// were wrong, so that nobody can have published, and the new ones have their turn.
+    async fn see_through(&mut self, standing: &Sealed, claims: &Claims) -> Result<Option<Record>> {
+        let record = match self.drive().await {
+            Err(Error::InvalidChecksum { claimed, computed }) => {
+                return match claims.unverified.contains(&claimed.clone().into()) {
+                    true => Err(Error::InvalidChecksum { claimed, computed }),
+                    false => Ok(None),
+                };
+            }
+            driven => driven?,
+        };
+        let digest = LayerId::from(record.digest.clone());
+        let mut claimed = claims.also.iter().chain(&claims.unverified);
+        let all_verified = claimed.all(|id| {
+            *id == digest || standing.also.contains(id) || standing.unverified.contains(id)
+        });
+        match all_verified {
+            true => Ok(Some(record)),
+            false => Err(Error::UploadUnknown {
+                uuid: self.stored.uuid,
+            }),
+        }
+    }
+
+    async fn drive(&mut self) -> Result<Record> {
         let leftovers = Leftovers {
-            dropped: std::mem::take(&mut self.dropped),
+            // They stay here as well: where this fails, the next finish removes them.
+            dropped: self.dropped.clone(),
             unknown: !self.pristine,
         };
         drive(&self.store, &mut self.stored, leftovers).await
@@ -113,8 +150,9 @@ fn seal(data: Data, claims: Claims) -> Sealed {
 /// # Errors
 ///
 /// `InvalidChecksum` where reading the object shows that a claim was wrong; the upload is `sealed`
-/// then. `Damaged` where parts are not what was sent; the upload is removed then. `UploadUnknown`
-/// where another driver has removed it. Everything else leaves it to be driven again.
+/// then. `Damaged` where what the store holds is not what was sent: where it says so itself, the
+/// upload is removed then, else the sweep removes it. `UploadUnknown` where another driver has
+/// removed it. Everything else leaves it to be driven again.
 pub(crate) async fn drive(
     store: &Arc<Store>,
     stored: &mut Stored,
@@ -125,7 +163,8 @@ pub(crate) async fn drive(
     };
     let assembled = assemble(store, stored, &sealed).await?;
     let Assembled::Here { data, etag, proven } = assembled else {
-        return finished_by_another(store, stored, &sealed).await;
+        let data = store.keys.data(stored.uuid);
+        return finished_by_another(store, stored, &sealed, &data, leftovers).await;
     };
     let must_read = !proven
         || sealed.digest.is_none()
@@ -133,7 +172,12 @@ pub(crate) async fn drive(
         || store.profile.needs_read_back();
     let digests = match must_read {
         false => Vec::new(),
-        true => read_digests(store, &data, &etag, stored.session.offset, &sealed).await?,
+        true => match read_digests(store, &data, &etag, &stored.session, &sealed).await {
+            Err(Error::Damaged { .. }) if store.api.head(&data).await?.is_none() => {
+                return finished_by_another(store, stored, &sealed, &data, leftovers).await;
+            }
+            digests => digests?,
+        },
     };
     let (digest, also) = match settle_claims(&data, &sealed, &digests) {
         Ok(claims) => claims,
@@ -237,12 +281,11 @@ async fn assemble(store: &Arc<Store>, stored: &mut Stored, sealed: &Sealed) -> R
                     _ if !judged_twice => {}
                     Resume::At { .. } => return Err(refusal.into()),
                     Resume::Lost { part, reason } => {
-                        remove_lost(store, stored).await?;
-                        let reason = format!("part {part}: {reason}");
-                        return Err(Error::Damaged {
+                        let damaged = Error::Damaged {
                             key: data.to_string(),
-                            reason,
-                        });
+                            reason: format!("part {part}: {reason}"),
+                        };
+                        return Err(remove_lost(store, stored, damaged).await?);
                     }
                 }
                 judged_twice = true;
@@ -305,87 +348,30 @@ async fn found(store: &Arc<Store>, stored: &Stored, data: Key) -> Result<Assembl
     }
 }
 
-/// The data is gone: because another driver has finished, as a duplicate even, or for good.
+/// The data is gone: because another driver has finished, as a duplicate even, or for good. One
+/// that ended between its last two steps has left the session behind.
 async fn finished_by_another(
     store: &Arc<Store>,
     stored: &Stored,
     sealed: &Sealed,
-) -> Result<Record> {
-    let unknown = Error::UploadUnknown { uuid: stored.uuid };
-    if Stored::load(store, stored.uuid).await?.is_some() {
-        let key = store.keys.data(stored.uuid).to_string();
-        let reason = "its multipart upload is gone, and no object came of it".to_owned();
-        return Err(Error::Damaged { key, reason });
-    }
-    match &sealed.digest {
-        Some(digest) => store.record(&digest.clone().into()).await?.ok_or(unknown),
-        None => Err(unknown),
-    }
-}
-
-/// Reads the object once, for SHA-256 and whatever else was claimed.
-async fn read_digests(
-    store: &Arc<Store>,
     data: &Key,
-    etag: &ETag,
-    size: u64,
-    sealed: &Sealed,
-) -> Result<Vec<Digest>> {
-    let mut hashers = vec![Hasher::new(Algorithm::Sha256)];
-    for id in &sealed.unverified {
-        if let Some(digest) = id.as_digest()
-            && hashers
-                .iter()
-                .all(|hasher| hasher.algorithm() != digest.algorithm())
-        {
-            hashers.push(Hasher::new(digest.algorithm()));
-        }
+    leftovers: Leftovers,
+) -> Result<Record> {
+    if let Some(digest) = &sealed.digest
+        && let Some(record) = store.record(&digest.clone().into()).await?
+        && publish::has_its_data(store, &record).await?
+    {
+        publish::link(store, &stored.session.name, &record, &sealed.also).await?;
+        let ours = record.data == *data;
+        remove_finished(store, stored, sealed, ours, leftovers).await?;
+        return Ok(record);
     }
-    let hash = |bytes: &[u8]| hashers.iter_mut().for_each(|hasher| hasher.update(bytes));
-    read::read_back(store, data, etag, size, hash).await?;
-    Ok(hashers.iter().map(Hasher::digest).collect())
-}
-
-/// Compares what was claimed with what was read. The SHA-256, and the other ids to publish under.
-fn settle_claims(data: &Key, sealed: &Sealed, read: &[Digest]) -> Result<(Digest, Vec<LayerId>)> {
-    let of = |algorithm| read.iter().find(|digest| digest.algorithm() == algorithm);
-    let mut also = sealed.also.clone();
-    for id in &sealed.unverified {
-        let LayerId::Digest(claimed) = id else {
-            continue;
-        };
-        match of(claimed.algorithm()) {
-            Some(computed) if computed == claimed => {
-                if claimed.algorithm() != Algorithm::Sha256 {
-                    also.push(id.clone());
-                }
-            }
-            Some(computed) => {
-                let (claimed, computed) = (claimed.clone(), computed.clone());
-                return Err(Error::InvalidChecksum { claimed, computed });
-            }
-            None => {
-                let reason = format!("it was not hashed for {claimed}");
-                return Err(Error::Damaged {
-                    key: data.to_string(),
-                    reason,
-                });
-            }
-        }
-    }
-    match (&sealed.digest, of(Algorithm::Sha256)) {
-        (Some(sent), Some(read)) if sent != read => Err(Error::Damaged {
+    match Stored::load(store, stored.uuid).await? {
+        Some(now) if now.session.phase != Phase::Cancelled => Err(Error::Damaged {
             key: data.to_string(),
-            reason: format!("{sent} was sent, the object has {read}"),
+            reason: "its multipart upload is gone, and no object came of it".to_owned(),
         }),
-        (Some(digest), _) | (None, Some(digest)) => Ok((digest.clone(), also)),
-        (None, None) => {
-            let reason = "its SHA-256 is not known".to_owned();
-            Err(Error::Damaged {
-                key: data.to_string(),
-                reason,
-            })
-        }
+        _ => Err(Error::UploadUnknown { uuid: stored.uuid }),
     }
 }
 

@@ -20,8 +20,9 @@
 //!    at exactly their end.
 //! 4. A tail is removed only after a session that does not name it was written.
 //! 5. Phases go `open -> sealing -> gone`, `sealing -> sealed -> sealing`,
-//!    `open | sealed -> cancelled -> gone`. Nothing goes back to `open`. From `sealing` on no byte
-//!    is needed.
+//!    `open | sealed -> cancelled -> gone`, and `sealing -> cancelled` where what was sent is lost
+//!    and was not published. Nothing goes back to `open`. From `sealing` on no byte is needed, and
+//!    what is claimed stays the same until it has turned out to be wrong.
 //! 6. More than a little of a part is in memory only under a reservation for all of it.
 
 use std::future::Future as _;
@@ -61,11 +62,12 @@ pub(crate) mod session;
 pub(crate) mod stored;
 mod tail;
 mod task;
+mod verify;
 mod writer;
 
 pub(crate) use begin::begin;
 pub(crate) use finish::drive_found;
-pub(crate) use remove::{cancel, remove_cancelled};
+pub(crate) use remove::{cancel, remove_cancelled, remove_lost};
 pub(crate) use resume::resume;
 
 /// The largest piece that is handed to the writer at a time, in bytes: it is hashed without a

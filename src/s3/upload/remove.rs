@@ -2,6 +2,7 @@
 //! session goes last, so that whatever is left over is found by looking at sessions.
 
 use super::claim;
+use super::plan::finish::{Completed, judge_completed};
 use super::session::{Data, Phase, Sealed, Session};
 use super::stored::Stored;
 use crate::error::{Error, Result};
@@ -77,14 +78,49 @@ pub(crate) async fn cancel(store: &Store, stored: &mut Stored) -> Result<()> {
     remove_cancelled(store, stored).await
 }
 
-/// Removes an upload whose parts are gone or overwritten, so that nothing can come of it.
-pub(crate) async fn remove_lost(store: &Store, stored: &mut Stored) -> Result<()> {
+/// Removes an upload that was being finished and turned out `damaged`, so that nothing can come of
+/// it, unless its layer is published after all: the driver that did so may have ended before the
+/// session was removed. Gives the damage back, to be told.
+pub(crate) async fn remove_lost(
+    store: &Store,
+    stored: &mut Stored,
+    damaged: Error,
+) -> Result<Error> {
+    if may_be_published(store, stored).await? {
+        return Ok(damaged);
+    }
     let next = Session {
         phase: Phase::Cancelled,
         ..stored.session.clone()
     };
     stored.replace(store, next).await?;
-    remove_cancelled(store, stored).await
+    remove_cancelled(store, stored).await?;
+    Ok(damaged)
+}
+
+async fn may_be_published(store: &Store, stored: &Stored) -> Result<bool> {
+    let Phase::Sealing(sealed) = &stored.session.phase else {
+        return Ok(false);
+    };
+    let data = match sealed.data {
+        Data::Parts => store.keys.data(stored.uuid),
+        Data::Whole(_) => store.keys.whole(stored.uuid),
+    };
+    let found = store.api.head(&data).await?;
+    Ok(
+        match judge_completed(found.as_ref(), stored.session.sums.whole) {
+            Completed::Absent => false,
+            // Whoever found it damaged was wrong.
+            Completed::Right => true,
+            Completed::Wrong | Completed::Unproven => match &sealed.digest {
+                None => true,
+                Some(digest) => {
+                    let record = store.record(&digest.clone().into()).await?;
+                    record.is_some_and(|record| record.data == data)
+                }
+            },
+        },
+    )
 }
 
 /// Removes all of an upload that is marked as cancelled. Can be repeated, by anyone.

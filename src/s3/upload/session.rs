@@ -40,7 +40,8 @@ pub(crate) struct Session {
     pub(crate) inline: Inline,
     /// Bytes in parts, tails and inline together.
     pub(crate) offset: u64,
-    /// Hash states at `offset`; the first one is SHA-256.
+    /// Hash states at `offset`; the first one is SHA-256. None where bytes were taken by a version
+    /// that could not read them.
     pub(crate) hashers: Vec<SavedHasher>,
     /// Checksums at `offset`.
     pub(crate) sums: Sums,

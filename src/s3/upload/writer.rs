@@ -240,6 +240,7 @@ impl Writer {
 
     pub(super) async fn record(&mut self, next: Session) -> Result<()> {
         self.stored.replace(&self.store, next).await?;
+        self.forget_recorded();
         self.owner = true;
         self.recorded_at = Instant::now();
         Ok(())
@@ -264,26 +265,37 @@ impl Writer {
         Ok(())
     }
 
-    /// The session at the end of the unbroken run of parts that arrived.
-    pub(super) fn with_arrived_parts(&mut self) -> Session {
+    /// The session at the end of the unbroken run of parts that arrived. Nothing is forgotten until
+    /// it is written: a write that fails is followed by another one.
+    pub(super) fn with_arrived_parts(&self) -> Session {
         let mut next = self.stored.session.clone();
-        while let Some(end) = self.cuts.front() {
-            let Some(part) = self.sender.arrived(end.number).cloned() else {
+        let mut last = None;
+        for end in &self.cuts {
+            let Some(part) = self.sender.arrived(end.number) else {
                 break;
             };
-            next.parts.push(part);
+            next.parts.push(part.clone());
+            last = Some(end);
+        }
+        if let Some(end) = last {
             next.tails.clear();
             next.inline = Inline::default();
             next.part_sum = Default::default();
             next.offset = end.offset;
             next.hashers.clone_from(&end.hashers);
             next.sums = self.tracker.sums_at(end.snapshot);
-            self.sender.forget(end.number);
-            if let Some(end) = self.cuts.pop_front() {
-                self.dropped.extend(end.drops);
-            }
         }
         next
+    }
+
+    /// Forgets the parts that the session has now.
+    fn forget_recorded(&mut self) {
+        let recorded = self.stored.session.parts.len();
+        let is_recorded = |end: &mut PartEnd| end.number as usize <= recorded;
+        while let Some(end) = self.cuts.pop_front_if(is_recorded) {
+            self.sender.forget(end.number);
+            self.dropped.extend(end.drops);
+        }
     }
 
     /// Removes tails that the session just written does not name.
@@ -324,12 +336,13 @@ impl Writer {
 
     /// Brings hash states and checksums to where they are now.
     fn at_offset(&mut self, next: &mut Session) {
-        next.part_sum = self.tracker.part_so_far();
-        next.offset = self.offset;
-        // A state that could not be read is kept, for a version that can.
-        if !self.hashers.is_empty() {
+        // A state that could not be read is kept, for a version that can, but not beyond its
+        // offset: going on from there it would leave out the bytes since.
+        if !self.hashers.is_empty() || next.offset != self.offset {
             next.hashers = self.hashers.iter().map(Hasher::save).collect();
         }
+        next.offset = self.offset;
+        next.part_sum = self.tracker.part_so_far();
         let now = self.tracker.snapshot();
         next.sums = self.tracker.sums_at(now);
     }

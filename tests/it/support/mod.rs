@@ -3,4 +3,5 @@
 pub mod bytes;
 pub mod fault;
 pub mod life;
+pub mod session;
 pub mod stores;
