@@ -68,3 +68,8 @@ pub use s3::{
 };
 pub use service::{Layer, LayerService, LayerServiceExt, LayerUpload};
 pub use telemetry::Usage;
+
+/// The README's example is a doctest.
+#[cfg(all(doctest, feature = "embedded"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
