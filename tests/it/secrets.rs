@@ -1,0 +1,83 @@
+//! No secret in any event or `Debug`: a canary goes in as the secret key, and is looked for in all
+//! that comes out.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use s3layers::embedded::EmbeddedStore;
+use s3layers::{LayerService, LayerServiceExt, S3LayerService};
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::support::stores;
+
+const CANARY: &str = "canary-7f3a91c04e";
+
+/// Everything that was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Log;
+
+    fn make_writer(&'a self) -> Log {
+        self.clone()
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn no_event_and_no_debug_shows_the_secret_key() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(log.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let right = EmbeddedStore::in_memory().with_keys("key", CANARY);
+    let store = stores::with_bucket(right).await;
+    let service = stores::service(&store).await;
+    let name = "library/demo".parse().unwrap();
+    let layer = service
+        .push(&name, &mut vec![7; 6_000_000].as_slice())
+        .await
+        .unwrap();
+    let mut upload = service.upload(&name, None).await.unwrap();
+    upload
+        .write_bytes(Bytes::from_static(b"bytes"))
+        .await
+        .unwrap();
+    upload.cancel().await.unwrap();
+
+    // What is refused is told without it too.
+    let wrong = store.clone().with_keys("key", format!("{CANARY}-wrong"));
+    let client = stores::client(&wrong, store.http_client());
+    let refused = S3LayerService::connect(client, stores::config())
+        .await
+        .unwrap_err();
+    assert!(format!("{refused:?}").contains("Permission"), "{refused:?}");
+
+    let shown = format!("{store:?} {service:?} {refused:?} {:?}", layer.digest());
+    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(
+        logged.contains("UploadPart"),
+        "the events were not seen at all"
+    );
+    for (what, text) in [("a Debug", &shown), ("an event", &logged)] {
+        let found = text
+            .find(CANARY)
+            .map(|at| &text[at.saturating_sub(200)..at]);
+        assert_eq!(found, None, "{what} shows the secret, after this");
+    }
+}
