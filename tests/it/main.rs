@@ -1,5 +1,6 @@
 //! The tests that see the crate from outside, linked as one program. A file per promise.
 
+mod cli;
 mod contract;
 mod embedded;
 mod layout;
