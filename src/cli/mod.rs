@@ -2,12 +2,12 @@
 //!
 //! [`run`] parses, builds the runtime, calls the command and turns its end into an exit code: 0
 //! done, 1 refused or failed, 2 wrong usage. Each command has a file: its arguments, and a `run`
-//! that takes them and a [`Context`]. To add one, write its file and a line in [`Command`] and in
+//! that takes them and a `Context`. To add one, write its file and a line in `Command` and in
 //! its `dispatch`.
 //!
 //! 1. Stdout is for results: lines for people, or with `--json` one object a line, or the bytes of
 //!    a layer. All else goes to stderr.
-//! 2. A command ends with `Ok` or a [`Failure`]; only [`run`] prints it.
+//! 2. A command ends with `Ok` or a `Failure`; only [`run`] prints it.
 //! 3. A secret is never printed, nor put into an error.
 
 use std::ffi::OsString;

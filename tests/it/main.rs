@@ -9,6 +9,7 @@
 )]
 
 mod checkpoint;
+mod cli;
 mod contract;
 mod crash;
 mod embedded;

@@ -155,10 +155,12 @@ impl Running<'_> {
             Cut::Upload(error) if !is_refusal(error) => None,
             _ => Some(self.upload.close().await),
         };
-        let is_ours = !matches!(
-            &cut,
-            Cut::Upload(Error::UploadConflict { .. } | Error::UploadUnknown { .. })
-        );
+        let can_go_on = match &cut {
+            Cut::Upload(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) => false,
+            // Bytes of two inputs, which no third one can put right.
+            Cut::Upload(Error::InvalidChecksum { .. }) => self.push.id.is_some(),
+            _ => true,
+        };
         let kept = matches!(closed, Some(Ok(()))).then_some(offset);
         let failure = self.told(cut);
         let failure = match closed {
@@ -167,7 +169,7 @@ impl Running<'_> {
             }
             _ => failure,
         };
-        match is_ours {
+        match can_go_on {
             true => failure.hints(self.kept(kept)),
             false => failure,
         }
@@ -193,9 +195,9 @@ impl Running<'_> {
 
     fn refusal(&self, error: Error) -> Failure {
         let hint = match &error {
-            Error::InvalidChecksum { .. } if self.push.id.is_none() => {
-                Some("the input is not the one that the upload began with")
-            }
+            Error::InvalidChecksum { .. } if self.push.id.is_none() => Some(
+                "the input is not the one that the upload began with; push it without --resume",
+            ),
             Error::InvalidChecksum { .. } | Error::InvalidTarSum { .. } => {
                 Some("if the id was wrong, push again with the right one, or without")
             }
