@@ -60,18 +60,17 @@ pub(super) async fn run(
                     or_salvage(&mut writer, taken).await?;
                 }
                 Some(Command::Close(answer)) => {
-                    let closed = writer.settle().await;
-                    if closed.is_err() {
-                        writer.salvage().await;
-                    }
+                    let settled = writer.settle().await;
+                    let closed = or_salvage(&mut writer, settled).await;
                     commands.close();
                     let _ = answer.send(closed);
                     return Ok(());
                 }
                 Some(Command::Finish { size, digest, answer }) => {
-                    let finished = writer.finish(size, &digest).await;
+                    let mut finished = writer.finish(size, &digest).await;
                     let goes_on = finished.as_ref().is_err_and(|error| goes_on(&writer, error));
                     if !goes_on {
+                        finished = or_salvage(&mut writer, finished).await;
                         commands.close();
                     }
                     let _ = answer.send(finished);
@@ -114,7 +113,7 @@ async fn wanted_back(reservation: Option<&Reservation>) {
     }
 }
 
-async fn or_salvage(writer: &mut Writer, result: Result<()>) -> Result<()> {
+async fn or_salvage<T>(writer: &mut Writer, result: Result<T>) -> Result<T> {
     if let Err(error) = &result
         && !matches!(
             error,
