@@ -117,8 +117,10 @@ impl S3LayerService {
 
     /// Removes what dead uploads left behind: multipart uploads, sessions, claims, tails and
     /// unpublished data that nobody has touched for `older_than`, by the store's clock. An upload
-    /// that was being finished is finished. A live upload writes its session every ten minutes at
-    /// least, so an hour is safe. With `dry_run` it only tells what it would do.
+    /// that was being finished is finished, or removed where the store has lost its bytes. An
+    /// upload that receives bytes writes its session every ten minutes at least, so an hour spares
+    /// all but clients that were silent for as long. With `dry_run` it only tells what it would
+    /// do.
     ///
     /// Looks at uploads only: data without an upload is published.
     ///

@@ -86,3 +86,19 @@ async fn a_hash_state_that_cannot_be_read_is_not_kept_beyond_its_offset() {
     assert!(matches!(lie, Err(Error::InvalidChecksum { .. })), "{lie:?}");
     upload.finish(300_000, &sha256(&bytes)).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_finish_that_fails_keeps_the_parts_that_arrived() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = life::connect(&store, &wire).await;
+    let bytes = ramp(3, 2 * PART + 1000);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    // The third part is the last one, which only the finish sends.
+    wire.fault(On::nth(UploadPart, 3).status(403));
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    let failed = upload.finish(2 * PART + 1000, &sha256(&bytes)).await;
+    assert!(failed.map(drop).unwrap_err().is_permission());
+    let resumed = service.resume(&name(), None, upload.uuid()).await;
+    assert_eq!(resumed.unwrap().offset(), 2 * PART);
+}

@@ -17,5 +17,7 @@ mod embedded_doors;
 mod embedded_folder;
 mod faults;
 mod layout;
+mod leftovers;
+mod sealed;
 mod secrets;
 mod support;

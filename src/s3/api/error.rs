@@ -77,10 +77,16 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
         }
         (416, _) => Verdict::InvalidRange,
         (401 | 403, _) => Verdict::Permission,
+        // R2's and GCS's words for a header that they do not know, such as an algorithm of a
+        // checksum: they will not know it the next time either.
+        (501, _) | (_, "NotImplemented") => Verdict::Refused,
         (500.., _) => Verdict::Unavailable,
-        // A 200 that holds an error (Complete) comes with the code of the error; one without a code
-        // could not be read.
-        (200..300, "" | "InternalError" | "ServiceUnavailable") => Verdict::Unavailable,
+        // A 200 that holds an error (Complete, DeleteObjects) comes with the code of the error; one
+        // without a code could not be read.
+        (200..300, "" | "InternalError" | "ServiceUnavailable" | "RequestTimeout") => {
+            Verdict::Unavailable
+        }
+        (200..300, "AccessDenied") => Verdict::Permission,
         _ => Verdict::Refused,
     }
 }
@@ -203,6 +209,24 @@ mod tests {
                 200,
                 Some("InternalError"),
                 Verdict::Unavailable,
+            ),
+            (
+                CompleteMultipartUpload,
+                200,
+                Some("SlowDown"),
+                Verdict::Throttled,
+            ),
+            (
+                DeleteObjects,
+                200,
+                Some("AccessDenied"),
+                Verdict::Permission,
+            ),
+            (
+                CreateMultipartUpload,
+                501,
+                Some("NotImplemented"),
+                Verdict::Refused,
             ),
             (GetObject, 502, None, Verdict::Unavailable),
             (

@@ -2,7 +2,7 @@
 
 use super::date::CatchDate;
 use super::types::ListedObject;
-use super::{Api, ApiResult, Call, Page, SMALL_TIMEOUT, to_system_time};
+use super::{Api, ApiResult, Call, ETag, Page, SMALL_TIMEOUT, to_system_time};
 use crate::s3::keys::Key;
 use crate::telemetry::Operation;
 
@@ -35,6 +35,7 @@ impl Api {
                 Some(ListedObject {
                     key: Key::from_listing(object.key()?),
                     modified: to_system_time(object.last_modified()?),
+                    etag: object.e_tag().map(ETag::parse),
                 })
             })
             .collect();

@@ -307,14 +307,17 @@ impl Api {
                     .send()
             })
             .await?;
-        match answer
-            .errors()
-            .iter()
-            .find(|error| error.code() != Some("NoSuchKey"))
-        {
-            None => Ok(()),
-            Some(error) => Err(refused(format!("{:?}: {:?}", error.key(), error.code()))),
+        // One that was throttled is repeated on its own, as any request is.
+        for failed in answer.errors() {
+            match failed.code() {
+                Some("NoSuchKey") => {}
+                code => match keys.iter().find(|key| Some(key.as_str()) == failed.key()) {
+                    Some(key) => self.delete(key).await?,
+                    None => return Err(refused(format!("{:?}: {code:?}", failed.key()))),
+                },
+            }
         }
+        Ok(())
     }
 }
 

@@ -102,6 +102,8 @@ pub(crate) enum Put {
 pub(crate) struct ListedObject {
     pub(crate) key: Key,
     pub(crate) modified: SystemTime,
+    /// Where the store tells it.
+    pub(crate) etag: Option<ETag>,
 }
 
 /// A page of a listing.

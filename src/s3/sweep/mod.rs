@@ -3,8 +3,8 @@
 //! 1. Only `uploads/` is looked at: an upload's session goes last, so what has no session is
 //!    published or is a tail.
 //! 2. Age is told by the store's clock, and is that of the youngest object below an upload.
-//! 3. Nothing is deleted before the session says `cancelled`, by a conditional write: an owner
-//!    that comes back is told so, and cannot lose bytes that it acknowledges.
+//! 3. Nothing is deleted before the session that was found old says `cancelled`, by a conditional
+//!    write: an owner that comes back is told so, and cannot lose bytes that it acknowledges.
 //! 4. An upload that was being finished is finished, or removed where the store has lost its bytes.
 
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::api::ETag;
 use super::keys::Key;
 use super::store::Store;
 use super::upload::session::Phase;
@@ -43,6 +44,8 @@ pub struct Swept {
 struct Found {
     age: Duration,
     keys: Vec<Key>,
+    /// Of the session that was listed.
+    session: Option<ETag>,
 }
 
 pub(super) async fn sweep(
@@ -70,6 +73,12 @@ pub(super) async fn sweep(
                 continue;
             }
         };
+        // Its owner came back since it was listed, which may be long ago: it is young.
+        if let (Some(stored), Some(etag)) = (&stored, &found.session)
+            && !stored.is(etag)
+        {
+            continue;
+        }
         let phase = stored.as_ref().map(|stored| &stored.session.phase);
         let Some(action) = plan::plan(phase, found.age, older_than) else {
             continue;
@@ -141,8 +150,12 @@ async fn list(store: &Store) -> Result<BTreeMap<Uuid, Found>> {
             let found = uploads.entry(uuid).or_insert(Found {
                 age,
                 keys: Vec::new(),
+                session: None,
             });
             found.age = found.age.min(age);
+            if object.key == store.keys.session(uuid) {
+                found.session.clone_from(&object.etag);
+            }
             found.keys.push(object.key.clone());
         }
         from = page.next;

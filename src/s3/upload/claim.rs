@@ -90,8 +90,10 @@ pub(super) async fn take(
 
 /// Removes the claim of an upload that ends. One that another upload has taken over stays.
 ///
-/// A claim is only taken over from an upload that is gone or lost, and this one still has its
-/// session, so nobody comes between the look and the removal but another remover.
+/// A claim is only taken over from an upload that is gone, lost or cancelled. Of the last, somebody
+/// may take it over between the look and the removal, and then go on without a claim: a third
+/// upload of the same id is not sent to that one, and the same bytes may come twice. Nothing is
+/// lost by it.
 pub(super) async fn release(
     store: &Store,
     name: &RepositoryName,

@@ -122,6 +122,7 @@ impl Writer {
         let sum = tail::sum_of(&pieces);
         let etag = tail::write_whole(&self.store, self.stored.uuid, &pieces, sum).await?;
         if etag.is_some() {
+            self.unrecorded_whole = true;
             self.gather.take();
             self.reservation = None;
         }

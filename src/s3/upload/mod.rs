@@ -34,9 +34,9 @@ use std::task::{Context, Poll, ready};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio_util::sync::PollSender;
+use tokio_util::sync::PollSemaphore;
 use uuid::Uuid;
 
 use crate::digest::Digest;
@@ -84,7 +84,10 @@ pub(crate) struct S3LayerUpload {
     name: RepositoryName,
     tar_sum: Option<TarSum>,
     offset: u64,
-    commands: PollSender<Command>,
+    /// Without a bound, so that what is asked for is on its way at once, whoever drops the future.
+    commands: mpsc::UnboundedSender<Command>,
+    /// One piece may wait there.
+    room: PollSemaphore,
     task: Option<JoinHandle<Result<()>>>,
     /// Another handle may own the upload: the first byte waits until this one does.
     owner: bool,
@@ -111,14 +114,15 @@ enum Lost {
 impl S3LayerUpload {
     fn start(writer: Writer) -> Self {
         let declared = writer.declared.as_ref().and_then(LayerId::as_tar_sum);
-        let (commands, inbox) = mpsc::channel(1);
+        let (commands, inbox) = mpsc::unbounded_channel();
         S3LayerUpload {
             store: Arc::clone(&writer.store),
             uuid: writer.stored.uuid,
             name: writer.stored.session.name.clone(),
             tar_sum: declared.cloned(),
             offset: writer.offset,
-            commands: PollSender::new(commands),
+            commands,
+            room: PollSemaphore::new(Arc::new(Semaphore::new(1))),
             owner: writer.pristine,
             task: Some(tokio::spawn(task::run(writer, inbox))),
             asked: None,
@@ -158,22 +162,19 @@ impl S3LayerUpload {
         error
     }
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        match ready!(self.commands.poll_reserve(context)) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(_) => self.poll_end(context).map(Err),
+    /// Waits for room for one more piece.
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<OwnedSemaphorePermit>> {
+        // A writer that is gone has given its room back.
+        match ready!(self.room.poll_acquire(context)) {
+            Some(room) if !self.commands.is_closed() => Poll::Ready(Ok(room)),
+            _ => self.poll_end(context).map(Err),
         }
     }
 
-    /// Hands a command to the writer. `poll_ready` has to have said so.
-    fn hand_over(&mut self, command: Command) -> Result<()> {
-        let closed = Error::UploadClosed { uuid: self.uuid };
-        self.commands.send_item(command).map_err(|_| closed)
-    }
-
-    async fn send(&mut self, command: Command) -> Result<()> {
-        std::future::poll_fn(|context| self.poll_ready(context)).await?;
-        self.hand_over(command)
+    /// Hands a piece to the writer. An error that comes of it is told by the next call.
+    fn hand_over(&mut self, bytes: Bytes, room: OwnedSemaphorePermit) {
+        self.offset += bytes.len() as u64;
+        let _ = self.commands.send(Command::Write { bytes, room });
     }
 
     /// Sends a command and waits for its answer.
@@ -182,10 +183,10 @@ impl S3LayerUpload {
         command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command,
     ) -> Result<T> {
         let (answer, answered) = oneshot::channel();
-        self.send(command(answer)).await?;
+        let _ = self.commands.send(command(answer));
         match answered.await {
             Ok(answer) => answer.map_err(|error| self.note(error)),
-            // The writer failed at an earlier command, before it came to this one.
+            // The writer is gone, or fails at an earlier command, before it comes to this one.
             Err(_) => Err(std::future::poll_fn(|context| self.poll_end(context)).await),
         }
     }
@@ -207,23 +208,22 @@ impl S3LayerUpload {
                     return Poll::Ready(done);
                 }
             }
-            ready!(self.poll_ready(context))?;
             let (answer, answered) = oneshot::channel();
-            self.hand_over(match ask {
+            let _ = self.commands.send(match ask {
                 Ask::Own => Command::Own(answer),
                 Ask::Close => Command::Close(answer),
-            })?;
+            });
             self.asked = Some((ask, answered));
         }
     }
 
     /// Waits until this handle owns the upload and can take bytes.
-    fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+    fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<Result<OwnedSemaphorePermit>> {
         if !self.owner {
             ready!(self.poll_ask(context, Ask::Own))?;
             self.owner = true;
         }
-        self.poll_ready(context)
+        self.poll_room(context)
     }
 }
 
@@ -233,10 +233,9 @@ impl AsyncWrite for S3LayerUpload {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_writable(context))?;
+        let room = ready!(self.poll_writable(context))?;
         let taken = bytes.len().min(MAX_COPY);
-        self.hand_over(Command::Write(Bytes::copy_from_slice(&bytes[..taken])))?;
-        self.offset += taken as u64;
+        self.hand_over(Bytes::copy_from_slice(&bytes[..taken]), room);
         Poll::Ready(Ok(taken))
     }
 
@@ -271,11 +270,8 @@ impl LayerUpload for S3LayerUpload {
 
     async fn write_bytes(&mut self, mut bytes: Bytes) -> Result<()> {
         while !bytes.is_empty() {
-            let piece = bytes.split_to(bytes.len().min(MAX_PIECE));
-            let taken = piece.len() as u64;
-            std::future::poll_fn(|context| self.poll_writable(context)).await?;
-            self.hand_over(Command::Write(piece))?;
-            self.offset += taken;
+            let room = std::future::poll_fn(|context| self.poll_writable(context)).await?;
+            self.hand_over(bytes.split_to(bytes.len().min(MAX_PIECE)), room);
         }
         Ok(())
     }

@@ -1,11 +1,16 @@
 //! Taking an upload away: after it was published, after it was cancelled, or when it is lost. The
 //! session goes last, so that whatever is left over is found by looking at sessions.
 
+use uuid::Uuid;
+
 use super::claim;
 use super::plan::finish::{Completed, judge_completed};
 use super::session::{Data, Phase, Sealed, Session};
 use super::stored::Stored;
+use super::writer::Writer;
+use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
+use crate::s3::api::UploadId;
 use crate::s3::keys::Key;
 use crate::s3::store::Store;
 
@@ -148,6 +153,42 @@ async fn abort_multiparts(store: &Store, stored: &Stored) -> Result<()> {
     );
     for id in ids {
         store.api.abort_multipart(&data, &id).await?;
+    }
+    Ok(())
+}
+
+impl Writer {
+    /// The upload was cancelled or finished. Whoever removed the rest of it may have looked before
+    /// what the session would have named now was there, and no sweep looks there.
+    pub(super) async fn take_back(&self, upload_id: Option<UploadId>) {
+        let began = upload_id.filter(|_| self.stored.session.upload_id.is_none());
+        let whole = self.hashers.first().filter(|_| self.unrecorded_whole);
+        let whole = whole.map(Hasher::digest);
+        if let Err(error) = take_back(&self.store, self.stored.uuid, began, whole).await {
+            tracing::warn!(uuid = %self.stored.uuid, %error, "could not take back what was stored");
+        }
+    }
+}
+
+/// Removes a multipart upload that was begun, and the `.whole` object whose bytes have this
+/// digest, unless another handle found it there and published it.
+async fn take_back(
+    store: &Store,
+    uuid: Uuid,
+    began: Option<UploadId>,
+    whole: Option<Digest>,
+) -> Result<()> {
+    if let Some(upload_id) = began {
+        let data = store.keys.data(uuid);
+        store.api.abort_multipart(&data, &upload_id).await?;
+    }
+    let Some(digest) = whole else {
+        return Ok(());
+    };
+    let key = store.keys.whole(uuid);
+    let published = store.record(&digest.into()).await?;
+    if published.is_none_or(|record| record.data != key) {
+        store.api.delete(&key).await?;
     }
     Ok(())
 }

@@ -49,6 +49,11 @@ impl Stored {
         }))
     }
 
+    /// Whether this is the session that had this ETag.
+    pub(crate) fn is(&self, etag: &ETag) -> bool {
+        self.etag == *etag
+    }
+
     /// Writes `next` over what was read or written last.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! What the handle asks of its [`Writer`], and the loop that answers.
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use super::remove;
@@ -17,7 +17,11 @@ use crate::s3::record::Record;
 pub(super) enum Command {
     /// Make this handle the owner.
     Own(oneshot::Sender<Result<()>>),
-    Write(Bytes),
+    Write {
+        bytes: Bytes,
+        /// Given back when the writer takes the piece.
+        room: OwnedSemaphorePermit,
+    },
     Close(oneshot::Sender<Result<()>>),
     Finish {
         size: u64,
@@ -29,7 +33,10 @@ pub(super) enum Command {
 
 /// Serves one handle until it is closed, dropped, or fails. A failure that no answer told is the
 /// result.
-pub(super) async fn run(mut writer: Writer, mut commands: mpsc::Receiver<Command>) -> Result<()> {
+pub(super) async fn run(
+    mut writer: Writer,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) -> Result<()> {
     loop {
         let stale_at = writer.recorded_at + CHECKPOINT_AGE;
         tokio::select! {
@@ -47,23 +54,23 @@ pub(super) async fn run(mut writer: Writer, mut commands: mpsc::Receiver<Command
                         return Ok(());
                     }
                 }
-                Some(Command::Write(bytes)) => {
+                Some(Command::Write { bytes, room }) => {
+                    drop(room);
                     let taken = writer.accept(bytes).await;
                     or_salvage(&mut writer, taken).await?;
                 }
                 Some(Command::Close(answer)) => {
-                    let closed = writer.settle().await;
-                    if closed.is_err() {
-                        writer.salvage().await;
-                    }
+                    let settled = writer.settle().await;
+                    let closed = or_salvage(&mut writer, settled).await;
                     commands.close();
                     let _ = answer.send(closed);
                     return Ok(());
                 }
                 Some(Command::Finish { size, digest, answer }) => {
-                    let finished = writer.finish(size, &digest).await;
+                    let mut finished = writer.finish(size, &digest).await;
                     let goes_on = finished.as_ref().is_err_and(|error| goes_on(&writer, error));
                     if !goes_on {
+                        finished = or_salvage(&mut writer, finished).await;
                         commands.close();
                     }
                     let _ = answer.send(finished);
@@ -106,7 +113,7 @@ async fn wanted_back(reservation: Option<&Reservation>) {
     }
 }
 
-async fn or_salvage(writer: &mut Writer, result: Result<()>) -> Result<()> {
+async fn or_salvage<T>(writer: &mut Writer, result: Result<T>) -> Result<T> {
     if let Err(error) = &result
         && !matches!(
             error,

@@ -59,6 +59,8 @@ pub(super) struct Writer {
     pub(super) gather: Gather,
     pub(super) reservation: Option<Reservation>,
     pub(super) sender: Sender,
+    /// All bytes are in the `.whole` object, which the session does not name yet.
+    pub(super) unrecorded_whole: bool,
     /// Parts cut that the session does not have yet, in order.
     cuts: VecDeque<PartEnd>,
     /// Tails that no session names any more.
@@ -101,6 +103,7 @@ impl Writer {
             gather,
             reservation: None,
             sender: Sender::new(Arc::clone(&store), stored.uuid, spare),
+            unrecorded_whole: false,
             cuts: VecDeque::new(),
             dropped: Vec::new(),
             recorded_at: Instant::now(),
@@ -239,7 +242,13 @@ impl Writer {
     }
 
     pub(super) async fn record(&mut self, next: Session) -> Result<()> {
-        self.stored.replace(&self.store, next).await?;
+        let upload_id = next.upload_id.clone();
+        let written = self.stored.replace(&self.store, next).await;
+        if let Err(Error::UploadUnknown { .. }) = written {
+            self.take_back(upload_id).await;
+        }
+        written?;
+        self.unrecorded_whole = false;
         self.forget_recorded();
         self.owner = true;
         self.recorded_at = Instant::now();
@@ -354,6 +363,7 @@ impl Writer {
         if no_parts && offset == 0 {
             let sum = tail::sum_of(&pieces);
             if let Some(etag) = tail::write_whole(&self.store, uuid, &pieces, sum).await? {
+                self.unrecorded_whole = true;
                 return Ok(Tail {
                     offset,
                     sum,

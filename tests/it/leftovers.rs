@@ -1,0 +1,110 @@
+//! Nothing is left in the bucket that no sweep would find: a sweep looks at `uploads/` only.
+
+use std::time::Duration;
+
+use s3layers::embedded::EmbeddedStore;
+use s3layers::{Algorithm, Digest, Error, LayerService as _};
+
+use crate::support::bytes::{ramp, sha256};
+use crate::support::fault::{CreateMultipartUpload, On, PutObject, Wire};
+use crate::support::life::{self, name};
+use crate::support::stores::{self, PART};
+
+const SIZE: u64 = PART + 1000;
+
+/// The data that is in the bucket after a sweep, and the multipart uploads.
+async fn data(store: &EmbeddedStore) -> Vec<String> {
+    let wire = Wire::over(store.http_client());
+    let service = life::connect(store, &wire).await;
+    life::sweep(&service).await.unwrap();
+    let client = stores::client(store, store.http_client());
+    let keys = life::keys(&client).await.into_iter();
+    let mut data: Vec<_> = keys.filter(|key| key.starts_with("data/")).collect();
+    data.extend(life::multiparts(&client).await);
+    data
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_finish_removes_what_the_first_would_have() {
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    let bytes = ramp(1, SIZE);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.slice(..100_000)).await.unwrap();
+    // A silent sender's bytes are stored after ten minutes, as what may be the whole layer.
+    tokio::time::sleep(Duration::from_secs(700)).await;
+    upload.write_bytes(bytes.slice(100_000..)).await.unwrap();
+    let wrong = Digest::of(Algorithm::Sha512, b"something else");
+    let refused = upload.finish(SIZE, &wrong).await.map(drop);
+    assert!(matches!(refused, Err(Error::InvalidChecksum { .. })));
+    upload.finish(SIZE, &sha256(&bytes)).await.unwrap();
+    let data = data(&store).await;
+    assert_eq!(data.len(), 1, "{data:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_arrive_after_a_cancel_are_taken_back() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = life::connect(&store, &wire).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    upload.write_bytes(ramp(2, 100_000)).await.unwrap();
+    let whole = wire.hold(On::every(PutObject).key_ends(".whole"));
+    let closing = tokio::spawn(async move { upload.close().await });
+    whole.reached_by(1).await;
+    let elsewhere = stores::service(&store).await;
+    let mut other = elsewhere.resume(&name(), None, uuid).await.unwrap();
+    other.cancel().await.unwrap();
+    whole.open();
+    let closed = closing.await.unwrap();
+    assert!(
+        matches!(closed, Err(Error::UploadUnknown { .. })),
+        "{closed:?}"
+    );
+    assert_eq!(data(&store).await, Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_another_handle_has_published_are_not_taken_back() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = life::connect(&store, &wire).await;
+    let bytes = ramp(3, 100_000);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    // The bytes are stored, and the session is not written yet.
+    let session = wire.hold(On::every(PutObject).key_ends("/session"));
+    let closing = tokio::spawn(async move { upload.close().await });
+    session.reached_by(1).await;
+    let elsewhere = stores::service(&store).await;
+    let mut other = elsewhere.resume(&name(), None, uuid).await.unwrap();
+    other.write_bytes(bytes.clone()).await.unwrap();
+    other.finish(100_000, &sha256(&bytes)).await.unwrap();
+    session.open();
+    assert!(closing.await.unwrap().is_err());
+    assert_eq!(data(&store).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_multipart_upload_that_was_begun_after_a_cancel_is_ended() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = life::connect(&store, &wire).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    let create = wire.hold(On::every(CreateMultipartUpload));
+    upload.write_bytes(ramp(4, SIZE)).await.unwrap();
+    create.reached_by(1).await;
+    let elsewhere = stores::service(&store).await;
+    let mut other = elsewhere.resume(&name(), None, uuid).await.unwrap();
+    other.cancel().await.unwrap();
+    create.open();
+    let closed = upload.close().await;
+    assert!(
+        matches!(closed, Err(Error::UploadUnknown { .. })),
+        "{closed:?}"
+    );
+    assert_eq!(data(&store).await, Vec::<String>::new());
+}

@@ -1,0 +1,182 @@
+//! From `sealing` on: what is published stays, whatever others claim or cancel; and what can never
+//! be published goes.
+
+use s3layers::{Algorithm, Digest, Error, LayerService as _};
+use tokio::io::AsyncReadExt as _;
+
+use crate::support::bytes::{assert_same, ramp, sha256};
+use crate::support::fault::{
+    CompleteMultipartUpload, GetObject, On, Place, PutObject, UploadPart, Wire,
+};
+use crate::support::life::{self, name};
+use crate::support::stores::{self, BUCKET, PART};
+
+const SIZE: u64 = PART + 1000;
+
+#[tokio::test(start_paused = true)]
+async fn a_published_layer_outlives_a_later_finish_with_another_digest() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = life::connect(&store, &wire).await;
+    let bytes = ramp(1, SIZE);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    // The driver ends between the record and the link.
+    wire.fault(On::every(PutObject).key_contains("/_layers/").status(403));
+    let right = Digest::of(Algorithm::Sha512, &bytes);
+    let ended = upload.finish(SIZE, &right).await.map(drop);
+    assert!(ended.unwrap_err().is_permission());
+    drop(upload);
+    wire.mend();
+
+    let elsewhere = life::connect(&store, &Wire::over(store.http_client())).await;
+    let uuid = wire.log().iter().find_map(|one| {
+        let (_, rest) = one.key.split_once("uploads/")?;
+        rest.split('/').next()?.parse().ok()
+    });
+    let mut resumed = elsewhere
+        .resume(&name(), None, uuid.unwrap())
+        .await
+        .unwrap();
+    let wrong = Digest::of(Algorithm::Sha512, b"something else");
+    let refused = resumed.finish(SIZE, &wrong).await.map(drop);
+    assert!(refused.is_err());
+    let _ = resumed.cancel().await;
+    life::sweep(&elsewhere).await.unwrap();
+
+    for id in [sha256(&bytes), right] {
+        let mut layer = elsewhere.fetch(&id.into()).await.unwrap();
+        let mut got = Vec::new();
+        layer.read_to_end(&mut got).await.unwrap();
+        assert_same(&got, &bytes, "the published layer");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bit_that_flips_in_a_read_back_blames_nobody() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = life::connect(&store, &wire).await;
+    let bytes = ramp(2, SIZE);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    wire.fault(
+        On::nth(GetObject, 1)
+            .key_contains("data/")
+            .flip_bit(Place::Middle),
+    );
+    let right = Digest::of(Algorithm::Sha512, &bytes);
+    upload.finish(SIZE, &right).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sealed_upload_whose_parts_the_store_has_dropped_is_swept() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = life::connect(&store, &wire).await;
+    let bytes = ramp(3, SIZE);
+    let id = sha256(&bytes).into();
+    let mut upload = service.upload(&name(), Some(&id)).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    wire.fault(On::every(CompleteMultipartUpload).status(403));
+    let ended = upload.finish(SIZE, &sha256(&bytes)).await.map(drop);
+    assert!(ended.unwrap_err().is_permission());
+    drop(upload);
+    wire.mend();
+    // As MinIO does a day after it was begun.
+    let client = stores::client(&store, store.http_client());
+    let listed = client.list_multipart_uploads().bucket(BUCKET).send().await;
+    for lost in listed.unwrap().uploads() {
+        let abort = client.abort_multipart_upload().bucket(BUCKET);
+        let abort = abort.key(lost.key().unwrap());
+        abort
+            .upload_id(lost.upload_id().unwrap())
+            .send()
+            .await
+            .unwrap();
+    }
+
+    life::sweep(&service).await.unwrap();
+    assert!(life::keys(&client).await.is_empty(), "all of it is gone");
+    service.upload(&name(), Some(&id)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_spares_an_upload_that_was_resumed_after_it_was_listed() {
+    let store = stores::in_memory().await;
+    let bytes = ramp(4, SIZE);
+    let elsewhere = stores::service(&store).await;
+    let mut upload = elsewhere.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.slice(..1000)).await.unwrap();
+    upload.close().await.unwrap();
+
+    let wire = Wire::over(store.http_client());
+    let sweeper = life::connect(&store, &wire).await;
+    let looks = wire.hold(On::every(GetObject).key_ends("/session"));
+    let sweep = tokio::spawn(async move { life::sweep(&sweeper).await });
+    looks.reached_by(1).await;
+    let mut resumed = elsewhere
+        .resume(&name(), None, upload.uuid())
+        .await
+        .unwrap();
+    resumed.write_bytes(bytes.slice(1000..)).await.unwrap();
+    resumed.close().await.unwrap();
+    looks.open();
+    sweep.await.unwrap().unwrap();
+
+    let resumed = elsewhere.resume(&name(), None, upload.uuid()).await;
+    assert_eq!(resumed.unwrap().offset(), SIZE);
+}
+
+#[tokio::test]
+async fn a_finish_whose_caller_goes_away_is_carried_to_its_end() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let client = stores::client(&store, wire.http_client());
+    let config = stores::config().parallelism(1);
+    let service = s3layers::S3LayerService::connect(client, config)
+        .await
+        .unwrap();
+    let bytes = ramp(5, 2 * PART + 1000);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    // One part is under way, one is whole, and a piece waits.
+    let parts = wire.hold(On::every(UploadPart));
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    let digest = sha256(&bytes);
+    let gone = std::time::Duration::from_millis(50);
+    let asked = tokio::time::timeout(gone, upload.finish(2 * PART + 1000, &digest)).await;
+    assert!(asked.is_err());
+    drop(upload);
+    parts.open();
+
+    for _ in 0..500 {
+        if service.exists(&digest.clone().into()).await.unwrap() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the finish was forgotten");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_digest_that_is_wrong_twice_is_refused_twice() {
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    let bytes = ramp(6, SIZE);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    let wrong = Digest::of(Algorithm::Sha512, b"something else");
+    for _ in 0..2 {
+        let refused = upload.finish(SIZE, &wrong).await.map(drop);
+        assert!(
+            matches!(refused, Err(Error::InvalidChecksum { .. })),
+            "{refused:?}"
+        );
+    }
+    upload.cancel().await.unwrap();
+    assert!(!service.exists(&sha256(&bytes).into()).await.unwrap());
+    let client = stores::client(&store, store.http_client());
+    let mut left = life::keys(&client).await;
+    left.remove("profile");
+    assert!(left.is_empty(), "{left:?}");
+}
