@@ -27,13 +27,26 @@ pub(crate) async fn publish(store: &Store, record: &Record) -> Result<Record> {
     };
     for _ in 0..ROUNDS {
         let standing = match decode::<Record>(&key, &held.bytes) {
-            Ok(standing) if standing.data == record.data => return Ok(standing),
             Ok(standing) => Some(standing),
-            Err(error) => {
-                tracing::warn!(%key, %error, "a record is replaced");
-                None
-            }
+            // Once may have been the wire; a record replaced for that would leave its data behind.
+            Err(_) => match store.load::<Record>(&key).await {
+                Ok(None) => None,
+                Ok(Some(loaded)) => {
+                    held.etag = loaded.etag;
+                    Some(loaded.document)
+                }
+                Err(error @ Error::Damaged { .. }) => {
+                    tracing::warn!(%key, %error, "a record is replaced");
+                    None
+                }
+                Err(error) => return Err(error),
+            },
         };
+        if let Some(standing) = &standing
+            && standing.data == record.data
+        {
+            return Ok(standing.clone());
+        }
         if let Some(standing) = standing
             && has_its_data(store, &standing).await?
         {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use s3layers::embedded::EmbeddedStore;
+use s3layers::embedded::{EmbeddedStore, Vices};
 use s3layers::{Algorithm, Digest, Error, LayerService as _};
 
 use crate::support::bytes::{ramp, sha256};
-use crate::support::fault::{CreateMultipartUpload, On, PutObject, Wire};
+use crate::support::fault::{CreateMultipartUpload, GetObject, On, Place, PutObject, Wire};
 use crate::support::life::{self, name};
 use crate::support::stores::{self, PART};
 
@@ -107,4 +107,27 @@ async fn a_multipart_upload_that_was_begun_after_a_cancel_is_ended() {
         "{closed:?}"
     );
     assert_eq!(data(&store).await, Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bit_that_flips_in_a_record_on_its_way_replaces_no_record() {
+    // With checksums of the store's own, the SDK would see it.
+    let mut vices = Vices::none();
+    vices.ignore_checksums = true;
+    let store = stores::in_memory().await.with_vices(vices);
+    let wire = Wire::over(store.http_client());
+    let service = life::connect(&store, &wire).await;
+    let bytes = ramp(5, 100_000);
+    wire.fault(
+        On::nth(GetObject, 1)
+            .key_contains("layers/sha256/")
+            .flip_bit(Place::Middle),
+    );
+    for _ in 0..2 {
+        let mut upload = service.upload(&name(), None).await.unwrap();
+        upload.write_bytes(bytes.clone()).await.unwrap();
+        upload.finish(100_000, &sha256(&bytes)).await.unwrap();
+    }
+    let data = data(&store).await;
+    assert_eq!(data.len(), 1, "{data:?}");
 }

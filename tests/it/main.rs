@@ -16,6 +16,7 @@ mod embedded;
 mod embedded_doors;
 mod embedded_folder;
 mod faults;
+mod forgery;
 mod layout;
 mod leftovers;
 mod sealed;

@@ -1,0 +1,46 @@
+//! CRC64NVME finds accidents, and anyone can make two layers that share it. A layer that can be
+//! fetched has the bytes of its digest all the same.
+
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm::Crc64Nvme, checksum};
+use s3layers::LayerService as _;
+use tokio::io::AsyncReadExt as _;
+
+use crate::support::bytes::{assert_same, ramp, sha256};
+use crate::support::fault::{On, PutObject, Wire};
+use crate::support::life::{self, name};
+use crate::support::stores;
+
+/// Other bytes of the same length and the same CRC64NVME.
+fn forge(bytes: &Bytes) -> Bytes {
+    let mut forged = bytes.to_vec();
+    forged[0] ^= 1;
+    let last = forged.len() - 8;
+    let differ = checksum(Crc64Nvme, &forged[..last]) ^ checksum(Crc64Nvme, &bytes[..last]);
+    for (byte, change) in forged[last..].iter_mut().zip(differ.to_le_bytes()) {
+        *byte ^= change;
+    }
+    assert_eq!(checksum(Crc64Nvme, &forged), checksum(Crc64Nvme, bytes));
+    forged.into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_wait_under_the_key_of_a_layer_are_compared_with_it() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = life::connect(&store, &wire).await;
+    let bytes = ramp(1, 100_000);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    // The bytes are stored, and the session that would name them is not written.
+    wire.fault(On::every(PutObject).key_ends("/session").status(403));
+    upload.write_bytes(forge(&bytes)).await.unwrap();
+    assert!(upload.close().await.unwrap_err().is_permission());
+    wire.mend();
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut layer = upload.finish(100_000, &sha256(&bytes)).await.unwrap();
+    let mut got = Vec::new();
+    layer.read_to_end(&mut got).await.unwrap();
+    assert_same(&got, &bytes, "the layer");
+}
