@@ -64,7 +64,7 @@ pub(crate) async fn publish(store: &Store, record: &Record) -> Result<Record> {
 }
 
 /// Whether the object that a record names is there, with the size and ETag it tells.
-async fn has_its_data(store: &Store, record: &Record) -> Result<bool> {
+pub(crate) async fn has_its_data(store: &Store, record: &Record) -> Result<bool> {
     let found = store.api.head(&record.data).await?;
     Ok(found.is_some_and(|found| found.size == record.size && found.etag == record.etag))
 }

@@ -18,12 +18,16 @@ use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::s3::api::{ApiError, CompletePart, ETag, UploadId};
+use crate::s3::checksum::Running;
 use crate::s3::document::Document as _;
 use crate::s3::keys::Key;
 use crate::s3::publish;
 use crate::s3::read;
 use crate::s3::record::Record;
 use crate::s3::store::Store;
+
+/// How often an object is read back that does not have the bytes that were sent.
+const READS: u32 = 2;
 
 impl Writer {
     /// Verifies, seals and publishes.
@@ -123,17 +127,25 @@ pub(crate) async fn drive(
     let Phase::Sealing(sealed) = stored.session.phase.clone() else {
         return Err(Error::UploadUnknown { uuid: stored.uuid });
     };
-    let assembled = assemble(store, stored, &sealed).await?;
-    let Assembled::Here { data, etag, proven } = assembled else {
-        return finished_by_another(store, stored, &sealed).await;
+    let has_to_be_read =
+        sealed.digest.is_none() || !sealed.unverified.is_empty() || store.profile.needs_read_back();
+    // Whoever has just written the `.whole` object knows that it is there.
+    let looks = has_to_be_read || leftovers.unknown;
+    let assembled = match &sealed.data {
+        Data::Whole(etag) if looks => find_whole(store, stored, etag).await?,
+        Data::Whole(etag) => Assembled::Here {
+            data: store.keys.whole(stored.uuid),
+            etag: etag.clone(),
+            proven: true,
+        },
+        Data::Parts => assemble(store, stored).await?,
     };
-    let must_read = !proven
-        || sealed.digest.is_none()
-        || !sealed.unverified.is_empty()
-        || store.profile.needs_read_back();
-    let digests = match must_read {
+    let Assembled::Here { data, etag, proven } = assembled else {
+        return finished_before(store, stored, &sealed, leftovers).await;
+    };
+    let digests = match has_to_be_read || !proven {
         false => Vec::new(),
-        true => read_digests(store, &data, &etag, stored.session.offset, &sealed).await?,
+        true => read_digests(store, &data, &etag, &stored.session, &sealed).await?,
     };
     let (digest, also) = match settle_claims(&data, &sealed, &digests) {
         Ok(claims) => claims,
@@ -193,15 +205,26 @@ enum Assembled {
     Gone,
 }
 
-async fn assemble(store: &Arc<Store>, stored: &mut Stored, sealed: &Sealed) -> Result<Assembled> {
-    if let Data::Whole(etag) = &sealed.data {
-        let data = store.keys.whole(stored.uuid);
-        return Ok(Assembled::Here {
-            data,
-            etag: etag.clone(),
-            proven: true,
-        });
+/// The `.whole` object. An earlier driver that found a duplicate may have removed it and died.
+async fn find_whole(store: &Arc<Store>, stored: &Stored, etag: &ETag) -> Result<Assembled> {
+    let data = store.keys.whole(stored.uuid);
+    match store.api.head(&data).await? {
+        None => Ok(Assembled::Gone),
+        Some(found) if found.etag == *etag && found.size == stored.session.offset => {
+            Ok(Assembled::Here {
+                data,
+                etag: found.etag,
+                proven: true,
+            })
+        }
+        Some(_) => Err(Error::Damaged {
+            key: data.to_string(),
+            reason: "it was replaced: it has another ETag or size".to_owned(),
+        }),
     }
+}
+
+async fn assemble(store: &Arc<Store>, stored: &mut Stored) -> Result<Assembled> {
     let data = store.keys.data(stored.uuid);
     let Some(upload_id) = stored.session.upload_id.clone() else {
         let reason = "the session names no multipart upload".to_owned();
@@ -305,45 +328,87 @@ async fn found(store: &Arc<Store>, stored: &Stored, data: Key) -> Result<Assembl
     }
 }
 
-/// The data is gone: because another driver has finished, as a duplicate even, or for good.
-async fn finished_by_another(
+/// The data is gone: because another driver has finished, or because it has found a duplicate and
+/// died after it had removed the data and before the session; or for good.
+async fn finished_before(
     store: &Arc<Store>,
     stored: &Stored,
     sealed: &Sealed,
+    leftovers: Leftovers,
 ) -> Result<Record> {
-    let unknown = Error::UploadUnknown { uuid: stored.uuid };
-    if Stored::load(store, stored.uuid).await?.is_some() {
-        let key = store.keys.data(stored.uuid).to_string();
-        let reason = "its multipart upload is gone, and no object came of it".to_owned();
-        return Err(Error::Damaged { key, reason });
-    }
-    match &sealed.digest {
-        Some(digest) => store.record(&digest.clone().into()).await?.ok_or(unknown),
-        None => Err(unknown),
+    let uuid = stored.uuid;
+    let is_over = Stored::load(store, uuid).await?.is_none();
+    match (published_elsewhere(store, stored, sealed).await?, is_over) {
+        (Some(record), true) => Ok(record),
+        (Some(record), false) => {
+            publish::link(store, &stored.session.name, &record, &sealed.also).await?;
+            remove_finished(store, stored, sealed, false, leftovers).await?;
+            tracing::info!(%uuid, digest = %record.digest, "found published");
+            Ok(record)
+        }
+        (None, true) => Err(Error::UploadUnknown { uuid }),
+        (None, false) => {
+            let key = store.keys.data(uuid).to_string();
+            let reason = "the bytes of the upload are gone, and no layer came of them".to_owned();
+            Err(Error::Damaged { key, reason })
+        }
     }
 }
 
-/// Reads the object once, for SHA-256 and whatever else was claimed.
+/// The layer that has every id which was claimed, if its bytes are there.
+async fn published_elsewhere(
+    store: &Arc<Store>,
+    stored: &Stored,
+    sealed: &Sealed,
+) -> Result<Option<Record>> {
+    let digest = sealed.digest.clone().map(LayerId::from);
+    let mut published = None;
+    for id in digest.iter().chain(&sealed.unverified) {
+        match store.record(id).await? {
+            Some(record) if record.size == stored.session.offset => {
+                published.get_or_insert(record);
+            }
+            _ => return Ok(None),
+        }
+    }
+    match published {
+        Some(record) if publish::has_its_data(store, &record).await? => Ok(Some(record)),
+        _ => Ok(None),
+    }
+}
+
+/// Reads the object, for SHA-256 and whatever else was claimed. Once; and again if what comes is
+/// not what was sent, for S3 checks no byte on its way down, and a wrong one must not be taken for a
+/// wrong claim.
 async fn read_digests(
     store: &Arc<Store>,
     data: &Key,
     etag: &ETag,
-    size: u64,
+    session: &Session,
     sealed: &Sealed,
 ) -> Result<Vec<Digest>> {
-    let mut hashers = vec![Hasher::new(Algorithm::Sha256)];
-    for id in &sealed.unverified {
-        if let Some(digest) = id.as_digest()
-            && hashers
-                .iter()
-                .all(|hasher| hasher.algorithm() != digest.algorithm())
-        {
-            hashers.push(Hasher::new(digest.algorithm()));
+    let sent = session.sums.whole;
+    let mut algorithms = vec![Algorithm::Sha256];
+    let claimed = sealed.unverified.iter().filter_map(LayerId::as_digest);
+    algorithms.extend(claimed.map(Digest::algorithm));
+    algorithms.dedup();
+    for _ in 0..READS {
+        let mut hashers: Vec<_> = algorithms.iter().copied().map(Hasher::new).collect();
+        let mut sum = Running::new();
+        let take = |bytes: &[u8]| {
+            sum.update(bytes);
+            hashers.iter_mut().for_each(|hasher| hasher.update(bytes));
+        };
+        read::read_back(store, data, etag, session.offset, take).await?;
+        if sum.get() == sent {
+            return Ok(hashers.iter().map(Hasher::digest).collect());
         }
+        tracing::warn!(key = %data, "other bytes came than were sent; read again");
     }
-    let hash = |bytes: &[u8]| hashers.iter_mut().for_each(|hasher| hasher.update(bytes));
-    read::read_back(store, data, etag, size, hash).await?;
-    Ok(hashers.iter().map(Hasher::digest).collect())
+    Err(Error::Damaged {
+        key: data.to_string(),
+        reason: "it does not have the bytes that were sent".to_owned(),
+    })
 }
 
 /// Compares what was claimed with what was read. The SHA-256, and the other ids to publish under.
