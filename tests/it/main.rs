@@ -10,7 +10,9 @@
 
 mod contract;
 mod crash;
+mod damage;
 mod embedded;
 mod faults;
 mod layout;
+mod requests;
 mod support;
