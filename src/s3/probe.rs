@@ -86,17 +86,21 @@ async fn holds_conditions(api: &Api, key: &Key, absent: Key) -> Result<bool> {
 async fn holds_checksums(api: &Api, key: &Key) -> Result<(bool, bool)> {
     let bytes = [Bytes::from_static(b"some bytes")];
     let (right, wrong) = (Crc64::of(b"some bytes"), Crc64::of(b"sum bytes."));
+    let mut repeated = false;
     let checksummed = match api.create_multipart(key, true).await {
-        Ok(id) => {
+        Ok(created) => {
+            let id = created.id;
             let holds = holds_part_checksums(api, key, &id, &bytes, right, wrong).await?;
             api.abort_multipart(key, &id).await?;
+            repeated |= created.repeated;
             holds
         }
         // The store does not know the algorithm.
         Err(ApiError::Other(error)) if !error.is_retryable() && !error.is_permission() => false,
         Err(error) => return Err(error.into()),
     };
-    let id = api.create_multipart(key, checksummed).await?;
+    let created = api.create_multipart(key, checksummed).await?;
+    let id = created.id;
     let crc64 = checksummed.then_some(right);
     let stale = api.upload_part(key, &id, 1, &bytes, crc64).await?;
     let other = [Bytes::from_static(b"same size!")];
@@ -116,6 +120,9 @@ async fn holds_checksums(api: &Api, key: &Key) -> Result<(bool, bool)> {
         Err(error) => return Err(error.into()),
     };
     api.abort_multipart(key, &id).await?;
+    if repeated || created.repeated {
+        api.abort_others(key, &id).await?;
+    }
     Ok((checksummed, checks_etags))
 }
 

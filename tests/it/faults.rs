@@ -5,8 +5,12 @@ use std::sync::Mutex;
 
 use s3layers::{S3LayerService, StoreProfile};
 
-use crate::support::fault::{Fault, GetObject, On, Place, Request, Wire};
-use crate::support::life::{self, ACTS, Act, Told};
+use crate::support::bytes::KIB;
+use crate::support::fault::{
+    Fault, GetObject, HeadObject, ListMultipartUploads, ListObjectsV2, ListParts, On, Place,
+    Request, Wire,
+};
+use crate::support::life::{self, ACTS, Act, Step, Told};
 use crate::support::stores;
 
 const KINDS: &[Fault] = &[
@@ -27,12 +31,27 @@ const KINDS: &[Fault] = &[
     Fault::Hang,
 ];
 
-/// Whether a fault can strike this request at all. Nobody can see a flipped bit in XML.
-fn applies(fault: Fault, request: &Request) -> bool {
+/// Whether a fault can strike this request, and a retry can mend it.
+fn applies(fault: Fault, request: &Request, reads_layer: bool) -> bool {
+    let reads = matches!(
+        request.operation,
+        GetObject | HeadObject | ListObjectsV2 | ListParts | ListMultipartUploads
+    );
     match fault {
         Fault::HalfBody => request.sent > 0,
+        // What only reads takes no effect: it is as if it had not reached the store.
+        Fault::LoseAnswer | Fault::GarbleAnswer => !reads,
+        // No HTTP client takes the end of a connection for the end of an answer in XML.
+        Fault::CutAnswer { told: false, .. } => {
+            request.received > 0 && request.operation == GetObject
+        }
         Fault::CutAnswer { .. } => request.received > 0,
-        Fault::FlipBit(_) => request.received > 0 && request.operation == GetObject,
+        // Nobody can see one in XML. In a block that is read in several ranges it is seen after the
+        // first of them was handed out, so that read fails (`reading.rs`).
+        Fault::FlipBit(_) => {
+            let is_whole = !reads_layer || request.range.is_none() || request.received < 128 * KIB;
+            request.received > 0 && request.operation == GetObject && is_whole
+        }
         _ => true,
     }
 }
@@ -65,7 +84,9 @@ fn every_request_can_go_wrong_in_every_way_and_nobody_notices() {
         let clean = play(act, |_| {}).unwrap().log();
         println!("{}: {} requests", act.name, clean.len());
         for request in clean {
-            let kinds = KINDS.iter().filter(|fault| applies(**fault, &request));
+            let kinds = KINDS
+                .iter()
+                .filter(|fault| applies(**fault, &request, act.steps.contains(&Step::Read)));
             cases.extend(kinds.map(|&fault| Case {
                 act,
                 request: request.clone(),
@@ -119,7 +140,9 @@ fn a_store_is_probed_right_whatever_request_goes_wrong() {
     let clean = first_connect(|_| {}).unwrap().log();
     println!("a first connect: {} requests", clean.len());
     let all = clean.iter().flat_map(|request| {
-        let kinds = KINDS.iter().filter(|fault| applies(**fault, request));
+        let kinds = KINDS
+            .iter()
+            .filter(|fault| applies(**fault, request, false));
         kinds.map(move |fault| (request, *fault))
     });
     life::all(

@@ -107,6 +107,17 @@ impl Api {
         Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
+        Ok(self.call_counted(call, send).await?.0)
+    }
+
+    /// As [`call`](Self::call), and tells how many attempts it took: all but the last may have
+    /// taken effect too.
+    async fn call_counted<T, E, F, Sent>(&self, call: Call<'_>, send: F) -> ApiResult<(T, u32)>
+    where
+        F: Fn() -> Sent,
+        Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
         let begun = Instant::now();
         let mut attempts = 0;
         loop {
@@ -121,7 +132,7 @@ impl Api {
                         ms = sent.elapsed().as_millis() as u64,
                         "answered"
                     );
-                    return Ok(answer);
+                    return Ok((answer, attempts));
                 }
                 Err(error) => error::Attempt::of(call.operation, error),
             };
@@ -134,7 +145,8 @@ impl Api {
             );
             let elapsed = begun.elapsed();
             let throttled = failed.verdict == error::Verdict::Throttled;
-            let pause = retry::pause(attempts, elapsed, throttled, clock::jitter());
+            let until_sent = sent.duration_since(begun);
+            let pause = retry::pause(attempts, until_sent, throttled, clock::jitter());
             match pause
                 .filter(|_| failed.verdict.is_retryable() || self.repeats_digest(&failed, attempts))
             {

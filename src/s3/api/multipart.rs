@@ -12,21 +12,29 @@ use crate::s3::checksum::Crc64;
 use crate::s3::keys::Key;
 use crate::telemetry::Operation;
 
+/// A multipart upload that was begun.
+pub(crate) struct Created {
+    pub(crate) id: UploadId,
+    /// An earlier attempt, whose answer was lost, may have begun another.
+    pub(crate) repeated: bool,
+}
+
 impl Api {
     /// Begins a multipart upload. With `checksummed`, S3 holds every part and the whole object to
-    /// the CRC64NVME that comes with them.
+    /// the CRC64NVME that comes with them. Where it took more than one attempt, there may be
+    /// [others](Self::abort_others).
     pub(crate) async fn create_multipart(
         &self,
         key: &Key,
         checksummed: bool,
-    ) -> ApiResult<UploadId> {
+    ) -> ApiResult<Created> {
         let call = Call {
             operation: Operation::CreateMultipartUpload,
             key: key.as_str(),
             body: 0,
         };
-        let answer = self
-            .call(call, || {
+        let (answer, attempts) = self
+            .call_counted(call, || {
                 self.client
                     .create_multipart_upload()
                     .bucket(&self.bucket)
@@ -41,7 +49,20 @@ impl Api {
         let id = answer
             .upload_id()
             .ok_or_else(|| incomplete(call.operation, call.key, "UploadId"))?;
-        Ok(UploadId(id.to_owned()))
+        Ok(Created {
+            id: UploadId(id.to_owned()),
+            repeated: attempts > 1,
+        })
+    }
+
+    /// Ends all multipart uploads at this key but one, which nobody will ever name.
+    pub(crate) async fn abort_others(&self, key: &Key, named: &UploadId) -> ApiResult<()> {
+        for id in self.multiparts_at(key).await? {
+            if id != *named {
+                self.abort_multipart(key, &id).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Uploads one part, which replaces what was uploaded under its number before.

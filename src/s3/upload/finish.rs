@@ -162,20 +162,27 @@ pub(crate) async fn drive(
     let Phase::Sealing(sealed) = stored.session.phase.clone() else {
         return Err(Error::UploadUnknown { uuid: stored.uuid });
     };
-    let assembled = assemble(store, stored, &sealed).await?;
-    let Assembled::Here { data, etag, proven } = assembled else {
-        let data = store.keys.data(stored.uuid);
-        return finished_by_another(store, stored, &sealed, &data, leftovers).await;
+    let has_to_be_read =
+        sealed.digest.is_none() || !sealed.unverified.is_empty() || store.profile.needs_read_back();
+    // Whoever has just written the `.whole` object knows that it is there.
+    let looks = has_to_be_read || leftovers.unknown;
+    let assembled = match &sealed.data {
+        Data::Whole(etag) if looks => find_whole(store, stored, etag).await?,
+        Data::Whole(etag) => Assembled::Here {
+            data: store.keys.whole(stored.uuid),
+            etag: etag.clone(),
+            proven: true,
+        },
+        Data::Parts => assemble(store, stored).await?,
     };
-    let must_read = !proven
-        || sealed.digest.is_none()
-        || !sealed.unverified.is_empty()
-        || store.profile.needs_read_back();
-    let digests = match must_read {
+    let Assembled::Here { data, etag, proven } = assembled else {
+        return finished_before(store, stored, &sealed, leftovers).await;
+    };
+    let digests = match has_to_be_read || !proven {
         false => Vec::new(),
         true => match read_digests(store, &data, &etag, &stored.session, &sealed).await {
             Err(Error::Damaged { .. }) if store.api.head(&data).await?.is_none() => {
-                return finished_by_another(store, stored, &sealed, &data, leftovers).await;
+                return finished_before(store, stored, &sealed, leftovers).await;
             }
             digests => digests?,
         },
@@ -238,15 +245,26 @@ enum Assembled {
     Gone,
 }
 
-async fn assemble(store: &Arc<Store>, stored: &mut Stored, sealed: &Sealed) -> Result<Assembled> {
-    if let Data::Whole(etag) = &sealed.data {
-        let data = store.keys.whole(stored.uuid);
-        return Ok(Assembled::Here {
-            data,
-            etag: etag.clone(),
-            proven: true,
-        });
+/// The `.whole` object. An earlier driver that found a duplicate may have removed it and died.
+async fn find_whole(store: &Arc<Store>, stored: &Stored, etag: &ETag) -> Result<Assembled> {
+    let data = store.keys.whole(stored.uuid);
+    match store.api.head(&data).await? {
+        None => Ok(Assembled::Gone),
+        Some(found) if found.etag == *etag && found.size == stored.session.offset => {
+            Ok(Assembled::Here {
+                data,
+                etag: found.etag,
+                proven: true,
+            })
+        }
+        Some(_) => Err(Error::Damaged {
+            key: data.to_string(),
+            reason: "it was replaced: it has another ETag or size".to_owned(),
+        }),
     }
+}
+
+async fn assemble(store: &Arc<Store>, stored: &mut Stored) -> Result<Assembled> {
     let data = store.keys.data(stored.uuid);
     let Some(upload_id) = stored.session.upload_id.clone() else {
         let reason = "the session names no multipart upload".to_owned();
@@ -349,30 +367,53 @@ async fn found(store: &Arc<Store>, stored: &Stored, data: Key) -> Result<Assembl
     }
 }
 
-/// The data is gone: because another driver has finished, as a duplicate even, or for good. One
-/// that ended between its last two steps has left the session behind.
-async fn finished_by_another(
+/// The data is gone: because another driver has finished, or because it has found a duplicate and
+/// died after it had removed the data and before the session; or for good.
+async fn finished_before(
     store: &Arc<Store>,
     stored: &Stored,
     sealed: &Sealed,
-    data: &Key,
     leftovers: Leftovers,
 ) -> Result<Record> {
-    if let Some(digest) = &sealed.digest
-        && let Some(record) = store.record(&digest.clone().into()).await?
-        && publish::has_its_data(store, &record).await?
-    {
-        publish::link(store, &stored.session.name, &record, &sealed.also).await?;
-        let ours = record.data == *data;
-        remove_finished(store, stored, sealed, ours, leftovers).await?;
-        return Ok(record);
+    let uuid = stored.uuid;
+    let is_over = Stored::load(store, uuid).await?.is_none();
+    match (published_elsewhere(store, stored, sealed).await?, is_over) {
+        (Some(record), true) => Ok(record),
+        (Some(record), false) => {
+            publish::link(store, &stored.session.name, &record, &sealed.also).await?;
+            let ours = [store.keys.data(uuid), store.keys.whole(uuid)].contains(&record.data);
+            remove_finished(store, stored, sealed, ours, leftovers).await?;
+            tracing::info!(%uuid, digest = %record.digest, "found published");
+            Ok(record)
+        }
+        (None, true) => Err(Error::UploadUnknown { uuid }),
+        (None, false) => {
+            let key = store.keys.data(uuid).to_string();
+            let reason = "the bytes of the upload are gone, and no layer came of them".to_owned();
+            Err(Error::Damaged { key, reason })
+        }
     }
-    match Stored::load(store, stored.uuid).await? {
-        Some(now) if now.session.phase != Phase::Cancelled => Err(Error::Damaged {
-            key: data.to_string(),
-            reason: "its multipart upload is gone, and no object came of it".to_owned(),
-        }),
-        _ => Err(Error::UploadUnknown { uuid: stored.uuid }),
+}
+
+/// The layer that has every id which was claimed, if its bytes are there.
+async fn published_elsewhere(
+    store: &Arc<Store>,
+    stored: &Stored,
+    sealed: &Sealed,
+) -> Result<Option<Record>> {
+    let digest = sealed.digest.clone().map(LayerId::from);
+    let mut published = None;
+    for id in digest.iter().chain(&sealed.unverified) {
+        match store.record(id).await? {
+            Some(record) if record.size == stored.session.offset => {
+                published.get_or_insert(record);
+            }
+            _ => return Ok(None),
+        }
+    }
+    match published {
+        Some(record) if publish::has_its_data(store, &record).await? => Ok(Some(record)),
+        _ => Ok(None),
     }
 }
 

@@ -208,25 +208,51 @@ impl Writer {
         }
         let key = self.store.keys.data(self.stored.uuid);
         // An earlier owner may have died between creating one and saying so.
-        let orphan = match self.pristine {
-            true => None,
-            false => self.store.api.multiparts_at(&key).await?.pop(),
+        let mut found = match self.pristine {
+            true => Vec::new(),
+            false => self.store.api.multiparts_at(&key).await?,
         };
-        let upload_id = match orphan {
-            Some(upload_id) => upload_id,
+        let (upload_id, has_others) = match found.pop() {
+            Some(upload_id) => (upload_id, !found.is_empty()),
             None => {
-                self.store
-                    .api
-                    .create_multipart(&key, self.store.profile.crc64nvme)
-                    .await?
+                let checksummed = self.store.profile.crc64nvme;
+                let created = self.store.api.create_multipart(&key, checksummed).await?;
+                (created.id, created.repeated)
             }
         };
         let next = Session {
             upload_id: Some(upload_id.clone()),
             ..self.stored.session.clone()
         };
-        self.record(next).await?;
+        if let Err(error) = self.record(next).await {
+            self.abandon(&key, &upload_id, &error).await;
+            return Err(error);
+        }
+        // The session names one, so nobody will go on with another.
+        if has_others {
+            self.store.api.abort_others(&key, &upload_id).await?;
+        }
         Ok(upload_id)
+    }
+
+    /// A multipart upload that could not be recorded is ended, where it is certain that no other
+    /// owner will find it: sweeping looks at sessions only.
+    async fn abandon(&self, key: &Key, upload_id: &UploadId, error: &Error) {
+        let is_unused = match error {
+            Error::UploadUnknown { .. } => true,
+            Error::UploadConflict { .. } => {
+                let now = Stored::load(&self.store, self.stored.uuid).await;
+                now.is_ok_and(|now| {
+                    let named = now.map(|now| now.session.upload_id);
+                    named.is_none_or(|named| named.is_some_and(|named| named != *upload_id))
+                })
+            }
+            _ => false,
+        };
+        if is_unused && let Err(error) = self.store.api.abort_multipart(key, upload_id).await {
+            let error = Error::from(error);
+            tracing::warn!(%key, %error, "a multipart upload is left over");
+        }
     }
 
     /// Becomes the owner before the first byte is taken: from then on whoever owned the upload

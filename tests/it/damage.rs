@@ -1,0 +1,316 @@
+//! A store that holds something else than was written there: it is told by name, nothing wrong is
+//! published, and no wrong byte is handed out.
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
+use s3layers::embedded::EmbeddedStore;
+use s3layers::{Digest, Error, LayerId, LayerService as _, LayerServiceExt as _, S3LayerService};
+use tokio::io::AsyncReadExt as _;
+
+use crate::support::bytes::{KIB, MIB, ramp, sha256};
+use crate::support::fault::{CreateMultipartUpload, GetObject, On, UploadPart, Wire};
+use crate::support::life::{get, keys, multiparts, name};
+use crate::support::stores::{self, BUCKET, PART};
+
+/// A store, a process over it, and a client that goes behind its back.
+async fn stage() -> (EmbeddedStore, S3LayerService, Client) {
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    let client = stores::client(&store, store.http_client());
+    (store, service, client)
+}
+
+async fn put(client: &Client, key: &str, bytes: impl Into<Bytes>) {
+    let body = ByteStream::from(bytes.into());
+    let put = client.put_object().bucket(BUCKET).key(key).body(body);
+    put.send().await.unwrap();
+}
+
+async fn delete(client: &Client, key: &str) {
+    let delete = client.delete_object().bucket(BUCKET).key(key);
+    delete.send().await.unwrap();
+}
+
+/// The one key that has this in it.
+async fn key_with(client: &Client, part: &str) -> String {
+    let keys = keys(client).await;
+    let mut found = keys.into_iter().filter(|key| key.contains(part));
+    let key = found.next().unwrap();
+    assert_eq!(found.next(), None, "more than one {part}");
+    key
+}
+
+async fn publish(service: &S3LayerService, bytes: &Bytes) -> LayerId {
+    let layer = service.push(&name(), &mut &bytes[..]).await.unwrap();
+    layer.digest().clone().into()
+}
+
+/// Reading gives an error, and before that no byte that is wrong.
+async fn assert_damaged(service: &S3LayerService, id: &LayerId, want: &Bytes, case: &str) {
+    let mut layer = service.fetch(id).await.unwrap();
+    let mut got = Vec::new();
+    let error = layer.read_to_end(&mut got).await.unwrap_err();
+    let error = Error::from_io(error);
+    assert!(matches!(error, Error::Damaged { .. }), "{case}: {error}");
+    assert!(
+        want.starts_with(&got),
+        "{case}: wrong bytes were handed out"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_object_that_is_another_is_never_served() {
+    for size in [3 * KIB, 2 * PART + 7] {
+        let bytes = ramp(1, size);
+        for case in ["truncated", "replaced", "longer", "deleted"] {
+            let (_store, service, client) = stage().await;
+            let id = publish(&service, &bytes).await;
+            let data = key_with(&client, "data/").await;
+            match case {
+                "truncated" => put(&client, &data, bytes.slice(..bytes.len() / 2)).await,
+                "replaced" => put(&client, &data, ramp(2, size)).await,
+                "longer" => put(&client, &data, ramp(1, size + 1)).await,
+                _ => delete(&client, &data).await,
+            }
+            assert_damaged(&service, &id, &bytes, case).await;
+        }
+    }
+}
+
+/// The CRC-64/NVME of the document, as `src/s3/document.rs` seals it.
+fn sealed(document: &str) -> String {
+    let body = document.split_once(",\"seal\"").unwrap().0;
+    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, body.as_bytes());
+    format!("{body},\"seal\":\"crc64nvme:{sum:016x}\"}}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_lies_about_the_size_is_an_error() {
+    let size = 20_000;
+    let bytes = ramp(1, size);
+    for lie in [10_000, 19_999, 20_001, 9_000_000, 0] {
+        let (_store, service, client) = stage().await;
+        let id = publish(&service, &bytes).await;
+        let key = key_with(&client, "layers/sha256/").await;
+        let record = String::from_utf8(get(&client, &key).await.to_vec()).unwrap();
+        assert_eq!(
+            sealed(&record),
+            record,
+            "the seal is computed as it is there"
+        );
+        let lying = record.replace(&format!("\"size\":{size}"), &format!("\"size\":{lie}"));
+        assert_ne!(lying, record);
+        put(&client, &key, sealed(&lying)).await;
+        let mut layer = match service.fetch(&id).await {
+            Ok(layer) => layer,
+            Err(Error::Damaged { .. }) => continue,
+            Err(error) => panic!("{lie}: {error}"),
+        };
+        let mut got = Vec::new();
+        let error = layer.read_to_end(&mut got).await;
+        let error = Error::from_io(error.expect_err(&format!("{lie} bytes were read")));
+        assert!(matches!(error, Error::Damaged { .. }), "{lie}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_where_a_document_should_be_is_told_as_damage() {
+    let bytes = ramp(1, 3 * KIB);
+    let garbage: [&[u8]; 6] = [
+        b"",
+        b"{}",
+        b"no JSON",
+        b"\xff\xfe\x00",
+        b"{\"version\":1,\"seal\":\"crc64nvme:0000000000000000\"}",
+        &[b'['; 100_000],
+    ];
+    for garbage in garbage {
+        let (_store, service, client) = stage().await;
+        let id = publish(&service, &bytes).await;
+        let record = key_with(&client, "layers/sha256/").await;
+        let mut upload = service.upload(&name(), None).await.unwrap();
+        upload.write_bytes(bytes.clone()).await.unwrap();
+        upload.close().await.unwrap();
+        let uuid = upload.uuid();
+        let session = key_with(&client, "/session").await;
+        for key in [&record, &session] {
+            put(&client, key, Bytes::from_static(garbage)).await;
+        }
+        let outcomes = [
+            service.exists(&id).await.map(drop),
+            service.fetch(&id).await.map(drop),
+            service.resume(&name(), None, uuid).await.map(drop),
+        ];
+        for outcome in outcomes {
+            let error = outcome.unwrap_err();
+            assert!(matches!(error, Error::Damaged { .. }), "{error}");
+        }
+        // Who brings the bytes again, mends the record.
+        let mut again = service.upload(&name(), None).await.unwrap();
+        again.write_bytes(bytes.clone()).await.unwrap();
+        again.finish(3 * KIB, &sha256(&bytes)).await.unwrap();
+        assert!(service.exists(&id).await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_permission_is_never_absence() {
+    let store = stores::in_memory().await;
+    let bytes = ramp(1, 3 * KIB);
+    let id = publish(&stores::service(&store).await, &bytes).await;
+    let wire = Wire::over(store.http_client());
+    let client = stores::client(&store, wire.http_client());
+    let service = S3LayerService::connect(client, stores::config());
+    let service = service.await.unwrap();
+    let mut layer = service.fetch(&id).await.unwrap();
+    wire.fault(On::every(GetObject).status(403));
+    let unknown: LayerId = sha256(b"not there").into();
+    let uuid = uuid::Uuid::new_v4();
+    let outcomes = [
+        service.exists(&id).await.map(drop),
+        service.exists(&unknown).await.map(drop),
+        service.fetch(&id).await.map(drop),
+        service.upload(&name(), Some(&id)).await.map(drop),
+        service.resume(&name(), None, uuid).await.map(drop),
+        layer.read_u8().await.map(drop).map_err(Error::from_io),
+    ];
+    for (call, outcome) in outcomes.into_iter().enumerate() {
+        let error = outcome.unwrap_err();
+        assert!(error.is_permission(), "call {call}: {error}");
+        assert!(!error.is_retryable(), "call {call}: {error}");
+    }
+    // It spoils nothing: the same handle goes on once it may.
+    wire.mend();
+    assert_eq!(layer.read_u8().await.unwrap(), bytes[0]);
+}
+
+/// An upload of two parts and a bit, closed.
+async fn two_parts(service: &S3LayerService, bytes: &Bytes) -> uuid::Uuid {
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    upload.close().await.unwrap();
+    upload.uuid()
+}
+
+/// Sends other bytes under a part number that is recorded.
+async fn overwrite_part(client: &Client, number: i32, body: Bytes) {
+    let listed = client.list_multipart_uploads().bucket(BUCKET).send().await;
+    let listed = listed.unwrap();
+    let [upload] = listed.uploads() else {
+        panic!("{listed:?}");
+    };
+    let part = client
+        .upload_part()
+        .bucket(BUCKET)
+        .key(upload.key().unwrap())
+        .upload_id(upload.upload_id().unwrap())
+        .part_number(number)
+        .body(ByteStream::from(body));
+    part.send().await.unwrap();
+}
+
+async fn finish_is_refused(service: &S3LayerService, uuid: uuid::Uuid, digest: &Digest, size: u64) {
+    match service.resume(&name(), None, uuid).await {
+        Err(Error::UploadUnknown { .. }) => {}
+        Err(error) => panic!("{error}"),
+        Ok(mut upload) => {
+            let error = upload.finish(size, digest).await.map(drop).unwrap_err();
+            let by_name = matches!(
+                error,
+                Error::Damaged { .. } | Error::UploadConflict { .. } | Error::UploadUnknown { .. }
+            );
+            assert!(by_name, "{error}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_overwritten_by_a_zombie_is_never_published() {
+    let size = 2 * PART + 9 * KIB;
+    let bytes = ramp(1, size);
+    let digest = sha256(&bytes);
+    for (case, body) in [
+        ("other bytes of the same size", ramp(2, PART)),
+        ("fewer bytes", ramp(1, PART - 1)),
+    ] {
+        // Before the resume.
+        let (_store, service, client) = stage().await;
+        let uuid = two_parts(&service, &bytes).await;
+        overwrite_part(&client, 2, body.clone()).await;
+        let resumed = service.resume(&name(), None, uuid).await.map(drop);
+        let error = resumed.unwrap_err();
+        assert!(
+            matches!(error, Error::UploadUnknown { .. }),
+            "{case}: {error}"
+        );
+        finish_is_refused(&service, uuid, &digest, size).await;
+        assert!(
+            !service.exists(&digest.clone().into()).await.unwrap(),
+            "{case}"
+        );
+
+        // Between the resume and the finish.
+        let (_store, service, client) = stage().await;
+        let uuid = two_parts(&service, &bytes).await;
+        let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+        overwrite_part(&client, 2, body).await;
+        let error = upload.finish(size, &digest).await.map(drop).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{case}: {error}");
+        assert!(
+            !service.exists(&digest.clone().into()).await.unwrap(),
+            "{case}"
+        );
+        finish_is_refused(&service, uuid, &digest, size).await;
+        drop(upload);
+        let left: Vec<_> = keys(&client).await.into_iter().collect();
+        assert_eq!(left, ["profile"], "{case}");
+        assert_eq!(multiparts(&client).await, [""; 0], "{case}");
+    }
+}
+
+/// The older owner's request is still on its way when the newer one has published.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_older_owner_sent_arrives_after_the_end_and_changes_nothing() {
+    let size = PART + MIB;
+    let bytes = ramp(1, size);
+    for late in [CreateMultipartUpload, UploadPart] {
+        let store = stores::in_memory().await;
+        let wire = Wire::over(store.http_client());
+        let client = stores::client(&store, wire.http_client());
+        let older = S3LayerService::connect(client, stores::config());
+        let older = older.await.unwrap();
+        wire.reset();
+        let gate = wire.hold(On::nth(late, 1));
+        let mut zombie = older.upload(&name(), None).await.unwrap();
+        let uuid = zombie.uuid();
+        let close = async {
+            zombie.write_bytes(ramp(2, size)).await?;
+            zombie.close().await
+        };
+        let newer = async {
+            gate.reached_by(1).await;
+            let newer = stores::service(&store).await;
+            let mut upload = newer.resume(&name(), None, uuid).await.unwrap();
+            assert_eq!(upload.offset(), 0);
+            upload.write_bytes(bytes.clone()).await.unwrap();
+            upload.finish(size, &sha256(&bytes)).await.unwrap();
+            gate.open();
+            newer
+        };
+        let (closed, newer) = tokio::join!(close, newer);
+        let error = closed.unwrap_err();
+        let by_name = matches!(
+            error,
+            Error::UploadConflict { .. } | Error::UploadUnknown { .. }
+        );
+        assert!(by_name, "{late:?}: {error}");
+        let mut got = Vec::new();
+        newer.pull(&sha256(&bytes).into(), &mut got).await.unwrap();
+        assert!(got == bytes, "{late:?}: other bytes were published");
+        let client = stores::client(&store, store.http_client());
+        let left = keys(&client).await;
+        assert!(!left.iter().any(|key| key.contains("uploads/")), "{left:?}");
+        assert_eq!(multiparts(&client).await, [""; 0], "{late:?}");
+    }
+}

@@ -1,0 +1,188 @@
+//! What each call costs, counted on the wire: requests, and bytes moved.
+
+use bytes::Bytes;
+use s3layers::{Algorithm, Digest, Hasher, LayerService as _, S3Config, S3LayerService};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
+
+use crate::support::bytes::{KIB, MIB, ramp, sha256};
+use crate::support::fault::{
+    CopyObject, GetObject, HeadObject, On, Other, PutObject, UploadPart, UploadPartCopy, Wire,
+};
+use crate::support::life::name;
+use crate::support::stores::{self, BUCKET};
+
+/// Settings as a user has them who sets nothing.
+fn defaults() -> S3Config {
+    S3Config::new(BUCKET)
+}
+
+/// A store whose profile is there already, and the wire to it.
+async fn wire() -> (s3layers::embedded::EmbeddedStore, Wire) {
+    let store = stores::in_memory().await;
+    stores::service(&store).await;
+    let wire = Wire::over(store.http_client());
+    (store, wire)
+}
+
+async fn connect(
+    store: &s3layers::embedded::EmbeddedStore,
+    wire: &Wire,
+    config: S3Config,
+) -> S3LayerService {
+    let client = stores::client(store, wire.http_client());
+    S3LayerService::connect(client, config).await.unwrap()
+}
+
+/// So many MiB, one piece again and again, and their digest.
+fn pieces(count: u64) -> (Bytes, Digest) {
+    let piece = ramp(1, MIB);
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    (0..count).for_each(|_| hasher.update(&piece));
+    (piece, hasher.digest())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_of_512_mib_costs_46_requests_and_reads_nothing() {
+    const COUNT: u64 = 512;
+    let (piece, digest) = pieces(COUNT);
+    let (store, wire) = wire().await;
+    let gate = wire.hold(On::every(UploadPart));
+    let service = connect(&store, &wire, defaults()).await;
+    let id = digest.clone().into();
+    let mut upload = service.upload(&name(), Some(&id)).await.unwrap();
+    let write = async {
+        for _ in 0..COUNT {
+            upload.write_bytes(piece.clone()).await.unwrap();
+        }
+    };
+    // Nothing is answered before several are under way: no luck is needed to see it.
+    let several = async {
+        gate.reached_by(4).await;
+        gate.open();
+    };
+    tokio::join!(write, several);
+    upload.finish(COUNT * MIB, &digest).await.unwrap();
+
+    let log = wire.log();
+    println!("512 MiB, declared: {} requests", log.len());
+    assert!(log.len() <= 46, "{} requests", log.len());
+    assert_eq!(wire.count(UploadPart), 32);
+    assert!(wire.most_in_flight(UploadPart) >= 4);
+    for never in [CopyObject, UploadPartCopy, Other] {
+        assert_eq!(wire.count(never), 0, "{never:?}");
+    }
+    let read = log
+        .iter()
+        .filter(|one| one.operation == GetObject && one.key.contains("data/"));
+    assert_eq!(read.count(), 0, "an object was read");
+    let sent: u64 = log.iter().map(|one| one.sent).sum();
+    assert!(sent < COUNT * MIB + 64 * KIB, "{sent} bytes were sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_of_3_kib_costs_7_requests() {
+    let bytes = ramp(3, 3 * KIB);
+    let (store, wire) = wire().await;
+    let service = connect(&store, &wire, defaults()).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    upload.finish(3 * KIB, &sha256(&bytes)).await.unwrap();
+    let log = wire.log();
+    println!("3 KiB: {} requests", log.len());
+    assert!(log.len() <= 7, "{log:#?}");
+    assert_eq!(wire.count(GetObject), 1, "only the profile is read");
+}
+
+/// The requests of `finish` alone.
+async fn finish_of(count: u64) -> usize {
+    let (piece, digest) = pieces(count);
+    let (store, wire) = wire().await;
+    let config = defaults().part_size(5 * MIB);
+    let service = connect(&store, &wire, config).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    for _ in 0..count {
+        upload.write_bytes(piece.clone()).await.unwrap();
+    }
+    upload.close().await.unwrap();
+    let uuid = upload.uuid();
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    wire.reset();
+    upload.finish(count * MIB, &digest).await.unwrap();
+    wire.log().len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finish_costs_the_same_for_every_size() {
+    // 32 and 160 MiB: 6 and 32 whole parts, and 2 and 0 MiB in a tail.
+    let (small, large) = (finish_of(32).await, finish_of(162).await);
+    println!("finish: {small} and {large} requests");
+    assert_eq!(small, large);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_a_layer_up_costs_one_request_and_seeking_none() {
+    let bytes = ramp(4, MIB);
+    let (store, wire) = wire().await;
+    let service = connect(&store, &wire, defaults()).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    upload.finish(MIB, &sha256(&bytes)).await.unwrap();
+    let id = sha256(&bytes).into();
+
+    wire.reset();
+    assert!(service.exists(&id).await.unwrap());
+    assert_eq!(wire.log().len(), 1, "exists");
+    wire.reset();
+    let mut layer = service.fetch(&id).await.unwrap();
+    assert_eq!(wire.log().len(), 1, "fetch");
+    wire.reset();
+    assert_eq!(layer.seek(SeekFrom::End(-4)).await.unwrap(), MIB - 4);
+    layer.seek(SeekFrom::Start(MIB * 2)).await.unwrap();
+    let mut some = [0; 4];
+    assert_eq!(layer.read(&mut some).await.unwrap(), 0);
+    assert_eq!(wire.log().len(), 0, "seek");
+    layer.seek(SeekFrom::End(-4)).await.unwrap();
+    layer.read_exact(&mut some).await.unwrap();
+    assert_eq!(some, bytes[bytes.len() - 4..]);
+    assert_eq!(wire.log().len(), 1, "read");
+    assert_eq!(wire.count(HeadObject), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn appending_elsewhere_each_time_costs_6_requests_and_3_times_the_bytes() {
+    const COUNT: u64 = 64;
+    let bytes = ramp(5, COUNT * MIB);
+    let (store, wire) = wire().await;
+    let service = connect(&store, &wire, defaults()).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    upload.close().await.unwrap();
+    for append in 0..COUNT {
+        // A process of its own, which has to read the profile as well.
+        let service = connect(&store, &wire, defaults()).await;
+        let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+        assert_eq!(upload.offset(), append * MIB);
+        let from = (append * MIB) as usize;
+        let piece = bytes.slice(from..from + MIB as usize);
+        upload.write_bytes(piece).await.unwrap();
+        upload.close().await.unwrap();
+    }
+    let service = connect(&store, &wire, defaults()).await;
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    let size = COUNT * MIB;
+    upload.finish(size, &sha256(&bytes)).await.unwrap();
+
+    let log = wire.log();
+    // Reading the profile is the price of a new process, not of an append.
+    let is_profile = |key: &str| key == "profile";
+    let requests = log.iter().filter(|one| !is_profile(&one.key)).count();
+    let moved: u64 = log.iter().map(|one| one.sent + one.received).sum();
+    let (per_append, ratio) = (requests as f64 / COUNT as f64, moved as f64 / size as f64);
+    println!(
+        "64 appends of 1 MiB elsewhere: {requests} requests ({per_append:.2} an append), \
+         {ratio:.2} x the bytes; PutObject {}",
+        wire.count(PutObject)
+    );
+    assert!(requests as u64 <= 6 * COUNT, "{requests} requests");
+    assert!(ratio <= 3.2, "{ratio:.2} times the bytes were moved");
+}
