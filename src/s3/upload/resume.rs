@@ -52,15 +52,15 @@ async fn confirm_parts(store: &Store, stored: &mut Stored) -> Result<Option<Vec<
     }
     let data = store.keys.data(stored.uuid);
     let mut judged_twice = false;
+    // Whoever goes on begins another multipart upload, with whose parts nobody else's can mix.
+    if stored.session.parts.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
     loop {
         let listed = store.api.list_parts(&data, &upload_id).await?;
         match plan_resume(&stored.session, listed.as_deref()) {
             Resume::At { parts, spare } => {
                 stored.session.parts = parts;
-                // The multipart upload was ended by somebody, with no recorded part in it.
-                if listed.is_none() {
-                    stored.session.upload_id = None;
-                }
                 return Ok(Some(spare));
             }
             // A listing may lag behind.

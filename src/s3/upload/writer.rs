@@ -47,6 +47,8 @@ pub(super) struct Writer {
     owner: bool,
     /// This handle began the upload, so nobody else can have left anything behind.
     pub(super) pristine: bool,
+    /// This handle began the multipart upload that the session names.
+    began_multipart: bool,
     /// Empty where the saved states are of an unknown version: the object is read back at finish.
     pub(super) hashers: Vec<Hasher>,
     tracker: Tracker,
@@ -95,6 +97,7 @@ impl Writer {
         Writer {
             owner: begun_here,
             pristine: begun_here,
+            began_multipart: false,
             hashers: restored.unwrap_or_default(),
             tracker: Tracker::resume(session.sums.clone(), session.part_sum),
             offset: session.offset,
@@ -203,21 +206,26 @@ impl Writer {
     /// S3's id of the multipart upload, which the session has before the first part goes out.
     async fn multipart(&mut self) -> Result<UploadId> {
         self.own().await?;
-        if let Some(upload_id) = self.stored.session.upload_id.clone() {
-            return Ok(upload_id);
+        let named = self.stored.session.upload_id.clone();
+        if let Some(upload_id) = &named
+            && (self.began_multipart || !self.stored.session.parts.is_empty())
+        {
+            return Ok(upload_id.clone());
         }
         let key = self.store.keys.data(self.stored.uuid);
-        // An earlier owner may have died between creating one and saying so.
-        let mut found = match self.pristine {
-            true => Vec::new(),
-            false => self.store.api.multiparts_at(&key).await?,
+        let mut found = match (&named, self.pristine) {
+            // Nothing of it is recorded, and its owner may still be sending: a part of it that
+            // arrives late would replace one of ours. It is ended instead.
+            (Some(_), _) | (None, true) => Vec::new(),
+            // An earlier owner may have died between creating one and saying so.
+            (None, false) => self.store.api.multiparts_at(&key).await?,
         };
         let (upload_id, has_others) = match found.pop() {
             Some(upload_id) => (upload_id, !found.is_empty()),
             None => {
                 let checksummed = self.store.profile.crc64nvme;
                 let created = self.store.api.create_multipart(&key, checksummed).await?;
-                (created.id, created.repeated)
+                (created.id, created.repeated || named.is_some())
             }
         };
         let next = Session {
@@ -228,6 +236,7 @@ impl Writer {
             self.abandon(&key, &upload_id, &error).await;
             return Err(error);
         }
+        self.began_multipart = true;
         // The session names one, so nobody will go on with another.
         if has_others {
             self.store.api.abort_others(&key, &upload_id).await?;
