@@ -170,6 +170,7 @@ pub(crate) async fn drive(
     let must_read = !proven
         || sealed.digest.is_none()
         || !sealed.unverified.is_empty()
+        || stored.session.found_parts
         || store.profile.needs_read_back();
     let digests = match must_read {
         false => Vec::new(),
@@ -275,6 +276,7 @@ async fn assemble(store: &Arc<Store>, stored: &mut Stored, sealed: &Sealed) -> R
                     Resume::At { parts, .. } if parts != stored.session.parts => {
                         let next = Session {
                             parts,
+                            found_parts: true,
                             ..stored.session.clone()
                         };
                         stored.replace(store, next).await?;
