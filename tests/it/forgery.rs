@@ -3,13 +3,13 @@
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm::Crc64Nvme, checksum};
-use s3layers::LayerService as _;
+use s3layers::{Error, LayerService as _};
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::bytes::{assert_same, ramp, sha256};
-use crate::support::fault::{On, PutObject, Wire};
+use crate::support::fault::{On, PutObject, UploadPart, Wire};
 use crate::support::life::{self, name};
-use crate::support::stores;
+use crate::support::stores::{self, PART};
 
 /// Other bytes of the same length and the same CRC64NVME.
 fn forge(bytes: &Bytes) -> Bytes {
@@ -43,4 +43,39 @@ async fn bytes_that_wait_under_the_key_of_a_layer_are_compared_with_it() {
     let mut got = Vec::new();
     layer.read_to_end(&mut got).await.unwrap();
     assert_same(&got, &bytes, "the layer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_is_there_already_is_read_before_it_is_published() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = life::connect(&store, &wire).await;
+    let bytes = ramp(2, PART + 1000);
+    let first = bytes.slice(..PART as usize);
+    let forged = [forge(&first), bytes.slice(PART as usize..)].concat();
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    // The first part arrives, and the process dies before it is recorded.
+    upload.write_bytes(forge(&first)).await.unwrap();
+    while wire.count(UploadPart) < 1 || wire.most_in_flight(UploadPart) < 1 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    drop(upload);
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    assert_eq!(upload.offset(), 0);
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    let finished = upload.finish(PART + 1000, &sha256(&bytes)).await.map(drop);
+    assert_eq!(
+        wire.count(UploadPart),
+        2,
+        "the part there was taken for ours"
+    );
+    assert!(
+        matches!(finished, Err(Error::Damaged { .. })),
+        "{finished:?}"
+    );
+    for bytes in [bytes, forged.into()] {
+        assert!(!service.exists(&sha256(&bytes).into()).await.unwrap());
+    }
 }

@@ -58,6 +58,7 @@ fn fresh_session(store: &Store, name: &RepositoryName, id: Option<&LayerId>) -> 
         schedule: Schedule::new(store.part_size, store.memory_budget, equal_parts),
         upload_id: None,
         parts: Vec::new(),
+        found_parts: false,
         tails: Vec::new(),
         inline: Inline::default(),
         offset: 0,

@@ -162,8 +162,10 @@ pub(crate) async fn drive(
     let Phase::Sealing(sealed) = stored.session.phase.clone() else {
         return Err(Error::UploadUnknown { uuid: stored.uuid });
     };
-    let has_to_be_read =
-        sealed.digest.is_none() || !sealed.unverified.is_empty() || store.profile.needs_read_back();
+    let has_to_be_read = sealed.digest.is_none()
+        || !sealed.unverified.is_empty()
+        || stored.session.found_parts
+        || store.profile.needs_read_back();
     // Whoever has just written the `.whole` object knows that it is there.
     let looks = has_to_be_read || leftovers.unknown;
     let assembled = match &sealed.data {
@@ -293,6 +295,7 @@ async fn assemble(store: &Arc<Store>, stored: &mut Stored) -> Result<Assembled> 
                     Resume::At { parts, .. } if parts != stored.session.parts => {
                         let next = Session {
                             parts,
+                            found_parts: true,
                             ..stored.session.clone()
                         };
                         stored.replace(store, next).await?;

@@ -17,7 +17,7 @@
 //! 2. Every write of the session is conditional on the one before; whoever wrote last owns the
 //!    upload. Whoever did not write last writes before its first part or tail.
 //! 3. A session names an unbroken run of parts, then tails, then inline bytes, and the hash state
-//!    at exactly their end.
+//!    at exactly their end, or none. What it took for ours by its checksum alone is read back.
 //! 4. A tail is removed only after a session that does not name it was written.
 //! 5. Phases go `open -> sealing -> gone`, `sealing -> sealed -> sealing`,
 //!    `open | sealed -> cancelled -> gone`, and `sealing -> cancelled` where what was sent is lost

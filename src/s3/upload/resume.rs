@@ -60,6 +60,7 @@ async fn confirm_parts(store: &Store, stored: &mut Stored) -> Result<Option<Vec<
         let listed = store.api.list_parts(&data, &upload_id).await?;
         match plan_resume(&stored.session, listed.as_deref()) {
             Resume::At { parts, spare } => {
+                stored.session.found_parts |= stored.session.parts != parts;
                 stored.session.parts = parts;
                 return Ok(Some(spare));
             }

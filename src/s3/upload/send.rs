@@ -31,6 +31,7 @@ pub(super) struct Sender {
     arrived: BTreeMap<u32, Part>,
     /// Parts that S3 held already when the upload was resumed.
     spare: Vec<ListedPart>,
+    found_parts: bool,
 }
 
 impl Sender {
@@ -41,12 +42,19 @@ impl Sender {
             under_way: JoinSet::new(),
             arrived: BTreeMap::new(),
             spare,
+            found_parts: false,
         }
+    }
+
+    /// Whether a part that S3 held already was taken for ours.
+    pub(super) fn found_parts(&self) -> bool {
+        self.found_parts
     }
 
     /// Sends a part, once fewer than the allowed number are under way.
     pub(super) async fn send(&mut self, upload_id: &UploadId, part: Outgoing) -> Result<()> {
         if let Some(held) = self.spare_for(&part) {
+            self.found_parts = true;
             self.arrived.insert(part.number, held);
             return Ok(());
         }
@@ -82,7 +90,7 @@ impl Sender {
         Ok(())
     }
 
-    /// A part that S3 holds with exactly these bytes. Sending it again could destroy it: R2 drops
+    /// A part that S3 holds with the checksum of these bytes. Sending it again could destroy it: R2 drops
     /// the old one when the new one fails, and on Ceph it can race with Complete.
     fn spare_for(&self, part: &Outgoing) -> Option<Part> {
         let held = self.spare.iter().find(|held| {

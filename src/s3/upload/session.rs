@@ -34,6 +34,10 @@ pub(crate) struct Session {
     pub(crate) upload_id: Option<UploadId>,
     /// Parts 1 to k, without holes.
     pub(crate) parts: Vec<Part>,
+    /// Some part was found at S3 and taken for ours by its checksum, of which anyone can make
+    /// another: the object is read back before it is published.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) found_parts: bool,
     /// What follows the parts and does not fill one yet, in order.
     pub(crate) tails: Vec<Tail>,
     /// What follows the tails: a few KiB at most.

@@ -321,6 +321,7 @@ impl Writer {
             next.parts.push(part.clone());
             last = Some(end);
         }
+        next.found_parts |= self.sender.found_parts();
         if let Some(end) = last {
             next.tails.clear();
             next.inline = Inline::default();

@@ -122,6 +122,7 @@ mod tests {
             upload_id: None,
             offset: parts.iter().map(|part| part.sum.len()).sum(),
             parts,
+            found_parts: false,
             tails: Vec::new(),
             inline: Inline::default(),
             hashers: vec![Hasher::new(Algorithm::Sha256).save()],
