@@ -14,5 +14,7 @@ mod damage;
 mod embedded;
 mod faults;
 mod layout;
+mod reading;
 mod requests;
 mod support;
+mod sweep;
