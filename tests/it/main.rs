@@ -8,6 +8,7 @@
     reason = "a failed unwrap is a failed test; and one program has no outside"
 )]
 
+mod budget;
 mod contract;
 mod crash;
 mod damage;
