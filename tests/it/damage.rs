@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
 use crate::support::fault::{CreateMultipartUpload, GetObject, On, UploadPart, Wire};
-use crate::support::life::{get, keys, multiparts, name};
+use crate::support::life::{get, keys, multiparts, name, sealed};
 use crate::support::stores::{self, BUCKET, PART};
 
 /// A store, a process over it, and a client that goes behind its back.
@@ -77,13 +77,6 @@ async fn a_data_object_that_is_another_is_never_served() {
             assert_damaged(&service, &id, &bytes, case).await;
         }
     }
-}
-
-/// The CRC-64/NVME of the document, as `src/s3/document.rs` seals it.
-fn sealed(document: &str) -> String {
-    let body = document.split_once(",\"seal\"").unwrap().0;
-    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, body.as_bytes());
-    format!("{body},\"seal\":\"crc64nvme:{sum:016x}\"}}")
 }
 
 #[tokio::test(flavor = "multi_thread")]

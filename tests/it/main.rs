@@ -14,6 +14,7 @@ mod crash;
 mod damage;
 mod embedded;
 mod faults;
+mod fixtures;
 mod layout;
 mod reading;
 mod requests;
