@@ -112,6 +112,11 @@ impl BlockSums {
         self.0.get(usize::try_from(index).ok()?).copied()
     }
 
+    /// Whether these are of an object of this size, or of none.
+    pub(crate) fn fit(&self, size: u64) -> bool {
+        self.0.is_empty() || self.0.len() as u64 == size.div_ceil(BLOCK)
+    }
+
     fn truncated(&self, len: usize) -> Self {
         BlockSums(self.0[..len.min(self.0.len())].to_vec())
     }

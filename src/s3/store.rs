@@ -11,7 +11,7 @@ use super::document::{Document, decode};
 use super::keys::{Key, Keys};
 use super::profile::StoreProfile;
 use super::record::Record;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::LayerId;
 
 /// One bucket and root, as one service uses it.
@@ -70,9 +70,17 @@ impl Store {
 
     /// The record of a layer, found by any of its ids.
     pub(crate) async fn record(&self, id: &LayerId) -> Result<Option<Record>> {
-        Ok(self
-            .load(&self.keys.layer(id))
-            .await?
-            .map(|loaded| loaded.document))
+        let key = self.keys.layer(id);
+        let Some(Loaded { document, .. }) = self.load::<Record>(&key).await? else {
+            return Ok(None);
+        };
+        // A size that its checksums belie would be an early end of file.
+        if !document.blocks.fit(document.size) {
+            return Err(Error::Damaged {
+                key: key.to_string(),
+                reason: format!("{} bytes do not have these block sums", document.size),
+            });
+        }
+        Ok(Some(document))
     }
 }

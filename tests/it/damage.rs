@@ -3,6 +3,7 @@
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
 use s3layers::embedded::EmbeddedStore;
 use s3layers::{Digest, Error, LayerId, LayerService as _, LayerServiceExt as _, S3LayerService};
@@ -10,7 +11,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
 use crate::support::fault::{CreateMultipartUpload, GetObject, On, UploadPart, Wire};
-use crate::support::life::{get, keys, multiparts, name};
+use crate::support::life::{get, keys, multiparts, name, sealed};
 use crate::support::stores::{self, BUCKET, PART};
 
 /// A store, a process over it, and a client that goes behind its back.
@@ -32,12 +33,12 @@ async fn delete(client: &Client, key: &str) {
     delete.send().await.unwrap();
 }
 
-/// The one key that has this in it.
-async fn key_with(client: &Client, part: &str) -> String {
+/// The one key that begins like this.
+async fn key_that_begins(client: &Client, start: &str) -> String {
     let keys = keys(client).await;
-    let mut found = keys.into_iter().filter(|key| key.contains(part));
+    let mut found = keys.into_iter().filter(|key| key.starts_with(start));
     let key = found.next().unwrap();
-    assert_eq!(found.next(), None, "more than one {part}");
+    assert_eq!(found.next(), None, "more than one {start}");
     key
 }
 
@@ -66,7 +67,7 @@ async fn a_data_object_that_is_another_is_never_served() {
         for case in ["truncated", "replaced", "longer", "deleted"] {
             let (_store, service, client) = stage().await;
             let id = publish(&service, &bytes).await;
-            let data = key_with(&client, "data/").await;
+            let data = key_that_begins(&client, "data/").await;
             match case {
                 "truncated" => put(&client, &data, bytes.slice(..bytes.len() / 2)).await,
                 "replaced" => put(&client, &data, ramp(2, size)).await,
@@ -78,13 +79,6 @@ async fn a_data_object_that_is_another_is_never_served() {
     }
 }
 
-/// The CRC-64/NVME of the document, as `src/s3/document.rs` seals it.
-fn sealed(document: &str) -> String {
-    let body = document.split_once(",\"seal\"").unwrap().0;
-    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, body.as_bytes());
-    format!("{body},\"seal\":\"crc64nvme:{sum:016x}\"}}")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_lies_about_the_size_is_an_error() {
     let size = 20_000;
@@ -92,7 +86,7 @@ async fn a_record_that_lies_about_the_size_is_an_error() {
     for lie in [10_000, 19_999, 20_001, 9_000_000, 0] {
         let (_store, service, client) = stage().await;
         let id = publish(&service, &bytes).await;
-        let key = key_with(&client, "layers/sha256/").await;
+        let key = key_that_begins(&client, "layers/sha256/").await;
         let record = String::from_utf8(get(&client, &key).await.to_vec()).unwrap();
         assert_eq!(
             sealed(&record),
@@ -128,12 +122,12 @@ async fn garbage_where_a_document_should_be_is_told_as_damage() {
     for garbage in garbage {
         let (_store, service, client) = stage().await;
         let id = publish(&service, &bytes).await;
-        let record = key_with(&client, "layers/sha256/").await;
+        let record = key_that_begins(&client, "layers/sha256/").await;
         let mut upload = service.upload(&name(), None).await.unwrap();
         upload.write_bytes(bytes.clone()).await.unwrap();
         upload.close().await.unwrap();
         let uuid = upload.uuid();
-        let session = key_with(&client, "/session").await;
+        let session = key_that_begins(&client, "uploads/").await;
         for key in [&record, &session] {
             put(&client, key, Bytes::from_static(garbage)).await;
         }
@@ -206,6 +200,7 @@ async fn overwrite_part(client: &Client, number: i32, body: Bytes) {
         .key(upload.key().unwrap())
         .upload_id(upload.upload_id().unwrap())
         .part_number(number)
+        .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
         .body(ByteStream::from(body));
     part.send().await.unwrap();
 }

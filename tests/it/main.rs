@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, and lives in real time"
 )]
 
+mod budget;
 mod checkpoint;
 mod cli;
 mod contract;
@@ -17,10 +18,13 @@ mod embedded;
 mod embedded_doors;
 mod embedded_folder;
 mod faults;
+mod fixtures;
 mod forgery;
 mod layout;
 mod leftovers;
+mod reading;
 mod requests;
 mod sealed;
 mod secrets;
 mod support;
+mod sweep;

@@ -58,6 +58,17 @@ pub(crate) async fn remove_finished(
         .api
         .delete_all(&remove, store.profile.batch_delete)
         .await?;
+    // Whoever began the upload and never let go of it has its claim still.
+    if let Some(id) = stored
+        .session
+        .declared
+        .as_ref()
+        .filter(|_| !leftovers.unknown)
+    {
+        let claim = keys.claim(&stored.session.name, id);
+        store.api.delete(&claim).await?;
+        return Ok(store.api.delete(&keys.session(uuid)).await?);
+    }
     remove_claim_and_session(store, stored).await
 }
 

@@ -1,0 +1,172 @@
+//! What a sweep takes away, and what it leaves alone.
+
+use std::time::Duration;
+
+use aws_sdk_s3::primitives::ByteStream;
+use s3layers::embedded::{EmbeddedStore, Vices};
+use s3layers::{
+    Error, LayerService as _, LayerServiceExt as _, S3LayerService, SweepAction, Swept,
+};
+
+use crate::support::bytes::{KIB, MIB, ramp, sha256};
+use crate::support::fault::{CompleteMultipartUpload, On, Wire};
+use crate::support::life::{keys, multiparts, name};
+use crate::support::stores::{self, BUCKET, PART};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The whole bucket, to be compared.
+async fn everything(store: &EmbeddedStore) -> Vec<String> {
+    let client = stores::client(store, store.http_client());
+    let mut all: Vec<_> = keys(&client).await.into_iter().collect();
+    all.extend(multiparts(&client).await);
+    all
+}
+
+/// Bytes in a part and in a tail, and a claim; not closed since.
+async fn open_upload(service: &S3LayerService) -> uuid::Uuid {
+    let id = sha256(b"declared").into();
+    let mut upload = service.upload(&name(), Some(&id)).await.unwrap();
+    let uuid = upload.uuid();
+    for to in [100 * KIB, PART + MIB] {
+        upload.write_bytes(ramp(1, to)).await.unwrap();
+        upload.close().await.unwrap();
+        upload = service.resume(&name(), None, uuid).await.unwrap();
+    }
+    uuid
+}
+
+fn actions(swept: &[Swept]) -> Vec<(uuid::Uuid, SweepAction)> {
+    let told = |one: &Swept| {
+        assert!(one.outcome.is_ok(), "{one:?}");
+        (one.uuid, one.action)
+    };
+    swept.iter().map(told).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_young_upload_and_a_published_layer_are_left_alone() {
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    let uuid = open_upload(&service).await;
+    let bytes = ramp(2, PART + 1);
+    let layer = service.push(&name(), &mut &bytes[..]).await.unwrap();
+    let before = everything(&store).await;
+    assert_eq!(actions(&service.sweep(HOUR, false).await.unwrap()), []);
+    assert_eq!(everything(&store).await, before);
+
+    // However old it is, a layer stays.
+    let swept = service.sweep(Duration::ZERO, false).await.unwrap();
+    assert_eq!(actions(&swept), [(uuid, SweepAction::Remove)]);
+    let mut got = Vec::new();
+    let id = layer.digest().clone().into();
+    service.pull(&id, &mut got).await.unwrap();
+    assert!(got == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_upload_goes_with_all_it_has_and_a_dry_run_only_says_so() {
+    let vices = {
+        let mut vices = Vices::none();
+        vices.list_uploads_by_exact_key = true;
+        vices
+    };
+    for store in [
+        stores::in_memory().await,
+        stores::in_memory().await.with_vices(vices),
+    ] {
+        let service = stores::service(&store).await;
+        let uuid = open_upload(&service).await;
+        let before = everything(&store.clone().with_vices(Vices::none())).await;
+        for part in ["/session", "/tail/", "_claims/", "multipart"] {
+            assert!(
+                before.iter().any(|key| key.contains(part)),
+                "no {part}: {before:?}"
+            );
+        }
+        let told = service.sweep(Duration::ZERO, true).await.unwrap();
+        assert_eq!(actions(&told), [(uuid, SweepAction::Remove)]);
+        let plain = store.clone().with_vices(Vices::none());
+        assert_eq!(everything(&plain).await, before, "a dry run");
+
+        let swept = service.sweep(Duration::ZERO, false).await.unwrap();
+        assert_eq!(actions(&swept), [(uuid, SweepAction::Remove)]);
+        assert_eq!(everything(&plain).await, ["profile"]);
+        let resumed = service.resume(&name(), None, uuid).await.map(drop);
+        assert!(matches!(resumed, Err(Error::UploadUnknown { .. })));
+        assert_eq!(
+            actions(&service.sweep(Duration::ZERO, false).await.unwrap()),
+            []
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_was_being_finished_is_finished() {
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    let wire = Wire::over(store.http_client());
+    let client = stores::client(&store, wire.http_client());
+    let doomed = S3LayerService::connect(client, stores::config());
+    let doomed = doomed.await.unwrap();
+    let bytes = ramp(3, PART + 7);
+    let digest = sha256(&bytes);
+    let mut upload = doomed.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    wire.fault(On::every(CompleteMultipartUpload).status(403));
+    let finished = upload.finish(PART + 7, &digest).await.map(drop);
+    assert!(finished.unwrap_err().is_permission());
+    let uuid = upload.uuid();
+    drop(upload);
+
+    assert_eq!(actions(&service.sweep(HOUR, false).await.unwrap()), []);
+    let swept = service.sweep(Duration::ZERO, false).await.unwrap();
+    assert_eq!(actions(&swept), [(uuid, SweepAction::Finish)]);
+    let mut got = Vec::new();
+    service.pull(&digest.into(), &mut got).await.unwrap();
+    assert!(got == bytes);
+    let left = everything(&store).await;
+    assert!(!left.iter().any(|key| key.contains("uploads/")), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tails_without_a_session_go_and_what_is_none_of_ours_stays() {
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    let client = stores::client(&store, store.http_client());
+    let uuid = uuid::Uuid::new_v4();
+    let tail = format!("uploads/{uuid}/tail/0-nonce");
+    for key in [tail.as_str(), "uploads/readme", "uploads/no-uuid/session"] {
+        let put = client.put_object().bucket(BUCKET).key(key);
+        put.body(ByteStream::from_static(b"bytes"))
+            .send()
+            .await
+            .unwrap();
+    }
+    assert_eq!(actions(&service.sweep(HOUR, false).await.unwrap()), []);
+    let swept = service.sweep(Duration::ZERO, false).await.unwrap();
+    assert_eq!(actions(&swept), [(uuid, SweepAction::RemoveOrphans)]);
+    let left = everything(&store).await;
+    assert_eq!(
+        left,
+        ["profile", "uploads/no-uuid/session", "uploads/readme"]
+    );
+}
+
+/// A sweep takes the upload away from under an owner that was taken for dead: it is told so, and
+/// acknowledges nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_was_swept_is_told_so() {
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    let other = stores::service(&store).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(ramp(1, 100 * KIB)).await.unwrap();
+    let swept = other.sweep(Duration::ZERO, false).await.unwrap();
+    assert_eq!(actions(&swept), [(upload.uuid(), SweepAction::Remove)]);
+    let closed = upload.close().await;
+    assert!(
+        matches!(closed, Err(Error::UploadUnknown { .. })),
+        "{closed:?}"
+    );
+}
