@@ -14,7 +14,9 @@
 //! 1. A layer that can be fetched has the bytes of its digest.
 //! 2. What `close` or `finish` acknowledged survives the death of the process.
 //! 3. Two writers of one upload never mix: the newest handle wins, the other one is told
-//!    [`UploadConflict`](crate::Error::UploadConflict).
+//!    [`UploadConflict`](crate::Error::UploadConflict). Where bytes of the older that were on their
+//!    way replaced some of the newer, its `finish` is told [`Damaged`](crate::Error::Damaged) and
+//!    nothing is published.
 //! 4. A failed `finish` publishes nothing and leaves the upload as it was.
 //! 5. A missing or short object is an error, never an early end of file.
 

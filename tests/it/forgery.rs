@@ -50,25 +50,30 @@ async fn a_part_that_is_there_already_is_read_before_it_is_published() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
     let service = life::connect(&store, &wire).await;
-    let bytes = ramp(2, PART + 1000);
-    let first = bytes.slice(..PART as usize);
-    let forged = [forge(&first), bytes.slice(PART as usize..)].concat();
+    let bytes = ramp(2, 2 * PART + 1000);
+    let (first, rest) = (bytes.slice(..PART as usize), bytes.slice(PART as usize..));
+    let second = rest.slice(..PART as usize);
+    let forged = [&first[..], &forge(&second)[..], &rest[PART as usize..]].concat();
     let mut upload = service.upload(&name(), None).await.unwrap();
     let uuid = upload.uuid();
-    // The first part arrives, and the process dies before it is recorded.
-    upload.write_bytes(forge(&first)).await.unwrap();
-    while wire.count(UploadPart) < 1 || wire.most_in_flight(UploadPart) < 1 {
+    upload.write_bytes(first).await.unwrap();
+    upload.close().await.unwrap();
+    // The second part arrives, and the process dies before it is recorded.
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    upload.write_bytes(forge(&second)).await.unwrap();
+    while wire.count(UploadPart) < 2 {
         tokio::task::yield_now().await;
     }
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     drop(upload);
     let mut upload = service.resume(&name(), None, uuid).await.unwrap();
-    assert_eq!(upload.offset(), 0);
-    upload.write_bytes(bytes.clone()).await.unwrap();
-    let finished = upload.finish(PART + 1000, &sha256(&bytes)).await.map(drop);
+    assert_eq!(upload.offset(), PART);
+    upload.write_bytes(rest).await.unwrap();
+    let size = bytes.len() as u64;
+    let finished = upload.finish(size, &sha256(&bytes)).await.map(drop);
     assert_eq!(
         wire.count(UploadPart),
-        2,
+        3,
         "the part there was taken for ours"
     );
     assert!(
