@@ -16,6 +16,7 @@ mod embedded;
 mod faults;
 mod fixtures;
 mod layout;
+mod model;
 mod reading;
 mod requests;
 mod support;
