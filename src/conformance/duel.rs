@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::case::{
     Case, FEW, assert_conflict, assert_over, assert_replaced, finish, sha256, try_finish,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::service::LayerUpload;
 
 /// The first `at` bytes of `first`, and what `second` has from there on.

@@ -3,12 +3,12 @@
 
 use std::sync::Mutex;
 
-use s3layers::{S3LayerService, StoreProfile};
+use s3layers::{LayerService as _, S3LayerService, StoreProfile};
 
 use crate::support::bytes::KIB;
 use crate::support::fault::{
     Fault, GetObject, HeadObject, ListMultipartUploads, ListObjectsV2, ListParts, On, Place,
-    Request, Wire,
+    PutObject, Request, Rule, UploadPart, Wire,
 };
 use crate::support::life::{self, ACTS, Act, Step, Told};
 use crate::support::stores;
@@ -154,4 +154,54 @@ fn a_store_is_probed_right_whatever_request_goes_wrong() {
             first_connect(|wire| wire.fault(rule)).map(drop)
         },
     );
+}
+
+/// What stays broken for longer than any retry lasts is told as such; and what was acknowledged
+/// before, or arrived, is there when the store is well again.
+#[test]
+fn a_store_that_stays_broken_is_an_error_that_loses_nothing() {
+    let sessions = || On::every(PutObject).key_ends("/session");
+    let rules: [(&str, fn(On) -> Rule); 6] = [
+        ("throttled", |on| on.status(503)),
+        ("failing", |on| on.status(500)),
+        ("lost answers", On::lose_answer),
+        ("garbled answers", On::garble_answer),
+        ("half bodies", On::half_body),
+        ("never answered", On::hang),
+    ];
+    let act = &ACTS[0];
+    for (case, rule) in rules {
+        for (what, on) in [("parts", On::every(UploadPart)), ("sessions", sessions())] {
+            life::runtime().block_on(async {
+                let case = format!("{what}: {case}");
+                let store = life::stage(act).await;
+                let wire = Wire::over(store.http_client());
+                let service = life::connect(&store, &wire).await;
+                let bytes = act.content().bytes;
+                let mut upload = service.upload(&life::name(), None).await.unwrap();
+                upload.write_bytes(bytes.slice(..100)).await.unwrap();
+                upload.close().await.unwrap();
+                let uuid = upload.uuid();
+                let resumed = service.resume(&life::name(), None, uuid).await;
+                let mut upload = resumed.unwrap();
+                wire.fault(rule(on));
+                let closed = match upload.write_bytes(bytes.slice(100..)).await {
+                    Ok(()) => upload.close().await,
+                    Err(error) => Err(error),
+                };
+                let error = closed.expect_err(&case);
+                assert!(error.is_retryable(), "{case}: {error}");
+                wire.mend();
+
+                let resumed = service.resume(&life::name(), None, uuid).await;
+                let mut upload = resumed.unwrap();
+                let offset = upload.offset() as usize;
+                assert!(offset >= 100, "{case}: {offset}");
+                upload.write_bytes(bytes.slice(offset..)).await.unwrap();
+                let digest = act.content().sha256;
+                upload.finish(act.size, &digest).await.unwrap();
+                life::leftovers(&store, act).await.expect(&case);
+            });
+        }
+    }
 }

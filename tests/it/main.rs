@@ -22,6 +22,7 @@ mod fixtures;
 mod forgery;
 mod layout;
 mod leftovers;
+mod model;
 mod reading;
 mod requests;
 mod sealed;
