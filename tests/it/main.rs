@@ -6,3 +6,4 @@ mod embedded_doors;
 mod embedded_folder;
 mod layout;
 mod support;
+mod tarsum;
