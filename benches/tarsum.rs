@@ -41,16 +41,15 @@ fn header(name: &str, size: usize) -> [u8; 512] {
     let mut block = [0; 512];
     let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, name.as_bytes());
-    put(100, b"0000644\00000000\00000000\0");
+    put(100, b"0000644");
     put(
         124,
         format!("{size:011o}\x0012345670000\0        0").as_bytes(),
     );
     put(257, b"ustar\x0000root");
     put(297, b"root");
-    put(329, b"0000000\00000000\0");
     let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
-    block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    block[148..155].copy_from_slice(format!("{sum:07o}").as_bytes());
     block
 }
 

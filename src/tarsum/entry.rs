@@ -1,5 +1,7 @@
 //! The hash of one entry: the words of its header, then its content.
 
+use std::io::Write as _;
+
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::id::TarSumVersion;
 
@@ -20,35 +22,48 @@ pub(super) fn begin(
 
 fn header_words(version: &TarSumVersion, header: &Header, xattrs: &Xattrs) -> Vec<u8> {
     let is_v0 = *version == TarSumVersion::V0;
-    let mut words = Vec::with_capacity(256);
-    let mut add = |key: &[u8], value: &[u8]| {
-        words.extend_from_slice(key);
-        words.extend_from_slice(value);
-    };
-    let decimal = |number: i64| number.to_string().into_bytes();
-    add(b"name", &header.name);
-    add(b"mode", &decimal(header.mode));
-    add(b"uid", &decimal(header.uid));
-    add(b"gid", &decimal(header.gid));
-    add(b"size", &decimal(header.size));
+    let mut words = Words(Vec::with_capacity(256));
+    words.text("name", &header.name);
+    words.number("mode", header.mode);
+    words.number("uid", header.uid);
+    words.number("gid", header.gid);
+    words.number("size", header.size);
     if is_v0 {
-        add(b"mtime", &decimal(header.mtime));
+        words.number("mtime", header.mtime);
     }
-    add(b"typeflag", &[header.typeflag]);
-    add(b"linkname", &header.linkname);
-    add(b"uname", &header.uname);
-    add(b"gname", &header.gname);
-    add(b"devmajor", &decimal(header.devmajor));
-    add(b"devminor", &decimal(header.devminor));
+    words.text("typeflag", &[header.typeflag]);
+    words.text("linkname", &header.linkname);
+    words.text("uname", &header.uname);
+    words.text("gname", &header.gname);
+    words.number("devmajor", header.devmajor);
+    words.number("devminor", header.devminor);
+    let Words(mut words) = words;
     if !is_v0 {
         // The list of names was made with room for them in front, already filled: with as many
         // empty names as there are attributes. An attribute of that name is there so often more.
         if let Some(value) = xattrs.get(b"".as_slice()) {
-            (0..xattrs.len()).for_each(|_| add(b"", value));
+            (0..xattrs.len()).for_each(|_| words.extend_from_slice(value));
         }
-        xattrs.iter().for_each(|(key, value)| add(key, value));
+        for (key, value) in xattrs {
+            words.extend_from_slice(key);
+            words.extend_from_slice(value);
+        }
     }
     words
+}
+
+struct Words(Vec<u8>);
+
+impl Words {
+    fn text(&mut self, key: &str, value: &[u8]) {
+        self.0.extend_from_slice(key.as_bytes());
+        self.0.extend_from_slice(value);
+    }
+
+    fn number(&mut self, key: &str, value: i64) {
+        // A `Vec` takes all that is written to it.
+        let _ = write!(self.0, "{key}{value}");
+    }
 }
 
 /// The content of a hole.

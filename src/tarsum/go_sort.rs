@@ -140,6 +140,52 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Sorts so many items of so many names, as archives are, and gives their positions.
+    fn sorted(
+        len: u32,
+        names: u32,
+        sort: impl Fn(&mut [[u32; 3]], fn(&[u32; 3], &[u32; 3]) -> bool),
+    ) -> Vec<u32> {
+        let mut random = len * 31 + names;
+        let mut next = || {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            random
+        };
+        let item = |position| [(next() >> 16) % names, (next() >> 8) % 65_536, position];
+        let mut items: Vec<_> = (0..len).map(item).collect();
+        sort(&mut items, |a, b| match a[0] == b[0] {
+            true => a[2] < b[2],
+            false => a[1] < b[1],
+        });
+        items.into_iter().map(|[_, _, position]| position).collect()
+    }
+
+    /// FNV-1a over many of them.
+    fn fingerprint(sort: impl Fn(&mut [[u32; 3]], fn(&[u32; 3], &[u32; 3]) -> bool)) -> u64 {
+        let cases = (0..=300).flat_map(|len| [1, 3, 5, 7, 9].map(|names| (len, names)));
+        let positions = cases.flat_map(|(len, names)| sorted(len, names, &sort));
+        positions.fold(14_695_981_039_346_656_037, |hash: u64, position| {
+            (hash ^ u64::from(position)).wrapping_mul(1_099_511_628_211)
+        })
+    }
+
+    /// The values are from Go's own text of that time, run on the same items.
+    #[test]
+    fn what_is_no_order_comes_out_as_from_go() {
+        assert_eq!(
+            sorted(20, 5, |items, is_less| sort(items, is_less)),
+            [
+                7, 14, 15, 16, 10, 3, 18, 1, 4, 11, 12, 19, 6, 5, 8, 13, 0, 2, 17, 9
+            ]
+        );
+        assert_eq!(
+            fingerprint(|items, is_less| sort(items, is_less)),
+            0x2989e3b87ad33aad
+        );
+        let heap_sorted = fingerprint(|items, mut is_less| heap_sort(items, &mut is_less));
+        assert_eq!(heap_sorted, 0x86c5472636354d53);
+    }
+
     proptest! {
         /// With an order that is one, it sorts like any other.
         #[test]

@@ -4,15 +4,17 @@
 pub fn header(name: &str, typeflag: u8, size: usize) -> [u8; 512] {
     let mut block = [0; 512];
     put(&mut block, 0, name.as_bytes());
-    put(&mut block, 100, b"0000755\00000000\00000000\0");
-    put(
-        &mut block,
-        124,
-        format!("{size:011o}\x0000000000000\0").as_bytes(),
-    );
+    for (at, octal) in [
+        (100, "0000755"),
+        (108, "0000000"),
+        (116, "0000000"),
+        (136, "00000000000"),
+    ] {
+        put(&mut block, at, octal.as_bytes());
+    }
+    put(&mut block, 124, format!("{size:011o}").as_bytes());
     block[156] = typeflag;
-    put(&mut block, 257, b"ustar\x0000");
-    put(&mut block, 329, b"0000000\00000000\0");
+    put(&mut block, 257, b"ustar\0");
     sealed(block)
 }
 
