@@ -54,6 +54,7 @@ mod memory;
 mod name;
 mod s3;
 mod service;
+pub mod tarsum;
 mod telemetry;
 
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};

@@ -29,3 +29,4 @@ mod sealed;
 mod secrets;
 mod support;
 mod sweep;
+mod tarsum;

@@ -24,7 +24,7 @@ const WALLS: &[(&str, &[&str])] = &[
     // The contract.
     ("error", &["digest", "id", "name"]),
     ("service", &["digest", "error", "id", "name"]),
-    ("tarsum", &["digest", "error"]),
+    ("tarsum", &["digest", "error", "id"]),
     // Who provides it.
     ("memory", &["LEAVES", "error", "registry::store", "service"]),
     ("s3", &["LEAVES", "error", "service", "tarsum"]),

@@ -1,0 +1,24 @@
+//! TarSum: the values of the original, broken archives, and that nothing depends on how an archive
+//! is cut, or comes compressed.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod archive;
+mod broken;
+mod compressed;
+mod pieces;
+mod vectors;
+
+use s3layers::tarsum::{BrokenArchive, TarSummer};
+use s3layers::{Algorithm, TarSum, TarSumVersion};
+
+/// A summer of version 1, the one that layers were named by.
+fn summer() -> TarSummer {
+    TarSummer::new(TarSumVersion::V1, Algorithm::Sha256).unwrap()
+}
+
+fn sum(bytes: &[u8]) -> Result<TarSum, BrokenArchive> {
+    let mut summer = summer();
+    summer.update(bytes);
+    summer.finish()
+}
