@@ -161,7 +161,8 @@ fn a_store_is_probed_right_whatever_request_goes_wrong() {
 #[test]
 fn a_store_that_stays_broken_is_an_error_that_loses_nothing() {
     let sessions = || On::every(PutObject).key_ends("/session");
-    let rules: [(&str, fn(On) -> Rule); 6] = [
+    type Spoil = fn(On) -> Rule;
+    let rules: [(&str, Spoil); 6] = [
         ("throttled", |on| on.status(503)),
         ("failing", |on| on.status(500)),
         ("lost answers", On::lose_answer),

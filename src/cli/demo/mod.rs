@@ -7,7 +7,6 @@
 
 use std::io::SeekFrom;
 use std::path::Path;
-use std::time::Instant;
 
 use bytes::Bytes;
 use clap::Args;
@@ -15,6 +14,7 @@ use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::account::{Account, Total};
@@ -24,6 +24,7 @@ use super::failure::Failure;
 use super::output::{Output, grouped};
 use super::place::{BUCKET, Place};
 use super::stop::Stop;
+use crate::clock;
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::embedded::EmbeddedStore;
 use crate::error::Error;
@@ -133,7 +134,7 @@ async fn stage() -> Result<(Stage, EmbeddedStore), Failure> {
     let stage = Stage {
         endpoint: String::new(),
         access_key: "demo".to_owned(),
-        secret_key: Uuid::new_v4().to_string(),
+        secret_key: clock::new_uuid().to_string(),
         folder,
     };
     let store = Place::Folder(stage.folder.path().join("store"))
