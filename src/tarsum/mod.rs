@@ -7,14 +7,14 @@
 //!
 //! # The way of a byte
 //!
-//! 1. [`compression`] passes plain input on, and decompresses gzip and Zstandard: a TarSum is a
+//! 1. `compression` passes plain input on, and decompresses gzip and Zstandard: a TarSum is a
 //!    statement about the archive, however it came. The original refused compressed input.
-//! 2. [`archive`] gathers headers and sends bodies to their hash. It is a machine that can stop
+//! 2. `archive` gathers headers and sends bodies to their hash. It is a machine that can stop
 //!    between any two bytes.
-//! 3. [`header`], [`extensions`] and [`sparse`] say what a header, what goes before it, and a map
-//!    of holes mean. [`entry`] says what of it is hashed.
-//! 4. [`order`] keeps the hash of each entry, and sums them in an order that does not depend on the
-//!    archive's, but for names that repeat ([`go_sort`]).
+//! 3. `header`, `extensions` and `sparse` say what a header, what goes before it, and a map
+//!    of holes mean. `entry` says what of it is hashed.
+//! 4. `order` keeps the hash of each entry, and sums them in an order that does not depend on the
+//!    archive's, but for names that repeat (`go_sort`).
 //!
 //! # What holds
 //!

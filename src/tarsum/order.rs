@@ -3,7 +3,7 @@
 //! Entries are summed in the order of their hashes. If a name repeats, entries of one name are to
 //! stay in the order of the archive, and the original compared so: by position where the names are
 //! equal, else by hash. That is no order (it can go round in circles), so what comes out depends on
-//! how the sort goes about it, and [`go_sort`](super::go_sort) goes about it as Go's did.
+//! how the sort goes about it, and [`go_sort`] goes about it as Go's did.
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -22,3 +22,9 @@ fn sum(bytes: &[u8]) -> Result<TarSum, BrokenArchive> {
     summer.update(bytes);
     summer.finish()
 }
+
+#[test]
+fn a_summer_may_move_between_threads() {
+    fn is_send_and_sync<T: Send + Sync>(_: &T) {}
+    is_send_and_sync(&summer());
+}
