@@ -23,6 +23,9 @@ pub(crate) struct Leftovers {
     pub(crate) unknown: bool,
 }
 
+/// How often a cancel is repeated over an owner that keeps writing.
+const ROUNDS: u32 = 5;
+
 /// Removes an upload whose layer is published. `ours` tells whether the published record names
 /// this upload's data; if not, the data is removed too.
 pub(crate) async fn remove_finished(
@@ -92,6 +95,23 @@ pub(crate) async fn cancel(store: &Store, stored: &mut Stored) -> Result<()> {
         Phase::Cancelled => {}
     }
     remove_cancelled(store, stored).await
+}
+
+/// As [`cancel`], for a handle that never owned the upload: it cancels it however far its owner has
+/// come since. One that was dropped may have been about to write the session.
+pub(super) async fn cancel_for_guest(store: &Store, stored: &mut Stored) -> Result<()> {
+    let mut cancelled = cancel(store, stored).await;
+    for _ in 0..ROUNDS {
+        let is_refused = matches!(cancelled, Err(Error::UploadConflict { .. }));
+        if !is_refused || matches!(stored.session.phase, Phase::Sealing(_)) {
+            break;
+        }
+        let uuid = stored.uuid;
+        let now = Stored::load(store, uuid).await?;
+        *stored = now.ok_or(Error::UploadUnknown { uuid })?;
+        cancelled = cancel(store, stored).await;
+    }
+    cancelled
 }
 
 /// Removes an upload that was being finished and turned out `damaged`, so that nothing can come of

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::sleep_until;
 
-use super::remove;
 use super::session::Phase;
 use super::writer::{CHECKPOINT_AGE, Writer};
 use crate::digest::Digest;
@@ -80,7 +79,7 @@ pub(super) async fn run(
                 }
                 Some(Command::Cancel(answer)) => {
                     writer.sender.abort().await;
-                    let cancelled = remove::cancel(&writer.store, &mut writer.stored).await;
+                    let cancelled = writer.cancel().await;
                     commands.close();
                     let _ = answer.send(cancelled);
                     return Ok(());

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::gather::Gather;
 use super::plan::cut::Cut;
+use super::remove;
 use super::send::{Outgoing, Sender};
 use super::session::{Inline, Phase, Session, Tail, TailPlace};
 use super::stored::Stored;
@@ -261,6 +262,14 @@ impl Writer {
         if is_unused && let Err(error) = self.store.api.abort_multipart(key, upload_id).await {
             let error = Error::from(error);
             tracing::warn!(%key, %error, "a multipart upload is left over");
+        }
+    }
+
+    /// Cancels the upload and removes all of it.
+    pub(super) async fn cancel(&mut self) -> Result<()> {
+        match self.owner {
+            true => remove::cancel(&self.store, &mut self.stored).await,
+            false => remove::cancel_for_guest(&self.store, &mut self.stored).await,
         }
     }
 
