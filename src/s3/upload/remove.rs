@@ -72,6 +72,9 @@ pub(crate) async fn remove_finished(
     remove_claim_and_session(store, stored).await
 }
 
+/// How often an upload is cancelled over an owner that goes on writing.
+const ROUNDS: u32 = 5;
+
 /// Cancels an upload that is not being finished, and removes all of it.
 pub(crate) async fn cancel(store: &Store, stored: &mut Stored) -> Result<()> {
     match stored.session.phase {
@@ -92,6 +95,23 @@ pub(crate) async fn cancel(store: &Store, stored: &mut Stored) -> Result<()> {
         Phase::Cancelled => {}
     }
     remove_cancelled(store, stored).await
+}
+
+/// As [`cancel`], by a handle that has only looked so far: cancelling makes it the owner, whatever
+/// the one before has stored since.
+pub(crate) async fn cancel_as_found(store: &Store, stored: &mut Stored) -> Result<()> {
+    let uuid = stored.uuid;
+    for _ in 0..ROUNDS {
+        let cancelled = cancel(store, stored).await;
+        let is_sealing = matches!(stored.session.phase, Phase::Sealing(_));
+        if is_sealing || !matches!(cancelled, Err(Error::UploadConflict { .. })) {
+            return cancelled;
+        }
+        *stored = Stored::load(store, uuid)
+            .await?
+            .ok_or(Error::UploadUnknown { uuid })?;
+    }
+    cancel(store, stored).await
 }
 
 /// Removes an upload that was being finished and turned out `damaged`, so that nothing can come of

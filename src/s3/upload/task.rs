@@ -80,7 +80,10 @@ pub(super) async fn run(
                 }
                 Some(Command::Cancel(answer)) => {
                     writer.sender.abort().await;
-                    let cancelled = remove::cancel(&writer.store, &mut writer.stored).await;
+                    let cancelled = match writer.owner {
+                        true => remove::cancel(&writer.store, &mut writer.stored).await,
+                        false => remove::cancel_as_found(&writer.store, &mut writer.stored).await,
+                    };
                     commands.close();
                     let _ = answer.send(cancelled);
                     return Ok(());

@@ -44,7 +44,7 @@ pub(super) struct Writer {
     /// The id that finish has to verify beside the one it is given.
     pub(super) declared: Option<LayerId>,
     /// This handle wrote the session last, as far as it knows.
-    owner: bool,
+    pub(super) owner: bool,
     /// This handle began the upload, so nobody else can have left anything behind.
     pub(super) pristine: bool,
     /// This handle began the multipart upload that the session names.

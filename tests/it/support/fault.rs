@@ -112,6 +112,7 @@ pub struct On {
     number: Option<usize>,
     operation: Option<Operation>,
     key_ends: Option<&'static str>,
+    key_contains: Option<&'static str>,
     /// Of those that match otherwise, from 1.
     nth: Option<usize>,
 }
@@ -142,6 +143,11 @@ impl On {
 
     pub fn key_ends(mut self, end: &'static str) -> Self {
         self.key_ends = Some(end);
+        self
+    }
+
+    pub fn key_contains(mut self, part: &'static str) -> Self {
+        self.key_contains = Some(part);
         self
     }
 
@@ -197,6 +203,9 @@ impl On {
         self.number.is_none_or(|number| number == request.number)
             && self.operation.is_none_or(|op| op == request.operation)
             && self.key_ends.is_none_or(|end| request.key.ends_with(end))
+            && self
+                .key_contains
+                .is_none_or(|part| request.key.contains(part))
     }
 }
 
