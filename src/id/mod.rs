@@ -10,7 +10,7 @@ use crate::digest::Digest;
 mod tar_sum;
 
 /// Why no TarSum is verified yet.
-pub(crate) const TAR_SUM_NOT_COMPUTED: &str = "TarSums are not computed yet";
+pub(crate) const TAR_SUM_NOT_COMPUTED: &str = "TarSums are not verified yet";
 
 pub use tar_sum::{InvalidTarSumText, TarSum, TarSumVersion};
 

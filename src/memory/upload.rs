@@ -153,7 +153,7 @@ impl MemoryUpload {
         match self.tar_sum() {
             Some(tar_sum) => Err(Error::TarSumVersionUnsupported {
                 tar_sum: tar_sum.clone(),
-                reason: "TarSums are not computed yet",
+                reason: "TarSums are not verified yet",
             }),
             None => Ok(()),
         }

@@ -328,3 +328,21 @@ proptest! {
         runtime().block_on(run(&ops));
     }
 }
+
+/// Runs that once ended otherwise than in the model.
+#[test]
+fn lives_that_once_differed() {
+    let slot = 0;
+    let runs: [(&str, &[Op]); 1] = [(
+        "a dropped owner was still recording its multipart upload: the cancel lost to it",
+        &[
+            Op::Write { slot, bytes: PART },
+            Op::Cut { slot },
+            Op::Cancel { slot },
+        ],
+    )];
+    for (why, ops) in runs {
+        println!("{why}");
+        runtime().block_on(run(ops));
+    }
+}

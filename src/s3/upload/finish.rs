@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use super::plan::finish::{Claims, Completed, check, judge_completed};
-use super::plan::resume::{Resume, plan_resume};
-use super::remove::{Leftovers, remove_finished, remove_lost};
+use super::assemble::{Assembled, assemble, find_whole};
+use super::plan::finish::{Claims, check};
+use super::remove::{Leftovers, remove_finished};
 use super::session::{Data, Phase, Sealed, Session, TailPlace};
 use super::stored::Stored;
 use super::tail;
@@ -18,9 +18,7 @@ use crate::clock;
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
-use crate::s3::api::{ApiError, CompletePart, ETag, UploadId};
 use crate::s3::document::Document as _;
-use crate::s3::keys::Key;
 use crate::s3::publish;
 use crate::s3::record::Record;
 use crate::s3::store::Store;
@@ -233,141 +231,6 @@ pub(crate) async fn drive(
     .await?;
     tracing::info!(uuid = %stored.uuid, digest = %published.digest, size = published.size, "published");
     Ok(published)
-}
-
-/// Where the bytes are, once they are in one object.
-enum Assembled {
-    Here {
-        data: Key,
-        etag: ETag,
-        /// Known to be the bytes that were sent, without reading them.
-        proven: bool,
-    },
-    /// Another driver was quicker.
-    Gone,
-}
-
-/// The `.whole` object. An earlier driver that found a duplicate may have removed it and died.
-async fn find_whole(store: &Arc<Store>, stored: &Stored, etag: &ETag) -> Result<Assembled> {
-    let data = store.keys.whole(stored.uuid);
-    match store.api.head(&data).await? {
-        None => Ok(Assembled::Gone),
-        Some(found) if found.etag == *etag && found.size == stored.session.offset => {
-            Ok(Assembled::Here {
-                data,
-                etag: found.etag,
-                proven: true,
-            })
-        }
-        Some(_) => Err(Error::Damaged {
-            key: data.to_string(),
-            reason: "it was replaced: it has another ETag or size".to_owned(),
-        }),
-    }
-}
-
-async fn assemble(store: &Arc<Store>, stored: &mut Stored) -> Result<Assembled> {
-    let data = store.keys.data(stored.uuid);
-    let Some(upload_id) = stored.session.upload_id.clone() else {
-        let reason = "the session names no multipart upload".to_owned();
-        return Err(Error::Damaged {
-            key: data.to_string(),
-            reason,
-        });
-    };
-    let mut judged_twice = false;
-    loop {
-        match complete(store, stored, &data, &upload_id).await {
-            Ok(etag) if store.profile.crc64nvme => {
-                return Ok(Assembled::Here {
-                    data,
-                    etag,
-                    proven: true,
-                });
-            }
-            // Nobody but us has checked that all bytes are there.
-            Ok(_) | Err(ApiError::NoSuchUpload(_) | ApiError::NoSuchKey(_)) => {
-                return found(store, stored, data).await;
-            }
-            Err(ApiError::InvalidPart(refusal)) => {
-                let listed = store.api.list_parts(&data, &upload_id).await?;
-                match plan_resume(&stored.session, listed.as_deref()) {
-                    Resume::At { parts, .. } if parts != stored.session.parts => {
-                        let next = Session {
-                            parts,
-                            found_parts: true,
-                            ..stored.session.clone()
-                        };
-                        stored.replace(store, next).await?;
-                    }
-                    _ if !judged_twice => {}
-                    Resume::At { .. } => return Err(refusal.into()),
-                    Resume::Lost { part, reason } => {
-                        let damaged = Error::Damaged {
-                            key: data.to_string(),
-                            reason: format!("part {part}: {reason}"),
-                        };
-                        return Err(remove_lost(store, stored, damaged).await?);
-                    }
-                }
-                judged_twice = true;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-async fn complete(
-    store: &Arc<Store>,
-    stored: &Stored,
-    data: &Key,
-    upload_id: &UploadId,
-) -> Result<ETag, ApiError> {
-    let session = &stored.session;
-    let parts: Vec<CompletePart> = (1..)
-        .zip(&session.parts)
-        .map(|(number, part)| CompletePart {
-            number,
-            etag: part.etag.clone(),
-            crc64: part.sum,
-        })
-        .collect();
-    let whole = store.checksum(session.sums.whole);
-    store
-        .api
-        .complete_multipart(data, upload_id, &parts, whole)
-        .await
-}
-
-/// Whether the object is there that Complete should have left or has left.
-async fn found(store: &Arc<Store>, stored: &Stored, data: Key) -> Result<Assembled> {
-    let head = store.api.head(&data).await?;
-    match (
-        judge_completed(head.as_ref(), stored.session.sums.whole),
-        head,
-    ) {
-        (Completed::Right, Some(head)) => Ok(Assembled::Here {
-            data,
-            etag: head.etag,
-            proven: true,
-        }),
-        (Completed::Unproven, Some(head)) => {
-            let proven = !store.profile.crc64nvme && store.profile.checks_part_etags;
-            Ok(Assembled::Here {
-                data,
-                etag: head.etag,
-                proven,
-            })
-        }
-        (Completed::Absent, _) | (_, None) => Ok(Assembled::Gone),
-        (Completed::Wrong, Some(head)) => Err(Error::Damaged {
-            key: data.to_string(),
-            reason: format!(
-                "{} bytes were sent, the object has {} and another checksum",
-                stored.session.offset, head.size
-            ),
-        }),
-    }
 }
 
 /// The data is gone: because another driver has finished, or because it has found a duplicate and

@@ -50,10 +50,12 @@ use crate::service::{Layer, LayerUpload};
 use task::Command;
 use writer::Writer;
 
+mod assemble;
 mod begin;
 mod claim;
 mod finish;
 mod gather;
+mod multipart;
 pub(crate) mod plan;
 mod remove;
 mod resume;

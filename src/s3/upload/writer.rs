@@ -21,7 +21,7 @@ use super::tail;
 use crate::digest::{Hasher, SavedHasher};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
-use crate::s3::api::{ListedPart, UploadId};
+use crate::s3::api::ListedPart;
 use crate::s3::budget::Reservation;
 use crate::s3::checksum::{Snapshot, Tracker};
 use crate::s3::keys::Key;
@@ -49,7 +49,7 @@ pub(super) struct Writer {
     /// This handle began the upload, so nobody else can have left anything behind.
     pub(super) pristine: bool,
     /// This handle began the multipart upload that the session names.
-    began_multipart: bool,
+    pub(super) began_multipart: bool,
     /// Empty where the saved states are of an unknown version: the object is read back at finish.
     pub(super) hashers: Vec<Hasher>,
     tracker: Tracker,
@@ -202,67 +202,6 @@ impl Writer {
                 },
             )
             .await
-    }
-
-    /// S3's id of the multipart upload, which the session has before the first part goes out.
-    async fn multipart(&mut self) -> Result<UploadId> {
-        self.own().await?;
-        let named = self.stored.session.upload_id.clone();
-        if let Some(upload_id) = &named
-            && (self.began_multipart || !self.stored.session.parts.is_empty())
-        {
-            return Ok(upload_id.clone());
-        }
-        let key = self.store.keys.data(self.stored.uuid);
-        let mut found = match (&named, self.pristine) {
-            // Nothing of it is recorded, and its owner may still be sending: a part of it that
-            // arrives late would replace one of ours. It is ended instead.
-            (Some(_), _) | (None, true) => Vec::new(),
-            // An earlier owner may have died between creating one and saying so.
-            (None, false) => self.store.api.multiparts_at(&key).await?,
-        };
-        let (upload_id, has_others) = match found.pop() {
-            Some(upload_id) => (upload_id, !found.is_empty()),
-            None => {
-                let checksummed = self.store.profile.crc64nvme;
-                let created = self.store.api.create_multipart(&key, checksummed).await?;
-                (created.id, created.repeated || named.is_some())
-            }
-        };
-        let next = Session {
-            upload_id: Some(upload_id.clone()),
-            ..self.stored.session.clone()
-        };
-        if let Err(error) = self.record(next).await {
-            self.abandon(&key, &upload_id, &error).await;
-            return Err(error);
-        }
-        self.began_multipart = true;
-        // The session names one, so nobody will go on with another.
-        if has_others {
-            self.store.api.abort_others(&key, &upload_id).await?;
-        }
-        Ok(upload_id)
-    }
-
-    /// A multipart upload that could not be recorded is ended, where it is certain that no other
-    /// owner will find it: sweeping looks at sessions only.
-    async fn abandon(&self, key: &Key, upload_id: &UploadId, error: &Error) {
-        let is_unused = match error {
-            Error::UploadUnknown { .. } => true,
-            Error::UploadConflict { .. } => {
-                let now = Stored::load(&self.store, self.stored.uuid).await;
-                now.is_ok_and(|now| {
-                    let named = now.map(|now| now.session.upload_id);
-                    named.is_none_or(|named| named.is_some_and(|named| named != *upload_id))
-                })
-            }
-            _ => false,
-        };
-        if is_unused && let Err(error) = self.store.api.abort_multipart(key, upload_id).await {
-            let error = Error::from(error);
-            tracing::warn!(%key, %error, "a multipart upload is left over");
-        }
     }
 
     /// Cancels the upload and removes all of it.
