@@ -118,6 +118,10 @@ impl EmbeddedStore {
     /// [`NewerFormat`](EmbeddedError::NewerFormat) if a later version wrote it,
     /// [`Damaged`](EmbeddedError::Damaged) if its journal cannot be read,
     /// [`Io`](EmbeddedError::Io) if the folder cannot be read or written.
+    ///
+    /// # Cancellation
+    ///
+    /// The folder is opened all the same, and closed at once.
     pub async fn open(folder: impl AsRef<Path>) -> Result<Self, EmbeddedError> {
         let folder = folder.as_ref().to_owned();
         let (folder, state) = tokio::task::spawn_blocking(move || Folder::open(&folder))
@@ -140,6 +144,10 @@ impl EmbeddedStore {
     /// # Errors
     ///
     /// [`Bucket`](EmbeddedError::Bucket) if S3 would not take the name, or it cannot be stored.
+    ///
+    /// # Cancellation
+    ///
+    /// The bucket exists afterwards or does not.
     pub async fn create_bucket(&self, bucket: &str) -> Result<(), EmbeddedError> {
         let error = |reason: String| EmbeddedError::Bucket {
             bucket: bucket.to_owned(),

@@ -78,8 +78,12 @@ impl S3LayerService {
     ///
     /// # Cost
     ///
-    /// One request, or none where the configuration brings a profile; some fifteen more where the
+    /// One request, or none where the configuration brings a profile; some twenty more where the
     /// bucket has none yet.
+    ///
+    /// # Cancellation
+    ///
+    /// A probe that was under way may leave small objects below `<root>/probe/`.
     pub async fn connect(client: Client, config: S3Config) -> Result<Self, ConnectError> {
         config.check()?;
         let api = api::Api::new(client, config.bucket);

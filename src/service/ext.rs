@@ -39,6 +39,10 @@ pub trait LayerServiceExt: LayerService {
     ///
     /// Those of [`LayerService::upload`] and of [`LayerUpload`](crate::LayerUpload), and what
     /// `reader` fails with. The upload is closed then, not cancelled: what arrived is kept.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves an upload behind, with what was stored of it, which a sweep removes.
     async fn push<R>(&self, name: &RepositoryName, reader: &mut R) -> Result<Box<dyn Layer>>
     where
         R: AsyncRead + Send + Unpin + ?Sized,
@@ -69,6 +73,10 @@ pub trait LayerServiceExt: LayerService {
     /// # Errors
     ///
     /// Those of [`LayerService::fetch`], of reading, and what `writer` fails with.
+    ///
+    /// # Cancellation
+    ///
+    /// `writer` has some first part of the layer then.
     async fn pull<W>(&self, id: &LayerId, writer: &mut W) -> Result<Box<dyn Layer>>
     where
         W: AsyncWrite + Send + Unpin + ?Sized,

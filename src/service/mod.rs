@@ -129,7 +129,8 @@ pub trait Layer: AsyncRead + AsyncSeek + Send + Sync + Unpin {
     /// When the layer was published.
     fn created_at(&self) -> SystemTime;
 
-    /// Lets go of what reading ahead holds. Dropping does the same; it cannot fail.
+    /// Lets go of what reading ahead holds. Dropping does the same; it cannot fail, and cancelling
+    /// it leaves nothing behind.
     async fn close(&mut self);
 
     /// The bytes from the current position to the end, in pieces as they arrive.
@@ -141,6 +142,10 @@ pub trait Layer: AsyncRead + AsyncSeek + Send + Sync + Unpin {
     /// # Errors
     ///
     /// [`Storage`](crate::Error::Storage) where it could not be signed.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
     async fn presigned_url(&self, lifetime: Duration) -> Result<Option<String>>;
 }
 

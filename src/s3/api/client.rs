@@ -35,7 +35,11 @@ pub struct ClientOptions {
 ///
 /// # Cost
 ///
-/// No request to S3. Finding the region may ask IMDS.
+/// No request to S3. Finding the region may ask IMDS, where no endpoint is named.
+///
+/// # Cancellation
+///
+/// Leaves nothing behind.
 pub async fn client_from_env(options: ClientOptions) -> Client {
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https_client());
     if let Some(profile) = &options.profile {
