@@ -171,7 +171,8 @@ pub trait LayerUpload: AsyncWrite + Send + Sync + Unpin {
     /// How many bytes this upload has taken, those of earlier handles included.
     fn offset(&self) -> u64;
 
-    /// Takes all of `bytes` without copying them.
+    /// Takes all of `bytes`, without copying them but for short pieces, which would keep the larger
+    /// buffer that they are a slice of in memory.
     ///
     /// # Errors
     ///
