@@ -115,7 +115,7 @@ async fn a_broken_body_is_picked_up_at_the_exact_byte() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_flipped_bit_in_a_whole_block_is_fetched_again_and_never_handed_out() {
     let (_store, wire, mut layer, want) = layer(40 * MIB).await;
     wire.fault(On::nth(GetObject, 8).flip_bit(Place::Middle));
