@@ -62,17 +62,8 @@ pub(crate) async fn remove_finished(
         .delete_all(&remove, store.profile.batch_delete)
         .await?;
     // Whoever began the upload and never let go of it has its claim still.
-    if let Some(id) = stored
-        .session
-        .declared
-        .as_ref()
-        .filter(|_| !leftovers.unknown)
-    {
-        let claim = keys.claim(&stored.session.name, id);
-        store.api.delete(&claim).await?;
-        return Ok(store.api.delete(&keys.session(uuid)).await?);
-    }
-    remove_claim_and_session(store, stored).await
+    let has_claim = !leftovers.unknown;
+    remove_claim_and_session(store, stored, has_claim).await
 }
 
 /// Cancels an upload that is not being finished, and removes all of it.
@@ -169,7 +160,7 @@ pub(crate) async fn remove_cancelled(store: &Store, stored: &Stored) -> Result<(
         .api
         .delete_all(&remove, store.profile.batch_delete)
         .await?;
-    remove_claim_and_session(store, stored).await
+    remove_claim_and_session(store, stored, false).await
 }
 
 async fn abort_multiparts(store: &Store, stored: &Stored) -> Result<()> {
@@ -245,9 +236,13 @@ async fn tails_of(store: &Store, stored: &Stored) -> Result<Vec<Key>> {
     }
 }
 
-async fn remove_claim_and_session(store: &Store, stored: &Stored) -> Result<()> {
-    if let Some(id) = &stored.session.declared {
-        claim::release(store, &stored.session.name, id, stored.uuid).await?;
+/// `has_claim` tells that the claim is known to be this upload's, and needs no look.
+async fn remove_claim_and_session(store: &Store, stored: &Stored, has_claim: bool) -> Result<()> {
+    let Session { name, declared, .. } = &stored.session;
+    match declared {
+        Some(id) if has_claim => store.api.delete(&store.keys.claim(name, id)).await?,
+        Some(id) => claim::release(store, name, id, stored.uuid).await?,
+        None => {}
     }
     store.api.delete(&store.keys.session(stored.uuid)).await?;
     Ok(())
