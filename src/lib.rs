@@ -28,11 +28,12 @@
 //!
 //! # Rooms
 //!
-//! - The contract: the traits, [`Error`], [`LayerId`], [`Digest`], [`TarSum`], [`RepositoryName`].
+//! - The contract: the traits, [`Error`], [`LayerId`], [`Digest`], [`TarSum`], [`RepositoryName`], [`Tag`].
 //! - [`S3LayerService`], built from an SDK client and an [`S3Config`].
 //! - [`MemoryLayerService`]: layers in a map, the model of the contract.
 //! - `conformance` (feature): the contract as a suite, for any implementation.
 //! - `embedded` (feature): an S3-compatible store in the process.
+//! - `registry` (feature): a container registry over it.
 //!
 //! `default-features = false` gives the contract, the adapter and the model, without an HTTP
 //! framework or a command line.
@@ -52,6 +53,8 @@ mod error;
 mod id;
 mod memory;
 mod name;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod s3;
 mod service;
 pub mod tarsum;
@@ -61,7 +64,7 @@ pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error::{Error, Result, StorageError};
 pub use id::{InvalidId, InvalidTarSumText, LayerId, TarSum, TarSumVersion};
 pub use memory::MemoryLayerService;
-pub use name::{InvalidName, RepositoryName};
+pub use name::{InvalidName, InvalidTag, RepositoryName, Tag};
 pub use s3::{
     ClientOptions, ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM,
     DEFAULT_PART_SIZE, DEFAULT_PRESIGN_LIFETIME, S3Config, S3LayerService, StoreProfile,

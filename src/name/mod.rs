@@ -1,9 +1,13 @@
-//! Repository names: their grammar and limits.
+//! Repository names and tags: their grammar and limits.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+mod tag;
+
+pub use tag::{InvalidTag, Tag};
 
 /// The name of a repository, such as `library/alpine`.
 ///

@@ -1,0 +1,5 @@
+//! A container registry: OCI Distribution over any [`RepositoryService`].
+
+mod store;
+
+pub use store::{Manifest, Page, Referrer, RepositoryService};

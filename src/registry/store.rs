@@ -1,0 +1,215 @@
+//! What a registry needs of its storage besides layers: which layers, manifests, tags and referrers
+//! a repository has.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::id::LayerId;
+use crate::name::{RepositoryName, Tag};
+use crate::service::{Layer, LayerService, LayerUpload};
+
+/// Keeps the repositories of a registry. A layer is linked in the repository that it was uploaded
+/// to by the `finish` of its upload; all else comes by these methods.
+///
+/// What a method acknowledged survives the death of the process, and is seen by every other
+/// process within seconds, by most at once. Every method may fail with
+/// [`Storage`](crate::Error::Storage), and lack of permission is never read as absence.
+#[async_trait]
+pub trait RepositoryService: LayerService {
+    /// The layer with this id, where it is linked in this repository.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerUnknown`](crate::Error::LayerUnknown) where it is not linked here, whether or not it
+    /// is stored.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
+    async fn layer(&self, name: &RepositoryName, id: &LayerId) -> Result<Box<dyn Layer>>;
+
+    /// Links a layer here that is stored already: one that is linked in `from`, or, without it,
+    /// any. `false` where there is none.
+    ///
+    /// # Cancellation
+    ///
+    /// The layer may be linked or not.
+    async fn mount(
+        &self,
+        name: &RepositoryName,
+        id: &LayerId,
+        from: Option<&RepositoryName>,
+    ) -> Result<bool>;
+
+    /// Removes the link of a layer, so that it is unknown in this repository. Its bytes stay.
+    /// `false` where it was not linked.
+    ///
+    /// # Cancellation
+    ///
+    /// The link may be removed or not.
+    async fn unlink(&self, name: &RepositoryName, id: &LayerId) -> Result<bool>;
+
+    /// Takes up an upload as [`resume`](LayerService::resume) does, for a caller who was told that
+    /// it is at `offset`. Where this process was the last to write it, and left it there, the
+    /// storage need not be asked: whether another one has written since is told by `close`,
+    /// `finish` or `cancel`, as [`UploadConflict`](crate::Error::UploadConflict). Otherwise it is
+    /// the same as `resume`, and the upload may be at another offset.
+    ///
+    /// # Errors
+    ///
+    /// As `resume`.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
+    async fn resume_at(
+        &self,
+        name: &RepositoryName,
+        uuid: Uuid,
+        offset: u64,
+    ) -> Result<Box<dyn LayerUpload>> {
+        let _ = offset;
+        self.resume(name, None, uuid).await
+    }
+
+    /// Stores a manifest, and makes it a referrer of its subject. One with the same digest that is
+    /// stored already stays, but for its media type.
+    ///
+    /// # Cancellation
+    ///
+    /// The manifest may be stored without being a referrer yet. Storing it again mends that.
+    async fn put_manifest(&self, name: &RepositoryName, manifest: &Manifest) -> Result<()>;
+
+    /// The manifest with this digest; its bytes have that digest.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
+    async fn manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Manifest>>;
+
+    /// Removes a manifest, the tags that name it, and its entry among the referrers of its subject.
+    /// `false` where there was none. The referrers of the manifest itself stay.
+    ///
+    /// # Cancellation
+    ///
+    /// Some tags may be removed already; removing it again goes on.
+    async fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool>;
+
+    /// Makes a tag name a manifest, whatever it named before. The last call wins.
+    ///
+    /// # Cancellation
+    ///
+    /// The tag may name either.
+    async fn put_tag(&self, name: &RepositoryName, tag: &Tag, digest: &Digest) -> Result<()>;
+
+    /// The manifest that a tag names.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
+    async fn tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>>;
+
+    /// Removes a tag, not its manifest. `false` where there was none.
+    ///
+    /// # Cancellation
+    ///
+    /// The tag may be removed or not.
+    async fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool>;
+
+    /// At most `limit` tags that come after `after`, in the order of their bytes. `None` where
+    /// there is no such repository: nothing was ever stored in it, or nothing is any more.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
+    async fn tags(
+        &self,
+        name: &RepositoryName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Page<Tag>>>;
+
+    /// At most `limit` manifests whose subject is `subject`, in the order of their digests, after
+    /// `after`. Empty where there is none, or no such repository.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
+    async fn referrers(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        after: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Page<Referrer>>;
+
+    /// At most `limit` repositories that come after `after`, in the order of their bytes: those
+    /// that hold a layer, a manifest or a tag.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
+    async fn repositories(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<RepositoryName>>;
+
+    /// Whether the storage answers.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
+    async fn ready(&self) -> Result<()>;
+
+    /// How many requests to a store this service has made so far; 0 where there is none behind it.
+    fn requests(&self) -> u64 {
+        0
+    }
+}
+
+/// A manifest as it is stored. Whoever stores it has read what it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// The digest of `bytes`.
+    pub digest: Digest,
+    /// As the client gave it.
+    pub media_type: String,
+    /// The manifest itself, byte for byte.
+    pub bytes: Bytes,
+    /// The manifest that this one refers to.
+    pub subject: Option<Digest>,
+    /// What the manifest is, where it says so: its `artifactType`, or its config's media type.
+    pub artifact_type: Option<String>,
+    /// The manifest's own annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A manifest among the referrers of its subject: what a descriptor of it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Referrer {
+    /// The manifest that refers.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// See [`Manifest::artifact_type`].
+    pub artifact_type: Option<String>,
+    /// See [`Manifest::annotations`].
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A page of a listing. The next one begins after its last item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// In order.
+    pub items: Vec<T>,
+    /// Whether there are more.
+    pub more: bool,
+}
