@@ -1,5 +1,9 @@
 //! Bringing a sealed upload's bytes into one object, or finding that they are there.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::plan::finish::{Completed, judge_completed};
 use super::plan::resume::{Resume, plan_resume};
 use super::remove::remove_lost;
@@ -9,6 +13,22 @@ use crate::error::{Error, Result};
 use crate::s3::api::{ApiError, CompletePart, ETag, UploadId};
 use crate::s3::keys::Key;
 use crate::s3::store::Store;
+
+/// How long a driver waits for another one that may be at work, before it repeats its Complete.
+/// S3 takes the second of two for the first, but not every store stands two at the same time:
+/// LocalStack has emptied the object then.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The first pause between two looks; it doubles.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+
+/// Who else may be assembling the upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Others {
+    /// Nobody: this driver sealed it, or it was sealed long ago.
+    None,
+    /// Whoever sealed it, in this process or another.
+    MayBeAtIt,
+}
 
 /// Where the bytes are, once they are in one object.
 pub(super) enum Assembled {
@@ -41,8 +61,15 @@ pub(super) async fn find_whole(store: &Store, stored: &Stored, etag: &ETag) -> R
     }
 }
 
-pub(super) async fn assemble(store: &Store, stored: &mut Stored) -> Result<Assembled> {
+pub(super) async fn assemble(
+    store: &Store,
+    stored: &mut Stored,
+    others: Others,
+) -> Result<Assembled> {
     let data = store.keys.data(stored.uuid);
+    if others == Others::MayBeAtIt && appears(store, &data).await? {
+        return found(store, stored, data).await;
+    }
     let Some(upload_id) = stored.session.upload_id.clone() else {
         let reason = "the session names no multipart upload".to_owned();
         return Err(Error::Damaged {
@@ -90,6 +117,20 @@ pub(super) async fn assemble(store: &Store, stored: &mut Stored) -> Result<Assem
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Whether the object is there, or comes while one is patient.
+async fn appears(store: &Store, data: &Key) -> Result<bool> {
+    let mut pause = FIRST_LOOK;
+    let begun = Instant::now();
+    while store.api.head(data).await?.is_none() {
+        if begun.elapsed() >= PATIENCE {
+            return Ok(false);
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    Ok(true)
 }
 
 async fn complete(

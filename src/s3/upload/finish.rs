@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::assemble::{Assembled, assemble, find_whole};
+use super::assemble::{Assembled, Others, assemble, find_whole};
 use super::plan::finish::{Claims, check};
 use super::remove::{Leftovers, remove_finished};
 use super::session::{Data, Phase, Sealed, Session, TailPlace};
@@ -84,7 +84,11 @@ impl Writer {
             dropped: self.dropped.clone(),
             unknown: !self.pristine,
         };
-        drive(&self.store, &mut self.stored, leftovers).await
+        let others = match self.stored.is_of_another() {
+            true => Others::MayBeAtIt,
+            false => Others::None,
+        };
+        drive(&self.store, &mut self.stored, leftovers, others).await
     }
 
     /// Brings what is in memory to where the layer will be.
@@ -156,6 +160,7 @@ pub(crate) async fn drive(
     store: &Arc<Store>,
     stored: &mut Stored,
     leftovers: Leftovers,
+    others: Others,
 ) -> Result<Record> {
     let Phase::Sealing(sealed) = stored.session.phase.clone() else {
         return Err(Error::UploadUnknown { uuid: stored.uuid });
@@ -173,7 +178,7 @@ pub(crate) async fn drive(
             etag: etag.clone(),
             proven: true,
         },
-        Data::Parts => assemble(store, stored).await?,
+        Data::Parts => assemble(store, stored, others).await?,
     };
     let Assembled::Here { data, etag, proven } = assembled else {
         return finished_before(store, stored, &sealed, leftovers).await;
@@ -283,11 +288,11 @@ async fn published_elsewhere(
     }
 }
 
-/// Drives an upload that was found sealing, for whoever came by.
+/// Drives an upload that was found sealing, and has been so for long.
 pub(crate) async fn drive_found(store: &Arc<Store>, stored: &mut Stored) -> Result<Record> {
     let leftovers = Leftovers {
         dropped: Vec::new(),
         unknown: true,
     };
-    drive(store, stored, leftovers).await
+    drive(store, stored, leftovers, Others::None).await
 }

@@ -19,6 +19,8 @@ pub(crate) struct Stored {
     pub(crate) uuid: Uuid,
     pub(crate) session: Session,
     etag: ETag,
+    /// Written through this very value, so that whoever wrote it before is told so.
+    written_here: bool,
 }
 
 impl Stored {
@@ -34,6 +36,7 @@ impl Stored {
                 uuid,
                 session,
                 etag,
+                written_here: true,
             }),
             Put::Held(_) | Put::Gone => Err(taken(uuid)),
         }
@@ -46,7 +49,13 @@ impl Stored {
             uuid,
             session: document,
             etag,
+            written_here: false,
         }))
+    }
+
+    /// Whether it was found rather than written: whoever wrote it may be at work.
+    pub(super) fn is_of_another(&self) -> bool {
+        !self.written_here
     }
 
     /// Whether this is the session that had this ETag.
@@ -69,6 +78,7 @@ impl Stored {
             Put::Written(etag) => {
                 self.etag = etag;
                 self.session = next;
+                self.written_here = true;
                 Ok(())
             }
             Put::Held(other) => Err(self.lost_to(store, &other)),
