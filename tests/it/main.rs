@@ -25,6 +25,7 @@ mod leftovers;
 mod model;
 mod reading;
 mod requests;
+mod schedules;
 mod sealed;
 mod secrets;
 mod support;

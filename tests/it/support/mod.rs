@@ -3,5 +3,6 @@
 pub mod bytes;
 pub mod fault;
 pub mod life;
+pub mod schedule;
 pub mod session;
 pub mod stores;
