@@ -92,7 +92,7 @@ pub(super) fn assemble(
         whole_sum(upload, asked, &parts)?
     };
     Ok(Assembled {
-        etag: etag_of(&parts),
+        etag: vices.etag(etag_of(&parts)),
         size,
         sum,
         parts,

@@ -17,11 +17,31 @@ pub struct Vices {
     pub list_uploads_by_exact_key: bool,
     /// The second Complete of an upload answers `NoSuchUpload` (MinIO, LocalStack).
     pub second_complete_is_no_such_upload: bool,
+    /// ETags are no MD5, nor anything else that a client could compute (AWS with KMS, Ceph).
+    pub opaque_etags: bool,
+    /// Listings give two entries a page, and ListParts those of a page in any order.
+    pub small_unsorted_pages: bool,
 }
 
 impl Vices {
     /// No vices, to be added to: the struct cannot be built by name outside this crate.
     pub fn none() -> Self {
         Self::default()
+    }
+
+    /// The ETag that the client is told.
+    pub(super) fn etag(self, md5: String) -> String {
+        match self.opaque_etags {
+            true => format!("opaque-{}", md5.chars().rev().collect::<String>()),
+            false => md5,
+        }
+    }
+
+    /// How many entries a page holds.
+    pub(super) fn page_limit(self, asked: usize) -> usize {
+        match self.small_unsorted_pages {
+            true => asked.min(2),
+            false => asked,
+        }
     }
 }

@@ -20,6 +20,7 @@ mod embedded_folder;
 mod faults;
 mod fixtures;
 mod forgery;
+mod hostile;
 mod layout;
 mod leftovers;
 mod model;

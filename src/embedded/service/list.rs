@@ -102,7 +102,9 @@ pub(super) async fn list_objects_v2(
             .clone()
             .filter(|delimiter| !delimiter.is_empty()),
         after,
-        limit: usize::try_from(max_keys).unwrap_or_default(),
+        limit: service
+            .vices
+            .page_limit(usize::try_from(max_keys).unwrap_or_default()),
     };
     let page = service
         .engine
@@ -150,7 +152,9 @@ pub(super) async fn list_objects(
             .clone()
             .map(|marker| marker_of(marker, delimiter.as_deref())),
         delimiter,
-        limit: usize::try_from(max_keys).unwrap_or_default(),
+        limit: service
+            .vices
+            .page_limit(usize::try_from(max_keys).unwrap_or_default()),
     };
     let page = service
         .engine
@@ -299,10 +303,11 @@ pub(super) async fn list_parts(
 ) -> Result<S3Response<dto::ListPartsOutput>, Refusal> {
     let input = request.input;
     let max_parts = page_limit(input.max_parts)?;
-    let limit = usize::try_from(max_parts).unwrap_or_default();
+    let vices = service.vices;
+    let limit = vices.page_limit(usize::try_from(max_parts).unwrap_or_default());
     let marker = u16::try_from(input.part_number_marker.unwrap_or(0)).unwrap_or(u16::MAX);
     let name = (input.key.clone(), input.upload_id.clone());
-    let (upload, parts, more) = service.engine.read_bucket(&input.bucket, |bucket| {
+    let (upload, mut parts, more) = service.engine.read_bucket(&input.bucket, |bucket| {
         let upload = bucket.uploads.get(&name).ok_or(Refusal::NoSuchUpload)?;
         let mut rest = upload
             .parts
@@ -315,6 +320,10 @@ pub(super) async fn list_parts(
         let about = describe_upload(&name.0, &name.1, upload);
         Ok::<_, Refusal>((about, parts, limit > 0 && rest.next().is_some()))
     })??;
+    let last = parts.last().and_then(|part| part.part_number);
+    if vices.small_unsorted_pages {
+        parts.reverse();
+    }
     Ok(S3Response::new(dto::ListPartsOutput {
         bucket: Some(input.bucket),
         key: Some(input.key),
@@ -322,10 +331,7 @@ pub(super) async fn list_parts(
         part_number_marker: Some(input.part_number_marker.unwrap_or(0)),
         max_parts: Some(max_parts),
         is_truncated: Some(more),
-        next_part_number_marker: parts
-            .last()
-            .and_then(|part| part.part_number)
-            .filter(|_| more),
+        next_part_number_marker: last.filter(|_| more),
         parts: Some(parts),
         storage_class: upload.storage_class,
         checksum_algorithm: upload.checksum_algorithm,

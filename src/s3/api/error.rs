@@ -76,7 +76,11 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
             Verdict::InvalidPart
         }
         (416, _) => Verdict::InvalidRange,
-        (401 | 403, _) => Verdict::Permission,
+        // The SDK learns the store's clock from the refusal, and signs the next attempt by it.
+        (403, "RequestTimeTooSkewed") => Verdict::Unavailable,
+        (401 | 403, _) | (400, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => {
+            Verdict::Permission
+        }
         // R2's and GCS's words for a header that they do not know, such as an algorithm of a
         // checksum: they will not know it the next time either.
         (501, _) | (_, "NotImplemented") => Verdict::Refused,
@@ -269,7 +273,13 @@ mod tests {
             (GetObject, 416, Some("InvalidRange"), Verdict::InvalidRange),
             (GetObject, 403, Some("AccessDenied"), Verdict::Permission),
             (HeadObject, 403, None, Verdict::Permission),
-            (PutObject, 400, Some("ExpiredToken"), Verdict::Refused),
+            (PutObject, 400, Some("ExpiredToken"), Verdict::Permission),
+            (
+                PutObject,
+                403,
+                Some("RequestTimeTooSkewed"),
+                Verdict::Unavailable,
+            ),
             (PutObject, 400, Some("InvalidArgument"), Verdict::Refused),
         ] {
             assert_eq!(
