@@ -2,6 +2,7 @@
 //! layer in the end.
 
 use proptest::prelude::*;
+use s3layers::embedded::EmbeddedStore;
 use s3layers::{
     Digest, Error, Layer, LayerId, LayerService, LayerUpload, MemoryLayerService, S3LayerService,
 };
@@ -9,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 use uuid::Uuid;
 
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
-use crate::support::fault::Wire;
+use crate::support::fault::{End, Fault, On, Place, Wire};
 use crate::support::life::{self, name, runtime};
 use crate::support::stores::{self, PART};
 
@@ -51,7 +52,26 @@ enum Op {
     },
     /// Of everything, by another process, while nobody holds a handle.
     Sweep,
+    /// The request that comes so many after the next one goes wrong. A retry can mend it.
+    Fault {
+        after: usize,
+        kind: usize,
+    },
+    /// The process dies, with all its handles. Another one goes on.
+    Crash,
 }
+
+/// What a caller must not notice.
+const MENDED: [Fault; 5] = [
+    Fault::Status(503),
+    Fault::LoseAnswer,
+    Fault::GarbleAnswer,
+    Fault::HalfBody,
+    Fault::CutAnswer {
+        after: Place::Middle,
+        told: true,
+    },
+];
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let slot = 0..SLOTS;
@@ -74,6 +94,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => slot.prop_map(|slot| Op::Cancel { slot }),
         2 => (0..9usize, 0..12 * MIB).prop_map(|(nth, at)| Op::Read { nth, at }),
         1 => Just(Op::Sweep),
+        3 => (0..12usize, 0..MENDED.len()).prop_map(|(after, kind)| Op::Fault { after, kind }),
+        1 => Just(Op::Crash),
     ];
     prop::collection::vec(op, 1..30)
 }
@@ -87,6 +109,8 @@ struct Slot {
 
 struct Both {
     model: MemoryLayerService,
+    store: EmbeddedStore,
+    wire: Wire,
     s3: S3LayerService,
     slots: [Slot; SLOTS],
     /// Of every layer that was ever asked to be finished.
@@ -186,6 +210,22 @@ impl Both {
                 }
             }
             Op::Sweep => self.sweep(op).await,
+            Op::Fault { after, kind } => {
+                let number = self.wire.log().len() + 1 + after;
+                self.wire.fault(On::request(number).with(MENDED[kind]));
+            }
+            Op::Crash => self.crash(op).await,
+        }
+    }
+
+    /// Another process takes up what was being written.
+    async fn crash(&mut self, op: Op) {
+        let next = self.wire.log().len() + 1;
+        self.wire.end(End::KilledBefore(next));
+        self.wire = Wire::over(self.store.http_client());
+        self.s3 = life::connect(&self.store, &self.wire).await;
+        for slot in 0..SLOTS {
+            self.cut(slot, op).await;
         }
     }
 
@@ -280,6 +320,8 @@ async fn run(ops: &[Op]) {
     let mut both = Both {
         model: MemoryLayerService::new(),
         s3: life::connect(&store, &wire).await,
+        store: store.clone(),
+        wire,
         slots: Default::default(),
         digests: Vec::new(),
     };
@@ -320,8 +362,14 @@ async fn run(ops: &[Op]) {
     assert_eq!(life::multiparts(&client).await, [""; 0]);
 }
 
+/// As the environment says, for a long run.
+fn cases() -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked.and_then(|cases| cases.parse().ok()).unwrap_or(60)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn any_life_is_as_in_the_model(ops in ops()) {
