@@ -175,7 +175,6 @@ cases! { $
         a_declared_sha512_is_verified,
         a_tar_sum_of_an_unsupported_version_is_refused_and_can_be_cancelled,
         a_tar_sum_is_checked_last,
-        tar_sums_of_version_1_are_not_computed_yet,
         a_finished_upload_is_unknown,
         a_finished_handle_is_closed,
         an_upload_is_finished_elsewhere_without_another_byte,

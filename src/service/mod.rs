@@ -117,7 +117,8 @@ pub trait Layer: AsyncRead + AsyncSeek + Send + Sync + Unpin {
     /// The repository that the layer was first published in.
     fn name(&self) -> &RepositoryName;
 
-    /// The TarSum that was verified when the layer was published, if one was declared.
+    /// The TarSum that was verified for these bytes: the one that the layer was found by, or else
+    /// the one that was declared when it was first published, if one was.
     fn tar_sum(&self) -> Option<&TarSum>;
 
     /// The SHA-256 of the layer's bytes.

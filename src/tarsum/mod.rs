@@ -35,7 +35,8 @@
 //!    files. Either can be far more than was sent: deflate packs 1000 to 1, Zstandard more, and a
 //!    hole needs no bytes at all, so there is [`DEFAULT_HOLE_LIMIT`].
 //!
-//! What to do with a sum, and which versions to believe, is for others to say.
+//! `claim` says what becomes of a sum that was claimed, and which versions are believed. Where to
+//! compute it so that nobody waits, and what to do then, is for others to say.
 
 use std::fmt;
 
@@ -43,11 +44,13 @@ use crate::digest::Algorithm;
 use crate::id::{TarSum, TarSumVersion};
 
 use self::archive::{Archive, Limits};
+pub(crate) use self::claim::Claim;
 use self::compression::Compression;
 pub use self::error::{BrokenArchive, UnsupportedTarSum};
 use self::error::{Cause, Unsupported};
 
 mod archive;
+mod claim;
 mod compression;
 mod entry;
 mod error;
