@@ -11,6 +11,7 @@
 mod budget;
 mod checkpoint;
 mod cli;
+mod cli_tarsum;
 mod contract;
 mod crash;
 mod damage;

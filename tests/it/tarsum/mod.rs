@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod archive;
+pub(crate) mod archive;
 mod broken;
-mod compressed;
+pub(crate) mod compressed;
 mod pieces;
 mod vectors;
 
