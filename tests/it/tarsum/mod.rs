@@ -7,6 +7,7 @@ pub(crate) mod archive;
 mod broken;
 pub(crate) mod compressed;
 mod pieces;
+mod seeds;
 mod vectors;
 
 use s3layers::tarsum::{BrokenArchive, TarSummer};
