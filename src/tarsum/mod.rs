@@ -1,9 +1,15 @@
 //! TarSum: what a tar archive contains, as one checksum, computed while the archive arrives.
 //!
-//! The first Docker registry named layers by it. What is computed here is what clients of
-//! 2014 and 2015 computed, down to the quirks of the tar reader that they used (Go's, before
-//! version 1.5); the Docker of later years gives other sums. So this room has a tar reader of its
-//! own, and may not use a correct one.
+//! The first Docker registry named layers by it: `tarsum.v1+sha256:…` is the same for one set of
+//! files whatever order they are in, whenever they were modified, and however the archive is
+//! compressed. Use one to serve or migrate images of that time, or to find a layer again that was
+//! packed anew; all else wants the digest, which names the very bytes.
+//!
+//! A layer gets one by [`LayerService::upload`](crate::LayerService::upload) with it as the id, or
+//! by a resume with it; `finish` verifies it. What is computed here is what clients of 2014 and
+//! 2015 computed, down to the quirks of the tar reader that they used (Go's, before version 1.5);
+//! the Docker of later years gives other sums. So this room has a tar reader of its own, and may
+//! not use a correct one.
 //!
 //! # The way of a byte
 //!
