@@ -208,7 +208,7 @@ pub trait LayerUpload: AsyncWrite + Send + Sync + Unpin {
     /// [`InvalidTarSum`](crate::Error::InvalidTarSum). After one of these the upload is as it was
     /// and this handle can go on, finish otherwise, or cancel. (Where the bytes had to be
     /// assembled before they could be read, the upload takes no more bytes, but can be finished
-    /// with another digest, or cancelled.)
+    /// with another digest or resumed with another id, or cancelled.)
     ///
     /// # Cancellation
     ///

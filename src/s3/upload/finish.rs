@@ -148,9 +148,9 @@ fn seal(data: Data, claims: Claims) -> Sealed {
 /// # Errors
 ///
 /// `InvalidChecksum` or `InvalidTarSum` where reading the object shows that a claim was wrong; the
-/// upload is `sealed` then. `Damaged` where what the store holds is not what was sent: where it says so itself, the
-/// upload is removed then, else the sweep removes it. `UploadUnknown` where another driver has
-/// removed it. Everything else leaves it to be driven again.
+/// upload is `sealed` then. `Damaged` where what the store holds is not what was sent: where it says
+/// so itself, the upload is removed then, else the sweep removes it. `UploadUnknown` where another
+/// driver has removed it. Everything else leaves it to be driven again.
 pub(crate) async fn drive(
     store: &Arc<Store>,
     stored: &mut Stored,
