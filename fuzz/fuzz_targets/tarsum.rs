@@ -1,11 +1,13 @@
 //! Whatever bytes come, and however they are cut: no panic, and one sum or none.
 //!
-//! From the root of the repository, with the archives of the tests as further seeds (what is found
-//! goes to the first folder):
+//! From the root of the repository, with the archives of the tests as seeds (what is found goes to
+//! the first folder). `cargo test` changes the same seeds for some seconds, without looking for what
+//! a change reaches: `tests/it/tarsum/seeds.rs`.
 //!
 //! ```text
 //! mkdir -p fuzz/corpus/tarsum
-//! cargo +nightly fuzz run tarsum fuzz/corpus/tarsum fuzz/seeds/tarsum tests/fixtures/tarsum/edge
+//! cargo +nightly fuzz run tarsum fuzz/corpus/tarsum \
+//!     tests/fixtures/tarsum/edge tests/fixtures/tarsum/compressed -- -max_total_time=60
 //! ```
 
 #![no_main]

@@ -24,6 +24,7 @@ use crate::s3::{ClientOptions, S3LayerService};
 
 mod demo;
 mod failure;
+mod input;
 mod output;
 mod place;
 mod pull;
@@ -31,6 +32,7 @@ mod push;
 mod stop;
 mod store;
 mod sweep;
+mod tarsum;
 mod threads;
 
 /// Container layers in any S3-compatible object store.
@@ -83,6 +85,7 @@ enum Command {
     Pull(pull::Pull),
     Sweep(sweep::Sweep),
     Store(store::Store),
+    Tarsum(tarsum::Tarsum),
 }
 
 impl Command {
@@ -93,6 +96,7 @@ impl Command {
             Command::Pull(command) => command.run(context).await,
             Command::Sweep(command) => command.run(context).await,
             Command::Store(command) => command.run(context).await,
+            Command::Tarsum(command) => command.run(context).await,
         }
     }
 }

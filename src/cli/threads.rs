@@ -10,6 +10,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::digest::{Digest, Hasher};
+use crate::id::TarSum;
+use crate::tarsum::{BrokenArchive, TarSummer};
 
 /// How much is read at a time, in bytes.
 const PIECE: usize = 1024 * 1024;
@@ -33,6 +35,26 @@ pub(super) struct End {
     pub(super) size: u64,
     /// Its digest, if that was asked for.
     pub(super) digest: Option<Digest>,
+    /// Its TarSum, if that was asked for.
+    pub(super) tar_sum: Option<Result<TarSum, BrokenArchive>>,
+}
+
+/// What an input is to be asked while it is read.
+#[derive(Default)]
+pub(super) struct Sums {
+    pub(super) hasher: Option<Hasher>,
+    pub(super) summer: Option<TarSummer>,
+}
+
+impl Sums {
+    fn update(&mut self, bytes: &[u8]) {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
+        if let Some(summer) = &mut self.summer {
+            summer.update(bytes);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -47,7 +69,7 @@ impl Reading {
     pub(super) fn start(
         mut input: Box<dyn Read + Send>,
         skip: u64,
-        mut hasher: Option<Hasher>,
+        mut sums: Sums,
     ) -> io::Result<Self> {
         let (sender, pieces) = mpsc::channel(WAITING);
         let (ended, end) = oneshot::channel();
@@ -56,9 +78,14 @@ impl Reading {
         std::thread::Builder::new()
             .name("read".to_owned())
             .spawn(move || {
-                let size = read(&mut *input, skip, hasher.as_mut(), &sender, &shared);
-                let digest = hasher.map(|hasher| hasher.digest());
-                let _ = ended.send(size.map(|size| End { size, digest }));
+                let size = read(&mut *input, skip, &mut sums, &sender, &shared);
+                // Whoever waits for a piece need not wait for these.
+                drop(sender);
+                let _ = ended.send(size.map(|size| End {
+                    size,
+                    digest: sums.hasher.map(|hasher| hasher.digest()),
+                    tar_sum: sums.summer.map(TarSummer::finish),
+                }));
             })?;
         Ok(Reading { pieces, end, state })
     }
@@ -83,7 +110,7 @@ impl Reading {
 fn read(
     input: &mut dyn Read,
     skip: u64,
-    mut hasher: Option<&mut Hasher>,
+    sums: &mut Sums,
     pieces: &mpsc::Sender<Bytes>,
     state: &ReadState,
 ) -> io::Result<u64> {
@@ -107,9 +134,7 @@ fn read(
         if !wanted.is_empty() && pieces.blocking_send(wanted).is_err() {
             break;
         }
-        if let Some(hasher) = &mut hasher {
-            hasher.update(&piece);
-        }
+        sums.update(&piece);
     }
     Ok(size)
 }
@@ -170,8 +195,11 @@ mod tests {
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n as u8).collect();
         for skip in [0, 1, 1_048_576, 2_999_999, 3_000_000, 4_000_000] {
             let input = Box::new(io::Cursor::new(bytes.clone()));
-            let hasher = Hasher::new(Algorithm::Sha256);
-            let mut reading = Reading::start(input, skip, Some(hasher)).unwrap();
+            let sums = Sums {
+                hasher: Some(Hasher::new(Algorithm::Sha256)),
+                summer: None,
+            };
+            let mut reading = Reading::start(input, skip, sums).unwrap();
             let mut got = Vec::new();
             while let Some(piece) = reading.pieces.recv().await {
                 got.extend_from_slice(&piece);

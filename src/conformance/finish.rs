@@ -250,11 +250,6 @@ pub(super) async fn a_tar_sum_of_an_unsupported_version_is_refused_and_can_be_ca
     is_unsupported(&case, "tarsum.v9").await;
 }
 
-pub(super) async fn tar_sums_of_version_1_are_not_computed_yet(case: Case) {
-    is_unsupported(&case, "tarsum.v1").await;
-    is_unsupported(&case, "tarsum.dev").await;
-}
-
 pub(super) async fn a_tar_sum_is_checked_last(case: Case) {
     let bytes = case.bytes(FEW);
     let id = tar_sum("tarsum").into();

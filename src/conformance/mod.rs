@@ -47,6 +47,7 @@ use futures_util::future::BoxFuture;
 
 use crate::service::LayerService;
 
+mod archive;
 mod bytes;
 mod case;
 
@@ -175,7 +176,6 @@ cases! { $
         a_declared_sha512_is_verified,
         a_tar_sum_of_an_unsupported_version_is_refused_and_can_be_cancelled,
         a_tar_sum_is_checked_last,
-        tar_sums_of_version_1_are_not_computed_yet,
         a_finished_upload_is_unknown,
         a_finished_handle_is_closed,
         an_upload_is_finished_elsewhere_without_another_byte,
@@ -242,6 +242,23 @@ cases! { $
         a_claim_ends_with_a_finish,
         of_many_claims_at_once_one_wins,
         bytes_that_came_another_way_do_not_stop_the_claimant,
+    ],
+    tar_sum: [
+        a_layer_is_found_by_the_tar_sum_it_was_declared_with,
+        a_tar_sum_can_be_finished_by_sha512,
+        a_declared_tar_sum_that_is_stored_is_layer_exists,
+        a_tar_sum_is_claimed_until_the_upload_ends,
+        another_tar_sum_is_invalid_and_the_upload_goes_on,
+        what_is_no_such_archive_can_be_finished_otherwise_or_cancelled,
+        a_broken_archive_is_told_with_its_position,
+        a_tar_sum_of_version_0_is_refused_though_it_is_right,
+        a_wrong_tar_sum_is_checked_after_length_and_digest,
+        an_upload_that_is_resumed_elsewhere_is_verified,
+        a_tar_sum_given_at_the_resume_is_verified,
+        archives_with_one_tar_sum_are_both_kept,
+        a_compressed_archive_has_the_tar_sum_of_the_archive,
+        a_stored_layer_is_found_by_a_tar_sum_that_comes_later,
+        nothing_and_zeros_are_the_empty_archive,
     ],
     read: [
         a_layer_read_in_pieces_is_the_same,

@@ -9,9 +9,6 @@ use crate::digest::Digest;
 
 mod tar_sum;
 
-/// Why no TarSum is verified yet.
-pub(crate) const TAR_SUM_NOT_COMPUTED: &str = "TarSums are not verified yet";
-
 pub use tar_sum::{InvalidTarSumText, TarSum, TarSumVersion};
 
 /// The id of a layer: a [`Digest`] or a [`TarSum`]. A stored layer is found by either.

@@ -63,7 +63,7 @@ impl TarSum {
         &self.version
     }
 
-    /// The name of the hash function. Any name is carried; only `sha256` is verified.
+    /// The name of the hash function. Any name is carried; `sha256` and `sha512` are verified.
     pub fn algorithm(&self) -> &str {
         &self.algorithm
     }

@@ -13,7 +13,8 @@
 //! 3. [`finish`](LayerUpload::finish) verifies without the lock, and asks for the ownership again
 //!    before it publishes.
 //! 4. One map leads from every id of a layer to the one copy of it. Who publishes the same bytes
-//!    later gets the first layer, and adds the ids it verified.
+//!    later gets the first layer, and adds the ids it verified. An id that leads to a layer already
+//!    leads there for good: archives with one TarSum can differ in their bytes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -85,6 +86,19 @@ struct Stored {
     bytes: Bytes,
 }
 
+impl Stored {
+    /// The same layer, found by a TarSum that was verified.
+    fn known_as(&self, tar_sum: Option<&TarSum>) -> Self {
+        Stored {
+            tar_sum: tar_sum.or(self.tar_sum.as_ref()).cloned(),
+            name: self.name.clone(),
+            digest: self.digest.clone(),
+            created_at: self.created_at,
+            bytes: self.bytes.clone(),
+        }
+    }
+}
+
 /// An upload, as far as it is stored.
 struct Session {
     name: RepositoryName,
@@ -128,15 +142,19 @@ impl Store {
     }
 
     /// Publishes a layer, to be found by `ids` too. Where its bytes are stored already, the first
-    /// stays as it is.
+    /// stays as it is, but tells the TarSum that it is found by.
     fn publish(&mut self, layer: Stored, ids: impl IntoIterator<Item = LayerId>) -> Arc<Stored> {
         let by_sha256 = self.layers.entry(layer.digest.clone().into());
+        let tar_sum = layer.tar_sum.clone();
         let stored = Arc::clone(by_sha256.or_insert_with(|| Arc::new(layer)));
         for id in ids {
-            let by_id = self.layers.entry(id);
-            by_id.or_insert_with(|| Arc::clone(&stored));
+            let known = match &id {
+                LayerId::TarSum(tar_sum) => Arc::new(stored.known_as(Some(tar_sum))),
+                LayerId::Digest(_) => Arc::clone(&stored),
+            };
+            self.layers.entry(id).or_insert(known);
         }
-        stored
+        Arc::new(stored.known_as(tar_sum.as_ref()))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::id::{LayerId, TarSum};
 use crate::name::RepositoryName;
 use crate::service::{Layer, LayerUpload};
+use crate::tarsum::Claim;
 
 /// What a handle is to its upload.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -150,13 +151,12 @@ impl MemoryUpload {
                 return Err(Error::InvalidChecksum { claimed, computed });
             }
         }
-        match self.tar_sum() {
-            Some(tar_sum) => Err(Error::TarSumVersionUnsupported {
-                tar_sum: tar_sum.clone(),
-                reason: "TarSums are not verified yet",
-            }),
-            None => Ok(()),
-        }
+        let Some(tar_sum) = self.tar_sum() else {
+            return Ok(());
+        };
+        let mut claim = Claim::new(tar_sum)?;
+        self.pieces.iter().for_each(|piece| claim.update(piece));
+        claim.verify()
     }
 }
 

@@ -89,15 +89,20 @@ pub(crate) async fn link(
     record: &Record,
     also: &[LayerId],
 ) -> Result<()> {
-    let document = encode(record)?;
     for id in also {
+        let alias = encode(&record.known_as(std::slice::from_ref(id)))?;
         // One that exists is left alone: two digests can share a TarSum.
         store
             .api
-            .put_if(&store.keys.layer(id), document.clone(), Condition::Absent)
+            .put_if(&store.keys.layer(id), alias, Condition::Absent)
             .await?;
     }
-    for id in std::iter::once(&record.digest.clone().into()).chain(also) {
+    let digest = LayerId::from(record.digest.clone());
+    for id in std::iter::once(&digest).chain(also) {
+        let document = match *id == digest {
+            true => encode(record)?,
+            false => encode(&record.known_as(std::slice::from_ref(id)))?,
+        };
         let key = store.keys.link(name, id);
         if let Put::Held(held) = store
             .api

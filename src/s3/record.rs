@@ -1,5 +1,6 @@
 //! The layer record: where a layer's bytes are, how many, and what they are called. A pure schema;
-//! an alias and a link are copies of it under other keys.
+//! an alias and a link are copies of it under other keys. Those under a TarSum name that TarSum, which
+//! may have been verified later than the layer was published.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,16 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// The same layer, as it is found by these ids too, which were verified. The first TarSum of
+    /// them is the one that is told.
+    pub(crate) fn known_as(&self, ids: &[LayerId]) -> Self {
+        let others = self.also.iter().filter(|id| !ids.contains(id));
+        Record {
+            also: ids.iter().chain(others).cloned().collect(),
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn tar_sum(&self) -> Option<&TarSum> {
         self.also.iter().find_map(LayerId::as_tar_sum)
     }

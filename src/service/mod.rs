@@ -117,7 +117,8 @@ pub trait Layer: AsyncRead + AsyncSeek + Send + Sync + Unpin {
     /// The repository that the layer was first published in.
     fn name(&self) -> &RepositoryName;
 
-    /// The TarSum that was verified when the layer was published, if one was declared.
+    /// The TarSum that was verified for these bytes: the one that the layer was found by, or else
+    /// the one that was declared when it was first published, if one was.
     fn tar_sum(&self) -> Option<&TarSum>;
 
     /// The SHA-256 of the layer's bytes.
@@ -207,7 +208,7 @@ pub trait LayerUpload: AsyncWrite + Send + Sync + Unpin {
     /// [`InvalidTarSum`](crate::Error::InvalidTarSum). After one of these the upload is as it was
     /// and this handle can go on, finish otherwise, or cancel. (Where the bytes had to be
     /// assembled before they could be read, the upload takes no more bytes, but can be finished
-    /// with another digest, or cancelled.)
+    /// with another digest or resumed with another id, or cancelled.)
     ///
     /// # Cancellation
     ///

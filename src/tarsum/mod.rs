@@ -1,9 +1,15 @@
 //! TarSum: what a tar archive contains, as one checksum, computed while the archive arrives.
 //!
-//! The first Docker registry named layers by it. What is computed here is what clients of
-//! 2014 and 2015 computed, down to the quirks of the tar reader that they used (Go's, before
-//! version 1.5); the Docker of later years gives other sums. So this room has a tar reader of its
-//! own, and may not use a correct one.
+//! The first Docker registry named layers by it: `tarsum.v1+sha256:…` is the same for one set of
+//! files whatever order they are in, whenever they were modified, and however the archive is
+//! compressed. Use one to serve or migrate images of that time, or to find a layer again that was
+//! packed anew; all else wants the digest, which names the very bytes.
+//!
+//! A layer gets one by [`LayerService::upload`](crate::LayerService::upload) with it as the id, or
+//! by a resume with it; `finish` verifies it. What is computed here is what clients of 2014 and
+//! 2015 computed, down to the quirks of the tar reader that they used (Go's, before version 1.5);
+//! the Docker of later years gives other sums. So this room has a tar reader of its own, and may
+//! not use a correct one.
 //!
 //! # The way of a byte
 //!
@@ -35,7 +41,8 @@
 //!    files. Either can be far more than was sent: deflate packs 1000 to 1, Zstandard more, and a
 //!    hole needs no bytes at all, so there is [`DEFAULT_HOLE_LIMIT`].
 //!
-//! What to do with a sum, and which versions to believe, is for others to say.
+//! `claim` says what becomes of a sum that was claimed, and which versions are believed. Where to
+//! compute it so that nobody waits, and what to do then, is for others to say.
 
 use std::fmt;
 
@@ -43,11 +50,13 @@ use crate::digest::Algorithm;
 use crate::id::{TarSum, TarSumVersion};
 
 use self::archive::{Archive, Limits};
+pub(crate) use self::claim::Claim;
 use self::compression::Compression;
 pub use self::error::{BrokenArchive, UnsupportedTarSum};
 use self::error::{Cause, Unsupported};
 
 mod archive;
+mod claim;
 mod compression;
 mod entry;
 mod error;

@@ -13,10 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use s3layers::{Algorithm, Digest};
 use serde_json::Value;
 
-const MIB: usize = 1024 * 1024;
+pub(crate) const MIB: usize = 1024 * 1024;
 
 /// Someone with an empty home and no settings.
-struct User {
+pub(crate) struct User {
     home: tempfile::TempDir,
     /// What they have set up, as arguments and environment.
     arguments: Vec<String>,
@@ -24,7 +24,7 @@ struct User {
 }
 
 impl User {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         User {
             home: tempfile::tempdir().unwrap(),
             arguments: Vec::new(),
@@ -33,7 +33,7 @@ impl User {
     }
 
     /// Someone who uses the store at this endpoint.
-    fn of(store: &Served) -> Self {
+    pub(crate) fn of(store: &Served) -> Self {
         let arguments = ["--store", "s3://layers", "--endpoint-url", &store.endpoint];
         User {
             arguments: arguments.map(str::to_owned).to_vec(),
@@ -41,17 +41,17 @@ impl User {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
-    fn file(&self, name: &str, bytes: &[u8]) -> String {
+    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> String {
         let path = self.path(name);
         fs::write(&path, bytes).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_s3layers"));
         command
             .env_clear()
@@ -68,12 +68,12 @@ impl User {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     /// Runs what must succeed. What it printed.
-    fn ok(&self, arguments: &[&str]) -> Vec<u8> {
+    pub(crate) fn ok(&self, arguments: &[&str]) -> Vec<u8> {
         let output = self.run(arguments);
         assert!(
             output.status.success(),
@@ -84,14 +84,14 @@ impl User {
     }
 
     /// The events of a run that must succeed.
-    fn events(&self, arguments: &[&str]) -> Vec<Value> {
+    pub(crate) fn events(&self, arguments: &[&str]) -> Vec<Value> {
         let mut all = vec!["--json"];
         all.extend(arguments);
         events(&self.ok(&all))
     }
 
     /// Runs what must fail with this code. What it said on stderr.
-    fn fails(&self, code: i32, arguments: &[&str]) -> String {
+    pub(crate) fn fails(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
@@ -100,23 +100,23 @@ impl User {
     }
 
     /// What `pull` gives for this id.
-    fn pulled(&self, id: &str) -> Vec<u8> {
+    pub(crate) fn pulled(&self, id: &str) -> Vec<u8> {
         self.ok(&["pull", id])
     }
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn events(stdout: &[u8]) -> Vec<Value> {
+pub(crate) fn events(stdout: &[u8]) -> Vec<Value> {
     let text = std::str::from_utf8(stdout).unwrap();
     let parse = |line| serde_json::from_str::<Value>(line).unwrap();
     text.lines().map(parse).collect()
 }
 
 /// Bytes that differ wherever they are looked at.
-fn noise(size: usize) -> Vec<u8> {
+pub(crate) fn noise(size: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = move || {
         state ^= state << 13;
@@ -129,19 +129,19 @@ fn noise(size: usize) -> Vec<u8> {
     bytes
 }
 
-fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     Digest::of(Algorithm::Sha256, bytes).to_string()
 }
 
 /// A running program that prints events. Dropping kills it.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    stdin: Option<ChildStdin>,
+    pub(crate) stdin: Option<ChildStdin>,
     lines: std::io::Lines<BufReader<ChildStdout>>,
 }
 
 impl Running {
-    fn start(user: &User, arguments: &[&str]) -> Self {
+    pub(crate) fn start(user: &User, arguments: &[&str]) -> Self {
         let mut all = vec!["--json"];
         all.extend(arguments);
         let mut child = user
@@ -159,7 +159,7 @@ impl Running {
     }
 
     /// The next event for which this holds.
-    fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut seen = Vec::new();
         for line in self.lines.by_ref() {
             let event = serde_json::from_str(&line.unwrap()).unwrap();
@@ -171,19 +171,19 @@ impl Running {
         unreachable!("it ended, having said {seen:?}")
     }
 
-    fn hear(&mut self, event: &str) -> Value {
+    pub(crate) fn hear(&mut self, event: &str) -> Value {
         self.until(|said| said["event"] == event)
     }
 
-    fn feed(&mut self, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
         self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    fn code(&mut self) -> Option<i32> {
+    pub(crate) fn code(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 }
@@ -196,14 +196,14 @@ impl Drop for Running {
 }
 
 /// A store in a process of its own.
-struct Served {
+pub(crate) struct Served {
     running: Running,
     endpoint: String,
     _user: User,
 }
 
 impl Served {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let user = User::new();
         let mut all = vec!["--store", "memory:", "store", "--listen", "127.0.0.1:0"];
         all.extend(arguments);
@@ -220,7 +220,7 @@ impl Served {
     }
 
     /// Waits until the one upload under way has this many parts.
-    fn holds_parts(&self, wanted: usize) {
+    pub(crate) fn holds_parts(&self, wanted: usize) {
         let http = aws_smithy_http_client::Builder::new().build_http();
         let client = s3layers::client_over(http, &self.endpoint, "s3layers", "s3layers-secret");
         let parts = async || {
@@ -649,7 +649,7 @@ fn what_is_no_file_is_written_to_and_not_replaced() {
 fn every_command_has_help() {
     let user = User::new();
     let help = String::from_utf8(user.ok(&["--help"])).unwrap();
-    for command in ["demo", "push", "pull", "sweep", "store"] {
+    for command in ["demo", "push", "pull", "sweep", "store", "tarsum"] {
         assert!(help.contains(command), "{help}");
         let of_command = String::from_utf8(user.ok(&[command, "--help"])).unwrap();
         let usage = format!("Usage: s3layers {command}");

@@ -8,9 +8,11 @@
     reason = "a test fails by panicking, and lives in real time"
 )]
 
+mod bomb;
 mod budget;
 mod checkpoint;
 mod cli;
+mod cli_tarsum;
 mod contract;
 mod crash;
 mod damage;

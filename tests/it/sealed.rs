@@ -1,8 +1,13 @@
 //! From `sealing` on: what is published stays, whatever others claim or cancel; and what can never
 //! be published goes.
 
-use s3layers::{Algorithm, Digest, Error, LayerService as _};
+use bytes::Bytes;
+use s3layers::TarSumVersion;
+use s3layers::embedded::EmbeddedStore;
+use s3layers::tarsum::TarSummer;
+use s3layers::{Algorithm, Digest, Error, LayerId, LayerService as _};
 use tokio::io::AsyncReadExt as _;
+use uuid::Uuid;
 
 use crate::support::bytes::{assert_same, ramp, sha256};
 use crate::support::fault::{
@@ -10,6 +15,7 @@ use crate::support::fault::{
 };
 use crate::support::life::{self, name};
 use crate::support::stores::{self, BUCKET, PART};
+use crate::tarsum::archive::member;
 
 const SIZE: u64 = PART + 1000;
 
@@ -179,4 +185,96 @@ async fn a_digest_that_is_wrong_twice_is_refused_twice() {
     let mut left = life::keys(&client).await;
     left.remove("profile");
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// An upload that another process has sealed under a wrong TarSum, before it could read the object.
+async fn sealed_under_a_wrong_tar_sum(store: &EmbeddedStore, bytes: &Bytes) -> Uuid {
+    let wire = Wire::over(store.http_client());
+    let service = life::connect(store, &wire).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    upload.close().await.unwrap();
+    let wrong = format!("tarsum.v1+sha256:{}", "0".repeat(64));
+    let wrong: LayerId = wrong.parse().unwrap();
+    let uuid = upload.uuid();
+    let mut upload = service.resume(&name(), Some(&wrong), uuid).await.unwrap();
+    wire.fault(On::every(GetObject).key_contains("data/").status(403));
+    let size = bytes.len() as u64;
+    let ended = upload.finish(size, &sha256(bytes)).await.map(drop);
+    assert!(ended.unwrap_err().is_permission());
+    uuid
+}
+
+fn archive(seed: u32) -> (Bytes, LayerId) {
+    let bytes: Bytes = member("layer", b'0', &ramp(seed, SIZE)).into();
+    let summer = TarSummer::new(TarSumVersion::V1, Algorithm::Sha256);
+    let mut summer = summer.unwrap();
+    summer.update(&bytes);
+    (bytes, summer.finish().unwrap().into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sealed_under_a_wrong_tar_sum_is_finished_under_the_right_one() {
+    let store = stores::in_memory().await;
+    let (bytes, right) = archive(7);
+    let uuid = sealed_under_a_wrong_tar_sum(&store, &bytes).await;
+    let service = stores::service(&store).await;
+    let upload = service.resume(&name(), Some(&right), uuid).await;
+    let size = bytes.len() as u64;
+    let finished = upload.unwrap().finish(size, &sha256(&bytes)).await;
+    assert_eq!(finished.unwrap().tar_sum(), right.as_tar_sum());
+    assert!(service.exists(&right).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sealed_under_a_wrong_tar_sum_is_swept() {
+    let store = stores::in_memory().await;
+    let (bytes, _) = archive(8);
+    sealed_under_a_wrong_tar_sum(&store, &bytes).await;
+    let service = stores::service(&store).await;
+    life::sweep(&service).await.unwrap();
+    let client = stores::client(&store, store.http_client());
+    let mut left = life::keys(&client).await;
+    left.remove("profile");
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tar_sum_that_leads_to_another_layer_does_not_stand_for_lost_bytes() {
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    let (bytes, tar_sum) = archive(9);
+    let other: Bytes = [&bytes[..], &[0; 1024]].concat().into();
+    let mut first = service.upload(&name(), Some(&tar_sum)).await.unwrap();
+    first.write_bytes(other.clone()).await.unwrap();
+    let size = other.len() as u64;
+    first.finish(size, &sha256(&other)).await.unwrap();
+
+    // A second archive is sealed under the TarSum, and its bytes are lost before they were read. The
+    // same bytes are a layer, but nobody has verified that they have this TarSum.
+    let size = bytes.len() as u64;
+    let wire = Wire::over(store.http_client());
+    let elsewhere = life::connect(&store, &wire).await;
+    let mut upload = elsewhere.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    upload.close().await.unwrap();
+    let uuid = upload.uuid();
+    let upload = elsewhere.resume(&name(), Some(&tar_sum), uuid).await;
+    wire.fault(On::every(GetObject).key_contains("data/").status(403));
+    let sealed = upload.unwrap().finish(size, &sha256(&bytes)).await;
+    assert!(sealed.map(drop).unwrap_err().is_permission());
+    let mut twin = service.upload(&name(), None).await.unwrap();
+    twin.write_bytes(bytes.clone()).await.unwrap();
+    twin.finish(size, &sha256(&bytes)).await.unwrap();
+    let client = stores::client(&store, store.http_client());
+    let data = format!("data/{}/{uuid}", &uuid.to_string()[..2]);
+    let lost = client.delete_object().bucket(BUCKET).key(data);
+    lost.send().await.unwrap();
+
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    let finished = upload.finish(size, &sha256(&bytes)).await.map(drop);
+    assert!(
+        matches!(finished, Err(Error::Damaged { .. })),
+        "{finished:?}"
+    );
 }

@@ -1,9 +1,7 @@
 //! `push`: a file or standard input becomes a layer; whatever interrupts that, the store keeps
 //! what it has, and the command that goes on from there is printed.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
@@ -14,12 +12,14 @@ use super::Context;
 use super::failure::Failure;
 use super::output::Spent;
 use super::stop::Stop;
-use crate::digest::Digest;
+use super::{input, tarsum};
+use crate::digest::{Algorithm, Digest};
 use crate::error::Error;
-use crate::id::{LayerId, TarSum};
+use crate::id::{LayerId, TarSum, TarSumVersion};
 use crate::name::RepositoryName;
 use crate::s3::S3LayerService;
 use crate::service::{LayerService as _, LayerUpload};
+use crate::tarsum::TarSummer;
 
 mod running;
 
@@ -28,6 +28,10 @@ mod running;
 /// What was read is kept when the upload is interrupted, and the command that resumes it is printed.
 /// With --resume the input is the whole layer again: the bytes that the store has are passed over.
 /// On success the digest is printed.
+///
+/// With --tarsum, the layer is found by the TarSum of its archive as well. A file is read once more
+/// before, so that a layer that is there already is not sent. Of standard input it is known at the
+/// end only; the store then reads the layer back to us once, to verify it.
 #[derive(Debug, Args)]
 pub(super) struct Push {
     /// The layer, or - for standard input
@@ -41,6 +45,9 @@ pub(super) struct Push {
     /// Go on with this upload. FILE, or standard input, is the whole layer from its first byte
     #[arg(long, value_name = "UUID")]
     resume: Option<Uuid>,
+    /// Compute the TarSum (version 1, SHA-256) of the archive, and publish the layer under it too
+    #[arg(long, conflicts_with = "id")]
+    tarsum: bool,
 }
 
 #[derive(Serialize)]
@@ -79,21 +86,24 @@ enum Event<'a> {
 
 impl Push {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let (input, size) = self.open()?;
+        let (input, size) = input::open(&self.file)?;
+        // Only a file can be read twice.
+        let known = match self.tarsum && size.is_some() {
+            true => Some(tarsum::read(&self.file, summer()?).await?),
+            false => None,
+        };
         let mut stop = Stop::listen()?;
         let service = tokio::select! {
             service = context.connect() => service?,
             () = stop.told() => return Err(Failure::new("interrupted before the upload began")),
         };
-        let upload = match self.begin(&service).await {
+        let begun = match &known {
+            None => self.begin(&service, self.id.as_ref()).await,
+            Some(known) => self.begin_known(&service, known, context).await,
+        };
+        let upload = match begun {
             Ok(upload) => upload,
-            Err(Error::LayerExists { id }) => {
-                context
-                    .output
-                    .note("the layer is stored already; nothing was sent");
-                context.output.say(&id)?;
-                return context.output.event(&Event::Exists { id: &id });
-            }
+            Err(Error::LayerExists { id }) => return exists(&service, &id, context).await,
             Err(error) => return Err(self.refused(error, context)),
         };
         let mut running = Running {
@@ -102,6 +112,10 @@ impl Push {
             service,
             upload,
             bar: context.output.progress(size),
+            summer: match self.tarsum && known.is_none() {
+                true => Some(summer()?),
+                false => None,
+            },
         };
         running.started()?;
         match running.feed(input, &mut stop).await {
@@ -110,33 +124,38 @@ impl Push {
         }
     }
 
-    fn is_stdin(&self) -> bool {
-        self.file == Path::new("-")
-    }
-
-    /// The input, and its size where that is known.
-    fn open(&self) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
-        if self.is_stdin() {
-            return Ok((Box::new(io::stdin()), None));
-        }
-        let opened = File::open(&self.file).and_then(|file| Ok((file.metadata()?, file)));
-        let (metadata, file) = opened.map_err(|error| {
-            Failure::of(&error).context(format_args!("cannot open {}", self.file.display()))
-        })?;
-        if metadata.is_dir() {
-            return Err(Failure::new(format!(
-                "{} is a folder; wanted a file, such as a tar archive",
-                self.file.display()
-            )));
-        }
-        let size = metadata.is_file().then_some(metadata.len());
-        Ok((Box::new(file), size))
-    }
-
-    async fn begin(&self, service: &S3LayerService) -> Result<Box<dyn LayerUpload>, Error> {
+    async fn begin(
+        &self,
+        service: &S3LayerService,
+        id: Option<&LayerId>,
+    ) -> Result<Box<dyn LayerUpload>, Error> {
         match self.resume {
-            Some(uuid) => service.resume(&self.name, self.id.as_ref(), uuid).await,
-            None => service.upload(&self.name, self.id.as_ref()).await,
+            Some(uuid) => service.resume(&self.name, id, uuid).await,
+            None => service.upload(&self.name, id).await,
+        }
+    }
+
+    /// Begins the upload of a file that was read before, declared by its TarSum. Where that leads
+    /// to other bytes, it stays so, and the file is a layer by its digest.
+    async fn begin_known(
+        &self,
+        service: &S3LayerService,
+        known: &tarsum::Sums,
+        context: &Context,
+    ) -> Result<Box<dyn LayerUpload>, Error> {
+        let id = known.tar_sum.clone().into();
+        match self.begin(service, Some(&id)).await {
+            Err(Error::LayerExists { id })
+                if *service.fetch(&id).await?.digest() != known.digest =>
+            {
+                context.output.note(format_args!(
+                    "{id} is found already, as an archive of other bytes; this one will be found by \
+                     its digest only"
+                ));
+                let digest = known.digest.clone().into();
+                self.begin(service, Some(&digest)).await
+            }
+            begun => begun,
         }
     }
 
@@ -166,7 +185,26 @@ impl Push {
         if let Some(id) = &id {
             words.extend(["--id", id]);
         }
+        if self.tarsum {
+            words.push("--tarsum");
+        }
         words.extend(["--resume", &uuid]);
         context.command_line(&words)
     }
+}
+
+fn summer() -> Result<TarSummer, Failure> {
+    let summer = TarSummer::new(TarSumVersion::V1, Algorithm::Sha256);
+    summer.map_err(|error| Failure::of(&error))
+}
+
+/// There is nothing to send.
+async fn exists(service: &S3LayerService, id: &LayerId, context: &Context) -> Result<(), Failure> {
+    let output = context.output;
+    output.note("the layer is stored already; nothing was sent");
+    match id {
+        LayerId::Digest(digest) => output.say(digest)?,
+        LayerId::TarSum(_) => output.say(service.fetch(id).await?.digest())?,
+    }
+    output.event(&Event::Exists { id })
 }

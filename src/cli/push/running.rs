@@ -11,12 +11,14 @@ use crate::cli::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output::grouped;
 use crate::cli::stop::Stop;
-use crate::cli::threads::Reading;
+use crate::cli::threads::{Reading, Sums};
+use crate::cli::{input, tarsum};
 use crate::digest::{Algorithm, Hasher};
 use crate::error::Error;
 use crate::id::LayerId;
 use crate::s3::S3LayerService;
-use crate::service::{Layer, LayerUpload};
+use crate::service::{Layer, LayerService as _, LayerUpload};
+use crate::tarsum::{BrokenArchive, TarSummer};
 
 /// How often progress is told with `--json`.
 const PROGRESS: Duration = Duration::from_millis(500);
@@ -29,6 +31,8 @@ pub(super) enum Cut {
     Input(io::Error),
     /// The input ends before the bytes that the upload has.
     Short { size: u64 },
+    /// It is no archive, and its TarSum is wanted.
+    Archive(BrokenArchive),
     /// The store, or the contract.
     Upload(Error),
 }
@@ -40,6 +44,8 @@ pub(super) struct Running<'a> {
     pub(super) service: S3LayerService,
     pub(super) upload: Box<dyn LayerUpload>,
     pub(super) bar: ProgressBar,
+    /// For the TarSum of an input that can be read once only.
+    pub(super) summer: Option<TarSummer>,
 }
 
 impl Running<'_> {
@@ -66,7 +72,9 @@ impl Running<'_> {
         // A digest that was given is verified by the upload; another one is computed here.
         let hasher = claimed.is_none().then(|| Hasher::new(Algorithm::Sha256));
         let offset = self.upload.offset();
-        let mut reading = Reading::start(input, offset, hasher).map_err(Cut::Input)?;
+        let summer = self.summer.take();
+        let sums = Sums { hasher, summer };
+        let mut reading = Reading::start(input, offset, sums).map_err(Cut::Input)?;
         self.bar.set_position(offset);
         let mut tick = interval(PROGRESS);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -96,11 +104,25 @@ impl Running<'_> {
         let digest = claimed
             .or(end.digest)
             .ok_or_else(|| Cut::Input(io::Error::other("its digest was not computed")))?;
+        if let Some(tar_sum) = end.tar_sum {
+            let tar_sum = tar_sum.map_err(Cut::Archive)?;
+            self.declare(tar_sum.into()).await.map_err(Cut::Upload)?;
+        }
         self.bar.set_message("finishing");
         self.upload
             .finish(offset, &digest)
             .await
             .map_err(Cut::Upload)
+    }
+
+    /// Declares what was not known at the beginning: an upload can be told at a resume.
+    async fn declare(&mut self, id: LayerId) -> Result<(), Error> {
+        self.upload.close().await?;
+        let resumed = self
+            .service
+            .resume(&self.push.name, Some(&id), self.upload.uuid());
+        self.upload = resumed.await?;
+        Ok(())
     }
 
     /// Tells how far it is, where that has changed since `told`.
@@ -136,6 +158,9 @@ impl Running<'_> {
             "stored {} bytes; {usage}",
             grouped(layer.size())
         ));
+        if let Some(tar_sum) = layer.tar_sum() {
+            output.note(format_args!("it is found as {tar_sum}, too"));
+        }
         output.say(layer.digest())?;
         output.event(&Event::Stored {
             uuid: self.upload.uuid(),
@@ -177,10 +202,7 @@ impl Running<'_> {
 
     /// What the cut was, in words.
     fn told(&self, cut: Cut) -> Failure {
-        let input = match self.push.is_stdin() {
-            true => "standard input".to_owned(),
-            false => self.push.file.display().to_string(),
-        };
+        let input = input::name(&self.push.file);
         match cut {
             Cut::Told => Failure::new("interrupted"),
             Cut::Input(error) => Failure::of(&error).context(format_args!("cannot read {input}")),
@@ -189,6 +211,8 @@ impl Running<'_> {
                 grouped(size),
                 grouped(self.upload.offset())
             )),
+            Cut::Archive(broken) => tarsum::has_none(&input, &broken)
+                .hint("it can be stored all the same: leave out --tarsum"),
             Cut::Upload(error) => self.refusal(error),
         }
     }
@@ -198,6 +222,9 @@ impl Running<'_> {
             Error::InvalidChecksum { .. } if self.push.id.is_none() => Some(
                 "the input is not the one that the upload began with; push it without --resume",
             ),
+            Error::InvalidTarSum { .. } if self.push.tarsum => {
+                Some("it changed while it was read; push it again")
+            }
             Error::InvalidChecksum { .. } | Error::InvalidTarSum { .. } => {
                 Some("if the id was wrong, push again with the right one, or without")
             }
@@ -225,7 +252,7 @@ impl Running<'_> {
             Some(offset) => format!("the store keeps all {} bytes", grouped(offset)),
             None => "the store keeps what arrived".to_owned(),
         };
-        let again = match self.push.is_stdin() {
+        let again = match input::is_stdin(&self.push.file) {
             true => ", with the whole layer on standard input",
             false => "",
         };

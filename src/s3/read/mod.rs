@@ -191,37 +191,32 @@ impl Layer for S3Layer {
     }
 }
 
-/// Gives `sink` every byte of an object that has no record yet, once and in order, with as many
-/// ranges under way and as much memory as a reader may have. Nothing but the ETag and the size is
-/// checked: whoever asks is about to hash the bytes.
-///
-/// # Errors
-///
-/// [`Damaged`](crate::Error::Damaged) where the object is missing, shorter, or not the one of this
-/// ETag; [`Storage`](crate::Error::Storage).
-///
-/// # Cancellation
-///
-/// Ends all requests.
-pub(crate) async fn read_back(
-    store: &Arc<Store>,
-    data: &Key,
-    etag: &ETag,
-    size: u64,
-    mut sink: impl FnMut(&[u8]) + Send,
-) -> Result<()> {
-    let source = Source {
-        store: Arc::clone(store),
-        data: data.clone(),
-        etag: etag.clone(),
-        size,
-        record: None,
-    };
-    let mut reader = Reader::new(source).wanting_everything();
-    while let Some(bytes) = std::future::poll_fn(|cx| reader.poll_next(cx)).await? {
-        sink(&bytes);
+/// Reads all of an object that has no record yet, once and in order, with as many ranges under way
+/// and as much memory as a reader may have. Nothing but the ETag and the size is checked: whoever
+/// asks is about to hash the bytes. Dropping it ends all requests.
+pub(crate) struct ReadBack(Reader);
+
+impl ReadBack {
+    pub(crate) fn of(store: &Arc<Store>, data: &Key, etag: &ETag, size: u64) -> Self {
+        let source = Source {
+            store: Arc::clone(store),
+            data: data.clone(),
+            etag: etag.clone(),
+            size,
+            record: None,
+        };
+        ReadBack(Reader::new(source).wanting_everything())
+    }
+
+    /// The next bytes; `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// [`Damaged`](crate::Error::Damaged) where the object is missing, shorter, or not the one of
+    /// this ETag; [`Storage`](crate::Error::Storage).
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
         // What is buffered comes without waiting; others want the thread too.
         tokio::task::consume_budget().await;
+        std::future::poll_fn(|cx| self.0.poll_next(cx)).await
     }
-    Ok(())
 }

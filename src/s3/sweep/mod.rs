@@ -116,9 +116,11 @@ async fn carry_out(
     };
     match outcome {
         // Claims that turned out wrong: `sealed` now, and old enough to go.
-        Err(Error::InvalidChecksum { .. }) if matches!(stored.session.phase, Phase::Sealed(_)) => {
-            cancel(store, &mut stored).await
-        }
+        Err(
+            Error::InvalidChecksum { .. }
+            | Error::InvalidTarSum { .. }
+            | Error::TarSumVersionUnsupported { .. },
+        ) if matches!(stored.session.phase, Phase::Sealed(_)) => cancel(store, &mut stored).await,
         // The store has dropped its parts (MinIO does after a day), and nobody has driven it since:
         // who declares the same id must not be sent to it for ever.
         Err(damaged @ Error::Damaged { .. }) if action == SweepAction::Finish => {

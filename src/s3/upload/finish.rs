@@ -12,7 +12,7 @@ use super::remove::{Leftovers, remove_finished};
 use super::session::{Data, Phase, Sealed, Session, TailPlace};
 use super::stored::Stored;
 use super::tail;
-use super::verify::{read_digests, settle_claims};
+use super::verify::{Found, read_object, settle_claims, wrong_claim};
 use super::writer::Writer;
 use crate::clock;
 use crate::digest::{Algorithm, Digest};
@@ -26,8 +26,9 @@ use crate::s3::store::Store;
 impl Writer {
     /// Verifies, seals and publishes.
     pub(super) async fn finish(&mut self, size: u64, digest: &Digest) -> Result<Record> {
+        let tar_sum = self.tar_sum().await;
         let declared = self.declared.as_ref();
-        let claims = check(size, self.offset, digest, declared, &self.hashers)?;
+        let claims = check(size, self.offset, digest, declared, &self.hashers, tar_sum)?;
         if let Phase::Sealing(standing) = self.stored.session.phase.clone()
             && let Some(record) = self.see_through(&standing, &claims).await?
         {
@@ -57,13 +58,11 @@ impl Writer {
     /// were wrong, so that nobody can have published, and the new ones have their turn.
     async fn see_through(&mut self, standing: &Sealed, claims: &Claims) -> Result<Option<Record>> {
         let record = match self.drive().await {
-            Err(Error::InvalidChecksum { claimed, computed }) => {
-                return match claims.unverified.contains(&claimed.clone().into()) {
-                    true => Err(Error::InvalidChecksum { claimed, computed }),
-                    false => Ok(None),
-                };
-            }
-            driven => driven?,
+            Ok(record) => record,
+            Err(error) => match wrong_claim(&error) {
+                Some(wrong) if !claims.unverified.contains(&wrong) => return Ok(None),
+                _ => return Err(error),
+            },
         };
         let digest = LayerId::from(record.digest.clone());
         let mut claimed = claims.also.iter().chain(&claims.unverified);
@@ -152,10 +151,10 @@ fn seal(data: Data, claims: Claims) -> Sealed {
 ///
 /// # Errors
 ///
-/// `InvalidChecksum` where reading the object shows that a claim was wrong; the upload is `sealed`
-/// then. `Damaged` where what the store holds is not what was sent: where it says so itself, the
-/// upload is removed then, else the sweep removes it. `UploadUnknown` where another driver has
-/// removed it. Everything else leaves it to be driven again.
+/// `InvalidChecksum` or `InvalidTarSum` where reading the object shows that a claim was wrong; the
+/// upload is `sealed` then. `Damaged` where what the store holds is not what was sent: where it says
+/// so itself, the upload is removed then, else the sweep removes it. `UploadUnknown` where another
+/// driver has removed it. Everything else leaves it to be driven again.
 pub(crate) async fn drive(
     store: &Arc<Store>,
     stored: &mut Stored,
@@ -183,23 +182,21 @@ pub(crate) async fn drive(
     let Assembled::Here { data, etag, proven } = assembled else {
         return finished_before(store, stored, &sealed, leftovers).await;
     };
-    let digests = match has_to_be_read || !proven {
-        false => Vec::new(),
-        true => match read_digests(store, &data, &etag, &stored.session, &sealed).await {
+    let found = match has_to_be_read || !proven {
+        false => Found::default(),
+        true => match read_object(store, &data, &etag, &stored.session, &sealed).await {
             Err(Error::Damaged { .. }) if store.api.head(&data).await?.is_none() => {
                 return finished_before(store, stored, &sealed, leftovers).await;
             }
-            digests => digests?,
+            found => found?,
         },
     };
-    let (digest, also) = match settle_claims(&data, &sealed, &digests) {
+    let sha256 = found.digest(Algorithm::Sha256).cloned();
+    let (digest, also) = match settle_claims(&data, &sealed, found) {
         Ok(claims) => claims,
-        Err(Error::InvalidChecksum { claimed, computed }) => {
-            let digest = digests
-                .into_iter()
-                .find(|d| d.algorithm() == Algorithm::Sha256);
+        Err(error) if wrong_claim(&error).is_some() => {
             let sealed = Sealed {
-                digest,
+                digest: sha256,
                 unverified: Vec::new(),
                 ..sealed
             };
@@ -208,7 +205,7 @@ pub(crate) async fn drive(
                 ..stored.session.clone()
             };
             stored.replace(store, next).await?;
-            return Err(Error::InvalidChecksum { claimed, computed });
+            return Err(error);
         }
         Err(error) => return Err(error),
     };
@@ -235,7 +232,8 @@ pub(crate) async fn drive(
     )
     .await?;
     tracing::info!(uuid = %stored.uuid, digest = %published.digest, size = published.size, "published");
-    Ok(published)
+    // Of the same bytes that were there before, it may not have been known.
+    Ok(published.known_as(&record.also))
 }
 
 /// The data is gone: because another driver has finished, or because it has found a duplicate and
@@ -249,13 +247,14 @@ async fn finished_before(
     let uuid = stored.uuid;
     let is_over = Stored::load(store, uuid).await?.is_none();
     match (published_elsewhere(store, stored, sealed).await?, is_over) {
-        (Some(record), true) => Ok(record),
+        (Some(record), true) => Ok(record.known_as(&others(sealed, &record.digest))),
         (Some(record), false) => {
-            publish::link(store, &stored.session.name, &record, &sealed.also).await?;
+            let also = others(sealed, &record.digest);
+            publish::link(store, &stored.session.name, &record, &also).await?;
             let ours = [store.keys.data(uuid), store.keys.whole(uuid)].contains(&record.data);
             remove_finished(store, stored, sealed, ours, leftovers).await?;
             tracing::info!(%uuid, digest = %record.digest, "found published");
-            Ok(record)
+            Ok(record.known_as(&also))
         }
         (None, true) => Err(Error::UploadUnknown { uuid }),
         (None, false) => {
@@ -266,20 +265,41 @@ async fn finished_before(
     }
 }
 
-/// The layer that has every id which was claimed, if its bytes are there.
+/// What was claimed beside the SHA-256, all of which was verified.
+fn others(sealed: &Sealed, digest: &Digest) -> Vec<LayerId> {
+    let digest = LayerId::from(digest.clone());
+    let claimed = sealed.also.iter().chain(&sealed.unverified);
+    claimed.filter(|&id| *id != digest).cloned().collect()
+}
+
+/// The layer that has every id which was claimed, if its bytes are there. It is found by digests: a
+/// TarSum can lead to another layer. That somebody has verified one is told by the link that was
+/// made then.
 async fn published_elsewhere(
     store: &Arc<Store>,
     stored: &Stored,
     sealed: &Sealed,
 ) -> Result<Option<Record>> {
     let digest = sealed.digest.clone().map(LayerId::from);
-    let mut published = None;
-    for id in digest.iter().chain(&sealed.unverified) {
+    let (digests, tar_sums): (Vec<_>, Vec<_>) = sealed
+        .unverified
+        .iter()
+        .partition(|id| id.as_tar_sum().is_none());
+    let mut published: Option<Record> = None;
+    for id in digest.iter().chain(digests) {
         match store.record(id).await? {
             Some(record) if record.size == stored.session.offset => {
                 published.get_or_insert(record);
             }
             _ => return Ok(None),
+        }
+    }
+    for id in tar_sums {
+        let link = store.keys.link(&stored.session.name, id);
+        let linked = store.load::<Record>(&link).await?;
+        let linked = linked.map(|linked| linked.document.data);
+        if linked != published.as_ref().map(|record| record.data.clone()) {
+            return Ok(None);
         }
     }
     match published {

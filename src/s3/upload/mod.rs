@@ -4,8 +4,9 @@
 //!
 //! 1. [`mod@begin`]: the session is created, then the claim, if an id is declared.
 //! 2. [`writer`]: bytes are hashed as they arrive and cut into parts; each whole part goes out as
-//!    one UploadPart, several at a time ([`send`]). What does not fill a part is stored at close
-//!    as a tail ([`tail`]), or within the session if it is tiny.
+//!    one UploadPart, several at a time ([`send`]). Where a TarSum is declared, they are read as an
+//!    archive as well ([`summing`]). What does not fill a part is stored at close as a tail
+//!    ([`tail`]), or within the session if it is tiny.
 //! 3. [`mod@resume`]: any process reads the session, compares it with the parts that S3 lists, and
 //!    goes on at the recorded offset with the recorded hash state.
 //! 4. [`finish`]: claims are verified, the session is sealed, the object completed in place, the
@@ -62,6 +63,7 @@ mod resume;
 mod send;
 pub(crate) mod session;
 pub(crate) mod stored;
+mod summing;
 mod tail;
 mod task;
 mod verify;

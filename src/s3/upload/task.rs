@@ -93,9 +93,8 @@ pub(super) async fn run(
                 or_salvage(&mut writer, sent).await?;
             }
             () = wanted_back(writer.reservation.as_ref()) => {
-                let settled = writer.settle().await;
-                or_salvage(&mut writer, settled).await?;
-                writer.reservation = None;
+                let given_back = writer.give_back().await;
+                or_salvage(&mut writer, given_back).await?;
             }
             () = sleep_until(stale_at), if writer.is_behind() => {
                 let settled = writer.settle().await;
@@ -105,7 +104,8 @@ pub(super) async fn run(
     }
 }
 
-async fn wanted_back(reservation: Option<&Reservation>) {
+/// Resolves when others want the memory that is reserved.
+pub(super) async fn wanted_back(reservation: Option<&Reservation>) {
     match reservation {
         Some(reservation) => reservation.wanted_back().await,
         None => std::future::pending().await,

@@ -17,6 +17,7 @@ use super::remove;
 use super::send::{Outgoing, Sender};
 use super::session::{Inline, Phase, Session, Tail, TailPlace};
 use super::stored::Stored;
+use super::summing::Summing;
 use super::tail;
 use crate::digest::{Hasher, SavedHasher};
 use crate::error::{Error, Result};
@@ -52,6 +53,9 @@ pub(super) struct Writer {
     pub(super) began_multipart: bool,
     /// Empty where the saved states are of an unknown version: the object is read back at finish.
     pub(super) hashers: Vec<Hasher>,
+    /// The TarSum that was declared, where this handle has every byte from the first: its state is
+    /// in no session. Where it has not, the object is read back at finish.
+    pub(super) summing: Option<Summing>,
     tracker: Tracker,
     /// Bytes taken.
     pub(super) offset: u64,
@@ -93,6 +97,8 @@ impl Writer {
         let restored: Option<Vec<Hasher>> =
             session.hashers.iter().map(SavedHasher::restore).collect();
         let parts = u32::try_from(session.parts.len()).unwrap_or(u32::MAX);
+        let tar_sum = declared.as_ref().and_then(LayerId::as_tar_sum);
+        let tar_sum = tar_sum.filter(|_| session.offset == 0);
         let mut gather = Gather::default();
         gather.push(session.inline.0.clone());
         Writer {
@@ -100,6 +106,8 @@ impl Writer {
             pristine: begun_here,
             began_multipart: false,
             hashers: restored.unwrap_or_default(),
+            // What cannot be verified is told at finish.
+            summing: tar_sum.and_then(|tar_sum| Summing::of(tar_sum).ok()),
             tracker: Tracker::resume(session.sums.clone(), session.part_sum),
             offset: session.offset,
             cut: Cut::new(session.schedule, parts, session.after_parts()),
@@ -139,6 +147,9 @@ impl Writer {
                 .ok_or(Error::LayerTooLarge { limit })?;
             self.make_room(take).await;
             let piece = bytes.split_to(usize::try_from(take).unwrap_or(usize::MAX));
+            if let Some(summing) = &mut self.summing {
+                summing.begin(&piece);
+            }
             self.hashers
                 .iter_mut()
                 .for_each(|hasher| hasher.update(&piece));
@@ -149,6 +160,7 @@ impl Writer {
                 self.send_part().await?;
                 self.checkpoint_if_due().await?;
             }
+            self.summed().await?;
         }
         Ok(())
     }
@@ -316,6 +328,13 @@ impl Writer {
         self.at_offset(&mut next);
         self.record(next).await?;
         self.remove_dropped().await
+    }
+
+    /// Stores what waits in memory, which others want.
+    pub(super) async fn give_back(&mut self) -> Result<()> {
+        self.settle().await?;
+        self.reservation = None;
+        Ok(())
     }
 
     /// The session with every byte in its parts, or in the `.whole` object.

@@ -26,7 +26,10 @@ const WALLS: &[(&str, &[&str])] = &[
     ("service", &["digest", "error", "id", "name"]),
     ("tarsum", &["digest", "error", "id"]),
     // Who provides it.
-    ("memory", &["LEAVES", "error", "registry::store", "service"]),
+    (
+        "memory",
+        &["LEAVES", "error", "registry::store", "service", "tarsum"],
+    ),
     ("s3", &["LEAVES", "error", "service", "tarsum"]),
     (
         "s3::repositories",

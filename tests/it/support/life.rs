@@ -10,9 +10,10 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use bytes::Bytes;
 use s3layers::embedded::EmbeddedStore;
+use s3layers::tarsum::TarSummer;
 use s3layers::{
     Algorithm, Digest, Error, LayerId, LayerService as _, LayerUpload, RepositoryName,
-    S3LayerService, StoreProfile,
+    S3LayerService, StoreProfile, TarSum, TarSumVersion,
 };
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 use tokio::runtime::{Builder, Runtime};
@@ -21,6 +22,7 @@ use uuid::Uuid;
 use super::bytes::{KIB, MIB, ramp};
 use super::fault::Wire;
 use super::stores::{self, BUCKET};
+use crate::tarsum::archive::header;
 
 /// What the client does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub enum Declared {
     Nothing,
     Sha256,
     Sha512,
+    /// The layer is an archive, then.
+    TarSum,
 }
 
 /// One upload, from its beginning to its end.
@@ -153,6 +157,33 @@ pub const ACTS: &[Act] = &[
         ],
     },
     Act {
+        name: "a TarSum that only reading back can verify",
+        size: P + 70 * KIB,
+        duplicate: false,
+        steps: &[
+            Begin(Declared::TarSum),
+            Write(60 * KIB),
+            Close,
+            Resume,
+            Write(P + 70 * KIB),
+            FinishWrong,
+            Finish(Sha256),
+        ],
+    },
+    Act {
+        name: "a duplicate with a TarSum that only reading back can verify",
+        size: 80 * KIB,
+        duplicate: true,
+        steps: &[
+            Begin(Declared::TarSum),
+            Write(80 * KIB),
+            Close,
+            Resume,
+            Finish(Sha256),
+            Read,
+        ],
+    },
+    Act {
         name: "cancelled",
         size: 2 * P,
         duplicate: false,
@@ -187,20 +218,42 @@ pub struct Content {
     pub bytes: Bytes,
     pub sha256: Digest,
     pub sha512: Digest,
+    /// Of an archive.
+    pub tar_sum: Option<TarSum>,
 }
 
-static CONTENTS: LazyLock<Mutex<BTreeMap<u64, Content>>> = LazyLock::new(Mutex::default);
+impl Content {
+    fn of(bytes: Bytes, tar_sum: Option<TarSum>) -> Self {
+        Content {
+            sha256: Digest::of(Sha256, &bytes),
+            sha512: Digest::of(Sha512, &bytes),
+            bytes,
+            tar_sum,
+        }
+    }
+
+    /// An archive of one file, of as many bytes in all.
+    fn archive(size: u64) -> Self {
+        let body = ramp(7, size - 512);
+        let header = header("layer", b'0', body.len());
+        let bytes: Bytes = [&header[..], &body].concat().into();
+        let summer = TarSummer::new(TarSumVersion::V1, Sha256);
+        let mut summer = summer.unwrap();
+        summer.update(&bytes);
+        Content::of(bytes, Some(summer.finish().unwrap()))
+    }
+}
+
+static CONTENTS: LazyLock<Mutex<BTreeMap<(u64, bool), Content>>> = LazyLock::new(Mutex::default);
 
 impl Act {
     pub fn content(&self) -> Content {
+        let is_archive = self.steps.contains(&Begin(Declared::TarSum));
         let mut contents = CONTENTS.lock().unwrap();
-        let content = contents.entry(self.size).or_insert_with(|| {
-            let bytes = ramp(7, self.size);
-            Content {
-                sha256: Digest::of(Sha256, &bytes),
-                sha512: Digest::of(Sha512, &bytes),
-                bytes,
-            }
+        let content = contents.entry((self.size, is_archive));
+        let content = content.or_insert_with(|| match is_archive {
+            true => Content::archive(self.size),
+            false => Content::of(ramp(7, self.size), None),
         });
         content.clone()
     }
@@ -210,6 +263,7 @@ impl Act {
         self.steps.iter().find_map(|step| match step {
             Begin(Declared::Sha256) => Some(content.sha256.clone().into()),
             Begin(Declared::Sha512) => Some(content.sha512.clone().into()),
+            Begin(Declared::TarSum) => content.tar_sum.clone().map(LayerId::from),
             _ => None,
         })
     }
@@ -225,6 +279,7 @@ impl Act {
         if self.steps.iter().any(names_sha512) {
             ids.push(content.sha512.into());
         }
+        ids.extend(content.tar_sum.map(LayerId::from));
         ids
     }
 
@@ -370,6 +425,7 @@ async fn finish(
         "the digest of a finished layer"
     );
     assert_eq!(layer.size(), act.size, "the size of a finished layer");
+    assert_eq!(layer.tar_sum(), content.tar_sum.as_ref());
     Ok(())
 }
 
@@ -457,7 +513,7 @@ pub async fn leftovers(store: &EmbeddedStore, act: &Act) -> Result<(), String> {
     let mut wanted = BTreeSet::new();
     let mut layers = 0;
     let mut link = |name: &str, id: &LayerId| {
-        let id = id.to_string();
+        let id = id.to_string().replace("tarsum.v1+", "tarsum/v1/");
         let (algorithm, hex) = id.split_once(':').unwrap();
         wanted.insert(format!("layers/{algorithm}/{}/{hex}", &hex[..2]));
         wanted.insert(format!("repositories/{name}/_layers/{algorithm}/{hex}"));

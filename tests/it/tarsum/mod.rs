@@ -3,10 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod archive;
+pub(crate) mod archive;
 mod broken;
-mod compressed;
+pub(crate) mod compressed;
 mod pieces;
+mod seeds;
 mod vectors;
 
 use s3layers::tarsum::{BrokenArchive, TarSummer};

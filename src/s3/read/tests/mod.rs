@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 
 use super::plan::FIRST;
-use super::{S3Layer, read_back};
+use super::{ReadBack, S3Layer};
 use crate::digest::{Algorithm, Hasher};
 use crate::error::Error;
 use crate::s3::checksum::BLOCK;
@@ -252,16 +252,17 @@ async fn an_object_without_a_record_is_read_back() {
         _ => Answer::Right,
     });
     let mut hasher = Hasher::new(Algorithm::Sha512);
-    let sink = |bytes: &[u8]| hasher.update(bytes);
-    read_back(&scene.store, &key(), &etag("etag"), SIZE, sink)
-        .await
-        .unwrap();
+    let mut object = ReadBack::of(&scene.store, &key(), &etag("etag"), SIZE);
+    while let Some(bytes) = object.next().await.unwrap() {
+        hasher.update(&bytes);
+    }
     let mut want = Hasher::new(Algorithm::Sha512);
     want.update(&scene.bytes);
     assert_eq!(hasher.digest(), want.digest());
     assert!(scene.fake.most_open.load(SeqCst) >= 4);
 
-    let other = read_back(&scene.store, &key(), &etag("other"), SIZE, |_| ()).await;
+    let mut object = ReadBack::of(&scene.store, &key(), &etag("other"), SIZE);
+    let other = object.next().await;
     assert!(matches!(other, Err(Error::Damaged { .. })), "{other:?}");
 }
 

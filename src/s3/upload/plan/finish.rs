@@ -18,12 +18,14 @@ pub(crate) struct Claims {
 }
 
 /// Checks what is claimed against what was received, in the order that the contract gives.
+/// `tar_sum` is what is known of a declared TarSum already.
 pub(crate) fn check(
     claimed_size: u64,
     received: u64,
     claimed: &Digest,
     declared: Option<&LayerId>,
     hashers: &[Hasher],
+    tar_sum: Option<Result<()>>,
 ) -> Result<Claims> {
     if claimed_size != received {
         return Err(Error::InvalidLength {
@@ -58,11 +60,14 @@ pub(crate) fn check(
             None => claims.unverified.push(digest.clone().into()),
         }
     }
-    if let Some(LayerId::TarSum(tar_sum)) = declared {
-        return Err(Error::TarSumVersionUnsupported {
-            tar_sum: tar_sum.clone(),
-            reason: crate::id::TAR_SUM_NOT_COMPUTED,
-        });
+    if let Some(LayerId::TarSum(declared)) = declared {
+        match tar_sum {
+            Some(verdict) => {
+                verdict?;
+                claims.also.push(declared.clone().into());
+            }
+            None => claims.unverified.push(declared.clone().into()),
+        }
     }
     Ok(claims)
 }
@@ -109,78 +114,146 @@ mod tests {
         algorithms.iter().map(hash).collect()
     }
 
+    /// What the bytes told of the declared TarSum.
+    #[derive(Clone, Copy)]
+    enum Told {
+        Nothing,
+        Right,
+        Wrong,
+        Unsupported,
+    }
+
+    fn tar_sum() -> LayerId {
+        let text = format!("tarsum.v1+sha256:{}", "0".repeat(64));
+        text.parse().unwrap()
+    }
+
+    fn verdict(told: Told) -> Option<Result<()>> {
+        let claimed = tar_sum().as_tar_sum().unwrap().clone();
+        match told {
+            Told::Nothing => None,
+            Told::Right => Some(Ok(())),
+            Told::Wrong => Some(Err(Error::InvalidTarSum {
+                claimed,
+                reason: "its archive is another".to_owned(),
+            })),
+            Told::Unsupported => Some(Err(Error::TarSumVersionUnsupported {
+                tar_sum: claimed,
+                reason: "nobody knows how",
+            })),
+        }
+    }
+
     #[test]
     fn claims_are_checked_in_the_order_of_the_contract() {
         let sha256 = Digest::of(Algorithm::Sha256, b"layer");
         let sha512 = Digest::of(Algorithm::Sha512, b"layer");
         let wrong = Digest::of(Algorithm::Sha256, b"other");
-        let tar_sum = || {
-            Some(
-                format!("tarsum.v1+sha256:{}", "0".repeat(64))
-                    .parse()
-                    .unwrap(),
-            )
-        };
-        let id = |digest: &Digest| Some(LayerId::from(digest.clone()));
         let one = hashers(&[Algorithm::Sha256]);
         let both = hashers(&[Algorithm::Sha256, Algorithm::Sha512]);
-        let ok = |also: &[&Digest], unverified: &[&Digest]| {
-            let ids = |ids: &[&Digest]| ids.iter().map(|&id| id.clone().into()).collect();
+        let digest = |digest: &Digest| LayerId::from(digest.clone());
+        let ok = |also: &[&LayerId], unverified: &[&LayerId]| {
+            let ids = |ids: &[&LayerId]| ids.iter().map(|&id| id.clone()).collect();
             Ok(Claims {
                 digest: Some(sha256.clone()),
                 also: ids(also),
                 unverified: ids(unverified),
             })
         };
-        for (case, size, claimed, declared, hashers, want) in [
-            ("right", 5, &sha256, None, &one, ok(&[], &[])),
+        let (is_512, is_wrong, is_sum) = (digest(&sha512), digest(&wrong), tar_sum());
+        let declared_sum = || Some(is_sum.clone());
+        let unread = Told::Nothing;
+        for (case, size, claimed, declared, hashers, told, want) in [
+            ("right", 5, &sha256, None, &one, unread, ok(&[], &[])),
             (
                 "length comes first",
                 4,
                 &wrong,
-                tar_sum(),
+                declared_sum(),
                 &one,
+                Told::Wrong,
                 Err("InvalidLength"),
             ),
             (
                 "then the checksum",
                 5,
                 &wrong,
-                tar_sum(),
+                declared_sum(),
                 &one,
+                Told::Wrong,
                 Err("InvalidChecksum"),
+            ),
+            (
+                "then the TarSum's kind",
+                5,
+                &sha256,
+                declared_sum(),
+                &one,
+                Told::Unsupported,
+                Err("TarSumVersionUnsupported"),
             ),
             (
                 "then the TarSum",
                 5,
                 &sha256,
-                tar_sum(),
+                declared_sum(),
                 &one,
-                Err("TarSumVersionUnsupported"),
+                Told::Wrong,
+                Err("InvalidTarSum"),
+            ),
+            (
+                "the right TarSum",
+                5,
+                &sha256,
+                declared_sum(),
+                &one,
+                Told::Right,
+                ok(&[&is_sum], &[]),
+            ),
+            (
+                "a TarSum of bytes from elsewhere",
+                5,
+                &sha256,
+                declared_sum(),
+                &one,
+                unread,
+                ok(&[], &[&is_sum]),
+            ),
+            (
+                "with a sha512, named at the end",
+                5,
+                &sha512,
+                declared_sum(),
+                &one,
+                Told::Right,
+                ok(&[&is_sum], &[&is_512]),
             ),
             (
                 "declared another",
                 5,
                 &sha256,
-                id(&wrong),
+                Some(is_wrong),
                 &one,
+                unread,
                 Err("InvalidChecksum"),
             ),
             (
                 "declared the same",
                 5,
                 &sha256,
-                id(&sha256),
+                Some(digest(&sha256)),
                 &one,
+                unread,
                 ok(&[], &[]),
             ),
             (
                 "sha512, computed",
                 5,
                 &sha512,
-                id(&sha512),
+                Some(is_512.clone()),
                 &both,
-                ok(&[&sha512], &[]),
+                unread,
+                ok(&[&is_512], &[]),
             ),
             (
                 "sha512, named at the end",
@@ -188,18 +261,20 @@ mod tests {
                 &sha512,
                 None,
                 &one,
-                ok(&[], &[&sha512]),
+                unread,
+                ok(&[], &[&is_512]),
             ),
             (
                 "declared sha512",
                 5,
                 &sha256,
-                id(&sha512),
+                Some(is_512.clone()),
                 &both,
-                ok(&[&sha512], &[]),
+                unread,
+                ok(&[&is_512], &[]),
             ),
         ] {
-            let got = check(size, 5, claimed, declared.as_ref(), hashers);
+            let got = check(size, 5, claimed, declared.as_ref(), hashers, verdict(told));
             match want {
                 Ok(want) => assert_eq!(got.unwrap(), want, "{case}"),
                 Err(name) => {

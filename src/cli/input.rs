@@ -1,0 +1,39 @@
+//! What a command reads: a file, or standard input.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::failure::Failure;
+
+/// Whether the input is standard input.
+pub(super) fn is_stdin(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+/// The input as it is called.
+pub(super) fn name(file: &Path) -> String {
+    match is_stdin(file) {
+        true => "standard input".to_owned(),
+        false => file.display().to_string(),
+    }
+}
+
+/// The input, and its size in bytes where that is known: then it can be read again.
+pub(super) fn open(file: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
+    if is_stdin(file) {
+        return Ok((Box::new(io::stdin()), None));
+    }
+    let opened = File::open(file).and_then(|file| Ok((file.metadata()?, file)));
+    let (metadata, opened) = opened.map_err(|error| {
+        Failure::of(&error).context(format_args!("cannot open {}", file.display()))
+    })?;
+    if metadata.is_dir() {
+        return Err(Failure::new(format!(
+            "{} is a folder; wanted a file, such as a tar archive",
+            file.display()
+        )));
+    }
+    let size = metadata.is_file().then_some(metadata.len());
+    Ok((Box::new(opened), size))
+}

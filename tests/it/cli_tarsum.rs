@@ -1,0 +1,288 @@
+//! `tarsum`, and pushing what is called by one.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use rustix::process::Signal;
+
+use crate::cli::{MIB, Running, Served, User, digest, events, noise, stderr};
+use crate::tarsum::archive::{END, member};
+use crate::tarsum::compressed::{gzip, zstd};
+
+const EMPTY: &str =
+    "tarsum.v1+sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// What the original printed of `edge/basic.tar`, in version 0 and 1.
+const BASIC: [&str; 2] = [
+    "tarsum+sha256:360a8f5885090614a6a637ee485a2e9fe14f4baa7f5f9ad95c595ad40b4cd774",
+    "tarsum.v1+sha256:d48247256e1dc0c8bbf8b5ff5c81a67d45b35e9d401e2e75a18fa07b3ab3e3db",
+];
+
+fn archive(size: usize) -> Vec<u8> {
+    let files = [
+        member("etc/hosts", b'0', b"127.0.0.1"),
+        member("blob", b'0', &noise(size)),
+        END.to_vec(),
+    ];
+    files.concat()
+}
+
+fn said(output: Vec<u8>) -> String {
+    String::from_utf8(output).unwrap()
+}
+
+/// The TarSum that the program tells of a file.
+fn tar_sum(user: &User, file: &str) -> String {
+    said(user.ok(&["tarsum", file])).trim_end().to_owned()
+}
+
+/// Runs with these bytes on standard input, to the end.
+fn piped(user: &User, arguments: &[&str], input: &[u8]) -> Output {
+    let mut command = user.command(arguments);
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = pipes.stderr(Stdio::piped()).spawn().unwrap();
+    // It may refuse before it has read all.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn the_tar_sum_stands_alone_on_stdout() {
+    let user = User::new();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tarsum");
+    let basic = fixtures.join("edge/basic.tar");
+    let basic = basic.to_str().unwrap();
+    assert_eq!(said(user.ok(&["tarsum", basic])), format!("{}\n", BASIC[1]));
+    for (version, want) in [
+        ("0", BASIC[0].to_owned()),
+        ("1", BASIC[1].to_owned()),
+        ("dev", BASIC[1].replace(".v1", ".dev")),
+    ] {
+        let told = said(user.ok(&["tarsum", "--version", version, basic]));
+        assert_eq!(told, format!("{want}\n"), "{version}");
+    }
+    let told = said(user.ok(&["tarsum", "--algorithm", "sha512", basic]));
+    assert!(told.starts_with("tarsum.v1+sha512:"), "{told}");
+    assert_eq!(told.len(), "tarsum.v1+sha512:\n".len() + 128);
+
+    let bytes = std::fs::read(basic).unwrap();
+    for input in [&bytes, &gzip(&bytes), &zstd(&bytes)] {
+        let output = piped(&user, &["tarsum", "-"], input);
+        assert_eq!(said(output.stdout), format!("{}\n", BASIC[1]));
+    }
+    assert_eq!(
+        said(piped(&user, &["tarsum", "-"], b"").stdout),
+        format!("{EMPTY}\n")
+    );
+    let event = serde_json::json!({"event": "tar_sum", "tar_sum": BASIC[1]});
+    assert_eq!(user.events(&["tarsum", basic]), [event]);
+}
+
+#[test]
+fn a_broken_archive_has_no_tar_sum_and_says_where() {
+    let user = User::new();
+    let whole = archive(10_000);
+    let zipped = gzip(&whole);
+    for (case, bytes, want) in [
+        (
+            "cut",
+            &whole[..5000],
+            "broken at byte 5000: it ends within an entry",
+        ),
+        (
+            "no archive",
+            b"some text",
+            "broken at byte 9: it ends within a header",
+        ),
+        (
+            "not even gzip",
+            &zipped[..zipped.len() - 4],
+            "it ends within its compression",
+        ),
+    ] {
+        let file = user.file("broken", bytes);
+        let output = user.run(&["tarsum", &file]);
+        let told = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{case}: {told}");
+        assert!(output.stdout.is_empty(), "{case}");
+        assert!(
+            told.contains(want) && told.contains(&file),
+            "{case}: {told}"
+        );
+    }
+    let file = user.file("broken", &whole[..5000]);
+    let output = user.run(&["--json", "tarsum", &file]);
+    assert_eq!(events(&output.stdout)[0]["event"], "error");
+    for (code, arguments, want) in [
+        (1, &["tarsum", "nowhere"][..], "cannot open nowhere"),
+        (1, &["tarsum", "."], ". is a folder"),
+        (
+            2,
+            &["tarsum", "--version", "2", &file],
+            "[possible values: 0, 1, dev]",
+        ),
+        (
+            2,
+            &["tarsum", "--algorithm", "md5", &file],
+            "sha256, sha512",
+        ),
+        (2, &["tarsum"], "<FILE>"),
+    ] {
+        let told = user.fails(code, arguments);
+        assert!(told.contains(want), "{arguments:?}: {told}");
+    }
+}
+
+#[test]
+fn a_layer_is_pushed_by_its_tar_sum_and_pulled_by_either_id() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    for size in [100, 17 * MIB] {
+        let layer = gzip(&archive(size));
+        let file = user.file("layer.tar.gz", &layer);
+        let id = tar_sum(&user, &file);
+        let pushed = said(user.ok(&["push", &file, "--name", "x", "--id", &id]));
+        assert_eq!(pushed, format!("{}\n", digest(&layer)));
+        assert!(user.pulled(&id) == layer);
+        assert!(user.pulled(&digest(&layer)) == layer);
+        let again = user.events(&["push", &file, "--name", "x", "--id", &id]);
+        assert_eq!(again, [serde_json::json!({"event": "exists", "id": id})]);
+        let again = said(user.ok(&["push", &file, "--name", "x", "--id", &id]));
+        assert_eq!(again, format!("{}\n", digest(&layer)));
+    }
+}
+
+#[test]
+fn what_has_another_tar_sum_is_not_pushed() {
+    let user = User::new();
+    let layer = archive(1000);
+    let file = user.file("layer", &layer);
+    let told = user.fails(1, &["push", &file, "--name", "x", "--id", EMPTY]);
+    assert!(
+        told.contains(EMPTY) && told.contains(&tar_sum(&user, &file)),
+        "{told}"
+    );
+    let told = user.fails(1, &["pull", EMPTY, "-o", "out"]);
+    assert!(told.contains("unknown"), "{told}");
+
+    let cut = user.file("cut", &layer[..1600]);
+    let id = tar_sum(&user, &file);
+    let told = user.fails(1, &["push", &cut, "--name", "x", "--id", &id]);
+    assert!(told.contains("broken at byte 1600"), "{told}");
+    let v0 = said(user.ok(&["tarsum", "--version", "0", &file]));
+    let told = user.fails(1, &["push", &file, "--name", "x", "--id", v0.trim_end()]);
+    assert!(told.contains("cannot be verified: version 0"), "{told}");
+    user.fails(1, &["pull", &digest(&layer), "-o", "out"]);
+}
+
+#[test]
+fn a_push_that_was_stopped_is_resumed_by_its_tar_sum() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    let layer = archive(20 * MIB);
+    let file = user.file("layer", &layer);
+    let id = tar_sum(&user, &file);
+    let taken = 17 * MIB + 7;
+    let mut push = Running::start(&user, &["push", "-", "--name", "x", "--id", &id]);
+    let uuid = push.hear("started")["uuid"].as_str().unwrap().to_owned();
+    push.feed(&layer[..taken]);
+    push.until(|said| said["offset"] == taken);
+    push.signal(Signal::TERM);
+    let kept = push.hear("kept");
+    let end = format!("push - --name x --id {id} --resume {uuid}");
+    assert!(kept["resume"].as_str().unwrap().ends_with(&end), "{kept}");
+
+    let pushed = user.events(&["push", &file, "--name", "x", "--id", &id, "--resume", &uuid]);
+    let stored = pushed.last().unwrap();
+    assert_eq!(stored["tar_sum"], id);
+    assert!(
+        stored["bytes_sent"].as_u64().unwrap() < 6 * MIB as u64,
+        "{stored}"
+    );
+    // To be verified it was read back once.
+    assert!(
+        stored["bytes_received"].as_u64().unwrap() >= layer.len() as u64,
+        "{stored}"
+    );
+    assert!(user.pulled(&id) == layer);
+}
+
+#[test]
+fn a_push_can_find_out_the_tar_sum() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    let layer = archive(17 * MIB);
+    let file = user.file("layer", &layer);
+    let id = tar_sum(&user, &file);
+
+    // A layer that is there gets one on demand.
+    user.ok(&["push", &file, "--name", "x"]);
+    user.fails(1, &["pull", &id, "-o", "out"]);
+    let pushed = user.events(&["push", &file, "--name", "x", "--tarsum"]);
+    let stored = pushed.last().unwrap();
+    assert_eq!(
+        (&stored["tar_sum"], &stored["digest"]),
+        (&id.clone().into(), &digest(&layer).into())
+    );
+    assert!(
+        stored["bytes_received"].as_u64().unwrap() < MIB as u64,
+        "{stored}"
+    );
+    assert!(user.pulled(&id) == layer);
+    let again = user.events(&["push", &file, "--name", "x", "--tarsum"]);
+    assert_eq!(again, [serde_json::json!({"event": "exists", "id": id})]);
+
+    // The same files in other bytes: a layer of its own.
+    let zipped = gzip(&layer);
+    let other = user.file("layer.tar.gz", &zipped);
+    let output = user.run(&["push", &other, "--name", "x", "--tarsum"]);
+    assert!(
+        stderr(&output).contains("as an archive of other bytes"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(said(output.stdout), format!("{}\n", digest(&zipped)));
+    assert!(user.pulled(&digest(&zipped)) == zipped);
+    assert!(user.pulled(&id) == layer);
+}
+
+#[test]
+fn standard_input_gets_a_tar_sum_at_its_end() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    for size in [100, 17 * MIB] {
+        let layer = archive(size);
+        let file = user.file("layer", &layer);
+        let id = tar_sum(&user, &file);
+        let output = piped(&user, &["push", "-", "--name", "x", "--tarsum"], &layer);
+        assert!(stderr(&output).contains(&id), "{}", stderr(&output));
+        assert_eq!(said(output.stdout), format!("{}\n", digest(&layer)));
+        assert!(user.pulled(&id) == layer);
+    }
+    let broken = &archive(2000)[..1700];
+    let output = piped(&user, &["push", "-", "--name", "x", "--tarsum"], broken);
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("standard input has no TarSum"), "{told}");
+    assert!(
+        told.contains("broken at byte 1700") && told.contains("--resume"),
+        "{told}"
+    );
+    user.fails(1, &["pull", &digest(broken), "-o", "out"]);
+
+    // Of a file that is known before anything is sent.
+    let file = user.file("broken", broken);
+    let told = user.fails(1, &["push", &file, "--name", "x", "--tarsum"]);
+    assert!(
+        told.contains("broken at byte 1700") && !told.contains("--resume"),
+        "{told}"
+    );
+    let told = user.fails(
+        2,
+        &["push", &file, "--name", "x", "--tarsum", "--id", EMPTY],
+    );
+    assert!(told.contains("cannot be used with"), "{told}");
+}
