@@ -57,7 +57,7 @@ pub(crate) struct Ticket {
     writes: u64,
 }
 
-impl<V: Clone + Weigh> Cache<V> {
+impl<V: Weigh> Cache<V> {
     /// Values live for `lifetime`, and weigh `capacity` bytes together at most.
     pub(crate) fn new(lifetime: Duration, capacity: u64) -> Self {
         Cache {
@@ -84,17 +84,23 @@ impl<V: Clone + Weigh> Cache<V> {
         Ticket { slot, writes }
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Option<V> {
+    pub(crate) fn get(&self, key: &Key) -> Option<V>
+    where
+        V: Clone,
+    {
         let inner = self.inner();
         let entry = inner.entries.get(key)?;
         (entry.until > Instant::now()).then(|| entry.value.clone())
     }
 
-    /// As [`get`](Self::get), and removes it.
-    pub(crate) fn take(&self, key: &Key) -> Option<V> {
+    /// Takes the value away, if it is as wanted.
+    pub(crate) fn take_if(&self, key: &Key, is_wanted: impl FnOnce(&V) -> bool) -> Option<V> {
         let mut inner = self.inner();
-        let entry = inner.remove(key)?;
-        (entry.until > Instant::now()).then_some(entry.value)
+        let entry = inner.entries.get(key)?;
+        if entry.until <= Instant::now() || !is_wanted(&entry.value) {
+            return None;
+        }
+        inner.remove(key).map(|entry| entry.value)
     }
 
     /// Keeps what was read.
@@ -206,7 +212,7 @@ mod tests {
         assert_eq!(cache.get(&a), Some(2), "it was renewed");
         tokio::time::advance(LIFETIME / 3).await;
         assert_eq!(cache.get(&a), None);
-        assert_eq!(cache.take(&a), None);
+        assert_eq!(cache.take_if(&a, |_| true), None);
     }
 
     #[tokio::test]
@@ -243,7 +249,8 @@ mod tests {
         );
         cache.read(cache.ticket(&keys[0]), &keys[0], 10_000);
         assert_eq!(cache.get(&keys[0]), None);
-        assert_eq!(cache.take(&keys[4]), Some(100));
+        assert_eq!(cache.take_if(&keys[4], |value| *value > 100), None);
+        assert_eq!(cache.take_if(&keys[4], |_| true), Some(100));
         assert_eq!(cache.get(&keys[4]), None, "it was taken");
         assert_eq!(cache.inner().bytes, 2 * (OVERHEAD + 100));
     }

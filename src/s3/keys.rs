@@ -183,21 +183,6 @@ impl Keys {
     pub(crate) fn repositories(&self) -> String {
         format!("{}repositories/", self.root)
     }
-
-    /// The prefix of what is a repository's own, and not that of one whose name goes on.
-    pub(crate) fn own(&self, name: &RepositoryName) -> String {
-        format!("{}repositories/{name}/_", self.root)
-    }
-
-    /// Which repository a key below [`repositories`](Self::repositories) belongs to, and what of
-    /// it, such as `_layers`. No component of a name begins with an underscore.
-    pub(crate) fn repository_of<'a>(&self, key: &'a str) -> Option<(RepositoryName, &'a str)> {
-        let rest = key.strip_prefix(&self.root)?;
-        let rest = rest.strip_prefix("repositories/")?;
-        let at = rest.find("/_")?;
-        let (room, _) = rest[at + 1..].split_once('/')?;
-        Some((rest[..at].parse().ok()?, room))
-    }
 }
 
 fn id_path(id: &LayerId) -> (String, &str) {
@@ -295,24 +280,8 @@ mod tests {
             ),
         ] {
             assert_eq!(key.as_str(), want);
-            let (whose, _) = keys.repository_of(key.as_str()).unwrap();
-            assert_eq!(whose, name);
         }
         let entry = Keys::referrer_name(&digest);
         assert_eq!(Keys::digest_of_referrer(&entry), Some(digest));
-        for (key, want) in [
-            ("root/repositories/a/_tags/x", Some(("a", "_tags"))),
-            (
-                "root/repositories/a/b/_layers/x/y",
-                Some(("a/b", "_layers")),
-            ),
-            ("root/repositories/a/b/c", None),
-            ("root/repositories/A/_tags/x", None),
-            ("repositories/a/_tags/x", None),
-        ] {
-            let found = keys.repository_of(key);
-            let found = found.as_ref().map(|(name, room)| (name.as_str(), *room));
-            assert_eq!(found, want, "{key}");
-        }
     }
 }

@@ -118,6 +118,7 @@ impl S3LayerService {
                 parallelism: config.parallelism,
                 presign_lifetime: config.presign_lifetime,
                 links: store::recent_links(),
+                left: upload::left_uploads(),
             }),
             #[cfg(feature = "registry")]
             recent: Arc::default(),

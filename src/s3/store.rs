@@ -14,6 +14,7 @@ use super::document::{Document, decode};
 use super::keys::{Key, Keys};
 use super::profile::StoreProfile;
 use super::record::Record;
+use super::upload::Left;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::id::LayerId;
 
@@ -33,6 +34,8 @@ pub(crate) struct Store {
     pub(crate) presign_lifetime: Duration,
     /// Links that were read or written a moment ago.
     pub(crate) links: Cache<Arc<Record>>,
+    /// Uploads that a handle of this process has let go of.
+    pub(crate) left: Cache<Left>,
 }
 
 /// A document as it is stored.

@@ -17,12 +17,13 @@ use uuid::Uuid;
 use super::S3LayerService;
 use super::cache::Cache;
 use super::store::{LINK_LIFETIME, Store};
+use super::upload;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
 use crate::registry::store::{Manifest, Page, Referrer, RepositoryService};
-use crate::service::{Layer, LayerService as _, LayerUpload};
+use crate::service::{Layer, LayerUpload};
 
 mod catalog;
 mod links;
@@ -60,6 +61,7 @@ impl Default for Recent {
 /// | | |
 /// |---|---|
 /// | `layer`, `tag`, `manifest`, `ready` | 1 |
+/// | `resume_at` | none, or as `resume` |
 /// | `mount` | 2 |
 /// | `unlink`, `delete_tag` | 2 |
 /// | `put_manifest` | 1, with a subject 2; 3 each to replace one |
@@ -67,7 +69,7 @@ impl Default for Recent {
 /// | `delete_manifest` | 3, one for each tag of the repository, and one for each removed |
 /// | `tags` | 1 for a thousand, one more where there is none |
 /// | `referrers` | 1, and one for each |
-/// | `repositories` | 1 for a thousand objects, or for each repository that has more; and one for each name that another one begins with, such as `a` for `a-b` |
+/// | `repositories` | 1 for each, and for each beginning of a name that ends before a slash, a dash or a dot |
 #[async_trait]
 impl RepositoryService for S3LayerService {
     async fn layer(&self, name: &RepositoryName, id: &LayerId) -> Result<Box<dyn Layer>> {
@@ -93,8 +95,8 @@ impl RepositoryService for S3LayerService {
         uuid: Uuid,
         offset: u64,
     ) -> Result<Box<dyn LayerUpload>> {
-        let _ = offset;
-        self.resume(name, None, uuid).await
+        let upload = upload::resume_at(&self.store, name, uuid, offset).await?;
+        Ok(Box::new(upload))
     }
 
     async fn put_manifest(&self, name: &RepositoryName, manifest: &Manifest) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::digest::{Digest, SavedHasher};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::api::{ETag, UploadId};
-use crate::s3::checksum::{Crc64, Sums};
+use crate::s3::checksum::{BLOCK, Crc64, Sums};
 use crate::s3::document::Document;
 pub(crate) use crate::s3::document::Inline;
 use crate::s3::keys::{Key, Keys};
@@ -146,6 +146,13 @@ impl Session {
     pub(crate) fn after_parts(&self) -> u64 {
         let tails: u64 = self.tails.iter().map(|tail| tail.sum.len()).sum();
         tails + self.inline.0.len() as u64
+    }
+
+    /// In memory, in bytes, roughly.
+    pub(crate) fn weight(&self) -> u64 {
+        let (parts, tails) = (self.parts.len(), self.tails.len());
+        let blocks = self.offset / BLOCK * 8;
+        2048 + 128 * (parts + tails) as u64 + blocks + self.inline.0.len() as u64
     }
 
     /// Whether both are open and hold the same bytes in the same places, so that a writer that

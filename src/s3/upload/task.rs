@@ -61,6 +61,9 @@ pub(super) async fn run(
                 Some(Command::Close(answer)) => {
                     let settled = writer.settle().await;
                     let closed = or_salvage(&mut writer, settled).await;
+                    if closed.is_ok() {
+                        writer.leave();
+                    }
                     commands.close();
                     let _ = answer.send(closed);
                     return Ok(());
@@ -95,7 +98,7 @@ pub(super) async fn run(
             () = wanted_back(writer.reservation.as_ref()) => {
                 let settled = writer.settle().await;
                 or_salvage(&mut writer, settled).await?;
-                writer.reservation = None;
+                writer.release();
             }
             () = sleep_until(stale_at), if writer.is_behind() => {
                 let settled = writer.settle().await;

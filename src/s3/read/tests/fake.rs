@@ -24,6 +24,7 @@ use crate::s3::keys::{Key, Keys};
 use crate::s3::profile::StoreProfile;
 use crate::s3::record::Record;
 use crate::s3::store::{Store, recent_links};
+use crate::s3::upload::left_uploads;
 
 /// What a body comes in, in bytes.
 const FRAME: usize = 64 * 1024;
@@ -268,6 +269,7 @@ pub(super) fn store(fake: &Arc<Fake>, memory_budget: u64) -> Arc<Store> {
         parallelism: 8,
         presign_lifetime: Duration::from_secs(900),
         links: recent_links(),
+        left: left_uploads(),
     })
 }
 
