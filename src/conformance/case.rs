@@ -32,17 +32,13 @@ pub(super) struct Case {
 
 impl Case {
     pub(super) fn new(title: &'static str, subject: Subject) -> Self {
-        // FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>
-        let seed = title.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
         Case {
             here: subject.here,
             elsewhere: subject.elsewhere,
             part_size: subject.part_size,
             name: "conformance/one".parse().unwrap(),
             other_name: "conformance/two".parse().unwrap(),
-            seed: seed >> 40,
+            seed: seed_of(title),
         }
     }
 
@@ -119,6 +115,15 @@ impl Case {
             refused!(resumed, Error::UploadUnknown { uuid: told } if told == uuid);
         }
     }
+}
+
+/// What makes the content of a case its own.
+pub(super) fn seed_of(title: &str) -> u64 {
+    // FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>
+    let hash = title.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash >> 40
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> Digest {

@@ -43,9 +43,10 @@
 
 use std::sync::Arc;
 
+use crate::service::LayerService;
 use futures_util::future::BoxFuture;
 
-use crate::service::LayerService;
+use self::case::Case;
 
 mod archive;
 mod bytes;
@@ -63,28 +64,28 @@ pub struct Subject {
     pub part_size: u64,
 }
 
-/// A case of the suite. It panics where the implementation does not keep the promise.
+/// A case of a suite. It panics where the implementation does not keep the promise.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
-pub struct NamedCase {
+pub struct NamedCase<S = Subject> {
     /// The topic and the promise, such as `read::a_second_full_read_is_identical`.
     pub name: &'static str,
     /// Runs the case on a fresh subject. Needs a tokio runtime with more than one thread.
-    pub run: fn(Subject) -> BoxFuture<'static, ()>,
+    pub run: fn(S) -> BoxFuture<'static, ()>,
 }
 
-/// Declares the topics and registers their cases: makes of each case a function over a
-/// [`Subject`], and of them all the macro `suite!`.
+/// Declares the topics and registers their cases: makes of each case a function over the
+/// `Subject` that the module has, and of them all the macro `suite!`.
 macro_rules! cases {
     // `$d` is a dollar sign, which the macro that is defined here needs to have parameters.
-    ($d:tt $($topic:ident: [$($case:ident),* $(,)?],)*) => {
+    ($d:tt $exported:ident in $($path:ident)::+; $($topic:ident: [$($case:ident),* $(,)?],)*) => {
         $(mod $topic;)*
 
         #[doc(hidden)]
         pub mod run {
             $(pub mod $topic {
                 $(pub async fn $case(subject: super::super::Subject) {
-                    let case = super::super::case::Case::new(stringify!($case), subject);
+                    let case = super::super::Case::new(stringify!($case), subject);
                     super::super::$topic::$case(case).await;
                 })*
             })*
@@ -102,14 +103,15 @@ macro_rules! cases {
         /// Stamps a module of tests: the whole suite over one implementation.
         ///
         /// `suite!(name, subject)`: the name of the module, and an expression that can be awaited
-        /// for a [`Subject`](crate::conformance::Subject). It is evaluated anew for each case.
+        /// for a `Subject` of the suite. It is evaluated anew for each case.
         #[doc(hidden)]
         #[macro_export]
-        macro_rules! __conformance_suite {
+        macro_rules! $exported {
             ($d name:ident, $d subject:expr) => {
                 mod $d name {
                     #[allow(unused_imports)]
                     use super::*;
+                    use $d crate::$($path)::+::run as suite_cases;
                     $(mod $topic {
                         #[allow(unused_imports)]
                         use super::*;
@@ -117,7 +119,7 @@ macro_rules! cases {
                             #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
                             async fn $case() {
                                 let subject = ($d subject).await;
-                                $d crate::conformance::run::$topic::$case(subject).await;
+                                super::suite_cases::$topic::$case(subject).await;
                             }
                         )*
                     })*
@@ -126,11 +128,14 @@ macro_rules! cases {
         }
 
         #[doc(inline)]
-        pub use __conformance_suite as suite;
+        pub use $exported as suite;
     };
 }
 
-cases! { $
+#[cfg(feature = "registry")]
+pub mod repositories;
+
+cases! { $ __conformance_suite in conformance;
     exists: [
         a_layer_that_never_was_does_not_exist,
         fetching_a_layer_that_never_was_is_layer_unknown,

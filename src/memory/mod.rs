@@ -16,7 +16,7 @@
 //!    later gets the first layer, and adds the ids it verified. An id that leads to a layer already
 //!    leads there for good: archives with one TarSum can differ in their bytes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -34,6 +34,8 @@ use crate::name::RepositoryName;
 use crate::service::{Layer, LayerService, LayerUpload};
 
 mod layer;
+#[cfg(feature = "registry")]
+mod repositories;
 mod upload;
 
 /// A [`LayerService`] that keeps everything in memory, for as long as one of its clones lives.
@@ -71,6 +73,10 @@ pub struct MemoryLayerService {
 struct Store {
     /// By every id that leads to it.
     layers: HashMap<LayerId, Arc<Stored>>,
+    /// Which layers are linked in a repository, by every id that leads to them there.
+    links: BTreeMap<RepositoryName, HashMap<LayerId, Arc<Stored>>>,
+    #[cfg(feature = "registry")]
+    contents: repositories::Contents,
     uploads: HashMap<Uuid, Session>,
     claims: HashMap<(RepositoryName, LayerId), Uuid>,
     /// How many handles there were: the last one's number.
@@ -87,6 +93,14 @@ struct Stored {
 }
 
 impl Stored {
+    /// The same layer, as it tells of itself where it is found by this id.
+    fn found_by(self: &Arc<Self>, id: &LayerId) -> Arc<Self> {
+        match id {
+            LayerId::TarSum(tar_sum) => Arc::new(self.known_as(Some(tar_sum))),
+            LayerId::Digest(_) => Arc::clone(self),
+        }
+    }
+
     /// The same layer, found by a TarSum that was verified.
     fn known_as(&self, tar_sum: Option<&TarSum>) -> Self {
         Stored {
@@ -141,20 +155,34 @@ impl Store {
         }
     }
 
-    /// Publishes a layer, to be found by `ids` too. Where its bytes are stored already, the first
-    /// stays as it is, but tells the TarSum that it is found by.
-    fn publish(&mut self, layer: Stored, ids: impl IntoIterator<Item = LayerId>) -> Arc<Stored> {
+    /// Publishes a layer, to be found by `ids` too, and links it in the repository `name`. Where
+    /// its bytes are stored already, the first stays as it is, but tells the TarSum that it is found
+    /// by.
+    fn publish(&mut self, name: &RepositoryName, layer: Stored, ids: Vec<LayerId>) -> Arc<Stored> {
         let by_sha256 = self.layers.entry(layer.digest.clone().into());
         let tar_sum = layer.tar_sum.clone();
         let stored = Arc::clone(by_sha256.or_insert_with(|| Arc::new(layer)));
-        for id in ids {
-            let known = match &id {
-                LayerId::TarSum(tar_sum) => Arc::new(stored.known_as(Some(tar_sum))),
-                LayerId::Digest(_) => Arc::clone(&stored),
-            };
-            self.layers.entry(id).or_insert(known);
+        for id in &ids {
+            let found = stored.found_by(id);
+            self.layers.entry(id.clone()).or_insert(found);
         }
+        self.link(name, &stored, ids);
         Arc::new(stored.known_as(tar_sum.as_ref()))
+    }
+
+    /// Links a layer in a repository, to be found there by its SHA-256 and `ids`.
+    fn link(
+        &mut self,
+        name: &RepositoryName,
+        layer: &Arc<Stored>,
+        ids: impl IntoIterator<Item = LayerId>,
+    ) {
+        let links = self.links.entry(name.clone()).or_default();
+        let sha256 = layer.digest.clone().into();
+        for id in ids.into_iter().chain([sha256]) {
+            let found = layer.found_by(&id);
+            links.insert(id, found);
+        }
     }
 }
 

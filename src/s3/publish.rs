@@ -1,6 +1,8 @@
 //! Publishing: the conditional PUT of a layer's record decides who owns its digest; aliases and
 //! links repeat what it says.
 
+use std::sync::Arc;
+
 use super::api::{Condition, Put};
 use super::document::{decode, encode};
 use super::record::Record;
@@ -97,24 +99,39 @@ pub(crate) async fn link(
             .put_if(&store.keys.layer(id), alias, Condition::Absent)
             .await?;
     }
-    let digest = LayerId::from(record.digest.clone());
-    for id in std::iter::once(&digest).chain(also) {
-        let document = match *id == digest {
-            true => encode(record)?,
-            false => encode(&record.known_as(std::slice::from_ref(id)))?,
+    let mut record = record.clone();
+    // Whoever removes the link has to know under which ids to look for it.
+    let is_new = |id: &&LayerId| !record.also.contains(id);
+    let new: Vec<_> = also.iter().filter(is_new).cloned().collect();
+    record.also.extend(new);
+    link_under(store, name, record, also).await
+}
+
+/// Links a published layer under a repository, by its SHA-256 and some of its other ids.
+pub(crate) async fn link_under(
+    store: &Store,
+    name: &RepositoryName,
+    record: Record,
+    also: &[LayerId],
+) -> Result<()> {
+    let sha256 = record.digest.clone().into();
+    for id in std::iter::once(&sha256).chain(also.iter().filter(|id| **id != sha256)) {
+        let found = match *id == sha256 {
+            true => record.clone(),
+            false => record.known_as(std::slice::from_ref(id)),
         };
         let key = store.keys.link(name, id);
-        if let Put::Held(held) = store
-            .api
-            .put_if(&key, document.clone(), Condition::Absent)
-            .await?
-            && decode::<Record>(&key, &held.bytes).map_or(true, |old| old.data != record.data)
-        {
-            store
-                .api
-                .put_if(&key, document.clone(), Condition::Matches(&held.etag))
-                .await?;
-        }
+        let ticket = store.links.ticket(&key);
+        let will_do = |standing: &[u8]| {
+            decode::<Record>(&key, standing).is_ok_and(|standing| {
+                let has = |id: &LayerId| standing.also.contains(id);
+                standing.data == record.data && record.also.iter().all(has)
+            })
+        };
+        store
+            .overwrite(&key, encode(&found)?, None, will_do)
+            .await?;
+        store.links.wrote(ticket, &key, Arc::new(found));
     }
     Ok(())
 }

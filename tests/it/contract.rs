@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use s3layers::conformance::{self, Subject};
+use s3layers::conformance::{self, Subject, repositories};
 use s3layers::embedded::EmbeddedStore;
 use s3layers::{
     Layer, LayerId, LayerService, LayerUpload, MemoryLayerService, RepositoryName, Result,
@@ -88,3 +88,23 @@ impl LayerService for Keeping {
 conformance::suite!(memory, memory());
 conformance::suite!(embedded_memory, adapter(EmbeddedStore::in_memory()));
 conformance::suite!(embedded_folder, folder());
+
+/// The model again, as a registry's storage.
+async fn memory_repositories() -> repositories::Subject {
+    let service = MemoryLayerService::new();
+    repositories::Subject {
+        here: Arc::new(service.clone()),
+        elsewhere: Arc::new(service),
+    }
+}
+
+async fn adapter_repositories() -> repositories::Subject {
+    let store = stores::in_memory().await;
+    repositories::Subject {
+        here: Arc::new(stores::service(&store).await),
+        elsewhere: Arc::new(stores::service(&store).await),
+    }
+}
+
+repositories::suite!(memory_registry, memory_repositories());
+repositories::suite!(embedded_registry, adapter_repositories());

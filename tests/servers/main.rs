@@ -13,7 +13,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_http_client::Builder;
 use libtest_mimic::{Arguments, Failed, Trial};
-use s3layers::conformance::{self, NamedCase, Subject};
+use s3layers::conformance::{self, NamedCase, Subject, repositories};
 use s3layers::{S3Config, S3LayerService};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -47,11 +47,10 @@ fn main() {
     };
     let mut trials = vec![Trial::test("endpoints_are_parsed", endpoints_are_parsed)];
     for endpoint in &endpoints {
-        trials.extend(
-            conformance::cases()
-                .into_iter()
-                .map(|case| trial(endpoint.clone(), case)),
-        );
+        let layers = conformance::cases().into_iter();
+        trials.extend(layers.map(|case| trial(endpoint.clone(), case, subject)));
+        let registry = repositories::cases().into_iter();
+        trials.extend(registry.map(|case| trial(endpoint.clone(), case, registry_subject)));
     }
     for name in EXPECTED
         .iter()
@@ -63,11 +62,15 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-fn trial(endpoint: Endpoint, case: NamedCase) -> Trial {
+fn trial<S: Send + 'static, Made: Future<Output = Result<S, Failed>>>(
+    endpoint: Endpoint,
+    case: NamedCase<S>,
+    subject: impl FnOnce(Endpoint) -> Made + Send + 'static,
+) -> Trial {
     Trial::test(format!("{}::{}", endpoint.name, case.name), move || {
         let runtime = Runtime::new().map_err(|error| Failed::from(error.to_string()))?;
         runtime.block_on(async {
-            let subject = subject(&endpoint).await?;
+            let subject = subject(endpoint).await?;
             (case.run)(subject).await;
             Ok(())
         })
@@ -75,13 +78,26 @@ fn trial(endpoint: Endpoint, case: NamedCase) -> Trial {
 }
 
 /// Two services as two processes would have them, below a root of their own.
-async fn subject(endpoint: &Endpoint) -> Result<Subject, Failed> {
+async fn services(endpoint: &Endpoint) -> Result<[Arc<S3LayerService>; 2], Failed> {
     let root = format!("suite/{}", Uuid::new_v4());
+    Ok([
+        Arc::new(service(endpoint, &root).await?),
+        Arc::new(service(endpoint, &root).await?),
+    ])
+}
+
+async fn subject(endpoint: Endpoint) -> Result<Subject, Failed> {
+    let [here, elsewhere] = services(&endpoint).await?;
     Ok(Subject {
-        here: Arc::new(service(endpoint, &root).await?),
-        elsewhere: Arc::new(service(endpoint, &root).await?),
+        here,
+        elsewhere,
         part_size: PART,
     })
+}
+
+async fn registry_subject(endpoint: Endpoint) -> Result<repositories::Subject, Failed> {
+    let [here, elsewhere] = services(&endpoint).await?;
+    Ok(repositories::Subject { here, elsewhere })
 }
 
 async fn service(endpoint: &Endpoint, root: &str) -> Result<S3LayerService, Failed> {

@@ -48,4 +48,76 @@ impl Api {
             date: date.caught(),
         })
     }
+
+    /// Keys below `prefix` that come after `after`, in order: at most `limit` of them, and at most
+    /// a thousand. Whether there are more.
+    #[cfg(feature = "registry")]
+    pub(crate) async fn list_after(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> ApiResult<(Vec<Key>, bool)> {
+        let call = Call {
+            operation: Operation::ListObjectsV2,
+            key: prefix,
+            body: 0,
+        };
+        let answer = self
+            .call(call, || {
+                self.client
+                    .list_objects_v2()
+                    .bucket(&self.bucket)
+                    .prefix(prefix)
+                    .set_start_after(after.map(str::to_owned))
+                    .max_keys(i32::try_from(limit).unwrap_or(MAX_KEYS).clamp(1, MAX_KEYS))
+                    .customize()
+                    .config_override(Self::settings(SMALL_TIMEOUT))
+                    .send()
+            })
+            .await?;
+        let keys = answer.contents().iter().filter_map(|object| object.key());
+        let keys = keys.map(Key::from_listing).collect();
+        Ok((keys, answer.is_truncated() == Some(true)))
+    }
+
+    /// A page of the paths that go on from `prefix` to the next slash, each with that at its end,
+    /// in order; and where the next page begins.
+    #[cfg(feature = "registry")]
+    pub(crate) async fn list_level(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        from: Option<&str>,
+    ) -> ApiResult<(Vec<String>, Option<String>)> {
+        let call = Call {
+            operation: Operation::ListObjectsV2,
+            key: prefix,
+            body: 0,
+        };
+        let answer = self
+            .call(call, || {
+                self.client
+                    .list_objects_v2()
+                    .bucket(&self.bucket)
+                    .prefix(prefix)
+                    .delimiter("/")
+                    .set_start_after(after.map(str::to_owned))
+                    .set_continuation_token(from.map(str::to_owned))
+                    .customize()
+                    .config_override(Self::settings(SMALL_TIMEOUT))
+                    .send()
+            })
+            .await?;
+        let paths = answer.common_prefixes().iter();
+        let paths = paths.filter_map(|path| path.prefix().map(str::to_owned));
+        let next = answer
+            .next_continuation_token()
+            .filter(|_| answer.is_truncated() == Some(true));
+        Ok((paths.collect(), next.map(str::to_owned)))
+    }
 }
+
+/// S3 lists no more at a time.
+#[cfg(feature = "registry")]
+const MAX_KEYS: i32 = 1000;

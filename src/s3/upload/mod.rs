@@ -16,7 +16,8 @@
 //!
 //! 1. The session is the first thing that an upload creates and the last that it removes.
 //! 2. Every write of the session is conditional on the one before; whoever wrote last owns the
-//!    upload. Whoever did not write last writes before its first part or tail.
+//!    upload. Whoever did not write last writes before its first part or tail; whoever did, as far
+//!    as it remembers, before its first part ([`warm`]).
 //! 3. A session names an unbroken run of parts, then tails, then inline bytes, and the hash state
 //!    at exactly their end, or none. What it took for ours by its checksum alone is read back.
 //! 4. A tail is removed only after a session that does not name it was written.
@@ -67,12 +68,16 @@ mod summing;
 mod tail;
 mod task;
 mod verify;
+mod warm;
 mod writer;
 
 pub(crate) use begin::begin;
 pub(crate) use finish::drive_found;
 pub(crate) use remove::{cancel, remove_cancelled, remove_lost};
 pub(crate) use resume::resume;
+#[cfg(feature = "registry")]
+pub(crate) use warm::resume_at;
+pub(crate) use warm::{Left, left_uploads};
 
 /// The largest piece that is handed to the writer at a time, in bytes: it is hashed without a
 /// pause.
@@ -127,7 +132,7 @@ impl S3LayerUpload {
             offset: writer.offset,
             commands,
             room: PollSemaphore::new(Arc::new(Semaphore::new(1))),
-            owner: writer.pristine,
+            owner: writer.owner,
             task: Some(tokio::spawn(task::run(writer, inbox))),
             asked: None,
             lost: None,

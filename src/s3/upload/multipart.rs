@@ -11,7 +11,11 @@ use crate::s3::keys::Key;
 impl Writer {
     /// S3's id of the multipart upload, which the session has before the first part goes out.
     pub(super) async fn multipart(&mut self) -> Result<UploadId> {
-        self.own().await?;
+        let is_first = self.stored.session.upload_id.is_none() && self.pristine;
+        // The session is written before the first part all the same.
+        if !is_first {
+            self.prove().await?;
+        }
         let named = self.stored.session.upload_id.clone();
         if let Some(upload_id) = &named
             && (self.began_multipart || !self.stored.session.parts.is_empty())
@@ -34,6 +38,7 @@ impl Writer {
                 (created.id, created.repeated || named.is_some())
             }
         };
+        let was_pristine = self.pristine;
         let next = Session {
             upload_id: Some(upload_id.clone()),
             ..self.stored.session.clone()
@@ -44,7 +49,7 @@ impl Writer {
         }
         self.began_multipart = true;
         // The session names one, so nobody will go on with another.
-        if has_others {
+        if has_others || was_pristine != self.pristine {
             self.store.api.abort_others(&key, &upload_id).await?;
         }
         Ok(upload_id)

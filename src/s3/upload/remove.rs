@@ -239,6 +239,7 @@ async fn tails_of(store: &Store, stored: &Stored) -> Result<Vec<Key>> {
 /// `has_claim` tells that the claim is known to be this upload's, and needs no look.
 async fn remove_claim_and_session(store: &Store, stored: &Stored, has_claim: bool) -> Result<()> {
     let Session { name, declared, .. } = &stored.session;
+    store.left.forget(&store.keys.session(stored.uuid));
     match declared {
         Some(id) if has_claim => store.api.delete(&store.keys.claim(name, id)).await?,
         Some(id) => claim::release(store, name, id, stored.uuid).await?,

@@ -19,6 +19,11 @@ pub(super) fn sum_of(pieces: &[Bytes]) -> Crc64 {
     sum.get()
 }
 
+/// Bytes of some tails.
+pub(super) fn len_of(tails: &[Tail]) -> u64 {
+    tails.iter().map(|tail| tail.sum.len()).sum()
+}
+
 /// Stores pieces under a fresh key.
 pub(super) async fn write(
     store: &Store,

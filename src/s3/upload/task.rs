@@ -61,6 +61,9 @@ pub(super) async fn run(
                 Some(Command::Close(answer)) => {
                     let settled = writer.settle().await;
                     let closed = or_salvage(&mut writer, settled).await;
+                    if closed.is_ok() {
+                        writer.leave();
+                    }
                     commands.close();
                     let _ = answer.send(closed);
                     return Ok(());

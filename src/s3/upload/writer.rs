@@ -19,6 +19,7 @@ use super::session::{Inline, Phase, Session, Tail, TailPlace};
 use super::stored::Stored;
 use super::summing::Summing;
 use super::tail;
+use super::warm::Held;
 use crate::digest::{Hasher, SavedHasher};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
@@ -46,7 +47,9 @@ pub(super) struct Writer {
     /// The id that finish has to verify beside the one it is given.
     pub(super) declared: Option<LayerId>,
     /// This handle wrote the session last, as far as it knows.
-    owner: bool,
+    pub(super) owner: bool,
+    /// It knows so from memory only: another handle may have written it since ([`warm`](super::warm)).
+    pub(super) unproven: bool,
     /// This handle began the upload, so nobody else can have left anything behind.
     pub(super) pristine: bool,
     /// This handle began the multipart upload that the session names.
@@ -62,6 +65,8 @@ pub(super) struct Writer {
     cut: Cut,
     /// Stored bytes of the part under way.
     pub(super) tails: Vec<Tail>,
+    /// The bytes of all these tails, where they are in memory too, under the reservation.
+    held: Vec<Bytes>,
     /// Bytes of the part under way in memory, after its tails.
     pub(super) gather: Gather,
     pub(super) reservation: Option<Reservation>,
@@ -103,6 +108,7 @@ impl Writer {
         gather.push(session.inline.0.clone());
         Writer {
             owner: begun_here,
+            unproven: false,
             pristine: begun_here,
             began_multipart: false,
             hashers: restored.unwrap_or_default(),
@@ -112,6 +118,7 @@ impl Writer {
             offset: session.offset,
             cut: Cut::new(session.schedule, parts, session.after_parts()),
             tails: session.tails.clone(),
+            held: Vec::new(),
             gather,
             reservation: None,
             sender: Sender::new(Arc::clone(&store), stored.uuid, spare),
@@ -125,7 +132,30 @@ impl Writer {
         }
     }
 
-    fn must_be_open(&self) -> Result<()> {
+    /// Goes on from what this process remembers of the upload.
+    pub(super) fn go_on(&mut self, pristine: bool, held: Option<Held>) {
+        self.owner = true;
+        self.unproven = true;
+        self.pristine = pristine;
+        if let Some(Held {
+            pieces,
+            reservation,
+        }) = held
+        {
+            self.held = pieces;
+            self.reservation = Some(reservation);
+        }
+    }
+
+    /// Another owner may have been between, which has stored nothing.
+    pub(super) fn proven(&mut self, was_between: bool) {
+        self.owner = true;
+        self.unproven = false;
+        self.pristine &= !was_between;
+        self.recorded_at = Instant::now();
+    }
+
+    pub(super) fn must_be_open(&self) -> Result<()> {
         match self.stored.session.phase {
             Phase::Open => Ok(()),
             _ => Err(Error::UploadConflict {
@@ -187,7 +217,10 @@ impl Writer {
         if !tails.is_empty() {
             self.reserve().await;
         }
-        let mut pieces = tail::read(&self.store, &self.stored, &tails).await?;
+        let mut pieces = match self.has_held(&tails) {
+            true => std::mem::take(&mut self.held),
+            false => tail::read(&self.store, &self.stored, &tails).await?,
+        };
         pieces.extend(self.gather.take());
         let sum = self.tracker.end_part();
         let keys = &self.store.keys;
@@ -216,9 +249,32 @@ impl Writer {
             .await
     }
 
+    /// Whether the bytes of these tails are in memory.
+    fn has_held(&self, tails: &[Tail]) -> bool {
+        let len: usize = self.held.iter().map(Bytes::len).sum();
+        self.reservation.is_some() && len as u64 == tail::len_of(tails)
+    }
+
+    /// The bytes of the tails, where they are in memory.
+    pub(super) fn take_held(&mut self) -> Option<Held> {
+        if self.held.is_empty() || !self.has_held(&self.tails) {
+            return None;
+        }
+        Some(Held {
+            pieces: std::mem::take(&mut self.held),
+            reservation: self.reservation.take()?,
+        })
+    }
+
+    /// Gives the memory back that others wait for; every byte is stored.
+    pub(super) fn release(&mut self) {
+        self.held.clear();
+        self.reservation = None;
+    }
+
     /// Cancels the upload and removes all of it.
     pub(super) async fn cancel(&mut self) -> Result<()> {
-        match self.owner {
+        match self.owner && !self.unproven {
             true => remove::cancel(&self.store, &mut self.stored).await,
             false => remove::cancel_for_guest(&self.store, &mut self.stored).await,
         }
@@ -227,26 +283,24 @@ impl Writer {
     /// Becomes the owner before the first byte is taken: from then on whoever owned the upload
     /// before can acknowledge nothing.
     pub(super) async fn own(&mut self) -> Result<()> {
-        if !self.owner {
-            self.must_be_open()?;
-            self.stored.take_over(&self.store).await?;
-            self.owner = true;
-            self.recorded_at = Instant::now();
+        match self.owner {
+            true => Ok(()),
+            false => self.prove().await,
         }
-        Ok(())
     }
 
     pub(super) async fn record(&mut self, next: Session) -> Result<()> {
         let upload_id = next.upload_id.clone();
-        let written = self.stored.replace(&self.store, next).await;
+        let written = match self.unproven {
+            true => self.stored.replace_late(&self.store, next).await,
+            false => self.stored.replace(&self.store, next).await.map(|()| false),
+        };
         if let Err(Error::UploadUnknown { .. }) = written {
             self.take_back(upload_id).await;
         }
-        written?;
+        self.proven(written?);
         self.unrecorded_whole = false;
         self.forget_recorded();
-        self.owner = true;
-        self.recorded_at = Instant::now();
         Ok(())
     }
 
@@ -320,8 +374,13 @@ impl Writer {
         let mut next = self.with_arrived_parts();
         if self.gather.len() > MAX_INLINE {
             let tail = self.write_tail(next.parts.is_empty()).await?;
+            let had_all = self.has_held(&self.tails);
+            let pieces = self.gather.take();
+            match had_all {
+                true => self.held.extend(pieces),
+                false => self.held.clear(),
+            }
             self.tails.push(tail);
-            self.gather.take();
         }
         next.tails.clone_from(&self.tails);
         next.inline = Inline(self.gather.pieces().concat().into());
@@ -333,7 +392,7 @@ impl Writer {
     /// Stores what waits in memory, which others want.
     pub(super) async fn give_back(&mut self) -> Result<()> {
         self.settle().await?;
-        self.reservation = None;
+        self.release();
         Ok(())
     }
 

@@ -1,0 +1,150 @@
+//! Uploads that this process has let go of, for whoever goes on with them here.
+//!
+//! A client that sends a layer in many requests comes back within moments, mostly to the same
+//! process. What that process has in memory then saves it the look at the store, and nothing else:
+//!
+//! 1. Only an append, by [`resume_at`], goes by it. No offset, refusal or status is told from it,
+//!    and whoever takes it takes it away, so that no two handles have it.
+//! 2. A handle that goes on from it has not *proven* that it is the last. Its first write of the
+//!    session does, as it is conditional; until then nothing is acknowledged. Where another owner
+//!    came between that has stored nothing, the write is repeated over that one's, as a take-over
+//!    would be ([`Stored::replace_late`]).
+//! 3. Unproven, it writes tails and the `.whole` object, which are written once: another owner
+//!    never reads what its own session does not name, finds the key of the latter taken, and
+//!    compares. It writes no part: that could replace a recorded one of another owner. So it
+//!    proves itself first ([`Writer::prove`]).
+//! 4. The bytes of its tails are kept as well, under the reservation that they were gathered
+//!    under, for a few seconds, and are given back as soon as others wait for memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::S3LayerUpload;
+use super::session::Phase;
+use super::stored::Stored;
+use super::writer::Writer;
+use crate::error::Result;
+use crate::name::RepositoryName;
+use crate::s3::budget::Reservation;
+use crate::s3::cache::{Cache, Weigh};
+use crate::s3::store::Store;
+
+/// How long an upload is remembered.
+const LIFETIME: Duration = Duration::from_secs(300);
+/// All of them weigh no more than this, in bytes, their tails not counted. Nobody comes for them
+/// where there is no registry.
+const CAPACITY: u64 = match cfg!(feature = "registry") {
+    true => 16 * 1024 * 1024,
+    false => 0,
+};
+/// How long the bytes of tails are kept: a client that pauses longer has them read again.
+const BYTES_LIFETIME: Duration = Duration::from_secs(5);
+
+/// An upload as this process has left it.
+#[derive(Debug)]
+pub(crate) struct Left {
+    stored: Stored,
+    /// No other handle has ever owned it, as far as this process knows.
+    pristine: bool,
+    /// Asks for the bytes of its tails.
+    held: Option<oneshot::Sender<oneshot::Sender<Held>>>,
+}
+
+/// The bytes of the tails of the part under way, all of them, and the memory that they are in.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) pieces: Vec<Bytes>,
+    pub(super) reservation: Reservation,
+}
+
+impl Weigh for Left {
+    fn weight(&self) -> u64 {
+        self.stored.session.weight()
+    }
+}
+
+/// None is remembered yet.
+pub(crate) fn left_uploads() -> Cache<Left> {
+    Cache::new(LIFETIME, CAPACITY)
+}
+
+impl Writer {
+    /// Remembers the upload, of which every byte is stored.
+    pub(super) fn leave(&mut self) {
+        let session = &self.stored.session;
+        if CAPACITY == 0 || !self.owner || session.phase != Phase::Open || self.is_behind() {
+            return;
+        }
+        let key = self.store.keys.session(self.stored.uuid);
+        let ticket = self.store.left.ticket(&key);
+        let left = Left {
+            stored: self.stored.clone(),
+            pristine: self.pristine,
+            held: self.take_held().map(keep),
+        };
+        self.store.left.read(ticket, &key, left);
+    }
+
+    /// Makes certain that this handle is the owner, before it writes what could do harm if it were
+    /// not.
+    pub(super) async fn prove(&mut self) -> Result<()> {
+        if self.owner && !self.unproven {
+            return Ok(());
+        }
+        self.must_be_open()?;
+        let was_between = self.stored.take_over(&self.store).await?;
+        self.proven(was_between);
+        Ok(())
+    }
+}
+
+/// Keeps bytes until they are asked for, others wait for the memory, or their time is over.
+fn keep(held: Held) -> oneshot::Sender<oneshot::Sender<Held>> {
+    let (ask, asked) = oneshot::channel::<oneshot::Sender<Held>>();
+    tokio::spawn(async move {
+        tokio::select! {
+            answer = asked => {
+                if let Ok(answer) = answer {
+                    let _ = answer.send(held);
+                }
+            }
+            () = held.reservation.wanted_back() => {}
+            () = sleep(BYTES_LIFETIME) => {}
+        }
+    });
+    ask
+}
+
+/// The upload where this process has left it, if that is at this offset; otherwise as the store has
+/// it.
+#[cfg(feature = "registry")]
+pub(crate) async fn resume_at(
+    store: &Arc<Store>,
+    name: &RepositoryName,
+    uuid: Uuid,
+    offset: u64,
+) -> Result<S3LayerUpload> {
+    let key = store.keys.session(uuid);
+    let fits = |left: &Left| {
+        let session = &left.stored.session;
+        session.name == *name && session.offset == offset
+    };
+    let Some(left) = store.left.take_if(&key, fits) else {
+        return super::resume(store, name, None, uuid).await;
+    };
+    let declared = left.stored.session.declared.clone();
+    let mut writer = Writer::new(Arc::clone(store), left.stored, declared, false, Vec::new());
+    writer.go_on(left.pristine, fetch(left.held).await);
+    Ok(S3LayerUpload::start(writer))
+}
+
+async fn fetch(held: Option<oneshot::Sender<oneshot::Sender<Held>>>) -> Option<Held> {
+    let (answer, answered) = oneshot::channel();
+    held?.send(answer).ok()?;
+    answered.await.ok()
+}
