@@ -15,7 +15,7 @@
 //! 4. One map leads from every id of a layer to the one copy of it. Who publishes the same bytes
 //!    later gets the first layer, and adds the ids it verified.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -33,6 +33,8 @@ use crate::name::RepositoryName;
 use crate::service::{Layer, LayerService, LayerUpload};
 
 mod layer;
+#[cfg(feature = "registry")]
+mod repositories;
 mod upload;
 
 /// A [`LayerService`] that keeps everything in memory, for as long as one of its clones lives.
@@ -70,6 +72,10 @@ pub struct MemoryLayerService {
 struct Store {
     /// By every id that leads to it.
     layers: HashMap<LayerId, Arc<Stored>>,
+    /// Which layers are linked in a repository, by every id that leads to them there.
+    links: BTreeMap<RepositoryName, HashMap<LayerId, Arc<Stored>>>,
+    #[cfg(feature = "registry")]
+    contents: repositories::Contents,
     uploads: HashMap<Uuid, Session>,
     claims: HashMap<(RepositoryName, LayerId), Uuid>,
     /// How many handles there were: the last one's number.
@@ -127,16 +133,31 @@ impl Store {
         }
     }
 
-    /// Publishes a layer, to be found by `ids` too. Where its bytes are stored already, the first
-    /// stays as it is.
-    fn publish(&mut self, layer: Stored, ids: impl IntoIterator<Item = LayerId>) -> Arc<Stored> {
+    /// Publishes a layer, to be found by `ids` too, and links it in the repository `name`. Where
+    /// its bytes are stored already, the first stays as it is.
+    fn publish(&mut self, name: &RepositoryName, layer: Stored, ids: Vec<LayerId>) -> Arc<Stored> {
         let by_sha256 = self.layers.entry(layer.digest.clone().into());
         let stored = Arc::clone(by_sha256.or_insert_with(|| Arc::new(layer)));
-        for id in ids {
-            let by_id = self.layers.entry(id);
+        for id in &ids {
+            let by_id = self.layers.entry(id.clone());
             by_id.or_insert_with(|| Arc::clone(&stored));
         }
+        self.link(name, &stored, ids);
         stored
+    }
+
+    /// Links a layer in a repository, to be found there by its SHA-256 and `ids`.
+    fn link(
+        &mut self,
+        name: &RepositoryName,
+        layer: &Arc<Stored>,
+        ids: impl IntoIterator<Item = LayerId>,
+    ) {
+        let links = self.links.entry(name.clone()).or_default();
+        let sha256 = layer.digest.clone().into();
+        for id in ids.into_iter().chain([sha256]) {
+            links.insert(id, Arc::clone(layer));
+        }
     }
 }
 

@@ -199,10 +199,9 @@ impl LayerUpload for MemoryUpload {
         };
         let mut store = lock(&store);
         self.own_at_offset(&mut store)?;
-        let layer = store.publish(
-            layer,
-            self.id.clone().into_iter().chain([digest.clone().into()]),
-        );
+        let declared = self.id.clone().into_iter();
+        let ids = declared.chain([digest.clone().into()]).collect();
+        let layer = store.publish(&self.name, layer, ids);
         store.remove(self.uuid);
         self.standing = Standing::Closed;
         Ok(MemoryLayer::open(&layer))

@@ -50,7 +50,12 @@ impl FromStr for Tag {
         let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         let begins_well = input.bytes().next().is_some_and(is_word);
         let fits = input.len() <= MAX_LEN;
-        if begins_well && fits && input.bytes().all(|b| is_word(b) || matches!(b, b'.' | b'-')) {
+        if begins_well
+            && fits
+            && input
+                .bytes()
+                .all(|b| is_word(b) || matches!(b, b'.' | b'-'))
+        {
             return Ok(Tag(input.into()));
         }
         Err(InvalidTag {

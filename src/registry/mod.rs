@@ -1,5 +1,5 @@
 //! A container registry: OCI Distribution over any [`RepositoryService`].
 
-mod store;
+pub(crate) mod store;
 
 pub use store::{Manifest, Page, Referrer, RepositoryService};

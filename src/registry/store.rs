@@ -154,11 +154,8 @@ pub trait RepositoryService: LayerService {
     /// # Cancellation
     ///
     /// Leaves nothing behind.
-    async fn repositories(
-        &self,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page<RepositoryName>>;
+    async fn repositories(&self, after: Option<&str>, limit: usize)
+    -> Result<Page<RepositoryName>>;
 
     /// Whether the storage answers.
     ///

@@ -40,7 +40,10 @@ const WALLS: &[(&str, &[&str])] = &[
         ],
     ),
     // Who uses it.
-    ("conformance", &["LEAVES", "error", "registry::store", "service"]),
+    (
+        "conformance",
+        &["LEAVES", "error", "registry::store", "service"],
+    ),
     ("registry", &["LEAVES", "error", "service"]),
     ("embedded", &[]),
     ("cli", &["EVERYTHING"]),

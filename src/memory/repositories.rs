@@ -1,0 +1,191 @@
+//! The repositories of a registry in memory: what [`RepositoryService`] promises, as plainly as it
+//! can be written.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use async_trait::async_trait;
+
+use super::MemoryLayerService;
+use super::layer::MemoryLayer;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::id::LayerId;
+use crate::name::{RepositoryName, Tag};
+use crate::registry::store::{Manifest, Page, Referrer, RepositoryService};
+use crate::service::Layer;
+
+/// What a registry keeps besides layers and their links.
+#[derive(Default)]
+pub(super) struct Contents {
+    manifests: BTreeMap<RepositoryName, BTreeMap<Digest, Manifest>>,
+    tags: BTreeMap<RepositoryName, BTreeMap<Tag, Digest>>,
+}
+
+impl super::Store {
+    /// Whether this repository holds a layer, a manifest or a tag.
+    fn has_repository(&self, name: &RepositoryName) -> bool {
+        let Contents { manifests, tags } = &self.contents;
+        self.links.get(name).is_some_and(|links| !links.is_empty())
+            || manifests.get(name).is_some_and(|all| !all.is_empty())
+            || tags.get(name).is_some_and(|all| !all.is_empty())
+    }
+}
+
+#[async_trait]
+impl RepositoryService for MemoryLayerService {
+    async fn layer(&self, name: &RepositoryName, id: &LayerId) -> Result<Box<dyn Layer>> {
+        match self.store().links.get(name).and_then(|links| links.get(id)) {
+            Some(layer) => Ok(MemoryLayer::open(layer)),
+            None => Err(Error::LayerUnknown { id: id.clone() }),
+        }
+    }
+
+    async fn mount(
+        &self,
+        name: &RepositoryName,
+        id: &LayerId,
+        from: Option<&RepositoryName>,
+    ) -> Result<bool> {
+        let mut store = self.store();
+        let found = match from {
+            Some(from) => store.links.get(from).and_then(|links| links.get(id)),
+            None => store.layers.get(id),
+        };
+        let Some(layer) = found.cloned() else {
+            return Ok(false);
+        };
+        store.link(name, &layer, [id.clone()]);
+        Ok(true)
+    }
+
+    async fn unlink(&self, name: &RepositoryName, id: &LayerId) -> Result<bool> {
+        let mut store = self.store();
+        let Some(links) = store.links.get_mut(name) else {
+            return Ok(false);
+        };
+        let Some(layer) = links.get(id).cloned() else {
+            return Ok(false);
+        };
+        // By none of its ids is it found here any more.
+        links.retain(|_, linked| linked.digest != layer.digest);
+        Ok(true)
+    }
+
+    async fn put_manifest(&self, name: &RepositoryName, manifest: &Manifest) -> Result<()> {
+        let mut store = self.store();
+        let manifests = store.contents.manifests.entry(name.clone()).or_default();
+        let standing = manifests.entry(manifest.digest.clone());
+        let standing = standing.or_insert_with(|| manifest.clone());
+        standing.media_type.clone_from(&manifest.media_type);
+        Ok(())
+    }
+
+    async fn manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Manifest>> {
+        let store = self.store();
+        let manifests = store.contents.manifests.get(name);
+        Ok(manifests.and_then(|all| all.get(digest)).cloned())
+    }
+
+    async fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool> {
+        let mut store = self.store();
+        let Contents { manifests, tags } = &mut store.contents;
+        let removed = manifests.get_mut(name).and_then(|all| all.remove(digest));
+        if removed.is_some()
+            && let Some(tags) = tags.get_mut(name)
+        {
+            tags.retain(|_, named| named != digest);
+        }
+        Ok(removed.is_some())
+    }
+
+    async fn put_tag(&self, name: &RepositoryName, tag: &Tag, digest: &Digest) -> Result<()> {
+        let mut store = self.store();
+        let tags = store.contents.tags.entry(name.clone()).or_default();
+        tags.insert(tag.clone(), digest.clone());
+        Ok(())
+    }
+
+    async fn tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>> {
+        let store = self.store();
+        let tags = store.contents.tags.get(name);
+        Ok(tags.and_then(|all| all.get(tag)).cloned())
+    }
+
+    async fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool> {
+        let mut store = self.store();
+        let tags = store.contents.tags.get_mut(name);
+        Ok(tags.and_then(|all| all.remove(tag)).is_some())
+    }
+
+    async fn tags(
+        &self,
+        name: &RepositoryName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Page<Tag>>> {
+        let store = self.store();
+        if !store.has_repository(name) {
+            return Ok(None);
+        }
+        let tags = store.contents.tags.get(name).into_iter().flatten();
+        let tags = tags.map(|(tag, _)| tag.clone());
+        let rest = tags.filter(|tag| after.is_none_or(|after| tag.as_str() > after));
+        Ok(Some(page(rest, limit)))
+    }
+
+    async fn referrers(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        after: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Page<Referrer>> {
+        let store = self.store();
+        let Some(manifests) = store.contents.manifests.get(name) else {
+            return Ok(page([], limit));
+        };
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = manifests.range((begin, Bound::Unbounded));
+        let rest = rest.filter(|(_, manifest)| manifest.subject.as_ref() == Some(subject));
+        Ok(page(rest.map(|(_, manifest)| referrer(manifest)), limit))
+    }
+
+    async fn repositories(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<RepositoryName>> {
+        let store = self.store();
+        let Contents { manifests, tags } = &store.contents;
+        let names = store.links.keys().chain(manifests.keys());
+        let mut names: Vec<_> = names.chain(tags.keys()).cloned().collect();
+        names.sort();
+        names.dedup();
+        names.retain(|name| store.has_repository(name));
+        names.retain(|name| after.is_none_or(|after| name.as_str() > after));
+        Ok(page(names, limit))
+    }
+
+    async fn ready(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn referrer(manifest: &Manifest) -> Referrer {
+    Referrer {
+        digest: manifest.digest.clone(),
+        media_type: manifest.media_type.clone(),
+        size: manifest.bytes.len() as u64,
+        artifact_type: manifest.artifact_type.clone(),
+        annotations: manifest.annotations.clone(),
+    }
+}
+
+/// The first `limit` of `items`.
+fn page<T>(items: impl IntoIterator<Item = T>, limit: usize) -> Page<T> {
+    let mut rest = items.into_iter();
+    let items = rest.by_ref().take(limit).collect();
+    let more = rest.next().is_some();
+    Page { items, more }
+}
