@@ -3,9 +3,11 @@
 //! S3 checks no body on its way down, so a flipped bit in an offset would be believed. The last
 //! member of every document, `seal`, is therefore the CRC64NVME of all that stands before it. Pure.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::s3::checksum::Crc64;
@@ -74,6 +76,25 @@ pub(crate) fn decode<T: Document>(key: &Key, bytes: &[u8]) -> Result<T> {
         )));
     }
     Ok(document)
+}
+
+/// Bytes within a document, in base64.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Inline(pub(crate) Bytes);
+
+impl From<Inline> for String {
+    fn from(inline: Inline) -> Self {
+        BASE64.encode(inline.0)
+    }
+}
+
+impl TryFrom<String> for Inline {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Ok(Inline(BASE64.decode(text)?.into()))
+    }
 }
 
 #[cfg(test)]

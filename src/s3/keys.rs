@@ -9,8 +9,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+#[cfg(feature = "registry")]
+use crate::digest::Digest;
 use crate::id::{LayerId, TarSumVersion};
 use crate::name::RepositoryName;
+#[cfg(feature = "registry")]
+use crate::name::Tag;
 
 /// The key of an object.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -133,6 +137,69 @@ impl Keys {
     }
 }
 
+/// What a registry keeps beside layers.
+#[cfg(feature = "registry")]
+impl Keys {
+    pub(crate) fn manifest(&self, name: &RepositoryName, digest: &Digest) -> Key {
+        let (algorithm, hex) = (digest.algorithm(), digest.hex());
+        self.key(format_args!(
+            "repositories/{name}/_manifests/{algorithm}/{hex}"
+        ))
+    }
+
+    pub(crate) fn tag(&self, name: &RepositoryName, tag: &Tag) -> Key {
+        self.key(format_args!("repositories/{name}/_tags/{tag}"))
+    }
+
+    /// The prefix of a repository's tags.
+    pub(crate) fn tags(&self, name: &RepositoryName) -> String {
+        format!("{}repositories/{name}/_tags/", self.root)
+    }
+
+    /// The manifest `digest` refers to `subject`.
+    pub(crate) fn referrer(&self, name: &RepositoryName, subject: &Digest, digest: &Digest) -> Key {
+        let referrers = self.referrers(name, subject);
+        Key(format!("{referrers}{}", Self::referrer_name(digest)))
+    }
+
+    /// What [`referrer`](Self::referrer) ends with. In the order of the digests.
+    pub(crate) fn referrer_name(digest: &Digest) -> String {
+        format!("{}-{}", digest.algorithm(), digest.hex())
+    }
+
+    /// The digest that a [`referrer_name`](Self::referrer_name) stands for.
+    pub(crate) fn digest_of_referrer(name: &str) -> Option<Digest> {
+        name.replacen('-', ":", 1).parse().ok()
+    }
+
+    /// The prefix of a subject's referrers.
+    pub(crate) fn referrers(&self, name: &RepositoryName, subject: &Digest) -> String {
+        let (algorithm, hex) = (subject.algorithm(), subject.hex());
+        let root = &self.root;
+        format!("{root}repositories/{name}/_referrers/{algorithm}/{hex}/")
+    }
+
+    /// The prefix of all repositories.
+    pub(crate) fn repositories(&self) -> String {
+        format!("{}repositories/", self.root)
+    }
+
+    /// The prefix of what is a repository's own, and not that of one whose name goes on.
+    pub(crate) fn own(&self, name: &RepositoryName) -> String {
+        format!("{}repositories/{name}/_", self.root)
+    }
+
+    /// Which repository a key below [`repositories`](Self::repositories) belongs to, and what of
+    /// it, such as `_layers`. No component of a name begins with an underscore.
+    pub(crate) fn repository_of<'a>(&self, key: &'a str) -> Option<(RepositoryName, &'a str)> {
+        let rest = key.strip_prefix(&self.root)?;
+        let rest = rest.strip_prefix("repositories/")?;
+        let at = rest.find("/_")?;
+        let (room, _) = rest[at + 1..].split_once('/')?;
+        Some((rest[..at].parse().ok()?, room))
+    }
+}
+
 fn id_path(id: &LayerId) -> (String, &str) {
     match id {
         LayerId::Digest(digest) => (digest.algorithm().to_string(), digest.hex()),
@@ -202,5 +269,50 @@ mod tests {
         assert_eq!(keys.uuid_of(keys.tail(uuid, 7, "n").as_str()), Some(uuid));
         assert_eq!(keys.uuid_of("root/of/uploads/junk/session"), None);
         assert_eq!(keys.uuid_of(&format!("uploads/{uuid}/session")), None);
+    }
+
+    #[test]
+    #[cfg(feature = "registry")]
+    fn keys_of_a_registry() {
+        let name: RepositoryName = "a/b".parse().unwrap();
+        let tag: Tag = "v1.0".parse().unwrap();
+        let [one, other] = ["ab", "cd"].map(|hex| hex.repeat(32));
+        let [digest, subject] =
+            [&one, &other].map(|hex| format!("sha256:{hex}").parse::<Digest>().unwrap());
+        let keys = Keys::new("root");
+        for (key, want) in [
+            (
+                keys.manifest(&name, &digest),
+                format!("root/repositories/a/b/_manifests/sha256/{one}"),
+            ),
+            (
+                keys.tag(&name, &tag),
+                "root/repositories/a/b/_tags/v1.0".to_owned(),
+            ),
+            (
+                keys.referrer(&name, &subject, &digest),
+                format!("root/repositories/a/b/_referrers/sha256/{other}/sha256-{one}"),
+            ),
+        ] {
+            assert_eq!(key.as_str(), want);
+            let (whose, _) = keys.repository_of(key.as_str()).unwrap();
+            assert_eq!(whose, name);
+        }
+        let entry = Keys::referrer_name(&digest);
+        assert_eq!(Keys::digest_of_referrer(&entry), Some(digest));
+        for (key, want) in [
+            ("root/repositories/a/_tags/x", Some(("a", "_tags"))),
+            (
+                "root/repositories/a/b/_layers/x/y",
+                Some(("a/b", "_layers")),
+            ),
+            ("root/repositories/a/b/c", None),
+            ("root/repositories/A/_tags/x", None),
+            ("repositories/a/_tags/x", None),
+        ] {
+            let found = keys.repository_of(key);
+            let found = found.as_ref().map(|(name, room)| (name.as_str(), *room));
+            assert_eq!(found, want, "{key}");
+        }
     }
 }

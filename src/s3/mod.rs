@@ -12,6 +12,9 @@
 //! <root>/uploads/<uuid>/tail/<offset>-<nonce> bytes that do not fill a part yet
 //! <root>/repositories/<name>/_claims/…        which upload brings a declared id here
 //! <root>/repositories/<name>/_layers/…        the layer is linked here; repeats the record
+//! <root>/repositories/<name>/_manifests/…     a manifest
+//! <root>/repositories/<name>/_tags/<tag>      which manifest a tag names
+//! <root>/repositories/<name>/_referrers/…     by subject: which manifests refer to it
 //! ```
 //!
 //! 1. Bytes never move: an upload is completed at the key that holds its UUID, and publishing is
@@ -38,6 +41,11 @@ use store::Store;
 
 mod api;
 mod budget;
+#[cfg_attr(
+    not(feature = "registry"),
+    allow(dead_code, reason = "only a registry looks")
+)]
+mod cache;
 mod checksum;
 mod config;
 mod document;
@@ -47,6 +55,8 @@ mod profile;
 mod publish;
 mod read;
 mod record;
+#[cfg(feature = "registry")]
+mod repositories;
 mod store;
 mod sweep;
 mod upload;
@@ -64,6 +74,8 @@ pub use sweep::{SweepAction, Swept};
 #[derive(Clone, Debug)]
 pub struct S3LayerService {
     store: Arc<Store>,
+    #[cfg(feature = "registry")]
+    recent: Arc<repositories::Recent>,
 }
 
 impl S3LayerService {
@@ -105,7 +117,10 @@ impl S3LayerService {
                 part_size: config.part_size,
                 parallelism: config.parallelism,
                 presign_lifetime: config.presign_lifetime,
+                links: store::recent_links(),
             }),
+            #[cfg(feature = "registry")]
+            recent: Arc::default(),
         })
     }
 

@@ -1,6 +1,8 @@
 //! Publishing: the conditional PUT of a layer's record decides who owns its digest; aliases and
 //! links repeat what it says.
 
+use std::sync::Arc;
+
 use super::api::{Condition, Put};
 use super::document::{decode, encode};
 use super::record::Record;
@@ -89,7 +91,12 @@ pub(crate) async fn link(
     record: &Record,
     also: &[LayerId],
 ) -> Result<()> {
-    let document = encode(record)?;
+    let mut record = record.clone();
+    // Whoever removes the link has to know under which ids to look for it.
+    let is_new = |id: &&LayerId| !record.also.contains(id);
+    let new: Vec<_> = also.iter().filter(is_new).cloned().collect();
+    record.also.extend(new);
+    let document = encode(&record)?;
     for id in also {
         // One that exists is left alone: two digests can share a TarSum.
         store
@@ -97,19 +104,31 @@ pub(crate) async fn link(
             .put_if(&store.keys.layer(id), document.clone(), Condition::Absent)
             .await?;
     }
-    for id in std::iter::once(&record.digest.clone().into()).chain(also) {
+    link_under(store, name, record, also).await
+}
+
+/// Links a published layer under a repository, by its SHA-256 and some of its other ids.
+pub(crate) async fn link_under(
+    store: &Store,
+    name: &RepositoryName,
+    record: Record,
+    also: &[LayerId],
+) -> Result<()> {
+    let document = encode(&record)?;
+    let record = Arc::new(record);
+    let sha256 = record.digest.clone().into();
+    for id in std::iter::once(&sha256).chain(also.iter().filter(|id| **id != sha256)) {
         let key = store.keys.link(name, id);
-        if let Put::Held(held) = store
-            .api
-            .put_if(&key, document.clone(), Condition::Absent)
-            .await?
-            && decode::<Record>(&key, &held.bytes).map_or(true, |old| old.data != record.data)
-        {
-            store
-                .api
-                .put_if(&key, document.clone(), Condition::Matches(&held.etag))
-                .await?;
-        }
+        let ticket = store.links.ticket(&key);
+        let will_do = |standing: &[u8]| {
+            decode::<Record>(&key, standing).is_ok_and(|standing| {
+                let has = |id: &LayerId| standing.also.contains(id);
+                standing.data == record.data && record.also.iter().all(has)
+            })
+        };
+        let document = document.clone();
+        store.overwrite(&key, document, None, will_do).await?;
+        store.links.wrote(ticket, &key, Arc::clone(&record));
     }
     Ok(())
 }

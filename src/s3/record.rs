@@ -1,11 +1,14 @@
 //! The layer record: where a layer's bytes are, how many, and what they are called. A pure schema;
 //! an alias and a link are copies of it under other keys.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::api::ETag;
-use super::checksum::BlockSums;
+use super::cache::Weigh;
+use super::checksum::{BLOCK, BlockSums};
 use super::document::Document;
 use super::keys::Key;
 use crate::digest::Digest;
@@ -38,6 +41,12 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn tar_sum(&self) -> Option<&TarSum> {
         self.also.iter().find_map(LayerId::as_tar_sum)
+    }
+}
+
+impl Weigh for Arc<Record> {
+    fn weight(&self) -> u64 {
+        1024 + 8 * (self.size / BLOCK)
     }
 }
 

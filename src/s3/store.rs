@@ -4,14 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::api::{Api, ETag};
+use bytes::Bytes;
+
+use super::api::{Api, Condition, ETag, Put};
 use super::budget::Budget;
+use super::cache::Cache;
 use super::checksum::Crc64;
 use super::document::{Document, decode};
 use super::keys::{Key, Keys};
 use super::profile::StoreProfile;
 use super::record::Record;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::id::LayerId;
 
 /// One bucket and root, as one service uses it.
@@ -28,6 +31,8 @@ pub(crate) struct Store {
     /// Requests of one upload or reader at a time.
     pub(crate) parallelism: usize,
     pub(crate) presign_lifetime: Duration,
+    /// Links that were read or written a moment ago.
+    pub(crate) links: Cache<Arc<Record>>,
 }
 
 /// A document as it is stored.
@@ -40,6 +45,25 @@ pub(crate) struct Loaded<T> {
 /// How often a document that does not have its own checksum is read again: once may have been the
 /// wire.
 const READS: u32 = 3;
+
+/// How often a document is contended for before that is told as an error that can be retried.
+const ROUNDS: u32 = 5;
+
+/// How long this process may not see that another one removed or changed a link, a tag or a
+/// manifest.
+pub(crate) const LINK_LIFETIME: Duration = Duration::from_secs(3);
+
+/// The links that are remembered weigh no more than this, in bytes. Nobody asks for them where
+/// there is no registry.
+const LINK_BYTES: u64 = match cfg!(feature = "registry") {
+    true => 16 * 1024 * 1024,
+    false => 0,
+};
+
+/// None is remembered yet.
+pub(crate) fn recent_links() -> Cache<Arc<Record>> {
+    Cache::new(LINK_LIFETIME, LINK_BYTES)
+}
 
 impl Store {
     /// Reads a document; `None` where there is none.
@@ -70,8 +94,12 @@ impl Store {
 
     /// The record of a layer, found by any of its ids.
     pub(crate) async fn record(&self, id: &LayerId) -> Result<Option<Record>> {
-        let key = self.keys.layer(id);
-        let Some(Loaded { document, .. }) = self.load::<Record>(&key).await? else {
+        self.record_at(&self.keys.layer(id)).await
+    }
+
+    /// A record, an alias or a link.
+    pub(crate) async fn record_at(&self, key: &Key) -> Result<Option<Record>> {
+        let Some(Loaded { document, .. }) = self.load::<Record>(key).await? else {
             return Ok(None);
         };
         // A size that its checksums belie would be an early end of file.
@@ -82,5 +110,36 @@ impl Store {
             });
         }
         Ok(Some(document))
+    }
+
+    /// Stores a document, whatever stands there, unless that will do as it is: `keep` judges. Every
+    /// write is conditional, the first one on `known`, if that is given. The ETag of what was
+    /// written; `None` where the other was kept.
+    ///
+    /// # Errors
+    ///
+    /// One that can be retried, where others keep replacing it.
+    pub(crate) async fn overwrite(
+        &self,
+        key: &Key,
+        document: Bytes,
+        known: Option<ETag>,
+        keep: impl Fn(&[u8]) -> bool,
+    ) -> Result<Option<ETag>> {
+        let mut standing = known;
+        for _ in 0..ROUNDS {
+            let condition = standing.as_ref();
+            let condition = condition.map_or(Condition::Absent, Condition::Matches);
+            match self.api.put_if(key, document.clone(), condition).await? {
+                Put::Written(etag) => return Ok(Some(etag)),
+                Put::Held(held) if keep(&held.bytes) => return Ok(None),
+                Put::Held(held) => standing = Some(held.etag),
+                Put::Gone => standing = None,
+            }
+        }
+        let why = "others keep replacing it";
+        let kind = StorageErrorKind::Unavailable;
+        let key = key.as_str();
+        Err(StorageError::new("PutObject", key, kind, why).into())
     }
 }

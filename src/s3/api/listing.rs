@@ -48,4 +48,40 @@ impl Api {
             date: date.caught(),
         })
     }
+
+    /// Keys below `prefix` that come after `after`, in order: at most `limit` of them, and at most
+    /// a thousand. Whether there are more.
+    #[cfg(feature = "registry")]
+    pub(crate) async fn list_after(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> ApiResult<(Vec<Key>, bool)> {
+        let call = Call {
+            operation: Operation::ListObjectsV2,
+            key: prefix,
+            body: 0,
+        };
+        let answer = self
+            .call(call, || {
+                self.client
+                    .list_objects_v2()
+                    .bucket(&self.bucket)
+                    .prefix(prefix)
+                    .set_start_after(after.map(str::to_owned))
+                    .max_keys(i32::try_from(limit).unwrap_or(MAX_KEYS).clamp(1, MAX_KEYS))
+                    .customize()
+                    .config_override(Self::settings(SMALL_TIMEOUT))
+                    .send()
+            })
+            .await?;
+        let keys = answer.contents().iter().filter_map(|object| object.key());
+        let keys = keys.map(Key::from_listing).collect();
+        Ok((keys, answer.is_truncated() == Some(true)))
+    }
 }
+
+/// S3 lists no more at a time.
+#[cfg(feature = "registry")]
+const MAX_KEYS: i32 = 1000;

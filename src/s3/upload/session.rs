@@ -1,9 +1,6 @@
 //! The upload session: the one object of an upload that changes, and what every process that
 //! resumes it goes by. A pure schema; `tests/fixtures/session-v1.json` pins version 1.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -15,6 +12,7 @@ use crate::name::RepositoryName;
 use crate::s3::api::{ETag, UploadId};
 use crate::s3::checksum::{Crc64, Sums};
 use crate::s3::document::Document;
+pub(crate) use crate::s3::document::Inline;
 use crate::s3::keys::{Key, Keys};
 
 /// What is known of an upload, at exactly [`offset`](Self::offset).
@@ -140,25 +138,6 @@ impl Tail {
             TailPlace::Whole(_) => keys.whole(uuid),
             TailPlace::Tail(nonce) => keys.tail(uuid, self.offset, nonce),
         }
-    }
-}
-
-/// Bytes within the session itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct Inline(pub(crate) Bytes);
-
-impl From<Inline> for String {
-    fn from(inline: Inline) -> Self {
-        BASE64.encode(inline.0)
-    }
-}
-
-impl TryFrom<String> for Inline {
-    type Error = base64::DecodeError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Ok(Inline(BASE64.decode(text)?.into()))
     }
 }
 

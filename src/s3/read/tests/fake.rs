@@ -23,7 +23,7 @@ use crate::s3::checksum::{Crc64, Sums, Tracker};
 use crate::s3::keys::{Key, Keys};
 use crate::s3::profile::StoreProfile;
 use crate::s3::record::Record;
-use crate::s3::store::Store;
+use crate::s3::store::{Store, recent_links};
 
 /// What a body comes in, in bytes.
 const FRAME: usize = 64 * 1024;
@@ -267,6 +267,7 @@ pub(super) fn store(fake: &Arc<Fake>, memory_budget: u64) -> Arc<Store> {
         part_size: 16 << 20,
         parallelism: 8,
         presign_lifetime: Duration::from_secs(900),
+        links: recent_links(),
     })
 }
 

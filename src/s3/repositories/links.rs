@@ -1,0 +1,91 @@
+//! Layers of a repository: the link repeats the layer's record, so that it is all that is read.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::id::LayerId;
+use crate::name::RepositoryName;
+use crate::s3::keys::Key;
+use crate::s3::publish;
+use crate::s3::read::S3Layer;
+use crate::s3::record::Record;
+use crate::s3::store::Store;
+use crate::service::Layer;
+
+/// The link, as it was a moment ago.
+async fn linked(store: &Store, name: &RepositoryName, id: &LayerId) -> Result<Option<Arc<Record>>> {
+    let key = store.keys.link(name, id);
+    if let Some(record) = store.links.get(&key) {
+        return Ok(Some(record));
+    }
+    let ticket = store.links.ticket(&key);
+    let Some(record) = store.record_at(&key).await? else {
+        return Ok(None);
+    };
+    let record = Arc::new(record);
+    store.links.read(ticket, &key, Arc::clone(&record));
+    Ok(Some(record))
+}
+
+pub(super) async fn layer(
+    store: &Arc<Store>,
+    name: &RepositoryName,
+    id: &LayerId,
+) -> Result<Box<dyn Layer>> {
+    let record = linked(store, name, id).await?;
+    let record = record.ok_or_else(|| Error::LayerUnknown { id: id.clone() })?;
+    Ok(Box::new(S3Layer::new(Arc::clone(store), record)))
+}
+
+pub(super) async fn mount(
+    store: &Store,
+    name: &RepositoryName,
+    id: &LayerId,
+    from: Option<&RepositoryName>,
+) -> Result<bool> {
+    let found = match from {
+        Some(from) => linked(store, from, id).await?,
+        None => store.record(id).await?.map(Arc::new),
+    };
+    let Some(record) = found else {
+        return Ok(false);
+    };
+    let mut record = Arc::unwrap_or_clone(record);
+    // An alias of a duplicate: the record that it repeats was published without this id.
+    if LayerId::from(record.digest.clone()) != *id && !record.also.contains(id) {
+        record.also.push(id.clone());
+    }
+    let also = record.also.clone();
+    publish::link_under(store, name, record, &also).await?;
+    Ok(true)
+}
+
+pub(super) async fn unlink(store: &Store, name: &RepositoryName, id: &LayerId) -> Result<bool> {
+    let key = store.keys.link(name, id);
+    let others = match store.record_at(&key).await {
+        Ok(None) => return Ok(false),
+        Ok(Some(record)) => other_links(store, name, &record, &key),
+        // It is there, and can be removed.
+        Err(Error::Damaged { .. }) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    // The one that was asked for goes last, so that a repeated call goes on.
+    let batched = store.profile.batch_delete;
+    let removed = async {
+        store.api.delete_all(&others, batched).await?;
+        store.api.delete(&key).await
+    };
+    let removed = removed.await;
+    for key in others.iter().chain([&key]) {
+        store.links.forget(key);
+    }
+    Ok(removed.map(|()| true)?)
+}
+
+/// The links of the same layer under its other ids.
+fn other_links(store: &Store, name: &RepositoryName, record: &Record, but: &Key) -> Vec<Key> {
+    let sha256 = record.digest.clone().into();
+    let ids = std::iter::once(&sha256).chain(&record.also);
+    let keys = ids.map(|id| store.keys.link(name, id));
+    keys.filter(|key| key != but).collect()
+}

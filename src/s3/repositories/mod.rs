@@ -1,0 +1,235 @@
+//! The repositories of a registry: which layers, manifests, tags and referrers each has.
+//!
+//! 1. A link, a manifest, a tag and a referrer's entry are one object each, written on condition
+//!    ([`Store::overwrite`](super::store::Store::overwrite)). A repository is there as long as it
+//!    has a link, a manifest or a tag.
+//! 2. What belongs together is written in an order that a repeated call can go on from: a manifest
+//!    before its entry among the referrers of its subject; and away with tags and entry first, and
+//!    with the manifest last.
+//! 3. What was read or written a moment ago is answered from memory ([`Recent`]), but never what
+//!    this process has changed since, and never that something is absent.
+//! 4. A removal looks first, as it has to tell whether there was anything, and S3 removes without
+//!    a condition. So a tag that is put anew at the very moment of its removal may go too.
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::S3LayerService;
+use super::cache::Cache;
+use super::store::{LINK_LIFETIME, Store};
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::id::LayerId;
+use crate::name::{RepositoryName, Tag};
+use crate::registry::store::{Manifest, Page, Referrer, RepositoryService};
+use crate::service::{Layer, LayerService as _, LayerUpload};
+
+mod catalog;
+mod links;
+mod manifests;
+mod referrers;
+mod tags;
+
+/// Manifests that are remembered weigh no more than this, in bytes.
+const MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
+/// Tags that are remembered weigh no more than this, in bytes.
+const TAG_BYTES: u64 = 2 * 1024 * 1024;
+
+/// What was read or written a moment ago; links are remembered by the store, since uploads write
+/// them.
+#[derive(Debug)]
+pub(super) struct Recent {
+    manifests: Cache<Manifest>,
+    tags: Cache<tags::Named>,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Recent {
+            manifests: Cache::new(LINK_LIFETIME, MANIFEST_BYTES),
+            tags: Cache::new(LINK_LIFETIME, TAG_BYTES),
+        }
+    }
+}
+
+/// # Cost
+///
+/// In requests, where nothing goes wrong. What was read or written by this service within the last
+/// three seconds costs none to read.
+///
+/// | | |
+/// |---|---|
+/// | `layer`, `tag`, `manifest`, `ready` | 1 |
+/// | `mount` | 2 |
+/// | `unlink`, `delete_tag` | 2 |
+/// | `put_manifest` | 1, with a subject 2; 3 each to replace one |
+/// | `put_tag` | 1; 3 to replace one |
+/// | `delete_manifest` | 3, one for each tag of the repository, and one for each removed |
+/// | `tags` | 1 for a thousand, one more where there is none |
+/// | `referrers` | 1, and one for each |
+/// | `repositories` | 1 for a thousand objects, or for each repository that has more; and one for each name that another one begins with, such as `a` for `a-b` |
+#[async_trait]
+impl RepositoryService for S3LayerService {
+    async fn layer(&self, name: &RepositoryName, id: &LayerId) -> Result<Box<dyn Layer>> {
+        links::layer(&self.store, name, id).await
+    }
+
+    async fn mount(
+        &self,
+        name: &RepositoryName,
+        id: &LayerId,
+        from: Option<&RepositoryName>,
+    ) -> Result<bool> {
+        links::mount(&self.store, name, id, from).await
+    }
+
+    async fn unlink(&self, name: &RepositoryName, id: &LayerId) -> Result<bool> {
+        links::unlink(&self.store, name, id).await
+    }
+
+    async fn resume_at(
+        &self,
+        name: &RepositoryName,
+        uuid: Uuid,
+        offset: u64,
+    ) -> Result<Box<dyn LayerUpload>> {
+        let _ = offset;
+        self.resume(name, None, uuid).await
+    }
+
+    async fn put_manifest(&self, name: &RepositoryName, manifest: &Manifest) -> Result<()> {
+        self.manifests().put(name, manifest).await
+    }
+
+    async fn manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Manifest>> {
+        self.manifests().get(name, digest).await
+    }
+
+    async fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool> {
+        self.manifests().delete(name, digest).await
+    }
+
+    async fn put_tag(&self, name: &RepositoryName, tag: &Tag, digest: &Digest) -> Result<()> {
+        tags::put(&self.store, &self.recent, name, tag, digest).await
+    }
+
+    async fn tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>> {
+        tags::get(&self.store, &self.recent, name, tag).await
+    }
+
+    async fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool> {
+        tags::delete(&self.store, &self.recent, name, tag).await
+    }
+
+    async fn tags(
+        &self,
+        name: &RepositoryName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Page<Tag>>> {
+        let page = tags::page(&self.store, name, after, limit).await?;
+        if page.items.is_empty() && !page.more && !catalog::holds(&self.store, name).await? {
+            return Ok(None);
+        }
+        Ok(Some(page))
+    }
+
+    async fn referrers(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        after: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Page<Referrer>> {
+        referrers::page(&self.store, name, subject, after, limit).await
+    }
+
+    async fn repositories(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<RepositoryName>> {
+        catalog::page(&self.store, after, limit).await
+    }
+
+    async fn ready(&self) -> Result<()> {
+        // Whether there is one does not matter, but that a store says so which has the bucket.
+        let store = &self.store;
+        store.api.get_small(&store.keys.profile()).await?;
+        Ok(())
+    }
+
+    fn requests(&self) -> u64 {
+        self.usage().requests()
+    }
+}
+
+impl S3LayerService {
+    fn manifests(&self) -> manifests::Manifests<'_> {
+        manifests::Manifests {
+            store: &self.store,
+            recent: &self.recent,
+        }
+    }
+}
+
+/// At most `limit` of the names below a prefix that come after `after`. What `parse` does not know
+/// is none of ours.
+async fn names_below<T>(
+    store: &Store,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Page<T>> {
+    let mut from = after.map(|after| format!("{prefix}{}", comparable(after)));
+    let mut items = Vec::new();
+    loop {
+        let left = limit - items.len();
+        let (keys, goes_on) = store.api.list_after(prefix, from.as_deref(), left).await?;
+        let names = keys
+            .iter()
+            .filter_map(|key| key.as_str().strip_prefix(prefix));
+        items.extend(names.filter_map(&parse));
+        let more = goes_on || items.len() > limit;
+        items.truncate(limit);
+        match keys.last() {
+            Some(last) if goes_on && items.len() < limit => from = Some(last.as_str().to_owned()),
+            _ => return Ok(Page { items, more }),
+        }
+    }
+}
+
+/// What stands before and after the same keys as `after`, which a client has sent, and can be sent
+/// to a store: every character of ours is printable ASCII.
+fn comparable(after: &str) -> String {
+    let is_plain = |c: &char| c.is_ascii_graphic();
+    let mut plain: String = after.chars().take_while(is_plain).collect();
+    if after[plain.len()..].chars().next().is_some_and(|c| c > '~') {
+        plain.push('~');
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_sends_is_compared_as_it_is_and_sent_without_odd_characters() {
+        for (after, want) in [
+            ("", ""),
+            ("v1.0", "v1.0"),
+            ("a b", "a"),
+            ("a\u{0}b", "a"),
+            ("a\u{7f}", "a~"),
+            ("aé", "a~"),
+        ] {
+            let sent = comparable(after);
+            assert_eq!(sent, want, "{after:?}");
+            for name in ["a", "a-b", "a0", "az", "b", "v1.0", "v1.0-rc"] {
+                assert_eq!(name > after, name > sent.as_str(), "{name} and {after:?}");
+            }
+        }
+    }
+}
