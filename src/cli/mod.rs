@@ -29,6 +29,7 @@ mod output;
 mod place;
 mod pull;
 mod push;
+mod serve;
 mod stop;
 mod store;
 mod sweep;
@@ -83,6 +84,7 @@ enum Command {
     Demo(demo::Demo),
     Push(push::Push),
     Pull(pull::Pull),
+    Serve(serve::Serve),
     Sweep(sweep::Sweep),
     Store(store::Store),
     Tarsum(tarsum::Tarsum),
@@ -94,6 +96,7 @@ impl Command {
             Command::Demo(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
             Command::Pull(command) => command.run(context).await,
+            Command::Serve(command) => command.run(context).await,
             Command::Sweep(command) => command.run(context).await,
             Command::Store(command) => command.run(context).await,
             Command::Tarsum(command) => command.run(context).await,

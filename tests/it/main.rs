@@ -27,6 +27,7 @@ mod layout;
 mod leftovers;
 mod model;
 mod reading;
+mod registry;
 mod requests;
 mod schedules;
 mod sealed;
