@@ -30,3 +30,4 @@ mod secrets;
 mod support;
 mod sweep;
 mod tarsum;
+mod warm;

@@ -50,7 +50,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
@@ -100,6 +100,7 @@ impl S3Layer {
             etag: record.etag.clone(),
             size: record.size,
             record: Some(Arc::clone(&record)),
+            moved: OnceLock::new(),
         });
         S3Layer {
             store,
@@ -216,6 +217,7 @@ pub(crate) async fn read_back(
         etag: etag.clone(),
         size,
         record: None,
+        moved: OnceLock::new(),
     };
     let mut reader = Reader::new(source).wanting_everything();
     while let Some(bytes) = std::future::poll_fn(|cx| reader.poll_next(cx)).await? {

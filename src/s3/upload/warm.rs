@@ -6,9 +6,10 @@
 //! 1. Only an append, by [`resume_at`], goes by it. No offset, refusal or status is told from it,
 //!    and whoever takes it takes it away, so that no two handles have it.
 //! 2. A handle that goes on from it has not *proven* that it is the last. Its first write of the
-//!    session does, as it is conditional; until then nothing is acknowledged. Where another owner
-//!    came between that has stored nothing, the write is repeated over that one's, as a take-over
-//!    would be ([`Stored::replace_late`]).
+//!    session does, as it is conditional; until then nothing is acknowledged. It is never repeated
+//!    over another owner that has stored nothing yet, as a take-over is: that one may be the newer,
+//!    of a client that has given up this one's connection. A resume that finds the upload in other
+//!    hands makes this process forget ([`forget_unless`]).
 //! 3. Unproven, it writes tails and the `.whole` object, which are written once: another owner
 //!    never reads what its own session does not name, finds the key of the latter taken, and
 //!    compares. It writes no part: that could replace a recorded one of another owner. So it
@@ -97,10 +98,23 @@ impl Writer {
             return Ok(());
         }
         self.must_be_open()?;
-        let was_between = self.stored.take_over(&self.store).await?;
-        self.proven(was_between);
+        match self.unproven {
+            true => {
+                let same = self.stored.session.clone();
+                self.stored.replace(&self.store, same).await?;
+            }
+            false => self.stored.take_over(&self.store).await?,
+        }
+        self.proven();
         Ok(())
     }
+}
+
+/// Forgets what is remembered of an upload, unless it is as the store has it.
+pub(super) fn forget_unless(store: &Store, now: &Stored) {
+    let key = store.keys.session(now.uuid);
+    let is_old = |left: &Left| left.stored.session.nonce != now.session.nonce;
+    drop(store.left.take_if(&key, is_old));
 }
 
 /// Keeps bytes until they are asked for, others wait for the memory, or their time is over.

@@ -139,11 +139,10 @@ impl Writer {
         }
     }
 
-    /// Another owner may have been between, which has stored nothing.
-    pub(super) fn proven(&mut self, was_between: bool) {
+    /// This handle has just written the session.
+    pub(super) fn proven(&mut self) {
         self.owner = true;
         self.unproven = false;
-        self.pristine &= !was_between;
         self.recorded_at = Instant::now();
     }
 
@@ -279,16 +278,14 @@ impl Writer {
 
     pub(super) async fn record(&mut self, next: Session) -> Result<()> {
         let upload_id = next.upload_id.clone();
-        let written = match self.unproven {
-            true => self.stored.replace_late(&self.store, next).await,
-            false => self.stored.replace(&self.store, next).await.map(|()| false),
-        };
+        let written = self.stored.replace(&self.store, next).await;
         if let Err(Error::UploadUnknown { .. }) = written {
             self.take_back(upload_id).await;
         }
-        self.proven(written?);
+        written?;
         self.unrecorded_whole = false;
         self.forget_recorded();
+        self.proven();
         Ok(())
     }
 
