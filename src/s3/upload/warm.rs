@@ -22,12 +22,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::S3LayerUpload;
-use super::session::Phase;
+use super::session::{Phase, Tail};
 use super::stored::Stored;
+use super::tail;
 use super::writer::Writer;
 use crate::error::Result;
 use crate::name::RepositoryName;
@@ -58,9 +59,9 @@ pub(crate) struct Left {
 
 /// The bytes of the tails of the part under way, all of them, and the memory that they are in.
 #[derive(Debug)]
-pub(super) struct Held {
-    pub(super) pieces: Vec<Bytes>,
-    pub(super) reservation: Reservation,
+struct Held {
+    pieces: Vec<Bytes>,
+    reservation: Reservation,
 }
 
 impl Weigh for Left {
@@ -89,6 +90,52 @@ impl Writer {
             held: self.take_held().map(keep),
         };
         self.store.left.read(ticket, &key, left);
+    }
+
+    /// Goes on from what this process remembers of the upload.
+    #[cfg(feature = "registry")]
+    fn go_on(&mut self, pristine: bool, held: Option<Held>) {
+        self.owner = true;
+        self.unproven = true;
+        self.pristine = pristine;
+        if let Some(Held {
+            pieces,
+            reservation,
+        }) = held
+        {
+            self.held = pieces;
+            self.reservation = Some(reservation);
+        }
+    }
+
+    /// This handle has just written the session.
+    pub(super) fn proven(&mut self) {
+        self.owner = true;
+        self.unproven = false;
+        self.recorded_at = Instant::now();
+    }
+
+    /// Whether the bytes of these tails are in memory.
+    pub(super) fn has_held(&self, tails: &[Tail]) -> bool {
+        let len: usize = self.held.iter().map(Bytes::len).sum();
+        self.reservation.is_some() && len as u64 == tail::len_of(tails)
+    }
+
+    /// The bytes of the tails, where they are in memory.
+    fn take_held(&mut self) -> Option<Held> {
+        if self.held.is_empty() || !self.has_held(&self.tails) {
+            return None;
+        }
+        Some(Held {
+            pieces: std::mem::take(&mut self.held),
+            reservation: self.reservation.take()?,
+        })
+    }
+
+    /// Gives the memory back that others wait for; every byte is stored.
+    pub(super) fn release(&mut self) {
+        self.held.clear();
+        self.reservation = None;
     }
 
     /// Makes certain that this handle is the owner, before it writes what could do harm if it were

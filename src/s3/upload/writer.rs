@@ -18,7 +18,6 @@ use super::send::{Outgoing, Sender};
 use super::session::{Inline, Phase, Session, Tail, TailPlace};
 use super::stored::Stored;
 use super::tail;
-use super::warm::Held;
 use crate::digest::{Hasher, SavedHasher};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
@@ -62,7 +61,7 @@ pub(super) struct Writer {
     /// Stored bytes of the part under way.
     pub(super) tails: Vec<Tail>,
     /// The bytes of all these tails, where they are in memory too, under the reservation.
-    held: Vec<Bytes>,
+    pub(super) held: Vec<Bytes>,
     /// Bytes of the part under way in memory, after its tails.
     pub(super) gather: Gather,
     pub(super) reservation: Option<Reservation>,
@@ -122,28 +121,6 @@ impl Writer {
             stored,
             declared,
         }
-    }
-
-    /// Goes on from what this process remembers of the upload.
-    pub(super) fn go_on(&mut self, pristine: bool, held: Option<Held>) {
-        self.owner = true;
-        self.unproven = true;
-        self.pristine = pristine;
-        if let Some(Held {
-            pieces,
-            reservation,
-        }) = held
-        {
-            self.held = pieces;
-            self.reservation = Some(reservation);
-        }
-    }
-
-    /// This handle has just written the session.
-    pub(super) fn proven(&mut self) {
-        self.owner = true;
-        self.unproven = false;
-        self.recorded_at = Instant::now();
     }
 
     pub(super) fn must_be_open(&self) -> Result<()> {
@@ -234,29 +211,6 @@ impl Writer {
                 },
             )
             .await
-    }
-
-    /// Whether the bytes of these tails are in memory.
-    fn has_held(&self, tails: &[Tail]) -> bool {
-        let len: usize = self.held.iter().map(Bytes::len).sum();
-        self.reservation.is_some() && len as u64 == tail::len_of(tails)
-    }
-
-    /// The bytes of the tails, where they are in memory.
-    pub(super) fn take_held(&mut self) -> Option<Held> {
-        if self.held.is_empty() || !self.has_held(&self.tails) {
-            return None;
-        }
-        Some(Held {
-            pieces: std::mem::take(&mut self.held),
-            reservation: self.reservation.take()?,
-        })
-    }
-
-    /// Gives the memory back that others wait for; every byte is stored.
-    pub(super) fn release(&mut self) {
-        self.held.clear();
-        self.reservation = None;
     }
 
     /// Cancels the upload and removes all of it.
