@@ -66,6 +66,10 @@ pub(crate) mod stored;
 mod tail;
 mod task;
 mod verify;
+#[cfg_attr(
+    not(feature = "registry"),
+    allow(dead_code, reason = "only a registry goes on from memory")
+)]
 mod warm;
 mod writer;
 

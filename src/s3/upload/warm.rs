@@ -93,7 +93,6 @@ impl Writer {
     }
 
     /// Goes on from what this process remembers of the upload.
-    #[cfg(feature = "registry")]
     fn go_on(&mut self, pristine: bool, held: Option<Held>) {
         self.owner = true;
         self.unproven = true;
@@ -183,7 +182,6 @@ fn keep(held: Held) -> oneshot::Sender<oneshot::Sender<Held>> {
 
 /// The upload where this process has left it, if that is at this offset; otherwise as the store has
 /// it.
-#[cfg(feature = "registry")]
 pub(crate) async fn resume_at(
     store: &Arc<Store>,
     name: &RepositoryName,
