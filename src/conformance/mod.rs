@@ -111,7 +111,7 @@ macro_rules! cases {
                 mod $d name {
                     #[allow(unused_imports)]
                     use super::*;
-                    use $d crate::$($path)::+::run as suite_cases;
+                    use $d crate::conformance::$($path)::+ as suite_cases;
                     $(mod $topic {
                         #[allow(unused_imports)]
                         use super::*;
@@ -135,7 +135,7 @@ macro_rules! cases {
 #[cfg(feature = "registry")]
 pub mod repositories;
 
-cases! { $ __conformance_suite in conformance;
+cases! { $ __conformance_suite in run;
     exists: [
         a_layer_that_never_was_does_not_exist,
         fetching_a_layer_that_never_was_is_layer_unknown,

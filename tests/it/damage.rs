@@ -309,3 +309,34 @@ async fn what_an_older_owner_sent_arrives_after_the_end_and_changes_nothing() {
         assert_eq!(multiparts(&client).await, [""; 0], "{late:?}");
     }
 }
+
+#[tokio::test]
+async fn a_link_that_is_older_than_its_record_leads_to_the_bytes_all_the_same() {
+    use s3layers::registry::RepositoryService as _;
+
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    let client = stores::client(&store, store.http_client());
+    let bytes = ramp(77, 3 * PART);
+    let push = async |repository: &str| {
+        let repository = repository.parse().unwrap();
+        let mut upload = service.upload(&repository, None).await.unwrap();
+        upload.write_bytes(bytes.clone()).await.unwrap();
+        upload.finish(3 * PART, &sha256(&bytes)).await.unwrap();
+        repository
+    };
+    let first = push("library/first").await;
+    let keys = keys(&client).await;
+    let data = keys.iter().find(|key| key.starts_with("data/")).unwrap();
+    let lost = client.delete_object().bucket(BUCKET).key(data).send();
+    lost.await.unwrap();
+    // The record is replaced by one whose data is there.
+    push("library/second").await;
+    let fresh = stores::service(&store).await;
+    let id = sha256(&bytes).into();
+    let mut layer = fresh.layer(&first, &id).await.unwrap();
+    let mut got = Vec::new();
+    layer.read_to_end(&mut got).await.unwrap();
+    assert!(got == bytes);
+    assert_eq!(*layer.digest(), sha256(&bytes));
+}

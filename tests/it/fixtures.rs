@@ -7,6 +7,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
+use s3layers::registry::{Manifest, Referrer, RepositoryService as _};
 use s3layers::{Algorithm, Digest, LayerId, LayerService as _, LayerServiceExt as _};
 use uuid::Uuid;
 
@@ -170,6 +171,85 @@ async fn a_record_of_version_1_is_fetched_and_read() {
     assert_eq!(*layer.digest(), digest);
     assert_eq!(*layer.name(), name());
     assert!(layer.created_at() > std::time::SystemTime::UNIX_EPOCH);
+}
+
+/// The objects of a registry, with their keys.
+fn registry_fixtures() -> [(&'static str, String); 3] {
+    let (manifest, subject) = (sha256(MANIFEST), sha256(b"the subject"));
+    let (hex, subject) = (manifest.hex(), subject.hex());
+    let below = |path: String| format!("repositories/{}/{path}", name());
+    [
+        (
+            "manifest-v1.json",
+            below(format!("_manifests/sha256/{hex}")),
+        ),
+        ("tag-v1.json", below("_tags/latest".to_owned())),
+        (
+            "referrer-v1.json",
+            below(format!("_referrers/sha256/{subject}/sha256-{hex}")),
+        ),
+    ]
+}
+
+const MANIFEST: &[u8] = b"{\"mediaType\": \"application/vnd.oci.image.manifest.v1+json\"}";
+
+fn manifest() -> Manifest {
+    Manifest {
+        digest: sha256(MANIFEST),
+        media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+        bytes: Bytes::from_static(MANIFEST),
+        subject: Some(sha256(b"the subject")),
+        artifact_type: Some("application/vnd.example.sbom".to_owned()),
+        annotations: [("org.example.made-by".to_owned(), "hand".to_owned())].into(),
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_a_tag_and_a_referrer_of_version_1_are_read() {
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    let client = stores::client(&store, store.http_client());
+    for (fixture, key) in registry_fixtures() {
+        put(&client, &key, read(fixture)).await;
+    }
+    let want = manifest();
+    let latest = "latest".parse().unwrap();
+    let tagged = service.tag(&name(), &latest).await.unwrap();
+    assert_eq!(tagged.as_ref(), Some(&want.digest));
+    let got = service.manifest(&name(), &want.digest).await.unwrap();
+    assert_eq!(got.as_ref(), Some(&want));
+    let subject = want.subject.clone().unwrap();
+    let page = service
+        .referrers(&name(), &subject, None, 10)
+        .await
+        .unwrap();
+    let referrer = Referrer {
+        digest: want.digest,
+        media_type: want.media_type,
+        size: MANIFEST.len() as u64,
+        artifact_type: want.artifact_type,
+        annotations: want.annotations,
+    };
+    assert_eq!(page.items, [referrer]);
+}
+
+/// As [`write_fixtures`], for what a registry keeps.
+#[tokio::test]
+#[ignore = "writes files"]
+async fn write_registry_fixtures() {
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    let client = stores::client(&store, store.http_client());
+    let manifest = manifest();
+    service.put_manifest(&name(), &manifest).await.unwrap();
+    let latest = "latest".parse().unwrap();
+    let put = service.put_tag(&name(), &latest, &manifest.digest).await;
+    put.unwrap();
+    for (fixture, key) in registry_fixtures() {
+        let path = path(fixture);
+        assert!(!path.exists(), "{fixture} is never edited");
+        std::fs::write(path, get(&client, &key).await).unwrap();
+    }
 }
 
 /// Writes the fixtures of the current version. Run once when a version is new, with

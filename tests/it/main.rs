@@ -35,3 +35,4 @@ mod secrets;
 mod support;
 mod sweep;
 mod tarsum;
+mod warm;

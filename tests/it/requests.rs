@@ -1,6 +1,9 @@
 //! What each call costs, counted on the wire: requests, and bytes moved.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use s3layers::registry::{Manifest, RepositoryService as _};
 use s3layers::{Algorithm, Digest, Hasher, LayerService as _, S3Config, S3LayerService};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 
@@ -162,6 +165,86 @@ async fn looking_a_layer_up_costs_one_request_and_seeking_none() {
     assert_eq!(some, bytes[bytes.len() - 4..]);
     assert_eq!(wire.log().len(), 1, "read");
     assert_eq!(wire.count(HeadObject), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_of_a_repository_costs_a_request_to_look_up_and_one_more_to_read() {
+    let bytes = ramp(4, MIB);
+    let id = sha256(&bytes).into();
+    let (store, wire) = wire().await;
+    let service = connect(&store, &wire, defaults()).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    upload.finish(MIB, &sha256(&bytes)).await.unwrap();
+    wire.reset();
+    service.layer(&name(), &id).await.unwrap();
+    assert_eq!(wire.log().len(), 0, "HEAD after the push");
+
+    let service = connect(&store, &wire, defaults()).await;
+    let absent = ramp(5, KIB);
+    let absent = sha256(&absent).into();
+    for round in ["cold", "a while later"] {
+        wire.reset();
+        let mut layer = service.layer(&name(), &id).await.unwrap();
+        assert_eq!(wire.log().len(), 1, "HEAD, {round}");
+        let mut some = [0; 1000];
+        layer.read_exact(&mut some).await.unwrap();
+        assert_eq!(wire.log().len(), 2, "GET, {round}");
+        wire.reset();
+        let mut layer = service.layer(&name(), &id).await.unwrap();
+        assert_eq!(wire.log().len(), 0, "HEAD, warm");
+        layer.read_exact(&mut some).await.unwrap();
+        assert_eq!(wire.log().len(), 1, "GET, warm");
+        for _ in 0..2 {
+            wire.reset();
+            assert!(service.layer(&name(), &absent).await.is_err());
+            assert_eq!(wire.log().len(), 1, "an absent one");
+        }
+        // What another process does is seen after three seconds.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_registry_keeps_beside_layers_costs_a_request_each() {
+    let (store, wire) = wire().await;
+    let service = connect(&store, &wire, defaults()).await;
+    let other = connect(&store, &wire, defaults()).await;
+    let subject = sha256(b"subject");
+    let manifest = Manifest {
+        digest: sha256(b"a manifest"),
+        media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+        bytes: Bytes::from_static(b"a manifest"),
+        subject: Some(subject.clone()),
+        artifact_type: None,
+        annotations: Default::default(),
+    };
+    let (name, tag) = (name(), "latest".parse().unwrap());
+    macro_rules! costs {
+        ($requests:expr, $what:expr) => {{
+            wire.reset();
+            $what.await.unwrap();
+            let log = wire.log();
+            assert_eq!(log.len(), $requests, "{}: {log:#?}", stringify!($what));
+        }};
+    }
+    costs!(2, service.put_manifest(&name, &manifest));
+    costs!(1, service.put_tag(&name, &tag, &manifest.digest));
+    costs!(0, service.tag(&name, &tag));
+    costs!(0, service.manifest(&name, &manifest.digest));
+    costs!(1, service.put_tag(&name, &tag, &subject));
+    costs!(1, service.put_tag(&name, &tag, &manifest.digest));
+    costs!(1, other.tag(&name, &tag));
+    costs!(1, other.manifest(&name, &manifest.digest));
+    costs!(0, other.tag(&name, &tag));
+    costs!(0, other.manifest(&name, &manifest.digest));
+    costs!(1, service.tags(&name, None, 100));
+    costs!(2, service.referrers(&name, &subject, None, 100));
+    // The levels of `library/demo`: the root, `library`, and the repository itself.
+    costs!(3, service.repositories(None, 100));
+    costs!(1, service.ready());
+    // Look, list, read the tag, remove tag, entry and manifest.
+    costs!(6, service.delete_manifest(&name, &manifest.digest));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -210,7 +210,7 @@ impl Patience {
     }
 }
 
-cases! { $ __conformance_repository_suite in conformance::repositories;
+cases! { $ __conformance_repository_suite in repositories::run;
     links: [
         a_finished_layer_is_linked_in_its_repository_alone,
         a_layer_that_never_was_is_linked_nowhere,

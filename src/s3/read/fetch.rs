@@ -3,7 +3,7 @@
 
 use std::error::Error as StdError;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
-use crate::s3::api::{ApiError, ETag};
+use crate::s3::api::{ApiError, ETag, RangeBody};
 use crate::s3::checksum::{Crc64, Running};
 use crate::s3::keys::Key;
 use crate::s3::record::Record;
@@ -37,6 +37,8 @@ pub(super) struct Source {
     pub(super) size: u64,
     /// Who tells the checksums of the blocks.
     pub(super) record: Option<Arc<Record>>,
+    /// Where the same bytes are, if not there.
+    pub(super) moved: OnceLock<(Key, ETag)>,
 }
 
 /// What one task fetches.
@@ -180,11 +182,10 @@ impl Source {
         range: Range<u64>,
         mut take: impl FnMut(Bytes) + Send,
     ) -> Result<Option<Broken>> {
-        let answer = self
-            .store
-            .api
-            .get_range(&self.data, range.clone(), &self.etag);
-        let mut body = answer.await.map_err(|error| self.explain(error))?;
+        let mut body = self
+            .ask(&range)
+            .await
+            .map_err(|error| self.explain(error))?;
         let mut left = range.end - range.start;
         loop {
             // Also asked after the last byte: a body that was read to its end gives its
@@ -207,6 +208,38 @@ impl Source {
                 Err(elapsed) => return Ok(Some(elapsed.into())),
             }
         }
+    }
+
+    async fn ask(&self, range: &Range<u64>) -> Result<RangeBody, ApiError> {
+        let api = &self.store.api;
+        let here = (&self.data, &self.etag);
+        let (data, etag) = self.moved.get().map_or(here, |(data, etag)| (data, etag));
+        match api.get_range(data, range.clone(), etag).await {
+            Err(gone @ (ApiError::NoSuchKey(_) | ApiError::Precondition(_))) => {
+                match self.find_moved().await {
+                    Some((data, etag)) => api.get_range(data, range.clone(), etag).await,
+                    None => Err(gone),
+                }
+            }
+            answer => answer,
+        }
+    }
+
+    /// A link repeats a record, and is not told when that is replaced since its data was lost. The
+    /// bytes are the same, and so are their checksums.
+    async fn find_moved(&self) -> Option<&(Key, ETag)> {
+        let record = self
+            .record
+            .as_ref()
+            .filter(|_| self.moved.get().is_none())?;
+        let id = record.digest.clone().into();
+        let now = self.store.record(&id).await.ok()??;
+        let is_same = now.data == self.data && now.etag == self.etag;
+        if is_same || now.size != self.size {
+            return None;
+        }
+        tracing::warn!(key = %self.data, now = %now.data, "a link is older than its record");
+        Some(self.moved.get_or_init(|| (now.data, now.etag)))
     }
 
     /// What the refusal of a read means, where the layer was published with this object.

@@ -50,7 +50,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
@@ -100,6 +100,7 @@ impl S3Layer {
             etag: record.etag.clone(),
             size: record.size,
             record: Some(Arc::clone(&record)),
+            moved: OnceLock::new(),
         });
         S3Layer {
             store,
@@ -204,6 +205,7 @@ impl ReadBack {
             etag: etag.clone(),
             size,
             record: None,
+            moved: OnceLock::new(),
         };
         ReadBack(Reader::new(source).wanting_everything())
     }

@@ -2,7 +2,7 @@
 //!
 //! A level is listed by delimiter: it gives the rooms of the repository whose level it is, and the
 //! components that its name can go on with. Listing all keys would tell of many small repositories
-//! in one request, but MinIO (2025-09) gives an empty page to a `start-after` within `a/` where
+//! in one request, but MinIO (2026-02) gives an empty page to a `start-after` within `a/` where
 //! `a-b/` has more keys than fit a page.
 //!
 //! Keys come in another order than names: `a-b/` before `a/`, since `-` stands before the slash, and

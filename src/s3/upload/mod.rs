@@ -68,6 +68,10 @@ mod summing;
 mod tail;
 mod task;
 mod verify;
+#[cfg_attr(
+    not(feature = "registry"),
+    allow(dead_code, reason = "only a registry goes on from memory")
+)]
 mod warm;
 mod writer;
 

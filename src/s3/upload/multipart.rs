@@ -11,9 +11,8 @@ use crate::s3::keys::Key;
 impl Writer {
     /// S3's id of the multipart upload, which the session has before the first part goes out.
     pub(super) async fn multipart(&mut self) -> Result<UploadId> {
-        let is_first = self.stored.session.upload_id.is_none() && self.pristine;
-        // The session is written before the first part all the same.
-        if !is_first {
+        // One that is the first for certain writes the session below, before the first part.
+        if !self.pristine || self.stored.session.upload_id.is_some() {
             self.prove().await?;
         }
         let named = self.stored.session.upload_id.clone();
@@ -38,7 +37,6 @@ impl Writer {
                 (created.id, created.repeated || named.is_some())
             }
         };
-        let was_pristine = self.pristine;
         let next = Session {
             upload_id: Some(upload_id.clone()),
             ..self.stored.session.clone()
@@ -49,7 +47,7 @@ impl Writer {
         }
         self.began_multipart = true;
         // The session names one, so nobody will go on with another.
-        if has_others || was_pristine != self.pristine {
+        if has_others {
             self.store.api.abort_others(&key, &upload_id).await?;
         }
         Ok(upload_id)

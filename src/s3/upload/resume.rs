@@ -8,6 +8,7 @@ use super::S3LayerUpload;
 use super::plan::resume::{Resume, plan_resume};
 use super::session::{Phase, Session};
 use super::stored::Stored;
+use super::warm::forget_unless;
 use super::writer::Writer;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
@@ -24,6 +25,7 @@ pub(crate) async fn resume(
 ) -> Result<S3LayerUpload> {
     let unknown = || Error::UploadUnknown { uuid };
     let mut stored = Stored::load(store, uuid).await?.ok_or_else(unknown)?;
+    forget_unless(store, &stored);
     let session = &stored.session;
     let is_another = match (id, &session.declared) {
         (Some(id), Some(declared)) => id != declared,

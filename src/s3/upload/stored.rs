@@ -87,36 +87,20 @@ impl Stored {
     }
 
     /// Becomes the owner: writes the session again, with a fresh nonce, also over that of another
-    /// owner that has stored nothing since. Whether there was one.
+    /// owner that has stored nothing since.
     ///
     /// # Errors
     ///
     /// As [`replace`](Self::replace).
-    pub(crate) async fn take_over(&mut self, store: &Store) -> Result<bool> {
-        self.replace_late(store, self.session.clone()).await
-    }
-
-    /// As [`replace`](Self::replace), for a handle that has not taken the upload over before: also
-    /// over the session of another owner that has stored nothing since. Whether there was one.
-    ///
-    /// # Errors
-    ///
-    /// As [`replace`](Self::replace).
-    pub(crate) async fn replace_late(&mut self, store: &Store, mut next: Session) -> Result<bool> {
-        let mut refused = Ok(false);
-        for round in 0..ROUNDS {
-            refused = self.replace(store, next.clone()).await.map(|()| round > 0);
+    pub(crate) async fn take_over(&mut self, store: &Store) -> Result<()> {
+        let mut refused = Ok(());
+        for _ in 0..ROUNDS {
+            refused = self.replace(store, self.session.clone()).await;
             if !matches!(refused, Err(Error::UploadConflict { .. })) {
                 return refused;
             }
             match Stored::load(store, self.uuid).await? {
-                Some(now) if now.session.has_the_bytes_of(&self.session) => {
-                    // It may have begun a multipart upload, as the one thing that differs.
-                    if next.upload_id == self.session.upload_id {
-                        next.upload_id.clone_from(&now.session.upload_id);
-                    }
-                    *self = now;
-                }
+                Some(now) if now.session.has_the_bytes_of(&self.session) => *self = now,
                 _ => return refused,
             }
         }

@@ -6,9 +6,10 @@
 //! 1. Only an append, by [`resume_at`], goes by it. No offset, refusal or status is told from it,
 //!    and whoever takes it takes it away, so that no two handles have it.
 //! 2. A handle that goes on from it has not *proven* that it is the last. Its first write of the
-//!    session does, as it is conditional; until then nothing is acknowledged. Where another owner
-//!    came between that has stored nothing, the write is repeated over that one's, as a take-over
-//!    would be ([`Stored::replace_late`]).
+//!    session does, as it is conditional; until then nothing is acknowledged. It is never repeated
+//!    over another owner that has stored nothing yet, as a take-over is: that one may be the newer,
+//!    of a client that has given up this one's connection. A resume that finds the upload in other
+//!    hands makes this process forget ([`forget_unless`]).
 //! 3. Unproven, it writes tails and the `.whole` object, which are written once: another owner
 //!    never reads what its own session does not name, finds the key of the latter taken, and
 //!    compares. It writes no part: that could replace a recorded one of another owner. So it
@@ -21,12 +22,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::S3LayerUpload;
-use super::session::Phase;
+use super::session::{Phase, Tail};
 use super::stored::Stored;
+use super::tail;
 use super::writer::Writer;
 use crate::error::Result;
 use crate::name::RepositoryName;
@@ -57,9 +59,9 @@ pub(crate) struct Left {
 
 /// The bytes of the tails of the part under way, all of them, and the memory that they are in.
 #[derive(Debug)]
-pub(super) struct Held {
-    pub(super) pieces: Vec<Bytes>,
-    pub(super) reservation: Reservation,
+struct Held {
+    pieces: Vec<Bytes>,
+    reservation: Reservation,
 }
 
 impl Weigh for Left {
@@ -90,6 +92,51 @@ impl Writer {
         self.store.left.read(ticket, &key, left);
     }
 
+    /// Goes on from what this process remembers of the upload.
+    fn go_on(&mut self, pristine: bool, held: Option<Held>) {
+        self.owner = true;
+        self.unproven = true;
+        self.pristine = pristine;
+        if let Some(Held {
+            pieces,
+            reservation,
+        }) = held
+        {
+            self.held = pieces;
+            self.reservation = Some(reservation);
+        }
+    }
+
+    /// This handle has just written the session.
+    pub(super) fn proven(&mut self) {
+        self.owner = true;
+        self.unproven = false;
+        self.recorded_at = Instant::now();
+    }
+
+    /// Whether the bytes of these tails are in memory.
+    pub(super) fn has_held(&self, tails: &[Tail]) -> bool {
+        let len: usize = self.held.iter().map(Bytes::len).sum();
+        self.reservation.is_some() && len as u64 == tail::len_of(tails)
+    }
+
+    /// The bytes of the tails, where they are in memory.
+    fn take_held(&mut self) -> Option<Held> {
+        if self.held.is_empty() || !self.has_held(&self.tails) {
+            return None;
+        }
+        Some(Held {
+            pieces: std::mem::take(&mut self.held),
+            reservation: self.reservation.take()?,
+        })
+    }
+
+    /// Gives the memory back that others wait for; every byte is stored.
+    pub(super) fn release(&mut self) {
+        self.held.clear();
+        self.reservation = None;
+    }
+
     /// Makes certain that this handle is the owner, before it writes what could do harm if it were
     /// not.
     pub(super) async fn prove(&mut self) -> Result<()> {
@@ -97,10 +144,23 @@ impl Writer {
             return Ok(());
         }
         self.must_be_open()?;
-        let was_between = self.stored.take_over(&self.store).await?;
-        self.proven(was_between);
+        match self.unproven {
+            true => {
+                let same = self.stored.session.clone();
+                self.stored.replace(&self.store, same).await?;
+            }
+            false => self.stored.take_over(&self.store).await?,
+        }
+        self.proven();
         Ok(())
     }
+}
+
+/// Forgets what is remembered of an upload, unless it is as the store has it.
+pub(super) fn forget_unless(store: &Store, now: &Stored) {
+    let key = store.keys.session(now.uuid);
+    let is_old = |left: &Left| left.stored.session.nonce != now.session.nonce;
+    drop(store.left.take_if(&key, is_old));
 }
 
 /// Keeps bytes until they are asked for, others wait for the memory, or their time is over.
@@ -122,7 +182,6 @@ fn keep(held: Held) -> oneshot::Sender<oneshot::Sender<Held>> {
 
 /// The upload where this process has left it, if that is at this offset; otherwise as the store has
 /// it.
-#[cfg(feature = "registry")]
 pub(crate) async fn resume_at(
     store: &Arc<Store>,
     name: &RepositoryName,

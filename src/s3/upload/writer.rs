@@ -19,7 +19,6 @@ use super::session::{Inline, Phase, Session, Tail, TailPlace};
 use super::stored::Stored;
 use super::summing::Summing;
 use super::tail;
-use super::warm::Held;
 use crate::digest::{Hasher, SavedHasher};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
@@ -66,7 +65,7 @@ pub(super) struct Writer {
     /// Stored bytes of the part under way.
     pub(super) tails: Vec<Tail>,
     /// The bytes of all these tails, where they are in memory too, under the reservation.
-    held: Vec<Bytes>,
+    pub(super) held: Vec<Bytes>,
     /// Bytes of the part under way in memory, after its tails.
     pub(super) gather: Gather,
     pub(super) reservation: Option<Reservation>,
@@ -130,29 +129,6 @@ impl Writer {
             stored,
             declared,
         }
-    }
-
-    /// Goes on from what this process remembers of the upload.
-    pub(super) fn go_on(&mut self, pristine: bool, held: Option<Held>) {
-        self.owner = true;
-        self.unproven = true;
-        self.pristine = pristine;
-        if let Some(Held {
-            pieces,
-            reservation,
-        }) = held
-        {
-            self.held = pieces;
-            self.reservation = Some(reservation);
-        }
-    }
-
-    /// Another owner may have been between, which has stored nothing.
-    pub(super) fn proven(&mut self, was_between: bool) {
-        self.owner = true;
-        self.unproven = false;
-        self.pristine &= !was_between;
-        self.recorded_at = Instant::now();
     }
 
     pub(super) fn must_be_open(&self) -> Result<()> {
@@ -249,29 +225,6 @@ impl Writer {
             .await
     }
 
-    /// Whether the bytes of these tails are in memory.
-    fn has_held(&self, tails: &[Tail]) -> bool {
-        let len: usize = self.held.iter().map(Bytes::len).sum();
-        self.reservation.is_some() && len as u64 == tail::len_of(tails)
-    }
-
-    /// The bytes of the tails, where they are in memory.
-    pub(super) fn take_held(&mut self) -> Option<Held> {
-        if self.held.is_empty() || !self.has_held(&self.tails) {
-            return None;
-        }
-        Some(Held {
-            pieces: std::mem::take(&mut self.held),
-            reservation: self.reservation.take()?,
-        })
-    }
-
-    /// Gives the memory back that others wait for; every byte is stored.
-    pub(super) fn release(&mut self) {
-        self.held.clear();
-        self.reservation = None;
-    }
-
     /// Cancels the upload and removes all of it.
     pub(super) async fn cancel(&mut self) -> Result<()> {
         match self.owner && !self.unproven {
@@ -291,16 +244,14 @@ impl Writer {
 
     pub(super) async fn record(&mut self, next: Session) -> Result<()> {
         let upload_id = next.upload_id.clone();
-        let written = match self.unproven {
-            true => self.stored.replace_late(&self.store, next).await,
-            false => self.stored.replace(&self.store, next).await.map(|()| false),
-        };
+        let written = self.stored.replace(&self.store, next).await;
         if let Err(Error::UploadUnknown { .. }) = written {
             self.take_back(upload_id).await;
         }
-        self.proven(written?);
+        written?;
         self.unrecorded_whole = false;
         self.forget_recorded();
+        self.proven();
         Ok(())
     }
 

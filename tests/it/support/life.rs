@@ -11,6 +11,7 @@ use aws_sdk_s3::Client;
 use bytes::Bytes;
 use s3layers::embedded::EmbeddedStore;
 use s3layers::tarsum::TarSummer;
+use s3layers::registry::RepositoryService as _;
 use s3layers::{
     Algorithm, Digest, Error, LayerId, LayerService as _, LayerUpload, RepositoryName,
     S3LayerService, StoreProfile, TarSum, TarSumVersion,
@@ -34,6 +35,8 @@ pub enum Step {
     Close,
     /// The handle is dropped, if there is one, and the upload resumed.
     Resume,
+    /// As `Resume`, by a client that says which offset it was told.
+    GoOn,
     /// Claims a SHA-512 that is wrong, and is refused.
     FinishWrong,
     Finish(Algorithm),
@@ -129,6 +132,33 @@ pub const ACTS: &[Act] = &[
             Resume,
             Write(P + 50 * KIB),
             Finish(Sha256),
+        ],
+    },
+    Act {
+        name: "in many requests to one process",
+        size: 2 * P + 60 * KIB,
+        duplicate: false,
+        steps: &[
+            Begin(Nothing),
+            Close,
+            GoOn,
+            Write(KIB),
+            Close,
+            GoOn,
+            Write(100 * KIB),
+            Close,
+            GoOn,
+            Write(200 * KIB),
+            Close,
+            GoOn,
+            Write(P + 50 * KIB),
+            Close,
+            GoOn,
+            Write(2 * P + 60 * KIB),
+            Close,
+            GoOn,
+            Finish(Sha256),
+            Read,
         ],
     },
     Act {
@@ -373,6 +403,16 @@ async fn play_step(
             let resumed = service.resume(&name(), None, uuid).await?;
             let stored = told.lock().unwrap().stored;
             assert_eq!(resumed.offset(), stored, "the offset of a closed upload");
+            *upload = Some(resumed);
+        }
+        (GoOn, _) => {
+            *upload = None;
+            let (uuid, stored) = {
+                let told = told.lock().unwrap();
+                (told.uuid.unwrap(), told.stored)
+            };
+            let resumed = service.resume_at(&name(), uuid, stored).await?;
+            assert_eq!(resumed.offset(), stored, "the offset that was told");
             *upload = Some(resumed);
         }
         (Write(to), Some(upload)) => write(upload, &content, to).await?,
