@@ -28,6 +28,7 @@ mod output;
 mod place;
 mod pull;
 mod push;
+mod serve;
 mod stop;
 mod store;
 mod sweep;
@@ -81,6 +82,7 @@ enum Command {
     Demo(demo::Demo),
     Push(push::Push),
     Pull(pull::Pull),
+    Serve(serve::Serve),
     Sweep(sweep::Sweep),
     Store(store::Store),
 }
@@ -91,6 +93,7 @@ impl Command {
             Command::Demo(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
             Command::Pull(command) => command.run(context).await,
+            Command::Serve(command) => command.run(context).await,
             Command::Sweep(command) => command.run(context).await,
             Command::Store(command) => command.run(context).await,
         }

@@ -1,0 +1,107 @@
+//! Blobs: whole or in part, here or by a redirect, and the end of their link.
+
+use std::ops::Range;
+
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    IF_RANGE, LOCATION, RANGE,
+};
+use http::{Response, StatusCode};
+use tokio::io::{AsyncSeekExt as _, SeekFrom};
+
+use super::body::ResponseBody;
+use super::error::{Code, Refusal};
+use super::range::{self, Wanted};
+use super::{Answer, CONTENT_DIGEST, Head, Shared, bare, with};
+use crate::digest::Digest;
+use crate::error::Error;
+use crate::id::LayerId;
+use crate::name::RepositoryName;
+use crate::service::Layer;
+
+/// `GET` and `HEAD /v2/<name>/blobs/<digest>`
+pub(super) async fn read(
+    shared: &Shared,
+    head: &Head,
+    name: &RepositoryName,
+    digest: Digest,
+    head_only: bool,
+) -> Answer {
+    let layer = shared.service.layer(name, &digest.clone().into()).await?;
+    if range::is_known(head.header(IF_NONE_MATCH), &digest) {
+        return Ok(described(bare(StatusCode::NOT_MODIFIED), &digest));
+    }
+    let size = layer.size();
+    if head_only {
+        let response = typed(described(bare(StatusCode::OK), &digest));
+        return Ok(with(response, CONTENT_LENGTH, &size.to_string()));
+    }
+    if let Some(lifetime) = shared.options.redirect
+        && let Some(url) = layer.presigned_url(lifetime).await?
+    {
+        let response = bare(StatusCode::TEMPORARY_REDIRECT);
+        let response = with(response, LOCATION, &url);
+        // It is a secret, and dies soon.
+        let response = with(response, CACHE_CONTROL, "no-store");
+        return Ok(described(response, &digest));
+    }
+    let asked = match range::may_be_partial(head.header(IF_RANGE), &digest) {
+        true => head.header(RANGE),
+        false => None,
+    };
+    match range::wanted(asked, size) {
+        Wanted::Whole => Ok(typed(described(
+            sent(layer, 0..size, StatusCode::OK).await?,
+            &digest,
+        ))),
+        Wanted::Part(part) => {
+            let shown = format!("bytes {}-{}/{size}", part.start, part.end - 1);
+            let response = sent(layer, part, StatusCode::PARTIAL_CONTENT).await?;
+            let response = with(response, CONTENT_RANGE, &shown);
+            Ok(typed(described(response, &digest)))
+        }
+        Wanted::Nothing => {
+            let refusal = Refusal::new(
+                Code::SizeInvalid,
+                format_args!("the blob has {size} bytes, and none of these"),
+            );
+            Err(refusal
+                .with_status(StatusCode::RANGE_NOT_SATISFIABLE)
+                .with(CONTENT_RANGE, &format!("bytes */{size}")))
+        }
+    }
+}
+
+/// `DELETE /v2/<name>/blobs/<digest>`
+pub(super) async fn delete(shared: &Shared, name: &RepositoryName, digest: Digest) -> Answer {
+    let id = LayerId::from(digest);
+    match shared.service.unlink(name, &id).await? {
+        true => Ok(bare(StatusCode::ACCEPTED)),
+        false => Err(Error::LayerUnknown { id }.into()),
+    }
+}
+
+async fn sent(
+    mut layer: Box<dyn Layer>,
+    part: Range<u64>,
+    status: StatusCode,
+) -> Result<Response<ResponseBody>, Refusal> {
+    if part.start > 0 {
+        let sought = layer.seek(SeekFrom::Start(part.start)).await;
+        sought.map_err(Error::from_io)?;
+    }
+    let body = ResponseBody::stream(layer.into_stream(), part.end - part.start);
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+fn described(response: Response<ResponseBody>, digest: &Digest) -> Response<ResponseBody> {
+    let response = with(response, ETAG, &range::entity_tag(digest));
+    let response = with(response, ACCEPT_RANGES, "bytes");
+    with(response, CONTENT_DIGEST, &digest.to_string())
+}
+
+fn typed(response: Response<ResponseBody>) -> Response<ResponseBody> {
+    with(response, CONTENT_TYPE, "application/octet-stream")
+}

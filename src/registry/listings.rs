@@ -1,0 +1,210 @@
+//! Listings: tags, referrers, repositories, a page at a time.
+
+use http::header::LINK;
+use http::{HeaderName, Response};
+use serde_json::{Value, json};
+
+use super::body::ResponseBody;
+use super::error::{Code, Refusal};
+use super::query::{Query, encoded};
+use super::route::parsed;
+use super::store::Referrer;
+use super::{Answer, Shared, json as answer, with};
+use crate::digest::Digest;
+use crate::name::RepositoryName;
+
+const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// The most items of a page, and how many there are unless the client says.
+const PAGE: usize = 1000;
+/// No page of referrers grows beyond this, in bytes: clients read 4 MiB of an index.
+const INDEX_LIMIT: usize = 3 * 1024 * 1024;
+
+/// `GET /v2/<name>/tags/list`
+pub(super) async fn tags(shared: &Shared, query: &Query, name: &RepositoryName) -> Answer {
+    let limit = limit(query)?;
+    // With none wanted it is still asked whether there is such a repository.
+    let page = shared.service.tags(name, query.get("last"), limit.max(1));
+    let page = page.await?.ok_or_else(|| {
+        Refusal::new(
+            Code::NameUnknown,
+            format_args!("there is no repository {name}"),
+        )
+    })?;
+    let tags: Vec<&str> = page
+        .items
+        .iter()
+        .take(limit)
+        .map(|tag| tag.as_str())
+        .collect();
+    let text = json!({"name": name, "tags": tags}).to_string();
+    let response = answer(text.into(), "application/json");
+    Ok(match tags.last() {
+        Some(last) if page.more => linked(
+            response,
+            &format!("/v2/{name}/tags/list"),
+            query,
+            last,
+            limit,
+        ),
+        _ => response,
+    })
+}
+
+/// `GET /v2/_catalog`
+pub(super) async fn catalog(shared: &Shared, query: &Query) -> Answer {
+    let limit = limit(query)?;
+    let page = shared.service.repositories(query.get("last"), limit.max(1));
+    let page = page.await?;
+    let names: Vec<&str> = page
+        .items
+        .iter()
+        .take(limit)
+        .map(RepositoryName::as_str)
+        .collect();
+    let text = json!({ "repositories": names }).to_string();
+    let response = answer(text.into(), "application/json");
+    Ok(match names.last() {
+        Some(last) if page.more => linked(response, "/v2/_catalog", query, last, limit),
+        _ => response,
+    })
+}
+
+/// `GET /v2/<name>/referrers/<digest>`
+pub(super) async fn referrers(
+    shared: &Shared,
+    query: &Query,
+    name: &RepositoryName,
+    subject: &Digest,
+) -> Answer {
+    let wanted = query.get("artifactType").filter(|text| !text.is_empty());
+    let limit = limit(query)?.max(1);
+    let mut after = query.get("last").map(parsed).transpose()?;
+    let mut page = Gathered::default();
+    // A filter may leave nothing of a page, and an empty page would look like the end to some.
+    while page.more {
+        let read = shared
+            .service
+            .referrers(name, subject, after.as_ref(), limit)
+            .await?;
+        page.more = read.more;
+        for (index, referrer) in read.items.iter().enumerate() {
+            after = Some(referrer.digest.clone());
+            if wanted.is_none_or(|wanted| referrer.artifact_type.as_deref() == Some(wanted)) {
+                page.add(referrer);
+            }
+            if page.manifests.len() == limit || page.size > INDEX_LIMIT {
+                page.more |= index + 1 < read.items.len();
+                break;
+            }
+        }
+        if page.manifests.len() == limit || page.size > INDEX_LIMIT || read.items.is_empty() {
+            break;
+        }
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": page.manifests});
+    let mut response = answer(index.to_string().into(), INDEX);
+    if wanted.is_some() {
+        response = with(response, FILTERS_APPLIED, "artifactType");
+    }
+    let path = format!("/v2/{name}/referrers/{subject}");
+    Ok(match after {
+        Some(last) if page.more => linked(response, &path, query, &last.to_string(), limit),
+        _ => response,
+    })
+}
+
+/// A page of referrers that is being gathered.
+struct Gathered {
+    manifests: Vec<Value>,
+    size: usize,
+    more: bool,
+}
+
+impl Default for Gathered {
+    fn default() -> Self {
+        Gathered {
+            manifests: Vec::new(),
+            size: 0,
+            more: true,
+        }
+    }
+}
+
+impl Gathered {
+    fn add(&mut self, referrer: &Referrer) {
+        let descriptor = descriptor(referrer);
+        self.size += descriptor.to_string().len();
+        self.manifests.push(descriptor);
+    }
+}
+
+fn descriptor(referrer: &Referrer) -> Value {
+    let mut descriptor = json!({
+        "mediaType": referrer.media_type,
+        "digest": referrer.digest,
+        "size": referrer.size,
+    });
+    if let Some(artifact_type) = &referrer.artifact_type {
+        descriptor["artifactType"] = json!(artifact_type);
+    }
+    if !referrer.annotations.is_empty() {
+        descriptor["annotations"] = json!(referrer.annotations);
+    }
+    descriptor
+}
+
+/// How many items the client wants, and gets at most.
+fn limit(query: &Query) -> Result<usize, Refusal> {
+    let Some(text) = query.get("n") else {
+        return Ok(PAGE);
+    };
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match is_number {
+        // More digits than a number has is more than a page, too.
+        true => Ok(text.parse().map_or(PAGE, |wanted: usize| wanted.min(PAGE))),
+        false => Err(Refusal::new(
+            Code::PaginationNumberInvalid,
+            format_args!("n={text} is not a number of items"),
+        )),
+    }
+}
+
+/// Says where the next page is.
+fn linked(
+    response: Response<ResponseBody>,
+    path: &str,
+    query: &Query,
+    last: &str,
+    limit: usize,
+) -> Response<ResponseBody> {
+    let mut link = format!("{path}?last={}", encoded(last));
+    if query.get("n").is_some() {
+        link.push_str(&format!("&n={limit}"));
+    }
+    if let Some(artifact_type) = query.get("artifactType") {
+        link.push_str(&format!("&artifactType={}", encoded(artifact_type)));
+    }
+    with(response, LINK, &format!("<{link}>; rel=\"next\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits() {
+        for (query, want) in [
+            ("", Some(PAGE)),
+            ("n=5", Some(5)),
+            ("n=0", Some(0)),
+            ("n=5000", Some(PAGE)),
+            ("n=99999999999999999999999", Some(PAGE)),
+            ("n=-1", None),
+            ("n=", None),
+            ("n=x", None),
+        ] {
+            assert_eq!(limit(&Query::parse(Some(query))).ok(), want, "{query}");
+        }
+    }
+}

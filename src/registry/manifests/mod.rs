@@ -1,0 +1,226 @@
+//! Manifests: by tag and by digest. What one names must be here before it is.
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION};
+use http::{HeaderName, Response, StatusCode};
+use serde_json::json;
+
+use self::parse::Parsed;
+use super::body::ResponseBody;
+use super::error::{Code, Refusal};
+use super::location::Base;
+use super::query::Query;
+use super::receive::Stopped;
+use super::route::{Reference, parse_tag};
+use super::{Answer, CONTENT_DIGEST, Call, Head, Shared, bare, range, with};
+use crate::digest::{Algorithm, Digest};
+use crate::error::Error;
+use crate::name::{RepositoryName, Tag};
+
+mod parse;
+
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+/// The largest manifest, in bytes: what the specification asks registries to take.
+const LIMIT: usize = 4 * 1024 * 1024;
+/// How many tags one request may give.
+const TAGS: usize = 100;
+/// How many of the things that a manifest names are looked for at a time.
+const LOOKS: usize = 16;
+
+/// `PUT /v2/<name>/manifests/<reference>`
+pub(super) async fn put(
+    shared: &Shared,
+    mut call: Call,
+    name: &RepositoryName,
+    reference: Reference,
+) -> Answer {
+    let bytes = match collect(shared, &mut call).await {
+        Ok(bytes) => bytes,
+        Err(refusal) => {
+            call.body.discard().await;
+            return Err(refusal);
+        }
+    };
+    let tags = tags(&call.head.query, &reference)?;
+    let digest = match reference {
+        Reference::Tag(_) => Digest::of(Algorithm::Sha256, &bytes),
+        Reference::Digest(claimed) => {
+            let computed = Digest::of(claimed.algorithm(), &bytes);
+            if computed != claimed {
+                return Err(Error::InvalidChecksum { claimed, computed }.into());
+            }
+            claimed
+        }
+    };
+    let content_type = call.head.header(CONTENT_TYPE);
+    let parsed = parse::parse(&bytes, content_type, digest)?;
+    if !shared.options.sparse {
+        look_for_all(shared, name, &parsed).await?;
+    }
+    let manifest = parsed.manifest;
+    shared.service.put_manifest(name, &manifest).await?;
+    for tag in &tags {
+        shared.service.put_tag(name, tag, &manifest.digest).await?;
+    }
+    let base = Base::of(&call.head.parts, &shared.options);
+    let location = base.manifest(name, &manifest.digest);
+    let response = with(bare(StatusCode::CREATED), LOCATION, &location);
+    let mut response = described(response, &manifest.digest);
+    if let Some(subject) = &manifest.subject {
+        response = with(response, SUBJECT, &subject.to_string());
+    }
+    // Of the tags that were asked for as such; the one in the path goes without saying.
+    for tag in call.head.query.all("tag") {
+        response = with(response, TAG, tag);
+    }
+    Ok(response)
+}
+
+/// The whole body, or what is wrong with its size.
+async fn collect(shared: &Shared, call: &mut Call) -> Result<Bytes, Refusal> {
+    let too_large = || {
+        Refusal::new(
+            Code::SizeInvalid,
+            format_args!("a manifest has {LIMIT} bytes at most"),
+        )
+        .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+    };
+    let declared = call.body.declared().unwrap_or(0);
+    if declared > LIMIT as u64 {
+        return Err(too_large());
+    }
+    let mut all = BytesMut::new();
+    loop {
+        match call.body.frame(&mut call.slot, shared.idle()).await {
+            Ok(Some(bytes)) if all.len() + bytes.len() > LIMIT => return Err(too_large()),
+            Ok(Some(bytes)) => all.extend_from_slice(&bytes),
+            Ok(None) => return Ok(all.freeze()),
+            Err(broken) => return Err(Stopped::Broken(broken).into()),
+        }
+    }
+}
+
+/// All tags that the manifest is to have.
+fn tags(query: &Query, reference: &Reference) -> Result<Vec<Tag>, Refusal> {
+    let mut tags = query
+        .all("tag")
+        .map(parse_tag)
+        .collect::<Result<Vec<_>, _>>()?;
+    if let Reference::Tag(tag) = reference {
+        tags.push(tag.clone());
+    }
+    if tags.len() > TAGS {
+        let refusal = Refusal::new(
+            Code::TagInvalid,
+            format_args!("one request gives {TAGS} tags at most"),
+        );
+        return Err(refusal.with_status(StatusCode::URI_TOO_LONG));
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    Ok(tags)
+}
+
+/// Whether all is here that the manifest names; its subject need not be.
+async fn look_for_all(
+    shared: &Shared,
+    name: &RepositoryName,
+    parsed: &Parsed,
+) -> Result<(), Refusal> {
+    let mut looks = Vec::new();
+    for digest in &parsed.blobs {
+        looks.push(look_for(shared, name, digest, true));
+    }
+    for digest in &parsed.manifests {
+        looks.push(look_for(shared, name, digest, false));
+    }
+    let mut looked = stream::iter(looks).buffer_unordered(LOOKS);
+    let mut absent = Vec::new();
+    while let Some(looked) = looked.next().await {
+        absent.extend(looked?);
+    }
+    if absent.is_empty() {
+        return Ok(());
+    }
+    absent.sort_unstable();
+    let message = format!("{} of what it names is not here", absent.len());
+    let detail = json!({ "digests": absent });
+    Err(Refusal::new(Code::ManifestBlobUnknown, message).with_detail(detail))
+}
+
+/// The digest, where it is not here.
+async fn look_for(
+    shared: &Shared,
+    name: &RepositoryName,
+    digest: &Digest,
+    is_blob: bool,
+) -> Result<Option<Digest>, Error> {
+    let is_here = match is_blob {
+        true => match shared.service.layer(name, &digest.clone().into()).await {
+            Ok(_) => true,
+            Err(Error::LayerUnknown { .. }) => false,
+            Err(error) => return Err(error),
+        },
+        false => shared.service.manifest(name, digest).await?.is_some(),
+    };
+    Ok((!is_here).then(|| digest.clone()))
+}
+
+/// `GET` and `HEAD /v2/<name>/manifests/<reference>`
+pub(super) async fn read(
+    shared: &Shared,
+    head: &Head,
+    name: &RepositoryName,
+    reference: Reference,
+    head_only: bool,
+) -> Answer {
+    let unknown = || unknown(name, &reference);
+    let digest = match &reference {
+        Reference::Digest(digest) => digest.clone(),
+        Reference::Tag(tag) => {
+            let named = shared.service.tag(name, tag).await?;
+            named.ok_or_else(unknown)?
+        }
+    };
+    let found = shared.service.manifest(name, &digest).await?;
+    let manifest = found.ok_or_else(unknown)?;
+    if range::is_known(head.header(IF_NONE_MATCH), &digest) {
+        return Ok(described(bare(StatusCode::NOT_MODIFIED), &digest));
+    }
+    let size = manifest.bytes.len().to_string();
+    let response = match head_only {
+        true => with(bare(StatusCode::OK), CONTENT_LENGTH, &size),
+        false => Response::new(ResponseBody::full(manifest.bytes)),
+    };
+    let response = with(response, CONTENT_TYPE, &manifest.media_type);
+    Ok(described(response, &digest))
+}
+
+/// `DELETE /v2/<name>/manifests/<reference>`: a tag alone, or a manifest and all its tags.
+pub(super) async fn delete(shared: &Shared, name: &RepositoryName, reference: Reference) -> Answer {
+    let deleted = match &reference {
+        Reference::Tag(tag) => shared.service.delete_tag(name, tag).await?,
+        Reference::Digest(digest) => shared.service.delete_manifest(name, digest).await?,
+    };
+    match deleted {
+        true => Ok(bare(StatusCode::ACCEPTED)),
+        false => Err(unknown(name, &reference)),
+    }
+}
+
+fn unknown(name: &RepositoryName, reference: &Reference) -> Refusal {
+    let message = match reference {
+        Reference::Tag(tag) => format!("{name} has no tag {tag}"),
+        Reference::Digest(digest) => format!("{name} has no manifest {digest}"),
+    };
+    Refusal::new(Code::ManifestUnknown, message)
+}
+
+fn described(response: Response<ResponseBody>, digest: &Digest) -> Response<ResponseBody> {
+    let response = with(response, ETAG, &range::entity_tag(digest));
+    with(response, CONTENT_DIGEST, &digest.to_string())
+}

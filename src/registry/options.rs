@@ -1,0 +1,48 @@
+//! What of the registry can be turned.
+
+use std::time::Duration;
+
+/// How many requests are worked on at a time, unless something else is asked for. Each waits for a
+/// few answers of the storage and holds little, so it is memory and connections that they cost:
+/// tens of KiB and one or two connections each, while layers in flight have a budget of their own.
+pub const DEFAULT_MAX_REQUESTS: usize = 512;
+
+/// How a registry behaves. The defaults are what stock clients expect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// Answer GET of a blob with 307 to a URL of the storage that is good for so long, where the
+    /// storage has such a thing. Default: the bytes are served from here.
+    pub redirect: Option<Duration>,
+    /// Say where things are without scheme and host. Default: as the client sees us, by
+    /// `X-Forwarded-Proto` and `X-Forwarded-Host`, else by `Host`.
+    pub relative_location: bool,
+    /// Take an index or image that names what is not stored. Default: `false`. Layers that are not
+    /// for distribution may always be absent.
+    pub sparse: bool,
+    /// Requests that are worked on at a time; one that waits for its client's bytes does not count.
+    /// Default: [`DEFAULT_MAX_REQUESTS`].
+    pub max_requests: usize,
+    /// How long a request waits for its turn before it is answered with 429. Default: 10 seconds.
+    pub patience: Duration,
+    /// How long a body may bring nothing. Then its upload is closed, with every byte that came, and
+    /// the request answered with 408. Default: 60 seconds.
+    pub body_idle_timeout: Duration,
+    /// What `OCI-Chunk-Min-Length` asks of clients that send chunks, in bytes. Smaller ones are
+    /// taken as well, but each costs requests to the storage. Default: 5 MiB, S3's smallest part.
+    pub chunk_min_length: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            redirect: None,
+            relative_location: false,
+            sparse: false,
+            max_requests: DEFAULT_MAX_REQUESTS,
+            patience: Duration::from_secs(10),
+            body_idle_timeout: Duration::from_secs(60),
+            chunk_min_length: 5 * 1024 * 1024,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The query of a request, and percent-encoding. Pure.
+
+/// What stands behind the `?`, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(super) fn parse(text: Option<&str>) -> Self {
+        let pairs = text.unwrap_or_default().split('&');
+        let pairs = pairs.filter(|pair| !pair.is_empty());
+        Query(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .filter_map(|(name, value)| Some((decoded(name)?, decoded(value)?)))
+                .collect(),
+        )
+    }
+
+    /// The first value of this name.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(have, _)| have == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// All values of this name.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter(move |(have, _)| have == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// `text` with its `%xx` resolved; `None` where that is not UTF-8, or not two hex digits. A `+`
+/// stays one: no parameter here can hold a space, and clients send `application/x+json` as it is.
+pub(super) fn decoded(text: &str) -> Option<String> {
+    let hex = |digit: u8| char::from(digit).to_digit(16);
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let byte = match byte {
+            b'%' => hex(rest.next()?)? << 4 | hex(rest.next()?)?,
+            byte => u32::from(byte),
+        };
+        bytes.push(u8::try_from(byte).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// `text` as the value of a parameter.
+pub(super) fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'/' => {
+                out.push(char::from(byte));
+            }
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoding_cases() {
+        for (text, want) in [
+            ("sha256%3Aab", Some("sha256:ab")),
+            ("sha256:ab", Some("sha256:ab")),
+            ("application/a+json", Some("application/a+json")),
+            ("application%2Fa%2bjson", Some("application/a+json")),
+            ("%c3%a4", Some("ä")),
+            ("%c3", None),
+            ("%", None),
+            ("%4", None),
+            ("%zz", None),
+            ("", Some("")),
+        ] {
+            assert_eq!(decoded(text).as_deref(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        for text in ["latest", "a b&c=d?e#f%", "sha256:00", "ä+/"] {
+            let there = encoded(text);
+            assert_eq!(decoded(&there).as_deref(), Some(text), "{there}");
+            assert!(!there.contains(['&', '=', '?', '#', ' ', '+']), "{there}");
+        }
+    }
+
+    #[test]
+    fn a_query_has_names_values_and_repeats() {
+        let query = Query::parse(Some("tag=a&&n=5&tag=b&last&bad=%"));
+        assert_eq!(query.get("n"), Some("5"));
+        assert_eq!(query.all("tag").collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(query.get("last"), Some(""));
+        assert_eq!(query.get("bad"), None);
+        assert_eq!(Query::parse(None), Query::default());
+    }
+}
