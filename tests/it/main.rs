@@ -24,6 +24,7 @@ mod layout;
 mod leftovers;
 mod model;
 mod reading;
+mod registry;
 mod requests;
 mod sealed;
 mod secrets;

@@ -1,0 +1,80 @@
+//! A push is cut anywhere, in any way: the status names every byte that arrived, and another
+//! process goes on there.
+
+use super::client::{Client, Cut};
+use super::site::Site;
+use crate::support::bytes::{MIB, assert_same, ramp, sha256};
+
+/// Sends the rest in pieces of `piece` bytes, from the location of the status.
+async fn go_on(client: Client, mut at: String, bytes: &[u8], from: usize, piece: usize) {
+    let mut sent = from;
+    for chunk in bytes[from..].chunks(piece) {
+        let range = format!("{sent}-{}", sent + chunk.len() - 1);
+        let headers = [("content-range", range.as_str())];
+        let reply = client.send("PATCH", &at, &headers, chunk).await.is(202);
+        sent += chunk.len();
+        assert_eq!(reply.offset(), sent as u64);
+        at = reply.location();
+    }
+    let path = format!("{at}&digest={}", sha256(bytes));
+    client.send("PUT", &path, &[], b"").await.is(201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_byte_that_arrived_is_kept_and_another_process_goes_on() {
+    let mib = MIB as usize;
+    let sizes = [
+        3 * mib,
+        7 * mib,
+        8 * mib,
+        12 * mib,
+        20 * mib,
+        33 * mib + mib / 3,
+        39 * mib,
+    ];
+    let ways = [Cut::EndOfStream, Cut::ShortBody, Cut::Reset];
+    let pieces = [usize::MAX, 4 * mib, mib];
+    for site in Site::all().await {
+        let bytes = ramp(7, 40 * MIB);
+        let here = site.process().await.client;
+        let there = site.process().await.client;
+        for (index, size) in sizes.into_iter().enumerate() {
+            let (how, piece) = (ways[index % 3], pieces[(index / 2) % 3]);
+            let name = format!("cut/{index}");
+            let at = here.upload(&name).await;
+            here.cut("PATCH", &at, &bytes[..size], how).await;
+            let status = here.get(&at).await.is(204);
+            assert_eq!(status.offset(), size as u64, "{how:?} at {size}");
+            let status = there.get(&at).await.is(204);
+            assert_eq!(status.offset(), size as u64, "{how:?} at {size}, elsewhere");
+            go_on(there, status.location(), &bytes, size, piece).await;
+            let path = format!("/v2/{name}/blobs/{}", sha256(&bytes));
+            let got = here.get(&path).await.is(200);
+            assert_same(&got.body, &bytes, "the layer");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_push_that_is_cut_again_and_again_gets_there() {
+    for site in Site::all().await {
+        let processes = [site.process().await.client, site.process().await.client];
+        let bytes = ramp(9, 6 * MIB + 5);
+        let mut at = processes[0].upload("a").await;
+        let mut sent = 0;
+        for (turn, step) in [1, 65_535, 65_536, 1, 1_000_000, 5_000_000]
+            .into_iter()
+            .enumerate()
+        {
+            let client = processes[turn % 2];
+            let end = bytes.len().min(sent + step);
+            let how = [Cut::EndOfStream, Cut::ShortBody][turn % 2];
+            client.cut("PATCH", &at, &bytes[sent..end], how).await;
+            let status = client.get(&at).await.is(204);
+            sent = end;
+            assert_eq!(status.offset(), sent as u64, "turn {turn}");
+            at = status.location();
+        }
+        go_on(processes[0], at, &bytes, sent, usize::MAX).await;
+    }
+}

@@ -1,0 +1,208 @@
+//! Blobs: each way to push one, each way to read one.
+
+use s3layers::registry::Options;
+use s3layers::{Algorithm, Digest};
+
+use super::site::Site;
+use crate::support::bytes::{KIB, MIB, assert_same, ramp, sha256};
+
+#[tokio::test]
+async fn a_layer_comes_back_however_it_was_pushed() {
+    for site in Site::all().await {
+        let here = site.process().await.client;
+        let there = site.process().await.client;
+        for (seed, size) in [(1, 0), (2, 1), (3, 3 * KIB), (4, 12 * MIB + 7)] {
+            for (way, algorithm) in [(0, Algorithm::Sha256), (1, Algorithm::Sha512)] {
+                let mut digests = Vec::new();
+                // One after the other, so that each meets the ones before as duplicates too.
+                for kind in ["whole", "put", "stream", "chunks"] {
+                    let bytes = ramp(seed * 10 + way + kind.len() as u32, size);
+                    let digest = Digest::of(algorithm, &bytes);
+                    match kind {
+                        "whole" => here.push("a/b", &bytes, &digest).await,
+                        "put" => {
+                            let at = here.upload("a/b").await;
+                            let path = format!("{at}&digest={digest}");
+                            let encoded = path.replace(':', "%3A");
+                            let reply = there.send("PUT", &encoded, &[], &bytes).await.is(201);
+                            let want = format!("/v2/a/b/blobs/{digest}");
+                            assert_eq!(reply.location(), want);
+                        }
+                        "stream" => {
+                            let at = here.upload("a/b").await;
+                            let reply = here.send("PATCH", &at, &[], &bytes).await.is(202);
+                            assert_eq!(reply.offset(), size);
+                            let path = format!("{}&digest={digest}", reply.location());
+                            here.send("PUT", &path, &[], b"").await.is(201);
+                        }
+                        _ => {
+                            let mut at = here.upload("a/b").await;
+                            let mut sent = 0;
+                            for chunk in bytes.chunks(5 * MIB as usize) {
+                                let last = sent + chunk.len() as u64 - 1;
+                                let range = format!("{sent}-{last}");
+                                let headers = [("content-range", range.as_str())];
+                                let reply = here.send("PATCH", &at, &headers, chunk).await;
+                                at = reply.is(202).location();
+                                sent = last + 1;
+                            }
+                            let path = format!("{at}&digest={digest}");
+                            here.send("PUT", &path, &[], b"").await.is(201);
+                        }
+                    }
+                    digests.push((digest, bytes));
+                }
+                for (digest, bytes) in digests {
+                    let path = format!("/v2/a/b/blobs/{digest}");
+                    let head = there.head(&path).await.is(200);
+                    assert_eq!(head.header("content-length"), Some(&*size.to_string()));
+                    let id = digest.to_string();
+                    assert_eq!(head.header("docker-content-digest"), Some(&*id));
+                    let got = there.get(&path).await.is(200);
+                    assert_same(&got.body, &bytes, "the layer");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_part_is_what_was_asked_for() {
+    for site in Site::all().await {
+        let client = site.process().await.client;
+        let size = 6 * MIB;
+        let bytes = ramp(1, size);
+        let digest = sha256(&bytes);
+        client.push("a", &bytes, &digest).await;
+        let path = format!("/v2/a/blobs/{digest}");
+        let tag = format!("\"{digest}\"");
+        for (range, want) in [
+            ("bytes=0-0", 0..1),
+            ("bytes=5-9", 5..10),
+            ("bytes=1048570-1048580", 1_048_570..1_048_581),
+            ("bytes=6291400-", 6_291_400..size),
+            ("bytes=-100", size - 100..size),
+            ("bytes=6291455-99999999", size - 1..size),
+        ] {
+            let headers = [("range", range), ("if-range", &tag)];
+            let reply = client.send("GET", &path, &headers, b"").await.is(206);
+            let shown = format!("bytes {}-{}/{size}", want.start, want.end - 1);
+            assert_eq!(reply.header("content-range"), Some(&*shown));
+            let want = want.start as usize..want.end as usize;
+            assert_same(&reply.body, &bytes[want], range);
+        }
+        for beyond in ["bytes=6291456-", "bytes=9-5", "bytes=-0"] {
+            let reply = client.send("GET", &path, &[("range", beyond)], b"").await;
+            let reply = reply.is(416);
+            assert_eq!(reply.header("content-range"), Some("bytes */6291456"));
+        }
+        for (headers, status) in [
+            (&[("range", "bytes=0-0,5-5")][..], 200),
+            (&[("range", "bytes=0-0"), ("if-range", "\"x\"")], 200),
+            (&[("if-none-match", &*tag)], 304),
+            (&[("if-none-match", "\"x\"")], 200),
+        ] {
+            let reply = client.send("GET", &path, headers, b"").await.is(status);
+            assert_eq!(reply.header("etag"), Some(&*tag));
+            let size = if status == 200 { bytes.len() } else { 0 };
+            assert_eq!(reply.body.len(), size, "{headers:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_layer_is_linked_where_it_was_mounted_and_until_it_is_deleted() {
+    for site in Site::all().await {
+        let client = site.process().await.client;
+        let bytes = ramp(1, 1000);
+        let digest = sha256(&bytes);
+        client.push("a", &bytes, &digest).await;
+        let absent = sha256(b"absent");
+        for (query, status) in [
+            (format!("mount={digest}&from=c"), 202),
+            (format!("mount={absent}&from=a"), 202),
+            (format!("mount={absent}"), 202),
+            (format!("mount={digest}&from=a"), 201),
+        ] {
+            let path = format!("/v2/b/blobs/uploads/?{query}");
+            let reply = client.send("POST", &path, &[], b"").await.is(status);
+            if status == 202 {
+                assert_eq!(reply.offset(), 0);
+            } else {
+                assert_eq!(reply.location(), format!("/v2/b/blobs/{digest}"));
+            }
+        }
+        let path = format!("/v2/c/blobs/uploads/?mount={digest}");
+        client.send("POST", &path, &[], b"").await.is(201);
+        for (name, status) in [("a", 200), ("b", 200), ("c", 200), ("d", 404)] {
+            client
+                .head(&format!("/v2/{name}/blobs/{digest}"))
+                .await
+                .is(status);
+        }
+        let path = format!("/v2/b/blobs/{digest}");
+        client.delete(&path).await.is(202);
+        let reply = client.delete(&path).await.is(404);
+        assert_eq!(reply.code(), "BLOB_UNKNOWN");
+        let reply = client.get(&path).await.is(404);
+        assert_eq!(reply.code(), "BLOB_UNKNOWN");
+        client.get(&format!("/v2/a/blobs/{digest}")).await.is(200);
+    }
+}
+
+#[tokio::test]
+async fn a_location_is_as_the_client_sees_us() {
+    let [site, _] = Site::all().await;
+    let client = site.process().await.client;
+    let host = client.0.to_string();
+    for (headers, want) in [
+        (&[][..], format!("http://{host}/v2/a/")),
+        (
+            &[
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "registry.example.com"),
+            ],
+            "https://registry.example.com/v2/a/".into(),
+        ),
+    ] {
+        let reply = client
+            .send("POST", "/v2/a/blobs/uploads/", headers, b"")
+            .await
+            .is(202);
+        let location = reply.header("location").unwrap();
+        assert!(location.starts_with(&want), "{location}");
+    }
+    let mut options = Options::default();
+    options.relative_location = true;
+    let client = site.process_with(options).await.client;
+    let reply = client.send("POST", "/v2/a/blobs/uploads/", &[], b"").await;
+    let reply = reply.is(202);
+    let location = reply.header("location").unwrap();
+    assert!(location.starts_with("/v2/a/blobs/uploads/"), "{location}");
+}
+
+#[tokio::test]
+async fn a_redirect_leads_to_the_store_and_head_is_answered_here() {
+    let mut options = Options::default();
+    options.redirect = Some(std::time::Duration::from_secs(60));
+    for site in Site::all().await {
+        let client = site.process_with(options.clone()).await.client;
+        let bytes = ramp(1, 1000);
+        let digest = sha256(&bytes);
+        client.push("a", &bytes, &digest).await;
+        let path = format!("/v2/a/blobs/{digest}");
+        client.head(&path).await.is(200);
+        let reply = client.get(&path).await;
+        match site {
+            // It has no such thing.
+            Site::Memory(_) => assert_same(&reply.is(200).body, &bytes, "the layer"),
+            Site::Embedded(_) => {
+                let reply = reply.is(307);
+                let location = reply.header("location").unwrap();
+                assert!(location.starts_with("http://embedded/layers/"));
+                assert!(location.contains("X-Amz-Signature="));
+                assert_eq!(reply.header("cache-control"), Some("no-store"));
+            }
+        }
+    }
+}

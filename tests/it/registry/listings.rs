@@ -1,0 +1,109 @@
+//! Tags, referrers, repositories: all of them, in order, a page at a time.
+
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::manifests::{IMAGE, INDEX, descriptor, image, put};
+use super::site::Site;
+use crate::support::bytes::sha256;
+
+/// Every page from `path` on: how long each is, and all that `field` had.
+async fn pages(client: Client, path: &str, field: &str) -> (Vec<usize>, Vec<Value>) {
+    let (mut sizes, mut all) = (Vec::new(), Vec::new());
+    let mut next = Some(path.to_owned());
+    while let Some(path) = next {
+        let reply = client.get(&path).await.is(200);
+        let json = reply.json();
+        let items = json[field].as_array().unwrap();
+        sizes.push(items.len());
+        all.extend(items.iter().cloned());
+        next = reply.next();
+    }
+    (sizes, all)
+}
+
+#[tokio::test]
+async fn tags_and_repositories_are_listed_in_order() {
+    for site in Site::all().await {
+        let client = site.process().await.client;
+        let names = ["a", "a/b", "b"];
+        for name in names {
+            let image = image(client, name, 1).await;
+            for tag in ["v10", "v2", "latest", "Z", "v1"] {
+                put(client, &format!("/v2/{name}/manifests/{tag}"), &image).await;
+            }
+        }
+        let ordered = json!(["Z", "latest", "v1", "v10", "v2"]);
+        let reply = client.get("/v2/a/b/tags/list").await.is(200);
+        assert_eq!(reply.json(), json!({"name": "a/b", "tags": ordered}));
+        assert_eq!(reply.next(), None);
+        let (sizes, all) = pages(client, "/v2/a/tags/list?n=2", "tags").await;
+        assert_eq!((sizes, json!(all)), (vec![2, 2, 1], ordered));
+        let reply = client.get("/v2/a/tags/list?last=v1").await.is(200);
+        assert_eq!(reply.json()["tags"], json!(["v10", "v2"]));
+        let reply = client.get("/v2/a/tags/list?n=0").await.is(200);
+        assert_eq!(
+            (reply.json()["tags"].clone(), reply.next()),
+            (json!([]), None)
+        );
+        let (sizes, all) = pages(client, "/v2/_catalog?n=2", "repositories").await;
+        assert_eq!((sizes, json!(all)), (vec![2, 1], json!(names)));
+    }
+}
+
+#[tokio::test]
+async fn referrers_are_found_filtered_and_paged() {
+    for site in Site::all().await {
+        let client = site.process().await.client;
+        let subject = put(client, "/v2/a/manifests/v1", &image(client, "a", 1).await).await;
+        let digest = sha256(&subject);
+        let listing = format!("/v2/a/referrers/{digest}");
+        let reply = client.get(&listing).await.is(200);
+        assert_eq!(reply.header("content-type"), Some(INDEX));
+        let empty = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []});
+        assert_eq!(reply.json(), empty);
+
+        let mut referrers = Vec::new();
+        for number in 0..7 {
+            let mut referrer = image(client, "a", 1).await;
+            let kind = ["application/vnd.sbom+json", "application/vnd.signature"][number % 2];
+            referrer["artifactType"] = json!(kind);
+            referrer["subject"] = descriptor(&subject, IMAGE);
+            referrer["annotations"] = json!({"number": number.to_string()});
+            let bytes = referrer.to_string().into_bytes();
+            let path = format!("/v2/a/manifests/{}", sha256(&bytes));
+            let headers = [("content-type", IMAGE)];
+            let reply = client.send("PUT", &path, &headers, &bytes).await.is(201);
+            assert_eq!(reply.header("oci-subject"), Some(&*digest.to_string()));
+            let mut want = descriptor(&bytes, IMAGE);
+            want["artifactType"] = json!(kind);
+            want["annotations"] = referrer["annotations"].clone();
+            referrers.push((want, path));
+        }
+        let by_digest = |item: &Value| item["digest"].as_str().unwrap().to_owned();
+        let mut wanted: Vec<Value> = referrers.iter().map(|(want, _)| want.clone()).collect();
+        wanted.sort_by_key(by_digest);
+        for n in [1, 3, 7, 100] {
+            let path = format!("{listing}?n={n}");
+            let (_, all) = pages(client, &path, "manifests").await;
+            assert_eq!(all, wanted, "{n} at a time");
+        }
+        for (kind, count) in [
+            ("application/vnd.sbom+json", 4),
+            ("application%2Fvnd.sbom%2Bjson", 4),
+            ("application/vnd.signature", 3),
+            ("application/none", 0),
+        ] {
+            let path = format!("{listing}?artifactType={kind}&n=2");
+            let reply = client.get(&path).await.is(200);
+            assert_eq!(reply.header("oci-filters-applied"), Some("artifactType"));
+            let (_, all) = pages(client, &path, "manifests").await;
+            assert_eq!(all.len(), count, "{kind}");
+        }
+        for (_, path) in &referrers {
+            client.delete(path).await.is(202);
+        }
+        let reply = client.get(&listing).await.is(200);
+        assert_eq!(reply.json(), empty);
+    }
+}

@@ -1,0 +1,13 @@
+//! The registry, over real HTTP on a loopback port, on the model and on the embedded store. A file
+//! per promise; `site.rs` has the servers, `client.rs` a client that can break off.
+
+mod begun;
+mod client;
+mod cuts;
+mod layers;
+mod listings;
+mod manifests;
+mod refusals;
+mod site;
+mod slow;
+mod store;

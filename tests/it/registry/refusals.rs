@@ -1,0 +1,128 @@
+//! What is refused, and how: statuses and codes of the specification.
+
+use super::site::Site;
+use crate::support::bytes::sha256;
+
+#[tokio::test]
+async fn refusals_have_the_status_and_the_code_of_the_specification() {
+    let digest = sha256(b"absent");
+    for site in Site::all().await {
+        let client = site.process().await.client;
+        let at = client.upload("a").await;
+        let upload = at.split_once('?').unwrap().0;
+        let absent = "/v2/a/blobs/uploads/00000000-0000-4000-8000-000000000000";
+        for (method, path, status, code) in [
+            ("GET", "/", 404, "NOT_FOUND"),
+            ("GET", "/v2/a", 404, "NOT_FOUND"),
+            ("GET", "/v2/A/tags/list", 400, "NAME_INVALID"),
+            ("GET", "/v2/a/../b/tags/list", 400, "NAME_INVALID"),
+            (
+                "GET",
+                "/v2/a/tags/list?n=x",
+                400,
+                "PAGINATION_NUMBER_INVALID",
+            ),
+            ("GET", "/v2/none/tags/list", 404, "NAME_UNKNOWN"),
+            ("GET", "/v2/none/tags/list?n=0", 404, "NAME_UNKNOWN"),
+            ("GET", "/v2/a/blobs/sha256:00", 400, "DIGEST_INVALID"),
+            ("GET", "/v2/a/blobs/md5:00", 400, "DIGEST_INVALID"),
+            ("GET", &format!("/v2/a/blobs/{digest}"), 404, "BLOB_UNKNOWN"),
+            (
+                "DELETE",
+                &format!("/v2/a/blobs/{digest}"),
+                404,
+                "BLOB_UNKNOWN",
+            ),
+            (
+                "GET",
+                &format!("/v2/a/manifests/{digest}"),
+                404,
+                "MANIFEST_UNKNOWN",
+            ),
+            ("GET", "/v2/a/manifests/latest", 404, "MANIFEST_UNKNOWN"),
+            ("DELETE", "/v2/a/manifests/latest", 404, "MANIFEST_UNKNOWN"),
+            ("GET", "/v2/a/manifests/.bad", 400, "TAG_INVALID"),
+            ("GET", "/v2/a/referrers/latest", 400, "DIGEST_INVALID"),
+            ("GET", absent, 404, "BLOB_UPLOAD_UNKNOWN"),
+            ("PATCH", absent, 404, "BLOB_UPLOAD_UNKNOWN"),
+            ("DELETE", absent, 404, "BLOB_UPLOAD_UNKNOWN"),
+            (
+                "PUT",
+                &format!("{absent}?digest={digest}"),
+                404,
+                "BLOB_UPLOAD_UNKNOWN",
+            ),
+            ("GET", "/v2/a/blobs/uploads/x", 404, "BLOB_UPLOAD_UNKNOWN"),
+            ("PUT", upload, 400, "DIGEST_INVALID"),
+            ("PUT", &format!("{upload}?digest=x"), 400, "DIGEST_INVALID"),
+            (
+                "POST",
+                "/v2/a/blobs/uploads/?mount=x",
+                400,
+                "DIGEST_INVALID",
+            ),
+            (
+                "POST",
+                &format!("/v2/a/blobs/uploads/?mount={digest}&from=A"),
+                400,
+                "NAME_INVALID",
+            ),
+            (
+                "POST",
+                "/v2/a/blobs/uploads/?digest=x",
+                400,
+                "DIGEST_INVALID",
+            ),
+            ("PUT", "/v2/a/blobs/uploads/", 405, "UNSUPPORTED"),
+            (
+                "PATCH",
+                &format!("/v2/a/blobs/{digest}"),
+                405,
+                "UNSUPPORTED",
+            ),
+            ("OPTIONS", "/v2/", 405, "UNSUPPORTED"),
+        ] {
+            let reply = client.send(method, path, &[], b"").await;
+            assert_eq!(reply.status, status, "{method} {path}: {reply:?}");
+            assert_eq!(reply.code(), code, "{method} {path}");
+            assert_eq!(reply.header("allow").is_some(), status == 405, "{path}");
+        }
+        for (range, body, status, code) in [
+            ("x", "abc", 400, "BLOB_UPLOAD_INVALID"),
+            ("0-9", "abc", 400, "SIZE_INVALID"),
+            ("3-5", "abc", 416, "BLOB_UPLOAD_INVALID"),
+        ] {
+            let headers = [("content-range", range)];
+            let reply = client.send("PATCH", &at, &headers, body.as_bytes()).await;
+            assert_eq!((reply.status, &*reply.code()), (status, code), "{range}");
+        }
+        let status = client.get(&at).await.is(204);
+        assert_eq!(status.offset(), 0, "nothing of it was taken");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_read_before_a_large_body_is_sent_in_vain() {
+    let [site, _] = Site::all().await;
+    let client = site.process().await.client;
+    let absent = "/v2/a/blobs/uploads/00000000-0000-4000-8000-000000000000";
+    let body = vec![0; 3 * 1024 * 1024];
+    client.send("PATCH", absent, &[], &body).await.is(404);
+    // Who asks first need not send it.
+    let headers = [("content-length", "3145728"), ("expect", "100-continue")];
+    let mut conversation = client.begin("PATCH", absent, &headers).await;
+    conversation.reply().await.is(404);
+}
+
+#[tokio::test]
+async fn it_says_that_it_lives_and_what_it_speaks() {
+    for site in Site::all().await {
+        let client = site.process().await.client;
+        for path in ["/livez", "/readyz", "/v2/", "/v2"] {
+            let reply = client.get(path).await.is(200);
+            let version = reply.header("docker-distribution-api-version");
+            assert_eq!(version, Some("registry/2.0"), "{path}");
+            client.head(path).await.is(200);
+        }
+    }
+}

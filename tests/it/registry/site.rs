@@ -1,0 +1,101 @@
+//! Servers over one storage.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::config::SharedHttpClient;
+use s3layers::embedded::EmbeddedStore;
+use s3layers::registry::{Limits, Options, Registry, RepositoryService, router, serve};
+use s3layers::{MemoryLayerService, S3LayerService};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::client::Client;
+use crate::support::fault::Wire;
+use crate::support::stores;
+
+/// A storage, and the processes over it.
+pub enum Site {
+    Memory(MemoryLayerService),
+    Embedded(EmbeddedStore),
+}
+
+/// One process.
+pub struct Process {
+    pub client: Client,
+    pub registry: Registry,
+    pub stop: oneshot::Sender<()>,
+    pub running: JoinHandle<std::io::Result<()>>,
+}
+
+impl Site {
+    /// One of each.
+    pub async fn all() -> [Site; 2] {
+        [
+            Site::Memory(MemoryLayerService::new()),
+            Site::embedded().await,
+        ]
+    }
+
+    pub async fn embedded() -> Site {
+        Site::Embedded(stores::in_memory().await)
+    }
+
+    pub async fn process(&self) -> Process {
+        self.process_with(Options::default()).await
+    }
+
+    pub async fn process_with(&self, options: Options) -> Process {
+        let service: Arc<dyn RepositoryService> = match self {
+            Site::Memory(service) => Arc::new(service.clone()),
+            Site::Embedded(store) => Arc::new(stores::service(store).await),
+        };
+        started(service, options, Limits::default()).await
+    }
+
+    /// A process whose requests to the store can go wrong.
+    pub async fn process_over_wire(&self) -> (Process, Wire) {
+        let Site::Embedded(store) = self else {
+            panic!("there is no wire to a map");
+        };
+        let wire = Wire::over(store.http_client());
+        let http: SharedHttpClient = wire.http_client();
+        let client = stores::client(store, http);
+        let service = S3LayerService::connect(client, stores::config()).await;
+        let service = Arc::new(service.unwrap());
+        let process = started(service, Options::default(), Limits::default()).await;
+        (process, wire)
+    }
+}
+
+pub async fn started(
+    service: Arc<dyn RepositoryService>,
+    options: Options,
+    limits: Limits,
+) -> Process {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client(listener.local_addr().unwrap());
+    let registry = router(service, options);
+    let (stop, stopped) = oneshot::channel();
+    let shutdown = async {
+        // Nobody tells one that is let go of to stop.
+        if stopped.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let running = tokio::spawn(serve(listener, registry.clone(), limits, shutdown));
+    Process {
+        client,
+        registry,
+        stop,
+        running,
+    }
+}
+
+/// Short, for tests that wait for it.
+pub fn idle_after(time: Duration) -> Options {
+    let mut options = Options::default();
+    options.body_idle_timeout = time;
+    options
+}

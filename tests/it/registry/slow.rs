@@ -1,0 +1,173 @@
+//! Clients that are slow, too many, or there when it is time to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use s3layers::MemoryLayerService;
+use s3layers::registry::{Limits, Options};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::manifests::{image, put};
+use super::site::{Process, Site, idle_after, started};
+use crate::support::bytes::{ramp, sha256};
+
+const LONG: [(&str, &str); 1] = [("content-length", "1000000")];
+
+#[tokio::test]
+async fn who_sends_nothing_for_too_long_is_told_so_and_loses_nothing() {
+    for site in Site::all().await {
+        let process = site
+            .process_with(idle_after(Duration::from_millis(300)))
+            .await;
+        let client = process.client;
+        let at = client.upload("a").await;
+        let mut silent = client.begin("PATCH", &at, &LONG).await;
+        silent.send(&ramp(1, 70_000)).await;
+        let reply = silent.reply().await.is(408);
+        assert_eq!(reply.offset(), 70_000);
+        assert_eq!(client.get(&at).await.is(204).offset(), 70_000);
+        let mut silent = client.begin("PUT", "/v2/a/manifests/v1", &LONG).await;
+        silent.reply().await.is(408);
+    }
+}
+
+#[tokio::test]
+async fn two_hundred_clients_of_a_byte_a_second_are_in_nobodys_way() {
+    for site in Site::all().await {
+        let mut options = Options::default();
+        options.max_requests = 4;
+        let client = site.process_with(options).await.client;
+        let mut slow = Vec::new();
+        for number in 0..200 {
+            let conversation = match number % 4 {
+                0 => {
+                    let mut conversation = client.begin("PATCH", "/v2/a", &[]).await;
+                    conversation.send(b"").await;
+                    conversation
+                }
+                1 => client.begin("PUT", "/v2/a/manifests/v1", &LONG).await,
+                _ => {
+                    let at = client.upload("slow").await;
+                    client.begin("PATCH", &at, &LONG).await
+                }
+            };
+            slow.push(conversation);
+        }
+        let trickle = tokio::spawn(async move {
+            loop {
+                for conversation in &mut slow {
+                    let _ = conversation.stream.try_write(b"x");
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let ordinary = async {
+            for seed in 0..5 {
+                let image = image(client, "ordinary", seed * 10).await;
+                let path = format!("/v2/ordinary/manifests/v{seed}");
+                let bytes = put(client, &path, &image).await;
+                assert_eq!(client.get(&path).await.is(200).body, bytes);
+                let layer = image["layers"][0]["digest"].as_str().unwrap();
+                client
+                    .get(&format!("/v2/ordinary/blobs/{layer}"))
+                    .await
+                    .is(200);
+            }
+        };
+        timeout(Duration::from_secs(20), ordinary).await.unwrap();
+        trickle.abort();
+    }
+}
+
+async fn draining(drain: Duration) -> (MemoryLayerService, Process) {
+    let service = MemoryLayerService::new();
+    let mut limits = Limits::default();
+    limits.drain = drain;
+    let process = started(Arc::new(service.clone()), Options::default(), limits).await;
+    (service, process)
+}
+
+#[tokio::test]
+async fn who_is_served_when_it_is_time_to_stop_is_served_to_the_end() {
+    let (_, process) = draining(Duration::from_secs(30)).await;
+    let client = process.client;
+    let bytes = ramp(1, 100_000);
+    let at = client.upload("a").await;
+    let path = format!("{at}&digest={}", sha256(&bytes));
+    let mut put = client
+        .begin("PUT", &path, &[("content-length", "100000")])
+        .await;
+    put.send(&bytes[..50_000]).await;
+    assert_eq!(client.get(&at).await.is(204).offset(), 50_000);
+    process.stop.send(()).unwrap();
+    // Nobody else is let in.
+    while tokio::net::TcpStream::connect(client.0).await.is_ok() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    put.send(&bytes[50_000..]).await;
+    put.reply().await.is(201);
+    timeout(Duration::from_secs(5), process.running)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_upload_that_does_not_end_in_time_is_broken_off_and_goes_on_elsewhere() {
+    let (service, process) = draining(Duration::from_millis(900)).await;
+    let client = process.client;
+    let bytes = ramp(1, 100_000);
+    let at = client.upload("a").await;
+    let mut patch = client.begin("PATCH", &at, &LONG).await;
+    patch.send(&bytes[..70_000]).await;
+    assert_eq!(client.get(&at).await.is(204).offset(), 70_000);
+    let began = Instant::now();
+    process.stop.send(()).unwrap();
+    let reply = patch.reply().await.is(503);
+    assert_eq!(reply.offset(), 70_000);
+    assert!(reply.header("retry-after").is_some());
+    process.running.await.unwrap().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3));
+
+    let site = Site::Memory(service);
+    let other = site.process().await.client;
+    let at = other.get(&at).await.is(204).location();
+    let path = format!("{at}&digest={}", sha256(&bytes));
+    other
+        .send("PUT", &path, &[], &bytes[70_000..])
+        .await
+        .is(201);
+}
+
+#[tokio::test]
+async fn one_request_too_many_waits_its_turn_and_then_is_told_to_come_back() {
+    let site = Site::embedded().await;
+    let Site::Embedded(store) = &site else {
+        unreachable!()
+    };
+    let wire = crate::support::fault::Wire::over(store.http_client());
+    let sdk = crate::support::stores::client(store, wire.http_client());
+    let config = crate::support::stores::config();
+    let service = s3layers::S3LayerService::connect(sdk, config)
+        .await
+        .unwrap();
+    let mut options = Options::default();
+    options.max_requests = 1;
+    options.patience = Duration::from_millis(200);
+    let process = started(Arc::new(service), options, Limits::default()).await;
+    let client = process.client;
+    let blob = format!("/v2/a/blobs/{}", sha256(b"absent"));
+    let gate = wire.hold(crate::support::fault::On::every(
+        crate::support::fault::GetObject,
+    ));
+    let mut first = client.begin("GET", &blob, &[]).await;
+    gate.reached_by(1).await;
+    let reply = client.get(&blob).await.is(429);
+    assert_eq!(reply.code(), "TOOMANYREQUESTS");
+    assert!(reply.header("retry-after").is_some());
+    client.get("/livez").await.is(200);
+    gate.open();
+    first.reply().await.is(404);
+    client.get(&blob).await.is(404);
+}

@@ -1,0 +1,60 @@
+//! What the storage says comes through as what it is.
+
+use super::site::Site;
+use crate::support::bytes::{MIB, ramp, sha256};
+use crate::support::fault::{GetObject, ListObjectsV2, On};
+
+#[tokio::test]
+async fn a_storage_that_asks_to_slow_down_is_503_and_one_that_forbids_is_not_absence() {
+    let site = Site::embedded().await;
+    let (process, wire) = site.process_over_wire().await;
+    let client = process.client;
+    let bytes = ramp(1, 1000);
+    let digest = sha256(&bytes);
+    client.push("a", &bytes, &digest).await;
+    let blob = format!("/v2/b/blobs/{digest}");
+    wire.fault(On::every(GetObject).status(503));
+    let reply = client.get(&blob).await.is(503);
+    assert_eq!(reply.code(), "TOOMANYREQUESTS");
+    assert!(reply.header("retry-after").is_some());
+    wire.mend();
+    wire.fault(On::every(GetObject).status(403));
+    let reply = client.get(&blob).await.is(500);
+    assert_eq!(reply.code(), "UNKNOWN");
+    assert!(
+        !reply.json().to_string().contains("repositories/"),
+        "no keys"
+    );
+    wire.mend();
+    client.get(&blob).await.is(404);
+}
+
+#[tokio::test]
+async fn a_blob_that_breaks_off_breaks_the_connection() {
+    let site = Site::embedded().await;
+    let (process, wire) = site.process_over_wire().await;
+    let client = process.client;
+    let bytes = ramp(1, 24 * MIB);
+    let digest = sha256(&bytes);
+    client.push("a", &bytes, &digest).await;
+    let path = format!("/v2/a/blobs/{digest}");
+    client.head(&path).await.is(200);
+    wire.fault(On::every(GetObject).key_contains("data/").status(403));
+    let mut conversation = client.begin("GET", &path, &[]).await;
+    assert!(conversation.try_reply().await.is_none());
+    wire.mend();
+    let reply = client.get(&path).await.is(200);
+    assert_eq!(reply.body, bytes);
+}
+
+#[tokio::test]
+async fn readiness_is_that_of_the_storage() {
+    let site = Site::embedded().await;
+    let (process, wire) = site.process_over_wire().await;
+    process.client.get("/readyz").await.is(200);
+    for operation in [GetObject, ListObjectsV2] {
+        wire.fault(On::every(operation).status(503));
+    }
+    process.client.get("/readyz").await.is(503);
+    process.client.get("/livez").await.is(200);
+}
