@@ -63,6 +63,7 @@ mod listings;
 mod location;
 mod manifests;
 mod options;
+mod patience;
 mod query;
 mod range;
 mod receive;

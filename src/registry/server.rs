@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Registry;
+use super::patience::Patient;
 
 /// How long to wait when no connection can be accepted, for lack of file descriptors for instance.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -31,6 +32,9 @@ pub struct Limits {
     /// two requests. Default: 100 seconds, for many clients keep an idle connection for 90 and are
     /// not prepared to find it closed.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of what it is sent. Then its connection is cut. Default: 60
+    /// seconds.
+    pub write_timeout: Duration,
     /// How long running requests may take once the server is told to stop. In the last third of it
     /// uploads are broken off, and every byte that came is kept. Default: 30 seconds.
     pub drain: Duration,
@@ -41,6 +45,7 @@ impl Default for Limits {
         Limits {
             connections: 10_000,
             header_timeout: Duration::from_secs(100),
+            write_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(30),
         }
     }
@@ -79,9 +84,9 @@ pub async fn serve(
         match accepted {
             Ok((stream, place)) => {
                 let registry = registry.clone();
-                let (timeout, stopped) = (limits.header_timeout, stopped.clone());
+                let (limits, stopped) = (limits.clone(), stopped.clone());
                 connections.spawn(async move {
-                    connection(registry, stream, timeout, stopped).await;
+                    connection(registry, stream, &limits, stopped).await;
                     drop(place);
                 });
             }
@@ -136,11 +141,12 @@ async fn drain(registry: Registry, mut connections: JoinSet<()>, within: Duratio
 async fn connection(
     registry: Registry,
     stream: TcpStream,
-    header_timeout: Duration,
+    limits: &Limits,
     mut stopped: watch::Receiver<()>,
 ) {
     // Answers are small or large, never a trickle: no reason to wait for more.
     let _ = stream.set_nodelay(true);
+    let stream = Patient::new(stream, limits.write_timeout);
     let service = service_fn(|request| {
         let registry = registry.clone();
         async move { Ok::<_, Infallible>(registry.handle(request).await) }
@@ -148,7 +154,7 @@ async fn connection(
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(header_timeout)
+            .header_read_timeout(limits.header_timeout)
             .serve_connection(TokioIo::new(stream), service)
     );
     let result = match select(connection.as_mut(), pin!(stopped.changed())).await {

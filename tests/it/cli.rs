@@ -646,10 +646,49 @@ fn what_is_no_file_is_written_to_and_not_replaced() {
 }
 
 #[test]
+fn a_registry_is_served_until_it_is_told_to_stop() {
+    let user = User::new();
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut registry = Running::start(&user, &["serve", "--listen", "127.0.0.1:0"]);
+        let event = registry.hear("listening");
+        let address = event["address"].as_str().unwrap();
+        let ask = |request: &str| {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        };
+        let head = format!("HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+        let id = digest(b"a layer");
+        let path = format!("/v2/library/x/blobs/uploads/?digest={id}");
+        // It hangs on to its last byte while the program is told to stop.
+        let mut push = ask(&format!(
+            "POST {path} {head}content-length: 7\r\n\r\na laye"
+        ));
+        let mut ready = String::new();
+        let mut readiness = ask(&format!("GET /readyz {head}\r\n"));
+        readiness.read_to_string(&mut ready).unwrap();
+        assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+        registry.signal(signal);
+        while std::net::TcpStream::connect(address).is_ok() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        push.write_all(b"r").unwrap();
+        let mut pushed = String::new();
+        push.read_to_string(&mut pushed).unwrap();
+        assert!(pushed.starts_with("HTTP/1.1 201"), "{pushed}");
+        registry.hear("stopped");
+        assert_eq!(registry.code(), Some(0));
+        assert_eq!(user.pulled(&id), b"a layer");
+    }
+    let said = user.fails(2, &["serve", "--max-requests", "0"]);
+    assert!(said.contains("above 0"), "{said}");
+}
+
+#[test]
 fn every_command_has_help() {
     let user = User::new();
     let help = String::from_utf8(user.ok(&["--help"])).unwrap();
-    for command in ["demo", "push", "pull", "sweep", "store", "tarsum"] {
+    for command in ["demo", "push", "pull", "serve", "sweep", "store", "tarsum"] {
         assert!(help.contains(command), "{help}");
         let of_command = String::from_utf8(user.ok(&[command, "--help"])).unwrap();
         let usage = format!("Usage: s3layers {command}");

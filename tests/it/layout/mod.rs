@@ -62,7 +62,10 @@ const CRATES: &[(&str, &[&str])] = &[
         &["s3::api", "embedded::checksum", "embedded::connector"],
     ),
     ("clap", &["cli"]),
+    ("http_body_util", &["embedded", "registry"]),
+    ("hyper", &["embedded", "registry"]),
     ("s3s", &["embedded"]),
+    ("tower_service", &["registry"]),
 ];
 
 /// What a module with `plan` in its path may import besides its room: values.

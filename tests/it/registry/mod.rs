@@ -1,8 +1,10 @@
 //! The registry, over real HTTP on a loopback port, on the model and on the embedded store. A file
 //! per promise; `site.rs` has the servers, `client.rs` a client that can break off.
 
+mod access;
 mod begun;
 mod client;
+mod costs;
 mod cuts;
 mod layers;
 mod listings;

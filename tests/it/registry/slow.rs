@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::manifests::{image, put};
 use super::site::{Process, Site, idle_after, started};
-use crate::support::bytes::{ramp, sha256};
+use crate::support::bytes::{MIB, ramp, sha256};
 
 const LONG: [(&str, &str); 1] = [("content-length", "1000000")];
 
@@ -170,4 +170,22 @@ async fn one_request_too_many_waits_its_turn_and_then_is_told_to_come_back() {
     gate.open();
     first.reply().await.is(404);
     client.get(&blob).await.is(404);
+}
+
+#[tokio::test]
+async fn who_does_not_read_what_it_asked_for_is_cut_off() {
+    let service = MemoryLayerService::new();
+    let mut limits = Limits::default();
+    limits.write_timeout = Duration::from_millis(300);
+    let process = started(Arc::new(service), Options::default(), limits).await;
+    let client = process.client;
+    // More than all sockets hold.
+    let bytes = ramp(1, 64 * MIB);
+    let digest = sha256(&bytes);
+    client.push("a", &bytes, &digest).await;
+    let path = format!("/v2/a/blobs/{digest}");
+    let mut conversation = client.begin("GET", &path, &[]).await;
+    sleep(Duration::from_millis(1500)).await;
+    assert!(conversation.try_reply().await.is_none());
+    assert_eq!(client.get(&path).await.is(200).body, bytes);
 }

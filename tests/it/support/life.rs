@@ -10,8 +10,8 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use bytes::Bytes;
 use s3layers::embedded::EmbeddedStore;
-use s3layers::tarsum::TarSummer;
 use s3layers::registry::RepositoryService as _;
+use s3layers::tarsum::TarSummer;
 use s3layers::{
     Algorithm, Digest, Error, LayerId, LayerService as _, LayerUpload, RepositoryName,
     S3LayerService, StoreProfile, TarSum, TarSumVersion,

@@ -1,0 +1,43 @@
+# For .ci/conformance and .ci/clients, which source it: our registry on a free port of 127.0.0.1, for as
+# long as the script runs, over the store that the script's arguments name (default: --store memory:).
+
+unset AWS_CA_BUNDLE # meant for AWS, it would replace the one that Go's clients need
+
+PROGRAM="${S3LAYERS:-${CARGO_TARGET_DIR:-target}/debug/s3layers}"
+[[ -x "$PROGRAM" ]] || { echo "there is no $PROGRAM; cargo build, or name one in S3LAYERS"; exit 1; }
+
+WORK="$(mktemp -d)"
+REGISTRY_PID=""
+
+# Ends what this script started, and nothing else.
+registry_stop() {
+    local code=0
+    if [[ -n "$REGISTRY_PID" ]]; then
+        kill -TERM "$REGISTRY_PID" 2>/dev/null || true
+        wait "$REGISTRY_PID" || code=$?
+        REGISTRY_PID=""
+    fi
+    return "$code"
+}
+trap 'registry_stop || true; rm -rf "$WORK"' EXIT
+
+# registry_start [option of serve …] -- [option of s3layers …]
+# Sets REGISTRY to host:port; its access log is in $WORK/log.
+registry_start() {
+    local serve=() line
+    while [[ $# -gt 0 && "$1" != -- ]]; do serve+=("$1"); shift; done
+    shift
+    [[ $# -gt 0 ]] || set -- --store memory:
+    mkfifo "$WORK/said"
+    "$PROGRAM" --json -v "$@" serve --listen 127.0.0.1:0 "${serve[@]}" \
+        </dev/null >"$WORK/said" 2>"$WORK/log" &
+    REGISTRY_PID=$!
+    exec 7<"$WORK/said"
+    rm "$WORK/said"
+    if ! IFS= read -r -t 60 line <&7 || [[ "$line" != *'"listening"'* ]]; then
+        echo "the registry did not start: ${line:-}"
+        cat "$WORK/log"
+        exit 1
+    fi
+    REGISTRY="$(sed 's/.*"address":"\([^"]*\)".*/\1/' <<<"$line")"
+}

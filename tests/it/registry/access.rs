@@ -1,0 +1,77 @@
+//! The access log: a line a request, with what it moved and cost, and no secret.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use s3layers::registry::Options;
+use serde_json::Value;
+
+use super::site::Site;
+use crate::support::bytes::{ramp, sha256};
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn lines(&self) -> Vec<Value> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines
+            .filter(|line: &Value| line["target"] == "s3layers::access")
+            .collect()
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn each_request_has_a_line() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing::Level::INFO)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let mut options = Options::default();
+    options.redirect = Some(Duration::from_secs(60));
+    let client = Site::embedded().await.process_with(options).await.client;
+    let bytes = ramp(1, 3000);
+    let digest = sha256(&bytes);
+    client.push("a", &bytes, &digest).await;
+    let path = format!("/v2/a/blobs/{digest}");
+    client.get(&path).await.is(307);
+    client.get("/v2/a/manifests/none").await.is(404);
+
+    let lines = log.lines();
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    let push = &lines[0]["fields"];
+    assert_eq!(
+        (&push["method"], &push["status"]),
+        (&"POST".into(), &201.into())
+    );
+    assert_eq!(push["path"], "/v2/a/blobs/uploads/");
+    assert_eq!(push["bytes_in"], 3000);
+    assert!(push["s3_requests"].as_u64().unwrap() >= 3, "{push}");
+    assert!(push["ms"].is_u64());
+    assert_eq!(lines[1]["fields"]["status"], 307);
+    let refused = &lines[2]["fields"];
+    assert_eq!(refused["error"], "a has no tag none");
+    assert!(refused["bytes_out"].as_u64().unwrap() > 20);
+    assert!(
+        !format!("{lines:?}").contains("Signature"),
+        "a URL is a secret"
+    );
+}

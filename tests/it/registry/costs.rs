@@ -1,0 +1,83 @@
+//! What a request of a client costs in requests to the store, counted below the SDK.
+
+use super::client::Client;
+use super::site::Site;
+use crate::support::bytes::{KIB, MIB, ramp, sha256};
+use crate::support::fault::Wire;
+
+/// What docker does for a layer that is not there: it begins, sends, ends, looks.
+async fn docker_push(client: Client, bytes: &[u8]) {
+    let digest = sha256(bytes);
+    let blob = format!("/v2/library/x/blobs/{digest}");
+    let at = client.upload("library/x").await;
+    let at = client.send("PATCH", &at, &[], bytes).await.is(202);
+    let path = format!("{}&digest={digest}", at.location());
+    client.send("PUT", &path, &[], b"").await.is(201);
+    client.head(&blob).await.is(200);
+}
+
+fn spent(wire: &Wire) -> usize {
+    let spent = wire.log().len();
+    wire.reset();
+    spent
+}
+
+#[tokio::test]
+async fn a_push_costs_what_was_promised() {
+    let site = Site::embedded().await;
+    let (process, wire) = site.process_over_wire().await;
+    for (size, promised) in [(3 * KIB, 7), (300 * KIB, 8), (12 * MIB, 12)] {
+        let bytes = ramp(size as u32, size);
+        wire.reset();
+        docker_push(process.client, &bytes).await;
+        let log = wire.log();
+        assert!(
+            log.len() <= promised,
+            "{size}: {} of {promised}: {log:#?}",
+            log.len()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_read_costs_what_was_promised() {
+    let site = Site::embedded().await;
+    let client = site.process().await.client;
+    let bytes = ramp(1, 100 * KIB);
+    let digest = sha256(&bytes);
+    client.push("a", &bytes, &digest).await;
+    let blob = format!("/v2/a/blobs/{digest}");
+    let absent = format!("/v2/a/blobs/{}", sha256(b"absent"));
+    let (process, wire) = site.process_over_wire().await;
+    wire.reset();
+    process.client.head(&blob).await.is(200);
+    assert_eq!(spent(&wire), 1, "HEAD, cold");
+    process.client.head(&blob).await.is(200);
+    assert_eq!(spent(&wire), 0, "HEAD, warm");
+    process.client.get(&blob).await.is(200);
+    assert_eq!(spent(&wire), 1, "GET, warm");
+    process.client.get(&absent).await.is(404);
+    assert_eq!(spent(&wire), 1, "of what is not there");
+    let (process, wire) = site.process_over_wire().await;
+    wire.reset();
+    process.client.get(&blob).await.is(200);
+    assert_eq!(spent(&wire), 2, "GET, cold");
+}
+
+#[tokio::test]
+async fn small_chunks_cost_three_requests_each_at_most() {
+    let site = Site::embedded().await;
+    let (process, wire) = site.process_over_wire().await;
+    let client = process.client;
+    let bytes = ramp(1, 64 * MIB);
+    let mut at = client.upload("a").await;
+    wire.reset();
+    for chunk in bytes.chunks(MIB as usize) {
+        let reply = client.send("PATCH", &at, &[], chunk).await.is(202);
+        at = reply.location();
+    }
+    let spent = spent(&wire);
+    assert!(spent <= 3 * 64, "{spent} for 64 chunks");
+    let path = format!("{at}&digest={}", sha256(&bytes));
+    client.send("PUT", &path, &[], b"").await.is(201);
+}
