@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 use self::failure::Failure;
 use self::output::Output;
 use self::place::Place;
-use crate::s3::{ClientOptions, S3LayerService};
+use crate::s3::{ClientOptions, S3Config, S3LayerService};
 
 mod demo;
 mod failure;
@@ -135,6 +135,14 @@ impl Context {
 
     /// The service over the store that was named.
     async fn connect(&self) -> Result<S3LayerService, Failure> {
+        self.connect_with(|config| config).await
+    }
+
+    /// The same, with other settings than the default ones.
+    async fn connect_with(
+        &self,
+        settings: impl FnOnce(S3Config) -> S3Config,
+    ) -> Result<S3LayerService, Failure> {
         if self.place == Place::Memory {
             self.output
                 .note("memory: is empty, and vanishes when this program ends");
@@ -144,7 +152,7 @@ impl Context {
             region: self.region.clone(),
             ..ClientOptions::default()
         };
-        self.place.connect(options).await
+        self.place.connect(options, settings).await
     }
 
     /// A command line of this program over the same store.

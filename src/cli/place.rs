@@ -87,7 +87,11 @@ impl Place {
     }
 
     /// The service over this place.
-    pub(super) async fn connect(&self, options: ClientOptions) -> Result<S3LayerService, Failure> {
+    pub(super) async fn connect(
+        &self,
+        options: ClientOptions,
+        settings: impl FnOnce(S3Config) -> S3Config,
+    ) -> Result<S3LayerService, Failure> {
         let (client, config) = match self {
             Place::S3 { bucket, root } => (
                 client_from_env(options).await,
@@ -101,7 +105,7 @@ impl Place {
                 (client, S3Config::new(BUCKET))
             }
         };
-        S3LayerService::connect(client, config)
+        S3LayerService::connect(client, settings(config))
             .await
             .map_err(|error| {
                 let failure = match error {

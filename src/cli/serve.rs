@@ -10,9 +10,10 @@ use tokio::net::TcpListener;
 
 use super::Context;
 use super::failure::Failure;
+use super::place::Place;
 use super::stop::Stop;
 use crate::registry::{self, DEFAULT_MAX_REQUESTS, Limits, Options};
-use crate::s3::DEFAULT_PRESIGN_LIFETIME;
+use crate::s3::{DEFAULT_PRESIGN_LIFETIME, S3Config};
 
 /// Serve a container registry over the store
 ///
@@ -25,9 +26,12 @@ pub(super) struct Serve {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
     listen: SocketAddr,
     /// Send clients to the store itself for the bytes of a layer, by a URL that is signed for a few
-    /// minutes. They must be able to reach it under the same name as this program does
+    /// minutes
     #[arg(long)]
     redirect: bool,
+    /// The URL by which clients reach the store, where that is not the one that this program uses
+    #[arg(long, value_name = "URL", requires = "redirect")]
+    redirect_endpoint: Option<String>,
     /// Say where things are without scheme and host, for a proxy that does not tell how clients see it
     #[arg(long)]
     relative_location: bool,
@@ -60,7 +64,17 @@ enum Event<'a> {
 impl Serve {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let mut stop = Stop::listen()?;
-        let service = context.connect().await?;
+        if self.redirect && !matches!(context.place, Place::S3 { .. }) {
+            return Err(Failure::usage(format!(
+                "--redirect: clients cannot reach {}; wanted --store s3://BUCKET",
+                context.place
+            )));
+        }
+        let presign = |config: S3Config| match &self.redirect_endpoint {
+            Some(url) => config.presign_endpoint(url),
+            None => config,
+        };
+        let service = context.connect_with(presign).await?;
         let cannot_listen = |error: std::io::Error| {
             Failure::of(&error).context(format_args!("cannot listen on {}", self.listen))
         };

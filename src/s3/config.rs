@@ -40,6 +40,7 @@ pub struct S3Config {
     pub(crate) parallelism: usize,
     pub(crate) memory_budget: u64,
     pub(crate) presign_lifetime: Duration,
+    pub(crate) presign_endpoint: Option<String>,
     pub(crate) profile: Option<StoreProfile>,
     pub(crate) single_writer: bool,
 }
@@ -54,6 +55,7 @@ impl S3Config {
             parallelism: DEFAULT_PARALLELISM,
             memory_budget: DEFAULT_MEMORY_BUDGET,
             presign_lifetime: DEFAULT_PRESIGN_LIFETIME,
+            presign_endpoint: None,
             profile: None,
             single_writer: false,
         }
@@ -92,6 +94,13 @@ impl S3Config {
     /// die first.
     pub fn presign_lifetime(mut self, lifetime: Duration) -> Self {
         self.presign_lifetime = lifetime;
+        self
+    }
+
+    /// The URL by which those who are given a presigned URL reach the store, where that is not the
+    /// one that the client of this service uses. Default: the same.
+    pub fn presign_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.presign_endpoint = Some(url.into());
         self
     }
 
@@ -157,8 +166,19 @@ impl S3Config {
             let value = format!("{:?}", self.presign_lifetime);
             return fail("presign_lifetime", value, "1 second to 7 days".to_owned());
         }
+        if let Some(url) = &self.presign_endpoint
+            && !is_url(url)
+        {
+            let wanted = "a URL that begins with http:// or https://";
+            return fail("presign_endpoint", url.clone(), wanted.to_owned());
+        }
         Ok(())
     }
+}
+
+fn is_url(text: &str) -> bool {
+    text.parse::<http::Uri>()
+        .is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some())
 }
 
 /// A setting that cannot be.
@@ -213,6 +233,7 @@ mod tests {
                 "presign_lifetime",
                 config().presign_lifetime(Duration::ZERO),
             ),
+            ("presign_endpoint", config().presign_endpoint("store:9000")),
         ] {
             assert_eq!(
                 config.check().map_err(|error| error.option),

@@ -98,7 +98,7 @@ impl S3LayerService {
     /// A probe that was under way may leave small objects below `<root>/probe/`.
     pub async fn connect(client: Client, config: S3Config) -> Result<Self, ConnectError> {
         config.check()?;
-        let api = api::Api::new(client, config.bucket);
+        let api = api::Api::new(client, config.bucket, config.presign_endpoint);
         let keys = keys::Keys::new(&config.root);
         let profile = match config.profile {
             Some(profile) => profile,

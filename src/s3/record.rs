@@ -34,7 +34,7 @@ pub(crate) struct Record {
     /// The repository that it was first published in.
     pub(crate) name: RepositoryName,
     pub(crate) created_at: Timestamp,
-    /// CRC64NVME of every block of [`BLOCK`](super::checksum::BLOCK) bytes. Empty where the layer
+    /// CRC64NVME of every block of [`BLOCK`] bytes. Empty where the layer
     /// was published by a reader that did not compute them.
     pub(crate) blocks: BlockSums,
 }

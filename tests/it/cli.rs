@@ -682,6 +682,8 @@ fn a_registry_is_served_until_it_is_told_to_stop() {
     }
     let said = user.fails(2, &["serve", "--max-requests", "0"]);
     assert!(said.contains("above 0"), "{said}");
+    let said = user.fails(2, &["serve", "--redirect"]);
+    assert!(said.contains("clients cannot reach"), "{said}");
 }
 
 #[test]

@@ -58,6 +58,8 @@ const SLOWEST_RATE: u64 = 128 * 1024;
 #[derive(Debug)]
 pub(crate) struct Api {
     client: Client,
+    /// Signs URLs, by the name that others know the store by.
+    signer: Client,
     bucket: String,
     telemetry: Arc<Telemetry>,
 }
@@ -72,9 +74,18 @@ struct Call<'a> {
 }
 
 impl Api {
-    pub(crate) fn new(client: Client, bucket: String) -> Self {
+    /// URLs are signed for `presign_endpoint`, where one is given.
+    pub(crate) fn new(client: Client, bucket: String, presign_endpoint: Option<String>) -> Self {
+        let signer = match presign_endpoint {
+            None => client.clone(),
+            Some(url) => {
+                let config = client.config().to_builder().endpoint_url(url);
+                Client::from_conf(config.build())
+            }
+        };
         Api {
             client,
+            signer,
             bucket,
             telemetry: Arc::default(),
         }
@@ -178,7 +189,7 @@ impl Api {
         };
         let config = PresigningConfig::expires_in(lifetime).map_err(|e| failed(e.into()))?;
         let request = self
-            .client
+            .signer
             .get_object()
             .bucket(&self.bucket)
             .key(key.as_str())

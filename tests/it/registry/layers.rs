@@ -1,10 +1,13 @@
 //! Blobs: each way to push one, each way to read one.
 
-use s3layers::registry::Options;
-use s3layers::{Algorithm, Digest};
+use std::sync::Arc;
 
-use super::site::Site;
+use s3layers::registry::{Limits, Options};
+use s3layers::{Algorithm, Digest, S3LayerService};
+
+use super::site::{Site, started};
 use crate::support::bytes::{KIB, MIB, assert_same, ramp, sha256};
+use crate::support::stores;
 
 #[tokio::test]
 async fn a_layer_comes_back_however_it_was_pushed() {
@@ -205,4 +208,22 @@ async fn a_redirect_leads_to_the_store_and_head_is_answered_here() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_redirect_leads_where_clients_see_the_store() {
+    let store = stores::in_memory().await;
+    let config = stores::config().presign_endpoint("https://layers.example");
+    let client = stores::client(&store, store.http_client());
+    let service = S3LayerService::connect(client, config).await.unwrap();
+    let mut options = Options::default();
+    options.redirect = Some(std::time::Duration::from_secs(60));
+    let client = started(Arc::new(service), options, Limits::default()).await;
+    let client = client.client;
+    let bytes = ramp(1, 1000);
+    let digest = sha256(&bytes);
+    client.push("a", &bytes, &digest).await;
+    let reply = client.get(&format!("/v2/a/blobs/{digest}")).await.is(307);
+    let location = reply.header("location").unwrap();
+    assert!(location.starts_with("https://layers.example/layers/"));
 }

@@ -260,7 +260,11 @@ pub(super) fn store(fake: &Arc<Fake>, memory_budget: u64) -> Arc<Store> {
         .http_client(http_client_fn(move |_, _| connector.clone()))
         .build();
     Arc::new(Store {
-        api: Api::new(aws_sdk_s3::Client::from_conf(config), "bucket".to_owned()),
+        api: Api::new(
+            aws_sdk_s3::Client::from_conf(config),
+            "bucket".to_owned(),
+            None,
+        ),
         keys: Keys::new(""),
         profile: StoreProfile::AWS,
         budget: Budget::new(memory_budget),
