@@ -122,7 +122,10 @@ impl Fake {
     }
 
     fn answer(&self, request: &HttpRequest, open: Open) -> HttpResponse {
-        let asked = request.headers().get("range").unwrap();
+        let Some(asked) = request.headers().get("range") else {
+            // The record: this object was published without one.
+            return refusal(404, "NoSuchKey");
+        };
         let (first, last) = asked[6..].split_once('-').unwrap();
         let mut range: Range<u64> = first.parse().unwrap()..last.parse::<u64>().unwrap() + 1;
         let nth = self.requests();
@@ -137,8 +140,7 @@ impl Fake {
             status = Some((412, "PreconditionFailed"));
         }
         if let Some((status, code)) = status {
-            let body = format!("<Error><Code>{code}</Code></Error>");
-            return HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
+            return refusal(status, code);
         }
         if let Answer::Short(size) = answer {
             range.end = range.end.min(size);
@@ -303,4 +305,9 @@ pub(super) fn record(fake: &Fake) -> Record {
         created_at: jiff::Timestamp::UNIX_EPOCH,
         blocks: tracker.sums_at(end).into_blocks(),
     }
+}
+
+fn refusal(status: u16, code: &str) -> HttpResponse {
+    let body = format!("<Error><Code>{code}</Code></Error>");
+    HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))
 }
