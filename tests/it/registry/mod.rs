@@ -10,4 +10,5 @@ mod manifests;
 mod refusals;
 mod site;
 mod slow;
+mod spoilt;
 mod store;
