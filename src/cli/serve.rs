@@ -69,8 +69,10 @@ impl Serve {
             .map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?.to_string();
         self.announce(context, &address)?;
-        let mut limits = Limits::default();
-        limits.drain = Duration::from_secs(self.drain);
+        let limits = Limits {
+            drain: Duration::from_secs(self.drain),
+            ..Limits::default()
+        };
         let registry = registry::router(Arc::new(service), self.options());
         registry::serve(listener, registry, limits, async move { stop.told().await })
             .await
@@ -80,12 +82,13 @@ impl Serve {
     }
 
     fn options(&self) -> Options {
-        let mut options = Options::default();
-        options.redirect = self.redirect.then_some(DEFAULT_PRESIGN_LIFETIME);
-        options.relative_location = self.relative_location;
-        options.sparse = self.sparse;
-        options.max_requests = self.max_requests;
-        options
+        Options {
+            redirect: self.redirect.then_some(DEFAULT_PRESIGN_LIFETIME),
+            relative_location: self.relative_location,
+            sparse: self.sparse,
+            max_requests: self.max_requests,
+            ..Options::default()
+        }
     }
 
     fn announce(&self, context: &Context, address: &str) -> Result<(), Failure> {

@@ -19,7 +19,9 @@ use crate::support::{life, stores};
 mod checks;
 
 /// What is checked, and how often: a few seconds each in a debug build.
-const TARGETS: [(&str, fn(&[u8]), u64); 6] = [
+type Target = (&'static str, fn(&[u8]), u64);
+
+const TARGETS: [Target; 6] = [
     ("names", checks::names, 20_000),
     ("ids", checks::ids, 20_000),
     ("ranges", checks::ranges, 1000),
