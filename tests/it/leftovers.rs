@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use s3layers::embedded::{EmbeddedStore, Vices};
-use s3layers::{Algorithm, Digest, Error, LayerService as _};
+use s3layers::{Algorithm, Digest, Error, LayerService as _, LayerServiceExt as _};
 
 use crate::support::bytes::{ramp, sha256};
-use crate::support::fault::{CreateMultipartUpload, GetObject, On, Place, PutObject, Wire};
+use crate::support::fault::{
+    CreateMultipartUpload, Fault, GetObject, On, Place, PutObject, STRAYED, Wire,
+};
 use crate::support::life::{self, name};
 use crate::support::stores::{self, PART};
 
@@ -85,6 +87,34 @@ async fn bytes_that_another_handle_has_published_are_not_taken_back() {
     session.open();
     assert!(closing.await.unwrap().is_err());
     assert_eq!(data(&store).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_session_that_arrives_when_all_is_over_costs_no_layer() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = life::connect(&store, &wire).await;
+    wire.fault(
+        On::nth(PutObject, 1)
+            .key_ends("/session")
+            .with(Fault::Stray),
+    );
+    let bytes = ramp(6, SIZE);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    upload.finish(SIZE, &sha256(&bytes)).await.unwrap();
+    tokio::time::sleep(STRAYED * 2).await;
+    let client = stores::client(&store, store.http_client());
+    let keys = life::keys(&client).await;
+    let back = keys.iter().filter(|key| key.ends_with("/session")).count();
+    assert_eq!(back, 1, "it came");
+    assert_eq!(data(&store).await.len(), 1, "after a sweep");
+    let mut got = Vec::new();
+    service
+        .pull(&sha256(&bytes).into(), &mut got)
+        .await
+        .unwrap();
+    assert!(got == bytes);
 }
 
 #[tokio::test(start_paused = true)]

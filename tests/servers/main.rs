@@ -8,15 +8,23 @@
 #![allow(clippy::disallowed_methods, reason = "a test lives in real time")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_http_client::Builder;
+use killed::{Kill, Machine};
 use libtest_mimic::{Arguments, Failed, Trial};
 use s3layers::conformance::{self, NamedCase, Subject, repositories};
 use s3layers::{S3Config, S3LayerService};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
+
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#[path = "../it/support/killed.rs"]
+mod killed;
+
+type Life = fn(&Machine, Option<Kill>) -> Result<Duration, String>;
 
 const VARIABLE: &str = "S3LAYERS_TEST_ENDPOINTS";
 
@@ -51,6 +59,8 @@ fn main() {
         trials.extend(layers.map(|case| trial(endpoint.clone(), case, subject)));
         let registry = repositories::cases().into_iter();
         trials.extend(registry.map(|case| trial(endpoint.clone(), case, registry_subject)));
+        trials.push(kills(endpoint, "push", killed::push));
+        trials.push(kills(endpoint, "serve", killed::serve));
     }
     for name in EXPECTED
         .iter()
@@ -74,6 +84,26 @@ fn trial<S: Send + 'static, Made: Future<Output = Result<S, Failed>>>(
             (case.run)(subject).await;
             Ok(())
         })
+    })
+}
+
+/// The program is killed a few times, each below a root of its own; `S3LAYERS_KILLS` says how often.
+fn kills(endpoint: &Endpoint, what: &'static str, live: Life) -> Trial {
+    let endpoint = endpoint.clone();
+    Trial::test(format!("{}::kills_of_{what}", endpoint.name), move || {
+        let kills = std::env::var("S3LAYERS_KILLS").unwrap_or_default();
+        let machine = || {
+            let root = format!("kills/{}", Uuid::new_v4());
+            let keys = [&*endpoint.access_key, &*endpoint.secret_key];
+            let program = env!("CARGO_BIN_EXE_s3layers");
+            Machine::on_server(program, &endpoint.url, &endpoint.bucket, &root, keys)
+        };
+        let span = live(&machine(), None)?;
+        for seed in 0..kills.parse().unwrap_or(3) {
+            let outcome = live(&machine(), Some(Kill { seed, span }));
+            outcome.map_err(|failure| format!("kill {seed} of {what}: {failure}"))?;
+        }
+        Ok(())
     })
 }
 

@@ -22,11 +22,26 @@ impl Api {
         document: Bytes,
         condition: Condition<'_>,
     ) -> ApiResult<Put> {
+        let put = self.put_if_counted(key, document, condition);
+        Ok(put.await?.0)
+    }
+
+    /// As [`put_if`](Self::put_if), and whether more than one attempt was made. One that was not
+    /// answered can still be on its way, and take effect once the condition holds again.
+    pub(crate) async fn put_if_counted(
+        &self,
+        key: &Key,
+        document: Bytes,
+        condition: Condition<'_>,
+    ) -> ApiResult<(Put, bool)> {
         let segments = [document];
         let mut looks = 0;
         loop {
-            let refusal = match self.put(key, &segments, None, Some(condition)).await {
-                Ok(etag) => return Ok(Put::Written(etag)),
+            let put = self.put_counted(key, &segments, None, Some(condition));
+            let refusal = match put.await {
+                Ok((etag, attempts)) => {
+                    return Ok((Put::Written(etag), looks > 0 || attempts > 1));
+                }
                 // MinIO and AWS answer NoSuchKey to If-Match on a key that is absent.
                 Err(error @ (ApiError::Precondition(_) | ApiError::NoSuchKey(_))) => error,
                 Err(error) => return Err(error),
@@ -34,14 +49,14 @@ impl Api {
             looks += 1;
             match (self.get_small(key).await?, condition) {
                 (Some(found), _) if found.bytes == segments[0] => {
-                    return Ok(Put::Written(found.etag));
+                    return Ok((Put::Written(found.etag), true));
                 }
                 // The condition holds after all: the store answered 409 to a race that we lost
                 // to nobody, and wants the request repeated.
                 (Some(found), Condition::Matches(etag)) if found.etag == *etag => {}
                 (None, Condition::Absent) => {}
-                (Some(found), _) => return Ok(Put::Held(found)),
-                (None, Condition::Matches(_)) => return Ok(Put::Gone),
+                (Some(found), _) => return Ok((Put::Held(found), true)),
+                (None, Condition::Matches(_)) => return Ok((Put::Gone, true)),
             }
             if looks == MAX_LOOKS {
                 return Err(ApiError::Other(refusal.into_storage().into_retryable()));

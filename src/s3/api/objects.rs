@@ -33,14 +33,26 @@ impl Api {
         crc64: Option<Crc64>,
         condition: Option<Condition<'_>>,
     ) -> ApiResult<ETag> {
+        let written = self.put_counted(key, segments, crc64, condition);
+        Ok(written.await?.0)
+    }
+
+    /// As [`put`](Self::put), and how many attempts it took.
+    pub(super) async fn put_counted(
+        &self,
+        key: &Key,
+        segments: &[Bytes],
+        crc64: Option<Crc64>,
+        condition: Option<Condition<'_>>,
+    ) -> ApiResult<(ETag, u32)> {
         let size = segments.iter().map(|segment| segment.len() as u64).sum();
         let call = Call {
             operation: Operation::PutObject,
             key: key.as_str(),
             body: size,
         };
-        let answer = self
-            .call(call, || {
+        let (answer, attempts) = self
+            .call_counted(call, || {
                 let request = self
                     .client
                     .put_object()
@@ -74,7 +86,7 @@ impl Api {
         let etag = answer
             .e_tag()
             .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
-        Ok(ETag::parse(etag))
+        Ok((ETag::parse(etag), attempts))
     }
 
     /// A small object, whole; `None` where there is none.

@@ -27,8 +27,8 @@ pub(crate) async fn begin(
     {
         return Err(Error::LayerExists { id: id.clone() });
     }
-    let uuid = clock::new_uuid();
-    let stored = Stored::create(store, uuid, fresh_session(store, name, id)).await?;
+    let stored = Stored::create(store, fresh_session(store, name, id)).await?;
+    let uuid = stored.uuid;
     if let Some(id) = id
         && let Err(refusal) = claim::take(store, name, id, uuid).await
     {

@@ -24,21 +24,42 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// The first thing that an upload creates.
-    pub(crate) async fn create(store: &Store, uuid: Uuid, session: Session) -> Result<Self> {
-        let key = store.keys.session(uuid);
-        match store
-            .api
-            .put_if(&key, encode(&session)?, Condition::Absent)
-            .await?
-        {
-            Put::Written(etag) => Ok(Stored {
-                uuid,
-                session,
-                etag,
-                written_here: true,
-            }),
-            Put::Held(_) | Put::Gone => Err(taken(uuid)),
+    /// The first thing that an upload creates, and its UUID with it.
+    ///
+    /// Only this write of a session needs none to be there: an attempt of it that arrives when the
+    /// upload is finished would bring back a session that says that nothing is stored, and a sweep
+    /// would take the layer away with it. So where it took more than one attempt, the upload has
+    /// another UUID.
+    pub(crate) async fn create(store: &Store, session: Session) -> Result<Self> {
+        let mut rounds = 0;
+        loop {
+            rounds += 1;
+            let uuid = clock::new_uuid();
+            let key = store.keys.session(uuid);
+            let document = encode(&session)?;
+            let put = store
+                .api
+                .put_if_counted(&key, document, Condition::Absent)
+                .await?;
+            match put {
+                // A store that never answers at once has to be lived with.
+                (Put::Written(etag), repeated) if !repeated || rounds == ROUNDS => {
+                    return Ok(Stored {
+                        uuid,
+                        session,
+                        etag,
+                        written_here: true,
+                    });
+                }
+                (Put::Written(_), _) => {
+                    // A sweep would find it.
+                    if let Err(error) = store.api.delete(&key).await {
+                        let error = error.into_storage();
+                        tracing::warn!(%uuid, %error, "an empty upload is left behind");
+                    }
+                }
+                (Put::Held(_) | Put::Gone, _) => return Err(taken(uuid)),
+            }
         }
     }
 

@@ -12,4 +12,5 @@ mod manifests;
 mod refusals;
 mod site;
 mod slow;
+mod spoilt;
 mod store;

@@ -13,6 +13,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
@@ -24,7 +25,10 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use tokio::sync::{Semaphore, watch};
+
+use super::refusals::{error_in_200, expired, refusal};
 
 pub use self::Operation::*;
 
@@ -110,6 +114,7 @@ impl fmt::Display for Request {
 #[derive(Clone, Debug, Default)]
 pub struct On {
     number: Option<usize>,
+    from: Option<usize>,
     operation: Option<Operation>,
     key_ends: Option<&'static str>,
     key_contains: Option<&'static str>,
@@ -122,6 +127,14 @@ impl On {
     pub fn request(number: usize) -> Self {
         On {
             number: Some(number),
+            ..On::default()
+        }
+    }
+
+    /// The one with this number, and all that follow.
+    pub fn from(number: usize) -> Self {
+        On {
+            from: Some(number),
             ..On::default()
         }
     }
@@ -201,6 +214,7 @@ impl On {
 
     fn matches(&self, request: &Request) -> bool {
         self.number.is_none_or(|number| number == request.number)
+            && self.from.is_none_or(|from| from <= request.number)
             && self.operation.is_none_or(|op| op == request.operation)
             && self.key_ends.is_none_or(|end| request.key.ends_with(end))
             && self
@@ -225,17 +239,43 @@ impl Place {
     }
 }
 
-/// What goes wrong. Each is a method of [`On`].
+/// What goes wrong.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     Status(u16),
+    /// The connection is refused, so nothing was sent.
+    Refuse,
+    /// 400: the credential has expired, says the store.
+    Expire,
     LoseAnswer,
     GarbleAnswer,
+    /// It takes effect, and is never answered.
+    Silence,
+    /// The store carries it out twice; the second answer is heard.
+    Duplicate,
+    /// The connection breaks, and the store carries it out [later](STRAYED), when everybody has
+    /// gone on.
+    Stray,
+    /// The answer comes after that of a later request, or, where there is none, [late](LATE).
+    Late,
+    /// 200, with an error for a body; whether the store has carried it out.
+    ErrorIn200 {
+        done: bool,
+    },
     HalfBody,
-    CutAnswer { after: Place, told: bool },
+    CutAnswer {
+        after: Place,
+        told: bool,
+    },
     FlipBit(Place),
     Hang,
 }
+
+/// How long an answer is late, at most: not yet too late.
+pub const LATE: Duration = Duration::from_secs(20);
+
+/// How long a request is on its way that strayed. Longer than any life of the tests.
+pub const STRAYED: Duration = Duration::from_secs(600);
 
 /// A fault, and the requests that it strikes.
 #[derive(Debug)]
@@ -301,6 +341,8 @@ pub struct Wire {
 struct State {
     turn: Mutex<Turn>,
     dead: watch::Sender<bool>,
+    /// The highest number of a request whose answer was heard.
+    heard: watch::Sender<usize>,
 }
 
 /// What one request after the other sees and changes.
@@ -492,11 +534,33 @@ impl UnderWay {
         }
         match self.fault {
             Some(Fault::Status(status)) => return Ok(refusal(status)),
+            Some(Fault::Expire) => return Ok(expired()),
+            Some(Fault::Refuse) => return Err(refused()),
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::HalfBody) => {
                 let body = request.take_body();
                 let half = body.content_length().unwrap_or(0) / 2;
                 *request.body_mut() = SdkBody::from_body_1_x(HalfBody { body, left: half });
+            }
+            Some(Fault::Stray) => {
+                let strayed = twice(&mut request).await;
+                tokio::spawn(async move {
+                    tokio::time::sleep(STRAYED).await;
+                    // Whatever is answered, nobody is there to hear it.
+                    let _ = inner.call(strayed).await;
+                });
+                return Err(broken());
+            }
+            Some(Fault::Duplicate) => {
+                let first = twice(&mut request).await;
+                inner.call(first).await?;
+            }
+            Some(Fault::ErrorIn200 { done }) => {
+                let sent = twice(&mut request).await;
+                if done {
+                    inner.call(request).await?;
+                }
+                return Ok(error_in_200(self.operation, sent.body().bytes()));
             }
             _ => {}
         }
@@ -508,10 +572,23 @@ impl UnderWay {
             std::future::pending::<()>().await;
         }
         match self.fault {
+            Some(Fault::Silence) => std::future::pending().await,
+            Some(Fault::Late) => self.be_late().await,
+            _ => {}
+        }
+        let heard = |most: &mut usize| *most = (*most).max(self.number);
+        self.state.heard.send_modify(heard);
+        match self.fault {
             Some(Fault::LoseAnswer | Fault::HalfBody) => Err(broken()),
             Some(Fault::GarbleAnswer) => Ok(refusal(500)),
             _ => Ok(self.answer(answer?)),
         }
+    }
+
+    async fn be_late(&self) {
+        let mut heard = self.state.heard.subscribe();
+        let overtaken = heard.wait_for(|heard| *heard > self.number);
+        let _ = tokio::time::timeout(LATE, overtaken).await;
     }
 
     async fn die(&self) {
@@ -551,17 +628,16 @@ fn broken() -> ConnectorError {
     ConnectorError::io("the connection was broken by the test".into())
 }
 
-fn refusal(status: u16) -> HttpResponse {
-    let code = match status {
-        403 => "AccessDenied",
-        503 => "SlowDown",
-        _ => "InternalError",
-    };
-    let body = format!("<Error><Code>{code}</Code><Message>the test's</Message></Error>");
-    let answer = http::Response::builder()
-        .status(status)
-        .body(SdkBody::from(body));
-    HttpResponse::try_from(answer.unwrap()).unwrap()
+fn refused() -> ConnectorError {
+    let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    ConnectorError::io(refused.into())
+}
+
+/// The same request once more. Both have their body in memory then.
+async fn twice(request: &mut HttpRequest) -> HttpRequest {
+    let body = request.take_body().collect().await.unwrap().to_bytes();
+    *request.body_mut() = SdkBody::from(body);
+    request.try_clone().unwrap()
 }
 
 trait MapBody {

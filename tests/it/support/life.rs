@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use super::bytes::{KIB, MIB, ramp};
 use super::fault::Wire;
+use super::image::{self, Deed, Doc};
 use super::stores::{self, BUCKET};
 use crate::tarsum::archive::header;
 
@@ -40,11 +41,17 @@ pub enum Step {
     /// Claims a SHA-512 that is wrong, and is refused.
     FinishWrong,
     Finish(Algorithm),
+    /// Another handle takes the upload up, and does nothing yet.
+    Twin,
+    /// That one finishes too, when the first one has: it is refused.
+    FinishTwin,
     /// The whole layer, and some of it after a seek.
     Read,
     Cancel,
     /// Of whatever there is.
     Sweep,
+    /// What a registry does besides. Goes last in an act, so that it can be done again.
+    Do(Deed),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,6 +247,65 @@ pub const ACTS: &[Act] = &[
             Sweep,
         ],
     },
+    Act {
+        name: "finished by two handles",
+        size: P + 9 * KIB,
+        duplicate: false,
+        steps: &[
+            Begin(Nothing),
+            Write(P + 9 * KIB),
+            Close,
+            Resume,
+            Twin,
+            Finish(Sha256),
+            FinishTwin,
+        ],
+    },
+    Act {
+        name: "mounted",
+        size: 9 * KIB,
+        duplicate: true,
+        steps: &[Do(Deed::Mount), Do(Deed::Layer)],
+    },
+    Act {
+        name: "mounted and taken away",
+        size: 9 * KIB,
+        duplicate: true,
+        steps: &[Do(Deed::Mount), Do(Deed::Unlink)],
+    },
+    Act {
+        name: "an image and its signature",
+        size: 3 * KIB,
+        duplicate: false,
+        steps: &[
+            Begin(Nothing),
+            Write(3 * KIB),
+            Finish(Sha256),
+            Do(Deed::Layer),
+            Do(Deed::Put(Doc::Image)),
+            Do(Deed::Tag(Doc::Image)),
+            Do(Deed::Put(Doc::Signature)),
+            Do(Deed::Look(Doc::Image)),
+            Do(Deed::Referrers),
+        ],
+    },
+    Act {
+        name: "a tag that moves and goes, and manifests that go",
+        size: 3 * KIB,
+        duplicate: false,
+        steps: &[
+            Do(Deed::Put(Doc::Image)),
+            Do(Deed::Put(Doc::Signature)),
+            Do(Deed::Tag(Doc::Image)),
+            Do(Deed::Tag(Doc::Signature)),
+            Do(Deed::Look(Doc::Signature)),
+            Do(Deed::Put(Doc::Image)),
+            Do(Deed::Untag),
+            Do(Deed::Tag(Doc::Signature)),
+            Do(Deed::Delete(Doc::Signature)),
+            Do(Deed::Delete(Doc::Image)),
+        ],
+    },
 ];
 
 /// The bytes of an act's layer and what they are called.
@@ -302,7 +368,8 @@ impl Act {
     fn ids(&self) -> Vec<LayerId> {
         let content = self.content();
         let mut ids = Vec::new();
-        if self.steps.iter().any(|step| matches!(step, Finish(_))) {
+        let publishes = |step: &Step| matches!(step, Finish(_) | Do(Deed::Mount));
+        if self.steps.iter().any(publishes) {
             ids.push(content.sha256.into());
         }
         let names_sha512 = |step: &Step| matches!(step, Begin(Declared::Sha512) | Finish(Sha512));
@@ -370,50 +437,66 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// Plays an act from its beginning. What the client is told is noted as it goes.
 pub async fn play(service: &S3LayerService, act: &Act, told: &Mutex<Told>) -> Result<(), String> {
-    let mut upload: Option<Box<dyn LayerUpload>> = None;
+    let failed = |(step, error): (Step, Error)| format!("{step:?}: {}", chain(&error));
+    try_play(service, act, told).await.map_err(failed)
+}
+
+/// The same; at what step it ended and by what error.
+pub async fn try_play(
+    service: &S3LayerService,
+    act: &Act,
+    told: &Mutex<Told>,
+) -> Result<(), (Step, Error)> {
+    let mut handles = Handles::default();
     for step in act.steps {
-        let failed = |error: Error| format!("{step:?}: {}", chain(&error));
-        play_step(service, act, *step, &mut upload, told)
-            .await
-            .map_err(failed)?;
+        let played = play_step(service, act, *step, &mut handles, told).await;
+        played.map_err(|error| (*step, error))?;
     }
     Ok(())
+}
+
+/// What the client of an act holds.
+#[derive(Default)]
+struct Handles {
+    upload: Option<Box<dyn LayerUpload>>,
+    twin: Option<Box<dyn LayerUpload>>,
 }
 
 async fn play_step(
     service: &S3LayerService,
     act: &Act,
     step: Step,
-    upload: &mut Option<Box<dyn LayerUpload>>,
+    handles: &mut Handles,
     told: &Mutex<Told>,
 ) -> Result<(), Error> {
     let content = act.content();
     if matches!(step, Finish(_) | Cancel | Sweep) {
         told.lock().unwrap().ending = true;
     }
-    match (step, upload.as_mut()) {
+    let uuid = told.lock().unwrap().uuid;
+    match (step, handles.upload.as_mut()) {
         (Begin(_), _) => {
             let begun = service.upload(&name(), act.declared().as_ref()).await?;
             told.lock().unwrap().uuid = Some(begun.uuid());
-            *upload = Some(begun);
+            handles.upload = Some(begun);
         }
         (Resume, _) => {
-            *upload = None;
-            let uuid = told.lock().unwrap().uuid.unwrap();
-            let resumed = service.resume(&name(), None, uuid).await?;
+            handles.upload = None;
+            let resumed = service.resume(&name(), None, uuid.unwrap()).await?;
             let stored = told.lock().unwrap().stored;
             assert_eq!(resumed.offset(), stored, "the offset of a closed upload");
-            *upload = Some(resumed);
+            handles.upload = Some(resumed);
+        }
+        (Twin, _) => {
+            let twin = service.resume(&name(), None, uuid.unwrap()).await?;
+            handles.twin = Some(twin);
         }
         (GoOn, _) => {
-            *upload = None;
-            let (uuid, stored) = {
-                let told = told.lock().unwrap();
-                (told.uuid.unwrap(), told.stored)
-            };
-            let resumed = service.resume_at(&name(), uuid, stored).await?;
+            handles.upload = None;
+            let stored = told.lock().unwrap().stored;
+            let resumed = service.resume_at(&name(), uuid.unwrap(), stored).await?;
             assert_eq!(resumed.offset(), stored, "the offset that was told");
-            *upload = Some(resumed);
+            handles.upload = Some(resumed);
         }
         (Write(to), Some(upload)) => write(upload, &content, to).await?,
         (Close, Some(upload)) => {
@@ -429,9 +512,17 @@ async fn play_step(
             }
         }
         (Finish(algorithm), Some(upload)) => finish(upload, act, algorithm).await?,
+        (FinishTwin, _) => {
+            let twin = handles.twin.as_mut().unwrap();
+            match finish(twin, act, Sha256).await {
+                Err(Error::UploadUnknown { .. } | Error::UploadConflict { .. }) => {}
+                other => return other,
+            }
+        }
         (Cancel, Some(upload)) => upload.cancel().await?,
         (Read, _) => read(service, act).await?,
         (Sweep, _) => sweep(service).await?,
+        (Do(deed), _) => image::play(service, act, deed).await?,
         (step, None) => panic!("{step:?} without an upload"),
     }
     Ok(())
@@ -536,6 +627,11 @@ async fn go_on_with(service: &S3LayerService, act: &Act, told: &Told) -> Result<
             }
         }
     }
+    for step in act.steps {
+        if let Do(deed) = step {
+            image::play(service, act, *deed).await?;
+        }
+    }
     sweep(service).await
 }
 
@@ -547,25 +643,45 @@ async fn begin_again(service: &S3LayerService, act: &Act) -> Result<Box<dyn Laye
     }
 }
 
-/// What is in the bucket that should not be, and what should be and is not. The bytes too.
-pub async fn leftovers(store: &EmbeddedStore, act: &Act) -> Result<(), String> {
+/// That what should be in the bucket is, whatever else is there.
+pub async fn kept(store: &EmbeddedStore, act: &Act) -> Result<(), String> {
+    let service = connect(store, &Wire::over(store.http_client())).await;
+    let read = read(&service, act).await;
+    read.map_err(|error| format!("lost: {}", chain(&error)))?;
     let client = stores::client(store, store.http_client());
-    let mut wanted = BTreeSet::new();
+    let found = keys(&client).await;
+    let (wanted, _) = wanted(act);
+    let mut lost = wanted.difference(&found);
+    lost.next().map_or(Ok(()), |key| Err(format!("no {key}")))
+}
+
+/// The keys that an act leaves, but for data; and the layers of it.
+fn wanted(act: &Act) -> (BTreeSet<String>, usize) {
+    let mut wanted = image::keys(act);
     let mut layers = 0;
-    let mut link = |name: &str, id: &LayerId| {
+    let mut link = |name: &str, id: &LayerId, linked: bool| {
         let id = id.to_string().replace("tarsum.v1+", "tarsum/v1/");
         let (algorithm, hex) = id.split_once(':').unwrap();
         wanted.insert(format!("layers/{algorithm}/{}/{hex}", &hex[..2]));
-        wanted.insert(format!("repositories/{name}/_layers/{algorithm}/{hex}"));
+        if linked {
+            wanted.insert(format!("repositories/{name}/_layers/{algorithm}/{hex}"));
+        }
     };
     if act.duplicate {
-        link("library/first", &act.content().sha256.into());
+        link("library/first", &act.content().sha256.into(), true);
         layers = 1;
     }
     for id in act.ids() {
-        link("library/demo", &id);
+        link("library/demo", &id, image::is_linked(act) != Some(false));
         layers = 1;
     }
+    (wanted, layers)
+}
+
+/// What is in the bucket that should not be, and what should be and is not. The bytes too.
+pub async fn leftovers(store: &EmbeddedStore, act: &Act) -> Result<(), String> {
+    let client = stores::client(store, store.http_client());
+    let (wanted, layers) = wanted(act);
     let (data, mut found): (BTreeSet<_>, BTreeSet<_>) = keys(&client)
         .await
         .into_iter()

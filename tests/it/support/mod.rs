@@ -3,7 +3,10 @@
 pub mod answers;
 pub mod bytes;
 pub mod fault;
+pub mod image;
+pub mod killed;
 pub mod life;
+pub mod refusals;
 pub mod schedule;
 pub mod session;
 pub mod stores;

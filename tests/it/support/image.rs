@@ -1,0 +1,167 @@
+//! What a registry does besides uploads, as steps of the acts of `life.rs`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use s3layers::registry::{Manifest, RepositoryService as _};
+use s3layers::{Error, LayerId, RepositoryName, S3LayerService, Tag};
+use tokio::io::AsyncReadExt as _;
+
+use super::bytes::sha256;
+use super::life::{Act, Step, name};
+
+/// One call of a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// The act's layer, from the repository that had it before.
+    Mount,
+    Unlink,
+    /// The act's layer, as the repository has it.
+    Layer,
+    Put(Doc),
+    Tag(Doc),
+    /// The tag names this one, and it is as it was put.
+    Look(Doc),
+    /// The signature is a referrer of the image.
+    Referrers,
+    Untag,
+    Delete(Doc),
+}
+
+use Deed::*;
+
+/// A manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doc {
+    Image,
+    /// Its subject is the image.
+    Signature,
+}
+
+impl Doc {
+    fn manifest(self) -> Manifest {
+        let media_type = "application/vnd.oci.image.manifest.v1+json".to_owned();
+        let (bytes, subject) = match self {
+            Doc::Image => (Bytes::from_static(b"{\"an\":\"image\"}"), None),
+            Doc::Signature => {
+                let image = Doc::Image.manifest().digest;
+                (format!("{{\"of\":\"{image}\"}}").into(), Some(image))
+            }
+        };
+        Manifest {
+            digest: sha256(&bytes),
+            media_type,
+            bytes,
+            subject,
+            artifact_type: None,
+            annotations: [("key".to_owned(), "value".to_owned())].into(),
+        }
+    }
+
+    /// Where it is in the bucket, and what is written with it.
+    fn keys(self) -> Vec<String> {
+        let hex = |doc: Doc| doc.manifest().digest.hex().to_owned();
+        let mut keys = vec![format!("{}/_manifests/sha256/{}", root(), hex(self))];
+        if self == Doc::Signature {
+            let (image, own) = (hex(Doc::Image), hex(self));
+            let referrers = format!("{}/_referrers/sha256/{image}", root());
+            keys.push(format!("{referrers}/sha256-{own}"));
+        }
+        keys
+    }
+}
+
+fn tag() -> Tag {
+    "latest".parse().unwrap()
+}
+
+fn root() -> String {
+    format!("repositories/{}", name())
+}
+
+/// Longer than anything is remembered.
+const A_WHILE: Duration = Duration::from_secs(10);
+
+pub async fn play(service: &S3LayerService, act: &Act, deed: Deed) -> Result<(), Error> {
+    let content = act.content();
+    let id = LayerId::from(content.sha256);
+    // What was done a moment ago is answered from memory.
+    tokio::time::sleep(A_WHILE).await;
+    match deed {
+        Mount => {
+            let first: RepositoryName = "library/first".parse().unwrap();
+            assert!(service.mount(&name(), &id, Some(&first)).await?);
+        }
+        Unlink => assert!(service.unlink(&name(), &id).await?),
+        Layer => {
+            let mut layer = service.layer(&name(), &id).await?;
+            let mut got = Vec::new();
+            layer.read_to_end(&mut got).await.map_err(Error::from_io)?;
+            assert!(got == content.bytes, "{id} has other bytes");
+        }
+        Put(doc) => service.put_manifest(&name(), &doc.manifest()).await?,
+        Tag(doc) => {
+            let digest = doc.manifest().digest;
+            service.put_tag(&name(), &tag(), &digest).await?;
+        }
+        Look(doc) => {
+            let want = doc.manifest();
+            let named = service.tag(&name(), &tag()).await?;
+            assert_eq!(named.as_ref(), Some(&want.digest));
+            let found = service.manifest(&name(), &want.digest).await?;
+            assert_eq!(found, Some(want));
+            let tags = service.tags(&name(), None, 10).await?.unwrap();
+            assert_eq!(tags.items, [tag()]);
+            let all = service.repositories(None, 10).await?;
+            assert_eq!(all.items, [name()]);
+        }
+        Referrers => {
+            let image = Doc::Image.manifest().digest;
+            let page = service.referrers(&name(), &image, None, 10).await?;
+            let digests: Vec<_> = page.items.into_iter().map(|one| one.digest).collect();
+            assert_eq!(digests, [Doc::Signature.manifest().digest]);
+        }
+        Untag => assert!(service.delete_tag(&name(), &tag()).await?),
+        Delete(doc) => {
+            let digest = doc.manifest().digest;
+            assert!(service.delete_manifest(&name(), &digest).await?);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the act's layer is linked in the end; `None` where no deed says so.
+pub fn is_linked(act: &Act) -> Option<bool> {
+    let mut linked = None;
+    for step in act.steps {
+        match step {
+            Step::Do(Mount) => linked = Some(true),
+            Step::Do(Unlink) => linked = Some(false),
+            _ => {}
+        }
+    }
+    linked
+}
+
+/// The keys of all manifests, tags and referrers in the end.
+pub fn keys(act: &Act) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    let tag_key = format!("{}/_tags/{}", root(), tag());
+    let mut named = None;
+    for step in act.steps {
+        match step {
+            Step::Do(Put(doc)) => keys.extend(doc.keys()),
+            Step::Do(Tag(doc)) => named = Some(*doc),
+            Step::Do(Untag) => named = None,
+            Step::Do(Delete(doc)) => {
+                let gone = doc.keys();
+                keys.retain(|key| !gone.contains(key));
+                named = named.filter(|named| named != doc);
+            }
+            _ => {}
+        }
+    }
+    keys.extend(named.map(|_| tag_key));
+    keys
+}
