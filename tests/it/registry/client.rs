@@ -1,13 +1,13 @@
 //! A client that does what it is told: whole requests, and ones that break off.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Longer than anything here takes, so that what hangs fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -130,6 +130,19 @@ impl Client {
         // An answer may come before the end of the body.
         let _ = conversation.stream.write_all(body).await;
         conversation.reply().await
+    }
+
+    /// What the status says once the server has met what was sent: nothing orders two connections,
+    /// so the question may overtake it.
+    pub async fn status(self, at: &str, arrived: usize) -> Reply {
+        let begun = Instant::now();
+        loop {
+            let status = self.get(at).await.is(204);
+            if status.offset() == arrived as u64 || begun.elapsed() > PATIENCE / 6 {
+                return status;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub async fn get(&self, path: &str) -> Reply {

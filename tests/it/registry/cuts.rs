@@ -1,29 +1,9 @@
 //! A push is cut anywhere, in any way: the status names every byte that arrived, and another
 //! process goes on there.
 
-use std::time::{Duration, Instant};
-
-use tokio::time::sleep;
-
-use super::client::{Client, Cut, Reply};
+use super::client::{Client, Cut};
 use super::site::Site;
 use crate::support::bytes::{MIB, assert_same, ramp, sha256};
-
-/// How long a server may take to meet a request that was sent.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What the status says once the server has met the request that was cut: nothing orders two
-/// connections, so the question may overtake it.
-async fn status(client: Client, at: &str, arrived: usize) -> Reply {
-    let begun = Instant::now();
-    loop {
-        let status = client.get(at).await.is(204);
-        if status.offset() == arrived as u64 || begun.elapsed() > PATIENCE {
-            return status;
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
-}
 
 /// Sends the rest in pieces of `piece` bytes, from the location of the status.
 async fn go_on(client: Client, mut at: String, bytes: &[u8], from: usize, piece: usize) {
@@ -63,7 +43,7 @@ async fn every_byte_that_arrived_is_kept_and_another_process_goes_on() {
             let name = format!("cut/{index}");
             let at = here.upload(&name).await;
             here.cut("PATCH", &at, &bytes[..size], how).await;
-            let told = status(here, &at, size).await;
+            let told = here.status(&at, size).await;
             assert_eq!(told.offset(), size as u64, "{how:?} at {size}");
             let told = there.get(&at).await.is(204);
             assert_eq!(told.offset(), size as u64, "{how:?} at {size}, elsewhere");
@@ -91,7 +71,7 @@ async fn a_push_that_is_cut_again_and_again_gets_there() {
             let how = [Cut::EndOfStream, Cut::ShortBody][turn % 2];
             client.cut("PATCH", &at, &bytes[sent..end], how).await;
             sent = end;
-            let told = status(client, &at, sent).await;
+            let told = client.status(&at, sent).await;
             assert_eq!(told.offset(), sent as u64, "turn {turn}");
             at = told.location();
         }

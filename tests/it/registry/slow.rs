@@ -98,7 +98,7 @@ async fn who_is_served_when_it_is_time_to_stop_is_served_to_the_end() {
         .begin("PUT", &path, &[("content-length", "100000")])
         .await;
     put.send(&bytes[..50_000]).await;
-    assert_eq!(client.get(&at).await.is(204).offset(), 50_000);
+    assert_eq!(client.status(&at, 50_000).await.offset(), 50_000);
     process.stop.send(()).unwrap();
     // Nobody else is let in.
     while tokio::net::TcpStream::connect(client.0).await.is_ok() {
@@ -121,7 +121,7 @@ async fn an_upload_that_does_not_end_in_time_is_broken_off_and_goes_on_elsewhere
     let at = client.upload("a").await;
     let mut patch = client.begin("PATCH", &at, &LONG).await;
     patch.send(&bytes[..70_000]).await;
-    assert_eq!(client.get(&at).await.is(204).offset(), 70_000);
+    assert_eq!(client.status(&at, 70_000).await.offset(), 70_000);
     let began = Instant::now();
     process.stop.send(()).unwrap();
     let reply = patch.reply().await.is(503);
