@@ -40,6 +40,9 @@
 
 #![warn(unreachable_pub)]
 
+#[macro_use]
+mod text;
+
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 /// The name of a manifest within a repository, such as `latest`.
 ///
 /// Grammar of the OCI distribution specification: 1 to 128 letters, digits, `_`, `.` and `-`, not
@@ -76,18 +74,7 @@ impl fmt::Debug for Tag {
     }
 }
 
-impl Serialize for Tag {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Tag {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
+serde_by_text!(Tag);
 
 #[cfg(test)]
 mod tests {

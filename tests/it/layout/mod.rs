@@ -20,6 +20,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("digest", &[]),
     ("name", &[]),
     ("telemetry", &[]),
+    ("text", &[]),
     ("id", &["digest"]),
     // The contract.
     ("error", &["digest", "id", "name"]),
