@@ -8,13 +8,13 @@ use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use bytes::Bytes;
 use s3layers::embedded::{EmbeddedStore, Vices};
-use s3layers::{ConnectError, Error, LayerId, LayerService as _, S3LayerService};
+use s3layers::{ConnectError, Error, LayerId, LayerService as _, S3LayerService, StoreProfile};
 use tokio::io::AsyncReadExt as _;
 use uuid::Uuid;
 
 use crate::support::answers::{Reword, reword};
 use crate::support::bytes::{assert_same, ramp, sha256};
-use crate::support::fault::{On, PutObject, UploadPart, Wire};
+use crate::support::fault::{CompleteMultipartUpload, On, PutObject, UploadPart, Wire};
 use crate::support::life::{self, name};
 use crate::support::stores::{self, BUCKET, PART};
 
@@ -128,6 +128,51 @@ async fn checksums_that_are_ignored() {
     let finished = upload_again(&service, upload.uuid(), &bytes).await;
     assert!(finished.is_err(), "{finished:?}");
     assert!(!service.exists(&sha256(&bytes).into()).await.unwrap());
+}
+
+/// LocalStack (2026.3) and Ceph believe their own list of parts, while one that arrives in the middle
+/// of Complete replaces what is put together. An owner that was replaced at work may do so.
+#[tokio::test]
+async fn a_late_part_of_a_replaced_owner_that_complete_does_not_notice() {
+    let store = stores::in_memory().await;
+    let store = store.with_vices(with(|vices| {
+        vices.ignore_checksums = true;
+        vices.ignore_part_etags = true;
+    }));
+    let wire = Wire::over(store.http_client());
+    let client = stores::client(&store, wire.http_client());
+    let believing = stores::config().profile(StoreProfile::AWS);
+    let service = S3LayerService::connect(client, believing).await.unwrap();
+
+    let bytes = ramp(6, SIZE);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let first = PART as usize + 1000;
+    upload.write_bytes(bytes.slice(..first)).await.unwrap();
+    upload.close().await.unwrap();
+    let uuid = upload.uuid();
+    let mut older = service.resume(&name(), None, uuid).await.unwrap();
+    let rest = bytes.slice(first..);
+    older.write_bytes(rest.slice(..1000)).await.unwrap();
+    let gate = wire.hold(On::nth(CompleteMultipartUpload, 1));
+    let mut newer = service.resume(&name(), None, uuid).await.unwrap();
+    newer.write_bytes(rest).await.unwrap();
+    let digest = sha256(&bytes);
+    let finish = tokio::spawn(async move { newer.finish(SIZE, &digest).await.map(drop) });
+    gate.reached_by(1).await;
+    replace_part(&store, 2).await;
+    gate.open();
+    let finished = finish.await.unwrap();
+    assert!(
+        matches!(finished, Err(Error::Damaged { .. })),
+        "{finished:?}"
+    );
+    assert!(!service.exists(&sha256(&bytes).into()).await.unwrap());
+    // Nobody has to wait for a sweep before it is pushed again.
+    let again = service.resume(&name(), None, uuid).await.map(drop);
+    assert!(
+        matches!(again, Err(Error::UploadUnknown { .. })),
+        "{again:?}"
+    );
 }
 
 /// Whoever knows the id of a multipart upload can replace its parts.

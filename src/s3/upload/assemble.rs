@@ -97,7 +97,7 @@ pub(super) async fn assemble(
                     Resume::At { parts, .. } if parts != stored.session.parts => {
                         let next = Session {
                             parts,
-                            found_parts: true,
+                            doubted: true,
                             ..stored.session.clone()
                         };
                         stored.replace(store, next).await?;

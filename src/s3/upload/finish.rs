@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::assemble::{Assembled, Others, assemble, find_whole};
 use super::plan::finish::{Claims, check};
-use super::remove::{Leftovers, remove_finished};
+use super::remove::{Leftovers, remove_finished, remove_misread};
 use super::session::{Data, Phase, Sealed, Session, TailPlace};
 use super::stored::Stored;
 use super::tail;
@@ -166,7 +166,7 @@ pub(crate) async fn drive(
     };
     let has_to_be_read = sealed.digest.is_none()
         || !sealed.unverified.is_empty()
-        || stored.session.found_parts
+        || stored.session.doubted
         || store.profile.needs_read_back();
     // Whoever has just written the `.whole` object knows that it is there.
     let looks = has_to_be_read || leftovers.unknown;
@@ -187,6 +187,9 @@ pub(crate) async fn drive(
         true => match read_object(store, &data, &etag, &stored.session, &sealed).await {
             Err(Error::Damaged { .. }) if store.api.head(&data).await?.is_none() => {
                 return finished_before(store, stored, &sealed, leftovers).await;
+            }
+            Err(damaged @ Error::Damaged { .. }) => {
+                return Err(remove_misread(store, stored, damaged).await?);
             }
             found => found?,
         },

@@ -19,7 +19,8 @@
 //!    upload. Whoever did not write last writes before its first part or tail; whoever did, as far
 //!    as it remembers, before its first part ([`warm`]).
 //! 3. A session names an unbroken run of parts, then tails, then inline bytes, and the hash state
-//!    at exactly their end, or none. What it took for ours by its checksum alone is read back.
+//!    at exactly their end, or none. Where parts may have been replaced since, by an owner that did
+//!    not close or by whoever made others of the same checksum, the object is read back.
 //! 4. A tail is removed only after a session that does not name it was written.
 //! 5. Phases go `open -> sealing -> gone`, `sealing -> sealed -> sealing`,
 //!    `open | sealed -> cancelled -> gone`, and `sealing -> cancelled` where what was sent is lost

@@ -113,41 +113,69 @@ pub(crate) async fn remove_lost(
     stored: &mut Stored,
     damaged: Error,
 ) -> Result<Error> {
-    if may_be_published(store, stored).await? {
-        return Ok(damaged);
+    if !may_be_published(store, stored).await? {
+        remove_sealing(store, stored).await?;
     }
+    Ok(damaged)
+}
+
+/// As [`remove_lost`], where the object was read and does not have the bytes, whatever the store
+/// says of it.
+pub(super) async fn remove_misread(
+    store: &Store,
+    stored: &mut Stored,
+    damaged: Error,
+) -> Result<Error> {
+    let Phase::Sealing(sealed) = &stored.session.phase else {
+        return Ok(damaged);
+    };
+    if !is_published(store, stored.uuid, sealed).await? {
+        remove_sealing(store, stored).await?;
+    }
+    Ok(damaged)
+}
+
+async fn remove_sealing(store: &Store, stored: &mut Stored) -> Result<()> {
     let next = Session {
         phase: Phase::Cancelled,
         ..stored.session.clone()
     };
     stored.replace(store, next).await?;
-    remove_cancelled(store, stored).await?;
-    Ok(damaged)
+    remove_cancelled(store, stored).await
 }
 
 async fn may_be_published(store: &Store, stored: &Stored) -> Result<bool> {
     let Phase::Sealing(sealed) = &stored.session.phase else {
         return Ok(false);
     };
-    let data = match sealed.data {
-        Data::Parts => store.keys.data(stored.uuid),
-        Data::Whole(_) => store.keys.whole(stored.uuid),
-    };
+    let data = data_of(store, stored.uuid, sealed);
     let found = store.api.head(&data).await?;
     Ok(
         match judge_completed(found.as_ref(), stored.session.sums.whole) {
             Completed::Absent => false,
             // Whoever found it damaged was wrong.
             Completed::Right => true,
-            Completed::Wrong | Completed::Unproven => match &sealed.digest {
-                None => true,
-                Some(digest) => {
-                    let record = store.record(&digest.clone().into()).await?;
-                    record.is_some_and(|record| record.data == data)
-                }
-            },
+            Completed::Wrong | Completed::Unproven => {
+                is_published(store, stored.uuid, sealed).await?
+            }
         },
     )
+}
+
+/// Whether the layer is this upload's data, as far as can be told.
+async fn is_published(store: &Store, uuid: Uuid, sealed: &Sealed) -> Result<bool> {
+    let Some(digest) = &sealed.digest else {
+        return Ok(true);
+    };
+    let record = store.record(&digest.clone().into()).await?;
+    Ok(record.is_some_and(|record| record.data == data_of(store, uuid, sealed)))
+}
+
+fn data_of(store: &Store, uuid: Uuid, sealed: &Sealed) -> Key {
+    match sealed.data {
+        Data::Parts => store.keys.data(uuid),
+        Data::Whole(_) => store.keys.whole(uuid),
+    }
 }
 
 /// Removes all of an upload that is marked as cancelled. Can be repeated, by anyone.

@@ -62,7 +62,8 @@ async fn confirm_parts(store: &Store, stored: &mut Stored) -> Result<Option<Vec<
         let listed = store.api.list_parts(&data, &upload_id).await?;
         match plan_resume(&stored.session, listed.as_deref()) {
             Resume::At { parts, spare } => {
-                stored.session.found_parts |= stored.session.parts != parts;
+                // A part was taken for ours by its checksum, of which anyone can make another.
+                stored.session.doubted |= stored.session.parts != parts || !spare.is_empty();
                 stored.session.parts = parts;
                 return Ok(Some(spare));
             }

@@ -31,7 +31,6 @@ pub(super) struct Sender {
     arrived: BTreeMap<u32, Part>,
     /// Parts that S3 held already when the upload was resumed.
     spare: Vec<ListedPart>,
-    found_parts: bool,
 }
 
 impl Sender {
@@ -42,19 +41,12 @@ impl Sender {
             under_way: JoinSet::new(),
             arrived: BTreeMap::new(),
             spare,
-            found_parts: false,
         }
-    }
-
-    /// Whether a part that S3 held already was taken for ours.
-    pub(super) fn found_parts(&self) -> bool {
-        self.found_parts
     }
 
     /// Sends a part, once fewer than the allowed number are under way.
     pub(super) async fn send(&mut self, upload_id: &UploadId, part: Outgoing) -> Result<()> {
         if let Some(held) = self.spare_for(&part) {
-            self.found_parts = true;
             self.arrived.insert(part.number, held);
             return Ok(());
         }

@@ -32,10 +32,17 @@ pub(crate) struct Session {
     pub(crate) upload_id: Option<UploadId>,
     /// Parts 1 to k, without holes.
     pub(crate) parts: Vec<Part>,
-    /// Some part was found at S3 and taken for ours by its checksum, of which anyone can make
-    /// another: the object is read back before it is published.
+    /// Written by a close, when no part was under way any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) found_parts: bool,
+    pub(crate) settled: bool,
+    /// Some part may have other bytes than were sent for it ([`found`](Self::found)): the object is
+    /// read back before it is published.
+    #[serde(
+        rename = "found_parts",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub(crate) doubted: bool,
     /// What follows the parts and does not fill one yet, in order.
     pub(crate) tails: Vec<Tail>,
     /// What follows the tails: a few KiB at most.
@@ -146,6 +153,14 @@ impl Session {
     pub(crate) fn after_parts(&self) -> u64 {
         let tails: u64 = self.tails.iter().map(|tail| tail.sum.len()).sum();
         tails + self.inline.0.len() as u64
+    }
+
+    /// As whoever goes on from it has it. Where its writer may still be sending, a part of it can
+    /// arrive late and replace a recorded one of the next owner. S3 notices at Complete, mostly: a
+    /// part that arrives in the middle of that LocalStack takes for the one before.
+    pub(crate) fn found(mut self) -> Self {
+        self.doubted |= !self.settled && !self.parts.is_empty();
+        self
     }
 
     /// In memory, in bytes, roughly.

@@ -65,10 +65,10 @@ impl Stored {
 
     /// The session as it stands; `None` where there is none.
     pub(crate) async fn load(store: &Store, uuid: Uuid) -> Result<Option<Self>> {
-        let loaded = store.load(&store.keys.session(uuid)).await?;
+        let loaded = store.load::<Session>(&store.keys.session(uuid)).await?;
         Ok(loaded.map(|Loaded { document, etag }| Stored {
             uuid,
-            session: document,
+            session: document.found(),
             etag,
             written_here: false,
         }))
@@ -121,7 +121,10 @@ impl Stored {
                 return refused;
             }
             match Stored::load(store, self.uuid).await? {
-                Some(now) if now.session.has_the_bytes_of(&self.session) => *self = now,
+                Some(now) if now.session.has_the_bytes_of(&self.session) => {
+                    *self = now;
+                    self.session.settled = false;
+                }
                 _ => return refused,
             }
         }

@@ -59,8 +59,8 @@ pub(super) async fn run(
                     or_salvage(&mut writer, taken).await?;
                 }
                 Some(Command::Close(answer)) => {
-                    let settled = writer.settle().await;
-                    let closed = or_salvage(&mut writer, settled).await;
+                    let closed = writer.close().await;
+                    let closed = or_salvage(&mut writer, closed).await;
                     if closed.is_ok() {
                         writer.leave();
                     }

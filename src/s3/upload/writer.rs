@@ -92,11 +92,13 @@ struct PartEnd {
 impl Writer {
     pub(super) fn new(
         store: Arc<Store>,
-        stored: Stored,
+        mut stored: Stored,
         declared: Option<LayerId>,
         begun_here: bool,
         spare: Vec<ListedPart>,
     ) -> Self {
+        // Until it is closed again.
+        stored.session.settled = false;
         let session = &stored.session;
         let restored: Option<Vec<Hasher>> =
             session.hashers.iter().map(SavedHasher::restore).collect();
@@ -286,7 +288,6 @@ impl Writer {
             next.parts.push(part.clone());
             last = Some(end);
         }
-        next.found_parts |= self.sender.found_parts();
         if let Some(end) = last {
             next.tails.clear();
             next.inline = Inline::default();
@@ -316,12 +317,37 @@ impl Writer {
         Ok(())
     }
 
-    /// Stores every byte taken, so that a resume anywhere goes on at `offset`.
-    pub(super) async fn settle(&mut self) -> Result<()> {
+    /// Stores every byte taken, so that a resume anywhere goes on at `offset`, and says that nothing
+    /// is under way any more.
+    pub(super) async fn close(&mut self) -> Result<()> {
         self.sender.drain().await?;
-        if self.offset == self.stored.session.offset {
+        if self.is_behind() {
+            return self.store_all(true).await;
+        }
+        let session = &self.stored.session;
+        let has_nothing_to_say = session.parts.is_empty() || session.phase != Phase::Open;
+        if !self.owner || self.unproven || has_nothing_to_say {
             return Ok(());
         }
+        let settled = true;
+        let next = Session {
+            settled,
+            ..session.clone()
+        };
+        self.record(next).await
+    }
+
+    /// Stores every byte taken; more may follow.
+    pub(super) async fn settle(&mut self) -> Result<()> {
+        self.sender.drain().await?;
+        match self.is_behind() {
+            true => self.store_all(false).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Records every byte, when all parts have arrived.
+    async fn store_all(&mut self, settled: bool) -> Result<()> {
         let mut next = self.with_arrived_parts();
         if self.gather.len() > MAX_INLINE {
             let tail = self.write_tail(next.parts.is_empty()).await?;
@@ -335,6 +361,7 @@ impl Writer {
         }
         next.tails.clone_from(&self.tails);
         next.inline = Inline(self.gather.pieces().concat().into());
+        next.settled = settled;
         self.at_offset(&mut next);
         self.record(next).await?;
         self.remove_dropped().await
