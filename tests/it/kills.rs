@@ -7,8 +7,9 @@
 
 use std::time::Duration;
 
-use crate::support::killed::{self, Kill, Machine};
+use crate::support::killed::{self, Kill};
 use crate::support::life;
+use crate::support::machine::Machine;
 
 type Life = fn(&Machine, Option<Kill>) -> Result<Duration, String>;
 

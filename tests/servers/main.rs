@@ -13,8 +13,9 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_http_client::Builder;
-use killed::{Kill, Machine};
+use killed::Kill;
 use libtest_mimic::{Arguments, Failed, Trial};
+use machine::Machine;
 use s3layers::conformance::{self, NamedCase, Subject, repositories};
 use s3layers::{S3Config, S3LayerService};
 use tokio::runtime::Runtime;
@@ -23,6 +24,12 @@ use uuid::Uuid;
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #[path = "../it/support/killed.rs"]
 mod killed;
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#[path = "../it/support/machine.rs"]
+mod machine;
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod proxy;
+mod spoilt;
 
 type Life = fn(&Machine, Option<Kill>) -> Result<Duration, String>;
 
@@ -61,6 +68,9 @@ fn main() {
         trials.extend(registry.map(|case| trial(endpoint.clone(), case, registry_subject)));
         trials.push(kills(endpoint, "push", killed::push));
         trials.push(kills(endpoint, "serve", killed::serve));
+        let told = format!("{}::spoilt::no_fault_reaches_the_client", endpoint.name);
+        let endpoint = endpoint.clone();
+        trials.push(Trial::test(told, move || Ok(spoilt::pushes(&endpoint)?)));
     }
     for name in EXPECTED
         .iter()
@@ -92,12 +102,7 @@ fn kills(endpoint: &Endpoint, what: &'static str, live: Life) -> Trial {
     let endpoint = endpoint.clone();
     Trial::test(format!("{}::kills_of_{what}", endpoint.name), move || {
         let kills = std::env::var("S3LAYERS_KILLS").unwrap_or_default();
-        let machine = || {
-            let root = format!("kills/{}", Uuid::new_v4());
-            let keys = [&*endpoint.access_key, &*endpoint.secret_key];
-            let program = env!("CARGO_BIN_EXE_s3layers");
-            Machine::on_server(program, &endpoint.url, &endpoint.bucket, &root, keys)
-        };
+        let machine = || machine_on(&endpoint, "kills");
         let span = live(&machine(), None)?;
         for seed in 0..kills.parse().unwrap_or(3) {
             let outcome = live(&machine(), Some(Kill { seed, span }));
@@ -105,6 +110,14 @@ fn kills(endpoint: &Endpoint, what: &'static str, live: Life) -> Trial {
         }
         Ok(())
     })
+}
+
+/// The program over an empty root of this server.
+fn machine_on(endpoint: &Endpoint, what: &str) -> Machine {
+    let root = format!("{what}/{}", Uuid::new_v4());
+    let keys = [&*endpoint.access_key, &*endpoint.secret_key];
+    let program = env!("CARGO_BIN_EXE_s3layers");
+    Machine::on_server(program, &endpoint.url, &endpoint.bucket, &root, keys)
 }
 
 /// Two services as two processes would have them, below a root of their own.

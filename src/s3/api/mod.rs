@@ -9,7 +9,7 @@
 //! 4. Missing permission is never read as absence.
 
 use std::error::Error as StdError;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -129,6 +129,23 @@ impl Api {
         Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
+        self.call_while(call, send, || ready(Ok(true))).await
+    }
+
+    /// As [`call_counted`](Self::call_counted), as long as a condition `holds`, which is looked at
+    /// before each attempt but the first.
+    async fn call_while<T, E, F, Sent, Held>(
+        &self,
+        call: Call<'_>,
+        send: F,
+        holds: impl Fn() -> Held,
+    ) -> ApiResult<(T, u32)>
+    where
+        F: Fn() -> Sent,
+        Held: Future<Output = ApiResult<bool>>,
+        Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
         let begun = Instant::now();
         let mut attempts = 0;
         loop {
@@ -158,17 +175,19 @@ impl Api {
             let throttled = failed.verdict == error::Verdict::Throttled;
             let until_sent = sent.duration_since(begun);
             let pause = retry::pause(attempts, until_sent, throttled, clock::jitter());
+            let error = |verdict: error::Verdict, source| {
+                let name = call.operation.as_str();
+                let error = StorageError::new(name, call.key, verdict.kind(), source);
+                ApiError::new(verdict, error.after(attempts, elapsed))
+            };
             match pause
                 .filter(|_| failed.verdict.is_retryable() || self.repeats_digest(&failed, attempts))
             {
                 Some(pause) => tokio::time::sleep(pause).await,
-                None => {
-                    let kind = failed.verdict.kind();
-                    let name = call.operation.as_str();
-                    let error = StorageError::new(name, call.key, kind, failed.source)
-                        .after(attempts, elapsed);
-                    return Err(ApiError::new(failed.verdict, error));
-                }
+                None => return Err(error(failed.verdict, failed.source)),
+            }
+            if !holds().await? {
+                return Err(error(error::Verdict::Precondition, failed.source));
             }
         }
     }

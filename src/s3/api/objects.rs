@@ -20,6 +20,11 @@ use crate::telemetry::Operation;
 /// No document of ours comes near this size, in bytes; a larger object is none of ours.
 const MAX_DOCUMENT: u64 = 64 * 1024 * 1024;
 
+/// A store that refuses a condition may do so before it has read the body, and hang up; who is still
+/// sending then, may never read why (MinIO, through a proxy). What is shorter than this, in bytes,
+/// is sent by then.
+const SENT_AT_ONCE: u64 = 64 * 1024;
+
 /// After this many bodies that broke off, the failure is told.
 const MAX_BROKEN_BODIES: u32 = 5;
 
@@ -51,38 +56,46 @@ impl Api {
             key: key.as_str(),
             body: size,
         };
-        let (answer, attempts) = self
-            .call_counted(call, || {
-                let request = self
-                    .client
-                    .put_object()
-                    .bucket(&self.bucket)
-                    .key(key.as_str())
-                    .content_length(to_i64(size))
-                    .set_checksum_crc64_nvme(crc64.map(Crc64::to_base64));
-                let request = match condition {
-                    None => request,
-                    Some(Condition::Absent) => request.if_none_match("*"),
-                    Some(Condition::Matches(etag)) => request.if_match(etag.quoted()),
-                };
-                let settings = Self::settings(Self::timeout_for(size));
-                match (segments, crc64) {
-                    // A stream cannot be hashed before it is sent, so the checksum stands in for
-                    // the signature's hash of the body.
-                    (segments, Some(_)) => request
-                        .body(segments_body(segments))
-                        .customize()
-                        .disable_payload_signing()
-                        .config_override(settings)
-                        .send(),
-                    (segments, None) => request
-                        .body(super::body::signable_body(segments))
-                        .customize()
-                        .config_override(settings)
-                        .send(),
+        let holds = || async move {
+            match condition {
+                // The attempt before may have taken effect.
+                Some(condition) if size > SENT_AT_ONCE => {
+                    Ok(condition.holds(self.head(key).await?.as_ref()))
                 }
-            })
-            .await?;
+                _ => Ok(true),
+            }
+        };
+        let send = || {
+            let request = self
+                .client
+                .put_object()
+                .bucket(&self.bucket)
+                .key(key.as_str())
+                .content_length(to_i64(size))
+                .set_checksum_crc64_nvme(crc64.map(Crc64::to_base64));
+            let request = match condition {
+                None => request,
+                Some(Condition::Absent) => request.if_none_match("*"),
+                Some(Condition::Matches(etag)) => request.if_match(etag.quoted()),
+            };
+            let settings = Self::settings(Self::timeout_for(size));
+            match (segments, crc64) {
+                // A stream cannot be hashed before it is sent, so the checksum stands in for
+                // the signature's hash of the body.
+                (segments, Some(_)) => request
+                    .body(segments_body(segments))
+                    .customize()
+                    .disable_payload_signing()
+                    .config_override(settings)
+                    .send(),
+                (segments, None) => request
+                    .body(super::body::signable_body(segments))
+                    .customize()
+                    .config_override(settings)
+                    .send(),
+            }
+        };
+        let (answer, attempts) = self.call_while(call, send, holds).await?;
         let etag = answer
             .e_tag()
             .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;

@@ -86,6 +86,16 @@ pub(crate) enum Condition<'a> {
     Matches(&'a ETag),
 }
 
+impl Condition<'_> {
+    /// Whether it holds of what is stored.
+    pub(super) fn holds(self, stored: Option<&ObjectInfo>) -> bool {
+        match self {
+            Condition::Absent => stored.is_none(),
+            Condition::Matches(etag) => stored.is_some_and(|stored| stored.etag == *etag),
+        }
+    }
+}
+
 /// How a conditional write ended.
 #[derive(Debug)]
 pub(crate) enum Put {

@@ -6,6 +6,7 @@ pub mod fault;
 pub mod image;
 pub mod killed;
 pub mod life;
+pub mod machine;
 pub mod refusals;
 pub mod schedule;
 pub mod session;

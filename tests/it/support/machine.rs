@@ -1,0 +1,322 @@
+//! The program, and whoever runs it over an empty store: a folder, or a server. Also for the servers
+//! of `tests/servers`, so it stands on nothing of the others.
+
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use s3layers::embedded::EmbeddedStore;
+use s3layers::{Algorithm, Digest, client_over};
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub const NAME: &str = "library/killed";
+
+/// Longer than anything here takes, so that what hangs fails.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Several parts.
+pub static LAYER: LazyLock<(Vec<u8>, String)> = LazyLock::new(|| {
+    let words = (0..12 * 1024 * 1024 / 8).map(|word: u64| mixed(word).to_le_bytes());
+    let bytes = words.collect::<Vec<_>>().concat();
+    let digest = Digest::of(Algorithm::Sha256, &bytes).to_string();
+    (bytes, digest)
+});
+
+/// One bit more or less changes all of it (splitmix64).
+pub fn mixed(seed: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// Where layers are kept.
+enum Place {
+    Folder,
+    S3 {
+        url: String,
+        bucket: String,
+        root: String,
+    },
+}
+
+/// An empty store, and whoever runs the program over it.
+pub struct Machine {
+    program: PathBuf,
+    home: TempDir,
+    place: Place,
+    keys: (String, String),
+}
+
+impl Machine {
+    /// With a folder of its own.
+    pub fn new(program: &str) -> Self {
+        Machine {
+            program: program.into(),
+            home: tempfile::tempdir().unwrap(),
+            place: Place::Folder,
+            keys: ("none".to_owned(), "none".to_owned()),
+        }
+    }
+
+    /// Below this root, where nothing is.
+    #[allow(dead_code, reason = "only tests/servers has servers")]
+    pub fn on_server(program: &str, url: &str, bucket: &str, root: &str, keys: [&str; 2]) -> Self {
+        Machine {
+            place: Place::S3 {
+                url: url.to_owned(),
+                bucket: bucket.to_owned(),
+                root: root.to_owned(),
+            },
+            keys: (keys[0].to_owned(), keys[1].to_owned()),
+            ..Machine::new(program)
+        }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.home.path().join("store")
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        self.command_over(None, arguments)
+    }
+
+    /// The program, that believes the server to be at another URL.
+    fn command_over(&self, another: Option<&str>, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("TMPDIR", self.home.path())
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_ACCESS_KEY_ID", &self.keys.0)
+            .env("AWS_SECRET_ACCESS_KEY", &self.keys.1)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
+            .arg("--json");
+        match &self.place {
+            Place::Folder => {
+                command.arg(format!("--store=file:{}", self.folder().display()));
+            }
+            Place::S3 { url, bucket, root } => {
+                command.arg(format!("--store=s3://{bucket}/{root}"));
+                command.arg(format!("--endpoint-url={}", another.unwrap_or(url)));
+            }
+        }
+        command.args(arguments);
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// What it printed.
+    pub fn ok(&self, arguments: &[&str]) -> Result<Vec<u8>, String> {
+        let output = self.run(arguments);
+        match output.status.success() {
+            true => Ok(output.stdout),
+            false => Err(format!("{arguments:?}: {}", said(&output))),
+        }
+    }
+
+    pub fn layer(&self) -> String {
+        let path = self.home.path().join("layer");
+        fs::write(&path, &LAYER.0).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// A registry, and where it listens.
+    pub fn serve(&self) -> Result<(Server, String), String> {
+        self.serve_over(None)
+    }
+
+    /// The same, where the registry believes the server to be at another URL.
+    pub fn serve_over(&self, another: Option<&str>) -> Result<(Server, String), String> {
+        let mut child = self
+            .command_over(another, &["serve", "--listen", "127.0.0.1:0"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let read = BufReader::new(child.stdout.take().unwrap()).read_line(&mut line);
+        let server = Server(child);
+        read.map_err(|error| error.to_string())?;
+        let event = events(line.as_bytes()).pop();
+        let event = event.ok_or("the registry does not start")?;
+        Ok((server, event["address"].as_str().unwrap().to_owned()))
+    }
+
+    /// A client of the store, without the program.
+    async fn client(&self) -> (Client, &str, String) {
+        let (access, secret) = &self.keys;
+        match &self.place {
+            Place::Folder => {
+                let store = EmbeddedStore::open(self.folder()).await.unwrap();
+                let (access, secret) = (store.access_key(), store.secret_key());
+                let client = client_over(store.http_client(), "http://embedded", access, secret);
+                (client, "layers", String::new())
+            }
+            Place::S3 { url, bucket, root } => {
+                let http = aws_smithy_http_client::Builder::new().build_http();
+                let client = client_over(http, url, access, secret);
+                (client, bucket, format!("{root}/"))
+            }
+        }
+    }
+
+    /// After a sweep there is nothing to sweep, and only what one published layer is.
+    pub fn nothing_else_is_left(&self) -> Result<(), String> {
+        let found = self.swept()?;
+        let rooms: Vec<_> = found
+            .iter()
+            .map(|key| key.split('/').next().unwrap())
+            .collect();
+        match rooms == ["data", "layers", "profile", "repositories"] {
+            true => Ok(()),
+            false => Err(format!("left over: {found:?}")),
+        }
+    }
+
+    /// What is in the store after a sweep, after which there is nothing to sweep.
+    pub fn swept(&self) -> Result<Vec<String>, String> {
+        let sweep = ["sweep", "--older-than", "0s"];
+        self.ok(&sweep)?;
+        let again = events(&self.ok(&sweep)?);
+        if again.last().is_none_or(|done| done["uploads"] != 0) {
+            return Err(format!("left after a sweep: {again:?}"));
+        }
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let mut found = runtime.block_on(async {
+            let (client, bucket, prefix) = self.client().await;
+            let listed = client.list_objects_v2().bucket(bucket).prefix(&prefix);
+            let listed = listed.send().await.unwrap();
+            let keys = listed.contents().iter().map(|object| object.key().unwrap());
+            let mut found: Vec<_> = keys.map(|key| key[prefix.len()..].to_owned()).collect();
+            let uploads = client.list_multipart_uploads().bucket(bucket);
+            let uploads = uploads.prefix(&prefix).send().await.unwrap();
+            let told = uploads.uploads().iter().map(|one| one.key().unwrap());
+            found.extend(told.map(|key| format!("multipart upload of {key}")));
+            found
+        });
+        // Of a process that died while it was the first ever to ask the store what it can do. See
+        // "What is known not to hold".
+        found.retain(|key| !key.contains("probe/"));
+        Ok(found)
+    }
+
+    pub fn layer_comes_back(&self) -> Result<(), String> {
+        // `--json` is for events: a layer goes into a file.
+        let out = self.home.path().join("pulled");
+        self.ok(&["pull", &LAYER.1, "-o", out.to_str().unwrap()])?;
+        match fs::read(&out).unwrap() == LAYER.0 {
+            true => Ok(()),
+            false => Err("pull gives other bytes".to_owned()),
+        }
+    }
+}
+
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// All whole lines: the last one may be cut.
+pub fn events(stdout: &[u8]) -> Vec<Value> {
+    let text = String::from_utf8_lossy(stdout);
+    let lines = text.lines().map(serde_json::from_str);
+    lines.filter_map(Result::ok).collect()
+}
+
+/// A running registry; dropping kills it.
+pub struct Server(pub Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An answer of the registry.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    head: String,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn to(
+        address: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Reply, String> {
+        let told = |error: io::Error| format!("{method} {path}: {error}");
+        Reply::ask(address, method, path, headers, body).map_err(told)
+    }
+
+    fn ask(
+        address: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Reply> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let size = body.len();
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {size}\r\n"
+        );
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        stream.write_all(format!("{head}\r\n").as_bytes())?;
+        stream.write_all(body)?;
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes)?;
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+        let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let body = bytes.split_off(end + 4);
+        let head = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
+        let status = status.ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Reply { status, head, body })
+    }
+
+    pub fn is(self, status: u16) -> Result<Self, String> {
+        match self.status == status {
+            true => Ok(self),
+            false => Err(format!("{status} was wanted: {}", self.head)),
+        }
+    }
+
+    /// Path and query of where the upload goes on.
+    pub fn location(&self) -> Result<String, String> {
+        let lines = self.head.lines().find(|line| line.starts_with("location:"));
+        let path = lines.and_then(|line| Some(line[line.find("/v2/")?..].to_owned()));
+        path.ok_or_else(|| format!("no Location: {}", self.head))
+    }
+
+    /// How many bytes the registry has. (`Range` cannot tell none from one.)
+    pub fn offset(&self) -> Result<u64, String> {
+        let location = self.location()?;
+        let offset = location.split_once("at=").map(|(_, offset)| offset.parse());
+        match offset {
+            Some(Ok(offset)) => Ok(offset),
+            _ => Err(format!("no offset in {location}")),
+        }
+    }
+}
