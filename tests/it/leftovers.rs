@@ -10,7 +10,7 @@ use crate::support::fault::{
     CreateMultipartUpload, Fault, GetObject, On, Place, PutObject, STRAYED, Wire,
 };
 use crate::support::life::{self, name};
-use crate::support::stores::{self, PART};
+use crate::support::stores::{self, BUCKET, PART};
 
 const SIZE: u64 = PART + 1000;
 
@@ -115,6 +115,34 @@ async fn a_first_session_that_arrives_when_all_is_over_costs_no_layer() {
         .await
         .unwrap();
     assert!(got == bytes);
+}
+
+/// Something between us and the store delivers the first write of a session again, of which we
+/// never hear.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_comes_back_by_itself_costs_no_layer() {
+    for size in [0, 100_000, SIZE] {
+        let store = stores::in_memory().await;
+        let service = stores::service(&store).await;
+        let client = stores::client(&store, store.http_client());
+        let bytes = ramp(8, size);
+        let mut upload = service.upload(&name(), None).await.unwrap();
+        let key = format!("uploads/{}/session", upload.uuid());
+        let session = life::get(&client, &key).await;
+        upload.write_bytes(bytes.clone()).await.unwrap();
+        upload.finish(size, &sha256(&bytes)).await.unwrap();
+        let put = client.put_object().bucket(BUCKET).key(&key);
+        put.body(session.into()).send().await.unwrap();
+
+        let left = data(&store).await;
+        assert_eq!(left.len(), 1, "{size}: after a sweep");
+        let keys = life::keys(&client).await;
+        assert!(!keys.contains(&key), "{size}: it was swept");
+        let mut got = Vec::new();
+        let id = sha256(&bytes).into();
+        service.pull(&id, &mut got).await.unwrap();
+        assert!(got == bytes, "{size}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use super::plan::finish::{Completed, judge_completed};
 use super::session::{Data, Phase, Sealed, Session};
 use super::stored::Stored;
 use super::writer::Writer;
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::s3::api::UploadId;
 use crate::s3::keys::Key;
@@ -182,13 +182,39 @@ fn data_of(store: &Store, uuid: Uuid, sealed: &Sealed) -> Key {
 pub(crate) async fn remove_cancelled(store: &Store, stored: &Stored) -> Result<()> {
     abort_multiparts(store, stored).await?;
     let mut remove = tails_of(store, stored).await?;
-    remove.push(store.keys.data(stored.uuid));
-    remove.push(store.keys.whole(stored.uuid));
+    remove.extend(unpublished_data(store, stored).await?);
     store
         .api
         .delete_all(&remove, store.profile.batch_delete)
         .await?;
     remove_claim_and_session(store, stored, false).await
+}
+
+/// The keys of the data that a cancelled upload may have left.
+///
+/// The first write of a session is the only one that needs none to be there. Carried out once more
+/// when all is over, it brings back a session that names nothing, of an upload that is published.
+async fn unpublished_data(store: &Store, stored: &Stored) -> Result<Vec<Key>> {
+    let keys = &store.keys;
+    let whole = keys.whole(stored.uuid);
+    if !stored.session.is_as_begun() {
+        return Ok(vec![keys.data(stored.uuid), whole]);
+    }
+    // Nothing is completed that a session does not name. A `.whole` object can be of a process that
+    // died before it wrote the session.
+    let Some(found) = store.api.head(&whole).await? else {
+        return Ok(Vec::new());
+    };
+    let Some(pieces) = store.api.get_pieces(&whole, found.size).await? else {
+        return Ok(Vec::new());
+    };
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    pieces.iter().for_each(|piece| hasher.update(piece));
+    let published = store.record(&hasher.digest().into()).await?;
+    match published {
+        Some(record) if record.data == whole => Ok(Vec::new()),
+        _ => Ok(vec![whole]),
+    }
 }
 
 async fn abort_multiparts(store: &Store, stored: &Stored) -> Result<()> {

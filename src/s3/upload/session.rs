@@ -163,6 +163,11 @@ impl Session {
         self
     }
 
+    /// Whether it may be the first one of its upload: it names nothing that is stored.
+    pub(crate) fn is_as_begun(&self) -> bool {
+        self.offset == 0 && self.upload_id.is_none() && self.tails.is_empty()
+    }
+
     /// In memory, in bytes, roughly.
     pub(crate) fn weight(&self) -> u64 {
         let (parts, tails) = (self.parts.len(), self.tails.len());
