@@ -73,9 +73,21 @@ struct Common {
     /// Print one JSON object a line on stdout
     #[arg(long, global = true)]
     json: bool,
+    /// No progress and no notes on stderr, only errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
     /// Log more to stderr; once: what is done, twice: each request. RUST_LOG says it finer
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
+}
+
+impl Common {
+    fn output(&self) -> Output {
+        Output {
+            json: self.json,
+            quiet: self.quiet,
+        }
+    }
 }
 
 /// The commands.
@@ -115,6 +127,7 @@ struct Context {
 
 impl Context {
     fn new(common: Common) -> Result<Self, Failure> {
+        let output = common.output();
         let place = match common.store {
             Some(place) => place,
             None => Place::default_of_user()?,
@@ -126,7 +139,7 @@ impl Context {
             )));
         }
         Ok(Context {
-            output: Output { json: common.json },
+            output,
             place,
             endpoint_url: common.endpoint_url,
             region: common.region,
@@ -200,9 +213,7 @@ pub fn run() -> ExitCode {
         Ok(command_line) => command_line,
         Err(error) => return refuse(&error, &arguments),
     };
-    let output = Output {
-        json: command_line.common.json,
-    };
+    let output = command_line.common.output();
     let failure = match start(command_line) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(failure) => failure,
@@ -223,14 +234,18 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         let message = text.lines().next().unwrap_or_default();
         let message = message.strip_prefix("error: ").unwrap_or(message);
         let event = serde_json::json!({"event": "error", "message": message, "causes": []});
-        let _ = Output { json: true }.event(&event);
+        let output = Output {
+            json: true,
+            quiet: false,
+        };
+        let _ = output.event(&event);
     }
     ExitCode::from(Failure::usage("").code)
 }
 
 fn start(command_line: CommandLine) -> Result<(), Failure> {
     let CommandLine { common, command } = command_line;
-    log_to_stderr(common.verbose);
+    log_to_stderr(common.verbose, common.quiet);
     let context = Context::new(common)?;
     block_on(command.dispatch(&context))
 }
@@ -246,8 +261,9 @@ fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
     done
 }
 
-fn log_to_stderr(verbose: u8) {
+fn log_to_stderr(verbose: u8, quiet: bool) {
     let level = match verbose {
+        _ if quiet => "error,s3s=off",
         // The embedded store tells its clients what it refuses, and need not tell us.
         0 => "warn,s3s=off",
         1 => "s3layers=info,warn",
@@ -255,7 +271,7 @@ fn log_to_stderr(verbose: u8) {
         _ => "s3layers=trace,warn",
     };
     let filter = match (verbose, EnvFilter::try_from_default_env()) {
-        (0, Ok(filter)) => filter,
+        (0, Ok(filter)) if !quiet => filter,
         _ => EnvFilter::new(level),
     };
     let subscriber = tracing_subscriber::fmt()

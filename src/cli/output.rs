@@ -16,6 +16,8 @@ use crate::telemetry::Usage;
 pub(super) struct Output {
     /// Whether stdout is for programs.
     pub(super) json: bool,
+    /// Whether stderr is for errors only.
+    pub(super) quiet: bool,
 }
 
 impl Output {
@@ -38,7 +40,7 @@ impl Output {
 
     /// For people: what is going on, on stderr.
     pub(super) fn note(self, line: impl Display) {
-        if !self.json {
+        if !self.json && !self.quiet {
             tell(&line);
         }
     }
@@ -69,7 +71,7 @@ impl Output {
 
     /// A bar on a terminal, and nothing anywhere else. `size` in bytes, where it is known.
     pub(super) fn progress(self, size: Option<u64>) -> ProgressBar {
-        if self.json || !io::stderr().is_terminal() {
+        if self.json || self.quiet || !io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }
         let (bar, template) = match size {
