@@ -38,6 +38,20 @@ impl Output {
         }
     }
 
+    /// What is neither for people nor an event: the text that `command` prints.
+    pub(super) fn raw(self, command: &str, text: &[u8]) -> Result<(), Failure> {
+        if self.json {
+            return Err(Failure::usage(format!(
+                "--json: {command} prints a text for other programs, and no events"
+            )));
+        }
+        let mut stdout = io::stdout().lock();
+        stdout
+            .write_all(text)
+            .and_then(|()| stdout.flush())
+            .map_err(|error| Failure::of_output(&error))
+    }
+
     /// For people: what is going on, on stderr.
     pub(super) fn note(self, line: impl Display) {
         if !self.json && !self.quiet {

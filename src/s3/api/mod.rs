@@ -31,6 +31,8 @@ mod client;
 mod conditional;
 mod date;
 mod error;
+#[cfg(feature = "cli")]
+mod known;
 mod listing;
 mod multipart;
 mod objects;
@@ -41,6 +43,8 @@ pub(crate) use aws_sdk_s3::Client;
 pub(crate) use body::RangeBody;
 pub use client::{ClientOptions, client_from_env, client_over};
 pub(crate) use error::ApiError;
+#[cfg(feature = "cli")]
+pub(crate) use known::{Keys, known};
 pub(crate) use types::{
     CompletePart, Condition, ETag, ListedPart, ObjectInfo, Page, Put, SmallObject, UploadId,
 };
