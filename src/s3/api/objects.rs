@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::ops::Range;
-use std::sync::Arc;
 
 use aws_sdk_s3::types::{ChecksumMode, Delete, ObjectIdentifier};
 use bytes::Bytes;
@@ -123,7 +122,7 @@ impl Api {
         };
         let mut broken = 0;
         loop {
-            let sent = self.call(call, || {
+            let sent = self.call_streamed(call, || {
                 self.client
                     .get_object()
                     .bucket(&self.bucket)
@@ -132,8 +131,8 @@ impl Api {
                     .config_override(Self::settings(SMALL_TIMEOUT))
                     .send()
             });
-            let answer = match sent.await {
-                Ok(answer) => answer,
+            let (answer, request) = match sent.await {
+                Ok(answered) => answered,
                 Err(ApiError::NoSuchKey(_)) => return Ok(None),
                 Err(error) => return Err(error),
             };
@@ -149,7 +148,7 @@ impl Api {
                 let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
                 return Err(ApiError::InvalidRange(error));
             }
-            let body = RangeBody::new(answer.body, Arc::clone(&self.telemetry));
+            let body = RangeBody::new(answer.body, request);
             let limit = Self::timeout_for(told);
             let failure = match tokio::time::timeout(limit, collect(body, told)).await {
                 Ok(Ok(pieces)) => return Ok(Some((pieces, etag))),
@@ -216,8 +215,8 @@ impl Api {
             key: key.as_str(),
             body: 0,
         };
-        let answer = self
-            .call(call, || {
+        let (answer, request) = self
+            .call_streamed(call, || {
                 self.client
                     .get_object()
                     .bucket(&self.bucket)
@@ -243,7 +242,7 @@ impl Api {
             let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
             return Err(ApiError::InvalidRange(error));
         }
-        Ok(RangeBody::new(answer.body, Arc::clone(&self.telemetry)))
+        Ok(RangeBody::new(answer.body, request))
     }
 
     /// Removes an object, or finds that it is gone.
