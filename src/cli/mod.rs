@@ -12,7 +12,7 @@
 
 use std::ffi::OsString;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -63,7 +63,7 @@ struct Common {
     /// and that before the file: `s3layers config` shows what holds and why, and where the user's own
     /// file is.
     #[arg(long, global = true, value_name = "FILE", display_order = 90)]
-    config: Option<PathBuf>,
+    config: Option<OsString>,
     /// Print one JSON object a line on stdout
     #[arg(long, global = true, display_order = 91)]
     json: bool,
@@ -241,7 +241,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
 fn start(command_line: CommandLine, flags: Flags) -> Result<(), Failure> {
     let CommandLine { common, command } = command_line;
     let output = common.output();
-    let file = common.config.as_deref();
+    let file = common.config.as_deref().map(Path::new);
     // They are wanted most where the settings are broken.
     match &command {
         Command::Completions(command) => return command.run(output),

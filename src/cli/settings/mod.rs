@@ -3,8 +3,9 @@
 //! `config`, the manual.
 //!
 //! 1. A value is the first of: its flag, its environment variables, the file, the default.
-//! 2. What is wrong is refused where it stands: flag, variable, or file and line. The file is held
-//!    against the table whole, whatever of it is overruled.
+//! 2. What is wrong is refused where it stands: flag, variable, or file and line. The whole file
+//!    has to be right, whatever of it is overruled; but ranges, some of which depend on another
+//!    setting, are those of the values that hold.
 //! 3. No secret is a setting. Keys come from where every AWS tool finds them.
 
 use std::ffi::OsString;
