@@ -125,6 +125,11 @@ impl Request {
         self.outcome = outcome.into();
     }
 
+    /// The answer began well, and its body did not end.
+    pub(crate) fn broke_off(&mut self) {
+        self.outcome = Cow::Borrowed("BrokenBody");
+    }
+
     /// Counts bytes of an object.
     pub(crate) fn received(&mut self, bytes: u64) {
         self.telemetry.received.fetch_add(bytes, Relaxed);

@@ -12,7 +12,7 @@ use super::output::Output;
 use super::place::Place;
 use super::settings::table::{Row, Source};
 use super::settings::{Location, example};
-use crate::s3::{Keys, known};
+use crate::s3::{Keys, Known, known};
 
 /// Show every setting, and where it comes from
 ///
@@ -73,32 +73,35 @@ impl Config {
     }
 
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let known = known(&context.settings.client_options())
-            .await
-            .map_err(|error| {
-                Failure::of(&error).context("cannot read the shared configuration of AWS")
-            })?;
-        let mut rows = context.settings.rows();
-        for row in &mut rows {
-            let of_profile = match row.setting.name {
-                "endpoint_url" => &known.endpoint_url,
-                "region" => &known.region,
-                "store" if row.value.is_none() => {
-                    row.set(context.place.to_string(), Source::Default);
-                    continue;
-                }
-                _ => continue,
-            };
-            if let (None, Some(text), Some(profile)) = (&row.value, of_profile, &known.profile) {
-                row.set(text.clone(), Source::Profile(profile.clone()));
-            }
-        }
-        let keys = match context.place {
-            Place::S3 { .. } => Some(&known.keys),
+        let known = match context.place {
+            Place::S3 { .. } => Some(look_around(context).await?),
+            // It has keys of its own, and none of AWS's files is read.
             Place::Folder(_) | Place::Memory => None,
         };
-        tell(context, &rows, keys)
+        let mut rows = context.settings.rows();
+        if let Some(store) = rows.iter_mut().find(|row| row.setting.name == "store") {
+            store.or_else(Some(&context.place.to_string()), &Source::Default);
+        }
+        if let Some(known) = &known
+            && let Some(name) = &known.profile
+        {
+            let profile = Source::Profile(name.clone());
+            for row in &mut rows {
+                match row.setting.name {
+                    "endpoint_url" => row.or_else(known.endpoint_url.as_deref(), &profile),
+                    "region" => row.or_else(known.region.as_deref(), &profile),
+                    _ => {}
+                }
+            }
+        }
+        tell(context, &rows, known.as_ref().map(|known| &known.keys))
     }
+}
+
+async fn look_around(context: &Context) -> Result<Known, Failure> {
+    let known = known(&context.settings.client_options()).await;
+    known
+        .map_err(|error| Failure::of(&error).context("cannot read the shared configuration of AWS"))
 }
 
 fn tell(context: &Context, rows: &[Row], keys: Option<&Keys>) -> Result<(), Failure> {

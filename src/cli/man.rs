@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command};
+use clap::{Args, Command, ValueHint};
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -20,7 +20,7 @@ pub(super) struct Man {
     #[arg(conflicts_with = "out")]
     command: Option<String>,
     /// Write s3layers.1 and a page for each command into this folder
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
 }
 

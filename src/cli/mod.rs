@@ -15,7 +15,9 @@ use std::future::Future;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{
+    ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint,
+};
 
 use self::failure::Failure;
 use self::output::Output;
@@ -62,7 +64,13 @@ struct Common {
     /// In S3LAYERS_CONFIG as well; an empty name stands for no file. Flags go before the environment,
     /// and that before the file: `s3layers config` shows what holds and why, and where the user's own
     /// file is.
-    #[arg(long, global = true, value_name = "FILE", display_order = 90)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        display_order = 90
+    )]
     config: Option<OsString>,
     /// Print one JSON object a line on stdout
     #[arg(long, global = true, display_order = 91)]

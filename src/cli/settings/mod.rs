@@ -9,15 +9,13 @@
 //! 3. No secret is a setting. Keys come from where every AWS tool finds them.
 
 use std::ffi::OsString;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
-
-use etcetera::BaseStrategy as _;
 
 use self::file::Entry;
 use self::flags::Flags;
+pub(super) use self::location::Location;
 use self::table::{Chosen, Flag, Row, Setting, Source};
 use self::value::{Format, Kind, Level, Size, Url, Word};
 use super::failure::Failure;
@@ -31,11 +29,9 @@ use crate::s3::{
 pub(super) mod example;
 mod file;
 pub(super) mod flags;
+mod location;
 pub(super) mod table;
 pub(super) mod value;
-
-/// Names the file, in the environment.
-const VARIABLE: &str = "S3LAYERS_CONFIG";
 
 macro_rules! settings {
     ($($field:ident: $kind:ty = $default:expr, $row:expr;)*) => {
@@ -89,7 +85,8 @@ settings! {
     store: Option<Place> = None, Setting {
         about: "Where layers are kept: s3://BUCKET[/ROOT], file:PATH or memory:",
         more: "Default: a folder in the user's data directory. `file:` is a store in a folder, which \
-               one process at a time can open. `memory:` vanishes when the program ends. For `s3:`, \
+               one process at a time can open; in a configuration file its path begins at the \
+               folder of that file. `memory:` vanishes when the program ends. For `s3:`, \
                credentials come from where every AWS tool finds them (AWS_ACCESS_KEY_ID and \
                AWS_SECRET_ACCESS_KEY, a profile, SSO, the role of the machine).",
         sample: "s3://bucket/root",
@@ -203,14 +200,25 @@ impl Settings {
             Some(location) => location.read()?,
             None => Vec::new(),
         };
-        let settings = Settings::choose(Sources {
+        let mut settings = Settings::choose(Sources {
             flags,
             location,
             entries,
             variable: &|name| std::env::var_os(name),
         })?;
+        settings.begin_beside_the_file();
         settings.check()?;
         Ok(settings)
+    }
+
+    /// A folder in a file is the same one wherever the program is run.
+    fn begin_beside_the_file(&mut self) {
+        if let (Some(Place::Folder(folder)), Source::File { path, .. }) =
+            (&mut self.store.value, &self.store.source)
+            && let Some(beside) = path.parent()
+        {
+            *folder = beside.join(&folder);
+        }
     }
 
     /// What the service takes of these settings, on top of a place.
@@ -352,59 +360,6 @@ impl Sources<'_> {
         let text = text.into_string();
         text.map(Some)
             .map_err(|_| Failure::usage(format!("{name} is no UTF-8 text")))
-    }
-}
-
-/// Where the file is.
-#[derive(Clone, Debug)]
-pub(super) struct Location {
-    pub(super) path: PathBuf,
-    /// By flag or variable: then it has to exist.
-    is_named: bool,
-}
-
-impl Location {
-    /// The file that was named, or the user's own. An empty name stands for none.
-    pub(super) fn of_process(flag: Option<&Path>) -> Result<Option<Self>, Failure> {
-        let named = match flag {
-            Some(path) => Some(path.to_owned()),
-            None => std::env::var_os(VARIABLE).map(PathBuf::from),
-        };
-        if let Some(path) = named {
-            let is_none = path.as_os_str().is_empty();
-            return Ok((!is_none).then_some(Location {
-                path,
-                is_named: true,
-            }));
-        }
-        // Who has no home has no settings in it.
-        Ok(etcetera::choose_base_strategy().ok().map(|base| Location {
-            path: base.config_dir().join("s3layers").join("config.toml"),
-            is_named: false,
-        }))
-    }
-
-    pub(super) fn exists(&self) -> bool {
-        self.path.exists()
-    }
-
-    fn read(&self) -> Result<Vec<Entry>, Failure> {
-        let path = self.path.display();
-        let text = match std::fs::read_to_string(&self.path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_named => {
-                return Ok(Vec::new());
-            }
-            Err(error) => {
-                let failure = Failure::of(&error);
-                return Err(Failure {
-                    code: Failure::usage("").code,
-                    ..failure.context(format_args!("cannot read the configuration file {path}"))
-                });
-            }
-        };
-        file::read(&text, ALL)
-            .map_err(|wrong| Failure::usage(format!("{path}:{}: {}", wrong.line, wrong.what)))
     }
 }
 

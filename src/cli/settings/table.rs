@@ -180,10 +180,12 @@ pub(in crate::cli) struct Row {
 
 impl Row {
     /// What holds where no setting says anything.
-    pub(in crate::cli) fn set(&mut self, value: String, source: Source) {
-        self.json = value.as_str().into();
-        self.value = Some(value);
-        self.source = source;
+    pub(in crate::cli) fn or_else(&mut self, value: Option<&str>, source: &Source) {
+        if let (None, Some(value)) = (&self.value, value) {
+            self.json = value.into();
+            self.value = Some(value.to_owned());
+            self.source = source.clone();
+        }
     }
 }
 

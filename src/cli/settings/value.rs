@@ -195,7 +195,11 @@ impl Kind for Duration {
     }
 
     fn json(&self) -> Value {
-        json!(self.as_secs_f64())
+        // In seconds.
+        match self.subsec_nanos() {
+            0 => json!(self.as_secs()),
+            _ => json!(self.as_secs_f64()),
+        }
     }
 }
 

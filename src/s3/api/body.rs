@@ -84,7 +84,10 @@ impl RangeBody {
                 self.request.received(bytes.len() as u64);
                 Ok(bytes)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                self.request.broke_off();
+                Err(error.into())
+            }
         })
     }
 }

@@ -45,7 +45,7 @@ pub(crate) use body::RangeBody;
 pub use client::{ClientOptions, client_from_env, client_over};
 pub(crate) use error::ApiError;
 #[cfg(feature = "cli")]
-pub(crate) use known::{Keys, known};
+pub(crate) use known::{Keys, Known, known};
 pub(crate) use types::{
     CompletePart, Condition, ETag, ListedPart, ObjectInfo, Page, Put, SmallObject, UploadId,
 };
