@@ -1,9 +1,10 @@
 //! The command line of `s3layers`.
 //!
-//! [`run`] parses, finds the [settings], builds the runtime, calls the command and turns its end into an exit code: 0
-//! done, 1 refused or failed, 2 wrong usage. Each command has a file: its arguments, and a `run`
-//! that takes them and a `Context`. To add one, write its file and a line in `Command` and in
-//! its `dispatch`.
+//! [`run`] parses, finds the [settings], builds the runtime, calls the command and turns its end
+//! into an exit code: 0 done, 1 refused or failed, 2 wrong usage. Each command has a file: its
+//! arguments, and a `run` that takes them and a `Context`. To add one, write its file and a line in
+//! `Command` and in its `dispatch`. What two users would set differently is no argument, but a
+//! row in the table of settings.
 //!
 //! 1. Stdout is for results: lines for people, or with `--json` one object a line, or the bytes of
 //!    a layer. All else goes to stderr.

@@ -121,9 +121,13 @@ fn nearest(name: &str, known: &'static [Setting]) -> Option<&'static str> {
         let whole = strsim::jaro(name, known);
         whole.max(strsim::jaro(&last(name), &last(known)))
     };
-    known
+    let tables = known
         .iter()
-        .map(|setting| (alike(setting.name), setting.name))
+        .filter_map(|setting| setting.name.split_once('.'));
+    let tables = tables.map(|(table, _)| table);
+    let names = known.iter().map(|setting| setting.name).chain(tables);
+    names
+        .map(|known| (alike(known), known))
         .filter(|(alike, _)| *alike > ALIKE)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, name)| name)
@@ -144,6 +148,7 @@ fn text_of(setting: &Setting, value: &DeValue<'_>) -> Option<String> {
 }
 
 fn wrong(setting: &Setting, line: usize, value: &DeValue<'_>) -> Wrong {
+    let is_text = value.is_str();
     let value = match value {
         DeValue::String(text) => format!("{:?}", super::table::without_password(text)),
         DeValue::Boolean(value) => value.to_string(),
@@ -151,16 +156,16 @@ fn wrong(setting: &Setting, line: usize, value: &DeValue<'_>) -> Wrong {
         DeValue::Float(number) => number.to_string(),
         other => format!("of the type {}", other.type_str()),
     };
-    let wanted = setting.wanted;
-    let wanted = match setting.shapes {
-        [Shape::Text] if setting.choices.is_empty() => format!("{wanted}, in quotes"),
-        [Shape::Boolean] => format!("{wanted}, without quotes"),
-        [Shape::Integer] => format!("{wanted}, without quotes"),
-        _ => wanted.to_owned(),
+    // A text that is no value is wrong whatever its type; only another type is told.
+    let form = match (setting.shapes, is_text) {
+        ([Shape::Text], false) => ", in quotes",
+        ([Shape::Integer] | [Shape::Boolean], true) => ", without quotes",
+        _ => "",
     };
+    let wanted = setting.wanted;
     Wrong {
         line,
-        what: format!("{} is {value}; wanted {wanted}", setting.name),
+        what: format!("{} is {value}; wanted {wanted}{form}", setting.name),
     }
 }
 

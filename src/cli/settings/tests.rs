@@ -64,7 +64,7 @@ fn what_is_wrong_with_a_file() {
         ),
         ("\npart-size = 1", 2, &["part_size is the nearest"]),
         ("listen = \"x\"", 1, &["serve.listen is the nearest"]),
-        ("[server]\nlisten = 1", 1, &["there is no setting server"]),
+        ("[server]\nlisten = 1", 1, &["serve is the nearest"]),
         (
             "[serve]\n\nlissen = 1",
             3,
