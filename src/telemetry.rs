@@ -1,11 +1,19 @@
 //! Everything that is counted, in one table: the S3 requests by operation, and the bytes moved.
 //!
 //! A request is counted when it is sent, repeated attempts included, so the figures are what a
-//! store would bill.
+//! store would bill. When it is over it is a line of the log, at the level debug, under the target
+//! [`TARGET`]: as many lines as requests, with the same bytes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use tokio::time::Instant;
+
+/// What the log calls the origin of the lines about requests.
+const TARGET: &str = "s3layers::s3";
 
 macro_rules! operations {
     ($($name:ident),* $(,)?) => {
@@ -48,15 +56,6 @@ pub(crate) struct Telemetry {
 }
 
 impl Telemetry {
-    pub(crate) fn request(&self, operation: Operation, body: u64) {
-        self.requests[operation as usize].fetch_add(1, Relaxed);
-        self.sent.fetch_add(body, Relaxed);
-    }
-
-    pub(crate) fn received(&self, bytes: u64) {
-        self.received.fetch_add(bytes, Relaxed);
-    }
-
     pub(crate) fn usage(&self) -> Usage {
         let by_operation = Operation::ALL
             .iter()
@@ -73,6 +72,85 @@ impl Telemetry {
             bytes_sent: self.sent.load(Relaxed),
             bytes_received: self.received.load(Relaxed),
         }
+    }
+}
+
+/// One request, from when it is sent until it is over: answered, given up, or all of its answer
+/// read. Dropping tells it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    telemetry: Arc<Telemetry>,
+    operation: Operation,
+    key: String,
+    attempt: u32,
+    begun: Instant,
+    sent: u64,
+    received: u64,
+    status: Option<u16>,
+    outcome: Cow<'static, str>,
+}
+
+impl Request {
+    /// Counts a request that is about to be sent with a body of so many bytes; the `attempt` is
+    /// counted from 1.
+    pub(crate) fn sent(
+        telemetry: &Arc<Telemetry>,
+        operation: Operation,
+        key: &str,
+        attempt: u32,
+        body: u64,
+    ) -> Self {
+        telemetry.requests[operation as usize].fetch_add(1, Relaxed);
+        telemetry.sent.fetch_add(body, Relaxed);
+        Request {
+            telemetry: Arc::clone(telemetry),
+            operation,
+            key: key.to_owned(),
+            attempt,
+            begun: Instant::now(),
+            sent: body,
+            received: 0,
+            status: None,
+            outcome: Cow::Borrowed("Abandoned"),
+        }
+    }
+
+    pub(crate) fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// What came back: a status, if anything, and what that means.
+    pub(crate) fn ended(&mut self, status: Option<u16>, outcome: impl Into<Cow<'static, str>>) {
+        self.status = status;
+        self.outcome = outcome.into();
+    }
+
+    /// The answer began well, and its body did not end.
+    pub(crate) fn broke_off(&mut self) {
+        self.outcome = Cow::Borrowed("BrokenBody");
+    }
+
+    /// Counts bytes of an object.
+    pub(crate) fn received(&mut self, bytes: u64) {
+        self.telemetry.received.fetch_add(bytes, Relaxed);
+        self.received += bytes;
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        tracing::debug!(
+            target: TARGET,
+            operation = self.operation.as_str(),
+            key = self.key,
+            attempt = self.attempt,
+            status = self.status,
+            outcome = &*self.outcome,
+            bytes_sent = self.sent,
+            bytes_received = self.received,
+            ms = self.begun.elapsed().as_millis() as u64,
+            "S3 request"
+        );
     }
 }
 

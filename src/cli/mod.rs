@@ -1,9 +1,10 @@
 //! The command line of `s3layers`.
 //!
-//! [`run`] parses, builds the runtime, calls the command and turns its end into an exit code: 0
-//! done, 1 refused or failed, 2 wrong usage. Each command has a file: its arguments, and a `run`
-//! that takes them and a `Context`. To add one, write its file and a line in `Command` and in
-//! its `dispatch`.
+//! [`run`] parses, finds the [settings], builds the runtime, calls the command and turns its end
+//! into an exit code: 0 done, 1 refused or failed, 2 wrong usage. Each command has a file: its
+//! arguments, and a `run` that takes them and a `Context`. To add one, write its file and a line in
+//! `Command` and in its `dispatch`. What two users would set differently is no argument, but a
+//! row in the table of settings.
 //!
 //! 1. Stdout is for results: lines for people, or with `--json` one object a line, or the bytes of
 //!    a layer. All else goes to stderr.
@@ -12,24 +13,33 @@
 
 use std::ffi::OsString;
 use std::future::Future;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use clap::{
+    ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint,
+};
 
 use self::failure::Failure;
 use self::output::Output;
 use self::place::Place;
-use crate::s3::{ClientOptions, S3Config, S3LayerService};
+use self::settings::Settings;
+use self::settings::flags::Flags;
+use crate::s3::{S3Config, S3LayerService};
 
+mod completions;
+mod config;
 mod demo;
 mod failure;
 mod input;
+mod log;
+mod man;
 mod output;
 mod place;
 mod pull;
 mod push;
 mod serve;
+mod settings;
 mod stop;
 mod store;
 mod sweep;
@@ -46,36 +56,47 @@ struct CommandLine {
     command: Command,
 }
 
-/// What every command understands.
+/// What every command understands, besides the [settings] that are flags.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Common options")]
 struct Common {
-    /// Where layers are kept: s3://BUCKET[/ROOT], file:PATH or memory: [default: a folder in the
-    /// user's data directory]
+    /// The configuration file, if it is not the user's own
     ///
-    /// `file:` is a store in a folder, which one process at a time can open. `memory:` vanishes
-    /// when the program ends. For `s3:`, credentials, region and endpoint come from where every AWS
-    /// tool finds them (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL, …).
+    /// In S3LAYERS_CONFIG as well; an empty name stands for no file. Flags go before the environment,
+    /// and that before the file: `s3layers config` shows what holds and why, and where the user's own
+    /// file is.
     #[arg(
         long,
         global = true,
-        env = "S3LAYERS_STORE",
-        value_name = "PLACE",
-        hide_env_values = true
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        display_order = 90
     )]
-    store: Option<Place>,
-    /// The URL of the S3 store, where it is not AWS
-    #[arg(long, global = true, value_name = "URL", value_parser = endpoint)]
-    endpoint_url: Option<String>,
-    /// The region of the S3 store
-    #[arg(long, global = true, value_name = "REGION")]
-    region: Option<String>,
+    config: Option<OsString>,
     /// Print one JSON object a line on stdout
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 91)]
     json: bool,
+    /// No progress and no notes on stderr, only errors
+    #[arg(
+        short,
+        long,
+        global = true,
+        conflicts_with = "verbose",
+        display_order = 92
+    )]
+    quiet: bool,
     /// Log more to stderr; once: what is done, twice: each request. RUST_LOG says it finer
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 93)]
     verbose: u8,
+}
+
+impl Common {
+    fn output(&self) -> Output {
+        Output {
+            json: self.json,
+            quiet: self.quiet,
+        }
+    }
 }
 
 /// The commands.
@@ -88,6 +109,9 @@ enum Command {
     Sweep(sweep::Sweep),
     Store(store::Store),
     Tarsum(tarsum::Tarsum),
+    Config(config::Config),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 impl Command {
@@ -100,6 +124,9 @@ impl Command {
             Command::Sweep(command) => command.run(context).await,
             Command::Store(command) => command.run(context).await,
             Command::Tarsum(command) => command.run(context).await,
+            Command::Config(command) => command.run(context).await,
+            Command::Completions(command) => command.run(context.output),
+            Command::Man(command) => command.run(context.output),
         }
     }
 }
@@ -109,27 +136,27 @@ impl Command {
 struct Context {
     output: Output,
     place: Place,
-    endpoint_url: Option<String>,
-    region: Option<String>,
+    settings: Settings,
 }
 
 impl Context {
-    fn new(common: Common) -> Result<Self, Failure> {
-        let place = match common.store {
-            Some(place) => place,
+    fn new(output: Output, settings: Settings) -> Result<Self, Failure> {
+        let place = match &settings.store.value {
+            Some(place) => place.clone(),
             None => Place::default_of_user()?,
         };
-        let names_s3 = common.endpoint_url.is_some() || common.region.is_some();
+        let names_s3 = settings.endpoint_url.is_flag()
+            || settings.region.is_flag()
+            || settings.profile.is_flag();
         if names_s3 && !matches!(place, Place::S3 { .. }) {
             return Err(Failure::usage(format!(
-                "--endpoint-url and --region are for s3://BUCKET, and the store is {place}"
+                "--endpoint-url, --region and --profile are for s3://BUCKET, and the store is {place}"
             )));
         }
         Ok(Context {
-            output: Output { json: common.json },
+            output,
             place,
-            endpoint_url: common.endpoint_url,
-            region: common.region,
+            settings,
         })
     }
 
@@ -138,35 +165,28 @@ impl Context {
         self.connect_with(|config| config).await
     }
 
-    /// The same, with other settings than the default ones.
+    /// The same, with more than the settings say.
     async fn connect_with(
         &self,
-        settings: impl FnOnce(S3Config) -> S3Config,
+        more: impl FnOnce(S3Config) -> S3Config,
     ) -> Result<S3LayerService, Failure> {
         if self.place == Place::Memory {
             self.output
                 .note("memory: is empty, and vanishes when this program ends");
         }
-        let options = ClientOptions {
-            endpoint_url: self.endpoint_url.clone(),
-            region: self.region.clone(),
-            ..ClientOptions::default()
-        };
+        let options = self.settings.client_options();
+        let settings = |config| more(self.settings.apply(config));
         self.place.connect(options, settings).await
     }
 
-    /// A command line of this program over the same store.
+    /// A command line of this program over the same store, with the settings that were given on
+    /// this one.
     fn command_line(&self, arguments: &[&str]) -> String {
-        let place = self.place.to_string();
-        let mut words = vec!["s3layers", "--store", &place];
-        if let Some(url) = &self.endpoint_url {
-            words.extend(["--endpoint-url", url]);
-        }
-        if let Some(region) = &self.region {
-            words.extend(["--region", region]);
-        }
-        words.extend(arguments);
-        words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
+        let mut words = vec!["s3layers".to_owned()];
+        words.extend(self.settings.words(&self.place));
+        words.extend(arguments.iter().map(|word| (*word).to_owned()));
+        let quoted: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+        quoted.join(" ")
     }
 }
 
@@ -179,31 +199,26 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-fn endpoint(text: &str) -> Result<String, &'static str> {
-    let is_url = |uri: &http::Uri| {
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.host().is_some_and(|host| !host.is_empty())
-            && !uri
-                .authority()
-                .is_some_and(|whole| whole.as_str().contains('@'))
-    };
-    match text.parse::<http::Uri>() {
-        Ok(uri) if is_url(&uri) => Ok(text.to_owned()),
-        _ => Err("wanted http://HOST[:PORT] or https://HOST[:PORT], without a user or a password"),
-    }
+/// All that can be written on the command line.
+fn grammar() -> clap::Command {
+    settings::flags::added_to(CommandLine::command())
 }
 
 /// The program: reads the arguments of this process, does what they say, and tells how it went.
 pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let command_line = match CommandLine::try_parse_from(&arguments) {
-        Ok(command_line) => command_line,
+    let parsed = grammar()
+        .try_get_matches_from(&arguments)
+        .and_then(|matches| {
+            let command_line = CommandLine::from_arg_matches(&matches)?;
+            Ok((command_line, Flags::of(&matches)))
+        });
+    let (command_line, flags) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return refuse(&error, &arguments),
     };
-    let output = Output {
-        json: command_line.common.json,
-    };
-    let failure = match start(command_line) {
+    let output = command_line.common.output();
+    let failure = match start(command_line, flags) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(failure) => failure,
     };
@@ -223,15 +238,31 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         let message = text.lines().next().unwrap_or_default();
         let message = message.strip_prefix("error: ").unwrap_or(message);
         let event = serde_json::json!({"event": "error", "message": message, "causes": []});
-        let _ = Output { json: true }.event(&event);
+        let output = Output {
+            json: true,
+            quiet: false,
+        };
+        let _ = output.event(&event);
     }
     ExitCode::from(Failure::usage("").code)
 }
 
-fn start(command_line: CommandLine) -> Result<(), Failure> {
+fn start(command_line: CommandLine, flags: Flags) -> Result<(), Failure> {
     let CommandLine { common, command } = command_line;
-    log_to_stderr(common.verbose);
-    let context = Context::new(common)?;
+    let output = common.output();
+    let file = common.config.as_deref().map(Path::new);
+    // They are wanted most where the settings are broken.
+    match &command {
+        Command::Completions(command) => return command.run(output),
+        Command::Man(command) => return command.run(output),
+        Command::Config(command) if command.is_of_the_file() => {
+            return command.tell_of_the_file(output, file);
+        }
+        _ => {}
+    }
+    let settings = Settings::of_process(flags, file)?;
+    log::start(&settings);
+    let context = Context::new(output, settings)?;
     block_on(command.dispatch(&context))
 }
 
@@ -246,35 +277,13 @@ fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
     done
 }
 
-fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
-        // The embedded store tells its clients what it refuses, and need not tell us.
-        0 => "warn,s3s=off",
-        1 => "s3layers=info,warn",
-        2 => "s3layers=debug,warn",
-        _ => "s3layers=trace,warn",
-    };
-    let filter = match (verbose, EnvFilter::try_from_default_env()) {
-        (0, Ok(filter)) => filter,
-        _ => EnvFilter::new(level),
-    };
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_target(verbose > 0);
-    // It fails where one is set already, which then is as good.
-    let _ = subscriber.try_init();
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_arguments_are_consistent() {
-        CommandLine::command().debug_assert();
+        grammar().debug_assert();
     }
 
     #[test]
@@ -287,22 +296,6 @@ mod tests {
             ("$HOME", "'$HOME'"),
         ] {
             assert_eq!(quoted(word), want);
-        }
-    }
-
-    #[test]
-    fn endpoints() {
-        for (text, ok) in [
-            ("http://127.0.0.1:9000", true),
-            ("https://s3.example.com", true),
-            ("http://[::1]:9000", true),
-            ("127.0.0.1:9000", false),
-            ("ftp://x", false),
-            ("http://user:password@x", false),
-            ("http://", false),
-            ("", false),
-        ] {
-            assert_eq!(endpoint(text).is_ok(), ok, "{text:?}");
         }
     }
 }

@@ -16,6 +16,8 @@ use crate::telemetry::Usage;
 pub(super) struct Output {
     /// Whether stdout is for programs.
     pub(super) json: bool,
+    /// Whether stderr is for errors only.
+    pub(super) quiet: bool,
 }
 
 impl Output {
@@ -36,9 +38,23 @@ impl Output {
         }
     }
 
+    /// What is neither for people nor an event: the text that `command` prints.
+    pub(super) fn raw(self, command: &str, text: &[u8]) -> Result<(), Failure> {
+        if self.json {
+            return Err(Failure::usage(format!(
+                "--json: {command} prints a text for other programs, and no events"
+            )));
+        }
+        let mut stdout = io::stdout().lock();
+        stdout
+            .write_all(text)
+            .and_then(|()| stdout.flush())
+            .map_err(|error| Failure::of_output(&error))
+    }
+
     /// For people: what is going on, on stderr.
     pub(super) fn note(self, line: impl Display) {
-        if !self.json {
+        if !self.json && !self.quiet {
             tell(&line);
         }
     }
@@ -69,7 +85,7 @@ impl Output {
 
     /// A bar on a terminal, and nothing anywhere else. `size` in bytes, where it is known.
     pub(super) fn progress(self, size: Option<u64>) -> ProgressBar {
-        if self.json || !io::stderr().is_terminal() {
+        if self.json || self.quiet || !io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }
         let (bar, template) = match size {

@@ -110,6 +110,9 @@ impl Place {
             .map_err(|error| {
                 let failure = match error {
                     crate::s3::ConnectError::Store(error) => Failure::from(error),
+                    error @ crate::s3::ConnectError::NoConditionalWrites => {
+                        Failure::of(&error).hint("--single-writer declares one")
+                    }
                     error => Failure::of(&error),
                 };
                 failure.context(format_args!("cannot use {self}"))

@@ -1,8 +1,6 @@
 //! `serve`: a container registry over the store.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -11,9 +9,9 @@ use tokio::net::TcpListener;
 use super::Context;
 use super::failure::Failure;
 use super::place::Place;
+use super::settings::Settings;
 use super::stop::Stop;
-use crate::registry::{self, DEFAULT_MAX_REQUESTS, Limits, Options};
-use crate::s3::{DEFAULT_PRESIGN_LIFETIME, S3Config};
+use crate::registry::{self, Limits, Options};
 
 /// Serve a container registry over the store
 ///
@@ -21,38 +19,7 @@ use crate::s3::{DEFAULT_PRESIGN_LIFETIME, S3Config};
 /// these processes can serve one bucket. It asks nobody who they are and speaks HTTP: put a proxy
 /// in front of it that does both. With -v there is a line for each request on stderr.
 #[derive(Debug, Args)]
-pub(super) struct Serve {
-    /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
-    listen: SocketAddr,
-    /// Send clients to the store itself for the bytes of a layer, by a URL that is signed for a few
-    /// minutes
-    #[arg(long)]
-    redirect: bool,
-    /// The URL by which clients reach the store, where that is not the one that this program uses
-    #[arg(long, value_name = "URL", requires = "redirect")]
-    redirect_endpoint: Option<String>,
-    /// Say where things are without scheme and host, for a proxy that does not tell how clients see it
-    #[arg(long)]
-    relative_location: bool,
-    /// Take manifests that name what is not stored
-    #[arg(long)]
-    sparse: bool,
-    /// Requests that are worked on at a time; who waits for his client does not count
-    #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_MAX_REQUESTS, value_parser = positive)]
-    max_requests: usize,
-    /// Seconds that running requests have when this program is told to stop. Uploads that need
-    /// longer are broken off, keep every byte that came, and can go on at another process
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    drain: u64,
-}
-
-fn positive(text: &str) -> Result<usize, &'static str> {
-    match text.parse() {
-        Ok(number) if number > 0 => Ok(number),
-        _ => Err("wanted a number above 0"),
-    }
-}
+pub(super) struct Serve {}
 
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -64,45 +31,36 @@ enum Event<'a> {
 impl Serve {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let mut stop = Stop::listen()?;
-        if self.redirect && !matches!(context.place, Place::S3 { .. }) {
+        let settings = &context.settings;
+        if settings.serve_redirect.value && !matches!(context.place, Place::S3 { .. }) {
             return Err(Failure::usage(format!(
                 "--redirect: clients cannot reach {}; wanted --store s3://BUCKET",
                 context.place
             )));
         }
-        let presign = |config: S3Config| match &self.redirect_endpoint {
-            Some(url) => config.presign_endpoint(url),
-            None => config,
-        };
-        let service = context.connect_with(presign).await?;
+        if settings.serve_redirect_endpoint.is_flag() && !settings.serve_redirect.value {
+            return Err(Failure::usage(
+                "--redirect-endpoint says where --redirect sends clients; wanted both",
+            ));
+        }
+        let listen = settings.serve_listen.value;
+        let service = context.connect().await?;
         let cannot_listen = |error: std::io::Error| {
-            Failure::of(&error).context(format_args!("cannot listen on {}", self.listen))
+            Failure::of(&error).context(format_args!("cannot listen on {listen}"))
         };
-        let listener = TcpListener::bind(self.listen)
-            .await
-            .map_err(cannot_listen)?;
+        let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?.to_string();
         self.announce(context, &address)?;
         let limits = Limits {
-            drain: Duration::from_secs(self.drain),
+            drain: settings.serve_drain.value,
             ..Limits::default()
         };
-        let registry = registry::router(Arc::new(service), self.options());
+        let registry = registry::router(Arc::new(service), options(settings));
         registry::serve(listener, registry, limits, async move { stop.told().await })
             .await
             .map_err(cannot_listen)?;
         context.output.note("stopped");
         context.output.event(&Event::Stopped)
-    }
-
-    fn options(&self) -> Options {
-        Options {
-            redirect: self.redirect.then_some(DEFAULT_PRESIGN_LIFETIME),
-            relative_location: self.relative_location,
-            sparse: self.sparse,
-            max_requests: self.max_requests,
-            ..Options::default()
-        }
     }
 
     fn announce(&self, context: &Context, address: &str) -> Result<(), Failure> {
@@ -116,5 +74,16 @@ impl Serve {
         ));
         output.note("stop with Ctrl-C");
         output.event(&Event::Listening { address })
+    }
+}
+
+fn options(settings: &Settings) -> Options {
+    let lifetime = settings.serve_redirect_lifetime.value;
+    Options {
+        redirect: settings.serve_redirect.value.then_some(lifetime),
+        relative_location: settings.serve_relative_location.value,
+        sparse: settings.serve_sparse.value,
+        max_requests: settings.serve_max_requests.value,
+        ..Options::default()
     }
 }

@@ -62,6 +62,8 @@ mod sweep;
 mod upload;
 
 pub use api::{ClientOptions, client_from_env, client_over};
+#[cfg(feature = "cli")]
+pub(crate) use api::{Keys, Known, known};
 pub use config::{
     ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
     DEFAULT_PRESIGN_LIFETIME, S3Config,

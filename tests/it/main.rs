@@ -12,6 +12,8 @@ mod bomb;
 mod budget;
 mod checkpoint;
 mod cli;
+mod cli_manual;
+mod cli_settings;
 mod cli_tarsum;
 mod contract;
 mod crash;

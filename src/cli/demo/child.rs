@@ -61,14 +61,20 @@ impl Child {
         let nowhere = stage.folder.path().join("no-such-file");
         let mut command = Command::new(program);
         command
-            .args(["--json", "--store", &format!("s3://{BUCKET}")])
+            .args([
+                "--json",
+                "--config",
+                "",
+                "--store",
+                &format!("s3://{BUCKET}"),
+            ])
             .args(["--endpoint-url", &stage.endpoint, "push"])
             .arg(input)
             .args(["--name", NAME]);
         if let Some(uuid) = resume {
             command.args(["--resume", &uuid.to_string()]);
         }
-        // Whatever AWS settings the user has are for another store.
+        // Whatever settings the user has are for another store.
         command
             .env_clear()
             .env("AWS_ACCESS_KEY_ID", &stage.access_key)

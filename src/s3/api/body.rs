@@ -12,7 +12,7 @@ use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use crate::telemetry::Telemetry;
+use crate::telemetry::Request;
 
 /// The largest frame of a body on its way up, in bytes. The SDK notices a stalled upload between
 /// frames only: one frame of 16 MiB would hide a stall for ever.
@@ -66,12 +66,12 @@ pub(super) fn segments_body(segments: &[Bytes]) -> ByteStream {
 /// The body of a ranged GET, as it arrives. The SDK repeats no body and checks no range.
 pub(crate) struct RangeBody {
     stream: ByteStream,
-    telemetry: Arc<Telemetry>,
+    request: Request,
 }
 
 impl RangeBody {
-    pub(super) fn new(stream: ByteStream, telemetry: Arc<Telemetry>) -> Self {
-        RangeBody { stream, telemetry }
+    pub(super) fn new(stream: ByteStream, request: Request) -> Self {
+        RangeBody { stream, request }
     }
 
     /// The next bytes; `None` at the end, which may come too early.
@@ -81,10 +81,13 @@ impl RangeBody {
         let next = self.stream.next().await?;
         Some(match next {
             Ok(bytes) => {
-                self.telemetry.received(bytes.len() as u64);
+                self.request.received(bytes.len() as u64);
                 Ok(bytes)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                self.request.broke_off();
+                Err(error.into())
+            }
         })
     }
 }

@@ -4,7 +4,8 @@
 use aws_config::default_provider::region::DefaultRegionChain;
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{Credentials, RequestChecksumCalculation, SharedHttpClient};
@@ -25,6 +26,9 @@ pub struct ClientOptions {
     pub region: Option<String>,
     /// The name of a profile in the shared configuration files. Without it: `AWS_PROFILE`.
     pub profile: Option<String>,
+    /// Whether the keys of `profile` are used even where the environment has some, in
+    /// `AWS_ACCESS_KEY_ID`. Default: `false`, as the SDK has it.
+    pub prefer_profile: bool,
 }
 
 /// Builds a client of the SDK from the environment: static keys, profiles, SSO, web identity,
@@ -60,6 +64,18 @@ pub async fn client_from_env(options: ClientOptions) -> Client {
             .or_else(default_region(options.profile.as_deref()))
             .or_else(DEFAULT_REGION),
     };
+    let region = region.region().await;
+    if let Some(profile) = options.profile.filter(|_| options.prefer_profile) {
+        // The default chain looks into the environment first.
+        let provider = ProviderConfig::without_region()
+            .with_region(region.clone())
+            .with_http_client(https_client());
+        let keys = ProfileFileCredentialsProvider::builder()
+            .profile_name(profile)
+            .configure(&provider)
+            .build();
+        loader = loader.credentials_provider(keys);
+    }
     loader = loader.region(region);
     if let Some(endpoint) = options.endpoint_url {
         loader = loader.endpoint_url(endpoint);

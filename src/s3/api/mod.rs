@@ -24,23 +24,28 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::s3::keys::Key;
-use crate::telemetry::{Operation, Telemetry};
+use crate::telemetry::{Operation, Request, Telemetry};
 
 mod body;
 mod client;
 mod conditional;
 mod date;
 mod error;
+#[cfg(feature = "cli")]
+mod known;
 mod listing;
 mod multipart;
 mod objects;
 mod retry;
+mod status;
 mod types;
 
 pub(crate) use aws_sdk_s3::Client;
 pub(crate) use body::RangeBody;
 pub use client::{ClientOptions, client_from_env, client_over};
 pub(crate) use error::ApiError;
+#[cfg(feature = "cli")]
+pub(crate) use known::{Keys, Known, known};
 pub(crate) use types::{
     CompletePart, Condition, ETag, ListedPart, ObjectInfo, Page, Put, SmallObject, UploadId,
 };
@@ -109,6 +114,7 @@ impl Api {
                     .build(),
             )
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .interceptor(status::Witness)
     }
 
     /// Makes attempts until one succeeds, fails for good, or enough were made.
@@ -118,7 +124,7 @@ impl Api {
         Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
-        Ok(self.call_counted(call, send).await?.0)
+        Ok(self.call_streamed(call, send).await?.0)
     }
 
     /// As [`call`](Self::call), and tells how many attempts it took: all but the last may have
@@ -129,17 +135,29 @@ impl Api {
         Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
+        let (answer, request) = self.call_streamed(call, send).await?;
+        Ok((answer, request.attempt()))
+    }
+
+    /// As [`call`](Self::call), for an answer whose body is still to be read: the request is over
+    /// with that.
+    async fn call_streamed<T, E, F, Sent>(&self, call: Call<'_>, send: F) -> ApiResult<(T, Request)>
+    where
+        F: Fn() -> Sent,
+        Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
         self.call_while(call, send, || ready(Ok(true))).await
     }
 
-    /// As [`call_counted`](Self::call_counted), as long as a condition `holds`, which is looked at
+    /// As [`call_streamed`](Self::call_streamed), as long as a condition `holds`, which is looked at
     /// before each attempt but the first.
     async fn call_while<T, E, F, Sent, Held>(
         &self,
         call: Call<'_>,
         send: F,
         holds: impl Fn() -> Held,
-    ) -> ApiResult<(T, u32)>
+    ) -> ApiResult<(T, Request)>
     where
         F: Fn() -> Sent,
         Held: Future<Output = ApiResult<bool>>,
@@ -150,33 +168,25 @@ impl Api {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            self.telemetry.request(call.operation, call.body);
+            let (operation, body) = (call.operation, call.body);
+            let mut request = Request::sent(&self.telemetry, operation, call.key, attempts, body);
             let sent = Instant::now();
-            let failed = match send().await {
+            let (result, status) = status::seen(send()).await;
+            let failed = match result {
                 Ok(answer) => {
-                    tracing::debug!(
-                        operation = call.operation.as_str(),
-                        key = call.key,
-                        ms = sent.elapsed().as_millis() as u64,
-                        "answered"
-                    );
-                    return Ok((answer, attempts));
+                    request.ended(status, "Ok");
+                    return Ok((answer, request));
                 }
-                Err(error) => error::Attempt::of(call.operation, error),
+                Err(error) => error::Attempt::of(operation, error),
             };
-            tracing::debug!(
-                operation = call.operation.as_str(),
-                key = call.key,
-                ms = sent.elapsed().as_millis() as u64,
-                verdict = ?failed.verdict,
-                "not answered as hoped"
-            );
+            request.ended(status, format!("{:?}", failed.verdict));
+            drop(request);
             let elapsed = begun.elapsed();
             let throttled = failed.verdict == error::Verdict::Throttled;
             let until_sent = sent.duration_since(begun);
             let pause = retry::pause(attempts, until_sent, throttled, clock::jitter());
             let error = |verdict: error::Verdict, source| {
-                let name = call.operation.as_str();
+                let name = operation.as_str();
                 let error = StorageError::new(name, call.key, verdict.kind(), source);
                 ApiError::new(verdict, error.after(attempts, elapsed))
             };

@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::ops::Range;
-use std::sync::Arc;
 
 use aws_sdk_s3::types::{ChecksumMode, Delete, ObjectIdentifier};
 use bytes::Bytes;
@@ -95,11 +94,11 @@ impl Api {
                     .send(),
             }
         };
-        let (answer, attempts) = self.call_while(call, send, holds).await?;
+        let (answer, request) = self.call_while(call, send, holds).await?;
         let etag = answer
             .e_tag()
             .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
-        Ok((ETag::parse(etag), attempts))
+        Ok((ETag::parse(etag), request.attempt()))
     }
 
     /// A small object, whole; `None` where there is none.
@@ -136,7 +135,7 @@ impl Api {
         };
         let mut broken = 0;
         loop {
-            let sent = self.call(call, || {
+            let sent = self.call_streamed(call, || {
                 self.client
                     .get_object()
                     .bucket(&self.bucket)
@@ -145,8 +144,8 @@ impl Api {
                     .config_override(Self::settings(SMALL_TIMEOUT))
                     .send()
             });
-            let answer = match sent.await {
-                Ok(answer) => answer,
+            let (answer, request) = match sent.await {
+                Ok(answered) => answered,
                 Err(ApiError::NoSuchKey(_)) => return Ok(None),
                 Err(error) => return Err(error),
             };
@@ -162,7 +161,7 @@ impl Api {
                 let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
                 return Err(ApiError::InvalidRange(error));
             }
-            let body = RangeBody::new(answer.body, Arc::clone(&self.telemetry));
+            let body = RangeBody::new(answer.body, request);
             let limit = Self::timeout_for(told);
             let failure = match tokio::time::timeout(limit, collect(body, told)).await {
                 Ok(Ok(pieces)) => return Ok(Some((pieces, etag))),
@@ -229,8 +228,8 @@ impl Api {
             key: key.as_str(),
             body: 0,
         };
-        let answer = self
-            .call(call, || {
+        let (answer, request) = self
+            .call_streamed(call, || {
                 self.client
                     .get_object()
                     .bucket(&self.bucket)
@@ -256,7 +255,7 @@ impl Api {
             let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
             return Err(ApiError::InvalidRange(error));
         }
-        Ok(RangeBody::new(answer.body, Arc::clone(&self.telemetry)))
+        Ok(RangeBody::new(answer.body, request))
     }
 
     /// Removes an object, or finds that it is gone.

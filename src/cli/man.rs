@@ -1,0 +1,125 @@
+//! `man`: the manual, a page for the program and one for each command.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Command, ValueHint};
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::output::Output;
+use super::settings::ALL;
+
+/// Print the manual, or write all of its pages
+///
+/// To read it at once: `s3layers man | man -l -`
+#[derive(Debug, Args)]
+pub(super) struct Man {
+    /// The page of this command, and not of the program
+    #[arg(conflicts_with = "out")]
+    command: Option<String>,
+    /// Write s3layers.1 and a page for each command into this folder
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    Written { path: &'a Path },
+}
+
+impl Man {
+    pub(super) fn run(&self, output: Output) -> Result<(), Failure> {
+        // Built, it has the options of every command in each of them.
+        let mut program = super::grammar();
+        program.build();
+        if let Some(folder) = &self.out {
+            return write_all(output, &program, folder);
+        }
+        let page = match &self.command {
+            None => page(&program),
+            Some(name) => page(command(&program, name)?),
+        };
+        let page = page.map_err(|error| Failure::of(&error))?;
+        output.raw("man", &page)
+    }
+}
+
+fn command<'a>(program: &'a Command, name: &str) -> Result<&'a Command, Failure> {
+    program.find_subcommand(name).ok_or_else(|| {
+        let names: Vec<_> = program.get_subcommands().map(Command::get_name).collect();
+        let names = names.join(", ");
+        Failure::usage(format!("there is no command {name}; wanted one of {names}"))
+    })
+}
+
+fn write_all(output: Output, program: &Command, folder: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+    for command in std::iter::once(program).chain(program.get_subcommands()) {
+        let name = command.get_display_name().unwrap_or(command.get_name());
+        let path = folder.join(format!("{name}.1"));
+        page(command)
+            .and_then(|page| fs::write(&path, page))
+            .map_err(|error| cannot_write(&path, &error))?;
+        output.say(path.display())?;
+        output.event(&Event::Written { path: &path })?;
+    }
+    Ok(())
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::of(error).context(format_args!("cannot write {}", path.display()))
+}
+
+/// A page, as troff.
+fn page(command: &Command) -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let is_program = command.has_subcommands();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    if is_program {
+        page.extend(settings().into_bytes());
+        page.extend(END.as_bytes());
+    }
+    Ok(page)
+}
+
+/// The settings, by their names in the file and in the environment.
+fn settings() -> String {
+    let mut text = String::from(
+        ".SH SETTINGS\n\
+         A setting is what its flag says, else its environment variable, else the configuration \
+         file, else its default.\n",
+    );
+    for setting in ALL {
+        let variables: Vec<_> = setting.variables().collect();
+        let default = (setting.default)().map(|default| format!(" Default: {default}."));
+        let (name, about) = (escaped(setting.name), escaped(setting.about));
+        let (variables, default) = (
+            escaped(&variables.join(", ")),
+            escaped(&default.unwrap_or_default()),
+        );
+        text.push_str(&format!(
+            ".TP\n\\fB{name}\\fR\n{about}.{default}\n.br\nIn the environment: {variables}\n"
+        ));
+    }
+    text
+}
+
+/// A text that troff takes as it is.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
+}
+
+const END: &str = ".SH FILES
+.TP
+\\fI$XDG_CONFIG_HOME/s3layers/config.toml\\fR, \\fI~/.config/s3layers/config.toml\\fR
+Settings, as TOML; another file is named by \\fB\\-\\-config\\fR or \\fBS3LAYERS_CONFIG\\fR. \
+`s3layers config \\-\\-example` prints one.
+.TP
+\\fI$XDG_DATA_HOME/s3layers\\fR, \\fI~/.local/share/s3layers\\fR
+The store, where none is named.
+.SH EXIT STATUS
+0: done. 1: refused or failed. 2: wrong usage or settings.
+";

@@ -1,0 +1,175 @@
+//! The configuration file: TOML, flat but for the tables that names with a dot stand in. Read whole
+//! and held against the table of settings before anything is taken from it. Pure.
+//!
+//! A value is not repeated in an error where it could be a secret that stands under a wrong name.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::table::Setting;
+use super::value::Shape;
+
+/// A setting in a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// Of the setting.
+    pub(super) name: &'static str,
+    pub(super) line: usize,
+    /// As a flag would have it.
+    pub(super) text: String,
+}
+
+/// What is wrong with a file, and in which line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub(super) line: usize,
+    pub(super) what: String,
+}
+
+/// How alike an unknown name and a known one must be, from 0 to 1, to have been meant.
+const ALIKE: f64 = 0.8;
+
+/// All settings in a file.
+pub(super) fn read(text: &str, known: &'static [Setting]) -> Result<Vec<Entry>, Wrong> {
+    let table = DeTable::parse(text).map_err(|error| Wrong {
+        line: line_of(text, error.span().map_or(0, |span| span.start)),
+        // Its Display would show the line, with whatever is in it.
+        what: error.message().trim().to_owned(),
+    })?;
+    let mut reader = Reader {
+        text,
+        known,
+        entries: Vec::new(),
+    };
+    reader.table("", table.get_ref())?;
+    Ok(reader.entries)
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    known: &'static [Setting],
+    entries: Vec<Entry>,
+}
+
+impl Reader<'_> {
+    fn table(&mut self, prefix: &str, table: &DeTable<'_>) -> Result<(), Wrong> {
+        let mut pairs: Vec<_> = table.iter().collect();
+        pairs.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in pairs {
+            let name = format!("{prefix}{}", key.get_ref());
+            self.pair(&name, key.span().start, value)?;
+        }
+        Ok(())
+    }
+
+    fn pair(&mut self, name: &str, at: usize, value: &Spanned<DeValue<'_>>) -> Result<(), Wrong> {
+        let line = line_of(self.text, at);
+        let is_table = self.has_below(name);
+        match (self.setting(name), value.get_ref()) {
+            (Some(setting), value) => {
+                let text = text_of(setting, value).ok_or_else(|| wrong(setting, line, value))?;
+                self.entries.push(Entry {
+                    name: setting.name,
+                    line,
+                    text,
+                });
+                Ok(())
+            }
+            (None, DeValue::Table(table)) if is_table => self.table(&format!("{name}."), table),
+            (None, _) if is_table => Err(Wrong {
+                line,
+                what: format!("{name}: wanted a table, [{name}]"),
+            }),
+            (None, _) => Err(Wrong {
+                line,
+                what: self.unknown(name),
+            }),
+        }
+    }
+
+    fn setting(&self, name: &str) -> Option<&'static Setting> {
+        self.known.iter().find(|setting| setting.name == name)
+    }
+
+    /// Whether `name` is a table of settings.
+    fn has_below(&self, name: &str) -> bool {
+        let is_below = |known: &str| known.strip_prefix(name).is_some_and(|r| r.starts_with('.'));
+        self.known.iter().any(|setting| is_below(setting.name))
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        let lower = name.to_lowercase();
+        let secrets = ["secret", "password", "token", "access_key", "credential"];
+        if secrets.iter().any(|secret| lower.contains(secret)) {
+            return format!(
+                "{name}: keys are not read from this file; they come from where every AWS tool \
+                 finds them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+            );
+        }
+        match nearest(name, self.known) {
+            Some(nearest) => format!("there is no setting {name}; {nearest} is the nearest"),
+            None => format!("there is no setting {name}; `s3layers config` lists all"),
+        }
+    }
+}
+
+/// The known name that was probably meant.
+fn nearest(name: &str, known: &'static [Setting]) -> Option<&'static str> {
+    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_lowercase();
+    let alike = |known: &str| {
+        // Whoever forgot the table, or wrote another one, has the rest right.
+        let whole = strsim::jaro(name, known);
+        whole.max(strsim::jaro(&last(name), &last(known)))
+    };
+    let tables = known
+        .iter()
+        .filter_map(|setting| setting.name.split_once('.'));
+    let tables = tables.map(|(table, _)| table);
+    let names = known.iter().map(|setting| setting.name).chain(tables);
+    names
+        .map(|known| (alike(known), known))
+        .filter(|(alike, _)| *alike > ALIKE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, name)| name)
+}
+
+/// The text of a value, where it is of a type that the setting has, and right.
+fn text_of(setting: &Setting, value: &DeValue<'_>) -> Option<String> {
+    let (shape, text) = match value {
+        DeValue::String(text) => (Shape::Text, text.to_string()),
+        DeValue::Boolean(value) => (Shape::Boolean, value.to_string()),
+        DeValue::Integer(number) => {
+            let number = i64::from_str_radix(number.as_str(), number.radix()).ok()?;
+            (Shape::Integer, number.to_string())
+        }
+        _ => return None,
+    };
+    (setting.shapes.contains(&shape) && (setting.is_right)(&text)).then_some(text)
+}
+
+fn wrong(setting: &Setting, line: usize, value: &DeValue<'_>) -> Wrong {
+    let is_text = value.is_str();
+    let value = match value {
+        DeValue::String(text) => format!("{:?}", super::table::without_password(text)),
+        DeValue::Boolean(value) => value.to_string(),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        other => format!("of the type {}", other.type_str()),
+    };
+    // A text that is no value is wrong whatever its type; only another type is told.
+    let form = match (setting.shapes, is_text) {
+        ([Shape::Text], false) => ", in quotes",
+        ([Shape::Integer] | [Shape::Boolean], true) => ", without quotes",
+        _ => "",
+    };
+    let wanted = setting.wanted;
+    Wrong {
+        line,
+        what: format!("{} is {value}; wanted {wanted}{form}", setting.name),
+    }
+}
+
+/// Counted from 1.
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+}

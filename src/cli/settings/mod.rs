@@ -1,0 +1,367 @@
+//! Settings: what two users would set differently. Each is a row of [`ALL`], and whatever tells of
+//! settings is made from there: the flags and their help, the variables, the file and its errors,
+//! `config`, the manual.
+//!
+//! 1. A value is the first of: its flag, its environment variables, the file, the default.
+//! 2. What is wrong is refused where it stands: flag, variable, or file and line. The whole file
+//!    has to be right, whatever of it is overruled; but ranges, some of which depend on another
+//!    setting, are those of the values that hold.
+//! 3. No secret is a setting. Keys come from where every AWS tool finds them.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use self::file::Entry;
+use self::flags::Flags;
+pub(super) use self::location::Location;
+use self::table::{Chosen, Flag, Row, Setting, Source};
+use self::value::{Format, Kind, Level, Size, Url, Word};
+use super::failure::Failure;
+use super::place::Place;
+use crate::registry::DEFAULT_MAX_REQUESTS;
+use crate::s3::{
+    ClientOptions, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
+    DEFAULT_PRESIGN_LIFETIME, S3Config,
+};
+
+pub(super) mod example;
+mod file;
+pub(super) mod flags;
+mod location;
+pub(super) mod table;
+pub(super) mod value;
+
+macro_rules! settings {
+    ($($field:ident: $kind:ty = $default:expr, $row:expr;)*) => {
+        /// Every setting, in the order in which they are shown.
+        pub(super) static ALL: &[Setting] = &[$(Setting {
+            wanted: <$kind as Kind>::WANTED,
+            shapes: <$kind as Kind>::SHAPES,
+            choices: <$kind as Kind>::CHOICES,
+            is_right: |text| <$kind as Kind>::parse(text).is_some(),
+            default: || {
+                let default: $kind = $default;
+                default.show()
+            },
+            ..$row
+        }),*];
+
+        /// The value of every setting, and where it came from.
+        #[derive(Clone, Debug)]
+        pub(super) struct Settings {
+            $(pub(super) $field: Chosen<$kind>,)*
+            /// What was given on the command line.
+            pub(super) flags: Flags,
+            /// The file that was read.
+            pub(super) file: Option<Location>,
+        }
+
+        impl Settings {
+            fn choose(sources: Sources<'_>) -> Result<Self, Failure> {
+                Ok(Settings {
+                    $($field: sources.choose($row, $default)?,)*
+                    flags: sources.flags,
+                    file: sources.location,
+                })
+            }
+
+            /// Every setting as it is shown.
+            pub(super) fn rows(&self) -> Vec<Row> {
+                let values = [$((
+                    self.$field.value.show(),
+                    self.$field.value.json(),
+                    self.$field.source.clone(),
+                )),*];
+                let row = |(setting, (value, json, source))| Row { setting, value, json, source };
+                ALL.iter().zip(values).map(row).collect()
+            }
+        }
+    };
+}
+
+settings! {
+    store: Option<Place> = None, Setting {
+        about: "Where layers are kept: s3://BUCKET[/ROOT], file:PATH or memory:",
+        more: "Default: a folder in the user's data directory. `file:` is a store in a folder, which \
+               one process at a time can open; in a configuration file its path begins at the \
+               folder of that file. `memory:` vanishes when the program ends. For `s3:`, \
+               credentials come from where every AWS tool finds them (AWS_ACCESS_KEY_ID and \
+               AWS_SECRET_ACCESS_KEY, a profile, SSO, the role of the machine).",
+        sample: "s3://bucket/root",
+        ..Setting::new("store", "PLACE")
+    };
+    endpoint_url: Option<Url> = None, Setting {
+        about: "The URL of the S3 store, where it is not AWS",
+        sample: "http://127.0.0.1:9000",
+        also: &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"],
+        ..Setting::new("endpoint_url", "URL")
+    };
+    region: Option<Word> = None, Setting {
+        about: "The region of the S3 store",
+        sample: "eu-central-1",
+        also: &["AWS_REGION", "AWS_DEFAULT_REGION"],
+        ..Setting::new("region", "REGION")
+    };
+    profile: Option<Word> = None, Setting {
+        about: "The profile in ~/.aws that has the keys",
+        more: "Given as a flag or in S3LAYERS_PROFILE its keys are used even where the environment \
+               has some.",
+        sample: "minio",
+        also: &["AWS_PROFILE"],
+        ..Setting::new("profile", "NAME")
+    };
+    part_size: Size = Size(DEFAULT_PART_SIZE), Setting {
+        about: "Bytes that are sent in one request, 5 MiB to 5 GiB",
+        more: "Larger parts cost fewer requests and more memory. They grow by themselves when a \
+               layer becomes large.",
+        flag: Flag::Tuning,
+        ..Setting::new("part_size", "SIZE")
+    };
+    parallelism: usize = DEFAULT_PARALLELISM, Setting {
+        about: "Requests of one upload or download under way at a time, 1 to 64",
+        flag: Flag::Tuning,
+        ..Setting::new("parallelism", "NUMBER")
+    };
+    memory_budget: Size = Size(DEFAULT_MEMORY_BUDGET), Setting {
+        about: "Bytes of layers that may wait in memory, at least two parts",
+        flag: Flag::Tuning,
+        ..Setting::new("memory_budget", "SIZE")
+    };
+    single_writer: bool = false, Setting {
+        about: "Declare that no other process ever writes below this root",
+        more: "A store without conditional writes can be used then. Two writers would mix unnoticed.",
+        flag: Flag::Tuning,
+        ..Setting::new("single_writer", "BOOL")
+    };
+    log_level: Level = Level::Word("warn".to_owned()), Setting {
+        about: "What is logged to stderr; -v is info, -vv debug, --quiet error",
+        also: &["RUST_LOG"],
+        flag: Flag::None,
+        ..Setting::new("log.level", "LEVEL")
+    };
+    log_format: Format = Format::Text, Setting {
+        about: "What a line of the log looks like: text or json",
+        flag: Flag::Tuning,
+        ..Setting::new("log.format", "FORMAT")
+    };
+    serve_listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)), Setting {
+        about: "Where to listen; port 0 takes a free one",
+        flag: Flag::Serve,
+        ..Setting::new("serve.listen", "ADDRESS")
+    };
+    serve_redirect: bool = false, Setting {
+        about: "Send clients to the store itself for the bytes of a layer, by a signed URL",
+        flag: Flag::Serve,
+        ..Setting::new("serve.redirect", "BOOL")
+    };
+    serve_redirect_endpoint: Option<Url> = None, Setting {
+        about: "The URL by which clients reach the store, where it is another than for this program",
+        sample: "https://s3.example.com",
+        flag: Flag::Serve,
+        ..Setting::new("serve.redirect_endpoint", "URL")
+    };
+    serve_redirect_lifetime: Duration = DEFAULT_PRESIGN_LIFETIME, Setting {
+        about: "How long such a URL is good for, up to 7 days",
+        flag: Flag::Serve,
+        ..Setting::new("serve.redirect_lifetime", "TIME")
+    };
+    serve_relative_location: bool = false, Setting {
+        about: "Say where things are without scheme and host, for a proxy that does not tell how \
+                clients see it",
+        flag: Flag::Serve,
+        ..Setting::new("serve.relative_location", "BOOL")
+    };
+    serve_sparse: bool = false, Setting {
+        about: "Take manifests that name what is not stored",
+        flag: Flag::Serve,
+        ..Setting::new("serve.sparse", "BOOL")
+    };
+    serve_max_requests: usize = DEFAULT_MAX_REQUESTS, Setting {
+        about: "Requests that are worked on at a time; who waits for his client does not count",
+        flag: Flag::Serve,
+        ..Setting::new("serve.max_requests", "NUMBER")
+    };
+    serve_drain: Duration = Duration::from_secs(30), Setting {
+        about: "What running requests have when this program is told to stop",
+        more: "Uploads that need longer are broken off, keep every byte that came, and can go on at \
+               another process.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.drain", "TIME")
+    };
+}
+
+impl Settings {
+    /// The settings of this process.
+    pub(super) fn of_process(flags: Flags, file: Option<&Path>) -> Result<Self, Failure> {
+        let location = Location::of_process(file)?;
+        let entries = match &location {
+            Some(location) => location.read()?,
+            None => Vec::new(),
+        };
+        let mut settings = Settings::choose(Sources {
+            flags,
+            location,
+            entries,
+            variable: &|name| std::env::var_os(name),
+        })?;
+        settings.begin_beside_the_file();
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// A folder in a file is the same one wherever the program is run.
+    fn begin_beside_the_file(&mut self) {
+        if let (Some(Place::Folder(folder)), Source::File { path, .. }) =
+            (&mut self.store.value, &self.store.source)
+            && let Some(beside) = path.parent()
+        {
+            *folder = beside.join(&folder);
+        }
+    }
+
+    /// What the service takes of these settings, on top of a place.
+    pub(super) fn apply(&self, config: S3Config) -> S3Config {
+        let config = config
+            .part_size(self.part_size.value.0)
+            .parallelism(self.parallelism.value)
+            .memory_budget(self.memory_budget.value.0)
+            .single_writer(self.single_writer.value)
+            .presign_lifetime(self.serve_redirect_lifetime.value);
+        match &self.serve_redirect_endpoint.value {
+            Some(url) => config.presign_endpoint(&url.0),
+            None => config,
+        }
+    }
+
+    /// How the store is found. What the variables of others say is left to the SDK, which knows
+    /// more about it.
+    pub(super) fn client_options(&self) -> ClientOptions {
+        let text = |chosen: &Chosen<Option<Word>>| {
+            let ours = chosen.value.as_ref().filter(|_| chosen.is_ours());
+            ours.map(|word| word.0.clone())
+        };
+        let endpoint = self.endpoint_url.value.as_ref();
+        ClientOptions {
+            endpoint_url: endpoint
+                .filter(|_| self.endpoint_url.is_ours())
+                .map(|url| url.0.clone()),
+            region: text(&self.region),
+            profile: text(&self.profile),
+            // The environment goes before the file, with its keys too.
+            prefer_profile: !matches!(self.profile.source, Source::File { .. }),
+            ..ClientOptions::default()
+        }
+    }
+
+    /// The words that give these settings again: the store and the way there, and what was given
+    /// on the command line.
+    pub(super) fn words(&self, place: &Place) -> Vec<String> {
+        let mut words = vec!["--store".to_owned(), place.to_string()];
+        let mut has = |flag: &str, value: &str| {
+            words.extend([flag.to_owned(), value.to_owned()]);
+        };
+        if let Some(file) = self.file.as_ref().filter(|file| file.is_named) {
+            has("--config", &file.path.to_string_lossy());
+        }
+        if matches!(place, Place::S3 { .. }) {
+            if let Some(url) = &self.endpoint_url.value {
+                has("--endpoint-url", &url.0);
+            }
+            if let Some(region) = &self.region.value {
+                has("--region", &region.0);
+            }
+        }
+        let told = ["store", "endpoint_url", "region"];
+        let given = self.flags.words().filter(|(name, _)| !told.contains(name));
+        words.extend(given.map(|(_, word)| word));
+        words
+    }
+
+    /// Whether all values are in their ranges, which the service knows.
+    fn check(&self) -> Result<(), Failure> {
+        let (bucket, root) = match &self.store.value {
+            Some(Place::S3 { bucket, root }) => (bucket.as_str(), root.as_str()),
+            _ => ("bucket", ""),
+        };
+        let Err(error) = self.apply(S3Config::new(bucket).root(root)).check() else {
+            return Ok(());
+        };
+        let name = match error.option {
+            "bucket" | "root" => "store",
+            "presign_lifetime" => "serve.redirect_lifetime",
+            "presign_endpoint" => "serve.redirect_endpoint",
+            name => name,
+        };
+        let rows = self.rows();
+        let Some(row) = rows.iter().find(|row| row.setting.name == name) else {
+            return Err(Failure::usage(error.to_string()));
+        };
+        let value = row.value.as_deref().unwrap_or(&error.value);
+        Err(row.source.refuse(name, value, &error.wanted))
+    }
+}
+
+/// Where values come from.
+struct Sources<'a> {
+    flags: Flags,
+    location: Option<Location>,
+    /// What stands in the file.
+    entries: Vec<Entry>,
+    variable: &'a dyn Fn(&str) -> Option<OsString>,
+}
+
+impl Sources<'_> {
+    /// The value of a setting.
+    fn choose<T: Kind>(&self, setting: Setting, default: T) -> Result<Chosen<T>, Failure> {
+        let Some((text, source)) = self.find(&setting)? else {
+            let source = Source::Default;
+            return Ok(Chosen {
+                value: default,
+                source,
+            });
+        };
+        match T::parse_at(&text, &source) {
+            Some(value) => Ok(Chosen { value, source }),
+            None => Err(source.refuse(setting.name, &text, T::WANTED)),
+        }
+    }
+
+    fn find(&self, setting: &Setting) -> Result<Option<(String, Source)>, Failure> {
+        if let Some(given) = self.flags.get(setting.name) {
+            return Ok(Some((given.text.clone(), Source::Flag(given.flag.clone()))));
+        }
+        for name in setting.variables() {
+            if let Some(text) = self.text_of(&name)? {
+                return Ok(Some((text, Source::Environment(name))));
+            }
+        }
+        let entry = self.entries.iter().find(|entry| entry.name == setting.name);
+        Ok(entry.zip(self.location.as_ref()).map(|(entry, location)| {
+            let source = Source::File {
+                path: location.path.clone(),
+                line: entry.line,
+            };
+            (entry.text.clone(), source)
+        }))
+    }
+
+    /// What a variable says. Nothing, where it is empty.
+    fn text_of(&self, name: &str) -> Result<Option<String>, Failure> {
+        let is_set = |name| (self.variable)(name).is_some_and(|text| text == "true");
+        // The SDK heeds it, and so it would be told wrong.
+        if name.starts_with("AWS_ENDPOINT_URL") && is_set("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") {
+            return Ok(None);
+        }
+        let Some(text) = (self.variable)(name).filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let text = text.into_string();
+        text.map(Some)
+            .map_err(|_| Failure::usage(format!("{name} is no UTF-8 text")))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,376 @@
+//! What a setting can be: how its text is read, wherever it stands, and how it is shown.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Span, SpanRelativeTo};
+use serde_json::{Value, json};
+use tracing_subscriber::EnvFilter;
+
+use super::table::Source;
+use crate::cli::place::Place;
+
+/// What a value can be in a TOML file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Shape {
+    Text,
+    Integer,
+    Boolean,
+}
+
+/// A kind of value. A flag, a variable and a file have the same text for it.
+pub(in crate::cli) trait Kind: Sized {
+    /// What is right, as it follows "wanted" in an error.
+    const WANTED: &str;
+    /// What it can be in a file.
+    const SHAPES: &[Shape] = &[Shape::Text];
+    /// All there is to choose from, where that is a list.
+    const CHOICES: &[&str] = &[];
+
+    fn parse(text: &str) -> Option<Self>;
+
+    /// As [`parse`](Self::parse), where it matters who says so.
+    fn parse_at(text: &str, _: &Source) -> Option<Self> {
+        Self::parse(text)
+    }
+
+    /// The text that [`parse`](Self::parse) takes; `None` where nothing is set.
+    fn show(&self) -> Option<String>;
+
+    /// For programs.
+    fn json(&self) -> Value {
+        self.show().into()
+    }
+}
+
+impl<T: Kind> Kind for Option<T> {
+    const WANTED: &str = T::WANTED;
+    const SHAPES: &[Shape] = T::SHAPES;
+    const CHOICES: &[&str] = T::CHOICES;
+
+    fn parse(text: &str) -> Option<Self> {
+        T::parse(text).map(Some)
+    }
+
+    fn show(&self) -> Option<String> {
+        self.as_ref()?.show()
+    }
+
+    fn json(&self) -> Value {
+        self.as_ref().map_or(Value::Null, T::json)
+    }
+}
+
+impl Kind for Place {
+    const WANTED: &str = "s3://BUCKET[/ROOT], file:PATH or memory:";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// A name: of a region, of a profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Word(pub(in crate::cli) String);
+
+impl Kind for Word {
+    const WANTED: &str = "a name without spaces";
+
+    fn parse(text: &str) -> Option<Self> {
+        let is_word = !text.is_empty() && !text.contains(char::is_whitespace);
+        is_word.then(|| Word(text.to_owned()))
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.0.clone())
+    }
+}
+
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Url(pub(in crate::cli) String);
+
+impl Kind for Url {
+    const WANTED: &str = "http://HOST[:PORT] or https://HOST[:PORT], without a user or a password";
+
+    fn parse(text: &str) -> Option<Self> {
+        let uri: http::Uri = text.parse().ok()?;
+        let is_url = matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && !uri.authority()?.as_str().contains('@');
+        is_url.then(|| Url(text.to_owned()))
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.0.clone())
+    }
+}
+
+/// A size in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Size(pub(in crate::cli) u64);
+
+/// Largest first, for [`Kind::show`].
+const UNITS: &[(&str, u64)] = &[
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+/// Those that sizes are shown in.
+const SHOWN: usize = 4;
+
+impl Kind for Size {
+    const WANTED: &str = "a size such as 16 MiB, 1GiB or 16777216 (bytes)";
+    const SHAPES: &[Shape] = &[Shape::Text, Shape::Integer];
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, unit) = text.split_at_checked(digits)?;
+        let number: u64 = number.parse().ok()?;
+        let factor = match unit.trim_start() {
+            "" => 1,
+            unit => UNITS.iter().find(|(name, _)| *name == unit)?.1,
+        };
+        number.checked_mul(factor).map(Size)
+    }
+
+    fn show(&self) -> Option<String> {
+        let fits = |&&(_, factor): &&(&str, u64)| self.0 > 0 && self.0.is_multiple_of(factor);
+        Some(match UNITS[..SHOWN].iter().find(fits) {
+            Some((unit, factor)) => format!("{} {unit}", self.0 / factor),
+            None => self.0.to_string(),
+        })
+    }
+
+    fn json(&self) -> Value {
+        self.0.into()
+    }
+}
+
+/// How many.
+impl Kind for usize {
+    const WANTED: &str = "a whole number above 0";
+    const SHAPES: &[Shape] = &[Shape::Integer];
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|number| *number > 0)
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+
+    fn json(&self) -> Value {
+        json!(self)
+    }
+}
+
+/// How long.
+impl Kind for Duration {
+    const WANTED: &str = "a time such as 15m, 30s or 1h 30m, or a number of seconds";
+    const SHAPES: &[Shape] = &[Shape::Text, Shape::Integer];
+
+    fn parse(text: &str) -> Option<Self> {
+        if let Ok(seconds) = text.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let span: Span = text.parse().ok()?;
+        let whole = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+        Duration::try_from(whole).ok()
+    }
+
+    fn show(&self) -> Option<String> {
+        let whole = SignedDuration::try_from(*self).ok()?;
+        Some(format!("{whole:#}"))
+    }
+
+    fn json(&self) -> Value {
+        // In seconds.
+        match self.subsec_nanos() {
+            0 => json!(self.as_secs()),
+            _ => json!(self.as_secs_f64()),
+        }
+    }
+}
+
+/// Whether.
+impl Kind for bool {
+    const WANTED: &str = "true or false";
+    const SHAPES: &[Shape] = &[Shape::Boolean];
+    const CHOICES: &[&str] = &["true", "false"];
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+
+    fn json(&self) -> Value {
+        (*self).into()
+    }
+}
+
+impl Kind for SocketAddr {
+    const WANTED: &str = "an address and a port, such as 127.0.0.1:5000 or [::1]:5000";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// How much is logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Level {
+    /// Of this program; of what it stands on, warnings.
+    Word(String),
+    /// In the language of `RUST_LOG`.
+    Filter(String),
+}
+
+impl Kind for Level {
+    const WANTED: &str = "off, error, warn, info, debug, trace, or a filter such as s3layers=debug";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "off" | "error" | "warn" | "info" | "debug" | "trace" => {
+                Some(Level::Word(text.to_owned()))
+            }
+            // A word alone would be a filter too, and is a level with a slip in it.
+            _ if text.contains(['=', ',', '[']) => filter(text),
+            _ => None,
+        }
+    }
+
+    fn parse_at(text: &str, source: &Source) -> Option<Self> {
+        match source {
+            // It is meant for other programs as well.
+            Source::Environment(name) if name == "RUST_LOG" => filter(text),
+            _ => Self::parse(text),
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        let (Level::Word(text) | Level::Filter(text)) = self;
+        Some(text.clone())
+    }
+}
+
+fn filter(text: &str) -> Option<Level> {
+    let is_filter = EnvFilter::try_new(text).is_ok();
+    is_filter.then(|| Level::Filter(text.to_owned()))
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Format {
+    Text,
+    Json,
+}
+
+impl Kind for Format {
+    const WANTED: &str = "text or json";
+    const CHOICES: &[&str] = &["text", "json"];
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "text" => Some(Format::Text),
+            "json" => Some(Format::Json),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        let text = match self {
+            Format::Text => "text",
+            Format::Json => "json",
+        };
+        Some(text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, want) in [
+            ("16777216", Some(16 << 20)),
+            ("16 MiB", Some(16 << 20)),
+            ("16MiB", Some(16 << 20)),
+            ("1GiB", Some(1 << 30)),
+            ("16 MB", Some(16_000_000)),
+            ("7 B", Some(7)),
+            ("0", Some(0)),
+            ("16M", None),
+            ("16 mib", None),
+            ("1.5 GiB", None),
+            ("-1", None),
+            ("MiB", None),
+            ("", None),
+            ("99999999 TiB", None),
+        ] {
+            assert_eq!(Size::parse(text), want.map(Size), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_read_again() {
+        for bytes in [0, 1, 1000, 1024, 5 << 20, (5 << 20) + 1, 3 << 30] {
+            let shown = Size(bytes).show().unwrap_or_default();
+            assert_eq!(Size::parse(&shown), Some(Size(bytes)), "{shown}");
+        }
+        for seconds in [0, 1, 90, 3600, 7 * 24 * 3600] {
+            let time = Duration::from_secs(seconds);
+            let shown = time.show().unwrap_or_default();
+            assert_eq!(Duration::parse(&shown), Some(time), "{shown}");
+        }
+        assert_eq!(Size(16 << 20).show().as_deref(), Some("16 MiB"));
+    }
+
+    #[test]
+    fn urls() {
+        for (text, ok) in [
+            ("http://127.0.0.1:9000", true),
+            ("https://s3.example.com", true),
+            ("http://[::1]:9000", true),
+            ("127.0.0.1:9000", false),
+            ("ftp://x", false),
+            ("http://user:password@x", false),
+            ("http://", false),
+            ("", false),
+        ] {
+            assert_eq!(Url::parse(text).is_some(), ok, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn levels() {
+        for (text, ok) in [
+            ("debug", true),
+            ("s3layers=debug,warn", true),
+            ("off", true),
+            ("loud", false),
+            ("s3layers=loud", false),
+            ("", false),
+        ] {
+            assert_eq!(Level::parse(text).is_some(), ok, "{text:?}");
+        }
+    }
+}
