@@ -44,7 +44,7 @@ pub(crate) async fn remove_finished(
     let mut remove = leftovers.dropped;
     remove.extend(stored.session.tails.iter().map(|tail| tail.key(keys, uuid)));
     if leftovers.unknown {
-        remove.extend(tails_of(store, stored).await?);
+        remove.extend(tails_of(store, stored.uuid).await?);
         if sealed.data == Data::Parts {
             remove.push(other);
         } else {
@@ -105,6 +105,20 @@ pub(super) async fn cancel_for_guest(store: &Store, stored: &mut Stored) -> Resu
     cancelled
 }
 
+/// Cancels an upload whoever began it, and however far its owner has come. Where it has no session,
+/// but objects of an owner that lost it, those are removed.
+pub(crate) async fn cancel_by_uuid(store: &Store, uuid: Uuid) -> Result<()> {
+    if let Some(mut stored) = Stored::load(store, uuid).await? {
+        return cancel_for_guest(store, &mut stored).await;
+    }
+    let orphans = tails_of(store, uuid).await?;
+    if orphans.is_empty() {
+        return Err(Error::UploadUnknown { uuid });
+    }
+    let batched = store.profile.batch_delete;
+    Ok(store.api.delete_all(&orphans, batched).await?)
+}
+
 /// Removes an upload that was being finished and turned out `damaged`, so that nothing can come of
 /// it, unless its layer is published after all: the driver that did so may have ended before the
 /// session was removed. Gives the damage back, to be told.
@@ -153,7 +167,7 @@ async fn may_be_published(store: &Store, stored: &Stored) -> Result<bool> {
 /// Removes all of an upload that is marked as cancelled. Can be repeated, by anyone.
 pub(crate) async fn remove_cancelled(store: &Store, stored: &Stored) -> Result<()> {
     abort_multiparts(store, stored).await?;
-    let mut remove = tails_of(store, stored).await?;
+    let mut remove = tails_of(store, stored.uuid).await?;
     remove.push(store.keys.data(stored.uuid));
     remove.push(store.keys.whole(stored.uuid));
     store
@@ -216,9 +230,9 @@ async fn take_back(
 }
 
 /// Every tail below the upload, named by the session or not.
-async fn tails_of(store: &Store, stored: &Stored) -> Result<Vec<Key>> {
-    let session = store.keys.session(stored.uuid);
-    let prefix = store.keys.upload(stored.uuid);
+async fn tails_of(store: &Store, uuid: Uuid) -> Result<Vec<Key>> {
+    let session = store.keys.session(uuid);
+    let prefix = store.keys.upload(uuid);
     let mut tails = Vec::new();
     let mut from = None;
     loop {
