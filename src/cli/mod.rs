@@ -22,19 +22,25 @@ use self::output::Output;
 use self::place::Place;
 use crate::s3::{ClientOptions, S3Config, S3LayerService};
 
+mod cancel;
 mod demo;
 mod failure;
+mod human;
 mod input;
+mod ls;
 mod output;
 mod place;
 mod pull;
 mod push;
 mod serve;
+mod stat;
 mod stop;
 mod store;
 mod sweep;
+mod table;
 mod tarsum;
 mod threads;
+mod uploads;
 
 /// Container layers in any S3-compatible object store.
 #[derive(Debug, Parser)]
@@ -84,6 +90,10 @@ enum Command {
     Demo(demo::Demo),
     Push(push::Push),
     Pull(pull::Pull),
+    Stat(stat::Stat),
+    Ls(ls::Ls),
+    Uploads(uploads::Uploads),
+    Cancel(cancel::Cancel),
     Serve(serve::Serve),
     Sweep(sweep::Sweep),
     Store(store::Store),
@@ -96,6 +106,10 @@ impl Command {
             Command::Demo(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
             Command::Pull(command) => command.run(context).await,
+            Command::Stat(command) => command.run(context).await,
+            Command::Ls(command) => command.run(context).await,
+            Command::Uploads(command) => command.run(context).await,
+            Command::Cancel(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
             Command::Sweep(command) => command.run(context).await,
             Command::Store(command) => command.run(context).await,
