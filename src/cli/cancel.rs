@@ -10,8 +10,7 @@ use crate::error::Error;
 
 /// Remove uploads that are not finished, and all their bytes
 ///
-/// It does not matter who began them, nor whether somebody is at it: a push under way is told that
-/// its upload is unknown. One that is being finished is refused, since its layer may be there any
+/// It does not matter who began them, nor whether somebody is at it: a push under way fails. One that is being finished is refused, since its layer may be there any
 /// moment. Each is tried, whatever comes of the others; those that are gone are printed.
 #[derive(Debug, Args)]
 pub(super) struct Cancel {

@@ -92,7 +92,12 @@ impl Layout {
         let widths = columns.iter().enumerate().map(|(index, column)| {
             let cells = rows.iter().filter_map(|row| row.get(index));
             let widest = cells.map(|cell| length(cell.shown(is_short))).max();
-            Some(widest.unwrap_or(0).max(length(column.title)))
+            let widest = widest.unwrap_or(0);
+            Some(match column.gives {
+                // A column of exceptions needs no title where there is none.
+                Gives::NoThought if widest == 0 => 0,
+                _ => widest.max(length(column.title)),
+            })
         });
         Layout {
             is_short,
@@ -115,7 +120,15 @@ impl Layout {
     }
 
     pub(super) fn header(&self, columns: &[Column]) -> String {
-        self.line(columns, columns.iter().map(|column| column.title))
+        let widths = self.widths.iter();
+        let titles = columns
+            .iter()
+            .zip(widths)
+            .map(|(column, width)| match width {
+                Some(0) => "",
+                _ => column.title,
+            });
+        self.line(columns, titles)
     }
 
     pub(super) fn row(&self, columns: &[Column], cells: &[Cell]) -> String {
@@ -237,6 +250,6 @@ mod tests {
     #[test]
     fn an_empty_table_is_as_wide_as_its_titles() {
         let layout = Layout::of(&COLUMNS, &[], 80);
-        assert_eq!(layout.header(&COLUMNS), "ID  NAME  SIZE  AGE  NOTE");
+        assert_eq!(layout.header(&COLUMNS), "ID  NAME  SIZE  AGE");
     }
 }

@@ -141,8 +141,10 @@ impl S3LayerService {
     }
 
     /// Removes an upload and all its bytes, whoever began it, and whoever is at it: that handle is
-    /// told [`UploadUnknown`](crate::Error::UploadUnknown). What an owner left that lost its upload, and
-    /// that [`uploads`](Self::uploads) tells without a state, is removed too.
+    /// told [`UploadUnknown`](crate::Error::UploadUnknown), or
+    /// [`UploadConflict`](crate::Error::UploadConflict) by a part that comes too late. What an owner
+    /// left that lost its upload, and that [`uploads`](Self::uploads) tells without a state, is
+    /// removed too.
     ///
     /// # Errors
     ///
