@@ -10,8 +10,9 @@ use crate::error::Error;
 
 /// Remove uploads that are not finished, and all their bytes
 ///
-/// It does not matter who began them, nor whether somebody is at it: a push under way fails. One that is being finished is refused, since its layer may be there any
-/// moment. Each is tried, whatever comes of the others; those that are gone are printed.
+/// It does not matter who began them, nor whether somebody is at it: a push under way fails. One
+/// that is being finished is refused, since its layer may be there any moment. Each is tried,
+/// whatever comes of the others; the UUIDs of those that are gone are printed.
 #[derive(Debug, Args)]
 pub(super) struct Cancel {
     /// The uploads, as `uploads` and `push` print them
@@ -40,7 +41,7 @@ impl Cancel {
                     context.output.event(&Event::Cancelled { uuid })?;
                 }
                 Err(error) => {
-                    let failure = refused(error, context);
+                    let failure = refused(uuid, error, context);
                     let error = &failure.lines.join(": ");
                     context.output.event(&Event::NotCancelled { uuid, error })?;
                     failures.push(failure);
@@ -71,7 +72,7 @@ fn once_each(uuids: &[Uuid]) -> Vec<Uuid> {
     once
 }
 
-fn refused(error: Error, context: &Context) -> Failure {
+fn refused(uuid: Uuid, error: Error, context: &Context) -> Failure {
     let hint = match &error {
         Error::UploadUnknown { .. } => {
             let uploads = context.command_line(&["uploads"]);
@@ -86,11 +87,10 @@ fn refused(error: Error, context: &Context) -> Failure {
                  finished or removed by: {sweep}"
             ))
         }
-        Error::Damaged { .. } => Some(
-            "what belongs to it cannot be told without its session; remove what is below \
-             uploads/ by hand"
-                .to_owned(),
-        ),
+        Error::Damaged { .. } => Some(format!(
+            "without its session nobody can tell what belongs to it; remove what is below \
+             uploads/{uuid}/ by hand"
+        )),
         _ => None,
     };
     let failure = Failure::from(error);

@@ -51,7 +51,7 @@ const ALL_LAYERS: [Column; 5] = [
     words("NOTE", Gives::NoThought),
 ];
 const TAGS: [Column; 3] = [
-    words("TAG", Gives::Nothing),
+    words("TAG", Gives::Room(16)),
     words("MANIFEST", Gives::Nothing),
     words("NOTE", Gives::NoThought),
 ];
@@ -245,10 +245,11 @@ async fn tags(
     let mut table = Table::new(context.output, &TAGS).of_kind("tag");
     let mut count = Count::default();
     let mut last: Option<Tag> = None;
-    while let Some(page) = {
+    loop {
         let after = last.as_ref().map(Tag::as_str);
-        service.tags(name, after, TAGS_AT_ONCE).await?
-    } {
+        let Some(page) = service.tags(name, after, TAGS_AT_ONCE).await? else {
+            break;
+        };
         last = page.items.last().filter(|_| page.more).cloned();
         let read = async |tag: Tag| (service.tag(name, &tag).await, tag);
         let mut read = pin!(stream::iter(page.items).map(read).buffered(READS_AT_ONCE));

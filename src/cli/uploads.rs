@@ -27,7 +27,8 @@ use crate::s3::{UploadEntry, UploadPhase};
 /// being removed, `orphaned` where nothing can come of what is left, `unreadable` where NOTE says
 /// why.
 ///
-/// `push --resume UUID` goes on with one, `cancel UUID` removes it, and `sweep` those that are old.
+/// In a pipe the columns are the same ones, with the times when the upload was begun and last written
+/// in place of AGE and IDLE. `push --resume UUID` goes on with one, `cancel UUID` removes it, and `sweep` those that are old.
 #[derive(Debug, Args)]
 #[command(after_long_help = IN_A_PIPE)]
 pub(super) struct Uploads {}
@@ -92,7 +93,7 @@ impl Uploads {
         if old > 0 {
             let sweep = context.command_line(&["sweep", "--dry-run"]);
             context.output.note(format_args!(
-                "{old} of {all} were last written more than {} ago; what would be removed: {sweep}",
+                "{old} of {all} had nothing written for {}; what a sweep would do: {sweep}",
                 human::age(OLD)
             ));
         }
@@ -155,4 +156,60 @@ fn row(upload: &UploadEntry, error: Option<&str>, now: SystemTime) -> Vec<Cell> 
         declared.map_or_else(Cell::none, Cell::id),
         Cell::text(error.unwrap_or_default()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use super::*;
+    use crate::s3::UploadState;
+
+    #[test]
+    fn what_is_told_of_an_upload() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let state = |phase| UploadState {
+            name: "x".parse().unwrap(),
+            declared: None,
+            phase,
+            offset: 1536,
+            begun_at: at(1000),
+        };
+        let unknown = || Error::UploadUnknown { uuid: Uuid::nil() };
+        let none = ["-"; 4];
+        for (state, want, note) in [
+            (
+                Ok(Some(state(UploadPhase::Open))),
+                ["x", "open", "1.5 KiB", "50 min"],
+                "",
+            ),
+            (
+                Ok(Some(state(UploadPhase::Sealed))),
+                ["x", "sealed", "1.5 KiB", "50 min"],
+                "",
+            ),
+            (Ok(None), [none[0], "orphaned", none[2], none[3]], ""),
+            (
+                Err(unknown()),
+                [none[0], "unreadable", none[2], none[3]],
+                "is unknown",
+            ),
+        ] {
+            let upload = UploadEntry {
+                uuid: Uuid::nil(),
+                age: Duration::from_secs(3 * 3600),
+                written_at: at(2000),
+                state,
+            };
+            let error = upload.state.as_ref().err().map(reason);
+            let cells = row(&upload, error.as_deref(), at(4000));
+            assert_eq!(cells.len(), COLUMNS.len());
+            let texts: Vec<_> = cells.iter().map(|cell| &*cell.text).collect();
+            assert_eq!(texts[1..5], want);
+            assert_eq!(texts[5], "3 h", "by the store's clock");
+            assert!(texts[7].contains(note), "{texts:?}");
+            assert_eq!(cells[5].raw, "1970-01-01T00:33:20Z");
+        }
+    }
 }

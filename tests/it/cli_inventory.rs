@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::process::Stdio;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
@@ -428,8 +429,8 @@ fn what_is_being_finished_is_not_cancelled() {
     assert_eq!(bucket.all(), before);
 }
 
-/// What the program prints on a terminal of so many columns.
-fn on_a_terminal(user: &User, columns: u16, arguments: &[&str]) -> Vec<String> {
+/// What the program prints on a terminal of so many columns, and on stderr.
+fn on_a_terminal(user: &User, columns: u16, arguments: &[&str]) -> (Vec<String>, String) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();
@@ -440,12 +441,19 @@ fn on_a_terminal(user: &User, columns: u16, arguments: &[&str]) -> Vec<String> {
     let mut size = rustix::termios::tcgetwinsize(&inner).unwrap();
     size.ws_col = columns;
     rustix::termios::tcsetwinsize(&inner, size).unwrap();
-    let mut child = user.command(arguments).stdout(inner).spawn().unwrap();
+    let child = user
+        .command(arguments)
+        .stdout(inner)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut screen = Vec::new();
     // Ends with an error when nobody has the other side any more.
     let _ = File::from(terminal).read_to_end(&mut screen);
-    assert!(child.wait().unwrap().success());
-    said(screen).lines().map(str::to_owned).collect()
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines = said(screen).lines().map(str::to_owned).collect();
+    (lines, stderr(&output))
 }
 
 #[test]
@@ -466,18 +474,19 @@ fn a_table_fits_the_window() {
         ],
     );
 
-    let wide = on_a_terminal(&user, 120, &["ls", "--layers"]);
+    let (wide, noted) = on_a_terminal(&user, 120, &["ls", "--layers"]);
     assert!(wide[0].starts_with("LAYER  "), "{wide:?}");
     assert!(wide[0].ends_with("CREATED  FIRST IN"), "{wide:?}");
     assert!(wide[1].starts_with(&format!("{id}  1.5 MiB  ")), "{wide:?}");
+    assert_eq!(noted, "");
     for columns in [40, 60, 80] {
-        let narrow = on_a_terminal(&user, columns, &["ls", "--layers"]);
+        let (narrow, _) = on_a_terminal(&user, columns, &["ls", "--layers"]);
         let row = &narrow[1];
         assert!(row.starts_with(&format!("{}  1.5 MiB", &id[..19])), "{row}");
         assert!(row.chars().count() <= usize::from(columns), "{row}");
     }
     for columns in [80, 100, 200] {
-        let table = on_a_terminal(&user, columns, &["uploads"]);
+        let (table, noted) = on_a_terminal(&user, columns, &["uploads"]);
         assert!(table[1].contains(&uuid), "{table:?}");
         assert!(
             table[1].contains("open") && table[1].contains("4 B"),
@@ -487,7 +496,9 @@ fn a_table_fits_the_window() {
             table[1].chars().count() <= usize::from(columns),
             "{table:?}"
         );
+        // What is left out is told.
         assert_eq!(table[0].contains("DECLARED"), columns == 200, "{table:?}");
+        assert_eq!(noted.contains("DECLARED"), columns < 200, "{noted}");
     }
 }
 

@@ -28,10 +28,11 @@ pub(in crate::cli) enum Gives {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Cell {
     /// For programs: never empty, nor with a tab in it.
-    pub(super) raw: String,
-    pub(super) text: String,
+    pub(in crate::cli) raw: String,
+    /// For people.
+    pub(in crate::cli) text: String,
     /// What an id is shortened to.
-    pub(super) short: Option<String>,
+    pub(in crate::cli) short: Option<String>,
 }
 
 impl Cell {
