@@ -24,8 +24,8 @@ use crate::s3::{LayerEntry, LayerInfo, S3LayerService};
 /// Without a repository, the name of each is a line. With one, its layers and its tags are listed;
 /// in a pipe, lines of layers begin with the field `layer` and have digest, size, when it was
 /// created, and what could not be read; lines of tags begin with `tag` and have the tag, the digest
-/// of the manifest that it names, and what could not be read. With --layers, all layers of the store
-/// are listed, with the repository that each was first published in.
+/// of the manifest that it names, and what could not be read. With --layers, all layers of the
+/// store are listed, with the repository that each was first published in.
 #[derive(Debug, Args)]
 #[command(after_long_help = IN_A_PIPE)]
 pub(super) struct Ls {

@@ -22,13 +22,15 @@ use crate::s3::{UploadEntry, UploadPhase};
 ///
 /// STORED is what a resume would not send again; AGE the time since the upload was begun, IDLE the
 /// time since anything of it was written, by the store's clock. DECLARED is the id that the layer
-/// must turn out to have, where one was given. PHASE is `open` where it takes bytes, `sealing` while
-/// it is being finished, `sealed` where its bytes were not what was claimed, `cancelled` while it is
-/// being removed, `orphaned` where nothing can come of what is left, `unreadable` where NOTE says
-/// why.
+/// must turn out to have, where one was given. PHASE is `open` where it takes bytes, `sealing`
+/// while it is being finished, `sealed` where its bytes were not what was claimed, `cancelled`
+/// while it is being removed, `orphaned` where nothing can come of what is left, `unreadable` where
+/// NOTE says why.
 ///
-/// In a pipe the columns are the same ones, with the times when the upload was begun and last written
-/// in place of AGE and IDLE. `push --resume UUID` goes on with one, `cancel UUID` removes it, and `sweep` those that are old.
+/// In a pipe the columns are the same ones, with the times when the upload was begun and last
+/// written in place of AGE and IDLE.
+///
+/// `push --resume UUID` goes on with one, `cancel UUID` removes it, and `sweep` those that are old.
 #[derive(Debug, Args)]
 #[command(after_long_help = IN_A_PIPE)]
 pub(super) struct Uploads {}

@@ -129,8 +129,8 @@ impl S3LayerService {
     ///
     /// # Errors
     ///
-    /// [`Storage`](crate::Error::Storage) where the listing failed; the stream ends with it. An upload
-    /// whose session could not be read is an item with the reason.
+    /// [`Storage`](crate::Error::Storage) where the listing failed; the stream ends with it. An
+    /// upload whose session could not be read is an item with the reason.
     ///
     /// # Cost
     ///
@@ -142,9 +142,9 @@ impl S3LayerService {
 
     /// Removes an upload and all its bytes, whoever began it, and whoever is at it: that handle is
     /// told [`UploadUnknown`](crate::Error::UploadUnknown), or
-    /// [`UploadConflict`](crate::Error::UploadConflict) by a part that comes too late. What an owner
-    /// left that lost its upload, and that [`uploads`](Self::uploads) tells without a state, is
-    /// removed too.
+    /// [`UploadConflict`](crate::Error::UploadConflict) by a part that comes too late. What an
+    /// owner left that lost its upload, and that [`uploads`](Self::uploads) tells without a state,
+    /// is removed too.
     ///
     /// # Errors
     ///
@@ -170,8 +170,8 @@ impl S3LayerService {
     ///
     /// # Errors
     ///
-    /// [`Storage`](crate::Error::Storage) where the listing failed; the stream ends with it. A layer whose
-    /// record could not be read is an item with the reason.
+    /// [`Storage`](crate::Error::Storage) where the listing failed; the stream ends with it. A
+    /// layer whose record could not be read is an item with the reason.
     ///
     /// # Cost
     ///
@@ -200,8 +200,8 @@ impl S3LayerService {
     ///
     /// # Errors
     ///
-    /// [`LayerUnknown`](crate::Error::LayerUnknown); [`Damaged`](crate::Error::Damaged) where its record cannot
-    /// be read; [`Storage`](crate::Error::Storage).
+    /// [`LayerUnknown`](crate::Error::LayerUnknown); [`Damaged`](crate::Error::Damaged) where its
+    /// record cannot be read; [`Storage`](crate::Error::Storage).
     ///
     /// # Cost
     ///
