@@ -70,8 +70,9 @@ pub use memory::MemoryLayerService;
 pub use name::{InvalidName, InvalidTag, RepositoryName, Tag};
 pub use s3::{
     ClientOptions, ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM,
-    DEFAULT_PART_SIZE, DEFAULT_PRESIGN_LIFETIME, S3Config, S3LayerService, StoreProfile,
-    SweepAction, Swept, client_from_env, client_over,
+    DEFAULT_PART_SIZE, DEFAULT_PRESIGN_LIFETIME, LayerEntry, LayerInfo, LayerStat, S3Config,
+    S3LayerService, StoreProfile, SweepAction, Swept, UploadEntry, UploadPhase, UploadState,
+    client_from_env, client_over,
 };
 pub use service::{Layer, LayerService, LayerServiceExt, LayerUpload};
 pub use telemetry::Usage;

@@ -27,12 +27,15 @@ use self::settings::Settings;
 use self::settings::flags::Flags;
 use crate::s3::{S3Config, S3LayerService};
 
+mod cancel;
 mod completions;
 mod config;
 mod demo;
 mod failure;
+mod human;
 mod input;
 mod log;
+mod ls;
 mod man;
 mod output;
 mod place;
@@ -40,11 +43,14 @@ mod pull;
 mod push;
 mod serve;
 mod settings;
+mod stat;
 mod stop;
 mod store;
 mod sweep;
+mod table;
 mod tarsum;
 mod threads;
+mod uploads;
 
 /// Container layers in any S3-compatible object store.
 #[derive(Debug, Parser)]
@@ -105,6 +111,10 @@ enum Command {
     Demo(demo::Demo),
     Push(push::Push),
     Pull(pull::Pull),
+    Stat(stat::Stat),
+    Ls(ls::Ls),
+    Uploads(uploads::Uploads),
+    Cancel(cancel::Cancel),
     Serve(serve::Serve),
     Sweep(sweep::Sweep),
     Store(store::Store),
@@ -120,6 +130,10 @@ impl Command {
             Command::Demo(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
             Command::Pull(command) => command.run(context).await,
+            Command::Stat(command) => command.run(context).await,
+            Command::Ls(command) => command.run(context).await,
+            Command::Uploads(command) => command.run(context).await,
+            Command::Cancel(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
             Command::Sweep(command) => command.run(context).await,
             Command::Store(command) => command.run(context).await,

@@ -12,6 +12,9 @@ use super::failure::Failure;
 use super::output::Spent;
 use crate::s3::{SweepAction, Swept};
 
+/// What nobody has touched for so long is removed, where nothing else is said.
+pub(super) const OLD: Duration = Duration::from_secs(24 * 3600);
+
 /// Remove what dead uploads left behind
 ///
 /// Looks at uploads only; a stored layer is never touched. A live upload is touched every ten
@@ -155,6 +158,7 @@ mod tests {
             ("", None),
             ("soon", None),
         ] {
+            assert_eq!(age("24h"), Ok(OLD), "the default");
             assert_eq!(age(text).ok(), want.map(Duration::from_secs), "{text:?}");
         }
     }

@@ -9,8 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-#[cfg(feature = "registry")]
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::id::{LayerId, TarSumVersion};
 use crate::name::RepositoryName;
 #[cfg(feature = "registry")]
@@ -120,6 +119,26 @@ impl Keys {
         self.key(format_args!("layers/{algorithm}/{}/{hex}", &hex[..2]))
     }
 
+    /// The prefix of all layers' own records, which are found by SHA-256.
+    pub(crate) fn layers(&self) -> String {
+        format!("{}layers/{OWN}/", self.root)
+    }
+
+    /// The layer whose own record has this key.
+    pub(crate) fn digest_of_layer(&self, key: &str) -> Option<Digest> {
+        own_digest(key, |id| self.layer(id))
+    }
+
+    /// The prefix of a repository's links by SHA-256, which every linked layer has.
+    pub(crate) fn links(&self, name: &RepositoryName) -> String {
+        format!("{}repositories/{name}/_layers/{OWN}/", self.root)
+    }
+
+    /// The layer whose link by SHA-256 has this key.
+    pub(crate) fn digest_of_link(&self, name: &RepositoryName, key: &str) -> Option<Digest> {
+        own_digest(key, |id| self.link(name, id))
+    }
+
     /// The layer is linked under this repository.
     pub(crate) fn link(&self, name: &RepositoryName, id: &LayerId) -> Key {
         let (algorithm, hex) = id_path(id);
@@ -183,6 +202,17 @@ impl Keys {
     pub(crate) fn repositories(&self) -> String {
         format!("{}repositories/", self.root)
     }
+}
+
+/// What every layer is called by.
+const OWN: Algorithm = Algorithm::Sha256;
+
+/// The digest that a key ends with, where it is called by it.
+fn own_digest(key: &str, called: impl Fn(&LayerId) -> Key) -> Option<Digest> {
+    let (_, hex) = key.rsplit_once('/')?;
+    let digest: Digest = format!("{OWN}:{hex}").parse().ok()?;
+    let is_ours = called(&digest.clone().into()).as_str() == key;
+    is_ours.then_some(digest)
 }
 
 fn id_path(id: &LayerId) -> (String, &str) {
@@ -250,6 +280,14 @@ mod tests {
         ] {
             assert_eq!(key.as_str(), want);
         }
+        let digest = sha256.as_digest();
+        let (layer, link) = (keys.layer(&sha256), keys.link(&name, &sha256));
+        assert!(layer.as_str().starts_with(&keys.layers()));
+        assert!(link.as_str().starts_with(&keys.links(&name)));
+        assert_eq!(keys.digest_of_layer(layer.as_str()).as_ref(), digest);
+        assert_eq!(keys.digest_of_link(&name, link.as_str()).as_ref(), digest);
+        assert_eq!(keys.digest_of_layer(&format!("{layer}x")), None);
+        assert_eq!(keys.digest_of_layer(link.as_str()), None);
         assert_eq!(Keys::new("").profile().as_str(), "profile");
         assert_eq!(keys.uuid_of(keys.tail(uuid, 7, "n").as_str()), Some(uuid));
         assert_eq!(keys.uuid_of("root/of/uploads/junk/session"), None);

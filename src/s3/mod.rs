@@ -49,6 +49,7 @@ mod cache;
 mod checksum;
 mod config;
 mod document;
+mod inventory;
 mod keys;
 mod probe;
 mod profile;
@@ -68,6 +69,7 @@ pub use config::{
     ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
     DEFAULT_PRESIGN_LIFETIME, S3Config,
 };
+pub use inventory::{LayerEntry, LayerInfo, LayerStat, UploadEntry, UploadPhase, UploadState};
 pub use profile::StoreProfile;
 pub use sweep::{SweepAction, Swept};
 

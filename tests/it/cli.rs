@@ -198,7 +198,7 @@ impl Drop for Running {
 /// A store in a process of its own.
 pub(crate) struct Served {
     running: Running,
-    endpoint: String,
+    pub(crate) endpoint: String,
     _user: User,
 }
 

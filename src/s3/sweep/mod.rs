@@ -7,19 +7,18 @@
 //!    write: an owner that comes back is told so, and cannot lose bytes that it acknowledges.
 //! 4. An upload that was being finished is finished, or removed where the store has lost its bytes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use uuid::Uuid;
 
-use super::api::ETag;
+use super::inventory::{self, Found, ListedSession};
 use super::keys::Key;
 use super::store::Store;
 use super::upload::session::Phase;
 use super::upload::stored::Stored;
 use super::upload::{cancel, drive_found, remove_cancelled, remove_lost};
-use crate::clock;
 use crate::error::{Error, Result};
 
 mod plan;
@@ -40,21 +39,16 @@ pub struct Swept {
     pub outcome: Result<()>,
 }
 
-/// The objects below one upload.
-struct Found {
-    age: Duration,
-    keys: Vec<Key>,
-    /// Of the session that was listed.
-    session: Option<ETag>,
-}
-
 pub(super) async fn sweep(
     store: &Arc<Store>,
     older_than: Duration,
     dry_run: bool,
 ) -> Result<Vec<Swept>> {
     let mut swept = Vec::new();
-    for (uuid, found) in list(store).await? {
+    // All of them before any is touched, so that no page is listed over what is being removed.
+    let uploads: Vec<Found> = inventory::found(Arc::clone(store)).try_collect().await?;
+    for found in uploads {
+        let uuid = found.uuid;
         // A young one needs no closer look.
         if found.age < older_than {
             continue;
@@ -74,9 +68,12 @@ pub(super) async fn sweep(
             }
         };
         // Its owner came back since it was listed, which may be long ago: it is young.
-        if let (Some(stored), Some(etag)) = (&stored, &found.session)
-            && !stored.is(etag)
-        {
+        let is_as_listed = |stored: &Stored| match &found.session {
+            ListedSession::There(Some(etag)) => stored.is(etag),
+            ListedSession::There(None) => true,
+            ListedSession::Absent => false,
+        };
+        if stored.as_ref().is_some_and(|stored| !is_as_listed(stored)) {
             continue;
         }
         let phase = stored.as_ref().map(|stored| &stored.session.phase);
@@ -134,35 +131,5 @@ async fn carry_out(
         // Its owner came back, or another sweep was quicker: not dead.
         Err(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) => Ok(()),
         outcome => outcome,
-    }
-}
-
-/// All uploads, with the age of the youngest object of each.
-async fn list(store: &Store) -> Result<BTreeMap<Uuid, Found>> {
-    let prefix = store.keys.uploads();
-    let mut uploads: BTreeMap<Uuid, Found> = BTreeMap::new();
-    let mut from = None;
-    loop {
-        let page = store.api.list(&prefix, from).await?;
-        for object in &page.objects {
-            let Some(uuid) = store.keys.uuid_of(object.key.as_str()) else {
-                continue;
-            };
-            let age = page.age(object, clock::now());
-            let found = uploads.entry(uuid).or_insert(Found {
-                age,
-                keys: Vec::new(),
-                session: None,
-            });
-            found.age = found.age.min(age);
-            if object.key == store.keys.session(uuid) {
-                found.session.clone_from(&object.etag);
-            }
-            found.keys.push(object.key.clone());
-        }
-        from = page.next;
-        if from.is_none() {
-            return Ok(uploads);
-        }
     }
 }

@@ -78,7 +78,7 @@ mod writer;
 
 pub(crate) use begin::begin;
 pub(crate) use finish::drive_found;
-pub(crate) use remove::{cancel, remove_cancelled, remove_lost};
+pub(crate) use remove::{cancel, cancel_by_uuid, remove_cancelled, remove_lost};
 pub(crate) use resume::resume;
 #[cfg(feature = "registry")]
 pub(crate) use warm::resume_at;

@@ -44,7 +44,7 @@ pub(crate) async fn remove_finished(
     let mut remove = leftovers.dropped;
     remove.extend(stored.session.tails.iter().map(|tail| tail.key(keys, uuid)));
     if leftovers.unknown {
-        remove.extend(tails_of(store, stored).await?);
+        remove.extend(tails_of(store, stored.uuid).await?);
         if sealed.data == Data::Parts {
             remove.push(other);
         } else {
@@ -103,6 +103,20 @@ pub(super) async fn cancel_for_guest(store: &Store, stored: &mut Stored) -> Resu
         cancelled = cancel(store, stored).await;
     }
     cancelled
+}
+
+/// Cancels an upload whoever began it, and however far its owner has come. Where it has no session,
+/// but objects of an owner that lost it, those are removed.
+pub(crate) async fn cancel_by_uuid(store: &Store, uuid: Uuid) -> Result<()> {
+    if let Some(mut stored) = Stored::load(store, uuid).await? {
+        return cancel_for_guest(store, &mut stored).await;
+    }
+    let orphans = tails_of(store, uuid).await?;
+    if orphans.is_empty() {
+        return Err(Error::UploadUnknown { uuid });
+    }
+    let batched = store.profile.batch_delete;
+    Ok(store.api.delete_all(&orphans, batched).await?)
 }
 
 /// Removes an upload that was being finished and turned out `damaged`, so that nothing can come of
@@ -181,7 +195,7 @@ fn data_of(store: &Store, uuid: Uuid, sealed: &Sealed) -> Key {
 /// Removes all of an upload that is marked as cancelled. Can be repeated, by anyone.
 pub(crate) async fn remove_cancelled(store: &Store, stored: &Stored) -> Result<()> {
     abort_multiparts(store, stored).await?;
-    let mut remove = tails_of(store, stored).await?;
+    let mut remove = tails_of(store, stored.uuid).await?;
     remove.extend(unpublished_data(store, stored).await?);
     store
         .api
@@ -270,9 +284,9 @@ async fn take_back(
 }
 
 /// Every tail below the upload, named by the session or not.
-async fn tails_of(store: &Store, stored: &Stored) -> Result<Vec<Key>> {
-    let session = store.keys.session(stored.uuid);
-    let prefix = store.keys.upload(stored.uuid);
+async fn tails_of(store: &Store, uuid: Uuid) -> Result<Vec<Key>> {
+    let session = store.keys.session(uuid);
+    let prefix = store.keys.upload(uuid);
     let mut tails = Vec::new();
     let mut from = None;
     loop {

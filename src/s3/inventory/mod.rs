@@ -1,0 +1,216 @@
+//! What is in the bucket: uploads under way, layers, and what is known of one of them.
+//!
+//! 1. A listing is a stream: it holds a page of a thousand keys, and the few documents that are
+//!    read at a time, however much there is.
+//! 2. What cannot be read is told among the others, with the reason, and does not end the listing.
+//! 3. What goes while it is listed is left out; what comes may be told or not.
+//! 4. The age of an upload is that of its youngest object, by the store's clock. A
+//!    [sweep](super::sweep) goes by the same [walk].
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::stream::{BoxStream, StreamExt as _};
+use uuid::Uuid;
+
+use super::S3LayerService;
+use super::record::Record;
+use super::upload;
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::id::LayerId;
+use crate::name::RepositoryName;
+
+mod layers;
+mod plan;
+mod uploads;
+mod walk;
+
+pub use plan::UploadPhase;
+pub(crate) use plan::{Found, ListedSession};
+pub(crate) use walk::found;
+
+/// How many documents one listing reads at a time.
+const READS_AT_ONCE: usize = 8;
+
+/// An upload that is neither finished nor removed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct UploadEntry {
+    /// The upload.
+    pub uuid: Uuid,
+    /// How long ago its youngest object was written, by the store's clock.
+    pub age: Duration,
+    /// When that was.
+    pub written_at: SystemTime,
+    /// What its session says, or why that could not be read. `None` where there is no session, but
+    /// objects of an owner that lost the upload: nothing can come of it.
+    pub state: Result<Option<UploadState>>,
+}
+
+/// What the session of an upload says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UploadState {
+    /// The repository that it was begun for.
+    pub name: RepositoryName,
+    /// The id that it was begun for, where one was declared.
+    pub declared: Option<LayerId>,
+    /// Where it is in its life.
+    pub phase: UploadPhase,
+    /// The bytes that were acknowledged: a resume goes on there, or a little later.
+    pub offset: u64,
+    /// When it was begun, by the clock of whoever did.
+    pub begun_at: SystemTime,
+}
+
+/// A layer in a listing.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct LayerEntry {
+    /// The SHA-256 of the layer's bytes.
+    pub digest: Digest,
+    /// What its record says, or why that could not be read.
+    pub info: Result<LayerInfo>,
+}
+
+/// What the record of a layer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LayerInfo {
+    /// The SHA-256 of the layer's bytes.
+    pub digest: Digest,
+    /// Other ids that were verified for these bytes, and that this record knows of: another digest,
+    /// a TarSum.
+    pub also: Vec<LayerId>,
+    /// In bytes.
+    pub size: u64,
+    /// The repository that the layer was first published in.
+    pub name: RepositoryName,
+    /// When it was published, by the clock of whoever did.
+    pub created_at: SystemTime,
+    /// The key of the object that has the bytes.
+    pub data_key: String,
+    /// The ETag of that object.
+    pub etag: String,
+}
+
+/// A layer, and how its object was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LayerStat {
+    /// What its record says.
+    pub info: LayerInfo,
+    /// What is wrong with the object that has its bytes, in words. `None` where it is there with
+    /// the size, the ETag and, where the store tells it, the checksum of all bytes that were
+    /// recorded.
+    pub damage: Option<String>,
+}
+
+impl From<&Record> for LayerInfo {
+    fn from(record: &Record) -> Self {
+        // Every timestamp that a record can hold is one of the system's as well.
+        let created_at = SystemTime::try_from(record.created_at);
+        LayerInfo {
+            digest: record.digest.clone(),
+            also: record.also.clone(),
+            size: record.size,
+            name: record.name.clone(),
+            created_at: created_at.unwrap_or(SystemTime::UNIX_EPOCH),
+            data_key: record.data.to_string(),
+            etag: record.etag.to_string(),
+        }
+    }
+}
+
+/// What is in the store.
+impl S3LayerService {
+    /// All uploads that are neither finished nor removed, in the order of their UUIDs.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Error::Storage) where the listing failed; the stream ends with it. An
+    /// upload whose session could not be read is an item with the reason.
+    ///
+    /// # Cost
+    ///
+    /// One request for a thousand objects, and one for each upload. In memory a page, and eight
+    /// sessions, of which one is a megabyte where an upload has ten thousand parts.
+    pub fn uploads(&self) -> BoxStream<'static, Result<UploadEntry>> {
+        uploads::entries(Arc::clone(&self.store)).boxed()
+    }
+
+    /// Removes an upload and all its bytes, whoever began it, and whoever is at it: that handle is
+    /// told [`UploadUnknown`](crate::Error::UploadUnknown), or
+    /// [`UploadConflict`](crate::Error::UploadConflict) by a part that comes too late. What an
+    /// owner left that lost its upload, and that [`uploads`](Self::uploads) tells without a state,
+    /// is removed too.
+    ///
+    /// # Errors
+    ///
+    /// [`UploadUnknown`](crate::Error::UploadUnknown) where there is none; an
+    /// [`UploadConflict`](crate::Error::UploadConflict) where it is being finished, which
+    /// [`sweep`](Self::sweep) drives to its end, or where its owner keeps writing;
+    /// [`Damaged`](crate::Error::Damaged) where its session cannot be read;
+    /// [`Storage`](crate::Error::Storage).
+    ///
+    /// # Cost
+    ///
+    /// As [`LayerUpload::cancel`](crate::service::LayerUpload::cancel), and one request more.
+    ///
+    /// # Cancellation
+    ///
+    /// The upload may be there as before, or be cancelled with some of it left. Calling again goes
+    /// on, and so does a sweep.
+    pub async fn cancel_upload(&self, uuid: Uuid) -> Result<()> {
+        upload::cancel_by_uuid(&self.store, uuid).await
+    }
+
+    /// All layers in the bucket, in the order of their digests.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Error::Storage) where the listing failed; the stream ends with it. A
+    /// layer whose record could not be read is an item with the reason.
+    ///
+    /// # Cost
+    ///
+    /// One request for a thousand layers, and one for each. In memory a page, and eight records of
+    /// a byte for each megabyte of their layers.
+    pub fn layers(&self) -> BoxStream<'static, Result<LayerEntry>> {
+        layers::all(Arc::clone(&self.store)).boxed()
+    }
+
+    /// The layers that are linked in a repository, in the order of their digests. None where there
+    /// is no such repository.
+    ///
+    /// # Errors
+    ///
+    /// As [`layers`](Self::layers).
+    ///
+    /// # Cost
+    ///
+    /// As [`layers`](Self::layers).
+    pub fn layers_of(&self, name: &RepositoryName) -> BoxStream<'static, Result<LayerEntry>> {
+        layers::of(Arc::clone(&self.store), name.clone()).boxed()
+    }
+
+    /// What is known of a layer, and whether the object that has its bytes is there. The bytes are
+    /// not read.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerUnknown`](crate::Error::LayerUnknown); [`Damaged`](crate::Error::Damaged) where its
+    /// record cannot be read; [`Storage`](crate::Error::Storage).
+    ///
+    /// # Cost
+    ///
+    /// 2 requests; up to 4 where the object is not as it was recorded.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
+    pub async fn stat(&self, id: &LayerId) -> Result<LayerStat> {
+        layers::stat(&self.store, id).await
+    }
+}

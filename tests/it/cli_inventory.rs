@@ -1,0 +1,519 @@
+//! `stat`, `ls`, `uploads` and `cancel`: seeing what is in a store, and letting go of it.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::cli::{MIB, Running, Served, User, digest, events, noise, stderr};
+use crate::support::life::{get, keys, multiparts, sealed};
+use crate::support::stores::BUCKET;
+use crate::tarsum::archive::{END, member};
+
+const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
+
+fn said(output: Vec<u8>) -> String {
+    String::from_utf8(output).unwrap()
+}
+
+/// The fields of each line.
+fn rows(output: &[u8]) -> Vec<Vec<&str>> {
+    let text = std::str::from_utf8(output).unwrap();
+    text.lines()
+        .map(|line| line.split('\t').collect())
+        .collect()
+}
+
+/// Pushes this from standard input, and is stopped when the program has taken all of it.
+fn cut(user: &User, bytes: &[u8], arguments: &[&str]) -> String {
+    let mut all = vec!["push", "-"];
+    all.extend(arguments);
+    let mut push = Running::start(user, &all);
+    let uuid = push.hear("started")["uuid"].as_str().unwrap().to_owned();
+    push.feed(bytes);
+    push.until(|said| said["offset"] == bytes.len());
+    push.signal(Signal::TERM);
+    push.hear("kept");
+    push.code();
+    uuid
+}
+
+/// Goes behind the program's back.
+struct Bucket(Client, tokio::runtime::Runtime);
+
+impl Bucket {
+    fn of(store: &Served) -> Self {
+        let http = aws_smithy_http_client::Builder::new().build_http();
+        let client = s3layers::client_over(http, &store.endpoint, "s3layers", "s3layers-secret");
+        Bucket(client, tokio::runtime::Runtime::new().unwrap())
+    }
+
+    /// Keys and multipart uploads.
+    fn all(&self) -> Vec<String> {
+        let Bucket(client, runtime) = self;
+        runtime.block_on(async {
+            let mut all: Vec<_> = keys(client).await.into_iter().collect();
+            all.extend(multiparts(client).await);
+            all
+        })
+    }
+
+    fn text(&self, key: &str) -> String {
+        let got = self.1.block_on(get(&self.0, key));
+        String::from_utf8(got.to_vec()).unwrap()
+    }
+
+    fn put(&self, key: &str, text: &str) {
+        let put = self.0.put_object().bucket(BUCKET).key(key);
+        let put = put.body(ByteStream::from(text.as_bytes().to_vec()));
+        self.1.block_on(put.send()).unwrap();
+    }
+
+    fn delete(&self, key: &str) {
+        let delete = self.0.delete_object().bucket(BUCKET).key(key);
+        self.1.block_on(delete.send()).unwrap();
+    }
+}
+
+#[test]
+fn an_empty_store_has_nothing_to_tell_and_says_so() {
+    let store = Served::start(&[]);
+    for user in [User::new(), User::of(&store)] {
+        for (arguments, want) in [
+            (&["ls"][..], "has no repositories"),
+            (&["ls", "--layers"], "has no layers"),
+            (&["uploads"], "no upload in progress"),
+        ] {
+            let output = user.run(arguments);
+            assert!(output.status.success(), "{}", stderr(&output));
+            assert_eq!(said(output.stdout.clone()), "", "{arguments:?}");
+            assert!(stderr(&output).contains(want), "{}", stderr(&output));
+            assert_eq!(user.events(arguments), [Value::Null; 0]);
+        }
+    }
+}
+
+#[test]
+fn what_was_pushed_is_listed() {
+    let store = Served::start(&[]);
+    for user in [User::new(), User::of(&store)] {
+        let [small, large] = [noise(100), noise(3 * MIB)];
+        let file = user.file("small", &small);
+        for name in ["library/a", "library/a-b"] {
+            user.ok(&["push", &file, "--name", name]);
+        }
+        user.ok(&["push", &user.file("large", &large), "--name", "library/a"]);
+        cut(&user, b"not all", &["--name", "unfinished"]);
+
+        assert_eq!(said(user.ok(&["ls"])), "library/a\nlibrary/a-b\n");
+        let named = user.events(&["ls"]);
+        assert_eq!(
+            named[0],
+            json!({"event": "repository", "name": "library/a"})
+        );
+        let mut wants = [(digest(&small), "100"), (digest(&large), "3145728")];
+        wants.sort();
+        for (arguments, skip) in [(&["ls", "library/a"][..], 1), (&["ls", "--layers"], 0)] {
+            let output = user.ok(arguments);
+            let rows = rows(&output);
+            assert_eq!(rows.len(), 2, "{rows:?}");
+            for (row, (digest, size)) in rows.iter().zip(&wants) {
+                assert_eq!(row[skip..skip + 2], [digest, *size]);
+                let created: jiff::Timestamp = row[skip + 2].parse().unwrap();
+                let age = jiff::Timestamp::now().duration_since(created);
+                assert!(age.as_secs() < 600, "{created}");
+                assert_eq!(row.last(), Some(&"-"));
+            }
+            assert_eq!(rows[0][0] == "layer", skip == 1);
+        }
+        let told = user.events(&["ls", "library/a-b"]);
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0]["digest"], digest(&small));
+        assert_eq!(
+            (&told[0]["size"], &told[0]["error"]),
+            (&json!(100), &Value::Null)
+        );
+        assert_eq!(told[0]["repository"], "library/a", "first in");
+
+        let unknown = user.fails(1, &["ls", "unfinished"]);
+        assert!(unknown.contains("no repository unfinished"), "{unknown}");
+        assert!(
+            unknown.contains("those that are there: s3layers"),
+            "{unknown}"
+        );
+        assert_eq!(said(user.run(&["ls", "unfinished"]).stdout), "");
+    }
+}
+
+#[test]
+fn what_a_registry_was_told_is_listed() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    let mut registry = Running::start(&user, &["serve", "--sparse", "--listen", "127.0.0.1:0"]);
+    let event = registry.hear("listening");
+    let address = event["address"].as_str().unwrap();
+    let ask = |method: &str, path: &str, kind: &str, body: &str| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+             content-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    };
+    let layer = digest(b"a layer");
+    let bytes = "application/octet-stream";
+    let path = format!("/v2/library/x/blobs/uploads/?digest={layer}");
+    ask("POST", &path, bytes, "a layer");
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let descriptor = json!({"mediaType": bytes, "digest": layer, "size": 7});
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": kind, "config": descriptor, "layers": [descriptor],
+    });
+    let manifest = manifest.to_string();
+    for tag in ["v1", "latest"] {
+        ask(
+            "PUT",
+            &format!("/v2/library/x/manifests/{tag}"),
+            kind,
+            &manifest,
+        );
+    }
+    // While it is served, and from another process.
+    let output = user.ok(&["ls", "library/x"]);
+    let manifest = digest(manifest.as_bytes());
+    let rows = rows(&output);
+    assert_eq!(rows[0][..3], ["layer", &layer, "7"]);
+    assert_eq!(rows[1], ["tag", "latest", &manifest, "-"]);
+    assert_eq!(rows[2], ["tag", "v1", &manifest, "-"]);
+    let told = user.events(&["ls", "library/x"]);
+    let want = json!({"event": "tag", "tag": "v1", "manifest": manifest, "error": null});
+    assert_eq!(told[2], want);
+
+    // One that cannot be read does not hide the others.
+    Bucket::of(&store).put("repositories/library/x/_tags/latest", "garbage");
+    let output = user.run(&["ls", "library/x"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("1 of 3 could not be read"));
+    let told = said(output.stdout);
+    assert!(
+        told.contains("_tags/latest is damaged") && told.contains("v1"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_layer_is_told_by_any_of_its_ids() {
+    let user = User::new();
+    let archive = [member("etc/hosts", b'0', b"127.0.0.1"), END.to_vec()].concat();
+    let file = user.file("layer.tar", &archive);
+    user.ok(&["push", &file, "--name", "library/x", "--tarsum"]);
+    let tar_sum = said(user.ok(&["tarsum", &file])).trim_end().to_owned();
+    for id in [&digest(&archive), &tar_sum] {
+        let told = said(user.ok(&["stat", id]));
+        for want in [
+            &*digest(&archive),
+            &tar_sum,
+            " KiB (",
+            "first in library/x",
+            ".whole",
+            "is there, as it was recorded",
+        ] {
+            assert!(told.contains(want), "{want}: {told}");
+        }
+        let told = user.events(&["stat", id]);
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0]["size"], archive.len());
+        assert_eq!(told[0]["also"], json!([tar_sum]));
+        assert_eq!(told[0]["damage"], Value::Null);
+        assert!(told[0]["created_at"].as_str().unwrap().ends_with('Z'));
+    }
+    let unknown = user.fails(1, &["stat", &digest(b"unknown")]);
+    assert!(unknown.contains("unknown"), "{unknown}");
+    let nonsense = user.fails(2, &["stat", "latest"]);
+    assert!(nonsense.contains("sha256:<64 hex digits>"), "{nonsense}");
+}
+
+#[test]
+fn a_layer_whose_bytes_are_gone_is_told_loudly() {
+    let store = Served::start(&[]);
+    let (user, bucket) = (User::of(&store), Bucket::of(&store));
+    let layer = noise(1000);
+    let (file, id) = (user.file("layer", &layer), digest(&layer));
+    user.ok(&["push", &file, "--name", "x"]);
+    let object = user.events(&["stat", &id])[0]["object"].clone();
+    for spoil in [&|key: &str| bucket.put(key, "short") as (), &|key: &str| {
+        bucket.delete(key)
+    }] as [&dyn Fn(&str); 2]
+    {
+        spoil(object.as_str().unwrap());
+        let output = user.run(&["stat", &id]);
+        assert_eq!(output.status.code(), Some(1));
+        let told = said(output.stdout.clone());
+        assert!(told.contains("DAMAGED") && told.contains(&id), "{told}");
+        let told = stderr(&output);
+        assert!(
+            told.contains("is damaged") && told.contains("push"),
+            "{told}"
+        );
+        let told = events(&user.run(&["--json", "stat", &id]).stdout);
+        assert!(told[0]["damage"].is_string(), "{told:?}");
+        assert_eq!(told[1]["event"], "error");
+    }
+    // As it advises.
+    user.ok(&["push", &file, "--name", "x"]);
+    user.ok(&["stat", &id]);
+    assert!(user.pulled(&id) == layer);
+}
+
+#[test]
+fn every_upload_is_told() {
+    let store = Served::start(&[]);
+    let (user, bucket) = (User::of(&store), Bucket::of(&store));
+    let declared = digest(b"declared");
+    let first = cut(&user, &noise(17 * MIB + 5), &["--name", "library/x"]);
+    let second = cut(&user, b"some", &["--name", "y", "--id", &declared]);
+    let mut running = Running::start(&user, &["push", "-", "--name", "z"]);
+    let third = running.hear("started")["uuid"].clone();
+    user.ok(&["push", &user.file("done", b"done"), "--name", "library/x"]);
+    let orphaned = "11111111-1111-4111-8111-111111111111";
+    bucket.put(&format!("uploads/{orphaned}/tail/0-nonce"), "bytes");
+
+    let told = user.events(&["uploads"]);
+    assert_eq!(told.len(), 4, "{told:?}");
+    let of = |uuid: &str| told.iter().find(|one| one["uuid"] == uuid).unwrap();
+    for (uuid, name, offset, declared) in [
+        (&*first, "library/x", 17 * MIB + 5, Value::Null),
+        (&second, "y", 4, json!(declared)),
+        (third.as_str().unwrap(), "z", 0, Value::Null),
+    ] {
+        let upload = of(uuid);
+        assert_eq!(upload["event"], "upload");
+        assert_eq!(upload["phase"], "open");
+        assert_eq!(upload["repository"], name);
+        assert_eq!(upload["offset"], offset);
+        assert_eq!(upload["declared"], declared);
+        assert!(upload["age_seconds"].as_u64().unwrap() < 600);
+        for time in ["begun_at", "written_at"] {
+            let time = upload[time].as_str().unwrap();
+            time.parse::<jiff::Timestamp>().unwrap();
+        }
+    }
+    assert_eq!(of(orphaned)["phase"], "orphaned");
+    assert_eq!(of(orphaned)["offset"], Value::Null);
+    let output = user.ok(&["uploads"]);
+    let rows = rows(&output);
+    let row = rows.iter().find(|row| row[0] == first).unwrap();
+    assert_eq!(row[1..4], ["library/x", "open", "17825797"]);
+    assert_eq!(row[6..], ["-", "-"]);
+    assert!(rows.iter().all(|row| row.len() == 8), "{rows:?}");
+
+    // One that cannot be read is told among the others.
+    bucket.put(&format!("uploads/{second}/session"), "garbage");
+    let output = user.run(&["uploads"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = said(output.stdout.clone());
+    assert_eq!(told.lines().count(), 4, "{told}");
+    let line = told.lines().find(|line| line.contains(&second)).unwrap();
+    assert!(
+        line.contains("unreadable") && line.contains("is damaged"),
+        "{line}"
+    );
+    assert!(stderr(&output).contains("1 of 4 uploads could not be read"));
+    let refused = user.fails(1, &["cancel", &second]);
+    assert!(refused.contains("is damaged"), "{refused}");
+}
+
+#[test]
+fn what_is_cancelled_leaves_nothing_behind() {
+    let store = Served::start(&[]);
+    let (user, bucket) = (User::of(&store), Bucket::of(&store));
+    let layer = noise(17 * MIB);
+    let declared = digest(b"declared");
+    let first = cut(&user, &layer, &["--name", "library/x"]);
+    let second = cut(&user, b"some", &["--name", "y", "--id", &declared]);
+    assert!(bucket.all().len() > 4, "{:?}", bucket.all());
+
+    let all = ["cancel", &first, NOBODY, &second, &first];
+    let output = user.run(&all);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(said(output.stdout.clone()), format!("{first}\n{second}\n"));
+    let told = stderr(&output);
+    assert!(told.contains("1 of 3 uploads"), "{told}");
+    assert!(
+        told.contains(NOBODY) && told.contains("is unknown"),
+        "{told}"
+    );
+    assert_eq!(bucket.all(), ["profile"]);
+
+    let file = user.file("layer", &layer);
+    let gone = user.fails(
+        1,
+        &["push", &file, "--name", "library/x", "--resume", &first],
+    );
+    assert!(gone.contains("is unknown"), "{gone}");
+    let gone = user.fails(1, &["cancel", &first]);
+    assert!(
+        gone.contains("is unknown") && gone.contains("uploads"),
+        "{gone}"
+    );
+    user.fails(2, &["cancel"]);
+    let nonsense = user.fails(2, &["cancel", "7"]);
+    assert!(nonsense.contains("'7'"), "{nonsense}");
+}
+
+#[test]
+fn a_folder_is_let_go_of_too() {
+    let user = User::new();
+    let uuid = cut(&user, b"some", &["--name", "x"]);
+    let told = user.events(&["cancel", &uuid]);
+    assert_eq!(told, [json!({"event": "cancelled", "uuid": uuid})]);
+    assert_eq!(user.events(&["uploads"]), [Value::Null; 0]);
+    let output = user.run(&["--json", "cancel", &uuid]);
+    let told = events(&output.stdout);
+    assert_eq!(
+        (&told[0]["event"], &told[0]["uuid"]),
+        (&json!("not_cancelled"), &json!(uuid))
+    );
+    assert_eq!(told[1]["event"], "error");
+}
+
+#[test]
+fn a_push_that_is_cancelled_under_way_is_told_so() {
+    let store = Served::start(&[]);
+    let (user, bucket) = (User::of(&store), Bucket::of(&store));
+    let layer = noise(40 * MIB);
+    let mut push = Running::start(&user, &["push", "-", "--name", "x"]);
+    let uuid = push.hear("started")["uuid"].as_str().unwrap().to_owned();
+    push.feed(&layer[..17 * MIB]);
+    store.holds_parts(1);
+    user.ok(&["cancel", &uuid]);
+    // It may be gone before it has taken all of this.
+    let _ = push.stdin.as_mut().unwrap().write_all(&layer[17 * MIB..]);
+    push.stdin = None;
+    // Whichever request of it came first is the one that was refused.
+    let error = push.hear("error").to_string();
+    let is_told = error.contains("is unknown") || error.contains("ended by another handle");
+    assert!(is_told && error.contains(&uuid), "{error}");
+    assert_eq!(push.code(), Some(1));
+    assert_eq!(bucket.all(), ["profile"]);
+}
+
+#[test]
+fn what_is_being_finished_is_not_cancelled() {
+    let store = Served::start(&[]);
+    let (user, bucket) = (User::of(&store), Bucket::of(&store));
+    let uuid = cut(&user, b"some", &["--name", "x"]);
+    let key = format!("uploads/{uuid}/session");
+    let seal = json!({"sealing": {
+        "at": "2026-01-01T00:00:00Z", "data": "parts", "also": [], "unverified": [],
+    }});
+    let session = bucket.text(&key);
+    let sealing = session.replace("\"phase\":\"open\"", &format!("\"phase\":{seal}"));
+    assert_ne!(sealing, session);
+    bucket.put(&key, &sealed(&sealing));
+    let before = bucket.all();
+    assert_eq!(user.events(&["uploads"])[0]["phase"], "sealing");
+    let refused = user.fails(1, &["cancel", &uuid]);
+    assert!(refused.contains("is being finished"), "{refused}");
+    assert!(refused.contains("sweep --older-than 1h"), "{refused}");
+    assert_eq!(bucket.all(), before);
+}
+
+/// What the program prints on a terminal of so many columns, and on stderr.
+fn on_a_terminal(user: &User, columns: u16, arguments: &[&str]) -> (Vec<String>, String) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let path = ptsname(&terminal, Vec::new()).unwrap();
+    let path = path.to_str().unwrap();
+    let inner = File::options().read(true).write(true).open(path).unwrap();
+    let mut size = rustix::termios::tcgetwinsize(&inner).unwrap();
+    size.ws_col = columns;
+    rustix::termios::tcsetwinsize(&inner, size).unwrap();
+    let child = user
+        .command(arguments)
+        .stdout(inner)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut screen = Vec::new();
+    // Ends with an error when nobody has the other side any more.
+    let _ = File::from(terminal).read_to_end(&mut screen);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines = said(screen).lines().map(str::to_owned).collect();
+    (lines, stderr(&output))
+}
+
+#[test]
+fn a_table_fits_the_window() {
+    let user = User::new();
+    let layer = noise(3 * MIB / 2);
+    let id = digest(&layer);
+    let file = user.file("layer", &layer);
+    user.ok(&["push", &file, "--name", "library/a-long-name"]);
+    let uuid = cut(
+        &user,
+        b"some",
+        &[
+            "--name",
+            "library/a-long-name",
+            "--id",
+            &digest(b"declared"),
+        ],
+    );
+
+    let (wide, noted) = on_a_terminal(&user, 120, &["ls", "--layers"]);
+    assert!(wide[0].starts_with("LAYER  "), "{wide:?}");
+    assert!(wide[0].ends_with("CREATED  FIRST IN"), "{wide:?}");
+    assert!(wide[1].starts_with(&format!("{id}  1.5 MiB  ")), "{wide:?}");
+    assert_eq!(noted, "");
+    for columns in [40, 60, 80] {
+        let (narrow, _) = on_a_terminal(&user, columns, &["ls", "--layers"]);
+        let row = &narrow[1];
+        assert!(row.starts_with(&format!("{}  1.5 MiB", &id[..19])), "{row}");
+        assert!(row.chars().count() <= usize::from(columns), "{row}");
+    }
+    for columns in [80, 100, 200] {
+        let (table, noted) = on_a_terminal(&user, columns, &["uploads"]);
+        assert!(table[1].contains(&uuid), "{table:?}");
+        assert!(
+            table[1].contains("open") && table[1].contains("4 B"),
+            "{table:?}"
+        );
+        assert!(
+            table[1].chars().count() <= usize::from(columns),
+            "{table:?}"
+        );
+        // What is left out is told.
+        assert_eq!(table[0].contains("DECLARED"), columns == 200, "{table:?}");
+        assert_eq!(noted.contains("DECLARED"), columns < 200, "{noted}");
+    }
+}
+
+#[test]
+fn each_command_is_explained() {
+    let user = User::new();
+    let help = said(user.ok(&["--help"]));
+    for (command, want) in [
+        ("stat", "Tell what is known"),
+        ("ls", "separated by tabs"),
+        ("uploads", "separated by tabs"),
+        ("cancel", "UUID"),
+    ] {
+        assert!(help.contains(command), "{help}");
+        let told = said(user.ok(&[command, "--help"]));
+        assert!(told.contains(want), "{told}");
+    }
+}
