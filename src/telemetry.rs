@@ -37,6 +37,8 @@ operations! {
     ListParts,
     ListMultipartUploads,
     ListObjectsV2,
+    GetBucketLifecycleConfiguration,
+    GetBucketVersioning,
 }
 
 /// The counters of one service.

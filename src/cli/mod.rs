@@ -23,6 +23,7 @@ use self::place::Place;
 use crate::s3::{ClientOptions, S3Config, S3LayerService};
 
 mod demo;
+mod doctor;
 mod failure;
 mod input;
 mod output;
@@ -82,6 +83,7 @@ struct Common {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Demo),
+    Doctor(doctor::Doctor),
     Push(push::Push),
     Pull(pull::Pull),
     Serve(serve::Serve),
@@ -94,6 +96,7 @@ impl Command {
     async fn dispatch(&self, context: &Context) -> Result<(), Failure> {
         match self {
             Command::Demo(command) => command.run(context).await,
+            Command::Doctor(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
             Command::Pull(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
@@ -147,12 +150,16 @@ impl Context {
             self.output
                 .note("memory: is empty, and vanishes when this program ends");
         }
-        let options = ClientOptions {
+        self.place.connect(self.client_options(), settings).await
+    }
+
+    /// How the store that was named is reached.
+    fn client_options(&self) -> ClientOptions {
+        ClientOptions {
             endpoint_url: self.endpoint_url.clone(),
             region: self.region.clone(),
             ..ClientOptions::default()
-        };
-        self.place.connect(options, settings).await
+        }
     }
 
     /// A command line of this program over the same store.

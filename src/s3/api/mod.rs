@@ -31,6 +31,7 @@ mod client;
 mod conditional;
 mod date;
 mod error;
+mod examine;
 mod listing;
 mod multipart;
 mod objects;
@@ -41,6 +42,7 @@ pub(crate) use aws_sdk_s3::Client;
 pub(crate) use body::RangeBody;
 pub use client::{ClientOptions, client_from_env, client_over};
 pub(crate) use error::ApiError;
+pub(crate) use examine::{LifecycleRule, Listing, Sought, Versioning};
 pub(crate) use types::{
     CompletePart, Condition, ETag, ListedPart, ObjectInfo, Page, Put, SmallObject, UploadId,
 };
@@ -166,7 +168,8 @@ impl Api {
                     let kind = failed.verdict.kind();
                     let name = call.operation.as_str();
                     let error = StorageError::new(name, call.key, kind, failed.source)
-                        .after(attempts, elapsed);
+                        .after(attempts, elapsed)
+                        .answered(failed.answer);
                     return Err(ApiError::new(failed.verdict, error));
                 }
             }

@@ -1,0 +1,105 @@
+//! What every question is asked with, and how an answer becomes a finding.
+
+use std::error::Error as StdError;
+
+use bytes::Bytes;
+
+use super::question::{Answer, Finding, Question};
+use crate::error::{Error, Result};
+use crate::s3::api::Api;
+use crate::s3::keys::{Key, Keys};
+
+/// Keys of one examination, all below one prefix, and what was found so far.
+pub(super) struct Ask<'a> {
+    pub(super) api: &'a Api,
+    keys: &'a Keys,
+    nonce: &'a str,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// Whether it holds, and what the store did.
+pub(super) type Told = (bool, String);
+
+impl<'a> Ask<'a> {
+    pub(super) fn new(api: &'a Api, keys: &'a Keys, nonce: &'a str) -> Self {
+        Ask {
+            api,
+            keys,
+            nonce,
+            findings: Vec::new(),
+        }
+    }
+
+    pub(super) fn key(&self, name: &str) -> Key {
+        self.keys.probe(self.nonce, name)
+    }
+
+    /// What all its keys begin with.
+    pub(super) fn prefix(&self) -> String {
+        self.key("").as_str().to_owned()
+    }
+
+    pub(super) fn tell(&mut self, question: Question, answer: Answer, found: impl Into<String>) {
+        self.findings.push(Finding {
+            question,
+            answer,
+            found: found.into(),
+        });
+    }
+
+    pub(super) fn tell_whether(&mut self, question: Question, (holds, found): Told) {
+        let answer = if holds { Answer::Yes } else { Answer::No };
+        self.tell(question, answer, found);
+    }
+
+    /// The end of a question: an error means that it could not be asked.
+    pub(super) fn end(&mut self, question: Question, told: Result<Told>) {
+        match told {
+            Ok(told) => self.tell_whether(question, told),
+            Err(error) => self.tell(question, Answer::Unknown, reason(&error)),
+        }
+    }
+
+    /// None of these could be asked.
+    pub(super) fn give_up(&mut self, questions: &[Question], why: &str) {
+        for &question in questions {
+            self.tell(question, Answer::Unknown, why);
+        }
+    }
+
+    pub(super) fn answer_to(&self, question: Question) -> Option<Answer> {
+        let finding = self.findings.iter().find(|told| told.question == question);
+        finding.map(|finding| finding.answer)
+    }
+}
+
+/// Why something could not be asked, on one line: the operation and the answer, or what else went
+/// wrong.
+pub(super) fn reason(error: &Error) -> String {
+    if let Error::Storage(storage) = error
+        && let Some(answer) = storage.answer()
+    {
+        return format!("{}: {answer}", storage.operation());
+    }
+    let mut last: &dyn StdError = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    let (error, last) = (error.to_string(), last.to_string());
+    match error.contains(&last) {
+        true => error,
+        false => format!("{error}: {last}"),
+    }
+}
+
+/// Whether the store gave an answer that an error of ours stands for: neither silence nor missing
+/// permission.
+pub(super) fn is_answer(error: &Error) -> bool {
+    !error.is_retryable() && !error.is_permission()
+}
+
+/// Bytes in which a part at another place would be seen.
+pub(super) fn pattern(size: usize, from: usize) -> Bytes {
+    let byte = |at: usize| (at ^ (at >> 8) ^ (at >> 16)) as u8;
+    (from..from + size).map(byte).collect::<Vec<u8>>().into()
+}
