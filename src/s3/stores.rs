@@ -8,55 +8,72 @@ use super::profile::StoreProfile;
 pub(crate) struct Known {
     pub(crate) name: &'static str,
     /// What its `Server` header begins with.
-    server: &'static [&'static str],
+    server: &'static str,
     conditional_writes: Option<bool>,
     crc64nvme: Option<bool>,
     checks_part_etags: Option<bool>,
     equal_parts: Option<bool>,
     batch_delete: Option<bool>,
+    /// It ends multipart uploads at some time, without a rule of the bucket.
+    pub(crate) ends_uploads: bool,
     /// What cannot be asked.
     pub(crate) remarks: &'static [&'static str],
 }
 
 const KNOWN: &[Known] = &[
+    // Measured by an independent probe (`.ci/run probe`).
+    Known {
+        name: "the embedded store of s3layers",
+        server: "s3layers",
+        conditional_writes: Some(true),
+        crc64nvme: Some(true),
+        checks_part_etags: Some(true),
+        equal_parts: Some(false),
+        batch_delete: Some(true),
+        ends_uploads: false,
+        remarks: &[],
+    },
     // "How to prevent object overwrites with conditional writes" and "Checking object integrity in
     // Amazon S3" of its user guide: If-Match and If-None-Match on PutObject, full-object CRC64NVME.
     // <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>
     Known {
         name: "Amazon S3",
-        server: &["AmazonS3"],
+        server: "AmazonS3",
         conditional_writes: Some(true),
         crc64nvme: Some(true),
         checks_part_etags: Some(true),
         equal_parts: Some(false),
         batch_delete: Some(true),
+        ends_uploads: false,
         remarks: &[],
     },
-    // Measured, RELEASE.2026-02 (`tests/servers/`). "S3 API Compatibility" of its documentation:
+    // Measured, RELEASE.2026-02 (`tests/servers/`): a second Complete is `NoSuchUpload`. "S3 API Compatibility" of its documentation:
     // ListMultipartUploads wants the exact object name. minio/docs#1216: uploads end after 24 hours.
     // <https://docs.min.io/enterprise/aistor-object-store/developers/s3-api-compatibility>
     Known {
         name: "MinIO",
-        server: &["MinIO"],
+        server: "MinIO",
         conditional_writes: Some(true),
         crc64nvme: Some(true),
         checks_part_etags: Some(true),
         equal_parts: Some(false),
         batch_delete: Some(true),
+        ends_uploads: true,
         remarks: &[
             "it removes multipart uploads 24 hours after they were begun, unless \
              `mc admin config set ALIAS api stale_uploads_expiry=168h` says otherwise",
         ],
     },
-    // Measured, 2026.4 (`tests/servers/`).
+    // Measured, 2026.4 (`tests/servers/`): a second Complete is `NoSuchUpload`.
     Known {
         name: "LocalStack",
-        server: &["LocalStack"],
+        server: "LocalStack",
         conditional_writes: Some(true),
         crc64nvme: Some(true),
         checks_part_etags: Some(true),
         equal_parts: Some(false),
         batch_delete: Some(true),
+        ends_uploads: false,
         remarks: &["it is for tests: what it stores is gone when it ends"],
     },
     // "Conditional operations" of its documentation: If-Match and If-None-Match on PutObject. "S3
@@ -67,12 +84,13 @@ const KNOWN: &[Known] = &[
     // <https://developers.cloudflare.com/r2/objects/upload-objects/>
     Known {
         name: "Cloudflare R2",
-        server: &["cloudflare"],
+        server: "cloudflare",
         conditional_writes: Some(true),
         crc64nvme: Some(true),
         checks_part_etags: None,
         equal_parts: Some(true),
         batch_delete: Some(true),
+        ends_uploads: true,
         remarks: &[
             "it takes one write a second of one key",
             "it removes multipart uploads 7 days after they were begun, unless a rule says otherwise",
@@ -85,12 +103,13 @@ const KNOWN: &[Known] = &[
     // <https://docs.cloud.google.com/storage/docs/multipart-uploads>
     Known {
         name: "Google Cloud Storage (XML API)",
-        server: &["UploadServer"],
+        server: "UploadServer",
         conditional_writes: Some(false),
         crc64nvme: Some(false),
         checks_part_etags: None,
         equal_parts: Some(false),
         batch_delete: Some(false),
+        ends_uploads: false,
         remarks: &[],
     },
     // "S3 Compatibility status" of its reference manual: DeleteObjects, ListParts, no versions.
@@ -98,12 +117,13 @@ const KNOWN: &[Known] = &[
     // <https://garagehq.deuxfleurs.fr/documentation/reference-manual/s3-compatibility/>
     Known {
         name: "Garage",
-        server: &["Garage"],
+        server: "Garage",
         conditional_writes: Some(false),
         crc64nvme: None,
         checks_part_etags: None,
         equal_parts: Some(false),
         batch_delete: Some(true),
+        ends_uploads: false,
         remarks: &[],
     },
     // ceph/s3-tests#583 and #218: conditional PUT is an extension of its own from before Amazon's,
@@ -112,12 +132,13 @@ const KNOWN: &[Known] = &[
     // <https://docs.ceph.com/en/tentacle/radosgw/s3/>
     Known {
         name: "Ceph",
-        server: &["Ceph"],
+        server: "Ceph",
         conditional_writes: None,
         crc64nvme: None,
         checks_part_etags: None,
         equal_parts: Some(false),
         batch_delete: Some(true),
+        ends_uploads: false,
         remarks: &["a part that is sent again can race with Complete; an upload may be lost then"],
     },
 ];
@@ -125,10 +146,8 @@ const KNOWN: &[Known] = &[
 /// The store whose header this is.
 pub(crate) fn by_server(header: &str) -> Option<&'static Known> {
     let header = header.to_ascii_lowercase();
-    let begins = |name: &&str| header.starts_with(&name.to_ascii_lowercase());
-    KNOWN
-        .iter()
-        .find(|known| known.server.iter().any(|name| begins(name)))
+    let is_of = |known: &&Known| header.starts_with(&known.server.to_ascii_lowercase());
+    KNOWN.iter().find(is_of)
 }
 
 impl Known {

@@ -26,7 +26,7 @@ impl Doctor {
         let place = &context.place;
         let mut stop = Stop::listen()?;
         let (client, config) = place.client(context.client_options()).await?;
-        output.note(format_args!("asking {place}: some 150 requests and 10 MiB"));
+        output.note(format_args!("asking {place}: some 200 requests and 10 MiB"));
         let examined = examine(client, config, stop.told()).await;
         let examined = examined.map_err(|error| place.unusable(error))?;
         let Some(examination) = examined else {

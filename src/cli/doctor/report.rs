@@ -179,7 +179,9 @@ fn end(examination: &Examination) -> Vec<String> {
     let costs = examination.of(Weight::Costs).count();
     lines.push(match (broken, costs) {
         (0, 0) => "verdict    every promise can be kept".to_owned(),
-        (0, costs) => format!("verdict    every promise can be kept, {costs} of them at a cost"),
+        (0, costs) => {
+            format!("verdict    every promise can be kept; {costs} lines above cost more")
+        }
         (broken, _) => format!("verdict    not every promise can be kept: {broken} BROKEN above"),
     });
     lines

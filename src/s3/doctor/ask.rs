@@ -1,6 +1,8 @@
 //! What every question is asked with, and how an answer becomes a finding.
 
+use std::collections::BTreeSet;
 use std::error::Error as StdError;
+use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 
@@ -15,6 +17,10 @@ pub(super) struct Ask<'a> {
     keys: &'a Keys,
     nonce: &'a str,
     pub(super) findings: Vec<Finding>,
+    /// Where something was, or may have been, written.
+    used: Mutex<BTreeSet<Key>>,
+    /// Why questions were left unanswered by the store, each repeated as often as any request is.
+    silences: Vec<Error>,
 }
 
 /// Whether it holds, and what the store did.
@@ -27,16 +33,32 @@ impl<'a> Ask<'a> {
             keys,
             nonce,
             findings: Vec::new(),
+            used: Mutex::default(),
+            silences: Vec::new(),
         }
     }
 
+    /// A key to write to.
     pub(super) fn key(&self, name: &str) -> Key {
-        self.keys.probe(self.nonce, name)
+        let key = self.keys.probe(self.nonce, name);
+        self.locked().insert(key.clone());
+        key
     }
 
-    /// What all its keys begin with.
-    pub(super) fn prefix(&self) -> String {
-        self.key("").as_str().to_owned()
+    /// The keys that were given out.
+    pub(super) fn used(&self) -> Vec<Key> {
+        self.locked().iter().cloned().collect()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeSet<Key>> {
+        self.used
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// What all its keys begin with, and another word.
+    pub(super) fn prefix(&self, rest: &str) -> String {
+        self.keys.probe(self.nonce, rest).as_str().to_owned()
     }
 
     pub(super) fn tell(&mut self, question: Question, answer: Answer, found: impl Into<String>) {
@@ -56,7 +78,15 @@ impl<'a> Ask<'a> {
     pub(super) fn end(&mut self, question: Question, told: Result<Told>) {
         match told {
             Ok(told) => self.tell_whether(question, told),
-            Err(error) => self.tell(question, Answer::Unknown, reason(&error)),
+            Err(error) => self.fail(&[question], error),
+        }
+    }
+
+    /// None of these could be asked, because of one error.
+    pub(super) fn fail(&mut self, questions: &[Question], error: Error) {
+        self.give_up(questions, &reason(&error));
+        if error.is_retryable() {
+            self.silences.push(error);
         }
     }
 
@@ -64,6 +94,14 @@ impl<'a> Ask<'a> {
     pub(super) fn give_up(&mut self, questions: &[Question], why: &str) {
         for &question in questions {
             self.tell(question, Answer::Unknown, why);
+        }
+    }
+
+    /// An error where there is no use in asking on.
+    pub(super) fn go_on(&mut self) -> Result<()> {
+        match self.silences.len() {
+            0..=2 => Ok(()),
+            _ => self.silences.pop().map_or(Ok(()), Err),
         }
     }
 

@@ -1,68 +1,60 @@
 //! Removes all that an examination wrote.
 
 use super::ask::Ask;
-use crate::error::Result;
-use crate::s3::api::Sought;
+use super::question::{Answer, Question};
+use crate::error::{Error, Result};
+use crate::s3::api::{ApiResult, Sought};
 use crate::s3::keys::Key;
 
 /// Where multipart uploads are begun: MinIO lists those of a whole key only.
 const UPLOADS: [&str; 6] = ["may", "checksums", "parts", "replaced", "small", "aborted"];
-/// Where objects may be that a list does not tell.
-const OBJECTS: [&str; 8] = [
-    "may",
-    "conditions",
-    "absent",
-    "checksums",
-    "parts",
-    "read",
-    "replaced",
-    "small",
-];
 /// A list that is never empty must not keep us for ever.
 const ROUNDS: usize = 5;
 
-/// Ends the uploads, then deletes the objects: one at a time, as batches may be what the store
-/// cannot do.
+/// Ends the uploads, deletes every object whose key was given out, and then what a list tells
+/// besides.
 ///
 /// # Errors
 ///
-/// The first thing that could not be removed; all others were tried.
+/// The first thing that could not be removed; all others were tried, unless the store does not
+/// answer any more.
 pub(super) async fn clean(ask: &Ask<'_>) -> Result<()> {
+    let used = ask.used();
     let mut outcome = Ok(());
-    for name in UPLOADS {
-        keep_first(&mut outcome, end_uploads(ask, &ask.key(name)).await);
+    let uploads = UPLOADS.map(|name| ask.key(name));
+    for key in uploads.iter().filter(|key| used.contains(key)) {
+        note(&mut outcome, end_uploads(ask, key).await)?;
     }
-    for name in OBJECTS {
-        let deleted = ask.api.delete(&ask.key(name)).await;
-        keep_first(&mut outcome, deleted.map_err(Into::into));
-    }
+    let batched = ask.answer_to(Question::BatchDelete) == Some(Answer::Yes);
+    note(&mut outcome, ask.api.delete_all(&used, batched).await)?;
     for _ in 0..ROUNDS {
-        match ask.api.list_as(&ask.prefix(), &Sought::default()).await {
-            Ok(listed) if listed.keys.is_empty() => break,
-            Ok(listed) => {
-                for key in &listed.keys {
-                    let deleted = ask.api.delete(key).await;
-                    keep_first(&mut outcome, deleted.map_err(Into::into));
-                }
-            }
-            Err(error) => {
-                keep_first(&mut outcome, Err(error.into()));
-                break;
-            }
+        // Where lists are forbidden, it is one of the findings.
+        let Ok(listed) = ask.api.list_as(&ask.prefix(""), &Sought::default()).await else {
+            break;
+        };
+        if listed.keys.is_empty() {
+            break;
         }
+        note(&mut outcome, ask.api.delete_all(&listed.keys, false).await)?;
     }
     outcome
 }
 
-async fn end_uploads(ask: &Ask<'_>, key: &Key) -> Result<()> {
+async fn end_uploads(ask: &Ask<'_>, key: &Key) -> ApiResult<()> {
     for id in ask.api.multiparts_at(key).await? {
         ask.api.abort_multipart(key, &id).await?;
     }
     Ok(())
 }
 
-fn keep_first(outcome: &mut Result<()>, next: Result<()>) {
-    if outcome.is_ok() {
-        *outcome = next;
+/// Keeps the first failure, and ends where the store is silent.
+fn note(outcome: &mut Result<()>, next: ApiResult<()>) -> Result<()> {
+    match next.map_err(Error::from) {
+        Err(error) if error.is_retryable() => Err(error),
+        Err(error) if outcome.is_ok() => {
+            *outcome = Err(error);
+            Ok(())
+        }
+        _ => Ok(()),
     }
 }

@@ -68,13 +68,13 @@ async fn lists(ask: &mut Ask<'_>) {
         Question::ListPages,
         Question::ListLevels,
     ];
-    let prefix = ask.key("list/").as_str().to_owned();
+    let prefix = ask.prefix("list/");
     let keys = NAMES.map(|name| ask.key(&format!("list/{name}")));
     // In an order in which no store would list them.
     for at in [3, 0, 5, 1, 4, 2] {
         let bytes = [Bytes::from_static(b"listed")];
         if let Err(error) = ask.api.put(&keys[at], &bytes, None, None).await {
-            return ask.give_up(&questions, &reason(&error.into()));
+            return ask.fail(&questions, error.into());
         }
     }
     let mut sorted = keys.to_vec();

@@ -22,7 +22,7 @@ use super::config::{ConnectError, S3Config};
 use super::document::{decode, encode};
 use super::keys::Keys;
 use super::profile::StoreProfile;
-use super::stores;
+use super::stores::{self, Known};
 use crate::clock;
 use crate::error::Result;
 use crate::telemetry::Usage;
@@ -111,7 +111,7 @@ impl Examination {
 ///
 /// # Cost
 ///
-/// Some 150 requests and 10 MiB up.
+/// Some 200 requests and 10 MiB up.
 ///
 /// # Cancellation
 ///
@@ -141,17 +141,19 @@ pub async fn examine(
         () = stop => None,
         examined = ask_all(&mut ask, &root) => Some(examined),
     };
-    let left_behind = clean::clean(&ask).await.err().map(|error| reason(&error));
-    let Some(server) = examined.transpose()? else {
-        return Ok(None);
+    let cleaned = clean::clean(&ask).await;
+    let Some(known) = examined.transpose()? else {
+        // Nobody would be told otherwise.
+        return Ok(cleaned.map(|()| None)?);
     };
+    let left_behind = cleaned.err().map(|error| reason(&error));
     let findings = std::mem::take(&mut ask.findings);
     let profile = plan::profile(&findings);
     let kept = match &profile {
         Some(profile) => keep(&api, &keys, profile).await,
         None => ProfileKept::Untouched("not all that it says could be asked".to_owned()),
     };
-    let known = server.as_deref().and_then(stores::by_server);
+    let Seen { server, known } = known;
     let differences = match (known, &profile) {
         (Some(known), Some(profile)) => known.differences(profile),
         _ => Vec::new(),
@@ -174,9 +176,20 @@ pub async fn examine(
     }))
 }
 
-/// Asks all questions. Who the store says that it is.
-async fn ask_all(ask: &mut Ask<'_>, root: &str) -> Result<Option<String>> {
-    let listing = permissions::permissions(ask).await?;
+/// Who the store says that it is.
+struct Seen {
+    server: Option<String>,
+    known: Option<&'static Known>,
+}
+
+/// Asks all questions.
+///
+/// # Errors
+///
+/// Where there is no use in asking on.
+async fn ask_all(ask: &mut Ask<'_>, root: &str) -> Result<Seen> {
+    let server = permissions::permissions(ask).await?.server;
+    let known = server.as_deref().and_then(stores::by_server);
     let missing = [Question::MayDelete, Question::MayAbort];
     let missing = missing
         .into_iter()
@@ -184,8 +197,11 @@ async fn ask_all(ask: &mut Ask<'_>, root: &str) -> Result<Option<String>> {
     match missing {
         None => {
             races::conditional_writes(ask).await;
+            ask.go_on()?;
             consistency::consistency(ask).await;
+            ask.go_on()?;
             parts::parts(ask).await;
+            ask.go_on()?;
             consistency::range_of_small(ask).await;
         }
         Some(missing) => {
@@ -200,8 +216,10 @@ async fn ask_all(ask: &mut Ask<'_>, root: &str) -> Result<Option<String>> {
         }
     }
     surroundings::clocks(ask).await;
-    surroundings::rules(ask, root).await;
-    Ok(listing.server)
+    let ends_uploads = known.is_some_and(|known| known.ends_uploads);
+    surroundings::rules(ask, root, ends_uploads).await;
+    ask.go_on()?;
+    Ok(Seen { server, known })
 }
 
 /// Replaces the profile in the bucket. A store that ignores conditions has no use for one here.

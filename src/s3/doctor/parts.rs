@@ -41,7 +41,7 @@ async fn checksums(ask: &mut Ask<'_>) -> bool {
                 Question::WholeChecksum,
                 Question::StalePart,
             ];
-            ask.give_up(&questions, &reason(&error));
+            ask.fail(&questions, error);
             return false;
         }
     };
@@ -110,7 +110,7 @@ async fn large(ask: &mut Ask<'_>, checksummed: bool) {
     ];
     let upload = match begin(ask, checksummed).await {
         Ok(upload) => upload,
-        Err(error) => return ask.give_up(&questions, &reason(&error)),
+        Err(error) => return ask.fail(&questions, error),
     };
     let listed = parts_listed(ask, &upload).await;
     ask.end(Question::PartsListed, listed);
@@ -207,7 +207,7 @@ async fn uploads_listed(ask: &mut Ask<'_>, upload: &Upload) {
     let at_key = ask.api.multiparts_at(&upload.key).await;
     let at_key = at_key.map(|ids| told(ids.contains(&upload.id)));
     ask.end(Question::UploadsListed, at_key.map_err(Into::into));
-    let below = ask.api.multiparts_below(&ask.prefix()).await;
+    let below = ask.api.multiparts_below(&ask.prefix("")).await;
     let below = below.map(|uploads| told(uploads.iter().any(|(_, id)| *id == upload.id)));
     ask.end(Question::UploadsListedBelow, below.map_err(Into::into));
 }

@@ -12,7 +12,7 @@ use crate::s3::checksum::Crc64;
 /// How the operations of one permission were answered.
 #[derive(Default)]
 struct Tried {
-    allowed: Vec<&'static str>,
+    allowed: bool,
     refused: Vec<String>,
     unclear: Vec<String>,
     first_refusal: Option<Error>,
@@ -24,7 +24,7 @@ struct Tried {
 ///
 /// Where the bucket is not there, the store does not answer, or nothing at all is allowed.
 pub(super) async fn permissions(ask: &mut Ask<'_>) -> Result<Listing> {
-    let listed = ask.api.list_as(&ask.prefix(), &Sought::default()).await;
+    let listed = ask.api.list_as(&ask.prefix(""), &Sought::default()).await;
     if let Err(error) = &listed {
         let error = error.storage();
         if error.is_no_such_bucket() || error.is_retryable() {
@@ -43,24 +43,24 @@ pub(super) async fn permissions(ask: &mut Ask<'_>) -> Result<Listing> {
     .map(|question| (question, Tried::default()));
     let [put, get, delete, list, abort, list_parts, list_uploads] =
         tried.each_mut().map(|(_, tried)| tried);
-    let listing = list.note("ListObjectsV2", listed).unwrap_or_default();
+    let listing = list.note(listed).unwrap_or_default();
     let api = ask.api;
 
     let key = ask.key("may");
     let bytes = [Bytes::from_static(b"may I?")];
     let written = api.put(&key, &bytes, None, Some(Condition::Absent)).await;
-    put.note("PutObject", written);
-    get.note("GetObject", api.get_small(&key).await);
-    get.note("HeadObject", api.head(&key).await);
+    put.note(written);
+    get.note(api.get_small(&key).await);
+    get.note(api.head(&key).await);
 
     let created = api.create_multipart(&key, false).await;
-    if let Some(upload) = put.note("CreateMultipartUpload", created) {
+    if let Some(upload) = put.note(created) {
         let id = &upload.id;
         let crc64 = Crc64::of(&bytes[0]);
         let part = api.upload_part(&key, id, 1, &bytes, None).await;
-        let part = put.note("UploadPart", part);
-        list_parts.note("ListParts", api.list_parts(&key, id).await);
-        list_uploads.note("ListMultipartUploads", api.multiparts_at(&key).await);
+        let part = put.note(part);
+        list_parts.note(api.list_parts(&key, id).await);
+        list_uploads.note(api.multiparts_at(&key).await);
         if let Some(etag) = part {
             let parts = [CompletePart {
                 number: 1,
@@ -68,16 +68,16 @@ pub(super) async fn permissions(ask: &mut Ask<'_>) -> Result<Listing> {
                 crc64,
             }];
             let completed = api.complete_multipart(&key, id, &parts, None).await;
-            put.note("CompleteMultipartUpload", completed);
+            put.note(completed);
         }
         // Of one that is complete, it is as unknown as any: the permission is looked at first.
-        abort.note("AbortMultipartUpload", api.abort_multipart(&key, id).await);
+        abort.note(api.abort_multipart(&key, id).await);
     }
-    delete.note("DeleteObject", api.delete(&key).await);
+    delete.note(api.delete(&key).await);
     let batch = [key.clone(), ask.key("may-too")];
-    delete.note("DeleteObjects", api.delete_all(&batch, true).await);
+    delete.note(api.delete_all(&batch, true).await);
 
-    if tried.iter().all(|(_, tried)| tried.allowed.is_empty())
+    if tried.iter().all(|(_, tried)| !tried.allowed)
         && let Some(error) = tried
             .iter_mut()
             .find_map(|(_, one)| one.first_refusal.take())
@@ -93,10 +93,10 @@ pub(super) async fn permissions(ask: &mut Ask<'_>) -> Result<Listing> {
 
 impl Tried {
     /// Any answer about the object or the upload shows that the operation is allowed.
-    fn note<T>(&mut self, operation: &'static str, result: ApiResult<T>) -> Option<T> {
+    fn note<T>(&mut self, result: ApiResult<T>) -> Option<T> {
         match result {
             Ok(done) => {
-                self.allowed.push(operation);
+                self.allowed = true;
                 return Some(done);
             }
             Err(ApiError::Other(error)) => {
@@ -108,7 +108,7 @@ impl Tried {
                     self.unclear.push(reason(&error));
                 }
             }
-            Err(_) => self.allowed.push(operation),
+            Err(_) => self.allowed = true,
         }
         None
     }
@@ -117,13 +117,13 @@ impl Tried {
         if !self.refused.is_empty() {
             return (Answer::No, self.refused.join(", "));
         }
-        match self.allowed.is_empty() {
-            false => (Answer::Yes, self.allowed.join(", ")),
-            true if self.unclear.is_empty() => (
+        match self.allowed {
+            true => (Answer::Yes, "allowed".to_owned()),
+            false if self.unclear.is_empty() => (
                 Answer::Unknown,
                 "needs an upload, which was refused".to_owned(),
             ),
-            true => (Answer::Unknown, self.unclear.join(", ")),
+            false => (Answer::Unknown, self.unclear.join(", ")),
         }
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::ask::{Ask, Told, reason};
+use super::ask::{Ask, Told};
 use super::question::Question;
 use crate::error::Result;
 use crate::s3::api::{Condition, Put};
@@ -27,14 +27,14 @@ pub(super) async fn conditional_writes(ask: &mut Ask<'_>) {
             ask.tell_whether(Question::StaleRefused, refused(found.refuses_stale));
             ask.tell_whether(Question::AbsentRefused, created(found.refuses_absent));
         }
-        Err(error) => ask.give_up(
+        Err(error) => ask.fail(
             &[
                 Question::CreateRefused,
                 Question::ReplaceTaken,
                 Question::StaleRefused,
                 Question::AbsentRefused,
             ],
-            &reason(&error),
+            error,
         ),
     }
     let raced = create_race(ask).await;
@@ -82,7 +82,7 @@ async fn race(ask: &Ask<'_>, key: &Key, round: usize, condition: Condition<'_>) 
 
 fn told(winners: &[usize]) -> Told {
     match winners.iter().find(|&&winners| winners != 1) {
-        None => (true, format!("1 of {WRITERS} won, {ROUNDS} times")),
+        None => (true, format!("1 of {WRITERS} won, each time")),
         Some(several) => (
             false,
             format!("{several} of {WRITERS} were told that they won"),

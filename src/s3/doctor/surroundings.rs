@@ -2,16 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::ask::{Ask, reason};
+use super::ask::Ask;
 use super::plan;
 use super::question::{Answer, Question};
 use crate::clock;
-use crate::error::Error;
 use crate::s3::api::{Sought, Versioning};
 
 pub(super) async fn clocks(ask: &mut Ask<'_>) {
     let before = clock::now();
-    let listed = ask.api.list_as(&ask.prefix(), &Sought::default()).await;
+    let listed = ask.api.list_as(&ask.prefix(""), &Sought::default()).await;
     let after = clock::now();
     let questions = [Question::ClockSigned, Question::ClockClose];
     match listed.map(|listed| listed.date) {
@@ -22,7 +21,7 @@ pub(super) async fn clocks(ask: &mut Ask<'_>) {
             }
         }
         Ok(None) => ask.give_up(&questions, "the store does not tell its time"),
-        Err(error) => ask.give_up(&questions, &reason(&error.into())),
+        Err(error) => ask.fail(&questions, error.into()),
     }
 }
 
@@ -37,14 +36,14 @@ fn apart(before: SystemTime, after: SystemTime, date: SystemTime) -> (Duration, 
     }
 }
 
-pub(super) async fn rules(ask: &mut Ask<'_>, root: &str) {
-    let rules = ask.api.lifecycle().await.map_err(Error::from);
-    let versioning = ask.api.versioning().await.map_err(Error::from);
-    match &rules {
+/// `ends_uploads`: the store is known to do so without a rule.
+pub(super) async fn rules(ask: &mut Ask<'_>, root: &str, ends_uploads: bool) {
+    let rules = match ask.api.lifecycle().await {
         Ok(rules) => {
-            for (question, told) in plan::lifecycle(rules, root) {
+            for (question, told) in plan::lifecycle(&rules, root, ends_uploads) {
                 ask.tell_whether(question, told);
             }
+            Some(rules)
         }
         Err(error) => {
             let questions = [
@@ -52,21 +51,18 @@ pub(super) async fn rules(ask: &mut Ask<'_>, root: &str) {
                 Question::UploadsKept,
                 Question::StraysRemoved,
             ];
-            ask.give_up(&questions, &reason(error));
+            ask.fail(&questions, error.into());
+            None
         }
-    }
-    match (versioning, rules) {
+    };
+    let kept = Question::OldVersions;
+    match (ask.api.versioning().await, rules) {
         (Ok(Versioning::Never), _) => {
-            let never = "the bucket keeps no versions";
-            ask.tell(Question::OldVersions, Answer::Yes, never);
+            ask.tell(kept, Answer::Yes, "the bucket keeps no versions");
         }
-        (Ok(_), Ok(rules)) => {
-            let told = plan::old_versions(&rules, root);
-            ask.tell_whether(Question::OldVersions, told);
-        }
-        (Ok(_), Err(error)) | (Err(error), _) => {
-            ask.give_up(&[Question::OldVersions], &reason(&error));
-        }
+        (Ok(_), Some(rules)) => ask.tell_whether(kept, plan::old_versions(&rules, root)),
+        (Ok(_), None) => ask.tell(kept, Answer::Unknown, "versions are kept, rules not told"),
+        (Err(error), _) => ask.fail(&[kept], error.into()),
     }
 }
 

@@ -261,7 +261,7 @@ fn unknown(question: Question) -> (Weight, &'static str) {
             (Weight::Note, "ages are told by the clock of this machine")
         }
         Weight::Breaks => (Weight::Breaks, "what could not be asked cannot be promised"),
-        _ => (Weight::Note, "not known"),
+        _ => (Weight::Note, ""),
     }
 }
 

@@ -41,10 +41,12 @@ fn ids<'a>(rules: impl Iterator<Item = &'a LifecycleRule>) -> String {
     ids.join(", ")
 }
 
-/// `root` is empty, or ends with a slash.
+/// `root` is empty, or ends with a slash. `ends_uploads`: the store is known to do so without a
+/// rule.
 pub(in crate::s3::doctor) fn lifecycle(
     rules: &[LifecycleRule],
     root: &str,
+    ends_uploads: bool,
 ) -> [(Question, Told); 3] {
     let ours = || rules.iter().filter(|rule| touches(rule, root));
     let deadly = ids(ours().filter(|rule| rule.expires || rule.archives));
@@ -55,6 +57,10 @@ pub(in crate::s3::doctor) fn lifecycle(
     };
     let days = ours().filter_map(|rule| rule.aborts_after_days).min();
     let (kept, removed) = match days {
+        None if ends_uploads => {
+            let itself = "no rule; the store does it by itself";
+            ((true, "no rule".to_owned()), (true, itself.to_owned()))
+        }
         None => ((true, "no rule".to_owned()), (false, "no rule".to_owned())),
         Some(days) => {
             let after = format!("after {days} days");
@@ -164,9 +170,15 @@ mod tests {
                 [true, true, false],
             ),
         ] {
-            let got = lifecycle(&rules, root).map(|(_, (holds, _))| holds);
+            let got = lifecycle(&rules, root, false).map(|(_, (holds, _))| holds);
             assert_eq!(got, want, "{case}");
         }
+        let by_itself = lifecycle(&[], "", true).map(|(_, (holds, _))| holds);
+        assert_eq!(
+            by_itself,
+            [true, true, true],
+            "the store ends uploads by itself"
+        );
     }
 
     #[test]
