@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::question::{Answer, Finding, Question};
 use crate::error::{Error, Result};
-use crate::s3::api::Api;
+use crate::s3::api::{Api, ApiResult, UploadId};
 use crate::s3::keys::{Key, Keys};
 
 /// Keys of one examination, all below one prefix, and what was found so far.
@@ -19,6 +19,7 @@ pub(super) struct Ask<'a> {
     pub(super) findings: Vec<Finding>,
     /// Where something was, or may have been, written.
     used: Mutex<BTreeSet<Key>>,
+    begun: Mutex<Vec<(Key, UploadId)>>,
     /// Why questions were left unanswered by the store, each repeated as often as any request is.
     silences: Vec<Error>,
 }
@@ -34,6 +35,7 @@ impl<'a> Ask<'a> {
             nonce,
             findings: Vec::new(),
             used: Mutex::default(),
+            begun: Mutex::default(),
             silences: Vec::new(),
         }
     }
@@ -41,19 +43,25 @@ impl<'a> Ask<'a> {
     /// A key to write to.
     pub(super) fn key(&self, name: &str) -> Key {
         let key = self.keys.probe(self.nonce, name);
-        self.locked().insert(key.clone());
+        locked(&self.used).insert(key.clone());
         key
     }
 
     /// The keys that were given out.
     pub(super) fn used(&self) -> Vec<Key> {
-        self.locked().iter().cloned().collect()
+        locked(&self.used).iter().cloned().collect()
     }
 
-    fn locked(&self) -> MutexGuard<'_, BTreeSet<Key>> {
-        self.used
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    /// Begins a multipart upload.
+    pub(super) async fn begin(&self, key: &Key, checksummed: bool) -> ApiResult<UploadId> {
+        let created = self.api.create_multipart(key, checksummed).await?;
+        locked(&self.begun).push((key.clone(), created.id.clone()));
+        Ok(created.id)
+    }
+
+    /// The multipart uploads that were begun.
+    pub(super) fn begun(&self) -> Vec<(Key, UploadId)> {
+        locked(&self.begun).clone()
     }
 
     /// What all its keys begin with, and another word.
@@ -111,6 +119,12 @@ impl<'a> Ask<'a> {
     }
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 /// Why something could not be asked, on one line: the operation and the answer, or what else went
 /// wrong.
 pub(super) fn reason(error: &Error) -> String {
@@ -136,8 +150,11 @@ pub(super) fn is_answer(error: &Error) -> bool {
     !error.is_retryable() && !error.is_permission()
 }
 
-/// Bytes in which a part at another place would be seen.
+/// The part of a pattern that begins at `from`. Its period divides no size of a part, so a part at
+/// another place is seen.
 pub(super) fn pattern(size: usize, from: usize) -> Bytes {
-    let byte = |at: usize| (at ^ (at >> 8) ^ (at >> 16)) as u8;
-    (from..from + size).map(byte).collect::<Vec<u8>>().into()
+    let period: Vec<u8> = (0..251).collect();
+    let skipped = from % period.len();
+    let whole = period.repeat((skipped + size).div_ceil(period.len()));
+    Bytes::from(whole).slice(skipped..skipped + size)
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::s3::api::{ApiResult, Sought};
 use crate::s3::keys::Key;
 
-/// Where multipart uploads are begun: MinIO lists those of a whole key only.
+/// Where uploads are begun by requests that are repeated, or by [`probe`](crate::s3::probe).
 const UPLOADS: [&str; 6] = ["may", "checksums", "parts", "replaced", "small", "aborted"];
 /// A list that is never empty must not keep us for ever.
 const ROUNDS: usize = 5;
@@ -21,14 +21,20 @@ const ROUNDS: usize = 5;
 pub(super) async fn clean(ask: &Ask<'_>) -> Result<()> {
     let used = ask.used();
     let mut outcome = Ok(());
-    let uploads = UPLOADS.map(|name| ask.key(name));
-    for key in uploads.iter().filter(|key| used.contains(key)) {
-        note(&mut outcome, end_uploads(ask, key).await)?;
+    for (key, id) in ask.begun() {
+        note(&mut outcome, ask.api.abort_multipart(&key, &id).await)?;
+    }
+    // Where that is forbidden, it is one of the findings.
+    if ask.answer_to(Question::MayListUploads) != Some(Answer::No) {
+        let uploads = UPLOADS.map(|name| ask.key(name));
+        for key in uploads.iter().filter(|key| used.contains(key)) {
+            note(&mut outcome, end_uploads(ask, key).await)?;
+        }
     }
     let batched = ask.answer_to(Question::BatchDelete) == Some(Answer::Yes);
     note(&mut outcome, ask.api.delete_all(&used, batched).await)?;
     for _ in 0..ROUNDS {
-        // Where lists are forbidden, it is one of the findings.
+        // As above.
         let Ok(listed) = ask.api.list_as(&ask.prefix(""), &Sought::default()).await else {
             break;
         };

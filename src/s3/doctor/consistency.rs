@@ -85,15 +85,12 @@ async fn lists(ask: &mut Ask<'_>) {
         looked.map(|looked| looked.told("listed")),
     );
 
-    let order = ask.api.list_as(&prefix, &Sought::default()).await;
-    let order = order.map(|listing| match listing.keys == sorted {
+    let order = walk(ask, &prefix, &Sought::default()).await;
+    let order = order.map(|listing| match listing.keys.is_sorted() {
         true => (true, "in order".to_owned()),
-        false => (
-            false,
-            format!("listed as {}", names(&listing.keys, &prefix)),
-        ),
+        false => (false, names(&listing.keys, &prefix)),
     });
-    ask.end(Question::ListOrder, order.map_err(Into::into));
+    ask.end(Question::ListOrder, order);
     let pages = pages(ask, &prefix, &sorted).await;
     ask.end(Question::ListPages, pages);
     let levels = levels(ask, &prefix).await;

@@ -146,7 +146,7 @@ async fn large(ask: &mut Ask<'_>, checksummed: bool) {
 /// Sends three parts, the last one first.
 async fn begin(ask: &Ask<'_>, checksummed: bool) -> Result<Upload> {
     let key = ask.key("parts");
-    let id = ask.api.create_multipart(&key, checksummed).await?.id;
+    let id = ask.begin(&key, checksummed).await?;
     let mut parts = Vec::new();
     let mut whole = Crc64::of(b"");
     for index in [2, 0, 1] {
@@ -250,7 +250,7 @@ async fn completed_object(ask: &mut Ask<'_>, upload: &Upload) {
 
 async fn part_replaced(ask: &Ask<'_>) -> Result<Told> {
     let (api, key) = (ask.api, ask.key("replaced"));
-    let id = api.create_multipart(&key, false).await?.id;
+    let id = ask.begin(&key, false).await?;
     let (first, second): (&[u8], &[u8]) = (b"the first", b"the second one");
     let segments = [Bytes::copy_from_slice(first)];
     api.upload_part(&key, &id, 1, &segments, None).await?;
@@ -277,7 +277,7 @@ async fn part_replaced(ask: &Ask<'_>) -> Result<Told> {
 
 async fn small_part(ask: &Ask<'_>) -> Result<Told> {
     let (api, key) = (ask.api, ask.key("small"));
-    let id = api.create_multipart(&key, false).await?.id;
+    let id = ask.begin(&key, false).await?;
     let mut parts = Vec::new();
     for number in [1, 2] {
         let bytes = pattern(1000, 0);
@@ -300,7 +300,7 @@ async fn small_part(ask: &Ask<'_>) -> Result<Told> {
 
 async fn abort_again(ask: &Ask<'_>) -> Result<Told> {
     let (api, key) = (ask.api, ask.key("aborted"));
-    let id = api.create_multipart(&key, false).await?.id;
+    let id = ask.begin(&key, false).await?;
     api.abort_known(&key, &id).await.map_err(Error::from)?;
     match api.abort_known(&key, &id).await {
         Ok(()) => Ok((true, "done".to_owned())),

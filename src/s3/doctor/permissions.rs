@@ -53,9 +53,9 @@ pub(super) async fn permissions(ask: &mut Ask<'_>) -> Result<Listing> {
     get.note(api.get_small(&key).await);
     get.note(api.head(&key).await);
 
-    let created = api.create_multipart(&key, false).await;
-    if let Some(upload) = put.note(created) {
-        let id = &upload.id;
+    let created = ask.begin(&key, false).await;
+    if let Some(id) = put.note(created) {
+        let id = &id;
         let crc64 = Crc64::of(&bytes[0]);
         let part = api.upload_part(&key, id, 1, &bytes, None).await;
         let part = put.note(part);
