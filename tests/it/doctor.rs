@@ -241,9 +241,9 @@ async fn a_missing_permission_is_named_and_all_else_is_asked() {
             "{operation:?}"
         );
         assert!(!examination.keeps_promises());
-        let row = examination.findings.iter();
-        let row = row.filter(|(finding, _)| finding.question == question);
-        let (finding, judged) = row.last().unwrap();
+        let mut rows = examination.findings.iter();
+        let row = rows.find(|(finding, _)| finding.question == question);
+        let (finding, judged) = row.unwrap();
         let refused = format!("{operation:?}: 403");
         assert!(finding.found.starts_with(&refused), "{finding:?}");
         let change = judged.change.as_deref().unwrap();
