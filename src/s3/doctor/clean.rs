@@ -21,6 +21,9 @@ const ROUNDS: usize = 5;
 pub(super) async fn clean(ask: &Ask<'_>) -> Result<()> {
     let used = ask.used();
     let mut outcome = Ok(());
+    if used.is_empty() {
+        return outcome;
+    }
     for (key, id) in ask.begun() {
         note(&mut outcome, ask.api.abort_multipart(&key, &id).await)?;
     }
