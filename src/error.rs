@@ -188,6 +188,7 @@ struct Inner {
     kind: StorageErrorKind,
     attempts: u32,
     elapsed: Duration,
+    answer: Option<String>,
     source: Box<dyn StdError + Send + Sync>,
 }
 
@@ -204,6 +205,7 @@ impl StorageError {
             kind,
             attempts: 1,
             elapsed: Duration::ZERO,
+            answer: None,
             source: source.into(),
         }))
     }
@@ -211,6 +213,12 @@ impl StorageError {
     pub(crate) fn after(mut self, attempts: u32, elapsed: Duration) -> Self {
         self.0.attempts = attempts;
         self.0.elapsed = elapsed;
+        self
+    }
+
+    /// With what the store answered, if it did.
+    pub(crate) fn answered(mut self, answer: Option<String>) -> Self {
+        self.0.answer = answer;
         self
     }
 
@@ -228,6 +236,12 @@ impl StorageError {
     /// The key that the operation was about, or the prefix of a listing.
     pub fn key(&self) -> &str {
         &self.0.key
+    }
+
+    /// The status and S3's own code of the answer, such as `403 AccessDenied`; `None` where no
+    /// answer came. HEAD has no code.
+    pub fn answer(&self) -> Option<&str> {
+        self.0.answer.as_deref()
     }
 
     /// Whether the same call may succeed later: the store was unreachable, failed, or throttled.

@@ -30,6 +30,7 @@
 //!
 //! - The contract: the traits, [`Error`], [`LayerId`], [`Digest`], [`TarSum`], [`RepositoryName`], [`Tag`].
 //! - [`S3LayerService`], built from an SDK client and an [`S3Config`].
+//! - [`doctor`]: what a store can do, and what that means for the promises.
 //! - [`MemoryLayerService`]: layers in a map, the model of the contract.
 //! - `conformance` (feature): the contract as a suite, for any implementation.
 //! - `embedded` (feature): an S3-compatible store in the process.
@@ -68,6 +69,7 @@ pub use error::{Error, Result, StorageError};
 pub use id::{InvalidId, InvalidTarSumText, LayerId, TarSum, TarSumVersion};
 pub use memory::MemoryLayerService;
 pub use name::{InvalidName, InvalidTag, RepositoryName, Tag};
+pub use s3::doctor;
 pub use s3::{
     ClientOptions, ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM,
     DEFAULT_PART_SIZE, DEFAULT_PRESIGN_LIFETIME, LayerEntry, LayerInfo, LayerStat, S3Config,

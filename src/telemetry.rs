@@ -45,6 +45,8 @@ operations! {
     ListParts,
     ListMultipartUploads,
     ListObjectsV2,
+    GetBucketLifecycleConfiguration,
+    GetBucketVersioning,
 }
 
 /// The counters of one service.

@@ -136,6 +136,13 @@ impl From<crate::error::Error> for Failure {
             crate::error::Error::Storage(storage) if storage.is_permission() => {
                 Some("check the access key, the secret key and what they may do")
             }
+            crate::error::Error::Storage(storage)
+                if storage
+                    .answer()
+                    .is_some_and(|answer| answer.ends_with("RequestTimeTooSkewed")) =>
+            {
+                Some("set the clock of this machine; the store's is more than 15 minutes away")
+            }
             crate::error::Error::Storage(storage) if storage.is_no_such_bucket() => {
                 Some("create the bucket, or name another one in --store")
             }

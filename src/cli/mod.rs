@@ -31,6 +31,7 @@ mod cancel;
 mod completions;
 mod config;
 mod demo;
+mod doctor;
 mod failure;
 mod human;
 mod input;
@@ -109,6 +110,7 @@ impl Common {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Demo),
+    Doctor(doctor::Doctor),
     Push(push::Push),
     Pull(pull::Pull),
     Stat(stat::Stat),
@@ -128,6 +130,7 @@ impl Command {
     async fn dispatch(&self, context: &Context) -> Result<(), Failure> {
         match self {
             Command::Demo(command) => command.run(context).await,
+            Command::Doctor(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
             Command::Pull(command) => command.run(context).await,
             Command::Stat(command) => command.run(context).await,

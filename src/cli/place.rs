@@ -8,7 +8,9 @@ use etcetera::BaseStrategy as _;
 
 use super::failure::Failure;
 use crate::embedded::EmbeddedStore;
-use crate::s3::{ClientOptions, S3Config, S3LayerService, client_from_env, client_over};
+use crate::s3::{
+    Client, ClientOptions, ConnectError, S3Config, S3LayerService, client_from_env, client_over,
+};
 
 /// The bucket that every embedded store has.
 pub(super) const BUCKET: &str = "layers";
@@ -92,7 +94,17 @@ impl Place {
         options: ClientOptions,
         settings: impl FnOnce(S3Config) -> S3Config,
     ) -> Result<S3LayerService, Failure> {
-        let (client, config) = match self {
+        let (client, config) = self.client(options).await?;
+        let connected = S3LayerService::connect(client, settings(config)).await;
+        connected.map_err(|error| self.unusable(error))
+    }
+
+    /// A client of this place, and what is ours in it.
+    pub(super) async fn client(
+        &self,
+        options: ClientOptions,
+    ) -> Result<(Client, S3Config), Failure> {
+        Ok(match self {
             Place::S3 { bucket, root } => (
                 client_from_env(options).await,
                 S3Config::new(bucket).root(root),
@@ -104,19 +116,19 @@ impl Place {
                 let client = client_over(http_client, "http://embedded", access_key, secret_key);
                 (client, S3Config::new(BUCKET))
             }
+        })
+    }
+
+    /// Why there is no service over this place.
+    pub(super) fn unusable(&self, error: ConnectError) -> Failure {
+        let failure = match error {
+            ConnectError::Store(error) => Failure::from(error),
+            error @ ConnectError::NoConditionalWrites => {
+                Failure::of(&error).hint("--single-writer declares one")
+            }
+            error => Failure::of(&error),
         };
-        S3LayerService::connect(client, settings(config))
-            .await
-            .map_err(|error| {
-                let failure = match error {
-                    crate::s3::ConnectError::Store(error) => Failure::from(error),
-                    error @ crate::s3::ConnectError::NoConditionalWrites => {
-                        Failure::of(&error).hint("--single-writer declares one")
-                    }
-                    error => Failure::of(&error),
-                };
-                failure.context(format_args!("cannot use {self}"))
-            })
+        failure.context(format_args!("cannot use {self}"))
     }
 
     /// The embedded store, with its bucket.

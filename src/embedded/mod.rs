@@ -87,6 +87,9 @@ use self::folder::Folder;
 pub use self::error::EmbeddedError;
 pub use self::vices::Vices;
 
+/// What it calls itself in the `Server` header.
+const SERVER: &str = "s3layers";
+
 /// The access key of a store that was given none.
 pub const DEFAULT_ACCESS_KEY: &str = "s3layers";
 /// The secret key of a store that was given none. It is no secret: give another to whoever serves

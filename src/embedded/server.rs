@@ -5,7 +5,11 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use http::HeaderValue;
+use http::header::SERVER;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use s3s::service::S3Service;
 use tokio::net::{TcpListener, TcpStream};
@@ -63,10 +67,16 @@ pub(super) async fn serve(
 async fn connection(service: S3Service, stream: TcpStream, mut stopped: watch::Receiver<()>) {
     // Answers are small or large, never a trickle: no reason to wait for more.
     let _ = stream.set_nodelay(true);
+    let named = service_fn(|request: http::Request<Incoming>| async {
+        let mut answer = service.call(request.map(s3s::Body::from)).await?;
+        let name = HeaderValue::from_static(super::SERVER);
+        answer.headers_mut().entry(SERVER).or_insert(name);
+        Ok::<_, s3s::HttpError>(answer)
+    });
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(stream), named)
     );
     let result = match select(connection.as_mut(), pin!(stopped.changed())).await {
         Either::Left((result, _)) => result,

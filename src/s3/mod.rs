@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! <root>/profile                              what the store can do, as probed once
+//! <root>/probe/<nonce>/…                      what a probe or an examination tries, and removes
 //! <root>/data/<2 hex>/<uuid>                  layer bytes, written by the Complete of one upload
 //! <root>/data/<2 hex>/<uuid>.whole            layer bytes that fitted one PutObject
 //! <root>/layers/<algorithm>/<2 hex>/<hex>     layer record, or its copy under another id
@@ -35,7 +36,7 @@ use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::service::{Layer, LayerService, LayerUpload};
 use crate::telemetry::Usage;
-use api::Client;
+pub(crate) use api::Client;
 use read::S3Layer;
 use store::Store;
 
@@ -48,6 +49,7 @@ mod budget;
 mod cache;
 mod checksum;
 mod config;
+pub mod doctor;
 mod document;
 mod inventory;
 mod keys;
@@ -59,6 +61,7 @@ mod record;
 #[cfg(feature = "registry")]
 mod repositories;
 mod store;
+mod stores;
 mod sweep;
 mod upload;
 

@@ -1,4 +1,5 @@
-//! What a store can do, as data. Found out once by [`probe`](super::probe) and kept in the bucket.
+//! What a store can do, as data. Found out by [`probe`](super::probe), once, or by
+//! [`doctor`](super::doctor), and kept in the bucket. What stores are expected to do: `stores`.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,9 +38,11 @@ impl StoreProfile {
         batch_delete: true,
     };
 
-    /// Cloudflare R2: no CRC64NVME for multipart uploads, parts of one size.
+    /// Cloudflare R2: parts of one size. Its documentation lists CRC64NVME now; that it is held to
+    /// is relied on only where [`doctor`](crate::doctor) or a first connect found it to be so.
     ///
-    /// <https://developers.cloudflare.com/r2/objects/upload-objects/#multipart-upload-details>
+    /// <https://developers.cloudflare.com/r2/objects/upload-objects/#multipart-upload-details>,
+    /// <https://developers.cloudflare.com/r2/api/s3/api/>
     pub const R2: StoreProfile = StoreProfile {
         crc64nvme: false,
         equal_parts: true,

@@ -690,7 +690,9 @@ fn a_registry_is_served_until_it_is_told_to_stop() {
 fn every_command_has_help() {
     let user = User::new();
     let help = String::from_utf8(user.ok(&["--help"])).unwrap();
-    for command in ["demo", "push", "pull", "serve", "sweep", "store", "tarsum"] {
+    for command in [
+        "demo", "doctor", "push", "pull", "serve", "sweep", "store", "tarsum",
+    ] {
         assert!(help.contains(command), "{help}");
         let of_command = String::from_utf8(user.ok(&[command, "--help"])).unwrap();
         let usage = format!("Usage: s3layers {command}");

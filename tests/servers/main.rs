@@ -17,6 +17,7 @@ use killed::Kill;
 use libtest_mimic::{Arguments, Failed, Trial};
 use machine::Machine;
 use s3layers::conformance::{self, NamedCase, Subject, repositories};
+use s3layers::doctor::{Answer, ProfileKept, Question, examine};
 use s3layers::{S3Config, S3LayerService};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -66,6 +67,7 @@ fn main() {
         trials.extend(layers.map(|case| trial(endpoint.clone(), case, subject)));
         let registry = repositories::cases().into_iter();
         trials.extend(registry.map(|case| trial(endpoint.clone(), case, registry_subject)));
+        trials.push(examination(endpoint));
         trials.push(kills(endpoint, "push", killed::push));
         trials.push(kills(endpoint, "serve", killed::serve));
         let told = format!("{}::spoilt::no_fault_reaches_the_client", endpoint.name);
@@ -95,6 +97,49 @@ fn trial<S: Send + 'static, Made: Future<Output = Result<S, Failed>>>(
             Ok(())
         })
     })
+}
+
+/// What a known store is found to do otherwise than Amazon S3, and that it does all else.
+fn examination(endpoint: &Endpoint) -> Trial {
+    let endpoint = endpoint.clone();
+    Trial::test(format!("{}::examination", endpoint.name), move || {
+        let runtime = Runtime::new().map_err(|error| Failed::from(error.to_string()))?;
+        runtime.block_on(async {
+            let root = format!("suite/{}", Uuid::new_v4());
+            let config = S3Config::new(&endpoint.bucket).root(root);
+            let examined = examine(client(&endpoint), config, std::future::pending()).await;
+            let examined = examined.map_err(|error| Failed::from(format!("{error:?}")))?;
+            let examination = examined.ok_or("nobody told it to stop")?;
+            let (store, otherwise): (_, &[Question]) = match endpoint.name.as_str() {
+                "localstack" => (
+                    "LocalStack",
+                    &[Question::CompleteAgain, Question::StraysRemoved],
+                ),
+                "minio" => (
+                    "MinIO",
+                    &[Question::CompleteAgain, Question::UploadsListedBelow],
+                ),
+                // Nothing is known of it but that the contract suite has to pass.
+                _ => return same(examination.keeps_promises(), true),
+            };
+            let unlike = |answer: Answer| answer != Answer::Yes;
+            let findings = examination.findings.iter();
+            let found = findings.filter(|(finding, _)| unlike(finding.answer));
+            let found: Vec<_> = found.map(|(finding, _)| finding.question).collect();
+            same(examination.store, Some(store))?;
+            same(found.as_slice(), otherwise)?;
+            same(examination.differences, Vec::new())?;
+            same(examination.left_behind, None)?;
+            same(examination.kept, ProfileKept::First)
+        })
+    })
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(found: T, wanted: T) -> Result<(), Failed> {
+    match found == wanted {
+        true => Ok(()),
+        false => Err(format!("wanted {wanted:?}, found {found:?}").into()),
+    }
 }
 
 /// The program is killed a few times, each below a root of its own; `S3LAYERS_KILLS` says how often.
@@ -143,7 +188,7 @@ async fn registry_subject(endpoint: Endpoint) -> Result<repositories::Subject, F
     Ok(repositories::Subject { here, elsewhere })
 }
 
-async fn service(endpoint: &Endpoint, root: &str) -> Result<S3LayerService, Failed> {
+fn client(endpoint: &Endpoint) -> Client {
     let keys = Credentials::new(
         &endpoint.access_key,
         &endpoint.secret_key,
@@ -159,11 +204,15 @@ async fn service(endpoint: &Endpoint, root: &str) -> Result<S3LayerService, Fail
         .credentials_provider(keys)
         .http_client(Builder::new().build_http())
         .build();
+    Client::from_conf(config)
+}
+
+async fn service(endpoint: &Endpoint, root: &str) -> Result<S3LayerService, Failed> {
     let settings = S3Config::new(&endpoint.bucket)
         .root(root)
         .part_size(PART)
         .memory_budget(16 * PART);
-    let connected = S3LayerService::connect(Client::from_conf(config), settings).await;
+    let connected = S3LayerService::connect(client(endpoint), settings).await;
     connected.map_err(|error| Failed::from(format!("{} cannot be used: {error:?}", endpoint.url)))
 }
 

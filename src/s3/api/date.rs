@@ -1,6 +1,6 @@
-//! The store's own clock, read off the `Date` header of an answer.
+//! The store's own clock and name, read off the headers of an answer.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
@@ -9,14 +9,28 @@ use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
 
-/// Catches the `Date` of one answer.
+/// Catches the `Date` of one answer, and who gave it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct CatchDate(Arc<Mutex<Option<SystemTime>>>);
+pub(super) struct CatchDate(Arc<Mutex<Caught>>);
+
+#[derive(Debug, Default)]
+struct Caught {
+    date: Option<SystemTime>,
+    server: Option<String>,
+}
 
 impl CatchDate {
     pub(super) fn caught(&self) -> Option<SystemTime> {
-        *self
-            .0
+        self.locked().date
+    }
+
+    /// As the `Server` header says it, or a header that only one store has.
+    pub(super) fn server(&self) -> Option<String> {
+        self.locked().server.clone()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Caught> {
+        self.0
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -34,16 +48,20 @@ impl Intercept for CatchDate {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let date = context
-            .response()
-            .headers()
+        let headers = context.response().headers();
+        let date = headers
             .get("date")
             .and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok())
             .and_then(|date| SystemTime::try_from(date).ok());
-        *self
-            .0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = date;
+        // LocalStack's `Server` names the library that it is served by.
+        let server = match headers.get("x-localstack") {
+            Some(_) => Some("LocalStack"),
+            None => headers.get("server"),
+        };
+        *self.locked() = Caught {
+            date,
+            server: server.map(str::to_owned),
+        };
         Ok(())
     }
 }

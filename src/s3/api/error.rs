@@ -123,6 +123,17 @@ impl ApiError {
         }
     }
 
+    pub(crate) fn storage(&self) -> &StorageError {
+        match self {
+            ApiError::NoSuchKey(error)
+            | ApiError::NoSuchUpload(error)
+            | ApiError::Precondition(error)
+            | ApiError::InvalidPart(error)
+            | ApiError::InvalidRange(error)
+            | ApiError::Other(error) => error,
+        }
+    }
+
     pub(crate) fn into_storage(self) -> StorageError {
         match self {
             ApiError::NoSuchKey(error)
@@ -144,6 +155,8 @@ impl From<ApiError> for Error {
 /// One failed attempt.
 pub(super) struct Attempt {
     pub(super) verdict: Verdict,
+    /// Status and code, where an answer came.
+    pub(super) answer: Option<String>,
     pub(super) source: Box<dyn StdError + Send + Sync>,
 }
 
@@ -169,8 +182,20 @@ impl Attempt {
             SdkError::TimeoutError(_) => Verdict::Unavailable,
             _ => Verdict::Refused,
         };
+        let answer = match &error {
+            SdkError::ServiceError(answer) => {
+                let status = answer.raw().status().as_u16();
+                Some(match answer.err().code() {
+                    Some(code) => format!("{status} {code}"),
+                    None => status.to_string(),
+                })
+            }
+            SdkError::ResponseError(answer) => Some(answer.raw().status().as_u16().to_string()),
+            _ => None,
+        };
         Attempt {
             verdict,
+            answer,
             source: Box::new(error),
         }
     }

@@ -31,6 +31,7 @@ mod client;
 mod conditional;
 mod date;
 mod error;
+mod examine;
 #[cfg(feature = "cli")]
 mod known;
 mod listing;
@@ -44,6 +45,7 @@ pub(crate) use aws_sdk_s3::Client;
 pub(crate) use body::RangeBody;
 pub use client::{ClientOptions, client_from_env, client_over};
 pub(crate) use error::ApiError;
+pub(crate) use examine::{LifecycleRule, Listing, Sought, Versioning};
 #[cfg(feature = "cli")]
 pub(crate) use known::{Keys, Known, known};
 pub(crate) use types::{
@@ -185,19 +187,20 @@ impl Api {
             let throttled = failed.verdict == error::Verdict::Throttled;
             let until_sent = sent.duration_since(begun);
             let pause = retry::pause(attempts, until_sent, throttled, clock::jitter());
-            let error = |verdict: error::Verdict, source| {
+            let repeats = failed.verdict.is_retryable() || self.repeats_digest(&failed, attempts);
+            let error = |verdict: error::Verdict| {
                 let name = operation.as_str();
-                let error = StorageError::new(name, call.key, verdict.kind(), source);
-                ApiError::new(verdict, error.after(attempts, elapsed))
+                let error = StorageError::new(name, call.key, verdict.kind(), failed.source)
+                    .after(attempts, elapsed)
+                    .answered(failed.answer);
+                ApiError::new(verdict, error)
             };
-            match pause
-                .filter(|_| failed.verdict.is_retryable() || self.repeats_digest(&failed, attempts))
-            {
+            match pause.filter(|_| repeats) {
                 Some(pause) => tokio::time::sleep(pause).await,
-                None => return Err(error(failed.verdict, failed.source)),
+                None => return Err(error(failed.verdict)),
             }
             if !holds().await? {
-                return Err(error(error::Verdict::Precondition, failed.source));
+                return Err(error(error::Verdict::Precondition));
             }
         }
     }
