@@ -9,8 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-#[cfg(feature = "registry")]
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::id::{LayerId, TarSumVersion};
 use crate::name::RepositoryName;
 #[cfg(feature = "registry")]
@@ -118,6 +117,24 @@ impl Keys {
     pub(crate) fn layer(&self, id: &LayerId) -> Key {
         let (algorithm, hex) = id_path(id);
         self.key(format_args!("layers/{algorithm}/{}/{hex}", &hex[..2]))
+    }
+
+    /// What the key of every layer begins with whose digest begins with these hex digits.
+    pub(crate) fn layers(&self, algorithm: Algorithm, hex_prefix: &str) -> String {
+        let root = &self.root;
+        match hex_prefix.get(..2) {
+            Some(two) => format!("{root}layers/{algorithm}/{two}/{hex_prefix}"),
+            None => format!("{root}layers/{algorithm}/{hex_prefix}"),
+        }
+    }
+
+    /// The digest whose record or alias has this key.
+    pub(crate) fn digest_of(&self, key: &str) -> Option<Digest> {
+        let path = key.strip_prefix(&self.root)?.strip_prefix("layers/")?;
+        let (algorithm, rest) = path.split_once('/')?;
+        let (two, hex) = rest.split_once('/')?;
+        let digest: Digest = format!("{algorithm}:{hex}").parse().ok()?;
+        hex.starts_with(two).then_some(digest)
     }
 
     /// The layer is linked under this repository.
@@ -251,6 +268,24 @@ mod tests {
             assert_eq!(key.as_str(), want);
         }
         assert_eq!(Keys::new("").profile().as_str(), "profile");
+        for (hex_prefix, want) in [
+            ("", "root/of/layers/sha256/"),
+            ("a", "root/of/layers/sha256/a"),
+            ("ab", "root/of/layers/sha256/ab/ab"),
+            ("abc", "root/of/layers/sha256/ab/abc"),
+        ] {
+            assert_eq!(keys.layers(Algorithm::Sha256, hex_prefix), want);
+        }
+        let found = keys.digest_of(keys.layer(&sha256).as_str());
+        assert_eq!(found.map(LayerId::from), Some(sha256));
+        for other in [
+            keys.layer(&v1).as_str().to_owned(),
+            format!("root/of/layers/sha256/cd/{hex}"),
+            "root/of/layers/sha256/ab/junk".to_owned(),
+            format!("layers/sha256/ab/{hex}"),
+        ] {
+            assert_eq!(keys.digest_of(&other), None, "{other}");
+        }
         assert_eq!(keys.uuid_of(keys.tail(uuid, 7, "n").as_str()), Some(uuid));
         assert_eq!(keys.uuid_of("root/of/uploads/junk/session"), None);
         assert_eq!(keys.uuid_of(&format!("uploads/{uuid}/session")), None);

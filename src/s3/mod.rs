@@ -30,6 +30,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
@@ -49,6 +50,7 @@ mod cache;
 mod checksum;
 mod config;
 mod document;
+mod find;
 mod keys;
 mod probe;
 mod profile;
@@ -133,6 +135,29 @@ impl S3LayerService {
     /// The requests made and bytes moved since the service was built.
     pub fn usage(&self) -> Usage {
         self.store.api.telemetry().usage()
+    }
+
+    /// The digests of stored layers that begin with these hex digits, in order: at most `limit` of
+    /// them, and at most a thousand. A layer is found by each digest that it was published under.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](Error::Storage) where the store could not tell.
+    ///
+    /// # Cost
+    ///
+    /// One request.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
+    pub async fn find(
+        &self,
+        algorithm: Algorithm,
+        hex_prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<Digest>> {
+        find::find(&self.store, algorithm, hex_prefix, limit).await
     }
 
     /// Removes what dead uploads left behind: multipart uploads, sessions, claims, tails and
