@@ -73,7 +73,7 @@ pub use s3::{
     DEFAULT_PART_SIZE, DEFAULT_PRESIGN_LIFETIME, S3Config, S3LayerService, StoreProfile,
     SweepAction, Swept, client_from_env, client_over,
 };
-pub use service::{Layer, LayerService, LayerServiceExt, LayerUpload};
+pub use service::{Layer, LayerService, LayerServiceExt, LayerUpload, Sent};
 pub use telemetry::Usage;
 
 /// The README's example is a doctest.

@@ -31,6 +31,7 @@ mod client;
 mod conditional;
 mod date;
 mod error;
+mod gauge;
 mod listing;
 mod multipart;
 mod objects;
@@ -41,6 +42,7 @@ pub(crate) use aws_sdk_s3::Client;
 pub(crate) use body::RangeBody;
 pub use client::{ClientOptions, client_from_env, client_over};
 pub(crate) use error::ApiError;
+pub(crate) use gauge::Gauge;
 pub(crate) use types::{
     CompletePart, Condition, ETag, ListedPart, ObjectInfo, Page, Put, SmallObject, UploadId,
 };
