@@ -27,6 +27,7 @@ mod failure;
 mod input;
 mod output;
 mod place;
+mod progress;
 mod pull;
 mod push;
 mod serve;
@@ -35,6 +36,7 @@ mod store;
 mod sweep;
 mod tarsum;
 mod threads;
+mod wanted;
 
 /// Container layers in any S3-compatible object store.
 #[derive(Debug, Parser)]
@@ -158,7 +160,8 @@ impl Context {
     /// A command line of this program over the same store.
     fn command_line(&self, arguments: &[&str]) -> String {
         let place = self.place.to_string();
-        let mut words = vec!["s3layers", "--store", &place];
+        let program = program();
+        let mut words = vec![program.as_str(), "--store", &place];
         if let Some(url) = &self.endpoint_url {
             words.extend(["--endpoint-url", url]);
         }
@@ -168,6 +171,15 @@ impl Context {
         words.extend(arguments);
         words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// How this program was called, so that a command that is printed can be pasted.
+fn program() -> String {
+    let called = std::env::args_os().next();
+    called.map_or_else(
+        || "s3layers".to_owned(),
+        |called| called.to_string_lossy().into_owned(),
+    )
 }
 
 /// A word as a shell takes it.
@@ -260,7 +272,7 @@ fn log_to_stderr(verbose: u8) {
     };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(progress::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(verbose > 0);
     // It fails where one is set already, which then is as good.
