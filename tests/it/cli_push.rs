@@ -126,18 +126,21 @@ fn a_push_is_stopped_while_its_last_parts_are_on_their_way() {
     let layer = large(40);
     let file = user.file("layer", &layer);
     proxy.hold_after(Way::Up, 10 * MIB as u64);
-    let push = user
-        .command(&["push", &file, "--name", "x"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let said = stopped(push, &proxy);
-    assert!(
-        said.contains("the store keeps all 33,554,432 bytes"),
-        "{said}"
-    );
+    let mut push = Running::start(&user, &["push", &file, "--name", "x"]);
+    let whole_parts = 32 * MIB;
+    push.until(|said| said["event"] == "progress" && said["offset"] == whole_parts);
+    proxy.holds(Way::Up);
+    push.signal(Signal::TERM);
+    push.hear("stopping");
+    proxy.release();
+    let kept = push.hear("kept");
+    assert_eq!(kept["offset"], whole_parts);
+    assert_eq!(push.code(), Some(1));
     user.fails(1, &["pull", &digest(&layer)]);
-    let pasted = user.shell(&printed_commands(&said)[0]).output().unwrap();
+    let pasted = user
+        .shell(kept["resume"].as_str().unwrap())
+        .output()
+        .unwrap();
     assert!(pasted.status.success(), "{}", stderr(&pasted));
     let beyond = proxy.passed(Way::Up) - layer.len() as u64;
     assert!(beyond < 200_000, "{beyond} bytes more than the layer has");

@@ -31,6 +31,7 @@ mod kills;
 mod layout;
 mod leftovers;
 mod model;
+mod on_the_way;
 mod reading;
 mod registry;
 mod requests;

@@ -1,11 +1,13 @@
 //! A push under way: the input goes into the upload until it ends, or until something cuts it.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use uuid::Uuid;
 
 use super::What;
 use super::held::Held;
@@ -20,7 +22,7 @@ use crate::cli::threads::{Reading, Sums};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::Error;
 use crate::id::LayerId;
-use crate::service::{Layer, LayerService as _, LayerUpload};
+use crate::service::{Layer, LayerService as _, LayerUpload, Sent};
 use crate::tarsum::{BrokenArchive, TarSummer};
 
 /// How often progress is told with `--json`.
@@ -100,12 +102,13 @@ impl<'a> Running<'a> {
         let sums = Sums { hasher, summer };
         let mut held = Held::new(input.size.is_some());
         let mut reading = Reading::start(input.reader, offset, sums).map_err(Cut::Input)?;
-        self.take(&mut reading, &mut held, stop).await?;
+        let mut told = Told::default();
+        self.take(&mut reading, &mut held, &mut told, stop).await?;
         let end = reading.end().await.map_err(Cut::Input)?;
         if end.size < self.upload.offset() {
             return Err(Cut::Short { size: end.size });
         }
-        self.flush(stop).await?;
+        self.flush(told, stop).await?;
         self.give(held.rest()).await?;
         let digest = claimed
             .or(end.digest)
@@ -123,11 +126,10 @@ impl<'a> Running<'a> {
         &mut self,
         reading: &mut Reading,
         held: &mut Held,
+        told: &mut Told,
         stop: &mut Stop,
     ) -> Result<(), Cut> {
-        let mut tick = interval(PROGRESS);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told = self.upload.offset();
+        let mut tick = ticks();
         loop {
             let piece = tokio::select! {
                 biased;
@@ -136,7 +138,7 @@ impl<'a> Running<'a> {
                     return Err(Cut::Told);
                 }
                 _ = tick.tick() => {
-                    told = self.progress(told);
+                    told.tell(self.item, self.upload.uuid(), self.now());
                     continue;
                 }
                 piece = reading.pieces.recv() => piece,
@@ -166,14 +168,25 @@ impl<'a> Running<'a> {
     }
 
     /// Waits until whole parts have arrived: until then the upload can be closed early.
-    async fn flush(&mut self, stop: &mut Stop) -> Result<(), Cut> {
-        tokio::select! {
-            biased;
-            () = stop.told() => Err(Cut::Told),
-            flushed = self.upload.flush() => {
-                flushed.map_err(|error| Cut::Upload(Error::from_io(error)))
+    async fn flush(&mut self, mut told: Told, stop: &mut Stop) -> Result<(), Cut> {
+        let (uuid, offset, sent) = (self.upload.uuid(), self.upload.offset(), self.upload.sent());
+        let mut tick = ticks();
+        let mut flush = pin!(self.upload.flush());
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.told() => return Err(Cut::Told),
+                flushed = &mut flush => {
+                    return flushed.map_err(|error| Cut::Upload(Error::from_io(error)));
+                }
+                _ = tick.tick() => told.tell(self.item, uuid, Told::new(offset, &sent)),
             }
         }
+    }
+
+    /// How far it is.
+    fn now(&self) -> Told {
+        Told::new(self.upload.offset(), &self.upload.sent())
     }
 
     /// Declares what was not known at the beginning: an upload can be told at a resume.
@@ -183,21 +196,6 @@ impl<'a> Running<'a> {
         let name = &self.item.push.name;
         self.upload = service.resume(name, Some(&id), self.upload.uuid()).await?;
         Ok(())
-    }
-
-    /// Tells how far it is, where that has changed since `told`.
-    fn progress(&self, told: u64) -> u64 {
-        let offset = self.upload.offset();
-        if offset != told {
-            // A failure to print comes again with an event that matters.
-            let _ = self.item.event(What::Progress {
-                uuid: self.upload.uuid(),
-                offset,
-                sent: self.upload.sent().bytes().min(offset),
-                spent: self.item.service.usage().into(),
-            });
-        }
-        offset
     }
 
     /// After a signal. What can be read again need not be taken.
@@ -255,7 +253,7 @@ impl<'a> Running<'a> {
         };
         self.bar.leave(match closed {
             Some(Ok(())) => offset,
-            _ => self.upload.sent().bytes().min(offset),
+            _ => self.now().sent,
         });
         let can_go_on = match &cut {
             Cut::Upload(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) => false,
@@ -338,6 +336,44 @@ impl<'a> Running<'a> {
             format!("to go on{again}: {resume}"),
         ]
     }
+}
+
+/// How far an upload is, as it was told last.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Told {
+    /// Bytes that it has taken.
+    offset: u64,
+    /// Bytes that have left.
+    sent: u64,
+}
+
+impl Told {
+    fn new(offset: u64, sent: &Sent) -> Self {
+        // A few that were sent before may count twice.
+        let sent = sent.bytes().min(offset);
+        Told { offset, sent }
+    }
+
+    /// Tells programs, where that has changed.
+    fn tell(&mut self, item: &Item<'_>, uuid: Uuid, now: Told) {
+        if *self == now {
+            return;
+        }
+        *self = now;
+        // A failure to print comes again with an event that matters.
+        let _ = item.event(What::Progress {
+            uuid,
+            offset: now.offset,
+            sent: now.sent,
+            spent: item.service.usage().into(),
+        });
+    }
+}
+
+fn ticks() -> Interval {
+    let mut tick = interval(PROGRESS);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick
 }
 
 /// Whether the upload can still be closed after this error: a claim was wrong, and nothing else.
