@@ -35,7 +35,7 @@ impl Algorithm {
         }
     }
 
-    const fn hex_len(self) -> usize {
+    pub(crate) const fn hex_len(self) -> usize {
         match self {
             Algorithm::Sha256 => 64,
             Algorithm::Sha512 => 128,

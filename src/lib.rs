@@ -76,7 +76,7 @@ pub use s3::{
     S3LayerService, StoreProfile, SweepAction, Swept, UploadEntry, UploadPhase, UploadState,
     client_from_env, client_over,
 };
-pub use service::{Layer, LayerService, LayerServiceExt, LayerUpload};
+pub use service::{Layer, LayerService, LayerServiceExt, LayerUpload, Sent};
 pub use telemetry::Usage;
 
 /// The README's example is a doctest.

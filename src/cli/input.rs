@@ -19,10 +19,20 @@ pub(super) fn name(file: &Path) -> String {
     }
 }
 
-/// The input, and its size in bytes where that is known: then it can be read again.
-pub(super) fn open(file: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
+/// An input that is open.
+pub(super) struct Input {
+    pub(super) reader: Box<dyn Read + Send>,
+    /// In bytes, where it is known: then it can be read again.
+    pub(super) size: Option<u64>,
+}
+
+/// Opens an input.
+pub(super) fn open(file: &Path) -> Result<Input, Failure> {
     if is_stdin(file) {
-        return Ok((Box::new(io::stdin()), None));
+        return Ok(Input {
+            reader: Box::new(io::stdin()),
+            size: None,
+        });
     }
     let opened = File::open(file).and_then(|file| Ok((file.metadata()?, file)));
     let (metadata, opened) = opened.map_err(|error| {
@@ -34,6 +44,8 @@ pub(super) fn open(file: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), F
             file.display()
         )));
     }
-    let size = metadata.is_file().then_some(metadata.len());
-    Ok((Box::new(opened), size))
+    Ok(Input {
+        reader: Box::new(opened),
+        size: metadata.is_file().then_some(metadata.len()),
+    })
 }

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
+use super::progress;
 use super::settings::Settings;
 use super::settings::value::{Format, Level};
 
@@ -14,7 +15,7 @@ pub(super) fn start(settings: &Settings) {
         matches!(level, Level::Word(word) if matches!(&**word, "off" | "error" | "warn"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter(level)))
-        .with_writer(std::io::stderr)
+        .with_writer(progress::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(!says_little);
     // It fails where one is set already, which then is as good.

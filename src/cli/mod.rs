@@ -40,6 +40,7 @@ mod ls;
 mod man;
 mod output;
 mod place;
+mod progress;
 mod pull;
 mod push;
 mod serve;
@@ -52,6 +53,7 @@ mod table;
 mod tarsum;
 mod threads;
 mod uploads;
+mod wanted;
 
 /// Container layers in any S3-compatible object store.
 #[derive(Debug, Parser)]
@@ -199,12 +201,21 @@ impl Context {
     /// A command line of this program over the same store, with the settings that were given on
     /// this one.
     fn command_line(&self, arguments: &[&str]) -> String {
-        let mut words = vec!["s3layers".to_owned()];
+        let mut words = vec![program()];
         words.extend(self.settings.words(&self.place));
         words.extend(arguments.iter().map(|word| (*word).to_owned()));
         let quoted: Vec<_> = words.iter().map(|word| quoted(word)).collect();
         quoted.join(" ")
     }
+}
+
+/// How this program was called, so that a command that is printed can be pasted.
+fn program() -> String {
+    let called = std::env::args_os().next();
+    called.map_or_else(
+        || "s3layers".to_owned(),
+        |called| called.to_string_lossy().into_owned(),
+    )
 }
 
 /// A word as a shell takes it.

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::progress::{self, Bar};
 use crate::telemetry::Usage;
 
 /// Where a command speaks.
@@ -83,25 +83,18 @@ impl Output {
         });
     }
 
-    /// A bar on a terminal, and nothing anywhere else. `size` in bytes, where it is known.
-    pub(super) fn progress(self, size: Option<u64>) -> ProgressBar {
-        if self.json || self.quiet || !io::stderr().is_terminal() {
-            return ProgressBar::hidden();
+    /// A bar on a terminal, and nothing anywhere else. `size` in bytes, where it is known;
+    /// `position` bytes of it are done before.
+    pub(super) fn bar(self, label: &str, size: Option<u64>, position: u64) -> Bar {
+        match self.shows_progress() {
+            true => Bar::new(label, size, position),
+            false => Bar::hidden(),
         }
-        let (bar, template) = match size {
-            Some(size) => (
-                ProgressBar::new(size),
-                "{bar:30} {bytes:>11} of {total_bytes}  {bytes_per_sec}  {eta} left",
-            ),
-            None => (
-                ProgressBar::new_spinner(),
-                "{spinner} {bytes}  {bytes_per_sec}",
-            ),
-        };
-        match ProgressStyle::with_template(template) {
-            Ok(style) => bar.with_style(style),
-            Err(_) => bar,
-        }
+    }
+
+    /// Whether somebody looks.
+    fn shows_progress(self) -> bool {
+        !self.json && !self.quiet && io::stderr().is_terminal()
     }
 }
 
@@ -150,15 +143,17 @@ pub(super) fn grouped(number: u64) -> String {
 }
 
 fn write_line(line: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{line}")
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::of_output(&error))
+    let written = progress::above(|| {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{line}")?;
+        stdout.flush()
+    });
+    written.map_err(|error| Failure::of_output(&error))
 }
 
 fn tell(line: &dyn Display) {
     // There is nobody left to tell that stderr is gone.
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = progress::above(|| writeln!(io::stderr().lock(), "{line}"));
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::output::grouped;
+use super::wanted::Wanted;
 use super::{Context, human};
 use crate::clock;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::{LayerStat, S3LayerService};
+use crate::s3::LayerStat;
 
 /// Tell what is known of a layer
 ///
@@ -22,8 +23,8 @@ use crate::s3::{LayerStat, S3LayerService};
 /// was recorded.
 #[derive(Debug, Args)]
 pub(super) struct Stat {
-    /// The layer: sha256:…, sha512:… or a TarSum
-    id: LayerId,
+    /// The layer: sha256:…, sha512:…, the first digits of one, or a TarSum
+    id: Wanted,
 }
 
 #[derive(Serialize)]
@@ -46,7 +47,7 @@ enum Event<'a> {
 impl Stat {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let service = context.connect().await?;
-        let id = self.id(&service).await?;
+        let id = self.id.resolve(&service).await?;
         let stat = service.stat(&id).await?;
         let LayerStat { info, damage, .. } = &stat;
         for line in lines(&stat) {
@@ -74,11 +75,6 @@ impl Stat {
                     .hint("a push of the same bytes, without --id, stores them anew"))
             }
         }
-    }
-
-    /// The layer that is meant.
-    async fn id(&self, _: &S3LayerService) -> Result<LayerId, Failure> {
-        Ok(self.id.clone())
     }
 }
 

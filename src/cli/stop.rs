@@ -23,6 +23,11 @@ impl Stop {
         Ok(Stop(stop))
     }
 
+    /// Whether a signal has come.
+    pub(super) fn is_told(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Resolves when a signal has come, now or earlier.
     pub(super) async fn told(&mut self) {
         // The sender lives in a task that ends only with the process.

@@ -84,7 +84,7 @@ pub(super) struct Sums {
 
 /// Reads all of an archive, on a thread of its own.
 pub(super) async fn read(file: &Path, summer: TarSummer) -> Result<Sums, Failure> {
-    let (input, _) = input::open(file)?;
+    let input = input::open(file)?.reader;
     let name = input::name(file);
     let read = tokio::task::spawn_blocking(move || sums(input, summer));
     let read = read.await.map_err(|error| Failure::of(&error))?;

@@ -140,14 +140,17 @@ fn read(
 }
 
 /// An output that is being written.
-pub(super) struct Writing<W> {
+pub(super) struct Writing {
     pieces: mpsc::Sender<Bytes>,
-    end: oneshot::Receiver<io::Result<(W, Digest)>>,
+    end: oneshot::Receiver<io::Result<Digest>>,
 }
 
-impl<W: Write + Send + 'static> Writing<W> {
-    /// Writes to `output` whatever is put.
-    pub(super) fn start(mut output: W, mut hasher: Hasher) -> io::Result<Self> {
+impl Writing {
+    /// Writes to `output` whatever is put. `hasher` may have seen bytes that came before.
+    pub(super) fn start(
+        mut output: impl Write + Send + 'static,
+        mut hasher: Hasher,
+    ) -> io::Result<Self> {
         let (pieces, mut incoming) = mpsc::channel::<Bytes>(WAITING);
         let (ended, end) = oneshot::channel();
         std::thread::Builder::new()
@@ -163,7 +166,7 @@ impl<W: Write + Send + 'static> Writing<W> {
                 let written = write();
                 // Whoever puts more must not wait.
                 drop(incoming);
-                let _ = ended.send(written.map(|()| (output, hasher.digest())));
+                let _ = ended.send(written.map(|()| hasher.digest()));
             })?;
         Ok(Writing { pieces, end })
     }
@@ -173,8 +176,8 @@ impl<W: Write + Send + 'static> Writing<W> {
         self.pieces.send(piece).await.is_ok()
     }
 
-    /// Waits until all is written. The output, and the digest of what went through.
-    pub(super) async fn end(self) -> io::Result<(W, Digest)> {
+    /// Waits until all is written. The digest of what the hasher has seen.
+    pub(super) async fn end(self) -> io::Result<Digest> {
         drop(self.pieces);
         self.end.await.unwrap_or_else(|_| Err(thread_died()))
     }

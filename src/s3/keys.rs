@@ -119,14 +119,22 @@ impl Keys {
         self.key(format_args!("layers/{algorithm}/{}/{hex}", &hex[..2]))
     }
 
-    /// The prefix of all layers' own records, which are found by SHA-256.
-    pub(crate) fn layers(&self) -> String {
-        format!("{}layers/{OWN}/", self.root)
+    /// What the key of every layer begins with whose digest begins with these hex digits.
+    pub(crate) fn layers(&self, algorithm: Algorithm, hex_prefix: &str) -> String {
+        let root = &self.root;
+        match hex_prefix.get(..2) {
+            Some(two) => format!("{root}layers/{algorithm}/{two}/{hex_prefix}"),
+            None => format!("{root}layers/{algorithm}/{hex_prefix}"),
+        }
     }
 
-    /// The layer whose own record has this key.
-    pub(crate) fn digest_of_layer(&self, key: &str) -> Option<Digest> {
-        own_digest(key, |id| self.layer(id))
+    /// The digest whose record or alias has this key.
+    pub(crate) fn digest_of(&self, key: &str) -> Option<Digest> {
+        let path = key.strip_prefix(&self.root)?.strip_prefix("layers/")?;
+        let (algorithm, rest) = path.split_once('/')?;
+        let (two, hex) = rest.split_once('/')?;
+        let digest: Digest = format!("{algorithm}:{hex}").parse().ok()?;
+        hex.starts_with(two).then_some(digest)
     }
 
     /// The prefix of a repository's links by SHA-256, which every linked layer has.
@@ -136,7 +144,10 @@ impl Keys {
 
     /// The layer whose link by SHA-256 has this key.
     pub(crate) fn digest_of_link(&self, name: &RepositoryName, key: &str) -> Option<Digest> {
-        own_digest(key, |id| self.link(name, id))
+        let (_, hex) = key.rsplit_once('/')?;
+        let digest: Digest = format!("{OWN}:{hex}").parse().ok()?;
+        let is_ours = self.link(name, &digest.clone().into()).as_str() == key;
+        is_ours.then_some(digest)
     }
 
     /// The layer is linked under this repository.
@@ -207,14 +218,6 @@ impl Keys {
 /// What every layer is called by.
 const OWN: Algorithm = Algorithm::Sha256;
 
-/// The digest that a key ends with, where it is called by it.
-fn own_digest(key: &str, called: impl Fn(&LayerId) -> Key) -> Option<Digest> {
-    let (_, hex) = key.rsplit_once('/')?;
-    let digest: Digest = format!("{OWN}:{hex}").parse().ok()?;
-    let is_ours = called(&digest.clone().into()).as_str() == key;
-    is_ours.then_some(digest)
-}
-
 fn id_path(id: &LayerId) -> (String, &str) {
     match id {
         LayerId::Digest(digest) => (digest.algorithm().to_string(), digest.hex()),
@@ -282,13 +285,29 @@ mod tests {
         }
         let digest = sha256.as_digest();
         let (layer, link) = (keys.layer(&sha256), keys.link(&name, &sha256));
-        assert!(layer.as_str().starts_with(&keys.layers()));
         assert!(link.as_str().starts_with(&keys.links(&name)));
-        assert_eq!(keys.digest_of_layer(layer.as_str()).as_ref(), digest);
         assert_eq!(keys.digest_of_link(&name, link.as_str()).as_ref(), digest);
-        assert_eq!(keys.digest_of_layer(&format!("{layer}x")), None);
-        assert_eq!(keys.digest_of_layer(link.as_str()), None);
+        assert_eq!(keys.digest_of(&format!("{layer}x")), None);
+        assert_eq!(keys.digest_of(link.as_str()), None);
         assert_eq!(Keys::new("").profile().as_str(), "profile");
+        for (hex_prefix, want) in [
+            ("", "root/of/layers/sha256/"),
+            ("a", "root/of/layers/sha256/a"),
+            ("ab", "root/of/layers/sha256/ab/ab"),
+            ("abc", "root/of/layers/sha256/ab/abc"),
+        ] {
+            assert_eq!(keys.layers(Algorithm::Sha256, hex_prefix), want);
+        }
+        let found = keys.digest_of(keys.layer(&sha256).as_str());
+        assert_eq!(found.map(LayerId::from), Some(sha256));
+        for other in [
+            keys.layer(&v1).as_str().to_owned(),
+            format!("root/of/layers/sha256/cd/{hex}"),
+            "root/of/layers/sha256/ab/junk".to_owned(),
+            format!("layers/sha256/ab/{hex}"),
+        ] {
+            assert_eq!(keys.digest_of(&other), None, "{other}");
+        }
         assert_eq!(keys.uuid_of(keys.tail(uuid, 7, "n").as_str()), Some(uuid));
         assert_eq!(keys.uuid_of("root/of/uploads/junk/session"), None);
         assert_eq!(keys.uuid_of(&format!("uploads/{uuid}/session")), None);

@@ -35,8 +35,10 @@ use crate::name::RepositoryName;
 
 mod ext;
 pub(crate) mod position;
+mod sent;
 
 pub use ext::LayerServiceExt;
+pub use sent::Sent;
 
 /// Finds layers, and begins and resumes uploads.
 #[async_trait]
@@ -154,7 +156,8 @@ pub trait Layer: AsyncRead + AsyncSeek + Send + Sync + Unpin {
 ///
 /// Writing hands bytes over; they are stored as parts fill up, and certainly when
 /// [`close`](Self::close) or [`finish`](Self::finish) has returned. An error of a part that was
-/// sent in the background is told by the next call. `AsyncWrite::poll_shutdown` closes.
+/// sent in the background is told by the next call. `AsyncWrite::poll_flush` waits until what fills
+/// parts is stored, and `AsyncWrite::poll_shutdown` closes.
 ///
 /// Dropping a handle without closing it loses what was not stored yet, and nothing else: the
 /// upload can be resumed.
@@ -171,6 +174,18 @@ pub trait LayerUpload: AsyncWrite + Send + Sync + Unpin {
 
     /// How many bytes this upload has taken, those of earlier handles included.
     fn offset(&self) -> u64;
+
+    /// How many of them have left for the store, to be watched while they leave. An implementation
+    /// that does not tell stays at the present offset.
+    fn sent(&self) -> Sent {
+        Sent::from_offset(self.offset())
+    }
+
+    /// The first offset beyond the present one at which a close leaves nothing that will have to be
+    /// sent to the store once more. `None` where there is no such place, or all are.
+    fn next_boundary(&self) -> Option<u64> {
+        None
+    }
 
     /// Takes all of `bytes`, without copying them but for short pieces, which would keep the larger
     /// buffer that they are a slice of in memory.

@@ -149,7 +149,10 @@ fn a_layer_is_pushed_by_its_tar_sum_and_pulled_by_either_id() {
         assert!(user.pulled(&id) == layer);
         assert!(user.pulled(&digest(&layer)) == layer);
         let again = user.events(&["push", &file, "--name", "x", "--id", &id]);
-        assert_eq!(again, [serde_json::json!({"event": "exists", "id": id})]);
+        assert_eq!(
+            again,
+            [serde_json::json!({"event": "exists", "file": file, "id": id})]
+        );
         let again = said(user.ok(&["push", &file, "--name", "x", "--id", &id]));
         assert_eq!(again, format!("{}\n", digest(&layer)));
     }
@@ -233,7 +236,10 @@ fn a_push_can_find_out_the_tar_sum() {
     );
     assert!(user.pulled(&id) == layer);
     let again = user.events(&["push", &file, "--name", "x", "--tarsum"]);
-    assert_eq!(again, [serde_json::json!({"event": "exists", "id": id})]);
+    assert_eq!(
+        again,
+        [serde_json::json!({"event": "exists", "file": file, "id": id})]
+    );
 
     // The same files in other bytes: a layer of its own.
     let zipped = gzip(&layer);

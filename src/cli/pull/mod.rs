@@ -1,46 +1,53 @@
 //! `pull`: a layer, or a range of it, to a file or to standard output.
+//!
+//! A file appears under its name once it is whole and verified. Until then its bytes are beside it,
+//! in a [partial file](partial), and the next pull of the same layer goes on from their end. If the
+//! whole turns out to be wrong then, it is fetched anew, once.
 
-use std::fs::{self, File};
-use std::io::{self, SeekFrom};
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use bytes::{Bytes, BytesMut};
 use clap::Args;
-use futures_util::{StreamExt as _, stream};
-use indicatif::ProgressBar;
 use serde::Serialize;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
+use self::copy::{Cut, copy, pieces};
 use self::partial::Partial;
 use self::range::ByteRange;
+use self::target::{Target, cannot_write};
 use super::Context;
 use super::failure::Failure;
 use super::output::{Spent, grouped};
 use super::stop::Stop;
-use super::threads::Writing;
+use super::wanted::Wanted;
 use crate::digest::{Digest, Hasher};
 use crate::error::Error;
 use crate::id::LayerId;
+use crate::s3::S3LayerService;
 use crate::service::{Layer, LayerService as _};
 
+mod copy;
 mod partial;
 mod range;
-
-/// How much of a range is read at a time, in bytes.
-const PIECE: usize = 1024 * 1024;
+mod target;
 
 /// Download a layer, or a part of it
 ///
 /// A whole layer is verified: with -o nothing appears under that name before; on standard output
-/// the exit code tells.
+/// the exit code tells. With -o, what an interrupted pull leaves beside FILE is gone on with by the
+/// next one.
 #[derive(Debug, Args)]
 pub(super) struct Pull {
-    /// The layer: sha256:…, sha512:… or a TarSum
-    id: LayerId,
+    /// The layer: sha256:… or sha512:…, which can be shortened where that is unambiguous, or a
+    /// TarSum
+    id: Wanted,
     /// Write to this file, and not to standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replace FILE if it exists
+    #[arg(short, long, requires = "output")]
+    force: bool,
     /// Only these bytes, counted from 0, the last one included: 0-99, 100- for all from there, -100
     /// for the last 100
     #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
@@ -52,30 +59,29 @@ pub(super) struct Pull {
 enum Event<'a> {
     Pulled {
         id: &'a LayerId,
-        digest: Digest,
+        digest: &'a Digest,
         /// Of the layer.
         size: u64,
-        /// The first byte that was pulled.
+        /// The first byte that is there.
         from: u64,
-        /// Bytes that were pulled.
+        /// Bytes that are there.
         bytes: u64,
+        /// So many of them, the first ones, were left by an earlier pull.
+        kept: u64,
         /// Whether they are those of the digest; a part cannot be told.
         verified: bool,
         #[serde(flatten)]
         spent: Spent,
     },
-}
-
-/// A layer that was found, and what is wanted of it.
-struct Wanted {
-    layer: Box<dyn Layer>,
-    range: Range<u64>,
-}
-
-impl Wanted {
-    fn is_whole(&self) -> bool {
-        self.range == (0..self.layer.size())
-    }
+    /// The pull did not end, and the next one can go on from there.
+    Kept {
+        id: &'a LayerId,
+        partial: &'a Path,
+        /// Bytes that are there, of those of the layer.
+        bytes: u64,
+        size: u64,
+        resume: &'a str,
+    },
 }
 
 impl Pull {
@@ -85,153 +91,303 @@ impl Pull {
                 "--json needs -o FILE: without it standard output is for the bytes of the layer",
             ));
         }
+        let target = Target::of(self.output.as_deref(), self.force)?;
         let mut stop = Stop::listen()?;
+        let found = async {
+            let service = context.connect().await?;
+            let id = self.id.resolve(&service).await?;
+            let layer = service.fetch(&id).await?;
+            Ok::<_, Failure>((service, id, layer))
+        };
+        let (service, id, layer) = tokio::select! {
+            found = found => found?,
+            () = stop.told() => return Err(Failure::new("interrupted")),
+        };
+        let range = self.range_of(&id, layer.size())?;
+        let pulling = Pulling {
+            pull: self,
+            context,
+            service,
+            id,
+            digest: layer.digest().clone(),
+            size: layer.size(),
+            range,
+        };
+        match target {
+            Target::Stdout => pulling.stream(layer, None, io::stdout(), &mut stop).await,
+            Target::Device(path) => {
+                let opened = File::options().write(true).open(&path);
+                let device = opened.map_err(|error| cannot_write(&path, &error))?;
+                pulling
+                    .stream(layer, Some(&path), device, &mut stop)
+                    .await?;
+                pulling.pulled(&path, 0)
+            }
+            Target::File(path) => pulling.write(layer, &path, &mut stop).await,
+        }
+    }
+
+    fn range_of(&self, id: &LayerId, size: u64) -> Result<Range<u64>, Failure> {
+        match self.range {
+            None => Ok(0..size),
+            Some(range) => range.within(size).ok_or_else(|| {
+                Failure::new(format!(
+                    "{id} has {} bytes, and none of them is in the range",
+                    grouped(size)
+                ))
+            }),
+        }
+    }
+}
+
+/// A layer that was found, and what is wanted of it.
+struct Pulling<'a> {
+    pull: &'a Pull,
+    context: &'a Context,
+    service: S3LayerService,
+    id: LayerId,
+    digest: Digest,
+    size: u64,
+    range: Range<u64>,
+}
+
+impl Pulling<'_> {
+    fn is_whole(&self) -> bool {
+        self.range == (0..self.size)
+    }
+
+    /// By the id that was asked for, if it says what the bytes are.
+    fn claimed(&self) -> &Digest {
+        self.id.as_digest().unwrap_or(&self.digest)
+    }
+
+    /// Whether these are the bytes wanted, as far as that can be told.
+    fn verify(&self, computed: Digest) -> Result<(), Error> {
+        let claimed = self.claimed();
+        match self.is_whole() && computed != *claimed {
+            true => Err(Error::InvalidChecksum {
+                claimed: claimed.clone(),
+                computed,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// To where what was written cannot be taken back. Whoever reads it may be slow, so a signal does
+    /// not wait for them.
+    async fn stream(
+        &self,
+        layer: Box<dyn Layer>,
+        path: Option<&Path>,
+        output: impl io::Write + Send + 'static,
+        stop: &mut Stop,
+    ) -> Result<(), Failure> {
+        let hasher = Hasher::new(self.claimed().algorithm());
+        let copied = async {
+            let pieces = pieces(layer, self.range.clone()).await?;
+            let never = std::future::pending();
+            let copied = copy(pieces, output, hasher, never).await;
+            let computed = copied.map_err(|cut| match (cut, path) {
+                (Cut::Output(error), None) => Failure::of_output(&error),
+                (Cut::Output(error), Some(path)) => cannot_write(path, &error),
+                (Cut::Layer(error), _) => error.into(),
+                (Cut::Told, _) => Failure::new("interrupted"),
+            })?;
+            Ok(self.verify(computed)?)
+        };
         tokio::select! {
-            done = self.pull(context) => done,
+            copied = copied => copied,
             () = stop.told() => Err(Failure::new("interrupted")),
         }
     }
 
-    async fn pull(&self, context: &Context) -> Result<(), Failure> {
-        let service = context.connect().await?;
-        let layer = service.fetch(&self.id).await?;
-        let (size, digest) = (layer.size(), layer.digest().clone());
-        let wanted = self.wanted(layer)?;
-        let (range, is_whole) = (wanted.range.clone(), wanted.is_whole());
-        let bytes = range.end - range.start;
-        let bar = match self.output {
-            Some(_) => context.output.progress(Some(bytes)),
-            None => ProgressBar::hidden(),
+    /// Beside `path`, which is the layer then, or is as it was.
+    async fn write(
+        &self,
+        layer: Box<dyn Layer>,
+        path: &Path,
+        stop: &mut Stop,
+    ) -> Result<(), Failure> {
+        let digest = self.is_whole().then_some(&self.digest);
+        let partial = Partial::open(path, digest).map_err(|error| cannot_write(path, &error))?;
+        let kept = match self.fill(layer, &partial, path, stop).await {
+            Ok(kept) => kept,
+            Err(unfilled) => return Err(self.kept(unfilled, partial, path)),
         };
-        match &self.output {
-            None => self.copy(wanted, io::stdout(), &bar).await.map(drop)?,
-            Some(path) => self.write_file(wanted, path, &bar).await?,
+        let force = self.pull.force;
+        let location = partial.location().display().to_string();
+        let published = tokio::task::spawn_blocking(move || partial.publish(force)).await;
+        published
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    target::exists(path).hint(format!("all bytes are in {location}, verified"))
+                }
+                _ => cannot_write(path, &error),
+            })?;
+        self.pulled(path, kept)
+    }
+
+    /// Fills the partial file with what is wanted. How many bytes of it an earlier pull had left.
+    async fn fill(
+        &self,
+        layer: Box<dyn Layer>,
+        partial: &Partial,
+        path: &Path,
+        stop: &mut Stop,
+    ) -> Result<u64, Unfilled> {
+        let output = self.context.output;
+        let failed = |error: io::Error| Unfilled::CanGoOn(cannot_write(path, &error));
+        let mut kept = partial.len().map_err(failed)?;
+        if kept > self.size {
+            partial.empty().map_err(failed)?;
+            kept = 0;
         }
-        bar.finish_and_clear();
-        let Some(path) = &self.output else {
-            return Ok(());
+        if kept > 0 {
+            output.note(format_args!(
+                "{} has the first {} bytes",
+                partial.location().display(),
+                grouped(kept)
+            ));
+        }
+        match self.go_on(layer, partial, path, kept, stop).await {
+            Err(Unfilled::Wrong(_)) if kept > 0 => {
+                output.note("they were other bytes; all is fetched anew");
+                partial.empty().map_err(failed)?;
+                let layer = tokio::select! {
+                    layer = self.service.fetch(&self.id) => layer.map_err(of_layer)?,
+                    () = stop.told() => return Err(interrupted()),
+                };
+                self.go_on(layer, partial, path, 0, stop).await?;
+                Ok(0)
+            }
+            filled => filled.map(|()| kept),
+        }
+    }
+
+    /// Goes on after the first `kept` bytes, which are hashed, and verifies the whole.
+    async fn go_on(
+        &self,
+        layer: Box<dyn Layer>,
+        partial: &Partial,
+        path: &Path,
+        kept: u64,
+        stop: &mut Stop,
+    ) -> Result<(), Unfilled> {
+        let failed = |error: io::Error| Unfilled::CanGoOn(cannot_write(path, &error));
+        let bytes = self.range.end - self.range.start;
+        let mut bar = self.context.output.bar("", Some(bytes), kept);
+        let hasher = Hasher::new(self.claimed().algorithm());
+        let file = partial.file.try_clone().map_err(failed)?;
+        let hashed = tokio::task::spawn_blocking(move || copy::hash(file, kept, hasher));
+        let hasher = tokio::select! {
+            hashed = hashed => hashed.map_err(io::Error::other).flatten().map_err(failed)?,
+            () = stop.told() => return Err(interrupted()),
         };
-        let usage = service.usage();
-        let verified = match is_whole {
+        // As they arrive: blocks are handed out once they are whole and right.
+        let (service, before) = (self.service.clone(), self.service.usage().bytes_received);
+        bar.follow(move || {
+            let arrived = service.usage().bytes_received - before;
+            (kept + arrived).min(bytes)
+        });
+        let range = self.range.start + kept..self.range.end;
+        let pieces = pieces(layer, range).await.map_err(of_layer)?;
+        let file = partial.file.try_clone().map_err(failed)?;
+        let copied = copy(pieces, file, hasher, stop.told()).await;
+        if copied.is_err() {
+            bar.leave(partial.len().unwrap_or(kept));
+        }
+        let computed = copied.map_err(|cut| match cut {
+            Cut::Told => interrupted(),
+            Cut::Layer(error) => of_layer(error),
+            Cut::Output(error) => failed(error),
+        })?;
+        self.verify(computed)
+            .map_err(|error| Unfilled::Wrong(error.into()))
+    }
+
+    /// Keeps what the next pull can go on with, and says so; removes what it cannot.
+    fn kept(&self, unfilled: Unfilled, partial: Partial, path: &Path) -> Failure {
+        let failure = match unfilled {
+            Unfilled::Wrong(failure) => return failure,
+            Unfilled::CanGoOn(failure) => failure,
+        };
+        let bytes = match partial.len() {
+            Ok(bytes) if bytes > 0 && self.is_whole() => bytes,
+            _ => return failure,
+        };
+        let location = match partial.keep() {
+            Ok(location) => location,
+            Err(error) => return failure.because(cannot_write(path, &error)),
+        };
+        let resume = self.resuming(path);
+        // The error that follows says the same.
+        let _ = self.context.output.event(&Event::Kept {
+            id: &self.id,
+            partial: &location,
+            bytes,
+            size: self.size,
+            resume: &resume,
+        });
+        failure
+            .hint(format!(
+                "{} has {} of {} bytes",
+                location.display(),
+                grouped(bytes),
+                grouped(self.size)
+            ))
+            .hint(format!("to go on: {resume}"))
+    }
+
+    /// The command that goes on with what is there.
+    fn resuming(&self, path: &Path) -> String {
+        let (id, path) = (self.id.to_string(), path.to_string_lossy());
+        let mut words = vec!["pull", &id, "-o", &path];
+        if self.pull.force {
+            words.push("--force");
+        }
+        self.context.command_line(&words)
+    }
+
+    fn pulled(&self, path: &Path, kept: u64) -> Result<(), Failure> {
+        let usage = self.service.usage();
+        let bytes = self.range.end - self.range.start;
+        let verified = match self.is_whole() {
             true => ", verified",
             false => "",
         };
-        context.output.note(format_args!(
-            "{}: {} bytes of {digest}{verified}; {usage}",
+        self.context.output.note(format_args!(
+            "{}: {} bytes of {}{verified}; {usage}",
             path.display(),
             grouped(bytes),
+            self.digest,
         ));
-        context.output.event(&Event::Pulled {
+        self.context.output.event(&Event::Pulled {
             id: &self.id,
-            digest,
-            size,
-            from: range.start,
+            digest: &self.digest,
+            size: self.size,
+            from: self.range.start,
             bytes,
-            verified: is_whole,
+            kept,
+            verified: self.is_whole(),
             spent: usage.into(),
         })
     }
-
-    fn wanted(&self, layer: Box<dyn Layer>) -> Result<Wanted, Failure> {
-        let size = layer.size();
-        let range = match self.range {
-            None => 0..size,
-            Some(range) => range.within(size).ok_or_else(|| {
-                Failure::new(format!(
-                    "{} has {} bytes, and none of them is in the range",
-                    self.id,
-                    grouped(size)
-                ))
-            })?,
-        };
-        Ok(Wanted { layer, range })
-    }
-
-    /// Writes beside `path` and renames, so that `path` is the layer or is not.
-    async fn write_file(
-        &self,
-        wanted: Wanted,
-        path: &Path,
-        bar: &ProgressBar,
-    ) -> Result<(), Failure> {
-        let context = |error: io::Error| {
-            Failure::of(&error).context(format_args!("cannot write {}", path.display()))
-        };
-        match fs::metadata(path) {
-            Ok(there) if there.is_dir() => {
-                return Err(Failure::new(format!(
-                    "{} is a folder; wanted the name of a file",
-                    path.display()
-                )));
-            }
-            // Nobody wants /dev/null replaced.
-            Ok(there) if !there.is_file() => {
-                let device = File::options().write(true).open(path).map_err(context)?;
-                return self.copy(wanted, device, bar).await.map(drop);
-            }
-            _ => {}
-        }
-        let partial = Partial::create(path).map_err(context)?;
-        let file = partial.file.try_clone().map_err(context)?;
-        self.copy(wanted, file, bar).await?;
-        tokio::task::spawn_blocking(move || partial.publish())
-            .await
-            .map_err(io::Error::other)
-            .flatten()
-            .map_err(context)
-    }
-
-    /// Copies what is wanted, and verifies it if that is the whole layer.
-    async fn copy<W: io::Write + Send + 'static>(
-        &self,
-        wanted: Wanted,
-        output: W,
-        bar: &ProgressBar,
-    ) -> Result<W, Failure> {
-        // By the id that was asked for, if it says what the bytes are.
-        let claimed = self.id.as_digest().unwrap_or(wanted.layer.digest()).clone();
-        let is_whole = wanted.is_whole();
-        let writing = Writing::start(output, Hasher::new(claimed.algorithm()))
-            .map_err(|error| Failure::of(&error).context("cannot start writing"))?;
-        let mut pieces = pieces(wanted).await?;
-        while let Some(piece) = pieces.next().await {
-            let piece = piece?;
-            bar.inc(piece.len() as u64);
-            if !writing.put(piece).await {
-                break;
-            }
-        }
-        let (output, computed) = writing.end().await.map_err(|error| match &self.output {
-            None => Failure::of_output(&error),
-            Some(path) => {
-                Failure::of(&error).context(format_args!("cannot write {}", path.display()))
-            }
-        })?;
-        if is_whole && computed != claimed {
-            return Err(Error::InvalidChecksum { claimed, computed }.into());
-        }
-        Ok(output)
-    }
 }
 
-/// The bytes wanted, as they arrive.
-async fn pieces(
-    wanted: Wanted,
-) -> Result<stream::BoxStream<'static, Result<Bytes, Error>>, Failure> {
-    let is_whole = wanted.is_whole();
-    let Wanted { mut layer, range } = wanted;
-    if is_whole {
-        return Ok(layer.into_stream());
-    }
-    layer
-        .seek(SeekFrom::Start(range.start))
-        .await
-        .map_err(Error::from_io)?;
-    let reader = layer.take(range.end - range.start);
-    Ok(stream::try_unfold(reader, |mut reader| async move {
-        let mut piece = BytesMut::with_capacity(PIECE);
-        let read = reader.read_buf(&mut piece).await.map_err(Error::from_io)?;
-        Ok((read > 0).then(|| (piece.freeze(), reader)))
-    })
-    .boxed())
+/// Why a partial file is not what is wanted.
+enum Unfilled {
+    /// It is not whole, and its bytes are right as far as is known.
+    CanGoOn(Failure),
+    /// It is whole, and its bytes are others.
+    Wrong(Failure),
+}
+
+fn interrupted() -> Unfilled {
+    Unfilled::CanGoOn(Failure::new("interrupted"))
+}
+
+fn of_layer(error: Error) -> Unfilled {
+    Unfilled::CanGoOn(error.into())
 }

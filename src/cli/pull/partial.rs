@@ -1,66 +1,181 @@
-//! A file that appears under its name once it is whole.
+//! A file that appears under its name once it is whole, and what an interrupted pull leaves of it.
+//!
+//! Its bytes are those of the layer from the first on, as far as they go: nothing is written out of
+//! order. Its name holds digits of the layer's digest, so that a pull of another layer to the same
+//! file does not go on from it. Whether it is true to that name is seen when all of it was hashed.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// A file that is not whole yet. It is removed when it is dropped.
+use tempfile::TempPath;
+
+use super::target::folder_of;
+use crate::digest::Digest;
+
+/// How many hex digits of the digest stand in the name.
+const DIGITS: usize = 12;
+
+/// A file that is not whole yet. It is removed when it is dropped, unless it is [kept](Self::keep).
 pub(super) struct Partial {
     pub(super) file: File,
-    partial: PathBuf,
+    partial: TempPath,
+    /// Its path as the user would write it.
+    location: PathBuf,
     path: PathBuf,
-    published: bool,
 }
 
 impl Partial {
-    /// Opens `<path>.partial`.
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
+    /// Opens `<path>.<digits>.partial`, with the bytes that an earlier pull left there; or without a
+    /// digest an empty `<path>.partial`, for what cannot be verified and so cannot be gone on with.
+    pub(super) fn open(path: &Path, digest: Option<&Digest>) -> io::Result<Self> {
         let mut name = path
             .file_name()
             .ok_or_else(|| io::Error::other("it has no file name"))?
             .to_owned();
+        if let Some(digits) = digest.and_then(|digest| digest.hex().get(..DIGITS)) {
+            name.push(".");
+            name.push(digits);
+        }
         name.push(".partial");
         let partial = path.with_file_name(name);
+        let file = open_alone(&partial)?;
+        let opened = Partial {
+            file,
+            partial: TempPath::try_from_path(&partial)?,
+            location: partial,
+            path: path.to_owned(),
+        };
+        if digest.is_none() {
+            opened.empty()?;
+        }
+        Ok(opened)
+    }
+
+    /// Where it is until it is whole.
+    pub(super) fn location(&self) -> &Path {
+        &self.location
+    }
+
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Forgets what is there.
+    pub(super) fn empty(&self) -> io::Result<()> {
+        self.file.set_len(0)
+    }
+
+    /// Leaves it there, for the next pull to go on with.
+    pub(super) fn keep(self) -> io::Result<PathBuf> {
+        self.partial.keep().map_err(|failed| failed.error)?;
+        Ok(self.location)
+    }
+
+    /// Gives it its name, durably. What has that name already is replaced with `force` only; without
+    /// it, the partial file stays, and the error is [`AlreadyExists`](io::ErrorKind::AlreadyExists).
+    pub(super) fn publish(self, force: bool) -> io::Result<()> {
+        self.file.sync_all()?;
+        match force {
+            true => self.partial.persist(&self.path),
+            false => self.partial.persist_noclobber(&self.path),
+        }
+        .map_err(|failed| match failed.error.kind() {
+            io::ErrorKind::AlreadyExists => match failed.path.keep() {
+                Ok(_) => failed.error,
+                Err(kept) => kept.error,
+            },
+            _ => failed.error,
+        })?;
+        File::open(folder_of(&self.path))?.sync_all()
+    }
+}
+
+/// Opens a regular file for this process alone.
+fn open_alone(path: &Path) -> io::Result<File> {
+    loop {
+        // Opening a pipe would wait, and a link could lead to a file of somebody else.
+        if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
+            let what = format!("{} is no regular file; remove it", path.display());
+            return Err(io::Error::other(what));
+        }
         let options = File::options()
+            .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .clone();
-        let file = options.open(&partial)?;
+        let file = options.open(path)?;
         // What another pull is writing is not to be mixed with ours.
         file.try_lock().map_err(|_| {
-            io::Error::other(format!(
-                "{} is being written by another pull",
-                partial.display()
-            ))
+            let what = format!("{} is being written by another pull", path.display());
+            io::Error::other(what)
         })?;
-        file.set_len(0)?;
-        Ok(Partial {
-            file,
-            partial,
-            path: path.to_owned(),
-            published: false,
-        })
-    }
-
-    /// Gives it its name, durably.
-    pub(super) fn publish(mut self) -> io::Result<()> {
-        self.file.sync_all()?;
-        fs::rename(&self.partial, &self.path)?;
-        self.published = true;
-        let folder = match self.path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        File::open(folder)?.sync_all()
+        // The other one may have been done between our opening and our lock: then what we hold has
+        // its own name by now.
+        let held = file.metadata()?;
+        let is_held = |there: fs::Metadata| (there.dev(), there.ino()) == (held.dev(), held.ino());
+        if fs::symlink_metadata(path).is_ok_and(is_held) {
+            return Ok(file);
+        }
     }
 }
 
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.published {
-            // One that stays is overwritten by the next pull.
-            let _ = fs::remove_file(&self.partial);
-        }
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::digest::Algorithm;
+
+    #[test]
+    fn what_is_kept_is_found_by_the_same_layer_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("layer");
+        let (one, other) = (
+            Digest::of(Algorithm::Sha256, b"one"),
+            Digest::of(Algorithm::Sha256, b"other"),
+        );
+        let open = |digest| Partial::open(&path, digest);
+        let partial = open(Some(&one)).unwrap();
+        io::Write::write_all(&mut &partial.file, b"on").unwrap();
+        assert!(open(Some(&one)).is_err(), "it is locked");
+        assert_eq!(open(Some(&other)).unwrap().len().unwrap(), 0);
+        let kept = partial.keep().unwrap();
+        assert_eq!(fs::read(&kept).unwrap(), b"on");
+
+        let partial = open(Some(&one)).unwrap();
+        assert_eq!(partial.len().unwrap(), 2);
+        drop(partial);
+        assert!(!kept.exists(), "dropped and not kept");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_has_the_name_already_is_replaced_by_force_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("layer");
+        fs::write(&path, b"old").unwrap();
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let partial = Partial::open(&path, Some(&digest)).unwrap();
+        let refused = partial.publish(false).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        let partial = Partial::open(&path, Some(&digest)).unwrap();
+        partial.publish(true).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let precious = folder.path().join("precious");
+        fs::write(&precious, b"precious").unwrap();
+        let path = folder.path().join("layer");
+        std::os::unix::fs::symlink(&precious, folder.path().join("layer.partial")).unwrap();
+        assert!(Partial::open(&path, None).is_err());
+        assert_eq!(fs::read(&precious).unwrap(), b"precious");
     }
 }

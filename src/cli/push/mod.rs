@@ -1,48 +1,58 @@
-//! `push`: a file or standard input becomes a layer; whatever interrupts that, the store keeps
-//! what it has, and the command that goes on from there is printed.
+//! `push`: files or standard input become layers; whatever interrupts that, the store keeps what it
+//! has, and the command that goes on from there is printed.
+//!
+//! Several files are as many uploads, some at a time, within the byte budget of one service. One that
+//! fails does not stop the others.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use self::running::Running;
+use self::item::Item;
 use super::Context;
 use super::failure::Failure;
-use super::output::Spent;
+use super::input;
+use super::output::{Output, Spent};
 use super::stop::Stop;
-use super::{input, tarsum};
-use crate::digest::{Algorithm, Digest};
-use crate::error::Error;
-use crate::id::{LayerId, TarSum, TarSumVersion};
+use crate::digest::Digest;
+use crate::id::{LayerId, TarSum};
 use crate::name::RepositoryName;
-use crate::s3::S3LayerService;
-use crate::service::{LayerService as _, LayerUpload};
-use crate::tarsum::TarSummer;
 
+mod held;
+mod item;
 mod running;
 
-/// Upload a layer
+/// How many files are pushed at a time.
+const AT_ONCE: usize = 2;
+
+/// Upload layers
 ///
-/// What was read is kept when the upload is interrupted, and the command that resumes it is printed.
-/// With --resume the input is the whole layer again: the bytes that the store has are passed over.
-/// On success the digest is printed.
+/// Each file is a layer, and on success its digest is printed; of several files with the name, as
+/// sha256sum does. When it is interrupted, every upload is closed, what was sent is kept, and the
+/// commands that go on from there are printed. With --resume the input is the whole layer again: the
+/// bytes that the store has are passed over.
 ///
 /// With --tarsum, the layer is found by the TarSum of its archive as well. A file is read once more
 /// before, so that a layer that is there already is not sent. Of standard input it is known at the
 /// end only; the store then reads the layer back to us once, to verify it.
 #[derive(Debug, Args)]
 pub(super) struct Push {
-    /// The layer, or - for standard input
-    file: PathBuf,
+    /// The layers, or - for standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
     /// The repository, such as library/alpine
     #[arg(long, value_name = "REPO")]
     name: RepositoryName,
-    /// What the layer must turn out to be: sha256:…, sha512:… or a TarSum
+    /// What the layer must turn out to be: sha256:…, sha512:… or a TarSum. For one file
     #[arg(long)]
     id: Option<LayerId>,
-    /// Go on with this upload. FILE, or standard input, is the whole layer from its first byte
+    /// Go on with this upload. FILE, or standard input, is the whole layer from its first byte. For
+    /// one file
     #[arg(long, value_name = "UUID")]
     resume: Option<Uuid>,
     /// Compute the TarSum (version 1, SHA-256) of the archive, and publish the layer under it too
@@ -50,9 +60,17 @@ pub(super) struct Push {
     tarsum: bool,
 }
 
+/// What happened to one file.
+#[derive(Serialize)]
+struct Event<'a> {
+    file: &'a str,
+    #[serde(flatten)]
+    what: What<'a>,
+}
+
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum Event<'a> {
+enum What<'a> {
     /// Before the first byte is sent; the upload has `offset` bytes.
     Started { uuid: Uuid, offset: u64 },
     /// From time to time.
@@ -60,6 +78,8 @@ enum Event<'a> {
         uuid: Uuid,
         /// Bytes that the upload has taken.
         offset: u64,
+        /// Bytes that have left for the store.
+        sent: u64,
         #[serde(flatten)]
         spent: Spent,
     },
@@ -84,127 +104,142 @@ enum Event<'a> {
     },
 }
 
+/// What happened to all of them.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Heard {
+    /// A signal came; what was taken is being stored.
+    Stopping,
+}
+
 impl Push {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let (input, size) = input::open(&self.file)?;
-        // Only a file can be read twice.
-        let known = match self.tarsum && size.is_some() {
-            true => Some(tarsum::read(&self.file, summer()?).await?),
-            false => None,
+        self.check()?;
+        // One that cannot be read needs no store.
+        let only = match &self.files[..] {
+            [only] => Some(input::open(only)?),
+            _ => None,
         };
         let mut stop = Stop::listen()?;
         let service = tokio::select! {
             service = context.connect() => service?,
             () = stop.told() => return Err(Failure::new("interrupted before the upload began")),
         };
-        let begun = match &known {
-            None => self.begin(&service, self.id.as_ref()).await,
-            Some(known) => self.begin_known(&service, known, context).await,
-        };
-        let upload = match begun {
-            Ok(upload) => upload,
-            Err(Error::LayerExists { id }) => return exists(&service, &id, context).await,
-            Err(error) => return Err(self.refused(error, context)),
-        };
-        let mut running = Running {
+        announce(stop.clone(), context.output);
+        let item = |file| Item {
             push: self,
             context,
-            service,
-            upload,
-            bar: context.output.progress(size),
-            summer: match self.tarsum && known.is_none() {
-                true => Some(summer()?),
-                false => None,
+            service: &service,
+            file,
+        };
+        if let (Some(input), [file]) = (only, &self.files[..]) {
+            let digest = item(file).push(input, stop).await?;
+            return context.output.say(digest);
+        }
+        let items: Vec<Item<'_>> = self.files.iter().map(|file| item(file)).collect();
+        all(&items, &stop, context.output).await
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        if self.files.len() == 1 {
+            return Ok(());
+        }
+        let for_one = [
+            ("--id", self.id.is_some()),
+            ("--resume", self.resume.is_some()),
+        ];
+        if let Some((option, _)) = for_one.iter().find(|(_, is_given)| *is_given) {
+            return Err(Failure::usage(format!(
+                "{option} is for one file, and {} are given",
+                self.files.len()
+            )));
+        }
+        let stdin = self.files.iter().filter(|file| input::is_stdin(file));
+        match stdin.count() {
+            0 | 1 => Ok(()),
+            _ => Err(Failure::usage(
+                "- is given twice; standard input can be read once",
+            )),
+        }
+    }
+}
+
+/// Tells that a signal was heard: what it stops may take a while.
+fn announce(mut stop: Stop, output: Output) {
+    tokio::spawn(async move {
+        stop.told().await;
+        output.note("interrupted; storing what was taken. Once more: end at once");
+        // Who reads events is told of a failure by another one.
+        let _ = output.event(&Heard::Stopping);
+    });
+}
+
+/// Pushes all files, some at a time. Failures are told as they come, results in the order of the
+/// files.
+async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> Result<(), Failure> {
+    let places = Semaphore::new(AT_ONCE);
+    let push = async |item: &Item<'_>| {
+        let _place = places.acquire().await;
+        let pushed = match stop.is_told() {
+            true => Err(item.not_begun()),
+            false => match input::open(item.file) {
+                Ok(input) => item.push(input, stop.clone()).await,
+                Err(failure) => Err(failure),
             },
         };
-        running.started()?;
-        match running.feed(input, &mut stop).await {
-            Ok(layer) => running.stored(&*layer),
-            Err(cut) => Err(running.cut(cut).await),
-        }
-    }
-
-    async fn begin(
-        &self,
-        service: &S3LayerService,
-        id: Option<&LayerId>,
-    ) -> Result<Box<dyn LayerUpload>, Error> {
-        match self.resume {
-            Some(uuid) => service.resume(&self.name, id, uuid).await,
-            None => service.upload(&self.name, id).await,
-        }
-    }
-
-    /// Begins the upload of a file that was read before, declared by its TarSum. Where that leads
-    /// to other bytes, it stays so, and the file is a layer by its digest.
-    async fn begin_known(
-        &self,
-        service: &S3LayerService,
-        known: &tarsum::Sums,
-        context: &Context,
-    ) -> Result<Box<dyn LayerUpload>, Error> {
-        let id = known.tar_sum.clone().into();
-        match self.begin(service, Some(&id)).await {
-            Err(Error::LayerExists { id })
-                if *service.fetch(&id).await?.digest() != known.digest =>
-            {
-                context.output.note(format_args!(
-                    "{id} is found already, as an archive of other bytes; this one will be found by \
-                     its digest only"
-                ));
-                let digest = known.digest.clone().into();
-                self.begin(service, Some(&digest)).await
+        pushed.map_err(|failure| {
+            let name = input::name(item.file);
+            output.fail(&failure.context(format_args!("{name} is not pushed")));
+        })
+    };
+    let mut pushes: FuturesOrdered<_> = items.iter().map(push).collect();
+    let (mut printed, mut failed) = (Ok(()), 0);
+    for item in items {
+        match pushes.next().await {
+            // A reader that went away does not stop what is under way.
+            Some(Ok(digest)) if printed.is_ok() => {
+                printed = output.say(line(&digest, item.file));
             }
-            begun => begun,
+            Some(Ok(_)) => {}
+            Some(Err(())) | None => failed += 1,
         }
     }
-
-    fn refused(&self, error: Error, context: &Context) -> Failure {
-        let hint = match &error {
-            Error::UploadInProgress { uuid, .. } => {
-                Some(format!("go on with it: {}", self.resuming(context, *uuid)))
-            }
-            Error::UploadUnknown { .. } => Some(format!(
-                "it was finished, cancelled or swept, or is not of {} with this id",
-                self.name
-            )),
-            _ => None,
-        };
-        let failure = Failure::from(error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    }
-
-    /// The command that goes on with an upload.
-    fn resuming(&self, context: &Context, uuid: Uuid) -> String {
-        let (file, uuid) = (self.file.to_string_lossy(), uuid.to_string());
-        let id = self.id.as_ref().map(ToString::to_string);
-        let mut words = vec!["push", &file, "--name", self.name.as_str()];
-        if let Some(id) = &id {
-            words.extend(["--id", id]);
-        }
-        if self.tarsum {
-            words.push("--tarsum");
-        }
-        words.extend(["--resume", &uuid]);
-        context.command_line(&words)
+    match failed {
+        0 => printed,
+        failed => Err(Failure::new(format!(
+            "{failed} of {} files are not pushed",
+            items.len()
+        ))),
     }
 }
 
-fn summer() -> Result<TarSummer, Failure> {
-    let summer = TarSummer::new(TarSumVersion::V1, Algorithm::Sha256);
-    summer.map_err(|error| Failure::of(&error))
+/// A line of sha256sum, with all of the digest: a name that would break it is escaped, and the line
+/// begins with a backslash then.
+fn line(digest: &Digest, file: &Path) -> String {
+    let name = file.to_string_lossy();
+    match name.contains(['\\', '\n', '\r']) {
+        false => format!("{digest}  {name}"),
+        true => {
+            let name = name.replace('\\', r"\\");
+            let name = name.replace('\n', r"\n").replace('\r', r"\r");
+            format!("\\{digest}  {name}")
+        }
+    }
 }
 
-/// There is nothing to send.
-async fn exists(service: &S3LayerService, id: &LayerId, context: &Context) -> Result<(), Failure> {
-    let output = context.output;
-    output.note("the layer is stored already; nothing was sent");
-    match id {
-        LayerId::Digest(digest) => output.say(digest)?,
-        LayerId::TarSum(_) => output.say(service.fetch(id).await?.digest())?,
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_name_breaks_no_line() {
+        let digest: Digest = Digest::EMPTY_SHA256.parse().unwrap();
+        for (name, want) in [
+            ("a b", format!("{digest}  a b")),
+            ("a\nb\\c", format!(r"\{digest}  a\nb\\c")),
+        ] {
+            assert_eq!(line(&digest, Path::new(name)), want);
+        }
     }
-    output.event(&Event::Exists { id })
 }

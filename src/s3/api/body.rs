@@ -12,6 +12,7 @@ use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use super::gauge::Gauge;
 use crate::telemetry::Request;
 
 /// The largest frame of a body on its way up, in bytes. The SDK notices a stalled upload between
@@ -22,6 +23,7 @@ const MAX_FRAME: usize = 1024 * 1024;
 struct Segments {
     left: VecDeque<Bytes>,
     remaining: u64,
+    gauge: Gauge,
 }
 
 impl http_body::Body for Segments {
@@ -40,6 +42,7 @@ impl http_body::Body for Segments {
             self.left.pop_front();
         }
         self.remaining -= frame.len() as u64;
+        self.gauge.moved(frame.len() as u64);
         Poll::Ready(Some(Ok(Frame::data(frame))))
     }
 
@@ -53,12 +56,15 @@ impl http_body::Body for Segments {
 }
 
 /// A body of these segments, which can be sent again.
-pub(super) fn segments_body(segments: &[Bytes]) -> ByteStream {
+pub(super) fn segments_body(segments: &[Bytes], gauge: &Gauge) -> ByteStream {
+    let gauge = gauge.clone();
     let segments: Arc<[Bytes]> = segments.iter().filter(|s| !s.is_empty()).cloned().collect();
     ByteStream::new(SdkBody::retryable(move || {
+        gauge.begin();
         SdkBody::from_body_1_x(Segments {
             left: segments.iter().cloned().collect(),
             remaining: segments.iter().map(|segment| segment.len() as u64).sum(),
+            gauge: gauge.clone(),
         })
     }))
 }

@@ -51,7 +51,6 @@ impl Api {
 
     /// Keys below `prefix` that come after `after`, in order: at most `limit` of them, and at most
     /// a thousand. Whether there are more.
-    #[cfg(feature = "registry")]
     pub(crate) async fn list_after(
         &self,
         prefix: &str,
@@ -119,5 +118,4 @@ impl Api {
 }
 
 /// S3 lists no more at a time.
-#[cfg(feature = "registry")]
 const MAX_KEYS: i32 = 1000;

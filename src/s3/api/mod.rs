@@ -32,6 +32,7 @@ mod conditional;
 mod date;
 mod error;
 mod examine;
+mod gauge;
 #[cfg(feature = "cli")]
 mod known;
 mod listing;
@@ -46,6 +47,7 @@ pub(crate) use body::RangeBody;
 pub use client::{ClientOptions, client_from_env, client_over};
 pub(crate) use error::ApiError;
 pub(crate) use examine::{LifecycleRule, Listing, Sought, Versioning};
+pub(crate) use gauge::Gauge;
 #[cfg(feature = "cli")]
 pub(crate) use known::{Keys, Known, known};
 pub(crate) use types::{

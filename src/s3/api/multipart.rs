@@ -4,6 +4,7 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUploa
 use bytes::Bytes;
 
 use super::body::{segments_body, signable_body};
+use super::gauge::Gauge;
 use super::{
     Api, ApiError, ApiResult, COMPLETE_TIMEOUT, Call, CompletePart, ETag, ListedPart,
     SMALL_TIMEOUT, UploadId, incomplete, to_i64, to_u64,
@@ -65,14 +66,16 @@ impl Api {
         Ok(())
     }
 
-    /// Uploads one part, which replaces what was uploaded under its number before.
-    pub(crate) async fn upload_part(
+    /// Uploads one part, which replaces what was uploaded under its number before. `gauge` is told
+    /// how much of it has left.
+    pub(crate) async fn upload_gauged_part(
         &self,
         key: &Key,
         upload_id: &UploadId,
         number: u32,
         segments: &[Bytes],
         crc64: Option<Crc64>,
+        gauge: &Gauge,
     ) -> ApiResult<ETag> {
         let size = segments.iter().map(|segment| segment.len() as u64).sum();
         let call = Call {
@@ -94,7 +97,7 @@ impl Api {
                 let settings = Self::settings(Self::timeout_for(size));
                 match crc64 {
                     Some(_) => request
-                        .body(segments_body(segments))
+                        .body(segments_body(segments, gauge))
                         .customize()
                         .disable_payload_signing()
                         .config_override(settings)
@@ -110,7 +113,22 @@ impl Api {
         let etag = answer
             .e_tag()
             .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
+        gauge.arrived(size);
         Ok(ETag::parse(etag))
+    }
+
+    /// Uploads one part while nobody looks.
+    pub(crate) async fn upload_part(
+        &self,
+        key: &Key,
+        upload_id: &UploadId,
+        number: u32,
+        segments: &[Bytes],
+        crc64: Option<Crc64>,
+    ) -> ApiResult<ETag> {
+        let gauge = Gauge::default();
+        self.upload_gauged_part(key, upload_id, number, segments, crc64, &gauge)
+            .await
     }
 
     /// Assembles the object. `whole` is the checksum of all of it, where S3 shall verify it.

@@ -7,6 +7,7 @@ use aws_sdk_s3::types::{ChecksumMode, Delete, ObjectIdentifier};
 use bytes::Bytes;
 
 use super::body::segments_body;
+use super::gauge::Gauge;
 use super::{
     Api, ApiError, ApiResult, Call, Condition, ETag, ObjectInfo, RangeBody, SMALL_TIMEOUT,
     SmallObject, http_range, incomplete, to_i64, to_u64,
@@ -82,7 +83,7 @@ impl Api {
                 // A stream cannot be hashed before it is sent, so the checksum stands in for
                 // the signature's hash of the body.
                 (segments, Some(_)) => request
-                    .body(segments_body(segments))
+                    .body(segments_body(segments, &Gauge::default()))
                     .customize()
                     .disable_payload_signing()
                     .config_override(settings)

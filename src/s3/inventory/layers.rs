@@ -6,7 +6,7 @@ use futures_util::future::ready;
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 
 use super::{LayerEntry, LayerInfo, LayerStat, READS_AT_ONCE, plan, walk};
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
@@ -15,8 +15,8 @@ use crate::s3::store::Store;
 
 pub(super) fn all(store: Arc<Store>) -> impl Stream<Item = Result<LayerEntry>> {
     let keys = store.keys.clone();
-    let below = keys.layers();
-    entries(store, below, move |key| keys.digest_of_layer(key))
+    let below = keys.layers(Algorithm::Sha256, "");
+    entries(store, below, move |key| keys.digest_of(key))
 }
 
 pub(super) fn of(

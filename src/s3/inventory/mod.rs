@@ -16,11 +16,12 @@ use uuid::Uuid;
 use super::S3LayerService;
 use super::record::Record;
 use super::upload;
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::error::Result;
 use crate::id::LayerId;
 use crate::name::RepositoryName;
 
+mod find;
 mod layers;
 mod plan;
 mod uploads;
@@ -138,6 +139,29 @@ impl S3LayerService {
     /// sessions, of which one is a megabyte where an upload has ten thousand parts.
     pub fn uploads(&self) -> BoxStream<'static, Result<UploadEntry>> {
         uploads::entries(Arc::clone(&self.store)).boxed()
+    }
+
+    /// The digests of stored layers that begin with these hex digits, in order: at most `limit` of
+    /// them, and at most a thousand. A layer is found by each digest that it was published under.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Error::Storage) where the store could not tell.
+    ///
+    /// # Cost
+    ///
+    /// One request.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
+    pub async fn find(
+        &self,
+        algorithm: Algorithm,
+        hex_prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<Digest>> {
+        find::beginning(&self.store, algorithm, hex_prefix, limit).await
     }
 
     /// Removes an upload and all its bytes, whoever began it, and whoever is at it: that handle is

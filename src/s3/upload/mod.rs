@@ -49,7 +49,8 @@ use crate::name::RepositoryName;
 use crate::s3::read::S3Layer;
 use crate::s3::record::Record;
 use crate::s3::store::Store;
-use crate::service::{Layer, LayerUpload};
+use crate::service::{Layer, LayerUpload, Sent};
+use plan::part_size::Schedule;
 use task::Command;
 use writer::Writer;
 
@@ -98,6 +99,8 @@ pub(crate) struct S3LayerUpload {
     name: RepositoryName,
     tar_sum: Option<TarSum>,
     offset: u64,
+    sent: Sent,
+    schedule: Schedule,
     /// Without a bound, so that what is asked for is on its way at once, whoever drops the future.
     commands: mpsc::UnboundedSender<Command>,
     /// One piece may wait there.
@@ -115,6 +118,7 @@ pub(crate) struct S3LayerUpload {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ask {
     Own,
+    Flush,
     Close,
 }
 
@@ -135,6 +139,8 @@ impl S3LayerUpload {
             name: writer.stored.session.name.clone(),
             tar_sum: declared.cloned(),
             offset: writer.offset,
+            sent: writer.sender.sent(),
+            schedule: writer.stored.session.schedule,
             commands,
             room: PollSemaphore::new(Arc::new(Semaphore::new(1))),
             owner: writer.owner,
@@ -225,6 +231,7 @@ impl S3LayerUpload {
             let (answer, answered) = oneshot::channel();
             let _ = self.commands.send(match ask {
                 Ask::Own => Command::Own(answer),
+                Ask::Flush => Command::Flush(answer),
                 Ask::Close => Command::Close(answer),
             });
             self.asked = Some((ask, answered));
@@ -253,9 +260,9 @@ impl AsyncWrite for S3LayerUpload {
         Poll::Ready(Ok(taken))
     }
 
-    /// Does nothing: bytes are stored as parts fill up, and certainly by a close or finish.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// Waits until the parts that are full are stored. The rest is, by a close or finish.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_ask(context, Ask::Flush).map_err(Into::into)
     }
 
     /// Closes the upload, as [`LayerUpload::close`] does.
@@ -280,6 +287,14 @@ impl LayerUpload for S3LayerUpload {
 
     fn offset(&self) -> u64 {
         self.offset
+    }
+
+    fn next_boundary(&self) -> Option<u64> {
+        self.schedule.end_beyond(self.offset)
+    }
+
+    fn sent(&self) -> Sent {
+        self.sent.clone()
     }
 
     async fn write_bytes(&mut self, mut bytes: Bytes) -> Result<()> {

@@ -9,15 +9,18 @@ use uuid::Uuid;
 
 use super::session::Part;
 use crate::error::{Error, Result};
-use crate::s3::api::{ApiError, ListedPart, UploadId};
+use crate::s3::api::{ApiError, Gauge, ListedPart, UploadId};
 use crate::s3::budget::Reservation;
 use crate::s3::checksum::Crc64;
 use crate::s3::store::Store;
+use crate::service::Sent;
 
 /// A part that is whole.
 pub(super) struct Outgoing {
     pub(super) number: u32,
     pub(super) pieces: Vec<Bytes>,
+    /// So many of its bytes were stored before, as tails.
+    pub(super) stored: u64,
     pub(super) sum: Crc64,
     /// Given back when the part has arrived.
     pub(super) reservation: Option<Reservation>,
@@ -31,22 +34,32 @@ pub(super) struct Sender {
     arrived: BTreeMap<u32, Part>,
     /// Parts that S3 held already when the upload was resumed.
     spare: Vec<ListedPart>,
+    sent: Sent,
 }
 
 impl Sender {
-    pub(super) fn new(store: Arc<Store>, uuid: Uuid, spare: Vec<ListedPart>) -> Self {
+    /// A sender of what comes after the first `offset` bytes.
+    pub(super) fn new(store: Arc<Store>, uuid: Uuid, offset: u64, spare: Vec<ListedPart>) -> Self {
         Sender {
             store,
             uuid,
             under_way: JoinSet::new(),
             arrived: BTreeMap::new(),
             spare,
+            sent: Sent::from_offset(offset),
         }
+    }
+
+    /// How much has left.
+    pub(super) fn sent(&self) -> Sent {
+        self.sent.clone()
     }
 
     /// Sends a part, once fewer than the allowed number are under way.
     pub(super) async fn send(&mut self, upload_id: &UploadId, part: Outgoing) -> Result<()> {
+        let gauge = Gauge::new(self.sent(), part.stored);
         if let Some(held) = self.spare_for(&part) {
+            gauge.arrived(part.sum.len());
             self.arrived.insert(part.number, held);
             return Ok(());
         }
@@ -62,11 +75,12 @@ impl Sender {
                 pieces,
                 sum,
                 reservation,
+                ..
             } = part;
             let crc64 = store.checksum(sum);
             let sent = store
                 .api
-                .upload_part(&key, &upload_id, number, &pieces, crc64)
+                .upload_gauged_part(&key, &upload_id, number, &pieces, crc64, &gauge)
                 .await;
             drop((pieces, reservation));
             match sent {

@@ -21,6 +21,8 @@ pub(super) enum Command {
         /// Given back when the writer takes the piece.
         room: OwnedSemaphorePermit,
     },
+    /// Wait until all whole parts are stored.
+    Flush(oneshot::Sender<Result<()>>),
     Close(oneshot::Sender<Result<()>>),
     Finish {
         size: u64,
@@ -57,6 +59,18 @@ pub(super) async fn run(
                     drop(room);
                     let taken = writer.accept(bytes).await;
                     or_salvage(&mut writer, taken).await?;
+                }
+                Some(Command::Flush(answer)) => {
+                    let flushed = writer.flush().await;
+                    let flushed = or_salvage(&mut writer, flushed).await;
+                    let failed = flushed.is_err();
+                    if failed {
+                        commands.close();
+                    }
+                    let _ = answer.send(flushed);
+                    if failed {
+                        return Ok(());
+                    }
                 }
                 Some(Command::Close(answer)) => {
                     let closed = writer.close().await;

@@ -122,7 +122,7 @@ impl Writer {
             held: Vec::new(),
             gather,
             reservation: None,
-            sender: Sender::new(Arc::clone(&store), stored.uuid, spare),
+            sender: Sender::new(Arc::clone(&store), stored.uuid, session.offset, spare),
             unrecorded_whole: false,
             cuts: VecDeque::new(),
             dropped: Vec::new(),
@@ -199,6 +199,8 @@ impl Writer {
             true => std::mem::take(&mut self.held),
             false => tail::read(&self.store, &self.stored, &tails).await?,
         };
+        // What came inline is too little to be told apart.
+        let stored = tail::len_of(&tails);
         pieces.extend(self.gather.take());
         let sum = self.tracker.end_part();
         let keys = &self.store.keys;
@@ -220,11 +222,18 @@ impl Writer {
                 Outgoing {
                     number,
                     pieces,
+                    stored,
                     sum,
                     reservation,
                 },
             )
             .await
+    }
+
+    /// Waits until all whole parts are stored.
+    pub(super) async fn flush(&mut self) -> Result<()> {
+        self.sender.drain().await?;
+        self.checkpoint_if_due().await
     }
 
     /// Cancels the upload and removes all of it.
@@ -357,6 +366,7 @@ impl Writer {
                 true => self.held.extend(pieces),
                 false => self.held.clear(),
             }
+            self.sender.sent().add(tail.sum.len());
             self.tails.push(tail);
         }
         next.tails.clone_from(&self.tails);

@@ -43,6 +43,18 @@ impl Schedule {
         Some(self.base.saturating_mul(1 << doublings).min(self.cap))
     }
 
+    /// Where the first part ends that ends beyond `offset`; `None` where S3 takes no such part.
+    pub(crate) fn end_beyond(self, offset: u64) -> Option<u64> {
+        let mut end = 0_u64;
+        (1..=MAX_PARTS)
+            .filter_map(|number| self.part_size(number))
+            .map(|size| {
+                end = end.saturating_add(size);
+                end
+            })
+            .find(|end| *end > offset)
+    }
+
     /// The most bytes that an upload can hold.
     pub(crate) fn limit(self) -> u64 {
         (1..=MAX_PARTS)
@@ -74,6 +86,16 @@ mod tests {
             ("a small budget", tight, 10_000, Some(5 * MIB)),
         ] {
             assert_eq!(schedule.part_size(number), want, "{case}");
+        }
+        for (offset, want) in [
+            (0, Some(16)),
+            (16 * MIB - 1, Some(16)),
+            (16 * MIB, Some(32)),
+            (16_000 * MIB, Some(16_032)),
+            (growing.limit(), None),
+        ] {
+            let want = want.map(|end| end * MIB);
+            assert_eq!(growing.end_beyond(offset), want, "{offset}");
         }
         assert_eq!(growing.limit(), (16 + 32 + 8 * 64) * 1000 * MIB);
         assert_eq!(

@@ -1,0 +1,115 @@
+//! What was read and is not given to the upload yet.
+//!
+//! What can be read again is given a part at a time. So an upload that is closed early ends where a
+//! part ends, and nothing of it is ever sent twice: what does not fill a part would be stored for
+//! the time being, and sent again as a piece of its part. What cannot be read again is given at
+//! once: then it is the store that keeps it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// Pieces that were read, in order.
+#[derive(Debug)]
+pub(super) struct Held {
+    pieces: VecDeque<Bytes>,
+    len: u64,
+    can_be_read_again: bool,
+}
+
+impl Held {
+    pub(super) fn new(can_be_read_again: bool) -> Self {
+        Held {
+            pieces: VecDeque::new(),
+            len: 0,
+            can_be_read_again,
+        }
+    }
+
+    pub(super) fn can_be_read_again(&self) -> bool {
+        self.can_be_read_again
+    }
+
+    pub(super) fn push(&mut self, piece: Bytes) {
+        self.len += piece.len() as u64;
+        self.pieces.push_back(piece);
+    }
+
+    /// What is due to an upload that stands at `offset` and whose part ends at `boundary`: nothing,
+    /// or all up to there.
+    pub(super) fn due(&mut self, offset: u64, boundary: Option<u64>) -> VecDeque<Bytes> {
+        let Some(boundary) = boundary.filter(|_| self.can_be_read_again) else {
+            return self.rest();
+        };
+        let mut wanted = boundary.saturating_sub(offset);
+        if wanted > self.len {
+            return VecDeque::new();
+        }
+        let mut due = VecDeque::new();
+        while wanted > 0 {
+            let Some(mut piece) = self.pieces.pop_front() else {
+                break;
+            };
+            let length = usize::try_from(wanted).unwrap_or(usize::MAX);
+            if length < piece.len() {
+                self.pieces.push_front(piece.split_off(length));
+            }
+            wanted -= piece.len() as u64;
+            self.len -= piece.len() as u64;
+            due.push_back(piece);
+        }
+        due
+    }
+
+    /// All of it.
+    pub(super) fn rest(&mut self) -> VecDeque<Bytes> {
+        self.len = 0;
+        std::mem::take(&mut self.pieces)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(can_be_read_again: bool) -> Held {
+        let mut held = Held::new(can_be_read_again);
+        for piece in ["abc", "def", "ghi"] {
+            held.push(piece.into());
+        }
+        held
+    }
+
+    fn text(pieces: VecDeque<Bytes>) -> String {
+        let bytes: Vec<u8> = pieces.into_iter().flatten().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    #[test]
+    fn a_file_is_given_a_part_at_a_time() {
+        let mut held = held(true);
+        for (case, offset, boundary, want) in [
+            ("in a piece", 100, 104, "abcd"),
+            ("at the end of a piece", 104, 106, "ef"),
+            ("not there yet", 106, 110, ""),
+            ("just there", 106, 109, "ghi"),
+            ("nothing left", 109, 110, ""),
+        ] {
+            assert_eq!(text(held.due(offset, Some(boundary))), want, "{case}");
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_file_is_given_when_it_is_asked_for() {
+        let mut held = held(true);
+        assert_eq!(text(held.due(0, Some(10))), "");
+        assert_eq!(text(held.rest()), "abcdefghi");
+        assert_eq!(text(held.due(9, Some(10))), "");
+    }
+
+    #[test]
+    fn a_pipe_is_given_at_once() {
+        assert_eq!(text(held(false).due(0, Some(10))), "abcdefghi");
+        assert_eq!(text(held(true).due(0, None)), "abcdefghi");
+    }
+}

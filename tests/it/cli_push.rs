@@ -1,0 +1,413 @@
+//! `push`, run as a user runs it.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::program::{
+    MIB, Running, Served, User, digest, events, noise, printed_commands, stderr,
+};
+use crate::support::proxy::{Proxy, Way};
+
+/// A push that talks to people, stopped by a signal. What it said.
+fn stopped(mut push: Child, proxy: &Proxy) -> String {
+    proxy.holds(Way::Up);
+    kill_process(Pid::from_child(&push), Signal::TERM).unwrap();
+    let mut said = String::new();
+    let mut lines = BufReader::new(push.stderr.take().unwrap());
+    while !said.contains("interrupted; storing what was taken") {
+        assert!(lines.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    proxy.release();
+    lines.read_to_string(&mut said).unwrap();
+    assert_eq!(push.wait().unwrap().code(), Some(1), "{said}");
+    said
+}
+
+/// Many bytes, quickly made.
+fn large(mib: usize) -> Vec<u8> {
+    let piece = noise(MIB);
+    let numbered = |number: usize| {
+        let mut piece = piece.clone();
+        piece[..8].copy_from_slice(&number.to_le_bytes());
+        piece
+    };
+    (0..mib).flat_map(numbered).collect()
+}
+
+#[test]
+fn not_one_byte_of_200_mib_is_sent_again_by_the_command_that_is_printed() {
+    let store = Served::start(&[]);
+    let proxy = Proxy::to(&store.endpoint);
+    let user = User::at(&proxy.endpoint);
+    let layer = large(200);
+    let file = user.file("layer.tar", &layer);
+    proxy.hold_after(Way::Up, 40 * MIB as u64);
+    let push = user
+        .command(&["push", &file, "--name", "x"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = stopped(push, &proxy);
+    let commands = printed_commands(&said);
+    assert_eq!(commands.len(), 1, "{said}");
+    let first = proxy.passed(Way::Up);
+    assert!(
+        first > 40 * MIB as u64 && first < 190 * MIB as u64,
+        "{first} bytes went up"
+    );
+
+    let pasted = user.shell(&commands[0]).output().unwrap();
+    assert!(pasted.status.success(), "{}", stderr(&pasted));
+    let printed = String::from_utf8(pasted.stdout).unwrap();
+    assert_eq!(printed, format!("{}\n", digest(&layer)));
+    // On the wire, heads of requests and documents included.
+    let sent = proxy.passed(Way::Up);
+    let beyond = sent.checked_sub(layer.len() as u64).unwrap();
+    assert!(beyond < 200_000, "{beyond} bytes more than the layer has");
+    assert!(user.pulled(&digest(&layer)) == layer);
+}
+
+#[test]
+fn several_files_that_were_stopped_go_on_by_the_commands_that_are_printed() {
+    let store = Served::start(&[]);
+    let proxy = Proxy::to(&store.endpoint);
+    let user = User::at(&proxy.endpoint);
+    let layers = [large(48), noise(40 * MIB + 5), noise(100)];
+    let names = ["a layer's bytes", "two", "three"];
+    for (name, layer) in names.iter().zip(&layers) {
+        user.file(name, layer);
+    }
+    proxy.hold_after(Way::Up, 20 * MIB as u64);
+    let push = user
+        .command(&["push", names[0], names[1], names[2], "--name", "x"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = stopped(push, &proxy);
+    let commands = printed_commands(&said);
+    assert_eq!(commands.len(), 3, "{said}");
+    for name in names {
+        let wants = format!("error: {name} is not pushed");
+        assert!(said.contains(&wants), "{said}");
+    }
+    assert!(said.contains("3 of 3 files are not pushed"), "{said}");
+    let mut printed: Vec<String> = commands
+        .iter()
+        .map(|command| {
+            let pasted = user.shell(command).output().unwrap();
+            assert!(pasted.status.success(), "{command}: {}", stderr(&pasted));
+            String::from_utf8(pasted.stdout)
+                .unwrap()
+                .trim_end()
+                .to_owned()
+        })
+        .collect();
+    printed.sort();
+    let mut want: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
+    want.sort();
+    assert_eq!(printed, want);
+    let all: usize = layers.iter().map(Vec::len).sum();
+    let beyond = proxy.passed(Way::Up).checked_sub(all as u64).unwrap();
+    assert!(beyond < 200_000, "{beyond} bytes more than the layers have");
+}
+
+#[test]
+fn a_push_is_stopped_while_its_last_parts_are_on_their_way() {
+    let store = Served::start(&[]);
+    let proxy = Proxy::to(&store.endpoint);
+    let user = User::at(&proxy.endpoint);
+    // All of it is taken at once, for so many parts may be under way.
+    let layer = large(40);
+    let file = user.file("layer", &layer);
+    proxy.hold_after(Way::Up, 10 * MIB as u64);
+    let mut push = Running::start(&user, &["push", &file, "--name", "x"]);
+    let whole_parts = 32 * MIB;
+    push.until(|said| said["event"] == "progress" && said["offset"] == whole_parts);
+    proxy.holds(Way::Up);
+    push.signal(Signal::TERM);
+    push.hear("stopping");
+    proxy.release();
+    let kept = push.hear("kept");
+    assert_eq!(kept["offset"], whole_parts);
+    assert_eq!(push.code(), Some(1));
+    user.fails(1, &["pull", &digest(&layer)]);
+    let pasted = user
+        .shell(kept["resume"].as_str().unwrap())
+        .output()
+        .unwrap();
+    assert!(pasted.status.success(), "{}", stderr(&pasted));
+    let beyond = proxy.passed(Way::Up) - layer.len() as u64;
+    assert!(beyond < 200_000, "{beyond} bytes more than the layer has");
+}
+
+#[test]
+fn several_files_are_printed_in_their_order_and_one_that_fails_stops_no_other() {
+    let user = User::new();
+    // The first one takes longest.
+    let layers = [noise(20 * MIB), noise(1000), noise(0), noise(7)];
+    for (number, layer) in layers.iter().enumerate() {
+        user.file(&format!("layer {number}"), layer);
+    }
+    let line = |number: usize| format!("{}  layer {number}\n", digest(&layers[number]));
+    let files = ["layer 0", "layer 1", "layer 2", "layer 3"];
+    let all = [&["push", "--name", "x"][..], &files].concat();
+    let printed = String::from_utf8(user.ok(&all)).unwrap();
+    assert_eq!(printed, (0..4).map(line).collect::<String>());
+    for layer in &layers {
+        assert!(user.pulled(&digest(layer)) == *layer);
+    }
+
+    let user = User::new();
+    user.file("layer 1", &layers[1]);
+    user.file("layer 3", &layers[3]);
+    fs::create_dir(user.path("layer 2")).unwrap();
+    let output = user.run(&all);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(printed, [line(1), line(3)].concat());
+    for want in [
+        "error: layer 0 is not pushed",
+        "cannot open layer 0",
+        "layer 2 is a folder",
+        "error: 2 of 4 files are not pushed",
+    ] {
+        assert!(said.contains(want), "{want}: {said}");
+    }
+}
+
+#[test]
+fn events_of_several_files_say_which_one() {
+    let user = User::new();
+    user.file("one", b"one");
+    user.file("two", b"two");
+    let mut stored: Vec<_> = user
+        .events(&["push", "one", "two", "--name", "x"])
+        .into_iter()
+        .filter(|event| event["event"] == "stored")
+        .map(|event| (event["file"].to_string(), event["digest"].to_string()))
+        .collect();
+    stored.sort();
+    let want = ["one", "two"].map(|name| {
+        let digest = digest(name.as_bytes());
+        (format!("\"{name}\""), format!("\"{digest}\""))
+    });
+    assert_eq!(stored, want);
+    let failed = user.run(&["--json", "push", "one", "none", "--name", "x"]);
+    assert_eq!(failed.status.code(), Some(1));
+    let errors: Vec<_> = events(&failed.stdout)
+        .into_iter()
+        .filter(|event| event["event"] == "error")
+        .collect();
+    assert_eq!(errors[0]["message"], "none is not pushed");
+    assert_eq!(errors[1]["message"], "1 of 2 files are not pushed");
+}
+
+#[test]
+fn what_is_for_one_file_is_refused_for_two() {
+    let user = User::new();
+    let (a, b) = (user.file("a", b"a"), user.file("b", b"b"));
+    let id = digest(b"a");
+    let uuid = "3f2504e0-4f89-41d3-9a0c-0305e82c3301";
+    for (arguments, want) in [
+        (
+            &["push", &a, &b, "--name", "x", "--id", &id][..],
+            "--id is for one file",
+        ),
+        (
+            &["push", &a, &b, "--name", "x", "--resume", uuid],
+            "--resume is for one file",
+        ),
+        (&["push", "-", &b, "-", "--name", "x"], "- is given twice"),
+        (&["push", "--name", "x"], "<FILE>"),
+    ] {
+        let said = user.fails(2, arguments);
+        assert!(said.contains(want), "{arguments:?}: {said}");
+    }
+    // Nothing was opened for that.
+    assert!(!user.path("data").exists());
+}
+
+#[test]
+fn a_pipe_is_pushed_beside_files() {
+    let user = User::new();
+    user.file("file", b"of a file");
+    let mut push = user
+        .command(&["push", "file", "-", "--name", "x"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    push.stdin.take().unwrap().write_all(b"of a pipe").unwrap();
+    let output = push.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let want = [(b"of a file", "file"), (b"of a pipe", "-")]
+        .map(|(bytes, name)| format!("{}  {name}\n", digest(bytes)));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), want.concat());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let user = User::new();
+    // It opens, and no byte at its beginning can be read, by nobody.
+    let said = user.fails(1, &["push", "/proc/self/mem", "--name", "x"]);
+    assert!(said.contains("cannot read /proc/self/mem"), "{said}");
+    let file = user.file("secret", b"bytes");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
+    // The superuser may read everything.
+    if fs::File::open(&file).is_err() {
+        let said = user.fails(1, &["push", &file, "--name", "x"]);
+        assert!(
+            said.contains("cannot open") && said.contains("denied"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_digest_that_cannot_be_printed_is_a_failure() {
+    let user = User::new();
+    let file = user.file("layer", b"bytes");
+    for files in [&[&file][..], &[&file, &file]] {
+        let mut arguments = vec!["push", "--name", "x"];
+        arguments.extend(files.iter().map(|file| file.as_str()));
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = user.command(&arguments).stdout(full).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("cannot write to standard output"), "{said}");
+    }
+}
+
+#[test]
+fn a_push_that_was_stopped_sends_no_byte_again() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    let layer = noise(20 * MIB + 12_345);
+    let taken = 17 * MIB + 7;
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut push = Running::start(&user, &["push", "-", "--name", "x"]);
+        let uuid = push.hear("started")["uuid"].as_str().unwrap().to_owned();
+        push.feed(&layer[..taken]);
+        push.until(|said| said["offset"] == taken);
+        push.signal(signal);
+        let kept = push.hear("kept");
+        assert_eq!(kept["offset"], taken);
+        let resume = kept["resume"].as_str().unwrap();
+        let end = format!("push - --name x --resume {uuid}");
+        assert!(resume.ends_with(&end), "{resume}");
+        assert_eq!(push.code(), Some(1));
+
+        // The whole layer again, on standard input.
+        let mut push = Running::start(&user, &["push", "-", "--name", "x", "--resume", &uuid]);
+        assert_eq!(push.hear("started")["offset"], taken);
+        push.feed(&layer);
+        push.stdin = None;
+        let stored = push.hear("stored");
+        assert_eq!(stored["digest"], digest(&layer));
+        // The tail of the part that was cut is read from the store and sent as a part of it.
+        let unsent = layer.len() - 16 * MIB;
+        assert!(
+            stored["bytes_sent"].as_u64().unwrap() < (unsent + 10_000) as u64,
+            "{stored}"
+        );
+        assert_eq!(push.code(), Some(0));
+    }
+    assert!(user.pulled(&digest(&layer)) == layer);
+}
+
+#[test]
+fn a_push_that_was_killed_is_resumed_from_what_was_recorded() {
+    let mut store = Served::start(&[]);
+    let user = User::of(&store);
+    let layer = noise(40 * MIB);
+    let file = user.file("layer", &layer);
+    let mut push = Running::start(&user, &["push", "-", "--name", "x"]);
+    let uuid = push.hear("started")["uuid"].as_str().unwrap().to_owned();
+    push.feed(&layer[..33 * MIB]);
+    store.holds_parts(2);
+    push.signal(Signal::KILL);
+    assert_eq!(push.code(), None);
+
+    let resumed = user.events(&["push", &file, "--name", "x", "--resume", &uuid]);
+    let stored = resumed.last().unwrap();
+    assert_eq!(stored["digest"], digest(&layer));
+    // Nothing was recorded yet: below 128 MiB a kill may cost all of it, and no more.
+    let sent = stored["bytes_sent"].as_u64().unwrap();
+    assert!(sent < (40 * MIB + 10_000) as u64, "{stored}");
+    assert!(
+        stored["bytes_received"].as_u64().unwrap() < 10_000,
+        "{stored}"
+    );
+    assert!(user.pulled(&digest(&layer)) == layer);
+    // It is finished now.
+    let gone = user.fails(1, &["push", &file, "--name", "x", "--resume", &uuid]);
+    assert!(gone.contains(&uuid) && gone.contains("unknown"), "{gone}");
+
+    store.running.signal(Signal::TERM);
+    store.running.hear("stopped");
+    assert_eq!(store.running.code(), Some(0));
+}
+
+#[test]
+fn a_wrong_digest_publishes_nothing_and_keeps_the_bytes() {
+    let user = User::new();
+    let layer = noise(1000);
+    let file = user.file("layer", &layer);
+    let wrong = digest(b"other bytes");
+    let said = user.fails(1, &["push", &file, "--name", "x", "--id", &wrong]);
+    assert!(
+        said.contains(&wrong) && said.contains(&digest(&layer)),
+        "{said}"
+    );
+    assert!(
+        said.contains("--resume") && said.contains("1,000 bytes"),
+        "{said}"
+    );
+    user.fails(1, &["pull", &wrong]);
+    user.fails(1, &["pull", &digest(&layer)]);
+
+    // Another push of the same id is told how to go on.
+    let said = user.fails(1, &["push", &file, "--name", "x", "--id", &wrong]);
+    assert!(
+        said.contains("go on with it: ") && said.contains("s3layers --store file:"),
+        "{said}"
+    );
+
+    let dry = user.events(&["sweep", "--older-than", "0s", "--dry-run"]);
+    assert_eq!(dry[0]["action"], "remove");
+    let swept = String::from_utf8(user.ok(&["sweep", "--older-than", "0s"])).unwrap();
+    assert!(swept.contains("removed"), "{swept}");
+    assert_eq!(
+        user.events(&["sweep", "--older-than", "0s"])[0]["uploads"],
+        0
+    );
+}
+
+#[test]
+fn an_input_that_changed_is_not_mixed_into_the_old_one() {
+    let user = User::new();
+    let store = user.path("data/s3layers");
+    let layer = noise(2000);
+    let mut push = Running::start(&user, &["push", "-", "--name", "x"]);
+    let uuid = push.hear("started")["uuid"].as_str().unwrap().to_owned();
+    push.feed(&layer[..1000]);
+    push.until(|said| said["offset"] == 1000);
+    push.signal(Signal::TERM);
+    push.hear("kept");
+    drop(push);
+    assert!(store.is_dir());
+    let other = user.file("other", &layer[1..]);
+    let said = user.fails(1, &["push", &other, "--name", "x", "--resume", &uuid]);
+    assert!(said.contains("push it without --resume"), "{said}");
+    let short = user.file("short", &layer[..10]);
+    let said = user.fails(1, &["push", &short, "--name", "x", "--resume", &uuid]);
+    assert!(said.contains("wanted the whole layer"), "{said}");
+}

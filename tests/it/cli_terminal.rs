@@ -1,0 +1,193 @@
+//! What a push and a pull show on a terminal, and that they show it nowhere else.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::program::{MIB, Served, User, digest, noise, stderr};
+use crate::support::proxy::{Proxy, Way};
+use crate::support::terminal::Terminal;
+
+/// A store behind a proxy, and a layer to be pushed.
+struct Site {
+    _store: Served,
+    proxy: Proxy,
+    user: User,
+    layer: Vec<u8>,
+}
+
+impl Site {
+    fn new() -> Self {
+        let store = Served::start(&[]);
+        let proxy = Proxy::to(&store.endpoint);
+        let user = User::at(&proxy.endpoint);
+        let layer = noise(40 * MIB);
+        user.file("layer.tar", &layer);
+        Site {
+            _store: store,
+            proxy,
+            user,
+            layer,
+        }
+    }
+
+    /// Runs this with stderr on the terminal, and waits until some 10 MiB are on their way.
+    fn begun(&self, way: Way, terminal: &Terminal, arguments: &[&str]) -> Child {
+        self.proxy.hold_after(way, 10 * MIB as u64);
+        let child = self
+            .user
+            .command(arguments)
+            .stdout(Stdio::null())
+            .stderr(terminal.stream())
+            .env("TERM", "xterm")
+            .spawn()
+            .unwrap();
+        self.proxy.holds(way);
+        child
+    }
+}
+
+/// The percentage that this line shows.
+fn percent(line: &str) -> Option<u32> {
+    let (before, _) = line.split_once('%')?;
+    before.rsplit(' ').next()?.parse().ok()
+}
+
+fn shows_progress(screen: &[String]) -> bool {
+    screen
+        .iter()
+        .filter_map(|line| percent(line))
+        .any(|percent| percent > 10)
+}
+
+#[test]
+fn a_push_and_a_pull_show_how_far_they_are() {
+    let site = Site::new();
+    let id = digest(&site.layer);
+    for columns in [100, 40] {
+        let name = format!("x{columns}");
+        let push = ["push", "layer.tar", "--name", &name];
+        let pull = ["pull", &id, "-o", "out", "--force"];
+        for (way, arguments) in [(Way::Up, &push[..]), (Way::Down, &pull)] {
+            let mut terminal = Terminal::new(columns);
+            let mut child = site.begun(way, &terminal, arguments);
+            terminal.until(shows_progress);
+            let screen = terminal.screen();
+            let bars: Vec<&String> = screen
+                .iter()
+                .filter(|line| percent(line).is_some())
+                .collect();
+            // One line, whatever was drawn before: one that did not fit would have left others.
+            assert_eq!(bars.len(), 1, "{screen:#?}");
+            // No more is on the way than the proxy has let through, and what lies in buffers.
+            let shown = percent(bars[0]).unwrap();
+            assert!((11..=90).contains(&shown), "{screen:#?}");
+            assert!(
+                bars[0].chars().count() <= usize::from(columns),
+                "{screen:#?}"
+            );
+            if columns == 100 {
+                assert!(bars[0].contains("of 40.00 MiB"), "{screen:#?}");
+                assert!(bars[0].starts_with('█'), "{screen:#?}");
+            }
+            site.proxy.release();
+            assert_eq!(child.wait().unwrap().code(), Some(0));
+            let screen = terminal.end();
+            assert!(!shows_progress(&screen), "the bar has gone: {screen:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_bar_tells_the_rate_and_the_time_left() {
+    let site = Site::new();
+    let terminal = Terminal::new(100);
+    let mut push = site.begun(Way::Up, &terminal, &["push", "layer.tar", "--name", "x"]);
+    terminal.until(|screen| {
+        screen
+            .iter()
+            .any(|line| line.contains("iB/s") && line.contains(" left"))
+    });
+    site.proxy.release();
+    assert_eq!(push.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn the_bar_of_a_push_that_was_stopped_stays_readable() {
+    let site = Site::new();
+    let mut terminal = Terminal::new(80);
+    let mut push = site.begun(Way::Up, &terminal, &["push", "layer.tar", "--name", "x"]);
+    terminal.until(shows_progress);
+    kill_process(Pid::from_child(&push), Signal::TERM).unwrap();
+    terminal.until(|screen| {
+        screen
+            .iter()
+            .any(|line| line.starts_with("interrupted; storing"))
+    });
+    site.proxy.release();
+    assert_eq!(push.wait().unwrap().code(), Some(1));
+    let screen = terminal.end();
+    let bar = screen.iter().position(|line| line.contains("%")).unwrap();
+    assert!(
+        screen[bar].contains("80%   32.00 MiB of 40.00 MiB"),
+        "{screen:#?}"
+    );
+    assert_eq!(screen[bar + 1], "error: interrupted", "{screen:#?}");
+}
+
+#[test]
+fn several_files_have_a_bar_each() {
+    let site = Site::new();
+    site.user.file("other.tar", &site.layer[1..]);
+    let mut terminal = Terminal::new(60);
+    let arguments = ["push", "layer.tar", "other.tar", "--name", "x"];
+    let mut push = site.begun(Way::Up, &terminal, &arguments);
+    let has = |screen: &[String], name: &str| {
+        screen
+            .iter()
+            .any(|line| line.starts_with(name) && percent(line).is_some())
+    };
+    terminal.until(|screen| has(screen, "layer.tar  ") && has(screen, "other.tar  "));
+    site.proxy.release();
+    assert_eq!(push.wait().unwrap().code(), Some(0));
+    let screen = terminal.end();
+    assert!(
+        screen.iter().all(|line| percent(line).is_none()),
+        "{screen:#?}"
+    );
+    assert!(
+        screen.contains(&"layer.tar: stored 41,943,040 bytes".to_owned()),
+        "{screen:#?}"
+    );
+}
+
+#[test]
+fn nothing_is_drawn_in_a_pipe_nor_with_json() {
+    let user = User::new();
+    let layer = noise(20 * MIB);
+    user.file("layer.tar", &layer);
+    let id = digest(&layer);
+    let is_plain = |text: &str| !text.contains(['\x1b', '\r', '%', '█']);
+    for arguments in [
+        &["push", "layer.tar", "--name", "x"][..],
+        &["push", "layer.tar", "layer.tar", "--name", "x"],
+        &["pull", &id, "-o", "out"],
+    ] {
+        let output = user.run(arguments);
+        let said = stderr(&output);
+        assert!(output.status.success() && is_plain(&said), "{said:?}");
+    }
+    let mut terminal = Terminal::new(80);
+    let arguments = ["--json", "pull", &id, "-o", "out", "--force"];
+    let mut pull = user.command(&arguments);
+    pull.stdout(Stdio::null())
+        .stderr(terminal.stream())
+        .env("TERM", "xterm");
+    assert!(pull.status().unwrap().success());
+    // It has the other side open still.
+    drop(pull);
+    terminal.end();
+    assert_eq!(terminal.written(), "");
+}
