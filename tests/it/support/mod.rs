@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
+pub mod alone;
 pub mod answers;
 pub mod bytes;
 pub mod fault;
