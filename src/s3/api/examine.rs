@@ -8,18 +8,10 @@ use aws_sdk_s3::types::{
 };
 
 use super::date::CatchDate;
+use super::listing::{self, Sought};
 use super::{Api, ApiError, ApiResult, Call, SMALL_TIMEOUT, UploadId};
 use crate::s3::keys::Key;
 use crate::telemetry::Operation;
-
-/// What a listing is asked for.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Sought {
-    pub(crate) delimiter: Option<&'static str>,
-    pub(crate) after: Option<String>,
-    pub(crate) from: Option<String>,
-    pub(crate) limit: Option<i32>,
-}
 
 /// A page of a listing, in the order in which it came.
 #[derive(Debug, Default)]
@@ -59,39 +51,12 @@ pub(crate) enum Versioning {
 impl Api {
     /// One page of what is below `prefix`.
     pub(crate) async fn list_as(&self, prefix: &str, sought: &Sought) -> ApiResult<Listing> {
-        let call = Call {
-            operation: Operation::ListObjectsV2,
-            key: prefix,
-            body: 0,
-        };
         let seen = CatchDate::default();
-        let answer = self
-            .call(call, || {
-                self.client
-                    .list_objects_v2()
-                    .bucket(&self.bucket)
-                    .prefix(prefix)
-                    .set_delimiter(sought.delimiter.map(str::to_owned))
-                    .set_start_after(sought.after.clone())
-                    .set_continuation_token(sought.from.clone())
-                    .set_max_keys(sought.limit)
-                    .customize()
-                    .config_override(Self::settings(SMALL_TIMEOUT))
-                    .interceptor(seen.clone())
-                    .send()
-            })
-            .await?;
-        let keys = answer.contents().iter().filter_map(|object| object.key());
-        let prefixes = answer.common_prefixes().iter();
-        let next = answer
-            .next_continuation_token()
-            .filter(|_| answer.is_truncated() == Some(true));
+        let answer = self.listed(prefix, sought, &seen).await?;
         Ok(Listing {
-            keys: keys.map(Key::from_listing).collect(),
-            prefixes: prefixes
-                .filter_map(|prefix| prefix.prefix().map(str::to_owned))
-                .collect(),
-            next: next.map(str::to_owned),
+            keys: listing::keys(&answer),
+            prefixes: listing::paths(&answer),
+            next: listing::next_page(&answer),
             date: seen.caught(),
             server: seen.server(),
         })

@@ -1,33 +1,68 @@
 //! Listings of objects.
 
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
+
 use super::date::CatchDate;
 use super::types::ListedObject;
 use super::{Api, ApiResult, Call, ETag, Page, SMALL_TIMEOUT, to_system_time};
 use crate::s3::keys::Key;
 use crate::telemetry::Operation;
 
+/// What a listing is asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sought {
+    /// What ends a path that several keys have in common, which is then told once.
+    pub(crate) delimiter: Option<&'static str>,
+    /// Only what comes after this, itself left out.
+    pub(crate) after: Option<String>,
+    /// Where a page before said that this one begins.
+    pub(crate) from: Option<String>,
+    /// Keys and paths at most; S3 tells no more than a thousand.
+    pub(crate) limit: Option<i32>,
+}
+
+/// S3 lists no more at a time.
+const MAX_KEYS: i32 = 1000;
+
 impl Api {
-    /// One page of the objects below `prefix`, in the order of their keys.
-    pub(crate) async fn list(&self, prefix: &str, from: Option<String>) -> ApiResult<Page> {
+    /// One page of what is below `prefix`, as it was answered. `seen` catches what the head of the
+    /// answer tells.
+    pub(super) async fn listed(
+        &self,
+        prefix: &str,
+        sought: &Sought,
+        seen: &CatchDate,
+    ) -> ApiResult<ListObjectsV2Output> {
         let call = Call {
             operation: Operation::ListObjectsV2,
             key: prefix,
             body: 0,
         };
-        let date = CatchDate::default();
-        let answer = self
-            .call(call, || {
-                self.client
-                    .list_objects_v2()
-                    .bucket(&self.bucket)
-                    .prefix(prefix)
-                    .set_continuation_token(from.clone())
-                    .customize()
-                    .config_override(Self::settings(SMALL_TIMEOUT))
-                    .interceptor(date.clone())
-                    .send()
-            })
-            .await?;
+        self.call(call, || {
+            self.client
+                .list_objects_v2()
+                .bucket(&self.bucket)
+                .prefix(prefix)
+                .set_delimiter(sought.delimiter.map(str::to_owned))
+                .set_start_after(sought.after.clone())
+                .set_continuation_token(sought.from.clone())
+                .set_max_keys(sought.limit)
+                .customize()
+                .config_override(Self::settings(SMALL_TIMEOUT))
+                .interceptor(seen.clone())
+                .send()
+        })
+        .await
+    }
+
+    /// One page of the objects below `prefix`, in the order of their keys.
+    pub(crate) async fn list(&self, prefix: &str, from: Option<String>) -> ApiResult<Page> {
+        let seen = CatchDate::default();
+        let sought = Sought {
+            from,
+            ..Sought::default()
+        };
+        let answer = self.listed(prefix, &sought, &seen).await?;
         let objects = answer
             .contents()
             .iter()
@@ -39,13 +74,10 @@ impl Api {
                 })
             })
             .collect();
-        let next = answer
-            .next_continuation_token()
-            .filter(|_| answer.is_truncated() == Some(true));
         Ok(Page {
             objects,
-            next: next.map(str::to_owned),
-            date: date.caught(),
+            next: next_page(&answer),
+            date: seen.caught(),
         })
     }
 
@@ -57,27 +89,13 @@ impl Api {
         after: Option<&str>,
         limit: usize,
     ) -> ApiResult<(Vec<Key>, bool)> {
-        let call = Call {
-            operation: Operation::ListObjectsV2,
-            key: prefix,
-            body: 0,
+        let sought = Sought {
+            after: after.map(str::to_owned),
+            limit: Some(i32::try_from(limit).unwrap_or(MAX_KEYS).clamp(1, MAX_KEYS)),
+            ..Sought::default()
         };
-        let answer = self
-            .call(call, || {
-                self.client
-                    .list_objects_v2()
-                    .bucket(&self.bucket)
-                    .prefix(prefix)
-                    .set_start_after(after.map(str::to_owned))
-                    .max_keys(i32::try_from(limit).unwrap_or(MAX_KEYS).clamp(1, MAX_KEYS))
-                    .customize()
-                    .config_override(Self::settings(SMALL_TIMEOUT))
-                    .send()
-            })
-            .await?;
-        let keys = answer.contents().iter().filter_map(|object| object.key());
-        let keys = keys.map(Key::from_listing).collect();
-        Ok((keys, answer.is_truncated() == Some(true)))
+        let answer = self.listed(prefix, &sought, &CatchDate::default()).await?;
+        Ok((keys(&answer), answer.is_truncated() == Some(true)))
     }
 
     /// A page of the paths that go on from `prefix` to the next slash, each with that at its end,
@@ -89,33 +107,32 @@ impl Api {
         after: Option<&str>,
         from: Option<&str>,
     ) -> ApiResult<(Vec<String>, Option<String>)> {
-        let call = Call {
-            operation: Operation::ListObjectsV2,
-            key: prefix,
-            body: 0,
+        let sought = Sought {
+            delimiter: Some("/"),
+            after: after.map(str::to_owned),
+            from: from.map(str::to_owned),
+            ..Sought::default()
         };
-        let answer = self
-            .call(call, || {
-                self.client
-                    .list_objects_v2()
-                    .bucket(&self.bucket)
-                    .prefix(prefix)
-                    .delimiter("/")
-                    .set_start_after(after.map(str::to_owned))
-                    .set_continuation_token(from.map(str::to_owned))
-                    .customize()
-                    .config_override(Self::settings(SMALL_TIMEOUT))
-                    .send()
-            })
-            .await?;
-        let paths = answer.common_prefixes().iter();
-        let paths = paths.filter_map(|path| path.prefix().map(str::to_owned));
-        let next = answer
-            .next_continuation_token()
-            .filter(|_| answer.is_truncated() == Some(true));
-        Ok((paths.collect(), next.map(str::to_owned)))
+        let answer = self.listed(prefix, &sought, &CatchDate::default()).await?;
+        Ok((paths(&answer), next_page(&answer)))
     }
 }
 
-/// S3 lists no more at a time.
-const MAX_KEYS: i32 = 1000;
+pub(super) fn keys(answer: &ListObjectsV2Output) -> Vec<Key> {
+    let keys = answer.contents().iter().filter_map(|object| object.key());
+    keys.map(Key::from_listing).collect()
+}
+
+/// What several keys have in common.
+pub(super) fn paths(answer: &ListObjectsV2Output) -> Vec<String> {
+    let paths = answer.common_prefixes().iter();
+    let paths = paths.filter_map(|path| path.prefix().map(str::to_owned));
+    paths.collect()
+}
+
+/// Where the next page begins.
+pub(super) fn next_page(answer: &ListObjectsV2Output) -> Option<String> {
+    let next = answer.next_continuation_token();
+    let next = next.filter(|_| answer.is_truncated() == Some(true));
+    next.map(str::to_owned)
+}

@@ -46,10 +46,11 @@ pub(crate) use aws_sdk_s3::Client;
 pub(crate) use body::RangeBody;
 pub use client::{ClientOptions, client_from_env, client_over};
 pub(crate) use error::ApiError;
-pub(crate) use examine::{LifecycleRule, Listing, Sought, Versioning};
+pub(crate) use examine::{LifecycleRule, Listing, Versioning};
 pub(crate) use gauge::Gauge;
 #[cfg(feature = "cli")]
 pub(crate) use known::{Keys, Known, known};
+pub(crate) use listing::Sought;
 pub(crate) use types::{
     CompletePart, Condition, ETag, ListedPart, ObjectInfo, Page, Put, SmallObject, UploadId,
 };
