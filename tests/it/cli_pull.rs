@@ -53,13 +53,21 @@ impl Site {
     /// A pull to `out` that has got some bytes and waits for more.
     fn begun(&self) -> Running {
         self.proxy.hold_after(Way::Down, SOME);
-        let pull = Running::start(&self.user, &["pull", &self.id, "-o", "out"]);
+        let mut pull = Running::start(&self.user, &["pull", &self.id, "-o", "out"]);
+        self.has_written(|| pull.is_running());
+        pull
+    }
+
+    /// Waits until a pull has got some bytes and waits for more.
+    fn has_written(&self, mut is_running: impl FnMut() -> bool) {
         self.proxy.holds(Way::Down);
         let is_written = || fs::metadata(self.partial()).is_ok_and(|there| there.len() > 0);
         while !is_written() {
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            assert!(is_running(), "it has written nothing");
+            // What came may all be of later ranges: they are fetched at the same time.
+            self.proxy.let_through(Way::Down, MIB as u64);
+            std::thread::sleep(std::time::Duration::from_millis(100));
         }
-        pull
     }
 
     /// Pulls to `out`, which must go on after these bytes.
@@ -126,13 +134,13 @@ fn a_pull_that_was_killed_is_gone_on_with() {
 fn a_pull_whose_connection_broke_says_how_to_go_on() {
     let site = Site::new();
     site.proxy.hold_after(Way::Down, SOME);
-    let pull = site
+    let mut pull = site
         .user
         .command(&["pull", &site.id[..14], "-o", "out"])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    site.proxy.holds(Way::Down);
+    site.has_written(|| pull.try_wait().unwrap().is_none());
     site.proxy.cut();
     let output = pull.wait_with_output().unwrap();
     let said = stderr(&output);
@@ -185,9 +193,6 @@ fn a_partial_file_with_other_bytes_is_found_out_and_fetched_anew() {
 fn two_pulls_to_one_file_do_not_mix() {
     let site = Site::new();
     let mut first = site.begun();
-    site.proxy.release();
-    site.proxy.hold_after(Way::Down, SOME / 2);
-    site.proxy.holds(Way::Down);
     let direct = User::of(&site._store);
     let out = site.user.path("out");
     let said = direct.fails(1, &["pull", &site.id, "-o", out.to_str().unwrap()]);
