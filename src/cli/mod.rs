@@ -1,6 +1,6 @@
 //! The command line of `s3layers`.
 //!
-//! [`run`] parses, finds the [settings], builds the runtime, calls the command and turns its end
+//! [`run`] parses, finds the settings, builds the runtime, calls the command and turns its end
 //! into an exit code: 0 done, 1 refused or failed, 2 wrong usage. Each command has a file: its
 //! arguments, and a `run` that takes them and a `Context`. To add one, write its file and a line in
 //! `Command` and in its `dispatch`. What two users would set differently is no argument, but a

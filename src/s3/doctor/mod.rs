@@ -1,7 +1,7 @@
 //! Examines a store: what it can do, what that means for our promises, and what to change.
 //!
 //! Everything is tried on the real store, below `<root>/probe/<nonce>/`, and removed again. Each
-//! group of questions has a file; what an answer means is decided in [`plan`], which is pure.
+//! group of questions has a file; what an answer means is decided in `plan`, which is pure.
 //!
 //! 1. A question ends with Yes, No, or Unknown and the reason. Silence and missing permission are
 //!    no answers about anything else.
