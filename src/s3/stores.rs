@@ -47,8 +47,9 @@ const KNOWN: &[Known] = &[
         ends_uploads: false,
         remarks: &[],
     },
-    // Measured, RELEASE.2026-02 (`tests/servers/`): a second Complete is `NoSuchUpload`. "S3 API Compatibility" of its documentation:
-    // ListMultipartUploads wants the exact object name. minio/docs#1216: uploads end after 24 hours.
+    // Measured, RELEASE.2026-02 (`tests/servers/`): a second Complete is `NoSuchUpload`. "S3 API
+    // Compatibility" of its documentation: ListMultipartUploads wants the exact object name.
+    // minio/docs#1216: uploads end after 24 hours.
     // <https://docs.min.io/enterprise/aistor-object-store/developers/s3-api-compatibility>
     Known {
         name: "MinIO",
@@ -64,7 +65,7 @@ const KNOWN: &[Known] = &[
              `mc admin config set ALIAS api stale_uploads_expiry=168h` says otherwise",
         ],
     },
-    // Measured, 2026.4 (`tests/servers/`): a second Complete is `NoSuchUpload`.
+    // Measured, 2026.3 (`tests/servers/`): a second Complete is `NoSuchUpload`.
     Known {
         name: "LocalStack",
         server: "LocalStack",

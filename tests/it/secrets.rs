@@ -1,41 +1,15 @@
 //! No secret in any event or `Debug`: a canary goes in as the secret key, and is looked for in all
 //! that comes out.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
 use bytes::Bytes;
 use s3layers::embedded::EmbeddedStore;
 use s3layers::{LayerService, LayerServiceExt, S3LayerService};
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::alone::alone;
+use crate::support::log::Log;
 use crate::support::stores;
 
 const CANARY: &str = "canary-7f3a91c04e";
-
-/// Everything that was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Log;
-
-    fn make_writer(&'a self) -> Log {
-        self.clone()
-    }
-}
 
 #[tokio::test(flavor = "current_thread")]
 async fn no_event_and_no_debug_shows_the_secret_key() {
@@ -43,9 +17,10 @@ async fn no_event_and_no_debug_shows_the_secret_key() {
         return;
     }
     let log = Log::default();
+    let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
-        .with_writer(log.clone())
+        .with_writer(move || writer.clone())
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
 
@@ -73,7 +48,7 @@ async fn no_event_and_no_debug_shows_the_secret_key() {
     assert!(format!("{refused:?}").contains("Permission"), "{refused:?}");
 
     let shown = format!("{store:?} {service:?} {refused:?} {:?}", layer.digest());
-    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let logged = log.text();
     assert!(
         logged.contains("UploadPart"),
         "the events were not seen at all"

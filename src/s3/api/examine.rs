@@ -125,26 +125,6 @@ impl Api {
         Ok(uploads.collect())
     }
 
-    /// Ends a multipart upload that is there; the error says how one that is not is answered.
-    pub(crate) async fn abort_known(&self, key: &Key, upload_id: &UploadId) -> ApiResult<()> {
-        let call = Call {
-            operation: Operation::AbortMultipartUpload,
-            key: key.as_str(),
-            body: 0,
-        };
-        let sent = self.call(call, || {
-            self.client
-                .abort_multipart_upload()
-                .bucket(&self.bucket)
-                .key(key.as_str())
-                .upload_id(upload_id.as_str())
-                .customize()
-                .config_override(Self::settings(SMALL_TIMEOUT))
-                .send()
-        });
-        sent.await.map(drop)
-    }
-
     /// The rules of the bucket that are in force.
     pub(crate) async fn lifecycle(&self) -> ApiResult<Vec<LifecycleRule>> {
         let call = Call {

@@ -181,6 +181,14 @@ impl Api {
 
     /// Ends a multipart upload and drops its parts, or finds that it is gone.
     pub(crate) async fn abort_multipart(&self, key: &Key, upload_id: &UploadId) -> ApiResult<()> {
+        match self.abort_known(key, upload_id).await {
+            Ok(()) | Err(ApiError::NoSuchUpload(_) | ApiError::NoSuchKey(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends a multipart upload that is there; the error says how one that is not is answered.
+    pub(crate) async fn abort_known(&self, key: &Key, upload_id: &UploadId) -> ApiResult<()> {
         let call = Call {
             operation: Operation::AbortMultipartUpload,
             key: key.as_str(),
@@ -196,10 +204,7 @@ impl Api {
                 .config_override(Self::settings(SMALL_TIMEOUT))
                 .send()
         });
-        match sent.await {
-            Ok(_) | Err(ApiError::NoSuchUpload(_) | ApiError::NoSuchKey(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
+        sent.await.map(drop)
     }
 
     /// All parts that S3 holds, by number; `None` where there is no such upload. Pages by what

@@ -1,7 +1,5 @@
 //! The access log: a line a request, with what it moved and cost, and no secret.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use s3layers::registry::Options;
@@ -10,29 +8,15 @@ use serde_json::Value;
 use super::site::Site;
 use crate::support::alone::alone;
 use crate::support::bytes::{ramp, sha256};
+use crate::support::log::Log;
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn lines(&self) -> Vec<Value> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
-        lines
-            .filter(|line: &Value| line["target"] == "s3layers::access")
-            .collect()
-    }
+/// The lines of the access log.
+fn lines(log: &Log) -> Vec<Value> {
+    let text = log.text();
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    lines
+        .filter(|line: &Value| line["target"] == "s3layers::access")
+        .collect()
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -59,7 +43,7 @@ async fn each_request_has_a_line() {
     client.get(&path).await.is(307);
     client.get("/v2/a/manifests/none").await.is(404);
 
-    let lines = log.lines();
+    let lines = lines(&log);
     assert_eq!(lines.len(), 3, "{lines:#?}");
     let push = &lines[0]["fields"];
     assert_eq!(

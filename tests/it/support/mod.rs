@@ -7,6 +7,7 @@ pub mod fault;
 pub mod image;
 pub mod killed;
 pub mod life;
+pub mod log;
 pub mod machine;
 pub(crate) mod program;
 pub(crate) mod proxy;
