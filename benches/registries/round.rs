@@ -1,0 +1,167 @@
+//! What one contender does in a round, and what each thing of it cost.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use s3layers::{Algorithm, Digest};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use super::client::Client;
+use super::link::{Link, Traffic};
+use super::registry::{Contender, Registry};
+use super::{DISTANCE, Store, floor};
+
+pub const KIB: usize = 1 << 10;
+pub const MIB: usize = 1 << 20;
+/// The layer that is pushed and pulled, in bytes.
+pub const LARGE: usize = 512 * MIB;
+
+/// A layer's bytes, and its digest.
+pub type Layer = (Bytes, String);
+
+/// What one thing cost.
+#[derive(Clone, Copy, Default)]
+pub struct Cost {
+    pub seconds: f64,
+    pub traffic: Traffic,
+    /// Seconds of the registry's processor time.
+    pub cpu: f64,
+}
+
+/// What a registry did in a round.
+pub struct Round {
+    /// Of 3 KiB.
+    pub small: Cost,
+    /// Of [`LARGE`].
+    pub push: Cost,
+    /// Of 64 MiB, a MiB a request.
+    pub patches: Cost,
+    /// The request that ends a push of 16 and one of 256 MiB.
+    pub ends: [Cost; 2],
+    /// By a process that has seen nothing yet, and again.
+    pub head: [Cost; 2],
+    /// The same, of the small layer.
+    pub get: [Cost; 2],
+    /// Of [`LARGE`].
+    pub pull: Cost,
+    /// The most memory of the process that took the pushes, and of the one that served, in MiB.
+    pub memory: [f64; 2],
+}
+
+/// A layer like no other.
+pub fn layer(size: usize) -> Layer {
+    let mut state = Uuid::new_v4().as_u64_pair().0 | 1;
+    let mut bytes = Vec::with_capacity(size + 8);
+    while bytes.len() < size {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(size);
+    let digest = Digest::of(Algorithm::Sha256, &bytes).to_string();
+    (bytes.into(), digest)
+}
+
+/// One registry after the other over one root, as processes that begin with nothing in memory.
+struct Stage<'a> {
+    contender: &'a Contender,
+    store: &'a Store,
+    link: Link,
+    root: String,
+}
+
+impl Stage<'_> {
+    fn start(&self) -> (Registry, Client) {
+        let started = self
+            .contender
+            .start(self.store, &self.link.url(), &self.root);
+        let registry = started.unwrap();
+        let address = registry.address.clone();
+        (registry, Client { address })
+    }
+
+    fn cost(&self, registry: &Registry, work: impl FnOnce()) -> Cost {
+        let (traffic, cpu, begun) = (self.link.traffic(), registry.cpu(), Instant::now());
+        work();
+        Cost {
+            seconds: begun.elapsed().as_secs_f64(),
+            traffic: self.link.traffic().since(traffic),
+            cpu: registry.cpu() - cpu,
+        }
+    }
+
+    fn push(&self, on: &(Registry, Client), layer: &Layer, piece: usize) -> Cost {
+        let (registry, client) = on;
+        self.cost(registry, || client.push(&layer.0, &layer.1, piece).unwrap())
+    }
+
+    fn end(&self, (registry, client): &(Registry, Client), size: usize) -> Cost {
+        let layer = layer(size);
+        let end = client.send(&layer.0, &layer.1, size).unwrap();
+        self.cost(registry, || client.end(&end).unwrap())
+    }
+
+    /// The same question to a new process, twice.
+    fn twice(&self, ask: impl Fn(&Client)) -> [Cost; 2] {
+        let (registry, client) = self.start();
+        [(); 2].map(|()| self.cost(&registry, || ask(&client)))
+    }
+}
+
+pub fn play(runtime: &Runtime, store: &Store, contender: &Contender, large: &Layer) -> Round {
+    let stage = Stage {
+        contender,
+        store,
+        link: runtime.block_on(Link::to(store.address, DISTANCE)).unwrap(),
+        root: format!("bench/{}", Uuid::new_v4()),
+    };
+    let taking = stage.start();
+    // Whoever is the first on a root asks the store what it can do.
+    stage.push(&taking, &layer(KIB), KIB);
+    let few = layer(3 * KIB);
+    let small = stage.push(&taking, &few, 3 * KIB);
+    let push = stage.push(&taking, large, LARGE);
+    let pushing = taking.0.peak_memory();
+    let patches = stage.push(&taking, &layer(64 * MIB), MIB);
+    let ends = [16 * MIB, 256 * MIB].map(|size| stage.end(&taking, size));
+    drop(taking);
+    let head = stage.twice(|client| client.head(&few.1, 200).unwrap());
+    let get = stage.twice(|client| client.pull(&few.0, &few.1).unwrap());
+    let (registry, client) = stage.start();
+    let pull = stage.cost(&registry, || client.pull(&large.0, &large.1).unwrap());
+    let memory = [pushing, registry.peak_memory()];
+    Round {
+        small,
+        push,
+        patches,
+        ends,
+        head,
+        get,
+        pull,
+        memory,
+    }
+}
+
+/// The same bytes up and down by a plain copy.
+pub fn copy(runtime: &Runtime, store: &Store, large: &Layer) -> [Cost; 2] {
+    let link = runtime.block_on(Link::to(store.address, DISTANCE)).unwrap();
+    let client = floor::client(store, &link.url());
+    let (bucket, key) = (&store.bucket, format!("bench/{}", Uuid::new_v4()));
+    let cost = |work: &mut dyn FnMut()| {
+        let (traffic, begun) = (link.traffic(), Instant::now());
+        work();
+        Cost {
+            seconds: begun.elapsed().as_secs_f64(),
+            traffic: link.traffic().since(traffic),
+            cpu: 0.0,
+        }
+    };
+    let upload = || runtime.block_on(floor::upload(&client, bucket, &key, &large.0));
+    let download = || runtime.block_on(floor::download(&client, bucket, &key, large.0.len()));
+    [
+        cost(&mut || upload().unwrap()),
+        cost(&mut || download().unwrap()),
+    ]
+}
