@@ -60,10 +60,7 @@ impl Writer {
             Error::UploadUnknown { .. } => true,
             Error::UploadConflict { .. } => {
                 let now = Stored::load(&self.store, self.stored.uuid).await;
-                now.is_ok_and(|now| {
-                    let named = now.map(|now| now.session.upload_id);
-                    named.is_none_or(|named| named.is_some_and(|named| named != *upload_id))
-                })
+                now.is_ok_and(|now| now.is_none_or(|now| now.session.leaves_alone(upload_id)))
             }
             _ => false,
         };

@@ -168,6 +168,15 @@ impl Session {
         self.offset == 0 && self.upload_id.is_none() && self.tails.is_empty()
     }
 
+    /// Whether nobody goes on with this multipart upload, that somebody else began and could not
+    /// record. The owner of an open one that names none may have found it already.
+    pub(crate) fn leaves_alone(&self, upload_id: &UploadId) -> bool {
+        match &self.upload_id {
+            Some(named) => named != upload_id,
+            None => self.phase != Phase::Open,
+        }
+    }
+
     /// In memory, in bytes, roughly.
     pub(crate) fn weight(&self) -> u64 {
         let (parts, tails) = (self.parts.len(), self.tails.len());
