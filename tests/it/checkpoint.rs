@@ -6,10 +6,10 @@ use std::time::Duration;
 use s3layers::{Error, LayerService as _};
 
 use crate::support::bytes::{MIB, ramp, sha256};
-use crate::support::fault::{On, PutObject, UploadPart, Wire};
 use crate::support::life::{self, name};
 use crate::support::session;
 use crate::support::stores::{self, PART};
+use crate::support::wire::{On, PutObject, UploadPart, Wire};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_that_was_refused_is_made_up_for_by_the_next_one() {

@@ -3,8 +3,8 @@
 
 use std::sync::Mutex;
 
-use crate::support::fault::{End, Wire};
 use crate::support::life::{self, ACTS, Act, Told};
+use crate::support::wire::{End, Wire};
 
 struct Case {
     act: &'static Act,

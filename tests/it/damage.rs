@@ -10,9 +10,9 @@ use s3layers::{Digest, Error, LayerId, LayerService as _, LayerServiceExt as _, 
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
-use crate::support::fault::{CreateMultipartUpload, GetObject, On, UploadPart, Wire};
 use crate::support::life::{get, keys, multiparts, name, sealed};
 use crate::support::stores::{self, BUCKET, PART};
+use crate::support::wire::{CreateMultipartUpload, GetObject, On, UploadPart, Wire};
 
 /// A store, a process over it, and a client that goes behind its back.
 async fn stage() -> (EmbeddedStore, S3LayerService, Client) {

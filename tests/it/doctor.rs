@@ -10,13 +10,13 @@ use s3layers::embedded::{EmbeddedStore, Vices};
 use s3layers::{ConnectError, S3Config, S3LayerService, StoreProfile};
 
 use crate::support::answers::{Reword, reword};
-use crate::support::fault::{
+use crate::support::life;
+use crate::support::stores::{self, BUCKET};
+use crate::support::wire::{
     AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, DeleteObject,
     DeleteObjects, GetBucketLifecycleConfiguration, GetObject, HeadObject, ListMultipartUploads,
     ListObjectsV2, ListParts, On, Operation, PutObject, UploadPart, Wire,
 };
-use crate::support::life;
-use crate::support::stores::{self, BUCKET};
 
 /// What no embedded store tells: it has neither rules nor versions.
 const NOT_TOLD: [Q; 4] = [

@@ -13,14 +13,14 @@ use std::sync::Mutex;
 use s3layers::{LayerService as _, S3LayerService, StoreProfile};
 
 use crate::support::bytes::{KIB, MIB};
-use crate::support::fault::{
+use crate::support::image::Deed;
+use crate::support::life::{self, ACTS, Act, Step, Told};
+use crate::support::stores;
+use crate::support::wire::{
     CompleteMultipartUpload, CreateMultipartUpload, DeleteObjects, Fault, GetObject, HeadObject,
     ListMultipartUploads, ListObjectsV2, ListParts, On, Operation, Place, PutObject, Request, Rule,
     STRAYED, UploadPart, Wire,
 };
-use crate::support::image::Deed;
-use crate::support::life::{self, ACTS, Act, Step, Told};
-use crate::support::stores;
 
 /// What strikes every request, always.
 const COMMON: &[Fault] = &[

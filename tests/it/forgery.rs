@@ -7,9 +7,9 @@ use s3layers::{Error, LayerService as _};
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::bytes::{assert_same, ramp, sha256};
-use crate::support::fault::{On, PutObject, UploadPart, Wire};
 use crate::support::life::{self, name};
 use crate::support::stores::{self, PART};
+use crate::support::wire::{On, PutObject, UploadPart, Wire};
 
 /// Other bytes of the same length and the same CRC64NVME.
 fn forge(bytes: &Bytes) -> Bytes {

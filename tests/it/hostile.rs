@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use crate::support::answers::{Reword, reword};
 use crate::support::bytes::{assert_same, ramp, sha256};
-use crate::support::fault::{CompleteMultipartUpload, On, PutObject, UploadPart, Wire};
 use crate::support::life::{self, name};
 use crate::support::stores::{self, BUCKET, PART};
+use crate::support::wire::{CompleteMultipartUpload, On, PutObject, UploadPart, Wire};
 
 /// Three parts and a tail.
 const SIZE: u64 = 3 * PART + 100_000;

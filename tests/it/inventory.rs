@@ -10,11 +10,11 @@ use s3layers::{
 use uuid::Uuid;
 
 use crate::support::bytes::{KIB, ramp, sha256};
-use crate::support::fault::{
-    CompleteMultipartUpload, GetObject, HeadObject, ListObjectsV2, On, Wire,
-};
 use crate::support::life::{keys, multiparts, name};
 use crate::support::stores::{self, BUCKET, PART};
+use crate::support::wire::{
+    CompleteMultipartUpload, GetObject, HeadObject, ListObjectsV2, On, Wire,
+};
 
 /// A service whose requests are seen.
 async fn watched(store: &EmbeddedStore) -> (S3LayerService, Wire) {

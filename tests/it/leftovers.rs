@@ -6,11 +6,11 @@ use s3layers::embedded::{EmbeddedStore, Vices};
 use s3layers::{Algorithm, Digest, Error, LayerService as _, LayerServiceExt as _};
 
 use crate::support::bytes::{ramp, sha256};
-use crate::support::fault::{
-    CreateMultipartUpload, Fault, GetObject, On, Place, PutObject, STRAYED, Wire,
-};
 use crate::support::life::{self, name};
 use crate::support::stores::{self, BUCKET, PART};
+use crate::support::wire::{
+    CreateMultipartUpload, Fault, GetObject, On, Place, PutObject, STRAYED, Wire,
+};
 
 const SIZE: u64 = PART + 1000;
 

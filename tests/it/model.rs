@@ -10,9 +10,9 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 use uuid::Uuid;
 
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
-use crate::support::fault::{End, Fault, On, Place, Wire};
 use crate::support::life::{self, name, runtime};
 use crate::support::stores::{self, PART};
+use crate::support::wire::{End, Fault, On, Place, Wire};
 
 /// Uploads that are told apart. The last two bring the same bytes.
 const SLOTS: usize = 3;

@@ -14,10 +14,10 @@ use tokio::io::AsyncReadExt as _;
 use uuid::Uuid;
 
 use crate::support::bytes::{KIB, ramp, sha256};
-use crate::support::fault::Wire;
 use crate::support::life::{self, name, runtime};
 use crate::support::schedule::{Choices, Scheduler};
 use crate::support::stores::{self, PART};
+use crate::support::wire::Wire;
 
 /// What one process does, from the beginning to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,11 +10,11 @@ use tokio::io::AsyncReadExt as _;
 use uuid::Uuid;
 
 use crate::support::bytes::{assert_same, ramp, sha256};
-use crate::support::fault::{
-    CompleteMultipartUpload, GetObject, On, Place, PutObject, UploadPart, Wire,
-};
 use crate::support::life::{self, name};
 use crate::support::stores::{self, BUCKET, PART};
+use crate::support::wire::{
+    CompleteMultipartUpload, GetObject, On, Place, PutObject, UploadPart, Wire,
+};
 use crate::tarsum::archive::member;
 
 const SIZE: u64 = PART + 1000;

@@ -9,9 +9,9 @@ use s3layers::{
 };
 
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
-use crate::support::fault::{CompleteMultipartUpload, On, Wire};
 use crate::support::life::{keys, multiparts, name};
 use crate::support::stores::{self, BUCKET, PART};
+use crate::support::wire::{CompleteMultipartUpload, On, Wire};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -13,9 +13,9 @@ use s3layers::{
 use uuid::Uuid;
 
 use crate::support::bytes::{KIB, MIB, assert_same, ramp, sha256};
-use crate::support::fault::{GetObject, On, PutObject, UploadPart, Wire};
 use crate::support::life::{self, name};
 use crate::support::stores::{self, BUCKET, PART};
+use crate::support::wire::{GetObject, On, PutObject, UploadPart, Wire};
 
 async fn connect(store: &EmbeddedStore, wire: &Wire, config: S3Config) -> S3LayerService {
     let client = stores::client(store, wire.http_client());

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use s3layers::{S3LayerService, StoreProfile};
 
-use crate::support::fault::Wire;
+use crate::support::wire::Wire;
 use crate::support::{life, stores};
 
 mod checks;

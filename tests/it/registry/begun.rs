@@ -3,7 +3,7 @@
 use super::client::Cut;
 use super::site::Site;
 use crate::support::bytes::{MIB, assert_same, ramp, sha256};
-use crate::support::fault::{On, PutObject};
+use crate::support::wire::{On, PutObject};
 
 #[tokio::test]
 async fn a_put_that_is_repeated_because_its_answer_was_lost_is_answered_again() {

@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::site::Site;
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
-use crate::support::fault::Wire;
+use crate::support::wire::Wire;
 
 /// What docker does for a layer that is not there: it begins, sends, ends, looks.
 async fn docker_push(client: Client, bytes: &[u8]) {

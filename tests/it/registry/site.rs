@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::client::Client;
-use crate::support::fault::Wire;
 use crate::support::stores;
+use crate::support::wire::Wire;
 
 /// A storage, and the processes over it.
 pub enum Site {

@@ -10,6 +10,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::manifests::{image, put};
 use super::site::{Process, Site, idle_after, started};
 use crate::support::bytes::{MIB, ramp, sha256};
+use crate::support::stores;
+use crate::support::wire::{GetObject, On, Wire};
 
 const LONG: [(&str, &str); 1] = [("content-length", "1000000")];
 
@@ -146,9 +148,9 @@ async fn one_request_too_many_waits_its_turn_and_then_is_told_to_come_back() {
     let Site::Embedded(store) = &site else {
         unreachable!()
     };
-    let wire = crate::support::fault::Wire::over(store.http_client());
-    let sdk = crate::support::stores::client(store, wire.http_client());
-    let config = crate::support::stores::config();
+    let wire = Wire::over(store.http_client());
+    let sdk = stores::client(store, wire.http_client());
+    let config = stores::config();
     let service = s3layers::S3LayerService::connect(sdk, config)
         .await
         .unwrap();
@@ -158,9 +160,7 @@ async fn one_request_too_many_waits_its_turn_and_then_is_told_to_come_back() {
     let process = started(Arc::new(service), options, Limits::default()).await;
     let client = process.client;
     let blob = format!("/v2/a/blobs/{}", sha256(b"absent"));
-    let gate = wire.hold(crate::support::fault::On::every(
-        crate::support::fault::GetObject,
-    ));
+    let gate = wire.hold(On::every(GetObject));
     let mut first = client.begin("GET", &blob, &[]).await;
     gate.reached_by(1).await;
     let reply = client.get(&blob).await.is(429);

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use s3layers::registry::{Options, Registry, router};
 
 use crate::support::bytes::{MIB, ramp, sha256};
-use crate::support::fault::{
+use crate::support::wire::{
     CreateMultipartUpload, Fault, GetObject, HeadObject, ListMultipartUploads, ListObjectsV2,
     ListParts, On, Place, Request as Asked, Wire,
 };

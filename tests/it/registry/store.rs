@@ -2,7 +2,7 @@
 
 use super::site::Site;
 use crate::support::bytes::{MIB, ramp, sha256};
-use crate::support::fault::{GetObject, ListObjectsV2, On};
+use crate::support::wire::{GetObject, ListObjectsV2, On};
 
 #[tokio::test]
 async fn a_storage_that_asks_to_slow_down_is_503_and_one_that_forbids_is_not_absence() {

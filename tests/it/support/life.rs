@@ -21,9 +21,9 @@ use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
 use super::bytes::{KIB, MIB, ramp};
-use super::fault::Wire;
 use super::image::{self, Deed, Doc};
 use super::stores::{self, BUCKET};
+use super::wire::Wire;
 use crate::tarsum::archive::header;
 
 /// What the client does next.

@@ -3,7 +3,6 @@
 pub mod alone;
 pub mod answers;
 pub mod bytes;
-pub mod fault;
 pub mod image;
 pub mod killed;
 pub mod life;
@@ -11,8 +10,8 @@ pub mod log;
 pub mod machine;
 pub(crate) mod program;
 pub(crate) mod proxy;
-pub mod refusals;
 pub mod schedule;
 pub mod session;
 pub mod stores;
 pub(crate) mod terminal;
+pub mod wire;

@@ -3,7 +3,7 @@
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::body::SdkBody;
 
-use super::fault::{DeleteObjects, Operation};
+use super::request::Operation;
 
 pub fn refusal(status: u16) -> HttpResponse {
     let code = match status {
@@ -21,7 +21,7 @@ pub fn expired() -> HttpResponse {
 /// What Complete and DeleteObjects may say after they have begun to answer. `sent` is the body of
 /// the request.
 pub fn error_in_200(operation: Operation, sent: Option<&[u8]>) -> HttpResponse {
-    if operation != DeleteObjects {
+    if operation != Operation::DeleteObjects {
         return answer(200, error("InternalError"));
     }
     let sent = String::from_utf8_lossy(sent.unwrap_or_default());

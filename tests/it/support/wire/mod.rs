@@ -1,0 +1,196 @@
+//! The wire between the SDK and a store: every request is numbered and logged, and goes wrong where
+//! a test says so. Below the SDK, its checksums and all retries; over any HTTP client.
+//!
+//! ```text
+//! wire.fault(On::nth(UploadPart, 3).lose_answer());           // done at S3, never heard here
+//! wire.fault(On::every(PutObject).key_ends("/session").status(503));
+//! let gate = wire.hold(On::nth(UploadPart, 1));               // a race without sleeping
+//! wire.end(End::KilledAfter(7));                              // the process dies there
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use tokio::sync::{Semaphore, watch};
+
+use self::under_way::UnderWay;
+
+mod bodies;
+mod refusals;
+mod request;
+mod rules;
+mod under_way;
+
+pub use self::request::{Operation, Operation::*, Request};
+pub use self::rules::{Fault, On, Place, Rule, STRAYED};
+
+/// Holds requests until the test lets them go.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    arrived: Arc<Semaphore>,
+    open: Arc<Semaphore>,
+}
+
+impl Gate {
+    /// Waits until so many more requests stand here.
+    pub async fn reached_by(&self, requests: u32) {
+        self.arrived.acquire_many(requests).await.unwrap().forget();
+    }
+
+    /// Lets everything through from now on.
+    pub fn open(&self) {
+        self.open.close();
+    }
+
+    async fn pass(&self) {
+        self.arrived.add_permits(1);
+        if let Ok(pass) = self.open.acquire().await {
+            pass.forget();
+        }
+    }
+}
+
+/// How the process that uses the wire ends, at the request of this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It dies: that request and all later ones are never sent, and nothing is heard any more.
+    KilledBefore(usize),
+    /// The same, but the store carries this one out.
+    KilledAfter(usize),
+    /// It lives, but is cut off from the store: that request and all later ones fail.
+    CutOffBefore(usize),
+}
+
+/// See the top of this file. A clone is the same wire.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    inner: SharedHttpClient,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    turn: Mutex<Turn>,
+    dead: watch::Sender<bool>,
+    /// The highest number of a request whose answer was heard.
+    heard: watch::Sender<usize>,
+}
+
+/// What one request after the other sees and changes.
+#[derive(Debug, Default)]
+struct Turn {
+    log: Vec<Request>,
+    rules: Vec<Rule>,
+    gates: Vec<(Rule, Gate)>,
+    end: Option<End>,
+    /// Now, and at most.
+    in_flight: BTreeMap<Operation, (usize, usize)>,
+}
+
+impl State {
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap()
+    }
+}
+
+impl Wire {
+    pub fn over(inner: SharedHttpClient) -> Self {
+        Wire {
+            inner,
+            state: Arc::default(),
+        }
+    }
+
+    /// For the SDK.
+    pub fn http_client(&self) -> SharedHttpClient {
+        SharedHttpClient::new(self.clone())
+    }
+
+    pub fn fault(&self, rule: Rule) {
+        self.state.turn().rules.push(rule);
+    }
+
+    /// No faults any more.
+    pub fn mend(&self) {
+        self.state.turn().rules.clear();
+    }
+
+    /// The requests stand at the gate before they reach the store.
+    pub fn hold(&self, on: On) -> Gate {
+        let gate = Gate {
+            arrived: Arc::new(Semaphore::new(0)),
+            open: Arc::new(Semaphore::new(0)),
+        };
+        let rule = on.with(Fault::Hang);
+        self.state.turn().gates.push((rule, gate.clone()));
+        gate
+    }
+
+    pub fn end(&self, end: End) {
+        self.state.turn().end = Some(end);
+    }
+
+    /// Waits until the process is dead, which a test then has to see to.
+    pub async fn died(&self) {
+        let mut dead = self.state.dead.subscribe();
+        dead.wait_for(|dead| *dead).await.unwrap();
+    }
+
+    pub fn log(&self) -> Vec<Request> {
+        self.state.turn().log.clone()
+    }
+
+    pub fn count(&self, operation: Operation) -> usize {
+        let log = self.log();
+        log.iter().filter(|one| one.operation == operation).count()
+    }
+
+    /// How many requests of an operation were under way at the same time, at most. One is under way
+    /// until the last byte of its answer was taken.
+    pub fn most_in_flight(&self, operation: Operation) -> usize {
+        let turn = self.state.turn();
+        turn.in_flight.get(&operation).map_or(0, |(_, most)| *most)
+    }
+
+    /// Forgets the log.
+    pub fn reset(&self) {
+        let mut turn = self.state.turn();
+        turn.log.clear();
+        turn.in_flight
+            .values_mut()
+            .for_each(|(now, most)| *most = *now);
+    }
+}
+
+impl HttpClient for Wire {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(Connector {
+            inner: self.inner.http_connector(settings, components),
+            state: Arc::clone(&self.state),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Connector {
+    inner: SharedHttpConnector,
+    state: Arc<State>,
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let under_way = UnderWay::begin(&self.state, &request);
+        let inner = self.inner.clone();
+        HttpConnectorFuture::new(under_way.carry_out(inner, request))
+    }
+}
