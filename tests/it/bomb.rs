@@ -8,8 +8,7 @@ use s3layers::{LayerId, LayerService, LayerUpload, S3LayerService};
 use tokio::task::JoinHandle;
 
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
-use crate::support::life::name;
-use crate::support::stores::{self, PART};
+use crate::support::stores::{self, PART, name};
 use crate::tarsum::archive::new_sparse;
 
 /// A quarter of a second, or so; and so many of them that no other upload takes as long.

@@ -14,8 +14,7 @@ use s3layers::{Algorithm, Hasher, LayerService as _, LayerUpload, S3Config, S3La
 use tokio::task::JoinSet;
 
 use crate::support::bytes::{KIB, MIB, ramp};
-use crate::support::life::name;
-use crate::support::stores::{self, BUCKET};
+use crate::support::stores::{self, BUCKET, name};
 
 /// What a child process is to do: `store`, or the address of one.
 const ROLE: &str = "S3LAYERS_TEST_BUDGET";

@@ -6,16 +6,15 @@ use std::time::Duration;
 use s3layers::{Error, LayerService as _};
 
 use crate::support::bytes::{MIB, ramp, sha256};
-use crate::support::life::{self, name};
 use crate::support::session;
-use crate::support::stores::{self, PART};
+use crate::support::stores::{self, PART, name};
 use crate::support::wire::{On, PutObject, UploadPart, Wire};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_that_was_refused_is_made_up_for_by_the_next_one() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
-    let service = life::connect(&store, &wire).await;
+    let service = stores::connect(&store, &wire).await;
     // Parts are recorded at 128 MiB; the next one is still on its way then.
     let late = wire.hold(On::nth(UploadPart, 27));
     wire.fault(On::nth(PutObject, 3).key_ends("/session").status(403));
@@ -45,7 +44,7 @@ async fn a_checkpoint_that_was_refused_is_made_up_for_by_the_next_one() {
     let (outcome, ()) = tokio::join!(writes, refused);
     assert!(outcome.unwrap_err().is_permission());
 
-    let mut resumed = life::connect(&store, &Wire::over(store.http_client()))
+    let mut resumed = stores::connect(&store, &Wire::over(store.http_client()))
         .await
         .resume(&name(), None, upload.uuid())
         .await
@@ -91,7 +90,7 @@ async fn a_hash_state_that_cannot_be_read_is_not_kept_beyond_its_offset() {
 async fn a_finish_that_fails_keeps_the_parts_that_arrived() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
-    let service = life::connect(&store, &wire).await;
+    let service = stores::connect(&store, &wire).await;
     let bytes = ramp(3, 2 * PART + 1000);
     let mut upload = service.upload(&name(), None).await.unwrap();
     // The third part is the last one, which only the finish sends.

@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use crate::cli::{Running, Served, User, events, stderr};
-use crate::support::{life, stores};
+use crate::support::{bucket, stores};
 
 /// A store with bad habits, at an address of its own, until it is dropped.
 struct Bad {
@@ -55,8 +55,8 @@ impl Bad {
     fn left(&self) -> Vec<String> {
         let client = stores::client(&self.store, self.store.http_client());
         self.runtime.block_on(async {
-            let mut left: Vec<_> = life::keys(&client).await.into_iter().collect();
-            left.extend(life::multiparts(&client).await);
+            let mut left: Vec<_> = bucket::keys(&client).await.into_iter().collect();
+            left.extend(bucket::multiparts(&client).await);
             left
         })
     }

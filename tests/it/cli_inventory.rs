@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::cli::{MIB, Running, Served, User, digest, events, noise, stderr};
-use crate::support::life::{get, keys, multiparts, sealed};
+use crate::support::bucket::{get, keys, multiparts, sealed};
 use crate::support::stores::BUCKET;
 use crate::tarsum::archive::{END, member};
 

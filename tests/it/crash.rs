@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use crate::support::life::{self, ACTS, Act, Told};
 use crate::support::wire::{End, Wire};
+use crate::support::{cases, stores};
 
 struct Case {
     act: &'static Act,
@@ -13,10 +14,10 @@ struct Case {
 
 /// How many requests an act makes when nothing goes wrong.
 fn requests(act: &Act) -> usize {
-    life::runtime().block_on(async {
+    cases::runtime().block_on(async {
         let store = life::stage(act).await;
         let wire = Wire::over(store.http_client());
-        let service = life::connect(&store, &wire).await;
+        let service = stores::connect(&store, &wire).await;
         life::play(&service, act, &Mutex::default()).await.unwrap();
         wire.log().len()
     })
@@ -26,12 +27,12 @@ fn requests(act: &Act) -> usize {
 fn run(case: &Case) -> Result<(), String> {
     let act = case.act;
     let told = Mutex::new(Told::default());
-    let first = life::runtime();
+    let first = cases::runtime();
     let store = first.block_on(async {
         let store = life::stage(act).await;
         let wire = Wire::over(store.http_client());
         wire.end(case.end);
-        let service = life::connect(&store, &wire).await;
+        let service = stores::connect(&store, &wire).await;
         tokio::select! {
             biased;
             () = wire.died() => {}
@@ -43,9 +44,9 @@ fn run(case: &Case) -> Result<(), String> {
     // Nothing of the process is left: not one task of it goes on.
     drop(first);
     let told = told.into_inner().unwrap();
-    life::runtime().block_on(async {
+    cases::runtime().block_on(async {
         let wire = Wire::over(store.http_client());
-        let service = life::connect(&store, &wire).await;
+        let service = stores::connect(&store, &wire).await;
         life::go_on(&service, act, &told)
             .await
             .map_err(|failure| format!("{failure} ({told:?})"))?;
@@ -63,7 +64,7 @@ fn all(what: &str, ends: &[fn(usize) -> End]) {
             }));
         }
     }
-    life::all(
+    cases::all(
         what,
         &cases,
         |Case { act, end }| format!("{}: {end:?}", act.name),

@@ -9,9 +9,9 @@ use s3layers::embedded::EmbeddedStore;
 use s3layers::{Digest, Error, LayerId, LayerService as _, LayerServiceExt as _, S3LayerService};
 use tokio::io::AsyncReadExt as _;
 
+use crate::support::bucket::{get, keys, multiparts, sealed};
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
-use crate::support::life::{get, keys, multiparts, name, sealed};
-use crate::support::stores::{self, BUCKET, PART};
+use crate::support::stores::{self, BUCKET, PART, name};
 use crate::support::wire::{CreateMultipartUpload, GetObject, On, UploadPart, Wire};
 
 /// A store, a process over it, and a client that goes behind its back.

@@ -10,7 +10,7 @@ use s3layers::embedded::{EmbeddedStore, Vices};
 use s3layers::{ConnectError, S3Config, S3LayerService, StoreProfile};
 
 use crate::support::answers::{Reword, reword};
-use crate::support::life;
+use crate::support::bucket;
 use crate::support::stores::{self, BUCKET};
 use crate::support::wire::{
     AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, DeleteObject,
@@ -54,8 +54,8 @@ fn breaks(examination: &Examination) -> Vec<Q> {
 /// Everything in the bucket.
 async fn left(store: &EmbeddedStore) -> Vec<String> {
     let client = stores::client(store, store.http_client());
-    let mut left: Vec<_> = life::keys(&client).await.into_iter().collect();
-    left.extend(life::multiparts(&client).await);
+    let mut left: Vec<_> = bucket::keys(&client).await.into_iter().collect();
+    left.extend(bucket::multiparts(&client).await);
     left
 }
 

@@ -13,14 +13,13 @@ use std::sync::Mutex;
 use s3layers::{LayerService as _, S3LayerService, StoreProfile};
 
 use crate::support::bytes::{KIB, MIB};
-use crate::support::image::Deed;
-use crate::support::life::{self, ACTS, Act, Step, Told};
-use crate::support::stores;
+use crate::support::life::{self, ACTS, Act, Deed, Step, Told};
 use crate::support::wire::{
     CompleteMultipartUpload, CreateMultipartUpload, DeleteObjects, Fault, GetObject, HeadObject,
     ListMultipartUploads, ListObjectsV2, ListParts, On, Operation, Place, PutObject, Request, Rule,
     STRAYED, UploadPart, Wire,
 };
+use crate::support::{bucket, cases, stores};
 
 /// What strikes every request, always.
 const COMMON: &[Fault] = &[
@@ -104,21 +103,21 @@ struct Case {
 
 /// Plays an act over the wire, and looks at what it leaves.
 fn play(act: &Act, fault: Option<(&Request, Fault)>) -> Result<Wire, String> {
-    let runtime = life::runtime();
+    let runtime = cases::runtime();
     runtime.block_on(async {
         let store = life::stage(act).await;
         let wire = Wire::over(store.http_client());
         if let Some((request, fault)) = fault {
             wire.fault(On::request(request.number).with(fault));
         }
-        let service = life::connect(&store, &wire).await;
+        let service = stores::connect(&store, &wire).await;
         life::play(&service, act, &Mutex::new(Told::default())).await?;
         if let Some((_, Fault::Stray)) = fault {
             // It can bring back what was removed in the meantime, which nobody can forbid; but it
             // can take nothing away, nor can a sweep that finds it.
             tokio::time::sleep(STRAYED * 2).await;
-            let swept = life::sweep(&service).await;
-            swept.map_err(|error| life::chain(&error))?;
+            let swept = stores::sweep(&service).await;
+            swept.map_err(|error| cases::chain(&error))?;
             life::kept(&store, act).await?;
         } else {
             life::leftovers(&store, act).await?;
@@ -175,7 +174,7 @@ fn every_request_can_go_wrong_in_every_way_and_nobody_notices() {
     let cases = cases(COMMON, |act, request, place| {
         act.size < MIB || (request.number + place).is_multiple_of(3)
     });
-    life::all("faults", &cases, told, |case| {
+    cases::all("faults", &cases, told, |case| {
         play(case.act, Some((&case.request, case.fault))).map(drop)
     });
 }
@@ -183,7 +182,7 @@ fn every_request_can_go_wrong_in_every_way_and_nobody_notices() {
 #[test]
 fn rare_faults_go_unnoticed_too() {
     let cases = cases(RARE, first_of_its_sort());
-    life::all("rare faults", &cases, told, |case| {
+    cases::all("rare faults", &cases, told, |case| {
         play(case.act, Some((&case.request, case.fault))).map(drop)
     });
 }
@@ -191,15 +190,15 @@ fn rare_faults_go_unnoticed_too() {
 /// From this request on nothing is allowed any more, until it is again; or this one alone was not.
 fn refused(case: &Case, on: On) -> Result<(), String> {
     let act = case.act;
-    life::runtime().block_on(async {
+    cases::runtime().block_on(async {
         let store = life::stage(act).await;
         let wire = Wire::over(store.http_client());
         wire.fault(on.with(case.fault));
-        let service = life::connect(&store, &wire).await;
+        let service = stores::connect(&store, &wire).await;
         let told = Mutex::new(Told::default());
         match life::try_play(&service, act, &told).await {
             Err((_, error)) if error.is_permission() => {}
-            Err((step, error)) => return Err(format!("{step:?}: {}", life::chain(&error))),
+            Err((step, error)) => return Err(format!("{step:?}: {}", cases::chain(&error))),
             // It was in what is removed at the end, which a sweep does again.
             Ok(()) => {}
         }
@@ -214,29 +213,29 @@ fn refused(case: &Case, on: On) -> Result<(), String> {
 #[test]
 fn what_no_retry_mends_is_an_error_by_name_and_the_client_goes_on_later() {
     let cases = cases(LASTING, first_of_its_sort());
-    life::all("refused once", &cases, told, |case| {
+    cases::all("refused once", &cases, told, |case| {
         refused(case, On::request(case.request.number))
     });
-    life::all("refused from there on", &cases, told, |case| {
+    cases::all("refused from there on", &cases, told, |case| {
         refused(case, On::from(case.request.number))
     });
 }
 
 /// The first process that ever meets a store.
 fn first_connect(spoil: impl FnOnce(&Wire)) -> Result<Wire, String> {
-    life::runtime().block_on(async {
+    cases::runtime().block_on(async {
         let store = stores::in_memory().await;
         let wire = Wire::over(store.http_client());
         spoil(&wire);
         let client = stores::client(&store, wire.http_client());
         let service = S3LayerService::connect(client, stores::config()).await;
-        let service = service.map_err(|error| life::chain(&error))?;
+        let service = service.map_err(|error| cases::chain(&error))?;
         if *service.profile() != StoreProfile::AWS {
             return Err(format!("misjudged: {:?}", service.profile()));
         }
         let client = stores::client(&store, store.http_client());
-        let mut left: Vec<_> = life::keys(&client).await.into_iter().collect();
-        left.extend(life::multiparts(&client).await);
+        let mut left: Vec<_> = bucket::keys(&client).await.into_iter().collect();
+        left.extend(bucket::multiparts(&client).await);
         match left.as_slice() {
             [profile] if profile == "profile" => Ok(wire),
             _ => Err(format!("left over: {left:?}")),
@@ -255,7 +254,7 @@ fn a_store_is_probed_right_whatever_request_goes_wrong() {
             .filter(|fault| applies(**fault, request, false));
         kinds.map(move |fault| (request, *fault))
     });
-    life::all(
+    cases::all(
         "first connect",
         &all.collect::<Vec<_>>(),
         |(request, fault)| format!("{fault:?} at {request}"),
@@ -283,17 +282,17 @@ fn a_store_that_stays_broken_is_an_error_that_loses_nothing() {
     let act = &ACTS[0];
     for (case, rule) in rules {
         for (what, on) in [("parts", On::every(UploadPart)), ("sessions", sessions())] {
-            life::runtime().block_on(async {
+            cases::runtime().block_on(async {
                 let case = format!("{what}: {case}");
                 let store = life::stage(act).await;
                 let wire = Wire::over(store.http_client());
-                let service = life::connect(&store, &wire).await;
+                let service = stores::connect(&store, &wire).await;
                 let bytes = act.content().bytes;
-                let mut upload = service.upload(&life::name(), None).await.unwrap();
+                let mut upload = service.upload(&stores::name(), None).await.unwrap();
                 upload.write_bytes(bytes.slice(..100)).await.unwrap();
                 upload.close().await.unwrap();
                 let uuid = upload.uuid();
-                let resumed = service.resume(&life::name(), None, uuid).await;
+                let resumed = service.resume(&stores::name(), None, uuid).await;
                 let mut upload = resumed.unwrap();
                 wire.fault(rule(on));
                 let closed = match upload.write_bytes(bytes.slice(100..)).await {
@@ -304,7 +303,7 @@ fn a_store_that_stays_broken_is_an_error_that_loses_nothing() {
                 assert!(error.is_retryable(), "{case}: {error}");
                 wire.mend();
 
-                let resumed = service.resume(&life::name(), None, uuid).await;
+                let resumed = service.resume(&stores::name(), None, uuid).await;
                 let mut upload = resumed.unwrap();
                 let offset = upload.offset() as usize;
                 assert!(offset >= 100, "{case}: {offset}");

@@ -11,9 +11,9 @@ use s3layers::registry::{Manifest, Referrer, RepositoryService as _};
 use s3layers::{Algorithm, Digest, LayerId, LayerService as _, LayerServiceExt as _};
 use uuid::Uuid;
 
+use crate::support::bucket::{get, keys, sealed};
 use crate::support::bytes::{KIB, assert_same, ramp, sha256};
-use crate::support::life::{get, keys, name, sealed};
-use crate::support::stores::{self, BUCKET, PART};
+use crate::support::stores::{self, BUCKET, PART, name};
 
 /// A part, a tail, and some bytes within the session.
 const STORED: u64 = PART + 100 * KIB + KIB;

@@ -7,8 +7,7 @@ use s3layers::{Error, LayerService as _};
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::bytes::{assert_same, ramp, sha256};
-use crate::support::life::{self, name};
-use crate::support::stores::{self, PART};
+use crate::support::stores::{self, PART, name};
 use crate::support::wire::{On, PutObject, UploadPart, Wire};
 
 /// Other bytes of the same length and the same CRC64NVME.
@@ -28,7 +27,7 @@ fn forge(bytes: &Bytes) -> Bytes {
 async fn bytes_that_wait_under_the_key_of_a_layer_are_compared_with_it() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
-    let service = life::connect(&store, &wire).await;
+    let service = stores::connect(&store, &wire).await;
     let bytes = ramp(1, 100_000);
     let mut upload = service.upload(&name(), None).await.unwrap();
     let uuid = upload.uuid();
@@ -49,7 +48,7 @@ async fn bytes_that_wait_under_the_key_of_a_layer_are_compared_with_it() {
 async fn a_part_that_is_there_already_is_read_before_it_is_published() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
-    let service = life::connect(&store, &wire).await;
+    let service = stores::connect(&store, &wire).await;
     let bytes = ramp(2, 2 * PART + 1000);
     let (first, rest) = (bytes.slice(..PART as usize), bytes.slice(PART as usize..));
     let second = rest.slice(..PART as usize);

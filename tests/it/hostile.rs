@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use crate::support::answers::{Reword, reword};
 use crate::support::bytes::{assert_same, ramp, sha256};
-use crate::support::life::{self, name};
-use crate::support::stores::{self, BUCKET, PART};
+use crate::support::stores::{self, BUCKET, PART, name};
 use crate::support::wire::{CompleteMultipartUpload, On, PutObject, UploadPart, Wire};
+use crate::support::{bucket, cases};
 
 /// Three parts and a tail.
 const SIZE: u64 = 3 * PART + 100_000;
@@ -67,12 +67,12 @@ async fn live(http: &SharedHttpClient, store: &EmbeddedStore) {
     for layer in [&bytes, &small] {
         assert_reads(&first, layer).await;
     }
-    life::sweep(&third).await.unwrap();
+    stores::sweep(&third).await.unwrap();
     let client = stores::client(store, http.clone());
-    let keys = life::keys(&client).await;
+    let keys = bucket::keys(&client).await;
     let over = keys.iter().find(|key| key.starts_with("uploads/"));
     assert_eq!(over, None, "left over");
-    assert_eq!(life::multiparts(&client).await, [""; 0]);
+    assert_eq!(bucket::multiparts(&client).await, [""; 0]);
 }
 
 async fn assert_reads(service: &S3LayerService, bytes: &Bytes) {
@@ -327,12 +327,12 @@ async fn a_list_of_parts_that_lags_behind() {
 async fn a_bucket_that_vanishes_is_no_absent_layer() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
-    let service = life::connect(&store, &wire).await;
+    let service = stores::connect(&store, &wire).await;
     let bytes = ramp(7, SIZE);
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.slice(..100_000)).await.unwrap();
     let client = stores::client(&store, store.http_client());
-    for key in life::keys(&client).await {
+    for key in bucket::keys(&client).await {
         let deleted = client.delete_object().bucket(BUCKET).key(key).send().await;
         deleted.unwrap();
     }
@@ -361,7 +361,7 @@ async fn a_permission_that_is_lost_in_the_middle_costs_nothing_that_was_acknowle
     ] {
         let store = stores::in_memory().await;
         let wire = Wire::over(store.http_client());
-        let service = life::connect(&store, &wire).await;
+        let service = stores::connect(&store, &wire).await;
         let bytes = ramp(8, SIZE);
         let mut upload = service.upload(&name(), None).await.unwrap();
         let uuid = upload.uuid();
@@ -383,7 +383,7 @@ async fn a_permission_that_is_lost_in_the_middle_costs_nothing_that_was_acknowle
         assert!(upload.offset() >= stored, "{case}: {}", upload.offset());
         drop(upload);
         let finished = append_and_finish(&service, uuid, &bytes).await;
-        finished.unwrap_or_else(|error| panic!("{case}: {}", life::chain(&error)));
+        finished.unwrap_or_else(|error| panic!("{case}: {}", cases::chain(&error)));
         assert_reads(&service, &bytes).await;
     }
 }

@@ -9,9 +9,9 @@ use s3layers::{
 };
 use uuid::Uuid;
 
+use crate::support::bucket::{keys, multiparts};
 use crate::support::bytes::{KIB, ramp, sha256};
-use crate::support::life::{keys, multiparts, name};
-use crate::support::stores::{self, BUCKET, PART};
+use crate::support::stores::{self, BUCKET, PART, name};
 use crate::support::wire::{
     CompleteMultipartUpload, GetObject, HeadObject, ListObjectsV2, On, Wire,
 };

@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
+use crate::support::cases;
 use crate::support::killed::{self, Kill};
-use crate::support::life;
 use crate::support::machine::Machine;
 
 type Life = fn(&Machine, Option<Kill>) -> Result<Duration, String>;
@@ -29,7 +29,7 @@ fn all(what: &str, live: Life) {
     let machine = || Machine::new(env!("CARGO_BIN_EXE_s3layers"));
     // Several run at a time, and take longer then.
     let span = live(&machine(), None).unwrap() * 2;
-    life::all(
+    cases::all(
         &format!("kills of {what}"),
         &seeds(what),
         |seed| format!("S3LAYERS_KILL={what}:{seed}"),

@@ -5,9 +5,9 @@ use std::time::Duration;
 use s3layers::embedded::{EmbeddedStore, Vices};
 use s3layers::{Algorithm, Digest, Error, LayerService as _, LayerServiceExt as _};
 
+use crate::support::bucket;
 use crate::support::bytes::{ramp, sha256};
-use crate::support::life::{self, name};
-use crate::support::stores::{self, BUCKET, PART};
+use crate::support::stores::{self, BUCKET, PART, name};
 use crate::support::wire::{
     CreateMultipartUpload, Fault, GetObject, On, Place, PutObject, STRAYED, Wire,
 };
@@ -17,12 +17,12 @@ const SIZE: u64 = PART + 1000;
 /// The data that is in the bucket after a sweep, and the multipart uploads.
 async fn data(store: &EmbeddedStore) -> Vec<String> {
     let wire = Wire::over(store.http_client());
-    let service = life::connect(store, &wire).await;
-    life::sweep(&service).await.unwrap();
+    let service = stores::connect(store, &wire).await;
+    stores::sweep(&service).await.unwrap();
     let client = stores::client(store, store.http_client());
-    let keys = life::keys(&client).await.into_iter();
+    let keys = bucket::keys(&client).await.into_iter();
     let mut data: Vec<_> = keys.filter(|key| key.starts_with("data/")).collect();
-    data.extend(life::multiparts(&client).await);
+    data.extend(bucket::multiparts(&client).await);
     data
 }
 
@@ -48,7 +48,7 @@ async fn the_second_finish_removes_what_the_first_would_have() {
 async fn bytes_that_arrive_after_a_cancel_are_taken_back() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
-    let service = life::connect(&store, &wire).await;
+    let service = stores::connect(&store, &wire).await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     let uuid = upload.uuid();
     upload.write_bytes(ramp(2, 100_000)).await.unwrap();
@@ -71,7 +71,7 @@ async fn bytes_that_arrive_after_a_cancel_are_taken_back() {
 async fn bytes_that_another_handle_has_published_are_not_taken_back() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
-    let service = life::connect(&store, &wire).await;
+    let service = stores::connect(&store, &wire).await;
     let bytes = ramp(3, 100_000);
     let mut upload = service.upload(&name(), None).await.unwrap();
     let uuid = upload.uuid();
@@ -93,7 +93,7 @@ async fn bytes_that_another_handle_has_published_are_not_taken_back() {
 async fn a_first_session_that_arrives_when_all_is_over_costs_no_layer() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
-    let service = life::connect(&store, &wire).await;
+    let service = stores::connect(&store, &wire).await;
     wire.fault(
         On::nth(PutObject, 1)
             .key_ends("/session")
@@ -105,7 +105,7 @@ async fn a_first_session_that_arrives_when_all_is_over_costs_no_layer() {
     upload.finish(SIZE, &sha256(&bytes)).await.unwrap();
     tokio::time::sleep(STRAYED * 2).await;
     let client = stores::client(&store, store.http_client());
-    let keys = life::keys(&client).await;
+    let keys = bucket::keys(&client).await;
     let back = keys.iter().filter(|key| key.ends_with("/session")).count();
     assert_eq!(back, 1, "it came");
     assert_eq!(data(&store).await.len(), 1, "after a sweep");
@@ -128,7 +128,7 @@ async fn a_session_that_comes_back_by_itself_costs_no_layer() {
         let bytes = ramp(8, size);
         let mut upload = service.upload(&name(), None).await.unwrap();
         let key = format!("uploads/{}/session", upload.uuid());
-        let session = life::get(&client, &key).await;
+        let session = bucket::get(&client, &key).await;
         upload.write_bytes(bytes.clone()).await.unwrap();
         upload.finish(size, &sha256(&bytes)).await.unwrap();
         let put = client.put_object().bucket(BUCKET).key(&key);
@@ -136,7 +136,7 @@ async fn a_session_that_comes_back_by_itself_costs_no_layer() {
 
         let left = data(&store).await;
         assert_eq!(left.len(), 1, "{size}: after a sweep");
-        let keys = life::keys(&client).await;
+        let keys = bucket::keys(&client).await;
         assert!(!keys.contains(&key), "{size}: it was swept");
         let mut got = Vec::new();
         let id = sha256(&bytes).into();
@@ -149,7 +149,7 @@ async fn a_session_that_comes_back_by_itself_costs_no_layer() {
 async fn a_multipart_upload_that_was_begun_after_a_cancel_is_ended() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
-    let service = life::connect(&store, &wire).await;
+    let service = stores::connect(&store, &wire).await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     let uuid = upload.uuid();
     let create = wire.hold(On::every(CreateMultipartUpload));
@@ -174,7 +174,7 @@ async fn a_bit_that_flips_in_a_record_on_its_way_replaces_no_record() {
     vices.ignore_checksums = true;
     let store = stores::in_memory().await.with_vices(vices);
     let wire = Wire::over(store.http_client());
-    let service = life::connect(&store, &wire).await;
+    let service = stores::connect(&store, &wire).await;
     let bytes = ramp(5, 100_000);
     wire.fault(
         On::nth(GetObject, 1)

@@ -9,9 +9,10 @@ use s3layers::{
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 use uuid::Uuid;
 
+use crate::support::bucket;
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
-use crate::support::life::{self, name, runtime};
-use crate::support::stores::{self, PART};
+use crate::support::cases::{self, runtime};
+use crate::support::stores::{self, PART, name};
 use crate::support::wire::{End, Fault, On, Place, Wire};
 
 /// Uploads that are told apart. The last two bring the same bytes.
@@ -132,7 +133,7 @@ fn kind<T>(outcome: &Result<T, Error>) -> String {
 #[track_caller]
 fn agree<T, U>(model: Result<T, Error>, s3: Result<U, Error>, op: Op) -> Option<(T, U)> {
     if kind(&model) != kind(&s3) {
-        let error = s3.as_ref().err().map(|error| life::chain(error));
+        let error = s3.as_ref().err().map(|error| cases::chain(error));
         panic!(
             "{op:?}: {} in the model, {} on S3 ({error:?})",
             kind(&model),
@@ -223,7 +224,7 @@ impl Both {
         let next = self.wire.log().len() + 1;
         self.wire.end(End::KilledBefore(next));
         self.wire = Wire::over(self.store.http_client());
-        self.s3 = life::connect(&self.store, &self.wire).await;
+        self.s3 = stores::connect(&self.store, &self.wire).await;
         for slot in 0..SLOTS {
             self.cut(slot, op).await;
         }
@@ -302,7 +303,7 @@ impl Both {
                 upload.cancel().await.unwrap();
             }
         }
-        life::sweep(&self.s3).await.unwrap();
+        stores::sweep(&self.s3).await.unwrap();
     }
 }
 
@@ -319,7 +320,7 @@ async fn run(ops: &[Op]) {
     let wire = Wire::over(store.http_client());
     let mut both = Both {
         model: MemoryLayerService::new(),
-        s3: life::connect(&store, &wire).await,
+        s3: stores::connect(&store, &wire).await,
         store: store.clone(),
         wire,
         slots: Default::default(),
@@ -349,7 +350,7 @@ async fn run(ops: &[Op]) {
         assert_eq!((sha256(&got), got.len() as u64), (digest.clone(), *size));
     }
     let client = stores::client(&store, store.http_client());
-    let left = life::keys(&client).await;
+    let left = bucket::keys(&client).await;
     let layers = both
         .digests
         .iter()
@@ -359,7 +360,7 @@ async fn run(ops: &[Op]) {
     assert_eq!(data, layers, "one object for each layer: {left:?}");
     let over = |key: &&String| key.starts_with("uploads/") || key.contains("_claims/");
     assert_eq!(left.iter().find(over), None, "left over");
-    assert_eq!(life::multiparts(&client).await, [""; 0]);
+    assert_eq!(bucket::multiparts(&client).await, [""; 0]);
 }
 
 /// As the environment says, for a long run.

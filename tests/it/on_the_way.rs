@@ -10,8 +10,7 @@ use s3layers::{Algorithm, Digest, LayerService as _, S3LayerService};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::bytes::{ramp, sha256};
-use crate::support::life::name;
-use crate::support::stores::{self, PART};
+use crate::support::stores::{self, PART, name};
 use crate::support::wire::{ListObjectsV2, On, UploadPart, Wire};
 
 async fn wire() -> (Wire, S3LayerService) {

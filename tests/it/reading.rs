@@ -7,8 +7,7 @@ use s3layers::{Error, Layer, LayerService as _, LayerServiceExt as _, S3LayerSer
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 
 use crate::support::bytes::{KIB, MIB, assert_same, ramp};
-use crate::support::life::name;
-use crate::support::stores;
+use crate::support::stores::{self, name};
 use crate::support::wire::{GetObject, On, Place, Request, Wire};
 
 const BLOCK: u64 = 8 * MIB;

@@ -8,8 +8,7 @@ use s3layers::{Algorithm, Digest, Hasher, LayerService as _, S3Config, S3LayerSe
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
-use crate::support::life::name;
-use crate::support::stores::{self, BUCKET};
+use crate::support::stores::{self, BUCKET, name};
 use crate::support::wire::{
     CopyObject, GetObject, HeadObject, On, Other, PutObject, Request, UploadPart, UploadPartCopy,
     Wire,

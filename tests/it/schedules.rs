@@ -13,10 +13,11 @@ use s3layers::{Error, LayerService as _, S3LayerService};
 use tokio::io::AsyncReadExt as _;
 use uuid::Uuid;
 
+use crate::support::bucket;
 use crate::support::bytes::{KIB, ramp, sha256};
-use crate::support::life::{self, name, runtime};
+use crate::support::cases::{self, runtime};
 use crate::support::schedule::{Choices, Scheduler};
-use crate::support::stores::{self, PART};
+use crate::support::stores::{self, PART, name};
 use crate::support::wire::Wire;
 
 /// What one process does, from the beginning to its end.
@@ -196,7 +197,7 @@ async fn play(
             let mut upload = service.resume(&name(), None, uuid).await?;
             upload.cancel().await
         }
-        Sweep => life::sweep(&service).await,
+        Sweep => stores::sweep(&service).await,
         Push | PushDeclared => {
             let id = sha256(&layer).into();
             let declared = (role == PushDeclared).then_some(&id);
@@ -224,14 +225,14 @@ fn is_a_true_refusal(script: &Script, role: Role, error: &Error) -> bool {
 
 async fn run(script: &Script, choices: &mut Choices) -> Result<(), String> {
     let store = stores::in_memory().await;
-    let apart = life::connect(&store, &Wire::over(store.http_client())).await;
+    let apart = stores::connect(&store, &Wire::over(store.http_client())).await;
     let base = script.base();
     let uuid = begin(&apart, &base).await.unwrap();
     let scheduler = Scheduler::default();
     let mut tasks = Vec::new();
     for (process, &role) in script.roles.iter().enumerate() {
         let wire = Wire::over(scheduler.http_client(process, store.http_client()));
-        let service = life::connect(&store, &wire).await;
+        let service = stores::connect(&store, &wire).await;
         let layer = match role {
             Append(seed) => script.appended(seed),
             _ => script.layer(role).unwrap_or_default(),
@@ -268,18 +269,18 @@ async fn judge(
         if let Err(error) = outcome
             && !is_a_true_refusal(script, *role, error)
         {
-            return Err(format!("{role:?} failed: {}", life::chain(error)));
+            return Err(format!("{role:?} failed: {}", cases::chain(error)));
         }
     }
     excludes_each_other(outcomes)?;
     keeps_what_was_acknowledged(script, apart, uuid, outcomes).await?;
     let published = published(script, apart, outcomes).await?;
-    life::sweep(apart).await.map_err(|e| life::chain(&e))?;
+    stores::sweep(apart).await.map_err(|e| cases::chain(&e))?;
     for layer in &published {
         read(apart, layer).await?;
     }
     let client = stores::client(store, store.http_client());
-    let keys = life::keys(&client).await;
+    let keys = bucket::keys(&client).await;
     let data = keys.iter().filter(|key| key.starts_with("data/")).count();
     let over = |key: &&String| key.starts_with("uploads/") || key.contains("_claims/");
     match keys.iter().find(over) {
@@ -289,7 +290,7 @@ async fn judge(
         }
         None => {}
     }
-    match life::multiparts(&client).await.as_slice() {
+    match bucket::multiparts(&client).await.as_slice() {
         [] => Ok(()),
         left => Err(format!("left over: {left:?}")),
     }
@@ -339,7 +340,7 @@ async fn keeps_what_was_acknowledged(
             continue;
         };
         let layer = script.appended(*seed);
-        let lost = |error: Error| format!("the bytes of {role:?}: {}", life::chain(&error));
+        let lost = |error: Error| format!("the bytes of {role:?}: {}", cases::chain(&error));
         let mut upload = apart.resume(&name(), None, uuid).await.map_err(lost)?;
         if upload.offset() < layer.len() as u64 {
             return Err(format!("{role:?} has {} bytes left", upload.offset()));
@@ -367,7 +368,7 @@ async fn published(
             },
         };
         let there = apart.exists(&sha256(&layer).into()).await;
-        if there.map_err(|error| life::chain(&error))? {
+        if there.map_err(|error| cases::chain(&error))? {
             read(apart, &layer).await?;
             published.insert(layer);
         } else if outcome.is_ok() && !matches!(role, Append(_)) {
@@ -380,7 +381,7 @@ async fn published(
 
 async fn read(apart: &S3LayerService, layer: &Bytes) -> Result<(), String> {
     let fetched = apart.fetch(&sha256(layer).into()).await;
-    let mut fetched = fetched.map_err(|error| life::chain(&error))?;
+    let mut fetched = fetched.map_err(|error| cases::chain(&error))?;
     let mut got = Vec::new();
     let outcome = fetched.read_to_end(&mut got).await;
     outcome.map_err(|error| error.to_string())?;
@@ -469,7 +470,7 @@ fn play_random(script: &Script, most: usize) -> Result<(), String> {
 #[test]
 fn any_order_of_requests_of_a_short_script_ends_well() {
     let most = extent().short;
-    life::all(
+    cases::all(
         "short scripts",
         SHORT,
         |script| script.name.to_owned(),
@@ -480,7 +481,7 @@ fn any_order_of_requests_of_a_short_script_ends_well() {
 #[test]
 fn random_orders_of_requests_of_long_scripts_end_well() {
     let extent = extent();
-    life::all(
+    cases::all(
         "long scripts",
         LONG,
         |script| script.name.to_owned(),

@@ -9,9 +9,9 @@ use s3layers::{Algorithm, Digest, Error, LayerId, LayerService as _};
 use tokio::io::AsyncReadExt as _;
 use uuid::Uuid;
 
+use crate::support::bucket;
 use crate::support::bytes::{assert_same, ramp, sha256};
-use crate::support::life::{self, name};
-use crate::support::stores::{self, BUCKET, PART};
+use crate::support::stores::{self, BUCKET, PART, name};
 use crate::support::wire::{
     CompleteMultipartUpload, GetObject, On, Place, PutObject, UploadPart, Wire,
 };
@@ -23,7 +23,7 @@ const SIZE: u64 = PART + 1000;
 async fn a_published_layer_outlives_a_later_finish_with_another_digest() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
-    let service = life::connect(&store, &wire).await;
+    let service = stores::connect(&store, &wire).await;
     let bytes = ramp(1, SIZE);
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.clone()).await.unwrap();
@@ -35,7 +35,7 @@ async fn a_published_layer_outlives_a_later_finish_with_another_digest() {
     drop(upload);
     wire.mend();
 
-    let elsewhere = life::connect(&store, &Wire::over(store.http_client())).await;
+    let elsewhere = stores::connect(&store, &Wire::over(store.http_client())).await;
     let uuid = wire.log().iter().find_map(|one| {
         let (_, rest) = one.key.split_once("uploads/")?;
         rest.split('/').next()?.parse().ok()
@@ -48,7 +48,7 @@ async fn a_published_layer_outlives_a_later_finish_with_another_digest() {
     let refused = resumed.finish(SIZE, &wrong).await.map(drop);
     assert!(refused.is_err());
     let _ = resumed.cancel().await;
-    life::sweep(&elsewhere).await.unwrap();
+    stores::sweep(&elsewhere).await.unwrap();
 
     for id in [sha256(&bytes), right] {
         let mut layer = elsewhere.fetch(&id.into()).await.unwrap();
@@ -62,7 +62,7 @@ async fn a_published_layer_outlives_a_later_finish_with_another_digest() {
 async fn a_bit_that_flips_in_a_read_back_blames_nobody() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
-    let service = life::connect(&store, &wire).await;
+    let service = stores::connect(&store, &wire).await;
     let bytes = ramp(2, SIZE);
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.clone()).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_bit_that_flips_in_a_read_back_blames_nobody() {
 async fn a_sealed_upload_whose_parts_the_store_has_dropped_is_swept() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
-    let service = life::connect(&store, &wire).await;
+    let service = stores::connect(&store, &wire).await;
     let bytes = ramp(3, SIZE);
     let id = sha256(&bytes).into();
     let mut upload = service.upload(&name(), Some(&id)).await.unwrap();
@@ -102,8 +102,8 @@ async fn a_sealed_upload_whose_parts_the_store_has_dropped_is_swept() {
             .unwrap();
     }
 
-    life::sweep(&service).await.unwrap();
-    assert!(life::keys(&client).await.is_empty(), "all of it is gone");
+    stores::sweep(&service).await.unwrap();
+    assert!(bucket::keys(&client).await.is_empty(), "all of it is gone");
     service.upload(&name(), Some(&id)).await.unwrap();
 }
 
@@ -117,9 +117,9 @@ async fn a_sweep_spares_an_upload_that_was_resumed_after_it_was_listed() {
     upload.close().await.unwrap();
 
     let wire = Wire::over(store.http_client());
-    let sweeper = life::connect(&store, &wire).await;
+    let sweeper = stores::connect(&store, &wire).await;
     let looks = wire.hold(On::every(GetObject).key_ends("/session"));
-    let sweep = tokio::spawn(async move { life::sweep(&sweeper).await });
+    let sweep = tokio::spawn(async move { stores::sweep(&sweeper).await });
     looks.reached_by(1).await;
     let mut resumed = elsewhere
         .resume(&name(), None, upload.uuid())
@@ -182,7 +182,7 @@ async fn a_digest_that_is_wrong_twice_is_refused_twice() {
     upload.cancel().await.unwrap();
     assert!(!service.exists(&sha256(&bytes).into()).await.unwrap());
     let client = stores::client(&store, store.http_client());
-    let mut left = life::keys(&client).await;
+    let mut left = bucket::keys(&client).await;
     left.remove("profile");
     assert!(left.is_empty(), "{left:?}");
 }
@@ -190,7 +190,7 @@ async fn a_digest_that_is_wrong_twice_is_refused_twice() {
 /// An upload that another process has sealed under a wrong TarSum, before it could read the object.
 async fn sealed_under_a_wrong_tar_sum(store: &EmbeddedStore, bytes: &Bytes) -> Uuid {
     let wire = Wire::over(store.http_client());
-    let service = life::connect(store, &wire).await;
+    let service = stores::connect(store, &wire).await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.clone()).await.unwrap();
     upload.close().await.unwrap();
@@ -232,9 +232,9 @@ async fn what_was_sealed_under_a_wrong_tar_sum_is_swept() {
     let (bytes, _) = archive(8);
     sealed_under_a_wrong_tar_sum(&store, &bytes).await;
     let service = stores::service(&store).await;
-    life::sweep(&service).await.unwrap();
+    stores::sweep(&service).await.unwrap();
     let client = stores::client(&store, store.http_client());
-    let mut left = life::keys(&client).await;
+    let mut left = bucket::keys(&client).await;
     left.remove("profile");
     assert!(left.is_empty(), "{left:?}");
 }
@@ -254,7 +254,7 @@ async fn a_tar_sum_that_leads_to_another_layer_does_not_stand_for_lost_bytes() {
     // same bytes are a layer, but nobody has verified that they have this TarSum.
     let size = bytes.len() as u64;
     let wire = Wire::over(store.http_client());
-    let elsewhere = life::connect(&store, &wire).await;
+    let elsewhere = stores::connect(&store, &wire).await;
     let mut upload = elsewhere.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.clone()).await.unwrap();
     upload.close().await.unwrap();

@@ -8,9 +8,9 @@ use s3layers::{
     Error, LayerService as _, LayerServiceExt as _, S3LayerService, SweepAction, Swept,
 };
 
+use crate::support::bucket::{keys, multiparts};
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
-use crate::support::life::{keys, multiparts, name};
-use crate::support::stores::{self, BUCKET, PART};
+use crate::support::stores::{self, BUCKET, PART, name};
 use crate::support::wire::{CompleteMultipartUpload, On, Wire};
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -12,9 +12,9 @@ use s3layers::{
 };
 use uuid::Uuid;
 
+use crate::support::bucket;
 use crate::support::bytes::{KIB, MIB, assert_same, ramp, sha256};
-use crate::support::life::{self, name};
-use crate::support::stores::{self, BUCKET, PART};
+use crate::support::stores::{self, BUCKET, PART, name};
 use crate::support::wire::{GetObject, On, PutObject, UploadPart, Wire};
 
 async fn connect(store: &EmbeddedStore, wire: &Wire, config: S3Config) -> S3LayerService {
@@ -208,9 +208,9 @@ async fn overtaken(bytes: &Bytes, wrong: &Bytes, first: u64, more: u64, does: Ot
     } else if does == Other::Finishes {
         assert_stored(&store, &content).await;
     }
-    life::sweep(&other).await.unwrap();
+    stores::sweep(&other).await.unwrap();
     let client = stores::client(&store, store.http_client());
-    let keys = life::keys(&client).await;
+    let keys = bucket::keys(&client).await;
     let left = keys.iter().filter(|key| key.starts_with("uploads/"));
     assert_eq!(left.count(), 0, "{case}: {keys:?}");
     let data = keys.iter().filter(|key| key.starts_with("data/")).count();
@@ -220,7 +220,7 @@ async fn overtaken(bytes: &Bytes, wrong: &Bytes, first: u64, more: u64, does: Ot
         "{case}: {keys:?}"
     );
     assert_eq!(
-        life::multiparts(&client).await,
+        bucket::multiparts(&client).await,
         Vec::<String>::new(),
         "{case}"
     );
@@ -266,7 +266,7 @@ async fn an_owner_that_stored_nothing_yet_is_not_robbed() {
             upload.finish(first + more, &sha256(&bytes)).await.unwrap();
             assert_stored(&store, &bytes).await;
             let client = stores::client(&store, store.http_client());
-            let multiparts = life::multiparts(&client).await;
+            let multiparts = bucket::multiparts(&client).await;
             assert_eq!(multiparts, Vec::<String>::new());
         }
     }

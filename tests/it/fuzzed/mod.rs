@@ -14,7 +14,7 @@ use std::time::Instant;
 use s3layers::{S3LayerService, StoreProfile};
 
 use crate::support::wire::Wire;
-use crate::support::{life, stores};
+use crate::support::{bucket, cases, stores};
 
 mod checks;
 
@@ -145,7 +145,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 /// The requests reach a store: none asks for a key outside the root, or for one that is no key of
 /// ours.
 fn keys(bytes: &[u8]) {
-    life::runtime().block_on(async {
+    cases::runtime().block_on(async {
         let store = stores::in_memory().await;
         let wire = Wire::over(store.http_client());
         let client = stores::client(&store, wire.http_client());
@@ -164,7 +164,7 @@ fn keys(bytes: &[u8]) {
             let is_plain = |part: &str| !part.is_empty() && !part.starts_with('.');
             assert!(parts.all(is_plain), "{request}");
         }
-        let wrong = life::keys(&stores::client(&store, store.http_client())).await;
+        let wrong = bucket::keys(&stores::client(&store, store.http_client())).await;
         assert!(
             wrong.iter().all(|key| key.starts_with("root/of/")),
             "{wrong:?}"

@@ -17,7 +17,7 @@ use crate::support::wire::{
     CreateMultipartUpload, Fault, GetObject, HeadObject, ListMultipartUploads, ListObjectsV2,
     ListParts, On, Place, Request as Asked, Wire,
 };
-use crate::support::{life, stores};
+use crate::support::{bucket, cases, stores};
 
 const FAULTS: [Fault; 7] = [
     Fault::Status(500),
@@ -138,22 +138,22 @@ impl Client<'_> {
 }
 
 fn play(layer: &Bytes, fault: Option<(&Asked, Fault)>) -> Result<Vec<Asked>, String> {
-    life::runtime().block_on(async {
+    cases::runtime().block_on(async {
         let store = stores::in_memory().await;
         let wire = Wire::over(store.http_client());
         if let Some((asked, fault)) = fault {
             wire.fault(On::request(asked.number).with(fault));
         }
-        let service = life::connect(&store, &wire).await;
+        let service = stores::connect(&store, &wire).await;
         let registry = router(Arc::new(service), Options::default());
         Client(&registry).push(layer).await?;
         registry.settled().await;
         let log = wire.log();
         let client = stores::client(&store, store.http_client());
-        let left = life::keys(&client).await;
+        let left = bucket::keys(&client).await;
         let over = |key: &&String| key.starts_with("uploads/") || key.contains("_claims");
         let left = left.iter().filter(over).cloned();
-        let left: Vec<_> = left.chain(life::multiparts(&client).await).collect();
+        let left: Vec<_> = left.chain(bucket::multiparts(&client).await).collect();
         match left.is_empty() {
             true => Ok(log),
             false => Err(format!("left over: {left:?}")),
@@ -174,7 +174,7 @@ fn no_fault_at_any_request_to_the_store_reaches_the_client_of_a_push() {
             }
         }
     }
-    life::all(
+    cases::all(
         "spoilt pushes",
         &cases,
         |(asked, fault)| format!("{fault:?} at {asked}"),

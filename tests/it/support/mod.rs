@@ -2,8 +2,9 @@
 
 pub mod alone;
 pub mod answers;
+pub mod bucket;
 pub mod bytes;
-pub mod image;
+pub mod cases;
 pub mod killed;
 pub mod life;
 pub mod log;

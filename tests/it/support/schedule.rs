@@ -1,7 +1,7 @@
 //! A scheduler that decides which S3 request of several processes goes next: one at a time, and
 //! only once everybody waits. So a run is repeated by its choices.
 //!
-//! Needs [`life::runtime`](super::life::runtime): its clock stands still while anybody can go on,
+//! Needs [`cases::runtime`](super::cases::runtime): its clock stands still while anybody can go on,
 //! so a pause that ends tells that all wait.
 
 use std::fmt;

@@ -4,18 +4,15 @@ use aws_sdk_s3::primitives::ByteStream;
 use s3layers::embedded::EmbeddedStore;
 use uuid::Uuid;
 
+use super::bucket::{get, sealed};
 use super::stores::{self, BUCKET};
 
 /// Rewrites the document and puts its own checksum right.
 pub async fn edit(store: &EmbeddedStore, uuid: Uuid, change: impl FnOnce(&str) -> String) {
     let client = stores::client(store, store.http_client());
     let key = format!("uploads/{uuid}/session");
-    let found = client.get_object().bucket(BUCKET).key(&key).send().await;
-    let bytes = found.unwrap().body.collect().await.unwrap().to_vec();
-    let changed = change(std::str::from_utf8(&bytes).unwrap());
-    let (body, _) = changed.rsplit_once(",\"seal\":").unwrap();
-    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, body.as_bytes());
-    let sealed = format!("{body},\"seal\":\"crc64nvme:{sum:016x}\"}}");
+    let bytes = get(&client, &key).await;
+    let sealed = sealed(&change(std::str::from_utf8(&bytes).unwrap()));
     let put = client.put_object().bucket(BUCKET).key(&key);
     let put = put.body(ByteStream::from(sealed.into_bytes())).send().await;
     put.unwrap();

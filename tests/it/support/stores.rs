@@ -1,15 +1,24 @@
-//! The embedded store as the adapter sees it.
+//! The embedded store as the adapter sees it, and processes over it.
+
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
 use s3layers::embedded::EmbeddedStore;
-use s3layers::{S3Config, S3LayerService};
+use s3layers::{Error, RepositoryName, S3Config, S3LayerService, StoreProfile};
+
+use super::wire::Wire;
 
 /// The bucket that every embedded store of the tests has.
 pub const BUCKET: &str = "layers";
 
 /// The smallest part that S3 takes, in bytes: the tests have many.
 pub const PART: u64 = 5 * 1024 * 1024;
+
+/// The repository that most uploads go to.
+pub fn name() -> RepositoryName {
+    "library/demo".parse().unwrap()
+}
 
 /// An empty store in memory, with its bucket.
 pub async fn in_memory() -> EmbeddedStore {
@@ -46,4 +55,19 @@ pub fn config() -> S3Config {
 pub async fn service(store: &EmbeddedStore) -> S3LayerService {
     let client = client(store, store.http_client());
     S3LayerService::connect(client, config()).await.unwrap()
+}
+
+/// A process that reaches the store over this wire. It needs no request to begin.
+pub async fn connect(store: &EmbeddedStore, wire: &Wire) -> S3LayerService {
+    let client = client(store, wire.http_client());
+    let config = config().profile(StoreProfile::AWS);
+    S3LayerService::connect(client, config).await.unwrap()
+}
+
+/// Of everything, however young.
+pub async fn sweep(service: &S3LayerService) -> Result<(), Error> {
+    for swept in service.sweep(Duration::ZERO, false).await? {
+        swept.outcome?;
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a registry does besides uploads, as steps of the acts of `life.rs`.
+//! What a registry does besides uploads, as steps of an act.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,8 +8,9 @@ use s3layers::registry::{Manifest, RepositoryService as _};
 use s3layers::{Error, LayerId, RepositoryName, S3LayerService, Tag};
 use tokio::io::AsyncReadExt as _;
 
-use super::bytes::sha256;
-use super::life::{Act, Step, name};
+use super::acts::{Act, Step};
+use crate::support::bytes::sha256;
+use crate::support::stores::name;
 
 /// One call of a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
