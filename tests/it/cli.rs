@@ -9,9 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-pub(crate) use crate::support::program::{
-    MIB, Running, Served, User, digest, events, noise, stderr,
-};
+use crate::support::program::{MIB, Running, Served, User, digest, events, noise};
 
 #[test]
 fn the_demo_tells_a_true_story() {

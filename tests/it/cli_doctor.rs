@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::cli::{Running, Served, User, events, stderr};
+use crate::support::program::{Running, Served, User, events, stderr};
 use crate::support::{bucket, stores};
 
 /// A store with bad habits, at an address of its own, until it is dropped.

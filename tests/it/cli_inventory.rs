@@ -11,16 +11,12 @@ use aws_sdk_s3::primitives::ByteStream;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::cli::{MIB, Running, Served, User, digest, events, noise, stderr};
 use crate::support::bucket::{get, keys, multiparts, sealed};
+use crate::support::program::{MIB, Running, Served, User, digest, events, noise, said, stderr};
 use crate::support::stores::BUCKET;
 use crate::tarsum::archive::{END, member};
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
-
-fn said(output: Vec<u8>) -> String {
-    String::from_utf8(output).unwrap()
-}
 
 /// The fields of each line.
 fn rows(output: &[u8]) -> Vec<Vec<&str>> {

@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::cli::User;
 use crate::cli_settings::{refused, shown};
+use crate::support::program::User;
 
 /// The long options in a text.
 fn options(text: &str) -> BTreeSet<&str> {

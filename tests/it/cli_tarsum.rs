@@ -8,7 +8,7 @@ use std::process::{Output, Stdio};
 
 use rustix::process::Signal;
 
-use crate::cli::{MIB, Running, Served, User, digest, events, noise, stderr};
+use crate::support::program::{MIB, Running, Served, User, digest, events, noise, said, stderr};
 use crate::tarsum::archive::{END, member};
 use crate::tarsum::compressed::{gzip, zstd};
 
@@ -28,10 +28,6 @@ fn archive(size: usize) -> Vec<u8> {
         END.to_vec(),
     ];
     files.concat()
-}
-
-fn said(output: Vec<u8>) -> String {
-    String::from_utf8(output).unwrap()
 }
 
 /// The TarSum that the program tells of a file.

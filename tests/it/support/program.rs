@@ -134,6 +134,11 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// What was printed, as text.
+pub(crate) fn said(stdout: Vec<u8>) -> String {
+    String::from_utf8(stdout).unwrap()
+}
+
 pub(crate) fn events(stdout: &[u8]) -> Vec<Value> {
     let text = std::str::from_utf8(stdout).unwrap();
     let parse = |line| serde_json::from_str::<Value>(line).unwrap();
