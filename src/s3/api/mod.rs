@@ -51,6 +51,7 @@ pub(crate) use gauge::Gauge;
 #[cfg(feature = "cli")]
 pub(crate) use known::{Keys, Known, known};
 pub(crate) use listing::Sought;
+pub(crate) use retry::pause;
 pub(crate) use types::{
     CompletePart, Condition, ETag, ListedPart, ObjectInfo, Page, Put, SmallObject, UploadId,
 };

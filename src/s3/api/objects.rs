@@ -5,13 +5,16 @@ use std::ops::Range;
 
 use aws_sdk_s3::types::{ChecksumMode, Delete, ObjectIdentifier};
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::body::segments_body;
 use super::gauge::Gauge;
+use super::retry::pause;
 use super::{
     Api, ApiError, ApiResult, Call, Condition, ETag, ObjectInfo, RangeBody, SMALL_TIMEOUT,
     SmallObject, http_range, incomplete, to_i64, to_u64,
 };
+use crate::clock;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::s3::checksum::Crc64;
 use crate::s3::keys::Key;
@@ -24,9 +27,6 @@ const MAX_DOCUMENT: u64 = 64 * 1024 * 1024;
 /// sending then, may never read why (MinIO, through a proxy). What is shorter than this, in bytes,
 /// is sent by then.
 const SENT_AT_ONCE: u64 = 64 * 1024;
-
-/// After this many bodies that broke off, the failure is told.
-const MAX_BROKEN_BODIES: u32 = 5;
 
 impl Api {
     /// Writes an object whose condition holds. What an unclear end means is for
@@ -134,8 +134,10 @@ impl Api {
             key: key.as_str(),
             body: 0,
         };
+        let begun = Instant::now();
         let mut broken = 0;
         loop {
+            let since_first = begun.elapsed();
             let sent = self.call_streamed(call, || {
                 self.client
                     .get_object()
@@ -170,10 +172,14 @@ impl Api {
                 Err(elapsed) => elapsed.into(),
             };
             broken += 1;
-            if broken == MAX_BROKEN_BODIES {
-                let kind = StorageErrorKind::Unavailable;
-                let error = StorageError::new(call.operation.as_str(), call.key, kind, failure);
-                return Err(ApiError::Other(error));
+            match pause(broken, since_first, false, clock::jitter()) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => {
+                    let kind = StorageErrorKind::Unavailable;
+                    let error = StorageError::new(call.operation.as_str(), call.key, kind, failure)
+                        .after(broken, begun.elapsed());
+                    return Err(ApiError::Other(error));
+                }
             }
         }
     }

@@ -21,7 +21,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long to wait before the next attempt; `None` where there shall be none. `attempts` were
 /// made, the last of them `elapsed` after the first; `jitter` is from 0 to 1 and spreads clients that failed together.
-pub(super) fn pause(
+pub(crate) fn pause(
     attempts: u32,
     elapsed: Duration,
     throttled: bool,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
-use crate::s3::api::{ApiError, ETag, RangeBody};
+use crate::s3::api::{ApiError, ETag, RangeBody, pause};
 use crate::s3::checksum::{Crc64, Running};
 use crate::s3::keys::Key;
 use crate::s3::record::Record;
@@ -20,11 +20,6 @@ use crate::s3::store::Store;
 /// How long the next bytes of a body may take. The SDK's own protection is quicker where it is on;
 /// it does not see every body that hangs.
 const STALL: Duration = Duration::from_secs(30);
-/// So many requests in a row that bring no byte are an error. Each has the repeats that the `api`
-/// gives every request.
-const MAX_FAILURES: u32 = 5;
-/// The pause after the first of them, at most; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 type Broken = Box<dyn StdError + Send + Sync>;
 
@@ -151,9 +146,11 @@ impl Source {
     /// Gives every byte of the range, once and in order.
     async fn get(&self, range: Range<u64>, mut take: impl FnMut(Bytes) + Send) -> Result<()> {
         let begun = Instant::now();
-        let (mut at, mut attempts, mut failures) = (range.start, 0, 0);
+        let (mut at, mut attempts) = (range.start, 0);
+        // Of the requests since the last one that brought a byte.
+        let (mut failures, mut first) = (0, begun);
         loop {
-            let from = at;
+            let (from, asked) = (at, Instant::now());
             let body = self.body(at..range.end, |bytes| {
                 at += bytes.len() as u64;
                 take(bytes);
@@ -163,16 +160,19 @@ impl Source {
             };
             attempts += 1;
             // Whatever came is kept, so a store that gives a little each time is read to the end.
-            failures = if at > from { 1 } else { failures + 1 };
-            if failures == MAX_FAILURES {
+            if at > from {
+                (failures, first) = (0, asked);
+            }
+            failures += 1;
+            let since_first = asked.duration_since(first);
+            let Some(pause) = pause(failures, since_first, false, clock::jitter()) else {
                 let kind = StorageErrorKind::Unavailable;
                 let error = StorageError::new("GetObject", self.data.as_str(), kind, broken)
                     .after(attempts, begun.elapsed());
                 return Err(error.into());
-            }
+            };
             tracing::debug!(key = %self.data, at, error = %broken, "a body broke");
-            let most = FIRST_PAUSE * (1 << failures);
-            tokio::time::sleep(most.mul_f64(0.1 + 0.9 * clock::jitter())).await;
+            tokio::time::sleep(pause).await;
         }
     }
 

@@ -56,6 +56,7 @@ use writer::Writer;
 
 mod assemble;
 mod begin;
+mod checkpoint;
 mod claim;
 mod finish;
 mod gather;

@@ -1,11 +1,16 @@
 //! What the handle asks of its [`Writer`], and the loop that answers.
+//!
+//! It runs apart from the handle, so that it can act while nobody writes: give back memory that
+//! others wait for, keep the session young, and carry a close or finish to its end when the caller
+//! went away.
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::sleep_until;
 
+use super::checkpoint::CHECKPOINT_AGE;
 use super::session::Phase;
-use super::writer::{CHECKPOINT_AGE, Writer};
+use super::writer::Writer;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::s3::budget::Reservation;
