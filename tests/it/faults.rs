@@ -17,7 +17,7 @@ use crate::support::life::{self, ACTS, Act, Deed, Step, Told};
 use crate::support::wire::{
     CompleteMultipartUpload, CreateMultipartUpload, DeleteObjects, Fault, GetObject, HeadObject,
     ListMultipartUploads, ListObjectsV2, ListParts, On, Operation, Place, PutObject, Request, Rule,
-    STRAYED, UploadPart, Wire,
+    STRAYED, Then, UploadPart, Wire,
 };
 use crate::support::{bucket, cases, stores};
 
@@ -30,11 +30,11 @@ const COMMON: &[Fault] = &[
     Fault::HalfBody,
     Fault::CutAnswer {
         after: Place::Middle,
-        told: true,
+        then: Then::Breaks,
     },
     Fault::CutAnswer {
         after: Place::Middle,
-        told: false,
+        then: Then::Ends,
     },
     Fault::FlipBit(Place::Middle),
     Fault::Hang,
@@ -43,6 +43,10 @@ const COMMON: &[Fault] = &[
 const RARE: &[Fault] = &[
     Fault::Refuse,
     Fault::Silence,
+    Fault::CutAnswer {
+        after: Place::Middle,
+        then: Then::Stalls,
+    },
     Fault::Duplicate,
     Fault::Stray,
     Fault::Late,
@@ -80,9 +84,9 @@ fn applies(fault: Fault, request: &Request, reads_layer: bool) -> bool {
             matches!(request.operation, CompleteMultipartUpload | DeleteObjects)
         }
         // No HTTP client takes the end of a connection for the end of an answer in XML.
-        Fault::CutAnswer { told: false, .. } => {
-            request.received > 0 && request.operation == GetObject
-        }
+        Fault::CutAnswer {
+            then: Then::Ends, ..
+        } => request.received > 0 && request.operation == GetObject,
         Fault::CutAnswer { .. } => request.received > 0,
         // Nobody can see one in XML. In a block that is read in several ranges it is seen after the
         // first of them was handed out, so that read fails (`reading.rs`).
@@ -263,6 +267,36 @@ fn a_store_is_probed_right_whatever_request_goes_wrong() {
             first_connect(|wire| wire.fault(rule)).map(drop)
         },
     );
+}
+
+/// An answer that was begun is worth as many attempts as one that was not, and as much patience.
+#[test]
+fn a_document_that_comes_with_the_last_attempt_is_read() {
+    type Spoil = fn(On, Place) -> Rule;
+    let rules: [(&str, usize, Spoil); 3] = [
+        ("it broke", 7, On::cut_answer),
+        ("it ended early", 7, On::shorten_answer),
+        ("it stalled", 3, On::stall_answer),
+    ];
+    for (case, times, rule) in rules {
+        cases::runtime().block_on(async {
+            let store = life::stage(&ACTS[0]).await;
+            let wire = Wire::over(store.http_client());
+            let service = stores::connect(&store, &wire).await;
+            let mut upload = service.upload(&stores::name(), None).await.unwrap();
+            upload.write_bytes("a layer".into()).await.unwrap();
+            upload.close().await.unwrap();
+            wire.reset();
+            for nth in 1..=times {
+                let session = On::nth(GetObject, nth).key_ends("/session");
+                wire.fault(rule(session, Place::Middle));
+            }
+            let uuid = upload.uuid();
+            let resumed = service.resume(&stores::name(), None, uuid).await;
+            assert_eq!(resumed.expect(case).offset(), 7, "{case}");
+            assert_eq!(wire.count(GetObject), times + 1, "{case}");
+        });
+    }
 }
 
 /// What stays broken for longer than any retry lasts is told as such; and what was acknowledged

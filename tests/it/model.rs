@@ -13,7 +13,7 @@ use crate::support::bucket;
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
 use crate::support::cases::{self, runtime};
 use crate::support::stores::{self, PART, name};
-use crate::support::wire::{End, Fault, On, Place, Wire};
+use crate::support::wire::{End, Fault, On, Place, Then, Wire};
 
 /// Uploads that are told apart. The last two bring the same bytes.
 const SLOTS: usize = 3;
@@ -70,7 +70,7 @@ const MENDED: [Fault; 5] = [
     Fault::HalfBody,
     Fault::CutAnswer {
         after: Place::Middle,
-        told: true,
+        then: Then::Breaks,
     },
 ];
 

@@ -15,7 +15,7 @@ use s3layers::registry::{Options, Registry, router};
 use crate::support::bytes::{MIB, ramp, sha256};
 use crate::support::wire::{
     CreateMultipartUpload, Fault, GetObject, HeadObject, ListMultipartUploads, ListObjectsV2,
-    ListParts, On, Place, Request as Asked, Wire,
+    ListParts, On, Place, Request as Asked, Then, Wire,
 };
 use crate::support::{bucket, cases, stores};
 
@@ -27,7 +27,7 @@ const FAULTS: [Fault; 7] = [
     Fault::HalfBody,
     Fault::CutAnswer {
         after: Place::Middle,
-        told: true,
+        then: Then::Breaks,
     },
     Fault::Duplicate,
 ];

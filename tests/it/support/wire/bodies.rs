@@ -7,6 +7,7 @@ use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::rules::Then;
 use super::under_way::UnderWay;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -46,8 +47,8 @@ impl Body for HalfBody {
 pub(super) struct Answer {
     pub(super) body: SdkBody,
     pub(super) taken: u64,
-    /// After so many bytes; whether that is told as an error.
-    pub(super) cut: Option<(u64, bool)>,
+    /// After so many bytes.
+    pub(super) cut: Option<(u64, Then)>,
     pub(super) flip: Option<u64>,
     pub(super) under_way: UnderWay,
 }
@@ -78,11 +79,16 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Some((cut, told)) = self.cut
+        if let Some((cut, then)) = self.cut
             && self.taken >= cut
         {
             let error: BoxError = "the connection was broken by the test".into();
-            return Poll::Ready(told.then_some(Err(error)));
+            return match then {
+                Then::Breaks => Poll::Ready(Some(Err(error))),
+                Then::Ends => Poll::Ready(None),
+                // Whoever waits has a clock of his own.
+                Then::Stalls => Poll::Pending,
+            };
         }
         let polled = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
         Poll::Ready(polled.map(|frame| {

@@ -28,7 +28,7 @@ mod rules;
 mod under_way;
 
 pub use self::request::{Operation, Operation::*, Request};
-pub use self::rules::{Fault, On, Place, Rule, STRAYED};
+pub use self::rules::{Fault, On, Place, Rule, STRAYED, Then};
 
 /// Holds requests until the test lets them go.
 #[derive(Clone, Debug)]

@@ -80,12 +80,21 @@ impl On {
 
     /// The connection breaks after so many bytes of the answer's body.
     pub fn cut_answer(self, after: Place) -> Rule {
-        self.with(Fault::CutAnswer { after, told: true })
+        self.cut(after, Then::Breaks)
     }
 
     /// The answer's body ends after so many bytes as if that were all.
     pub fn shorten_answer(self, after: Place) -> Rule {
-        self.with(Fault::CutAnswer { after, told: false })
+        self.cut(after, Then::Ends)
+    }
+
+    /// After so many bytes of the answer's body no more come.
+    pub fn stall_answer(self, after: Place) -> Rule {
+        self.cut(after, Then::Stalls)
+    }
+
+    fn cut(self, after: Place, then: Then) -> Rule {
+        self.with(Fault::CutAnswer { after, then })
     }
 
     /// A bit of this byte of the answer's body is another.
@@ -133,6 +142,16 @@ impl Place {
     }
 }
 
+/// What a connection does after the last byte that comes of an answer's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    Breaks,
+    /// As if that were all.
+    Ends,
+    /// Nothing more comes.
+    Stalls,
+}
+
 /// What goes wrong.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
@@ -159,7 +178,7 @@ pub enum Fault {
     HalfBody,
     CutAnswer {
         after: Place,
-        told: bool,
+        then: Then,
     },
     FlipBit(Place),
     Hang,

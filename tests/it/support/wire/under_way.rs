@@ -150,7 +150,7 @@ impl UnderWay {
         answer.map_body(|body| {
             let length = body.content_length().unwrap_or(0);
             let (cut, flip) = match fault {
-                Some(Fault::CutAnswer { after, told }) => (Some((after.of(length), told)), None),
+                Some(Fault::CutAnswer { after, then }) => (Some((after.of(length), then)), None),
                 Some(Fault::FlipBit(at)) => (None, Some(at.of(length))),
                 _ => (None, None),
             };

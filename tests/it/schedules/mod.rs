@@ -5,20 +5,18 @@
 //! A failure prints the line that repeats it. `S3LAYERS_SCHEDULES=full` plays every schedule of the
 //! short scripts and 10,000 of each long one.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
-use s3layers::embedded::EmbeddedStore;
 use s3layers::{Error, LayerService as _, S3LayerService};
-use tokio::io::AsyncReadExt as _;
 use uuid::Uuid;
 
-use crate::support::bucket;
+use self::judge::judge;
 use crate::support::bytes::{KIB, ramp, sha256};
 use crate::support::cases::{self, runtime};
 use crate::support::schedule::{Choices, Scheduler};
 use crate::support::stores::{self, PART, name};
 use crate::support::wire::Wire;
+
+mod judge;
 
 /// What one process does, from the beginning to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,21 +206,6 @@ async fn play(
     }
 }
 
-/// What a process that lost may hear.
-fn is_a_true_refusal(script: &Script, role: Role, error: &Error) -> bool {
-    match error {
-        Error::UploadConflict { .. } | Error::UploadUnknown { .. } => true,
-        Error::InvalidLength { .. } => matches!(role, Append(_) | AppendFinish(_) | Finish),
-        // A finish by another process may come between.
-        Error::InvalidChecksum { .. } => role == Finish && script.more > 0,
-        Error::LayerExists { .. } | Error::UploadInProgress { .. } => role == PushDeclared,
-        // A part of the one who lost came late and replaced a part of the winner: see "What is known
-        // not to hold" in ARCHITECTURE.md. Nothing of it is published.
-        Error::Damaged { .. } => matches!(role, AppendFinish(_)) && script.start >= PART,
-        _ => false,
-    }
-}
-
 async fn run(script: &Script, choices: &mut Choices) -> Result<(), String> {
     let store = stores::in_memory().await;
     let apart = stores::connect(&store, &Wire::over(store.http_client())).await;
@@ -254,141 +237,6 @@ async fn begin(service: &S3LayerService, base: &Bytes) -> Result<Uuid, Error> {
     upload.write_bytes(base.clone()).await?;
     upload.close().await?;
     Ok(upload.uuid())
-}
-
-type Outcome = (Role, Result<(), Error>);
-
-async fn judge(
-    script: &Script,
-    store: &EmbeddedStore,
-    apart: &S3LayerService,
-    uuid: Uuid,
-    outcomes: &[Outcome],
-) -> Result<(), String> {
-    for (role, outcome) in outcomes {
-        if let Err(error) = outcome
-            && !is_a_true_refusal(script, *role, error)
-        {
-            return Err(format!("{role:?} failed: {}", cases::chain(error)));
-        }
-    }
-    excludes_each_other(outcomes)?;
-    keeps_what_was_acknowledged(script, apart, uuid, outcomes).await?;
-    let published = published(script, apart, outcomes).await?;
-    stores::sweep(apart).await.map_err(|e| cases::chain(&e))?;
-    for layer in &published {
-        read(apart, layer).await?;
-    }
-    let client = stores::client(store, store.http_client());
-    let keys = bucket::keys(&client).await;
-    let data = keys.iter().filter(|key| key.starts_with("data/")).count();
-    let over = |key: &&String| key.starts_with("uploads/") || key.contains("_claims/");
-    match keys.iter().find(over) {
-        Some(key) => return Err(format!("{key} is left over")),
-        None if data != published.len() => {
-            return Err(format!("{} layers, and {keys:?}", published.len()));
-        }
-        None => {}
-    }
-    match bucket::multiparts(&client).await.as_slice() {
-        [] => Ok(()),
-        left => Err(format!("left over: {left:?}")),
-    }
-}
-
-/// Of what happened to the one upload, only one thing can have.
-fn excludes_each_other(outcomes: &[Outcome]) -> Result<(), String> {
-    let well = |role: &Role| {
-        outcomes
-            .iter()
-            .any(|(r, outcome)| r == role && outcome.is_ok())
-    };
-    let ends: Vec<Role> = outcomes
-        .iter()
-        .filter(|(_, outcome)| outcome.is_ok())
-        .map(|(role, _)| *role)
-        .filter(|role| matches!(role, AppendFinish(_) | Finish | Cancel))
-        .collect();
-    let different: BTreeSet<String> = ends.iter().map(|role| format!("{role:?}")).collect();
-    if different.len() > 1 {
-        return Err(format!("all of {different:?} were told that they won"));
-    }
-    if well(&Append(1)) && well(&Append(2)) {
-        return Err("two writers were told that their bytes are stored".to_owned());
-    }
-    if well(&Finish) && (well(&Append(1)) || well(&Append(2))) {
-        return Err("what was finished without them had bytes appended".to_owned());
-    }
-    Ok(())
-}
-
-/// Bytes that a close acknowledged are there, unless somebody removed the upload.
-async fn keeps_what_was_acknowledged(
-    script: &Script,
-    apart: &S3LayerService,
-    uuid: Uuid,
-    outcomes: &[Outcome],
-) -> Result<(), String> {
-    let removed = |(role, outcome): &Outcome| {
-        *role == Sweep || (matches!(role, Cancel | AppendFinish(_)) && outcome.is_ok())
-    };
-    if outcomes.iter().any(removed) {
-        return Ok(());
-    }
-    for (role, outcome) in outcomes {
-        let (Append(seed), Ok(())) = (role, outcome) else {
-            continue;
-        };
-        let layer = script.appended(*seed);
-        let lost = |error: Error| format!("the bytes of {role:?}: {}", cases::chain(&error));
-        let mut upload = apart.resume(&name(), None, uuid).await.map_err(lost)?;
-        if upload.offset() < layer.len() as u64 {
-            return Err(format!("{role:?} has {} bytes left", upload.offset()));
-        }
-        let finished = upload.finish(layer.len() as u64, &sha256(&layer)).await;
-        finished.map_err(lost)?;
-        read(apart, &layer).await?;
-    }
-    Ok(())
-}
-
-/// Every layer that is there: all that were acknowledged, and whatever else can be fetched.
-async fn published(
-    script: &Script,
-    apart: &S3LayerService,
-    outcomes: &[Outcome],
-) -> Result<BTreeSet<Bytes>, String> {
-    let mut published = BTreeSet::new();
-    for (role, outcome) in outcomes {
-        let layer = match role {
-            Append(seed) => script.appended(*seed),
-            role => match script.layer(*role) {
-                Some(layer) => layer,
-                None => continue,
-            },
-        };
-        let there = apart.exists(&sha256(&layer).into()).await;
-        if there.map_err(|error| cases::chain(&error))? {
-            read(apart, &layer).await?;
-            published.insert(layer);
-        } else if outcome.is_ok() && !matches!(role, Append(_)) {
-            return Err(format!("the layer of {role:?} is not there"));
-        }
-    }
-    // A sweep brings to its end what a loser had begun to finish.
-    Ok(published)
-}
-
-async fn read(apart: &S3LayerService, layer: &Bytes) -> Result<(), String> {
-    let fetched = apart.fetch(&sha256(layer).into()).await;
-    let mut fetched = fetched.map_err(|error| cases::chain(&error))?;
-    let mut got = Vec::new();
-    let outcome = fetched.read_to_end(&mut got).await;
-    outcome.map_err(|error| error.to_string())?;
-    match got == *layer {
-        true => Ok(()),
-        false => Err("a layer has other bytes than its digest".to_owned()),
-    }
 }
 
 /// How many schedules of each script are played here.
@@ -465,6 +313,28 @@ fn play_random(script: &Script, most: usize) -> Result<(), String> {
     }
     println!("{}: {most} random schedules", script.name);
     Ok(())
+}
+
+/// Orders that once ended badly.
+const REMEMBERED: &[(&str, &[usize])] = &[
+    // A multipart upload was begun after the seal of the other one had looked for such.
+    (
+        "two who append and finish",
+        &[0, 0, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0],
+    ),
+];
+
+#[test]
+fn orders_that_once_ended_badly_end_well() {
+    cases::all(
+        "remembered orders",
+        REMEMBERED,
+        |(name, order)| format!("{name} {order:?}"),
+        |(name, order)| {
+            let script = SHORT.iter().chain(LONG).find(|one| one.name == *name);
+            play_once(script.unwrap(), &mut Choices::of(order.to_vec()))
+        },
+    );
 }
 
 #[test]
