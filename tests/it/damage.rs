@@ -123,7 +123,8 @@ async fn garbage_where_a_document_should_be_is_told_as_damage() {
         let (_store, service, client) = stage().await;
         let id = publish(&service, &bytes).await;
         let record = key_that_begins(&client, "layers/sha256/").await;
-        let mut upload = service.upload(&name(), None).await.unwrap();
+        let other = sha256(b"another layer").into();
+        let mut upload = service.upload(&name(), Some(&other)).await.unwrap();
         upload.write_bytes(bytes.clone()).await.unwrap();
         upload.close().await.unwrap();
         let uuid = upload.uuid();
@@ -141,10 +142,12 @@ async fn garbage_where_a_document_should_be_is_told_as_damage() {
             assert!(matches!(error, Error::Damaged { .. }), "{error}");
         }
         // Who brings the bytes again, mends the record.
-        let mut again = service.upload(&name(), None).await.unwrap();
+        let mut again = service.upload(&name(), Some(&id)).await.unwrap();
         again.write_bytes(bytes.clone()).await.unwrap();
         again.finish(3 * KIB, &sha256(&bytes)).await.unwrap();
         assert!(service.exists(&id).await.unwrap());
+        // And nobody waits for the upload that claimed the other.
+        service.upload(&name(), Some(&other)).await.unwrap();
     }
 }
 

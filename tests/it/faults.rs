@@ -41,6 +41,7 @@ const COMMON: &[Fault] = &[
 ];
 
 const RARE: &[Fault] = &[
+    Fault::Status(409),
     Fault::Refuse,
     Fault::Silence,
     Fault::CutAnswer {
@@ -76,6 +77,8 @@ fn applies(fault: Fault, request: &Request, reads_layer: bool) -> bool {
     );
     match fault {
         Fault::HalfBody => request.sent > 0,
+        // Another conditional write is under way.
+        Fault::Status(409) => request.operation == PutObject,
         // What only reads takes no effect: it is as if it had not reached the store.
         Fault::LoseAnswer | Fault::GarbleAnswer | Fault::Silence | Fault::Stray => !reads,
         // Nobody knows of the one that was not answered. See "What is known not to hold".

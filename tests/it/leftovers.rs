@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use s3layers::embedded::{EmbeddedStore, Vices};
 use s3layers::{Algorithm, Digest, Error, LayerService as _, LayerServiceExt as _};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::support::bucket;
 use crate::support::bytes::{ramp, sha256};
 use crate::support::stores::{self, BUCKET, PART, name};
 use crate::support::wire::{
-    CreateMultipartUpload, Fault, GetObject, On, Place, PutObject, STRAYED, Wire,
+    AbortMultipartUpload, CreateMultipartUpload, End, Fault, GetObject, ListMultipartUploads, On,
+    Place, PutObject, STRAYED, Wire,
 };
 
 const SIZE: u64 = PART + 1000;
@@ -165,6 +167,70 @@ async fn a_multipart_upload_that_was_begun_after_a_cancel_is_ended() {
         "{closed:?}"
     );
     assert_eq!(data(&store).await, Vec::<String>::new());
+}
+
+/// S3 may keep a part that was on its way when its multipart upload was aborted.
+#[tokio::test(start_paused = true)]
+async fn an_abort_that_leaves_parts_is_repeated() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = stores::connect(&store, &wire).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(ramp(5, SIZE)).await.unwrap();
+    upload.flush().await.unwrap();
+    wire.fault(On::nth(AbortMultipartUpload, 1).status(204));
+    upload.cancel().await.unwrap();
+    assert_eq!(data(&store).await, Vec::<String>::new());
+}
+
+/// It found others beside the one that it began, and is slow to end them.
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_was_replaced_ends_no_multipart_upload_of_a_newer_one() {
+    let store = stores::in_memory().await;
+    let bytes = ramp(7, 3 * PART);
+    let dying = Wire::over(store.http_client());
+    let service = stores::connect(&store, &dying).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    upload.write_bytes(bytes.slice(..100)).await.unwrap();
+    upload.close().await.unwrap();
+    let rest = bytes.slice(100..PART as usize + 100);
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    upload.write_bytes(rest.clone()).await.unwrap();
+    upload.flush().await.unwrap();
+    dying.end(End::CutOffBefore(0));
+    drop(upload);
+
+    let wire = Wire::over(store.http_client());
+    let second = stores::connect(&store, &wire).await;
+    let mut slow = second.resume(&name(), None, uuid).await.unwrap();
+    assert_eq!(slow.offset(), 100, "no part is recorded");
+    let lists = wire.hold(On::every(ListMultipartUploads));
+    let writing = tokio::spawn(async move {
+        slow.write_bytes(rest).await?;
+        slow.close().await
+    });
+    lists.reached_by(1).await;
+
+    let third = stores::service(&store).await;
+    let mut newer = third.resume(&name(), None, uuid).await.unwrap();
+    assert_eq!(newer.offset(), 100);
+    newer.write_bytes(bytes.slice(100..)).await.unwrap();
+    newer.close().await.unwrap();
+    lists.open();
+    let refused = writing.await.unwrap();
+    assert!(
+        matches!(refused, Err(Error::UploadConflict { .. })),
+        "{refused:?}"
+    );
+
+    let mut last = third.resume(&name(), None, uuid).await.unwrap();
+    assert_eq!(last.offset(), 3 * PART, "what was acknowledged is there");
+    last.finish(3 * PART, &sha256(&bytes)).await.unwrap();
+    let mut got = Vec::new();
+    third.pull(&sha256(&bytes).into(), &mut got).await.unwrap();
+    assert!(got == bytes);
+    assert_eq!(data(&store).await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use s3layers::TarSumVersion;
 use s3layers::embedded::EmbeddedStore;
 use s3layers::tarsum::TarSummer;
 use s3layers::{Algorithm, Digest, Error, LayerId, LayerService as _};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
 
 use crate::support::bucket;
@@ -105,6 +105,59 @@ async fn a_sealed_upload_whose_parts_the_store_has_dropped_is_swept() {
     stores::sweep(&service).await.unwrap();
     assert!(bucket::keys(&client).await.is_empty(), "all of it is gone");
     service.upload(&name(), Some(&id)).await.unwrap();
+}
+
+/// Nor will it be assembled the next time, and nobody who declares its id could bring it.
+#[tokio::test(start_paused = true)]
+async fn a_sealed_upload_that_the_store_does_not_assemble_is_swept() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = stores::connect(&store, &wire).await;
+    let bytes = ramp(5, SIZE);
+    let id = sha256(&bytes).into();
+    let mut upload = service.upload(&name(), Some(&id)).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    wire.fault(On::every(CompleteMultipartUpload).status(400));
+    let ended = upload.finish(SIZE, &sha256(&bytes)).await.map(drop);
+    assert!(matches!(ended, Err(Error::Damaged { .. })), "{ended:?}");
+    drop(upload);
+
+    let client = stores::client(&store, store.http_client());
+    let keys = bucket::keys(&client).await;
+    assert!(!keys.is_empty(), "a finish that is refused removes nothing");
+    stores::sweep(&service).await.unwrap();
+    assert!(bucket::keys(&client).await.is_empty(), "all of it is gone");
+    assert_eq!(bucket::multiparts(&client).await, Vec::<String>::new());
+    service.upload(&name(), Some(&id)).await.unwrap();
+}
+
+/// S3 assembles no part that is too short for others to follow it.
+#[tokio::test(start_paused = true)]
+async fn what_a_failed_finish_sent_last_can_be_followed_by_more() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = stores::connect(&store, &wire).await;
+    let bytes = ramp(6, 2 * SIZE);
+    let first = bytes.slice(..SIZE as usize);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(first.clone()).await.unwrap();
+    upload.flush().await.unwrap();
+    // The store stays away until the finish is given up, and comes back for what is saved then.
+    for nth in 1..=8 {
+        wire.fault(On::nth(PutObject, nth).key_ends("/session").status(503));
+    }
+    let failed = upload.finish(SIZE, &sha256(&first)).await.map(drop);
+    assert!(failed.unwrap_err().is_retryable());
+    let uuid = upload.uuid();
+    drop(upload);
+    wire.mend();
+
+    let elsewhere = stores::service(&store).await;
+    let mut upload = elsewhere.resume(&name(), None, uuid).await.unwrap();
+    let offset = upload.offset() as usize;
+    assert!(offset >= PART as usize, "{offset}");
+    upload.write_bytes(bytes.slice(offset..)).await.unwrap();
+    upload.finish(2 * SIZE, &sha256(&bytes)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -250,29 +303,46 @@ async fn a_tar_sum_that_leads_to_another_layer_does_not_stand_for_lost_bytes() {
     let size = other.len() as u64;
     first.finish(size, &sha256(&other)).await.unwrap();
 
-    // A second archive is sealed under the TarSum, and its bytes are lost before they were read. The
-    // same bytes are a layer, but nobody has verified that they have this TarSum.
+    lost_before_it_was_read(&store, &bytes, tar_sum).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_digest_that_leads_to_another_layer_does_not_stand_for_lost_bytes() {
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    let (bytes, other) = (ramp(10, SIZE), ramp(11, SIZE));
+    let sha512 = Digest::of(Algorithm::Sha512, &other);
+    let mut first = service.upload(&name(), None).await.unwrap();
+    first.write_bytes(other).await.unwrap();
+    first.finish(SIZE, &sha512).await.unwrap();
+    lost_before_it_was_read(&store, &bytes, sha512.into()).await;
+}
+
+/// An upload is sealed under an id of another layer, and its bytes are lost before they were read.
+/// The same bytes are a layer, but nobody has verified that they have this id.
+async fn lost_before_it_was_read(store: &EmbeddedStore, bytes: &Bytes, wrong: LayerId) {
+    let service = stores::service(store).await;
     let size = bytes.len() as u64;
     let wire = Wire::over(store.http_client());
-    let elsewhere = stores::connect(&store, &wire).await;
+    let elsewhere = stores::connect(store, &wire).await;
     let mut upload = elsewhere.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.clone()).await.unwrap();
     upload.close().await.unwrap();
     let uuid = upload.uuid();
-    let upload = elsewhere.resume(&name(), Some(&tar_sum), uuid).await;
+    let upload = elsewhere.resume(&name(), Some(&wrong), uuid).await;
     wire.fault(On::every(GetObject).key_contains("data/").status(403));
-    let sealed = upload.unwrap().finish(size, &sha256(&bytes)).await;
+    let sealed = upload.unwrap().finish(size, &sha256(bytes)).await;
     assert!(sealed.map(drop).unwrap_err().is_permission());
     let mut twin = service.upload(&name(), None).await.unwrap();
     twin.write_bytes(bytes.clone()).await.unwrap();
-    twin.finish(size, &sha256(&bytes)).await.unwrap();
-    let client = stores::client(&store, store.http_client());
+    twin.finish(size, &sha256(bytes)).await.unwrap();
+    let client = stores::client(store, store.http_client());
     let data = format!("data/{}/{uuid}", &uuid.to_string()[..2]);
     let lost = client.delete_object().bucket(BUCKET).key(data);
     lost.send().await.unwrap();
 
     let mut upload = service.resume(&name(), None, uuid).await.unwrap();
-    let finished = upload.finish(size, &sha256(&bytes)).await.map(drop);
+    let finished = upload.finish(size, &sha256(bytes)).await.map(drop);
     assert!(
         matches!(finished, Err(Error::Damaged { .. })),
         "{finished:?}"

@@ -1,8 +1,7 @@
 //! Conditional writes, settled: whether an unclear one took effect is found out by reading.
 //!
-//! A repeated request can turn a success into a 412, and a race into a 409. The bytes of every
-//! document hold a fresh nonce (or are the same whoever writes them), so what is stored is ours
-//! exactly if it is the same bytes.
+//! A repeated request can turn a success into a 412. The bytes of every document hold a fresh nonce
+//! (or are the same whoever writes them), so what is stored is ours exactly if it is the same bytes.
 
 use bytes::Bytes;
 
@@ -51,8 +50,7 @@ impl Api {
                 (Some(found), _) if found.bytes == segments[0] => {
                     return Ok((Put::Written(found.etag), true));
                 }
-                // The condition holds after all: the store answered 409 to a race that we lost
-                // to nobody, and wants the request repeated.
+                // The condition holds after all, or again.
                 (Some(found), Condition::Matches(etag)) if found.etag == *etag => {}
                 (None, Condition::Absent) => {}
                 (Some(found), _) => return Ok((Put::Held(found), true)),

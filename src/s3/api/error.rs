@@ -24,7 +24,7 @@ pub(super) enum Verdict {
     NoSuchUpload,
     /// The condition does not hold, or another writer was quicker.
     Precondition,
-    /// A listed part is not there, or not with this ETag or checksum.
+    /// A listed part is not there, not with this ETag or checksum, or none that others can follow.
     InvalidPart,
     /// The body does not have the checksum that was sent with it.
     BadDigest,
@@ -64,11 +64,11 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
         (_, "NoSuchKey" | "NotFound") => Verdict::NoSuchKey,
         (404, _) if operation == Operation::HeadObject => Verdict::NoSuchKey,
         (412, _) => Verdict::Precondition,
-        // Another conditional write of this key was under way; whether it won is seen by reading.
-        (409, "ConditionalRequestConflict" | "OperationAborted" | "PreconditionFailed") => {
-            Verdict::Precondition
-        }
-        (_, "InvalidPart" | "InvalidPartOrder") => Verdict::InvalidPart,
+        // Another conditional write of this key was under way. Whether it won is told to whoever
+        // asks again, which AWS says one should.
+        (409, "ConditionalRequestConflict" | "OperationAborted") => Verdict::Unavailable,
+        (409, "PreconditionFailed") => Verdict::Precondition,
+        (_, "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall") => Verdict::InvalidPart,
         (400, "BadDigest" | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch")
         | (400, "InvalidDigest") => Verdict::BadDigest,
         // MinIO 2026-02 and LocalStack name a wrong full-object checksum at Complete like this.
@@ -280,7 +280,7 @@ mod tests {
                 PutObject,
                 409,
                 Some("ConditionalRequestConflict"),
-                Verdict::Precondition,
+                Verdict::Unavailable,
             ),
             (
                 PutObject,
@@ -292,6 +292,12 @@ mod tests {
                 CompleteMultipartUpload,
                 400,
                 Some("InvalidPart"),
+                Verdict::InvalidPart,
+            ),
+            (
+                CompleteMultipartUpload,
+                400,
+                Some("EntityTooSmall"),
                 Verdict::InvalidPart,
             ),
             (UploadPart, 400, Some("BadDigest"), Verdict::BadDigest),

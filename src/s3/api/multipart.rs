@@ -56,12 +56,10 @@ impl Api {
         })
     }
 
-    /// Ends all multipart uploads at this key but one, which nobody will ever name.
-    pub(crate) async fn abort_others(&self, key: &Key, named: &UploadId) -> ApiResult<()> {
+    /// Ends all multipart uploads at this key.
+    pub(crate) async fn abort_all(&self, key: &Key) -> ApiResult<()> {
         for id in self.multiparts_at(key).await? {
-            if id != *named {
-                self.abort_multipart(key, &id).await?;
-            }
+            self.abort_multipart(key, &id).await?;
         }
         Ok(())
     }

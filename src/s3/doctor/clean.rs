@@ -4,7 +4,6 @@ use super::ask::Ask;
 use super::question::{Answer, Question};
 use crate::error::{Error, Result};
 use crate::s3::api::{ApiResult, Sought};
-use crate::s3::keys::Key;
 
 /// Where uploads are begun by requests that are repeated, or by [`probe`](crate::s3::probe).
 const UPLOADS: [&str; 6] = ["may", "checksums", "parts", "replaced", "small", "aborted"];
@@ -31,7 +30,7 @@ pub(super) async fn clean(ask: &Ask<'_>) -> Result<()> {
     if ask.answer_to(Question::MayListUploads) != Some(Answer::No) {
         let uploads = UPLOADS.map(|name| ask.key(name));
         for key in uploads.iter().filter(|key| used.contains(key)) {
-            note(&mut outcome, end_uploads(ask, key).await)?;
+            note(&mut outcome, ask.api.abort_all(key).await)?;
         }
     }
     let batched = ask.answer_to(Question::BatchDelete) == Some(Answer::Yes);
@@ -47,13 +46,6 @@ pub(super) async fn clean(ask: &Ask<'_>) -> Result<()> {
         note(&mut outcome, ask.api.delete_all(&listed.keys, false).await)?;
     }
     outcome
-}
-
-async fn end_uploads(ask: &Ask<'_>, key: &Key) -> ApiResult<()> {
-    for id in ask.api.multiparts_at(key).await? {
-        ask.api.abort_multipart(key, &id).await?;
-    }
-    Ok(())
 }
 
 /// Keeps the first failure, and ends where the store is silent.

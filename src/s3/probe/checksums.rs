@@ -47,7 +47,7 @@ pub(crate) async fn checksums(api: &Api, key: &Key) -> Result<Checksums> {
     found.refuses_stale_part = refuses_stale_part(api, key, &id, checksummed).await?;
     api.abort_multipart(key, &id).await?;
     if repeated || created.repeated {
-        api.abort_others(key, &id).await?;
+        api.abort_all(key).await?;
     }
     Ok(found)
 }

@@ -103,7 +103,13 @@ pub(super) async fn assemble(
                         stored.replace(store, next).await?;
                     }
                     _ if !judged_twice => {}
-                    Resume::At { .. } => return Err(refusal.into()),
+                    // It will not the next time either, and its parts are those that were sent.
+                    Resume::At { .. } => {
+                        return Err(Error::Damaged {
+                            key: data.to_string(),
+                            reason: format!("the store does not assemble its parts: {refusal}"),
+                        });
+                    }
                     Resume::Lost { part, reason } => {
                         let damaged = Error::Damaged {
                             key: data.to_string(),

@@ -22,10 +22,14 @@ pub(crate) async fn begin(
     name: &RepositoryName,
     id: Option<&LayerId>,
 ) -> Result<S3LayerUpload> {
-    if let Some(id) = id
-        && store.record(id).await?.is_some()
-    {
-        return Err(Error::LayerExists { id: id.clone() });
+    if let Some(id) = id {
+        match store.record(id).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return Err(Error::LayerExists { id: id.clone() }),
+            // Whoever brings the layer replaces it.
+            Err(Error::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
     let stored = Stored::create(store, fresh_session(store, name, id)).await?;
     let uuid = stored.uuid;

@@ -23,6 +23,8 @@ pub(super) const CHECKPOINT_AGE: Duration = Duration::from_secs(600);
 /// All that a checkpoint at the end of a part needs.
 pub(super) struct PartEnd {
     pub(super) number: u32,
+    /// Else it is the last one of a finish.
+    pub(super) is_full: bool,
     pub(super) offset: u64,
     pub(super) hashers: Vec<SavedHasher>,
     pub(super) snapshot: Snapshot,
@@ -66,9 +68,13 @@ impl Writer {
     /// The session at the end of the unbroken run of parts that arrived. Nothing is forgotten until
     /// it is written: a write that fails is followed by another one.
     pub(super) fn with_arrived_parts(&self) -> Session {
+        self.with_arrived(self.cuts.iter())
+    }
+
+    fn with_arrived<'a>(&self, cuts: impl Iterator<Item = &'a PartEnd>) -> Session {
         let mut next = self.stored.session.clone();
         let mut last = None;
-        for end in &self.cuts {
+        for end in cuts {
             let Some(part) = self.sender.arrived(end.number) else {
                 break;
             };
@@ -212,7 +218,8 @@ impl Writer {
         if self.sender.drain().await.is_err() {
             tracing::debug!(uuid = %self.stored.uuid, "some parts did not arrive");
         }
-        let next = self.with_arrived_parts();
+        // What a finish sent last is no part that others can follow: S3 would not assemble them.
+        let next = self.with_arrived(self.cuts.iter().take_while(|end| end.is_full));
         if next.offset > self.stored.session.offset
             && let Err(error) = self.record(next).await
         {

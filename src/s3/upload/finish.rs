@@ -182,7 +182,8 @@ pub(crate) async fn drive(
     let Assembled::Here { data, etag, proven } = assembled else {
         return finished_before(store, stored, &sealed, leftovers).await;
     };
-    let found = match has_to_be_read || !proven {
+    // Assembling may have doubted what was recorded.
+    let found = match has_to_be_read || stored.session.doubted || !proven {
         false => Found::default(),
         true => match read_object(store, &data, &etag, &stored.session, &sealed).await {
             Err(Error::Damaged { .. }) if store.api.head(&data).await?.is_none() => {
@@ -250,12 +251,14 @@ async fn finished_before(
     let uuid = stored.uuid;
     let is_over = Stored::load(store, uuid).await?.is_none();
     match (published_elsewhere(store, stored, sealed).await?, is_over) {
-        (Some(record), true) => Ok(record.known_as(&others(sealed, &record.digest))),
-        (Some(record), false) => {
+        (Some(record), is_over) => {
             let also = others(sealed, &record.digest);
+            // Whoever ended it may have taken it for lost, and so have linked nothing.
             publish::link(store, &stored.session.name, &record, &also).await?;
-            let ours = [store.keys.data(uuid), store.keys.whole(uuid)].contains(&record.data);
-            remove_finished(store, stored, sealed, ours, leftovers).await?;
+            if !is_over {
+                let ours = [store.keys.data(uuid), store.keys.whole(uuid)].contains(&record.data);
+                remove_finished(store, stored, sealed, ours, leftovers).await?;
+            }
             tracing::info!(%uuid, digest = %record.digest, "found published");
             Ok(record.known_as(&also))
         }
@@ -275,9 +278,10 @@ fn others(sealed: &Sealed, digest: &Digest) -> Vec<LayerId> {
     claimed.filter(|&id| *id != digest).cloned().collect()
 }
 
-/// The layer that has every id which was claimed, if its bytes are there. It is found by digests: a
-/// TarSum can lead to another layer. That somebody has verified one is told by the link that was
-/// made then.
+/// The layer that has every id which was claimed, if its bytes are there. It is found by digests,
+/// all of which have to lead to it: one that nobody has verified may be of another layer. A TarSum
+/// can lead to another layer all the same: that somebody has verified one is told by the link that
+/// was made then.
 async fn published_elsewhere(
     store: &Arc<Store>,
     stored: &Stored,
@@ -290,12 +294,15 @@ async fn published_elsewhere(
         .partition(|id| id.as_tar_sum().is_none());
     let mut published: Option<Record> = None;
     for id in digest.iter().chain(digests) {
-        match store.record(id).await? {
-            Some(record) if record.size == stored.session.offset => {
-                published.get_or_insert(record);
-            }
-            _ => return Ok(None),
-        }
+        let record = store.record(id).await?;
+        let is_it = |record: &Record| {
+            let is_same = |first: &Record| first.digest == record.digest;
+            record.size == stored.session.offset && published.as_ref().is_none_or(is_same)
+        };
+        let Some(record) = record.filter(is_it) else {
+            return Ok(None);
+        };
+        published.get_or_insert(record);
     }
     for id in tar_sums {
         let link = store.keys.link(&stored.session.name, id);

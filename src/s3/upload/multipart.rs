@@ -1,12 +1,39 @@
 //! The multipart upload that an upload's parts go to: begun at the first full part, named by the
 //! session before the first part goes out.
 
+use tokio::time::Instant;
+
 use super::session::Session;
 use super::stored::Stored;
 use super::writer::Writer;
-use crate::error::{Error, Result};
-use crate::s3::api::UploadId;
+use crate::clock;
+use crate::error::{Error, Result, StorageError, StorageErrorKind};
+use crate::s3::api::{UploadId, pause};
 use crate::s3::keys::Key;
+use crate::s3::store::Store;
+
+/// Ends a multipart upload that an owner may still be sending to. S3 may keep a part that is on its
+/// way at that moment, and says to look ([AbortMultipartUpload]).
+///
+/// [AbortMultipartUpload]: https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
+pub(super) async fn end(store: &Store, key: &Key, upload_id: &UploadId) -> Result<()> {
+    let begun = Instant::now();
+    let mut looks = 0;
+    loop {
+        store.api.abort_multipart(key, upload_id).await?;
+        let parts = store.api.list_parts(key, upload_id).await?;
+        if parts.is_none_or(|parts| parts.is_empty()) {
+            return Ok(());
+        }
+        looks += 1;
+        let Some(pause) = pause(looks, begun.elapsed(), false, clock::jitter()) else {
+            let (operation, why) = ("AbortMultipartUpload", "it has parts all the same");
+            let kind = StorageErrorKind::Unavailable;
+            return Err(StorageError::new(operation, key.as_str(), kind, why).into());
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
 
 impl Writer {
     /// S3's id of the multipart upload, which the session has before the first part goes out.
@@ -29,12 +56,21 @@ impl Writer {
             // An earlier owner may have died between creating one and saying so.
             (None, false) => self.store.api.multiparts_at(&key).await?,
         };
-        let (upload_id, has_others) = match found.pop() {
-            Some(upload_id) => (upload_id, !found.is_empty()),
+        // Listed before the session is written: what is there afterwards may be of an owner that
+        // has come since.
+        let (upload_id, others) = match found.pop() {
+            Some(upload_id) => (upload_id, found),
             None => {
                 let checksummed = self.store.profile.crc64nvme;
                 let created = self.store.api.create_multipart(&key, checksummed).await?;
-                (created.id, created.repeated || named.is_some())
+                let mut others = Vec::new();
+                if created.repeated || named.is_some() {
+                    // Where this fails, the next attempt has to look.
+                    self.pristine = false;
+                    others = self.store.api.multiparts_at(&key).await?;
+                    others.retain(|other| *other != created.id);
+                }
+                (created.id, others)
             }
         };
         let next = Session {
@@ -47,8 +83,8 @@ impl Writer {
         }
         self.began_multipart = true;
         // The session names one, so nobody will go on with another.
-        if has_others {
-            self.store.api.abort_others(&key, &upload_id).await?;
+        for other in others {
+            end(&self.store, &key, &other).await?;
         }
         Ok(upload_id)
     }

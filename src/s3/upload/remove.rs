@@ -4,6 +4,7 @@
 use uuid::Uuid;
 
 use super::claim;
+use super::multipart;
 use super::plan::finish::{Completed, judge_completed};
 use super::session::{Data, Phase, Sealed, Session};
 use super::stored::Stored;
@@ -242,7 +243,7 @@ async fn abort_multiparts(store: &Store, stored: &Stored) -> Result<()> {
             .filter(|id| !ids.contains(id)),
     );
     for id in ids {
-        store.api.abort_multipart(&data, &id).await?;
+        multipart::end(store, &data, &id).await?;
     }
     Ok(())
 }

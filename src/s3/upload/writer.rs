@@ -188,6 +188,7 @@ impl Writer {
         let keys = &self.store.keys;
         self.cuts.push_back(PartEnd {
             number,
+            is_full: self.cut.is_full(),
             offset: self.offset,
             hashers: self.hashers.iter().map(Hasher::save).collect(),
             snapshot: self.tracker.snapshot(),

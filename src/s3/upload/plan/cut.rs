@@ -38,6 +38,11 @@ impl Cut {
     /// `bytes` of it arrived. Whether it is whole now.
     pub(crate) fn fill(&mut self, bytes: u64) -> bool {
         self.filled += bytes;
+        self.is_full()
+    }
+
+    /// Whether it is as long as it can be, so that another one may follow it.
+    pub(crate) fn is_full(self) -> bool {
         self.size().is_some_and(|size| self.filled >= size)
     }
 

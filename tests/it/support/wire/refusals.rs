@@ -7,7 +7,12 @@ use super::request::Operation;
 
 pub fn refusal(status: u16) -> HttpResponse {
     let code = match status {
+        // Nothing was done, says nobody.
+        204 => return answer(status, String::new()),
+        // Of Complete: a part that others follow is too short.
+        400 => "EntityTooSmall",
         403 => "AccessDenied",
+        409 => "ConditionalRequestConflict",
         503 => "SlowDown",
         _ => "InternalError",
     };
