@@ -65,7 +65,8 @@ const KNOWN: &[Known] = &[
              `mc admin config set ALIAS api stale_uploads_expiry=168h` says otherwise",
         ],
     },
-    // Measured, 2026.3 (`tests/servers/`): a second Complete is `NoSuchUpload`.
+    // Measured, 2026.3 (`tests/servers/`): a second Complete is `NoSuchUpload`. An object is emptied
+    // before it is overwritten, and stays so where the connection breaks just then.
     Known {
         name: "LocalStack",
         server: "LocalStack",
@@ -75,7 +76,10 @@ const KNOWN: &[Known] = &[
         equal_parts: Some(false),
         batch_delete: Some(true),
         ends_uploads: false,
-        remarks: &["it is for tests: what it stores is gone when it ends"],
+        remarks: &[
+            "it is for tests: what it stores is gone when it ends, and an overwrite that breaks off \
+             can empty the object that was there",
+        ],
     },
     // "Conditional operations" of its documentation: If-Match and If-None-Match on PutObject. "S3
     // API compatibility": CRC-64/NVME as a full-object checksum, DeleteObjects. "Upload objects":

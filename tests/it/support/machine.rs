@@ -212,6 +212,28 @@ impl Machine {
         Ok(found)
     }
 
+    /// A session of which the server tells more bytes than it gives.
+    #[allow(dead_code, reason = "only tests/servers has servers")]
+    pub fn emptied_session(&self) -> Option<String> {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let (client, bucket, prefix) = self.client().await;
+            let below = format!("{prefix}uploads/");
+            let listed = client.list_objects_v2().bucket(bucket).prefix(below);
+            for object in listed.send().await.ok()?.contents() {
+                let key = object.key()?;
+                let get = client.get_object().bucket(bucket).key(key).send();
+                let Ok(there) = get.await else { continue };
+                let body = tokio::time::timeout(PATIENCE, there.body.collect());
+                let is_whole = body.await.is_ok_and(|body| body.is_ok());
+                if key.ends_with("/session") && !is_whole {
+                    return Some(key.to_owned());
+                }
+            }
+            None
+        })
+    }
+
     pub fn layer_comes_back(&self) -> Result<(), String> {
         // `--json` is for events: a layer goes into a file.
         let out = self.home.path().join("pulled");
