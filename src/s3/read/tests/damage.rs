@@ -45,7 +45,7 @@ async fn progress_renews_the_patience() {
     let (bytes, error) = read_all(&mut layer).await;
     assert!(bytes.is_empty());
     assert!(error.is_some_and(|error| error.is_retryable()));
-    assert_eq!(scene.fake.requests(), 5, "no more than that without a byte");
+    assert_eq!(scene.fake.requests(), 8, "no more than that without a byte");
     scene.fake.script(|_, _| Answer::Right);
     assert!(
         read_all(&mut layer).await.0 == scene.bytes,
