@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+use futures_util::stream::BoxStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
 
@@ -164,7 +165,14 @@ pub(super) async fn read_rest(layer: &mut Box<dyn Layer>) -> Vec<u8> {
 /// The bytes of the layer's stream; too many, rather than all, of one without an end.
 pub(super) async fn stream_rest(layer: Box<dyn Layer>) -> Vec<u8> {
     let limit = usize::try_from(layer.size()).unwrap();
-    let mut stream = layer.into_stream();
+    collect(layer.into_stream(), limit).await
+}
+
+/// The bytes of the stream; if there are more than `limit`, some of those.
+pub(super) async fn collect(
+    mut stream: BoxStream<'static, Result<Bytes>>,
+    limit: usize,
+) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let Some(piece) = stream.try_next().await.unwrap() {
         bytes.extend_from_slice(&piece);

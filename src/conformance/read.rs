@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 
 use super::bytes::assert_same;
-use super::case::{Case, FEW, read_rest, sha256, stream_rest};
+use super::case::{Case, FEW, collect, read_rest, sha256, stream_rest};
 use crate::service::Layer;
 
 /// The bytes of a random seek's read: an odd number, as the tests of the first registry had it.
@@ -158,6 +158,30 @@ pub(super) async fn a_stream_from_the_end_or_past_it_is_empty(case: Case) {
         let mut layer = case.elsewhere.fetch(&id).await.unwrap();
         layer.seek(SeekFrom::Start(at)).await.unwrap();
         assert_same(&stream_rest(layer).await, b"", &format!("from {at}"));
+    }
+}
+
+pub(super) async fn a_stream_of_a_part_ends_with_it(case: Case) {
+    let (layer, bytes) = case.large().await;
+    let id = sha256(&bytes).into();
+    let (size, middle) = (layer.size(), case.part_size + 77);
+    for (from, to) in [
+        (0, 1),
+        (13, 113),
+        (middle, middle + 100_000),
+        (middle, size - 1),
+        (middle, size),
+        (size - 1, size + 100),
+        (middle, middle),
+        (middle, 5),
+        (size, u64::MAX),
+    ] {
+        let mut layer = case.elsewhere.fetch(&id).await.unwrap();
+        layer.seek(SeekFrom::Start(from)).await.unwrap();
+        let got = collect(layer.into_stream_to(to), bytes.len()).await;
+        let end = to.clamp(from, size);
+        let want = &bytes[usize::try_from(from).unwrap()..usize::try_from(end).unwrap()];
+        assert_same(&got, want, &format!("{from} to {to}"));
     }
 }
 

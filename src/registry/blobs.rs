@@ -90,7 +90,8 @@ async fn sent(
         let sought = layer.seek(SeekFrom::Start(part.start)).await;
         sought.map_err(Error::from_io)?;
     }
-    let body = ResponseBody::stream(layer.into_stream(), part.end - part.start);
+    let bytes = layer.into_stream_to(part.end);
+    let body = ResponseBody::stream(bytes, part.end - part.start);
     let mut response = Response::new(body);
     *response.status_mut() = status;
     Ok(response)

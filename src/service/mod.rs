@@ -139,6 +139,10 @@ pub trait Layer: AsyncRead + AsyncSeek + Send + Sync + Unpin {
     /// The bytes from the current position to the end, in pieces as they arrive.
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<Bytes>>;
 
+    /// The bytes from the current position up to `end`, or to the layer's end where that comes
+    /// first. Whoever wants a part says so by this: nothing far beyond it is read.
+    fn into_stream_to(self: Box<Self>, end: u64) -> BoxStream<'static, Result<Bytes>>;
+
     /// A URL that gives the whole layer to whoever has it, without credentials, for `lifetime` at
     /// most. `None` where the storage has no such thing. The URL is a secret.
     ///

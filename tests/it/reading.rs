@@ -29,7 +29,7 @@ async fn layer(size: u64) -> (EmbeddedStore, Wire, Box<dyn Layer>, Bytes) {
 }
 
 /// The range that a request asks for.
-fn range(request: &Request) -> std::ops::Range<u64> {
+pub fn range(request: &Request) -> std::ops::Range<u64> {
     let range = request.range.as_ref().unwrap();
     let (first, last) = range
         .strip_prefix("bytes=")

@@ -6,7 +6,8 @@
 //! The object is read by ranged GETs that demand the recorded ETag. The first one asks for a
 //! little; as reading goes on without a seek, ranges double, up to whole blocks of 8 MiB, and more
 //! of them are under way ([`plan`]). Ranges end where blocks end, so that from the second block on
-//! each range is one block.
+//! each range is one block. Where the end of what is wanted was named, none goes beyond it, unless the
+//! block there is suspect (below).
 //!
 //! Each range is a task ([`window`]) that collects its bytes in the pieces they came in, picks a
 //! broken body up at the exact byte, and compares a whole block with its checksum ([`fetch`]). Only
@@ -28,8 +29,8 @@
 //!    error.
 //! 3. A block that was found wrong stays suspect: until it was found right, nothing of it is
 //!    handed out unless all of it was fetched and is right. Reading again is no way around 2.
-//! 4. A block that is read in part, after a seek, is not compared, nor is a layer whose record has
-//!    no checksums.
+//! 4. A block that is read in part, after a seek or up to an end that was named, is not compared,
+//!    nor is a layer whose record has no checksums.
 //! 5. Every byte asked for comes, or the read is an error: a missing, short or changed object is
 //!    never an early end.
 //!
@@ -167,10 +168,14 @@ impl Layer for S3Layer {
         self.reader.close();
     }
 
-    /// Asks for ranges ahead at once, for everything is wanted; a part of a layer is better read.
-    /// Ends after an error.
+    /// As [`into_stream_to`](Layer::into_stream_to).
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<Bytes>> {
-        let mut reader = Some(self.reader.wanting_everything());
+        self.into_stream_to(u64::MAX)
+    }
+
+    /// Asks for ranges ahead at once, for all of it is wanted. Ends after an error.
+    fn into_stream_to(self: Box<Self>, end: u64) -> BoxStream<'static, Result<Bytes>> {
+        let mut reader = Some(self.reader.wanting_all_to(end));
         Box::pin(stream::poll_fn(move |cx| {
             let Some(left) = &mut reader else {
                 return Poll::Ready(None);
@@ -207,7 +212,7 @@ impl ReadBack {
             record: None,
             moved: OnceLock::new(),
         };
-        ReadBack(Reader::new(source).wanting_everything())
+        ReadBack(Reader::new(source).wanting_all_to(size))
     }
 
     /// The next bytes; `None` after the last.

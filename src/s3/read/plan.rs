@@ -19,7 +19,7 @@ const AHEAD: u64 = 32;
 /// Where a reader stands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View {
-    /// The next byte to hand out; less than `size`.
+    /// The next byte to hand out; less than `until`.
     pub(super) position: u64,
     /// Where the reader was sought to last: sequential reading began here.
     pub(super) run_start: u64,
@@ -31,8 +31,10 @@ pub(super) struct View {
     pub(super) loading: usize,
     /// How many of those there may be.
     pub(super) parallelism: usize,
-    /// Whoever reads has said that it wants everything up to the end.
-    pub(super) to_the_end: bool,
+    /// Where the reader ends; at most `size`.
+    pub(super) until: u64,
+    /// Whoever reads has said that it wants everything up to there.
+    pub(super) all_is_wanted: bool,
     /// The block at `end` did not have its checksum when it was read: it is wanted whole.
     pub(super) suspect: bool,
 }
@@ -46,21 +48,21 @@ pub(super) fn block_at(position: u64, size: u64) -> Range<u64> {
 /// The next range to ask for, if one is to be asked for now.
 ///
 /// Ranges follow each other without gap or overlap, double from [`FIRST`], and end where a block
-/// ends: so from the second block on each is a whole block.
+/// ends: so from the second block on each is a whole block, up to the one where the reader ends.
 pub(super) fn next_range(view: &View) -> Option<Range<u64>> {
     let has_some = view.end > view.position;
     let has_enough = view.loading >= view.parallelism || view.end >= view.position + ahead(view);
-    if view.end >= view.size || (has_some && has_enough) {
+    if view.end >= view.until || (has_some && has_enough) {
         return None;
     }
-    let room = block_at(view.end, view.size).end - view.end;
+    let block_end = block_at(view.end, view.size).end;
+    if view.suspect {
+        return Some(view.end..block_end);
+    }
+    let room = block_end.min(view.until) - view.end;
     let length = FIRST + (view.end - view.run_start);
     // What would leave less than a range of this length behind takes that along.
-    let take = if view.suspect || room <= 2 * length {
-        room
-    } else {
-        length
-    };
+    let take = if room <= 2 * length { room } else { length };
     Some(view.end..view.end + take)
 }
 
@@ -69,7 +71,7 @@ fn ahead(view: &View) -> u64 {
     let run = view.position - view.run_start;
     let most = view.parallelism as u64 * BLOCK;
     match run {
-        _ if view.to_the_end => most,
+        _ if view.all_is_wanted => most,
         0..PROOF => 0,
         PROOF.. => most.min(run * AHEAD),
     }
@@ -91,7 +93,8 @@ mod tests {
             size: 20 * MIB,
             loading: 0,
             parallelism: 8,
-            to_the_end: false,
+            until: 20 * MIB,
+            all_is_wanted: false,
             suspect: false,
         }
     }
@@ -141,6 +144,7 @@ mod tests {
                 "a short layer is one range",
                 View {
                     size: 200 * KIB,
+                    until: 200 * KIB,
                     ..begun
                 },
                 Some(0..200 * KIB),
@@ -156,10 +160,47 @@ mod tests {
             (
                 "who wants everything need not prove it",
                 View {
-                    to_the_end: true,
+                    all_is_wanted: true,
                     ..at(0, 0, 8 * MIB)
                 },
                 Some(8 * MIB..16 * MIB),
+            ),
+            (
+                "a few bytes are one range of no more",
+                View {
+                    until: 9 * MIB + 100,
+                    all_is_wanted: true,
+                    ..at(9 * MIB, 9 * MIB, 9 * MIB)
+                },
+                Some(9 * MIB..9 * MIB + 100),
+            ),
+            (
+                "a part ends where it was said to, within a block",
+                View {
+                    until: 17 * MIB,
+                    all_is_wanted: true,
+                    ..at(0, 0, 16 * MIB)
+                },
+                Some(16 * MIB..17 * MIB),
+            ),
+            (
+                "nothing beyond the part",
+                View {
+                    until: 17 * MIB,
+                    all_is_wanted: true,
+                    ..at(0, 0, 17 * MIB)
+                },
+                None,
+            ),
+            (
+                "but all of a suspect block",
+                View {
+                    until: 9 * MIB + 100,
+                    all_is_wanted: true,
+                    suspect: true,
+                    ..at(9 * MIB, 9 * MIB, 9 * MIB)
+                },
+                Some(9 * MIB..16 * MIB),
             ),
             (
                 "a suspect block is read up to its end",
@@ -181,21 +222,23 @@ mod tests {
             start in 0.0..1.0f64,
             step in 1..5 * MIB,
             parallelism in 1..12usize,
-            to_the_end: bool,
+            part in 0.0..1.0f64,
+            all_is_wanted: bool,
         ) {
             let run_start = (size as f64 * start) as u64;
+            let until = run_start + ((size - run_start) as f64 * part).ceil() as u64;
             let (mut position, mut end) = (run_start, run_start);
             let mut under_way: Vec<Range<u64>> = Vec::new();
-            while position < size {
+            while position < until {
                 let loading = under_way.len();
                 let view = View {
-                    position, run_start, end, size, loading, parallelism, to_the_end,
+                    position, run_start, end, size, loading, parallelism, until, all_is_wanted,
                     suspect: false,
                 };
                 match next_range(&view) {
                     Some(range) => {
                         prop_assert_eq!(range.start, end);
-                        prop_assert!(range.end > range.start && range.end <= size);
+                        prop_assert!(range.end > range.start && range.end <= until);
                         prop_assert!(range.end <= block_at(range.start, size).end);
                         prop_assert!(range.start < position.max(1) + parallelism as u64 * BLOCK);
                         end = range.end;
@@ -209,7 +252,7 @@ mod tests {
                     }
                 }
             }
-            prop_assert_eq!(end, size);
+            prop_assert_eq!(end, until.max(run_start));
         }
     }
 }

@@ -23,7 +23,8 @@ pub(super) struct Reader {
     source: Arc<Source>,
     position: u64,
     run_start: u64,
-    to_the_end: bool,
+    /// Where what is wanted ends, if somebody has said that all up to there is.
+    wanted: Option<u64>,
     window: Window,
     /// The piece that bytes are handed out of.
     hand: Option<Piece>,
@@ -49,7 +50,7 @@ impl Reader {
             source: Arc::new(source),
             position: 0,
             run_start: 0,
-            to_the_end: false,
+            wanted: None,
             window: Window::default(),
             hand: None,
             behind: Behind::default(),
@@ -61,10 +62,17 @@ impl Reader {
         self.position
     }
 
-    /// Everything from here to the end is wanted: as many ranges as may be are asked for at once.
-    pub(super) fn wanting_everything(mut self) -> Self {
-        self.to_the_end = true;
+    /// Everything from here to `end` is wanted, and nothing beyond: as many ranges as may be are
+    /// asked for at once, and the reader ends there.
+    pub(super) fn wanting_all_to(mut self, end: u64) -> Self {
+        self.wanted = Some(end);
         self
+    }
+
+    /// Where the reader ends.
+    fn until(&self) -> u64 {
+        let size = self.source.size;
+        self.wanted.map_or(size, |end| end.min(size))
     }
 
     /// Goes on at another byte. What is buffered there is kept.
@@ -91,15 +99,18 @@ impl Reader {
     /// were used are to be [consumed](Self::consume).
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
         loop {
-            if let Some(bytes) = self.hand.as_ref().and_then(|hand| hand.from(self.position)) {
+            let left = self.until().saturating_sub(self.position);
+            if left == 0 {
+                self.close();
+                return Poll::Ready(Ok(None));
+            }
+            if let Some(mut bytes) = self.hand.as_ref().and_then(|hand| hand.from(self.position)) {
+                // A suspect block was fetched to its end.
+                bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
                 return Poll::Ready(Ok(Some(bytes)));
             }
             while let Some(slot) = self.window.pop_before(self.position) {
                 self.leave(&slot);
-            }
-            if self.position >= self.source.size {
-                self.close();
-                return Poll::Ready(Ok(None));
             }
             self.fill()?;
             let Some(front) = self.window.front() else {
@@ -145,7 +156,8 @@ impl Reader {
                 size: self.source.size,
                 loading: self.window.loading(),
                 parallelism: self.source.store.parallelism,
-                to_the_end: self.to_the_end,
+                until: self.until(),
+                all_is_wanted: self.wanted.is_some(),
                 suspect: self.is_suspect(end),
             };
             let Some(wanted) = plan::next_range(&view) else {

@@ -2,8 +2,9 @@
 
 use super::client::Client;
 use super::site::Site;
-use crate::support::bytes::{KIB, MIB, ramp, sha256};
-use crate::support::wire::Wire;
+use crate::reading::range;
+use crate::support::bytes::{KIB, MIB, assert_same, ramp, sha256};
+use crate::support::wire::{GetObject, On, Wire};
 
 /// What docker does for a layer that is not there: it begins, sends, ends, looks.
 async fn docker_push(client: Client, bytes: &[u8]) {
@@ -80,4 +81,56 @@ async fn small_chunks_cost_three_requests_each_at_most() {
     assert!(spent <= 3 * 64, "{spent} for 64 chunks");
     let path = format!("{at}&digest={}", sha256(&bytes));
     client.send("PUT", &path, &[], b"").await.is(201);
+}
+
+#[tokio::test]
+async fn a_few_bytes_of_a_large_blob_cost_what_a_small_blob_does() {
+    let site = Site::embedded().await;
+    let client = site.process().await.client;
+    let bytes = ramp(1, 80 * MIB);
+    let digest = sha256(&bytes);
+    client.push("a", &bytes, &digest).await;
+    let blob = format!("/v2/a/blobs/{digest}");
+    let (process, wire) = site.process_over_wire().await;
+    wire.reset();
+    for (first, promised) in [(0, 2), (5 * MIB + 7, 1), (70 * MIB, 1), (80 * MIB - 100, 1)] {
+        let part = format!("bytes={first}-{}", first + 99);
+        let headers = [("range", part.as_str())];
+        let reply = process.client.send("GET", &blob, &headers, b"").await;
+        let want = &bytes[first as usize..][..100];
+        assert_same(&reply.is(206).body, want, &part);
+        let log = wire.log();
+        let data = log.iter().filter(|one| one.key.contains("data/"));
+        let received: u64 = data.map(|one| one.received).sum();
+        assert_eq!((received, spent(&wire)), (100, promised), "{log:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_part_of_a_blob_comes_by_parallel_ranges_that_end_with_it() {
+    let site = Site::embedded().await;
+    let client = site.process().await.client;
+    let bytes = ramp(1, 80 * MIB);
+    let digest = sha256(&bytes);
+    client.push("a", &bytes, &digest).await;
+    let blob = format!("/v2/a/blobs/{digest}");
+    let (process, wire) = site.process_over_wire().await;
+    process.client.head(&blob).await.is(200);
+    wire.reset();
+    let (begin, end) = (3 * MIB + 5, 45 * MIB + 77);
+    let part = format!("bytes={begin}-{}", end - 1);
+    let gate = wire.hold(On::every(GetObject));
+    let headers = [("range", part.as_str())];
+    let reply = process.client.send("GET", &blob, &headers, b"");
+    let several = async {
+        gate.reached_by(4).await;
+        gate.open();
+    };
+    let (reply, ()) = tokio::join!(reply, several);
+    let want = &bytes[begin as usize..end as usize];
+    assert_same(&reply.is(206).body, want, "a long part");
+    let mut ranges: Vec<_> = wire.log().iter().map(range).collect();
+    ranges.sort_by_key(|range| range.start);
+    assert_eq!(ranges.first().unwrap().start, begin);
+    assert_eq!(ranges.last().unwrap().end, end, "{ranges:?}");
 }

@@ -123,6 +123,25 @@ async fn a_stream_is_the_bytes_from_the_position_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_part_of_a_block_that_was_wrong_is_handed_out_when_all_of_it_is_right() {
+    let scene = Scene::new(PLENTY);
+    scene.fake.script(|_, _| Answer::Flip(1000));
+    let mut layer = scene.layer();
+    let (_, error) = read_all(&mut layer).await;
+    assert!(matches!(error, Some(Error::Damaged { .. })), "{error:?}");
+    scene.fake.script(|_, _| Answer::Right);
+    let (begun, end) = (scene.fake.requests(), 2 * MIB + 100);
+    layer.seek(SeekFrom::Start(2 * MIB)).await.unwrap();
+    let mut stream = Box::new(layer).into_stream_to(end);
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.next().await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    assert!(bytes == scene.bytes[2 * MIB as usize..end as usize]);
+    assert_eq!(scene.fake.requests() - begun, 1, "the whole block");
+}
+
+#[tokio::test(start_paused = true)]
 async fn random_reads_cost_one_request_each_at_most() {
     let scene = Scene::new(PLENTY);
     let mut layer = scene.layer();
