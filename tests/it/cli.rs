@@ -93,6 +93,10 @@ fn every_line_of_json_is_an_event() {
         again,
         [serde_json::json!({"event": "exists", "file": file, "id": id})]
     );
+    // Nor is it sent to another repository, where it is all the same.
+    user.events(&["push", &file, "--name", "y", "--id", &id]);
+    let there = user.events(&["ls", "y"]);
+    assert_eq!(there[0]["digest"], id, "{there:?}");
 
     let pulled = user.events(&["pull", &id, "-o", "out"]);
     assert_eq!(pulled[0]["event"], "pulled");

@@ -266,7 +266,7 @@ fn a_layer_whose_bytes_are_gone_is_told_loudly() {
         assert_eq!(told[1]["event"], "error");
     }
     // As it advises.
-    user.ok(&["push", &file, "--name", "x"]);
+    user.ok(&["push", &file, "--name", "x", "--id", &id]);
     user.ok(&["stat", &id]);
     assert!(user.pulled(&id) == layer);
 }

@@ -13,6 +13,7 @@ use crate::cli::{Context, tarsum};
 use crate::digest::{Algorithm, Digest};
 use crate::error::Error;
 use crate::id::{LayerId, TarSumVersion};
+use crate::registry::RepositoryService as _;
 use crate::s3::S3LayerService;
 use crate::service::{LayerService as _, LayerUpload};
 use crate::tarsum::TarSummer;
@@ -65,9 +66,16 @@ impl Item<'_> {
     }
 
     async fn begin(&self, id: Option<&LayerId>) -> Result<Box<dyn LayerUpload>, Error> {
-        match self.push.resume {
-            Some(uuid) => self.service.resume(&self.push.name, id, uuid).await,
-            None => self.service.upload(&self.push.name, id).await,
+        let name = &self.push.name;
+        if let Some(uuid) = self.push.resume {
+            return self.service.resume(name, id, uuid).await;
+        }
+        match self.service.upload(name, id).await {
+            Err(Error::LayerExists { id }) if self.service.stat(&id).await?.damage.is_some() => {
+                self.note("the store has lost the bytes of the layer; they are sent again");
+                self.service.upload(name, None).await
+            }
+            begun => begun,
         }
     }
 
@@ -90,8 +98,12 @@ impl Item<'_> {
         }
     }
 
-    /// There is nothing to send.
+    /// There is nothing to send. It may be in other repositories only.
     async fn exists(&self, id: &LayerId) -> Result<Digest, Failure> {
+        if !self.service.mount(&self.push.name, id, None).await? {
+            let gone = Failure::new(format!("{id} was removed a moment ago"));
+            return Err(gone.hint(format!("push it again: {}", self.again(None))));
+        }
         self.note("the layer is stored already; nothing was sent");
         self.event(What::Exists { id })?;
         match id {
