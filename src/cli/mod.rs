@@ -31,6 +31,7 @@ mod cancel;
 mod completions;
 mod config;
 mod demo;
+mod descriptors;
 mod doctor;
 mod failure;
 mod human;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use super::Context;
+use super::descriptors;
 use super::failure::Failure;
 use super::place::Place;
 use super::settings::Settings;
@@ -51,10 +52,7 @@ impl Serve {
         let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?.to_string();
         self.announce(context, &address)?;
-        let limits = Limits {
-            drain: settings.serve_drain.value,
-            ..Limits::default()
-        };
+        let limits = limits(settings, descriptors::raise());
         let registry = registry::router(Arc::new(service), options(settings));
         registry::serve(listener, registry, limits, async move { stop.told().await })
             .await
@@ -74,6 +72,16 @@ impl Serve {
         ));
         output.note("stop with Ctrl-C");
         output.event(&Event::Listening { address })
+    }
+}
+
+/// Half of what may be open is for clients: the other half is for the store.
+fn limits(settings: &Settings, open: Option<usize>) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        connections: open.map_or(usual.connections, |open| usual.connections.min(open / 2)),
+        drain: settings.serve_drain.value,
+        ..usual
     }
 }
 

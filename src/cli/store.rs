@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use super::Context;
+use super::descriptors;
 use super::failure::Failure;
 use super::place::BUCKET;
 use super::stop::Stop;
@@ -67,6 +68,7 @@ impl Store {
                 "--access-key and --secret-key must not be empty",
             ));
         }
+        descriptors::raise();
         let mut stop = Stop::listen()?;
         let store = context.place.open().await?;
         let (access_key, secret_key) = keys.unwrap_or((DEFAULT_ACCESS_KEY, DEFAULT_SECRET_KEY));

@@ -17,6 +17,7 @@ mod cli_inventory;
 mod cli_manual;
 mod cli_pull;
 mod cli_push;
+mod cli_serve;
 mod cli_settings;
 mod cli_tarsum;
 mod cli_terminal;

@@ -174,8 +174,12 @@ impl Running {
     pub(crate) fn start(user: &User, arguments: &[&str]) -> Self {
         let mut all = vec!["--json"];
         all.extend(arguments);
-        let mut child = user
-            .command(&all)
+        Running::spawn(user.command(&all))
+    }
+
+    /// A command that becomes the program, with `--json`.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
