@@ -132,11 +132,16 @@ async fn look_for_all(
     parsed: &Parsed,
 ) -> Result<(), Refusal> {
     let mut looks = Vec::new();
-    for digest in &parsed.blobs {
-        looks.push(look_for(shared, name, digest, true));
-    }
-    for digest in &parsed.manifests {
-        looks.push(look_for(shared, name, digest, false));
+    for (kind, digests) in [
+        (Kind::Blob, &parsed.blobs),
+        (Kind::Manifest, &parsed.manifests),
+        (Kind::Either, &parsed.either),
+    ] {
+        looks.extend(
+            digests
+                .iter()
+                .map(|digest| look_for(shared, name, digest, kind)),
+        );
     }
     let mut looked = stream::iter(looks).buffer_unordered(LOOKS);
     let mut absent = Vec::new();
@@ -147,9 +152,18 @@ async fn look_for_all(
         return Ok(());
     }
     absent.sort_unstable();
+    absent.dedup();
     let message = format!("{} of what it names is not here", absent.len());
     let detail = json!({ "digests": absent });
     Err(Refusal::new(Code::ManifestBlobUnknown, message).with_detail(detail))
+}
+
+/// As what something may be here.
+#[derive(Clone, Copy)]
+enum Kind {
+    Blob,
+    Manifest,
+    Either,
 }
 
 /// The digest, where it is not here.
@@ -157,17 +171,32 @@ async fn look_for(
     shared: &Shared,
     name: &RepositoryName,
     digest: &Digest,
-    is_blob: bool,
+    kind: Kind,
 ) -> Result<Option<Digest>, Error> {
-    let is_here = match is_blob {
-        true => match shared.service.layer(name, &digest.clone().into()).await {
-            Ok(_) => true,
-            Err(Error::LayerUnknown { .. }) => false,
-            Err(error) => return Err(error),
-        },
-        false => shared.service.manifest(name, digest).await?.is_some(),
+    let is_here = match kind {
+        Kind::Blob => is_blob(shared, name, digest).await?,
+        Kind::Manifest => is_manifest(shared, name, digest).await?,
+        Kind::Either => {
+            is_blob(shared, name, digest).await? || is_manifest(shared, name, digest).await?
+        }
     };
     Ok((!is_here).then(|| digest.clone()))
+}
+
+async fn is_blob(shared: &Shared, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
+    match shared.service.layer(name, &digest.clone().into()).await {
+        Ok(_) => Ok(true),
+        Err(Error::LayerUnknown { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn is_manifest(
+    shared: &Shared,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<bool, Error> {
+    Ok(shared.service.manifest(name, digest).await?.is_some())
 }
 
 /// `GET` and `HEAD /v2/<name>/manifests/<reference>`

@@ -31,6 +31,9 @@ pub(super) struct Parsed {
     pub(super) manifest: Manifest,
     pub(super) blobs: Vec<Digest>,
     pub(super) manifests: Vec<Digest>,
+    /// Entries of an index that are manifests, by a type that we do not know, or blobs: BuildKit
+    /// lists the layers of its cache and a description of them.
+    pub(super) either: Vec<Digest>,
 }
 
 #[derive(Deserialize)]
@@ -108,9 +111,12 @@ pub(super) fn parse(
         .and_then(|config| config.media_type.clone());
     let layers = document.layers.unwrap_or_default();
     let blobs = document.config.into_iter().chain(layers);
+    let entries = document.manifests.unwrap_or_default();
+    let (manifests, either): (Vec<_>, Vec<_>) = entries.into_iter().partition(must_be_manifest);
     Ok(Parsed {
         blobs: distinct(blobs.filter(|blob| !is_kept_elsewhere(blob))),
-        manifests: distinct(document.manifests.unwrap_or_default()),
+        manifests: distinct(manifests),
+        either: distinct(either.into_iter().filter(|one| !is_kept_elsewhere(one))),
         manifest: Manifest {
             digest,
             media_type,
@@ -120,6 +126,12 @@ pub(super) fn parse(
             annotations: document.annotations.unwrap_or_default(),
         },
     })
+}
+
+/// Of an entry of an index.
+fn must_be_manifest(descriptor: &Descriptor) -> bool {
+    let media_type = descriptor.media_type.as_deref();
+    media_type.is_none_or(|text| IMAGES.contains(&text) || INDEXES.contains(&text))
 }
 
 fn is_kept_elsewhere(descriptor: &Descriptor) -> bool {
@@ -199,11 +211,17 @@ mod tests {
         let index = json!({
             "schemaVersion": 2,
             "artifactType": "application/vnd.x",
-            "manifests": [descriptor("a", IMAGES[0]), descriptor("b", IMAGES[1])],
+            "manifests": [
+                descriptor("a", IMAGES[0]),
+                descriptor("b", IMAGES[1]),
+                descriptor("c", "application/vnd.buildkit.cacheconfig.v0"),
+                descriptor("far", "application/vnd.oci.image.layer.nondistributable.v1.tar"),
+            ],
         });
         let parsed = read(&index, None).unwrap();
         assert_eq!(parsed.manifest.media_type, INDEXES[0]);
         assert_eq!(parsed.manifests.len(), 2);
+        assert_eq!(parsed.either, [digest("c")]);
         assert!(parsed.blobs.is_empty());
         let artifact_type = parsed.manifest.artifact_type.as_deref();
         assert_eq!(artifact_type, Some("application/vnd.x"));

@@ -155,6 +155,57 @@ async fn an_index_of_platforms() {
     }
 }
 
+/// BuildKit's cache with `image-manifest=false`: an index of layers and of its own description.
+#[tokio::test]
+async fn an_index_may_name_blobs_that_are_here() {
+    const CACHE: &str = "application/vnd.buildkit.cacheconfig.v0";
+    const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+    for site in Site::all().await {
+        let client = site.process().await.client;
+        let (layer, cache) = (ramp(1, 5000), ramp(2, 300));
+        for blob in [&layer, &cache] {
+            client.push("a", blob, sha256(blob)).await;
+        }
+        let image = image(client, "a", 10).await;
+        let path = format!("/v2/a/manifests/{}", sha256(image.to_string().as_bytes()));
+        let image = put(client, &path, &image).await;
+        let entries = [
+            descriptor(&layer, LAYER),
+            descriptor(&cache, CACHE),
+            // A manifest is one whatever it is called.
+            descriptor(&image, "application/vnd.example"),
+        ];
+        let index = |entries: &[Value]| json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
+        put(client, "/v2/a/manifests/cache", &index(&entries)).await;
+
+        let headers = [("content-type", INDEX)];
+        for (absent, why) in [
+            (descriptor(b"absent", LAYER), "it is nowhere"),
+            (descriptor(b"absent", IMAGE), "there is no such image"),
+            (descriptor(&layer, IMAGE), "it is a blob, and no image"),
+            (
+                json!({"digest": sha256(&layer), "size": 5000}),
+                "without a type it is an image",
+            ),
+        ] {
+            let mut entries = entries.to_vec();
+            entries.push(absent.clone());
+            let body = index(&entries).to_string();
+            let path = "/v2/a/manifests/refused";
+            let reply = client.send("PUT", path, &headers, body.as_bytes()).await;
+            assert_eq!(reply.status, 404, "{why}");
+            assert_eq!(reply.code(), "MANIFEST_BLOB_UNKNOWN", "{why}");
+            let named = &reply.json()["errors"][0]["detail"]["digests"];
+            assert_eq!(named, &json!([absent["digest"]]), "{why}");
+        }
+        // In another repository none of it is here.
+        let body = index(&entries).to_string();
+        let path = "/v2/b/manifests/cache";
+        let reply = client.send("PUT", path, &headers, body.as_bytes()).await;
+        assert_eq!(reply.is(404).code(), "MANIFEST_BLOB_UNKNOWN");
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_manifest_is_refused() {
     for site in Site::all().await {
