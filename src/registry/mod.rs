@@ -273,8 +273,10 @@ async fn dispatch(shared: &Arc<Shared>, call: Call, verb: Verb, endpoint: Endpoi
         (Endpoint::Upload(name, uuid), Verb::Put) => {
             uploads::finish(shared, call, name, uuid).await
         }
-        (Endpoint::Upload(name, uuid), Verb::Delete) => uploads::cancel(shared, &name, uuid).await,
-        (Endpoint::Upload(name, uuid), _) => uploads::status(shared, &call.head, &name, uuid).await,
+        (Endpoint::Upload(name, uuid), Verb::Delete) => {
+            uploads::cancel(shared, call, &name, uuid).await
+        }
+        (Endpoint::Upload(name, uuid), _) => uploads::status(shared, call, &name, uuid).await,
         (Endpoint::Manifest(name, reference), Verb::Put) => {
             manifests::put(shared, call, &name, reference).await
         }

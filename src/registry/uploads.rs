@@ -137,7 +137,7 @@ pub(super) async fn append(
     uuid: Uuid,
 ) -> Answer {
     let place = Place::of(shared, &call.head, name, uuid);
-    let (upload, chunk) = match place.take_up(&call.head).await {
+    let (upload, chunk) = match place.take_up(&mut call).await {
         Ok(found) => found,
         Err(refusal) => {
             call.body.discard().await;
@@ -169,7 +169,7 @@ pub(super) async fn finish(
                 Refusal::new(Code::DigestInvalid, "the query has no digest=<digest>")
             })?;
         let digest = parsed(digest)?;
-        match place.take_up(&call.head).await {
+        match place.take_up(&mut call).await {
             Ok((upload, chunk)) => Ok((digest, Some((upload, chunk)))),
             Err(refusal) if refusal.code() == Code::BlobUploadUnknown => {
                 match place.is_linked(&digest).await? {
@@ -221,19 +221,24 @@ pub(super) async fn finish(
 /// `GET /v2/<name>/blobs/uploads/<uuid>`
 pub(super) async fn status(
     shared: &Arc<Shared>,
-    head: &Head,
+    mut call: Call,
     name: &RepositoryName,
     uuid: Uuid,
 ) -> Answer {
-    let place = Place::of(shared, head, name.clone(), uuid);
-    shared.writers.settle(uuid, false).await;
+    let place = Place::of(shared, &call.head, name.clone(), uuid);
+    shared.writers.settle(uuid, false, &mut call.slot).await;
     let upload = shared.service.resume(name, None, uuid).await?;
     Ok(place.at(StatusCode::NO_CONTENT, upload.offset()))
 }
 
 /// `DELETE /v2/<name>/blobs/uploads/<uuid>`
-pub(super) async fn cancel(shared: &Arc<Shared>, name: &RepositoryName, uuid: Uuid) -> Answer {
-    shared.writers.settle(uuid, true).await;
+pub(super) async fn cancel(
+    shared: &Arc<Shared>,
+    mut call: Call,
+    name: &RepositoryName,
+    uuid: Uuid,
+) -> Answer {
+    shared.writers.settle(uuid, true, &mut call.slot).await;
     let mut upload = shared.service.resume(name, None, uuid).await?;
     let work = async move {
         upload.cancel().await?;
@@ -264,12 +269,13 @@ impl Place {
     /// The upload where the client thinks it is, and the chunk that its body is said to be.
     async fn take_up(
         &self,
-        head: &Head,
+        call: &mut Call,
     ) -> Result<(Box<dyn LayerUpload>, Option<Range<u64>>), Refusal> {
+        let Call { head, slot, .. } = call;
         let chunk = chunk(head)?;
         let at = head.query.get("at").and_then(|at| at.parse().ok());
         let at = chunk.as_ref().map(|chunk| chunk.start).or(at);
-        self.shared.writers.settle(self.uuid, true).await;
+        self.shared.writers.settle(self.uuid, true, slot).await;
         let service = &self.shared.service;
         let upload = match at {
             Some(at) => service.resume_at(&self.name, self.uuid, at).await?,

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::slots::Slot;
+
 /// How long to wait for a writer to store what it has. A storage that takes longer is asked what it
 /// has, as any other process would.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -72,9 +74,14 @@ impl Writers {
     }
 
     /// Waits until the writers of this upload have stored what has come to them; where the caller
-    /// is going to write (`takes_over`), until they have ended.
-    pub(super) async fn settle(&self, uuid: Uuid, takes_over: bool) {
+    /// is going to write (`takes_over`), until they have ended. They need a place for that, so the
+    /// caller's is given back meanwhile.
+    pub(super) async fn settle(&self, uuid: Uuid, takes_over: bool, slot: &mut Slot) {
         let known = self.all().get(&uuid).cloned().unwrap_or_default();
+        if known.is_empty() {
+            return;
+        }
+        slot.give_back();
         for mut known in known {
             let mut number = 0;
             known.asked.send_modify(|question| {
@@ -86,6 +93,7 @@ impl Writers {
             // An error says that it has ended; too late is as good as can be.
             let _ = timeout(PATIENCE, settled).await;
         }
+        slot.take_again().await;
     }
 }
 
@@ -127,20 +135,27 @@ impl Drop for Writing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::slots::Slots;
 
     #[tokio::test(start_paused = true)]
     async fn a_question_waits_for_its_answer_or_the_end() {
         let writers = Writers::default();
         let uuid = Uuid::nil();
-        writers.settle(uuid, false).await;
+        let slots = Slots::new(1);
+        let mut slot = slots.take(PATIENCE).await.unwrap();
+        writers.settle(uuid, false, &mut slot).await;
+        drop(slot);
 
         let mut writing = writers.begin(uuid);
         assert!(writing.question().is_none());
         let asking = tokio::spawn({
             let writers = writers.clone();
-            async move { writers.settle(uuid, false).await }
+            let mut slot = slots.take(PATIENCE).await.unwrap();
+            async move { writers.settle(uuid, false, &mut slot).await }
         });
         writing.is_asked().await;
+        // To answer takes a place.
+        drop(slots.take(PATIENCE).await.unwrap());
         let question = writing.question().unwrap();
         assert!(!question.ends && !asking.is_finished());
         writing.tell(question);
@@ -149,7 +164,8 @@ mod tests {
 
         let asking = tokio::spawn({
             let writers = writers.clone();
-            async move { writers.settle(uuid, true).await }
+            let mut slot = slots.take(PATIENCE).await.unwrap();
+            async move { writers.settle(uuid, true, &mut slot).await }
         });
         writing.is_asked().await;
         let question = writing.question().unwrap();

@@ -81,6 +81,40 @@ async fn two_hundred_clients_of_a_byte_a_second_are_in_nobodys_way() {
     }
 }
 
+/// Who is asked about needs a place to answer from.
+#[tokio::test]
+async fn who_asks_a_running_upload_does_not_keep_it_from_answering() {
+    const AT_ONCE: Duration = Duration::from_secs(10);
+    for site in Site::all().await {
+        let mut options = Options::default();
+        options.max_requests = 1;
+        let client = site.process_with(options).await.client;
+        let bytes = ramp(1, 100_000);
+        let at = client.upload("a").await;
+        let mut patch = client.begin("PATCH", &at, &LONG).await;
+        patch.send(&bytes[..70_000]).await;
+        let begun = Instant::now();
+        let status = client.status(&at, 70_000).await;
+        assert_eq!(status.offset(), 70_000);
+        assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+
+        let begun = Instant::now();
+        let path = format!("{}&digest={}", status.location(), sha256(&bytes));
+        let reply = client.send("PUT", &path, &[], &bytes[70_000..]).await;
+        reply.is(201);
+        assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+        patch.reply().await.is(409);
+
+        let at = client.upload("a").await;
+        let mut patch = client.begin("PATCH", &at, &LONG).await;
+        patch.send(&bytes[..70_000]).await;
+        client.status(&at, 70_000).await;
+        let begun = Instant::now();
+        client.delete(&at).await.is(204);
+        assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    }
+}
+
 async fn draining(drain: Duration) -> (MemoryLayerService, Process) {
     let service = MemoryLayerService::new();
     let mut limits = Limits::default();
