@@ -28,7 +28,9 @@
 //! 3. What a client began and is not there to see ended goes on: closing, finishing, cancelling
 //!    run in tasks of their own. [`Registry::settled`] waits for them.
 //! 4. An answer that carries a blob has the bytes that it said, or the connection breaks (`body`).
-//! 5. Waiting for a client takes nobody's place (`slots`).
+//! 5. Waiting for a client, or for another request, takes nobody's place (`slots`).
+//! 6. Manifests that are on their way hold a bounded number of bytes, for a bounded time
+//!    (`manifests`).
 //!
 //! It asks nobody who they are: put what does in front of it.
 
@@ -50,6 +52,7 @@ use tokio::task::JoinHandle;
 use self::access::Entry;
 use self::body::RequestBody;
 use self::error::{Code, Refusal};
+use self::manifests::Room;
 use self::query::Query;
 use self::route::{Endpoint, Verb, route};
 use self::slots::{Slot, Slots};
@@ -102,6 +105,7 @@ pub fn router(service: Arc<dyn RepositoryService>, options: Options) -> Registry
             service,
             options,
             writers: Writers::default(),
+            room: Room::default(),
             running: watch::Sender::new(()),
             hanging_up: watch::Sender::new(false),
         }),
@@ -119,6 +123,8 @@ struct Shared {
     options: Options,
     slots: Slots,
     writers: Writers,
+    /// For the bodies of manifests.
+    room: Room,
     /// Each task that outlives its request has a receiver.
     running: watch::Sender<()>,
     /// Whether bodies are to be broken off.

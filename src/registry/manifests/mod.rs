@@ -1,6 +1,5 @@
 //! Manifests: by tag and by digest. What one names must be here before it is.
 
-use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION};
@@ -12,20 +11,20 @@ use super::body::ResponseBody;
 use super::error::{Code, Refusal};
 use super::location::Base;
 use super::query::Query;
-use super::receive::Stopped;
 use super::route::{Reference, parse_tag};
 use super::{Answer, CONTENT_DIGEST, Call, Head, Shared, bare, range, with};
 use crate::digest::{Algorithm, Digest};
 use crate::error::Error;
 use crate::name::{RepositoryName, Tag};
 
+mod gather;
 mod parse;
+
+pub(super) use self::gather::Room;
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
 
-/// The largest manifest, in bytes: what the specification asks registries to take.
-const LIMIT: usize = 4 * 1024 * 1024;
 /// How many tags one request may give.
 const TAGS: usize = 100;
 /// How many of the things that a manifest names are looked for at a time.
@@ -38,18 +37,20 @@ pub(super) async fn put(
     name: &RepositoryName,
     reference: Reference,
 ) -> Answer {
-    let bytes = match collect(shared, &mut call).await {
-        Ok(bytes) => bytes,
+    // It counts as gathered until it is stored.
+    let gathered = match gather::gather(shared, &mut call).await {
+        Ok(gathered) => gathered,
         Err(refusal) => {
             call.body.discard().await;
             return Err(refusal);
         }
     };
+    let bytes = &gathered.bytes;
     let tags = tags(&call.head.query, &reference)?;
     let digest = match reference {
-        Reference::Tag(_) => Digest::of(Algorithm::Sha256, &bytes),
+        Reference::Tag(_) => Digest::of(Algorithm::Sha256, bytes),
         Reference::Digest(claimed) => {
-            let computed = Digest::of(claimed.algorithm(), &bytes);
+            let computed = Digest::of(claimed.algorithm(), bytes);
             if computed != claimed {
                 return Err(Error::InvalidChecksum { claimed, computed }.into());
             }
@@ -57,7 +58,7 @@ pub(super) async fn put(
         }
     };
     let content_type = call.head.header(CONTENT_TYPE);
-    let parsed = parse::parse(&bytes, content_type, digest)?;
+    let parsed = parse::parse(bytes, content_type, digest)?;
     if !shared.options.sparse {
         look_for_all(shared, name, &parsed).await?;
     }
@@ -78,30 +79,6 @@ pub(super) async fn put(
         response = with(response, TAG, tag);
     }
     Ok(response)
-}
-
-/// The whole body, or what is wrong with its size.
-async fn collect(shared: &Shared, call: &mut Call) -> Result<Bytes, Refusal> {
-    let too_large = || {
-        Refusal::new(
-            Code::SizeInvalid,
-            format_args!("a manifest has {LIMIT} bytes at most"),
-        )
-        .with_status(StatusCode::PAYLOAD_TOO_LARGE)
-    };
-    let declared = call.body.declared().unwrap_or(0);
-    if declared > LIMIT as u64 {
-        return Err(too_large());
-    }
-    let mut all = BytesMut::new();
-    loop {
-        match call.body.frame(&mut call.slot, shared.idle()).await {
-            Ok(Some(bytes)) if all.len() + bytes.len() > LIMIT => return Err(too_large()),
-            Ok(Some(bytes)) => all.extend_from_slice(&bytes),
-            Ok(None) => return Ok(all.freeze()),
-            Err(broken) => return Err(Stopped::Broken(broken).into()),
-        }
-    }
 }
 
 /// All tags that the manifest is to have.

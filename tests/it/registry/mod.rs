@@ -5,6 +5,7 @@ mod access;
 mod begun;
 mod client;
 mod costs;
+mod crowds;
 mod cuts;
 mod layers;
 mod listings;
