@@ -140,6 +140,7 @@ impl RepositoryService for MemoryLayerService {
         subject: &Digest,
         after: Option<&Digest>,
         limit: usize,
+        weight: usize,
     ) -> Result<Page<Referrer>> {
         let store = self.store();
         let Some(manifests) = store.contents.manifests.get(name) else {
@@ -148,7 +149,16 @@ impl RepositoryService for MemoryLayerService {
         let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
         let rest = manifests.range((begin, Bound::Unbounded));
         let rest = rest.filter(|(_, manifest)| manifest.subject.as_ref() == Some(subject));
-        Ok(page(rest.map(|(_, manifest)| referrer(manifest)), limit))
+        let mut page = page(rest.map(|(_, manifest)| referrer(manifest)), limit);
+        let mut sum = 0;
+        let fitting = page.items.iter().take_while(|referrer| {
+            sum += referrer.weight();
+            sum <= weight
+        });
+        let fitting = fitting.count().max(1);
+        page.more |= fitting < page.items.len();
+        page.items.truncate(fitting);
+        Ok(page)
     }
 
     async fn repositories(

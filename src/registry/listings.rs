@@ -17,8 +17,10 @@ const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// The most items of a page, and how many there are unless the client says.
 const PAGE: usize = 1000;
-/// No page of referrers grows beyond this, in bytes: clients read 4 MiB of an index.
+/// No page of referrers is larger, in bytes, unless it has but one: clients read 4 MiB of an index.
 const INDEX_LIMIT: usize = 3 * 1024 * 1024;
+/// What an index has besides its manifests.
+const ENVELOPE: usize = 128;
 
 /// `GET /v2/<name>/tags/list`
 pub(super) async fn tags(shared: &Shared, query: &Query, name: &RepositoryName) -> Answer {
@@ -82,23 +84,24 @@ pub(super) async fn referrers(
     let mut after = query.get("last").map(parsed).transpose()?;
     let mut page = Gathered::default();
     // A filter may leave nothing of a page, and an empty page would look like the end to some.
-    while page.more {
-        let read = shared
-            .service
-            .referrers(name, subject, after.as_ref(), limit)
-            .await?;
-        page.more = read.more;
-        for (index, referrer) in read.items.iter().enumerate() {
-            after = Some(referrer.digest.clone());
-            if wanted.is_none_or(|wanted| referrer.artifact_type.as_deref() == Some(wanted)) {
-                page.add(referrer);
-            }
-            if page.manifests.len() == limit || page.size > INDEX_LIMIT {
-                page.more |= index + 1 < read.items.len();
+    while page.more && page.manifests.len() < limit {
+        let service = &shared.service;
+        let read = service.referrers(name, subject, after.as_ref(), limit, INDEX_LIMIT);
+        let read = read.await?;
+        page.more = read.more && !read.items.is_empty();
+        let mut is_full = false;
+        for referrer in read.items {
+            let is_wanted =
+                wanted.is_none_or(|wanted| referrer.artifact_type.as_deref() == Some(wanted));
+            if is_wanted && !page.add(&referrer, limit) {
+                is_full = true;
                 break;
             }
+            after = Some(referrer.digest);
         }
-        if page.manifests.len() == limit || page.size > INDEX_LIMIT || read.items.is_empty() {
+        page.more |= is_full;
+        // Unfiltered, a page of the storage is one of ours.
+        if is_full || wanted.is_none() {
             break;
         }
     }
@@ -125,17 +128,26 @@ impl Default for Gathered {
     fn default() -> Self {
         Gathered {
             manifests: Vec::new(),
-            size: 0,
+            size: ENVELOPE,
             more: true,
         }
     }
 }
 
 impl Gathered {
-    fn add(&mut self, referrer: &Referrer) {
+    /// Adds it if there is room.
+    fn add(&mut self, referrer: &Referrer, limit: usize) -> bool {
+        if self.manifests.len() == limit {
+            return false;
+        }
         let descriptor = descriptor(referrer);
-        self.size += descriptor.to_string().len();
+        let size = self.size + descriptor.to_string().len() + ",".len();
+        if size > INDEX_LIMIT && !self.manifests.is_empty() {
+            return false;
+        }
+        self.size = size;
         self.manifests.push(descriptor);
+        true
     }
 }
 

@@ -135,7 +135,8 @@ pub trait RepositoryService: LayerService {
     ) -> Result<Option<Page<Tag>>>;
 
     /// At most `limit` manifests whose subject is `subject`, in the order of their digests, after
-    /// `after`. Empty where there is none, or no such repository.
+    /// `after`, and no more than weigh `weight` together ([`Referrer::weight`]), but for the first
+    /// one, which comes in any case. Empty where there is none, or no such repository.
     ///
     /// # Cancellation
     ///
@@ -146,6 +147,7 @@ pub trait RepositoryService: LayerService {
         subject: &Digest,
         after: Option<&Digest>,
         limit: usize,
+        weight: usize,
     ) -> Result<Page<Referrer>>;
 
     /// At most `limit` repositories that come after `after`, in the order of their bytes: those
@@ -200,6 +202,19 @@ pub struct Referrer {
     pub artifact_type: Option<String>,
     /// See [`Manifest::annotations`].
     pub annotations: BTreeMap<String, String>,
+}
+
+impl Referrer {
+    /// What it weighs in memory: the bytes of its texts, of which a client may have sent megabytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let annotations = self.annotations.iter();
+        let annotations: usize = annotations
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
+        let artifact_type = self.artifact_type.as_ref().map_or(0, String::len);
+        self.media_type.len() + artifact_type + annotations
+    }
 }
 
 /// A page of a listing. The next one begins after its last item.

@@ -229,7 +229,7 @@ async fn a_manifest_a_tag_and_a_referrer_of_version_1_are_read() {
     assert_eq!(got.as_ref(), Some(&want));
     let subject = want.subject.clone().unwrap();
     let page = service
-        .referrers(&name(), &subject, None, 10)
+        .referrers(&name(), &subject, None, 10, usize::MAX)
         .await
         .unwrap();
     let referrer = Referrer {

@@ -238,7 +238,7 @@ async fn what_a_registry_keeps_beside_layers_costs_a_request_each() {
     costs!(0, other.tag(&name, &tag));
     costs!(0, other.manifest(&name, &manifest.digest));
     costs!(1, service.tags(&name, None, 100));
-    costs!(2, service.referrers(&name, &subject, None, 100));
+    costs!(2, service.referrers(&name, &subject, None, 100, usize::MAX));
     // The levels of `library/demo`: the root, `library`, and the repository itself.
     costs!(3, service.repositories(None, 100));
     costs!(1, service.ready());

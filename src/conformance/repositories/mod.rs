@@ -259,6 +259,7 @@ cases! { $ __conformance_repository_suite in repositories::run;
         a_manifest_is_among_the_referrers_of_its_subject,
         a_manifest_without_referrers_has_none,
         referrers_are_listed_in_order_page_by_page,
+        a_page_of_referrers_weighs_no_more_than_asked_or_has_one,
         a_deleted_manifest_refers_no_more,
         the_referrers_of_a_deleted_manifest_stay,
         a_referrer_put_again_is_one_referrer,

@@ -68,7 +68,7 @@ impl Default for Recent {
 /// | `put_tag` | 1; 3 to replace one |
 /// | `delete_manifest` | 3, one for each tag of the repository, and one for each removed |
 /// | `tags` | 1 for a thousand, one more where there is none |
-/// | `referrers` | 1, and one for each |
+/// | `referrers` | 1, one for each, and up to eight where they weigh too much |
 /// | `repositories` | 1 for each, and for each beginning of a name that ends before a slash, a dash or a dot |
 #[async_trait]
 impl RepositoryService for S3LayerService {
@@ -142,8 +142,10 @@ impl RepositoryService for S3LayerService {
         subject: &Digest,
         after: Option<&Digest>,
         limit: usize,
+        weight: usize,
     ) -> Result<Page<Referrer>> {
-        referrers::page(&self.store, name, subject, after, limit).await
+        let within = referrers::Within { limit, weight };
+        referrers::page(&self.store, name, subject, after, within).await
     }
 
     async fn repositories(

@@ -38,6 +38,14 @@ impl Document for Stored {
 /// How many entries are read at a time.
 const READS_AT_ONCE: usize = 8;
 
+/// What a page may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Within {
+    pub(super) limit: usize,
+    /// All of its items together, but for the first one.
+    pub(super) weight: usize,
+}
+
 /// Makes a stored manifest a referrer of its subject.
 pub(super) async fn put(
     store: &Store,
@@ -63,32 +71,60 @@ pub(super) async fn page(
     name: &RepositoryName,
     subject: &Digest,
     after: Option<&Digest>,
-    limit: usize,
+    within: Within,
 ) -> Result<Page<Referrer>> {
     let prefix = store.keys.referrers(name, subject);
+    let (limit, parse) = (within.limit, Keys::digest_of_referrer);
     let mut after = after.cloned();
     loop {
         let from = after.as_ref().map(Keys::referrer_name);
-        let parse = Keys::digest_of_referrer;
         let listed = names_below(store, &prefix, from.as_deref(), limit, parse).await?;
         let (last, more) = (listed.items.last().cloned(), listed.more);
-        let reads = listed.items.into_iter().map(|digest| async move {
+        let mut page = read(store, name, subject, listed.items, within.weight).await?;
+        page.more |= more;
+        // All of them may have gone since they were listed. A page that promises more has an item
+        // to go on from.
+        if !page.items.is_empty() || !page.more || limit == 0 {
+            return Ok(page);
+        }
+        after = last;
+    }
+}
+
+/// The first of these entries, as many as weigh no more than so much.
+async fn read(
+    store: &Store,
+    name: &RepositoryName,
+    subject: &Digest,
+    digests: Vec<Digest>,
+    weight: usize,
+) -> Result<Page<Referrer>> {
+    let (mut items, mut left) = (Vec::new(), weight);
+    // Nothing tells the size of an entry before it is read; so the first one is read alone, and
+    // then as many as there is room for if they are as the largest so far.
+    let mut largest = None;
+    let mut digests = digests.into_iter();
+    while digests.len() > 0 {
+        let fitting = largest.map_or(1, |largest: usize| left / largest.max(1));
+        let batch = digests.by_ref().take(fitting.clamp(1, READS_AT_ONCE));
+        let reads = batch.map(|digest| async move {
             let key = store.keys.referrer(name, subject, &digest);
             let loaded = store.load::<Stored>(&key).await?;
             Ok::<_, Error>(loaded.map(|loaded| referrer(digest, loaded.document)))
         });
         let reads = stream::iter(reads).buffered(READS_AT_ONCE);
-        let items: Vec<_> = reads
-            .try_filter_map(async |one| Ok(one))
-            .try_collect()
-            .await?;
-        // All of them may have gone since they were listed. A page that promises more has an item
-        // to go on from.
-        if !items.is_empty() || !more || limit == 0 {
-            return Ok(Page { items, more });
+        let read: Vec<_> = reads.try_collect().await?;
+        for referrer in read.into_iter().flatten() {
+            let heavy = referrer.weight();
+            if heavy > left && !items.is_empty() {
+                return Ok(Page { items, more: true });
+            }
+            left = left.saturating_sub(heavy);
+            largest = largest.max(Some(heavy));
+            items.push(referrer);
         }
-        after = last;
     }
+    Ok(Page { items, more: false })
 }
 
 fn referrer(digest: Digest, stored: Stored) -> Referrer {

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, Reply};
 use super::manifests::{IMAGE, INDEX, descriptor, image, put};
 use super::site::Site;
-use crate::support::bytes::sha256;
+use crate::support::bytes::{KIB, MIB, sha256};
 
 /// Every page from `path` on: how long each is, and all that `field` had.
 async fn pages(client: Client, path: &str, field: &str) -> (Vec<usize>, Vec<Value>) {
@@ -106,4 +106,77 @@ async fn referrers_are_found_filtered_and_paged() {
         let reply = client.get(&listing).await.is(200);
         assert_eq!(reply.json(), empty);
     }
+}
+
+/// Clients read 4 MiB of an index, and a page of ours has 3.
+const INDEX_LIMIT: usize = 3 * MIB as usize;
+
+/// Puts a referrer for each text, which it has as an annotation. The path of all of them, and their
+/// digests in order.
+async fn referrers(client: Client, texts: &[String]) -> (String, Vec<String>) {
+    let mut referrer = image(client, "a", 1).await;
+    let subject = b"it need not be here";
+    referrer["subject"] = descriptor(subject, IMAGE);
+    let mut digests = Vec::new();
+    for (number, text) in texts.iter().enumerate() {
+        referrer["annotations"] = json!({"number": number.to_string(), "text": text});
+        let digest = sha256(referrer.to_string().as_bytes()).to_string();
+        put(client, &format!("/v2/a/manifests/{digest}"), &referrer).await;
+        digests.push(digest);
+    }
+    digests.sort_unstable();
+    (format!("/v2/a/referrers/{}", sha256(subject)), digests)
+}
+
+/// The digests of a page, which has no more bytes than it may.
+fn digests(page: &Reply) -> Vec<String> {
+    let json = page.json();
+    let manifests = json["manifests"].as_array().unwrap();
+    let (count, size) = (manifests.len(), page.body.len());
+    assert!(size <= INDEX_LIMIT || count == 1, "{count} in {size} bytes");
+    let digests = manifests.iter().map(|item| item["digest"].as_str());
+    digests.map(|digest| digest.unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_page_of_referrers_has_a_size() {
+    for site in Site::all().await {
+        let client = site.process().await.client;
+        let large = (0..5).map(|_| "a".repeat(MIB as usize));
+        let small = (0..5).map(|_| "a".repeat(10));
+        // Six times as long in JSON as they are.
+        let escaped = (0..3).map(|_| "\u{1}".repeat(600 * KIB as usize));
+        let texts: Vec<_> = large.chain(small).chain(escaped).collect();
+        let (path, want) = referrers(client, &texts).await;
+        let (mut got, mut next) = (Vec::new(), Some(path));
+        while let Some(path) = next {
+            let page = client.get(&path).await.is(200);
+            got.extend(digests(&page));
+            next = page.next();
+        }
+        assert_eq!(got, want, "each once, in order");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_referrers_costs_what_is_in_it() {
+    let site = Site::embedded().await;
+    let (process, wire) = site.process_over_wire().await;
+    let client = process.client;
+    let large = (0..12).map(|_| "a".repeat(MIB as usize));
+    let small = (0..20).map(|_| "a".repeat(10));
+    let texts: Vec<_> = large.chain(small).collect();
+    let (path, want) = referrers(client, &texts).await;
+    let (mut got, mut next) = (Vec::new(), Some(path));
+    while let Some(path) = next {
+        wire.reset();
+        let page = client.get(&path).await.is(200);
+        let spent = wire.log().len();
+        let count = digests(&page).len();
+        // A listing, and those that were read with the last one and did not fit.
+        assert!(spent <= 1 + count + 8, "{spent} requests for {count}");
+        got.extend(digests(&page));
+        next = page.next();
+    }
+    assert_eq!(got, want, "each once, in order");
 }

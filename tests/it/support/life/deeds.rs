@@ -119,7 +119,9 @@ pub async fn play(service: &S3LayerService, act: &Act, deed: Deed) -> Result<(),
         }
         Referrers => {
             let image = Doc::Image.manifest().digest;
-            let page = service.referrers(&name(), &image, None, 10).await?;
+            let page = service
+                .referrers(&name(), &image, None, 10, usize::MAX)
+                .await?;
             let digests: Vec<_> = page.items.into_iter().map(|one| one.digest).collect();
             assert_eq!(digests, [Doc::Signature.manifest().digest]);
         }
