@@ -5,16 +5,16 @@ use std::future::Future;
 use std::io::{self, Read as _, SeekFrom, Write};
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio::io::AsyncSeekExt as _;
 
 use crate::cli::threads::Writing;
 use crate::digest::{Digest, Hasher};
 use crate::error::Error;
 use crate::service::Layer;
 
-/// How much of a range is read at a time, in bytes.
+/// How much of a partial file is read at a time, in bytes.
 const PIECE: usize = 1024 * 1024;
 
 /// The bytes of a layer, as they arrive.
@@ -36,16 +36,7 @@ pub(super) async fn pieces(mut layer: Box<dyn Layer>, range: Range<u64>) -> Resu
         .seek(SeekFrom::Start(range.start))
         .await
         .map_err(Error::from_io)?;
-    if range.end == layer.size() {
-        return Ok(layer.into_stream());
-    }
-    let reader = layer.take(range.end - range.start);
-    Ok(stream::try_unfold(reader, |mut reader| async move {
-        let mut piece = BytesMut::with_capacity(PIECE);
-        let read = reader.read_buf(&mut piece).await.map_err(Error::from_io)?;
-        Ok((read > 0).then(|| (piece.freeze(), reader)))
-    })
-    .boxed())
+    Ok(layer.into_stream_to(range.end))
 }
 
 /// Writes all pieces, unless it is `told` to stop. The digest of what `hasher` has seen and they are.
