@@ -67,8 +67,10 @@ impl Journal {
         if !Self::is_in(folder) {
             write_beside(folder, &State::default())?;
             put_in_place(folder)?;
-            sync_dir(folder)?;
         }
+        // A process that was killed may have put it in place and not synced that: what is told from
+        // now on would be lost together with its name.
+        sync_dir(folder)?;
         let path = folder.join(NAME);
         let file = File::options()
             .read(true)

@@ -94,7 +94,7 @@ fn every_line_of_json_is_an_event() {
         [serde_json::json!({"event": "exists", "file": file, "id": id})]
     );
     // Nor is it sent to another repository, where it is all the same.
-    user.events(&["push", &file, "--name", "y", "--id", &id]);
+    user.ok(&["push", &file, "--name", "y", "--id", &id]);
     let there = user.events(&["ls", "y"]);
     assert_eq!(there[0]["digest"], id, "{there:?}");
 

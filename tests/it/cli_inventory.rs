@@ -266,7 +266,12 @@ fn a_layer_whose_bytes_are_gone_is_told_loudly() {
         assert_eq!(told[1]["event"], "error");
     }
     // As it advises.
-    user.ok(&["push", &file, "--name", "x", "--id", &id]);
+    let said = user.fails(1, &["push", &file, "--name", "x", "--id", &id]);
+    assert!(
+        said.contains("is damaged") && said.contains("without --id"),
+        "{said}"
+    );
+    user.ok(&["push", &file, "--name", "x"]);
     user.ok(&["stat", &id]);
     assert!(user.pulled(&id) == layer);
 }

@@ -116,8 +116,7 @@ impl Pull {
         match target {
             Target::Stdout => pulling.stream(layer, None, io::stdout(), &mut stop).await,
             Target::Device(path) => {
-                let opened = File::options().write(true).open(&path);
-                let device = opened.map_err(|error| cannot_write(&path, &error))?;
+                let device = open_device(&path, &mut stop).await?;
                 pulling
                     .stream(layer, Some(&path), device, &mut stop)
                     .await?;
@@ -138,6 +137,18 @@ impl Pull {
             }),
         }
     }
+}
+
+/// A pipe is open when somebody reads from it, which may be never.
+async fn open_device(path: &Path, stop: &mut Stop) -> Result<File, Failure> {
+    let named = path.to_owned();
+    let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(named));
+    let opened = tokio::select! {
+        opened = opening => opened,
+        () = stop.told() => return Err(Failure::new("interrupted")),
+    };
+    let opened = opened.map_err(io::Error::other).flatten();
+    opened.map_err(|error| cannot_write(path, &error))
 }
 
 /// A layer that was found, and what is wanted of it.
@@ -208,8 +219,11 @@ impl Pulling<'_> {
         path: &Path,
         stop: &mut Stop,
     ) -> Result<(), Failure> {
-        let digest = self.is_whole().then_some(&self.digest);
-        let partial = Partial::open(path, digest).map_err(|error| cannot_write(path, &error))?;
+        let partial = match self.is_whole() {
+            true => Partial::open(path, &self.digest),
+            false => Partial::fresh(path),
+        };
+        let partial = partial.map_err(|error| cannot_write(path, &error))?;
         let kept = match self.fill(layer, &partial, path, stop).await {
             Ok(kept) => kept,
             Err(unfilled) => return Err(self.kept(unfilled, partial, path)),
@@ -222,7 +236,7 @@ impl Pulling<'_> {
             .flatten()
             .map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => {
-                    target::exists(path).hint(format!("all bytes are in {location}, verified"))
+                    target::exists(path).hint(format!("all bytes are in {location}"))
                 }
                 _ => cannot_write(path, &error),
             })?;

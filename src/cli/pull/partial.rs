@@ -4,9 +4,10 @@
 //! order. Its name holds digits of the layer's digest, so that a pull of another layer to the same
 //! file does not go on from it. Whether it is true to that name is seen when all of it was hashed.
 
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempPath;
@@ -27,30 +28,36 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Opens `<path>.<digits>.partial`, with the bytes that an earlier pull left there; or without a
-    /// digest an empty `<path>.partial`, for what cannot be verified and so cannot be gone on with.
-    pub(super) fn open(path: &Path, digest: Option<&Digest>) -> io::Result<Self> {
-        let mut name = path
-            .file_name()
-            .ok_or_else(|| io::Error::other("it has no file name"))?
-            .to_owned();
-        if let Some(digits) = digest.and_then(|digest| digest.hex().get(..DIGITS)) {
-            name.push(".");
-            name.push(digits);
-        }
+    /// Opens `<path>.<digits>.partial`, with the bytes that an earlier pull left there.
+    pub(super) fn open(path: &Path, digest: &Digest) -> io::Result<Self> {
+        let mut name = name_of(path)?;
+        name.push(digest.hex().get(..DIGITS).unwrap_or_default());
         name.push(".partial");
         let partial = path.with_file_name(name);
         let file = open_alone(&partial)?;
-        let opened = Partial {
+        Ok(Partial {
             file,
             partial: TempPath::try_from_path(&partial)?,
             location: partial,
             path: path.to_owned(),
-        };
-        if digest.is_none() {
-            opened.empty()?;
-        }
-        Ok(opened)
+        })
+    }
+
+    /// An empty file that nobody else has, for what cannot be verified and so cannot be gone on with.
+    pub(super) fn fresh(path: &Path) -> io::Result<Self> {
+        let made = tempfile::Builder::new()
+            .prefix(&name_of(path)?)
+            .suffix(".partial")
+            // As any file that is made; the default is for secrets.
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder_of(path))?;
+        let (file, partial) = made.into_parts();
+        Ok(Partial {
+            file,
+            location: partial.to_path_buf(),
+            partial,
+            path: path.to_owned(),
+        })
     }
 
     /// Where it is until it is whole.
@@ -93,6 +100,16 @@ impl Partial {
     }
 }
 
+/// What the name of a partial file begins with.
+fn name_of(path: &Path) -> io::Result<OsString> {
+    let name = path.file_name();
+    let mut name = name
+        .ok_or_else(|| io::Error::other("it has no file name"))?
+        .to_owned();
+    name.push(".");
+    Ok(name)
+}
+
 /// Opens a regular file for this process alone.
 fn open_alone(path: &Path) -> io::Result<File> {
     loop {
@@ -118,7 +135,13 @@ fn open_alone(path: &Path) -> io::Result<File> {
         let held = file.metadata()?;
         let is_held = |there: fs::Metadata| (there.dev(), there.ino()) == (held.dev(), held.ino());
         if fs::symlink_metadata(path).is_ok_and(is_held) {
-            return Ok(file);
+            return match held.nlink() {
+                1 => Ok(file),
+                _ => {
+                    let what = format!("{} has another name as well; remove it", path.display());
+                    Err(io::Error::other(what))
+                }
+            };
         }
     }
 }
@@ -138,14 +161,14 @@ mod tests {
             Digest::of(Algorithm::Sha256, b"other"),
         );
         let open = |digest| Partial::open(&path, digest);
-        let partial = open(Some(&one)).unwrap();
+        let partial = open(&one).unwrap();
         io::Write::write_all(&mut &partial.file, b"on").unwrap();
-        assert!(open(Some(&one)).is_err(), "it is locked");
-        assert_eq!(open(Some(&other)).unwrap().len().unwrap(), 0);
+        assert!(open(&one).is_err(), "it is locked");
+        assert_eq!(open(&other).unwrap().len().unwrap(), 0);
         let kept = partial.keep().unwrap();
         assert_eq!(fs::read(&kept).unwrap(), b"on");
 
-        let partial = open(Some(&one)).unwrap();
+        let partial = open(&one).unwrap();
         assert_eq!(partial.len().unwrap(), 2);
         drop(partial);
         assert!(!kept.exists(), "dropped and not kept");
@@ -158,11 +181,11 @@ mod tests {
         let path = folder.path().join("layer");
         fs::write(&path, b"old").unwrap();
         let digest = Digest::of(Algorithm::Sha256, b"");
-        let partial = Partial::open(&path, Some(&digest)).unwrap();
+        let partial = Partial::open(&path, &digest).unwrap();
         let refused = partial.publish(false).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"old");
-        let partial = Partial::open(&path, Some(&digest)).unwrap();
+        let partial = Partial::open(&path, &digest).unwrap();
         partial.publish(true).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -174,8 +197,26 @@ mod tests {
         let precious = folder.path().join("precious");
         fs::write(&precious, b"precious").unwrap();
         let path = folder.path().join("layer");
-        std::os::unix::fs::symlink(&precious, folder.path().join("layer.partial")).unwrap();
-        assert!(Partial::open(&path, None).is_err());
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let partial = Partial::open(&path, &digest).unwrap().keep().unwrap();
+        for link in [std::os::unix::fs::symlink, fs::hard_link] {
+            fs::remove_file(&partial).unwrap();
+            link(&precious, &partial).unwrap();
+            assert!(Partial::open(&path, &digest).is_err());
+            assert_eq!(fs::read(&precious).unwrap(), b"precious");
+        }
+    }
+
+    #[test]
+    fn what_is_never_gone_on_with_takes_nobodys_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("layer");
+        let precious = folder.path().join("layer.partial");
+        fs::write(&precious, b"precious").unwrap();
+        drop(Partial::fresh(&path).unwrap());
+        Partial::fresh(&path).unwrap().publish(false).unwrap();
         assert_eq!(fs::read(&precious).unwrap(), b"precious");
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }

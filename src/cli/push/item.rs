@@ -70,13 +70,7 @@ impl Item<'_> {
         if let Some(uuid) = self.push.resume {
             return self.service.resume(name, id, uuid).await;
         }
-        match self.service.upload(name, id).await {
-            Err(Error::LayerExists { id }) if self.service.stat(&id).await?.damage.is_some() => {
-                self.note("the store has lost the bytes of the layer; they are sent again");
-                self.service.upload(name, None).await
-            }
-            begun => begun,
-        }
+        self.service.upload(name, id).await
     }
 
     /// Begins the upload of a file that was read before, declared by its TarSum. Where that leads
@@ -100,6 +94,10 @@ impl Item<'_> {
 
     /// There is nothing to send. It may be in other repositories only.
     async fn exists(&self, id: &LayerId) -> Result<Digest, Failure> {
+        if let Some(damage) = self.service.stat(id).await?.damage {
+            let lost = Failure::new(format!("{id} is stored already, and is damaged: {damage}"));
+            return Err(lost.hint("push it without --id or --tarsum, which stores it anew"));
+        }
         if !self.service.mount(&self.push.name, id, None).await? {
             let gone = Failure::new(format!("{id} was removed a moment ago"));
             return Err(gone.hint(format!("push it again: {}", self.again(None))));
