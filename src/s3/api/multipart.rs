@@ -23,7 +23,7 @@ pub(crate) struct Created {
 impl Api {
     /// Begins a multipart upload. With `checksummed`, S3 holds every part and the whole object to
     /// the CRC64NVME that comes with them. Where it took more than one attempt, there may be
-    /// [others](Self::abort_others).
+    /// [others](Self::multiparts_at).
     pub(crate) async fn create_multipart(
         &self,
         key: &Key,
