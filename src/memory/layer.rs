@@ -67,10 +67,6 @@ impl Layer for MemoryLayer {
 
     async fn close(&mut self) {}
 
-    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<Bytes>> {
-        self.into_stream_to(u64::MAX)
-    }
-
     fn into_stream_to(self: Box<Self>, end: u64) -> BoxStream<'static, Result<Bytes>> {
         let mut rest = self.rest();
         let wanted = end.saturating_sub(self.position);

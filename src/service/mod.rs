@@ -137,7 +137,9 @@ pub trait Layer: AsyncRead + AsyncSeek + Send + Sync + Unpin {
     async fn close(&mut self);
 
     /// The bytes from the current position to the end, in pieces as they arrive.
-    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<Bytes>>;
+    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<Bytes>> {
+        self.into_stream_to(u64::MAX)
+    }
 
     /// The bytes from the current position up to `end`, or to the layer's end where that comes
     /// first. Whoever wants a part says so by this: nothing far beyond it is read.

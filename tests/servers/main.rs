@@ -158,10 +158,8 @@ fn kills(endpoint: &Endpoint, what: &'static str, live: Life) -> Trial {
             };
             // LocalStack empties an object first when it overwrites it, and leaves it so where the
             // connection breaks at that moment. No other store does, and nobody can go on from that.
-            match machine
-                .emptied_session()
-                .filter(|_| endpoint.name == "localstack")
-            {
+            let is_localstack = endpoint.name == "localstack";
+            match is_localstack.then(|| machine.emptied_session()).flatten() {
                 Some(key) => println!("kill {seed} of {what}: the server has emptied {key}"),
                 None => return Err(format!("kill {seed} of {what}: {failure}").into()),
             }

@@ -4,7 +4,6 @@
 //! in a [partial file](partial), and the next pull of the same layer goes on from their end. If the
 //! whole turns out to be wrong then, it is fetched anew, once.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use serde::Serialize;
 use self::copy::{Cut, copy, pieces};
 use self::partial::Partial;
 use self::range::ByteRange;
-use self::target::{Target, cannot_write};
+use self::target::{Target, cannot_write, open_device};
 use super::Context;
 use super::failure::Failure;
 use super::output::{Spent, grouped};
@@ -137,18 +136,6 @@ impl Pull {
             }),
         }
     }
-}
-
-/// A pipe is open when somebody reads from it, which may be never.
-async fn open_device(path: &Path, stop: &mut Stop) -> Result<File, Failure> {
-    let named = path.to_owned();
-    let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(named));
-    let opened = tokio::select! {
-        opened = opening => opened,
-        () = stop.told() => return Err(Failure::new("interrupted")),
-    };
-    let opened = opened.map_err(io::Error::other).flatten();
-    opened.map_err(|error| cannot_write(path, &error))
 }
 
 /// A layer that was found, and what is wanted of it.

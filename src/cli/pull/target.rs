@@ -1,10 +1,11 @@
 //! What `-o` names, looked at before anything is asked of the store.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::cli::failure::Failure;
+use crate::cli::stop::Stop;
 
 /// Where the bytes go.
 pub(super) enum Target {
@@ -52,6 +53,18 @@ impl Target {
                 .context(format_args!("cannot write {shown}"))),
         }
     }
+}
+
+/// Opens a device for writing. A pipe is open when somebody reads from it, which may be never.
+pub(super) async fn open_device(path: &Path, stop: &mut Stop) -> Result<File, Failure> {
+    let named = path.to_owned();
+    let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(named));
+    let opened = tokio::select! {
+        opened = opening => opened,
+        () = stop.told() => return Err(Failure::new("interrupted")),
+    };
+    let opened = opened.map_err(io::Error::other).flatten();
+    opened.map_err(|error| cannot_write(path, &error))
 }
 
 /// The folder that a file is in.

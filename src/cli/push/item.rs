@@ -66,11 +66,10 @@ impl Item<'_> {
     }
 
     async fn begin(&self, id: Option<&LayerId>) -> Result<Box<dyn LayerUpload>, Error> {
-        let name = &self.push.name;
-        if let Some(uuid) = self.push.resume {
-            return self.service.resume(name, id, uuid).await;
+        match self.push.resume {
+            Some(uuid) => self.service.resume(&self.push.name, id, uuid).await,
+            None => self.service.upload(&self.push.name, id).await,
         }
-        self.service.upload(name, id).await
     }
 
     /// Begins the upload of a file that was read before, declared by its TarSum. Where that leads
@@ -94,7 +93,8 @@ impl Item<'_> {
 
     /// There is nothing to send. It may be in other repositories only.
     async fn exists(&self, id: &LayerId) -> Result<Digest, Failure> {
-        if let Some(damage) = self.service.stat(id).await?.damage {
+        let found = self.service.stat(id).await?;
+        if let Some(damage) = found.damage {
             let lost = Failure::new(format!("{id} is stored already, and is damaged: {damage}"));
             return Err(lost.hint("push it without --id or --tarsum, which stores it anew"));
         }
@@ -104,10 +104,8 @@ impl Item<'_> {
         }
         self.note("the layer is stored already; nothing was sent");
         self.event(What::Exists { id })?;
-        match id {
-            LayerId::Digest(digest) => Ok(digest.clone()),
-            LayerId::TarSum(_) => Ok(self.service.fetch(id).await?.digest().clone()),
-        }
+        // An id by another algorithm is told as it was given.
+        Ok(id.as_digest().unwrap_or(&found.info.digest).clone())
     }
 
     fn refused(&self, error: Error) -> Failure {

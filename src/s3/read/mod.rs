@@ -168,11 +168,6 @@ impl Layer for S3Layer {
         self.reader.close();
     }
 
-    /// As [`into_stream_to`](Layer::into_stream_to).
-    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<Bytes>> {
-        self.into_stream_to(u64::MAX)
-    }
-
     /// Asks for ranges ahead at once, for all of it is wanted. Ends after an error.
     fn into_stream_to(self: Box<Self>, end: u64) -> BoxStream<'static, Result<Bytes>> {
         let mut reader = Some(self.reader.wanting_all_to(end));

@@ -68,7 +68,7 @@ pub(super) async fn take(
             Put::Held(held) => held,
         };
         if let Ok(other) = decode::<Claim>(&key, &held.bytes)
-            && holds(store, other.uuid).await?
+            && is_resumable(store, other.uuid).await?
         {
             let (name, id, uuid) = (name.clone(), id.clone(), other.uuid);
             return Err(Error::UploadInProgress { name, id, uuid });
@@ -86,15 +86,6 @@ pub(super) async fn take(
         kind,
         why,
     )))
-}
-
-/// Whether an upload can bring what it claims. One whose session is damaged cannot, and nobody could
-/// bring it otherwise.
-async fn holds(store: &Store, uuid: Uuid) -> Result<bool> {
-    match is_resumable(store, uuid).await {
-        Err(Error::Damaged { .. }) => Ok(false),
-        resumable => resumable,
-    }
 }
 
 /// Removes the claim of an upload that ends. One that another upload has taken over stays.

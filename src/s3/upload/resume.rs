@@ -77,10 +77,12 @@ async fn confirm_parts(store: &Store, stored: &mut Stored) -> Result<Option<Vec<
     }
 }
 
-/// Whether an upload exists and could go on.
+/// Whether an upload exists and could go on. One whose session is damaged cannot.
 pub(super) async fn is_resumable(store: &Store, uuid: Uuid) -> Result<bool> {
-    let Some(mut stored) = Stored::load(store, uuid).await? else {
-        return Ok(false);
+    let mut stored = match Stored::load(store, uuid).await {
+        Ok(Some(stored)) => stored,
+        Ok(None) | Err(Error::Damaged { .. }) => return Ok(false),
+        Err(error) => return Err(error),
     };
     let Session { phase, .. } = &stored.session;
     if *phase == Phase::Cancelled {

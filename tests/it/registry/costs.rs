@@ -1,5 +1,7 @@
 //! What a request of a client costs in requests to the store, counted below the SDK.
 
+use bytes::Bytes;
+
 use super::client::Client;
 use super::site::Site;
 use crate::reading::range;
@@ -40,14 +42,19 @@ async fn a_push_costs_what_was_promised() {
     }
 }
 
+/// A site with a blob of this size, the blob's path, and its bytes.
+async fn pushed(size: u64) -> (Site, String, Bytes) {
+    let site = Site::embedded().await;
+    let bytes = ramp(1, size);
+    let digest = sha256(&bytes);
+    let client = site.process().await.client;
+    client.push("a", &bytes, &digest).await;
+    (site, format!("/v2/a/blobs/{digest}"), bytes)
+}
+
 #[tokio::test]
 async fn a_read_costs_what_was_promised() {
-    let site = Site::embedded().await;
-    let client = site.process().await.client;
-    let bytes = ramp(1, 100 * KIB);
-    let digest = sha256(&bytes);
-    client.push("a", &bytes, &digest).await;
-    let blob = format!("/v2/a/blobs/{digest}");
+    let (site, blob, _) = pushed(100 * KIB).await;
     let absent = format!("/v2/a/blobs/{}", sha256(b"absent"));
     let (process, wire) = site.process_over_wire().await;
     wire.reset();
@@ -85,12 +92,7 @@ async fn small_chunks_cost_three_requests_each_at_most() {
 
 #[tokio::test]
 async fn a_few_bytes_of_a_large_blob_cost_what_a_small_blob_does() {
-    let site = Site::embedded().await;
-    let client = site.process().await.client;
-    let bytes = ramp(1, 80 * MIB);
-    let digest = sha256(&bytes);
-    client.push("a", &bytes, &digest).await;
-    let blob = format!("/v2/a/blobs/{digest}");
+    let (site, blob, bytes) = pushed(80 * MIB).await;
     let (process, wire) = site.process_over_wire().await;
     wire.reset();
     for (first, promised) in [(0, 2), (5 * MIB + 7, 1), (70 * MIB, 1), (80 * MIB - 100, 1)] {
@@ -108,12 +110,7 @@ async fn a_few_bytes_of_a_large_blob_cost_what_a_small_blob_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_part_of_a_blob_comes_by_parallel_ranges_that_end_with_it() {
-    let site = Site::embedded().await;
-    let client = site.process().await.client;
-    let bytes = ramp(1, 80 * MIB);
-    let digest = sha256(&bytes);
-    client.push("a", &bytes, &digest).await;
-    let blob = format!("/v2/a/blobs/{digest}");
+    let (site, blob, bytes) = pushed(80 * MIB).await;
     let (process, wire) = site.process_over_wire().await;
     process.client.head(&blob).await.is(200);
     wire.reset();

@@ -220,13 +220,14 @@ impl Machine {
             let (client, bucket, prefix) = self.client().await;
             let below = format!("{prefix}uploads/");
             let listed = client.list_objects_v2().bucket(bucket).prefix(below);
-            for object in listed.send().await.ok()?.contents() {
-                let key = object.key()?;
+            let listed = listed.send().await.ok()?;
+            let keys = listed.contents().iter().filter_map(|object| object.key());
+            for key in keys.filter(|key| key.ends_with("/session")) {
                 let get = client.get_object().bucket(bucket).key(key).send();
                 let Ok(there) = get.await else { continue };
                 let body = tokio::time::timeout(PATIENCE, there.body.collect());
                 let is_whole = body.await.is_ok_and(|body| body.is_ok());
-                if key.ends_with("/session") && !is_whole {
+                if !is_whole {
                     return Some(key.to_owned());
                 }
             }

@@ -7,7 +7,7 @@ use super::request::Operation;
 
 pub fn refusal(status: u16) -> HttpResponse {
     let code = match status {
-        // Nothing was done, says nobody.
+        // It seems to be done.
         204 => return answer(status, String::new()),
         // Of Complete: a part that others follow is too short.
         400 => "EntityTooSmall",
