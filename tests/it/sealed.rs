@@ -5,7 +5,7 @@ use bytes::Bytes;
 use s3layers::TarSumVersion;
 use s3layers::embedded::EmbeddedStore;
 use s3layers::tarsum::TarSummer;
-use s3layers::{Algorithm, Digest, Error, LayerId, LayerService as _};
+use s3layers::{Algorithm, Digest, Error, LayerId, LayerService as _, S3LayerService};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
 
@@ -75,19 +75,24 @@ async fn a_bit_that_flips_in_a_read_back_blames_nobody() {
     upload.finish(SIZE, &right).await.unwrap();
 }
 
+/// An upload whose finish fails after it was sealed: the id that it declared, and the failure.
+async fn sealed(service: &S3LayerService) -> (LayerId, Error) {
+    let bytes = ramp(3, SIZE);
+    let id = sha256(&bytes).into();
+    let mut upload = service.upload(&name(), Some(&id)).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    let ended = upload.finish(SIZE, &sha256(&bytes)).await.map(drop);
+    (id, ended.unwrap_err())
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_sealed_upload_whose_parts_the_store_has_dropped_is_swept() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
-    let bytes = ramp(3, SIZE);
-    let id = sha256(&bytes).into();
-    let mut upload = service.upload(&name(), Some(&id)).await.unwrap();
-    upload.write_bytes(bytes.clone()).await.unwrap();
     wire.fault(On::every(CompleteMultipartUpload).status(403));
-    let ended = upload.finish(SIZE, &sha256(&bytes)).await.map(drop);
-    assert!(ended.unwrap_err().is_permission());
-    drop(upload);
+    let (id, ended) = sealed(&service).await;
+    assert!(ended.is_permission(), "{ended:?}");
     wire.mend();
     // As MinIO does a day after it was begun.
     let client = stores::client(&store, store.http_client());
@@ -113,14 +118,9 @@ async fn a_sealed_upload_that_the_store_does_not_assemble_is_swept() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
-    let bytes = ramp(5, SIZE);
-    let id = sha256(&bytes).into();
-    let mut upload = service.upload(&name(), Some(&id)).await.unwrap();
-    upload.write_bytes(bytes.clone()).await.unwrap();
     wire.fault(On::every(CompleteMultipartUpload).status(400));
-    let ended = upload.finish(SIZE, &sha256(&bytes)).await.map(drop);
-    assert!(matches!(ended, Err(Error::Damaged { .. })), "{ended:?}");
-    drop(upload);
+    let (id, ended) = sealed(&service).await;
+    assert!(matches!(ended, Error::Damaged { .. }), "{ended:?}");
 
     let client = stores::client(&store, store.http_client());
     let keys = bucket::keys(&client).await;
@@ -193,9 +193,7 @@ async fn a_finish_whose_caller_goes_away_is_carried_to_its_end() {
     let wire = Wire::over(store.http_client());
     let client = stores::client(&store, wire.http_client());
     let config = stores::config().parallelism(1);
-    let service = s3layers::S3LayerService::connect(client, config)
-        .await
-        .unwrap();
+    let service = S3LayerService::connect(client, config).await.unwrap();
     let bytes = ramp(5, 2 * PART + 1000);
     let mut upload = service.upload(&name(), None).await.unwrap();
     // One part is under way, one is whole, and a piece waits.

@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-    SharedHttpConnector,
+    HttpConnector as _, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
+
+use super::through::{self, Handle};
 
 /// What becomes of an answer: its headers, and its text where it is XML.
 pub trait Reword: Send + Sync + 'static {
@@ -28,10 +28,7 @@ pub trait Reword: Send + Sync + 'static {
 
 /// The store behind `inner`, in other words.
 pub fn reword(inner: SharedHttpClient, how: impl Reword) -> SharedHttpClient {
-    SharedHttpClient::new(Reworded {
-        inner,
-        how: How(Arc::new(how)),
-    })
+    through::client(inner, How(Arc::new(how)))
 }
 
 #[derive(Clone)]
@@ -43,37 +40,12 @@ impl fmt::Debug for How {
     }
 }
 
-#[derive(Debug)]
-struct Reworded {
-    inner: SharedHttpClient,
-    how: How,
-}
-
-impl HttpClient for Reworded {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(Connector {
-            inner: self.inner.http_connector(settings, components),
-            how: self.how.clone(),
-        })
-    }
-}
-
-#[derive(Debug)]
-struct Connector {
-    inner: SharedHttpConnector,
-    how: How,
-}
-
-impl HttpConnector for Connector {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+impl Handle for How {
+    fn handle(&self, store: SharedHttpConnector, request: HttpRequest) -> HttpConnectorFuture {
         let asked = format!("{} {}", request.method(), request.uri());
-        let (inner, how) = (self.inner.clone(), self.how.clone());
+        let how = self.clone();
         HttpConnectorFuture::new(async move {
-            let answer = inner.call(request).await?;
+            let answer = store.call(request).await?;
             how.reworded(&asked, answer).await
         })
     }

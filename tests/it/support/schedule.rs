@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-    SharedHttpConnector,
+    HttpConnector as _, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+use super::through::{self, Handle};
 
 /// Shorter than any pause of the adapter.
 const MOMENT: Duration = Duration::from_millis(1);
@@ -111,11 +111,8 @@ pub struct Scheduler(Arc<Mutex<Vec<Waiting>>>);
 impl Scheduler {
     /// The requests of one process.
     pub fn http_client(&self, process: usize, inner: SharedHttpClient) -> SharedHttpClient {
-        SharedHttpClient::new(Scheduled {
-            scheduler: self.clone(),
-            process,
-            inner,
-        })
+        let scheduler = self.clone();
+        through::client(inner, Scheduled { scheduler, process })
     }
 
     /// Lets one request go after the other until all tasks are done.
@@ -145,42 +142,20 @@ impl Scheduler {
     }
 }
 
-#[derive(Debug)]
+/// The requests of one process.
+#[derive(Clone, Debug)]
 struct Scheduled {
     scheduler: Scheduler,
     process: usize,
-    inner: SharedHttpClient,
 }
 
-impl HttpClient for Scheduled {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(Connector {
-            scheduler: self.scheduler.clone(),
-            process: self.process,
-            inner: self.inner.http_connector(settings, components),
-        })
-    }
-}
-
-#[derive(Debug)]
-struct Connector {
-    scheduler: Scheduler,
-    process: usize,
-    inner: SharedHttpConnector,
-}
-
-impl HttpConnector for Connector {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+impl Handle for Scheduled {
+    fn handle(&self, store: SharedHttpConnector, request: HttpRequest) -> HttpConnectorFuture {
         let gone = self.scheduler.arrive(self.process);
-        let inner = self.inner.clone();
         HttpConnectorFuture::new(async move {
             let stopped = |_| ConnectorError::io("the schedule has ended".into());
             gone.await.map_err(stopped)?;
-            inner.call(request).await
+            store.call(request).await
         })
     }
 }

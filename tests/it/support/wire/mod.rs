@@ -12,14 +12,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-    SharedHttpConnector,
+    HttpConnectorFuture, SharedHttpClient, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use tokio::sync::{Semaphore, watch};
 
 use self::under_way::UnderWay;
+use crate::support::through::{self, Handle};
 
 mod bodies;
 mod refusals;
@@ -109,7 +108,7 @@ impl Wire {
 
     /// For the SDK.
     pub fn http_client(&self) -> SharedHttpClient {
-        SharedHttpClient::new(self.clone())
+        through::client(self.inner.clone(), Arc::clone(&self.state))
     }
 
     pub fn fault(&self, rule: Rule) {
@@ -168,29 +167,9 @@ impl Wire {
     }
 }
 
-impl HttpClient for Wire {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(Connector {
-            inner: self.inner.http_connector(settings, components),
-            state: Arc::clone(&self.state),
-        })
-    }
-}
-
-#[derive(Debug)]
-struct Connector {
-    inner: SharedHttpConnector,
-    state: Arc<State>,
-}
-
-impl HttpConnector for Connector {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let under_way = UnderWay::begin(&self.state, &request);
-        let inner = self.inner.clone();
-        HttpConnectorFuture::new(under_way.carry_out(inner, request))
+impl Handle for Arc<State> {
+    fn handle(&self, store: SharedHttpConnector, request: HttpRequest) -> HttpConnectorFuture {
+        let under_way = UnderWay::begin(self, &request);
+        HttpConnectorFuture::new(under_way.carry_out(store, request))
     }
 }
