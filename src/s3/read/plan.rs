@@ -31,10 +31,9 @@ pub(super) struct View {
     pub(super) loading: usize,
     /// How many of those there may be.
     pub(super) parallelism: usize,
-    /// Where the reader ends; at most `size`.
-    pub(super) until: u64,
-    /// Whoever reads has said that it wants everything up to there.
-    pub(super) all_is_wanted: bool,
+    /// Whoever reads has said that it wants everything up to there, and nothing beyond; at most
+    /// `size`.
+    pub(super) wanted: Option<u64>,
     /// The block at `end` did not have its checksum when it was read: it is wanted whole.
     pub(super) suspect: bool,
 }
@@ -50,16 +49,17 @@ pub(super) fn block_at(position: u64, size: u64) -> Range<u64> {
 /// Ranges follow each other without gap or overlap, double from [`FIRST`], and end where a block
 /// ends: so from the second block on each is a whole block, up to the one where the reader ends.
 pub(super) fn next_range(view: &View) -> Option<Range<u64>> {
+    let until = view.wanted.unwrap_or(view.size);
     let has_some = view.end > view.position;
     let has_enough = view.loading >= view.parallelism || view.end >= view.position + ahead(view);
-    if view.end >= view.until || (has_some && has_enough) {
+    if view.end >= until || (has_some && has_enough) {
         return None;
     }
     let block_end = block_at(view.end, view.size).end;
     if view.suspect {
         return Some(view.end..block_end);
     }
-    let room = block_end.min(view.until) - view.end;
+    let room = block_end.min(until) - view.end;
     let length = FIRST + (view.end - view.run_start);
     // What would leave less than a range of this length behind takes that along.
     let take = if room <= 2 * length { room } else { length };
@@ -71,7 +71,7 @@ fn ahead(view: &View) -> u64 {
     let run = view.position - view.run_start;
     let most = view.parallelism as u64 * BLOCK;
     match run {
-        _ if view.all_is_wanted => most,
+        _ if view.wanted.is_some() => most,
         0..PROOF => 0,
         PROOF.. => most.min(run * AHEAD),
     }
@@ -93,8 +93,7 @@ mod tests {
             size: 20 * MIB,
             loading: 0,
             parallelism: 8,
-            until: 20 * MIB,
-            all_is_wanted: false,
+            wanted: None,
             suspect: false,
         }
     }
@@ -144,7 +143,6 @@ mod tests {
                 "a short layer is one range",
                 View {
                     size: 200 * KIB,
-                    until: 200 * KIB,
                     ..begun
                 },
                 Some(0..200 * KIB),
@@ -160,7 +158,7 @@ mod tests {
             (
                 "who wants everything need not prove it",
                 View {
-                    all_is_wanted: true,
+                    wanted: Some(20 * MIB),
                     ..at(0, 0, 8 * MIB)
                 },
                 Some(8 * MIB..16 * MIB),
@@ -168,8 +166,7 @@ mod tests {
             (
                 "a few bytes are one range of no more",
                 View {
-                    until: 9 * MIB + 100,
-                    all_is_wanted: true,
+                    wanted: Some(9 * MIB + 100),
                     ..at(9 * MIB, 9 * MIB, 9 * MIB)
                 },
                 Some(9 * MIB..9 * MIB + 100),
@@ -177,8 +174,7 @@ mod tests {
             (
                 "a part ends where it was said to, within a block",
                 View {
-                    until: 17 * MIB,
-                    all_is_wanted: true,
+                    wanted: Some(17 * MIB),
                     ..at(0, 0, 16 * MIB)
                 },
                 Some(16 * MIB..17 * MIB),
@@ -186,8 +182,7 @@ mod tests {
             (
                 "nothing beyond the part",
                 View {
-                    until: 17 * MIB,
-                    all_is_wanted: true,
+                    wanted: Some(17 * MIB),
                     ..at(0, 0, 17 * MIB)
                 },
                 None,
@@ -195,8 +190,7 @@ mod tests {
             (
                 "but all of a suspect block",
                 View {
-                    until: 9 * MIB + 100,
-                    all_is_wanted: true,
+                    wanted: Some(9 * MIB + 100),
                     suspect: true,
                     ..at(9 * MIB, 9 * MIB, 9 * MIB)
                 },
@@ -223,17 +217,18 @@ mod tests {
             step in 1..5 * MIB,
             parallelism in 1..12usize,
             part in 0.0..1.0f64,
-            all_is_wanted: bool,
+            is_part: bool,
         ) {
             let run_start = (size as f64 * start) as u64;
-            let until = run_start + ((size - run_start) as f64 * part).ceil() as u64;
+            let part_end = run_start + ((size - run_start) as f64 * part).ceil() as u64;
+            let wanted = is_part.then_some(part_end);
+            let until = wanted.unwrap_or(size);
             let (mut position, mut end) = (run_start, run_start);
             let mut under_way: Vec<Range<u64>> = Vec::new();
             while position < until {
                 let loading = under_way.len();
                 let view = View {
-                    position, run_start, end, size, loading, parallelism, until, all_is_wanted,
-                    suspect: false,
+                    position, run_start, end, size, loading, parallelism, wanted, suspect: false,
                 };
                 match next_range(&view) {
                     Some(range) => {

@@ -65,14 +65,13 @@ impl Reader {
     /// Everything from here to `end` is wanted, and nothing beyond: as many ranges as may be are
     /// asked for at once, and the reader ends there.
     pub(super) fn wanting_all_to(mut self, end: u64) -> Self {
-        self.wanted = Some(end);
+        self.wanted = Some(end.min(self.source.size));
         self
     }
 
     /// Where the reader ends.
     fn until(&self) -> u64 {
-        let size = self.source.size;
-        self.wanted.map_or(size, |end| end.min(size))
+        self.wanted.unwrap_or(self.source.size)
     }
 
     /// Goes on at another byte. What is buffered there is kept.
@@ -156,8 +155,7 @@ impl Reader {
                 size: self.source.size,
                 loading: self.window.loading(),
                 parallelism: self.source.store.parallelism,
-                until: self.until(),
-                all_is_wanted: self.wanted.is_some(),
+                wanted: self.wanted,
                 suspect: self.is_suspect(end),
             };
             let Some(wanted) = plan::next_range(&view) else {
