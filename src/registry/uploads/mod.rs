@@ -5,36 +5,24 @@
 //! taken. So a PATCH that is repeated because its answer was lost does not append twice. A PUT that
 //! is repeated because its 201 was lost finds the upload gone and the layer linked: 201 again.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use http::header::{CONTENT_RANGE, LOCATION, RANGE};
-use http::{HeaderName, Response, StatusCode};
+use http::{HeaderName, StatusCode};
 use uuid::Uuid;
 
-use super::body::ResponseBody;
+use self::place::{Place, created};
 use super::error::{Code, Refusal};
 use super::location::Base;
-use super::receive::Receiving;
 use super::route::{parse_name, parsed};
-use super::{Answer, CONTENT_DIGEST, Call, Head, Shared, bare, range, with};
+use super::{Answer, Call, Head, Shared, bare, with};
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::service::LayerUpload;
+
+mod place;
 
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
-const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
-
-/// An upload, and how the client knows it.
-#[derive(Clone)]
-struct Place {
-    shared: Arc<Shared>,
-    base: Base,
-    name: RepositoryName,
-    uuid: Uuid,
-}
 
 /// `POST /v2/<name>/blobs/uploads/`
 pub(super) async fn begin(shared: &Arc<Shared>, mut call: Call, name: RepositoryName) -> Answer {
@@ -245,184 +233,4 @@ pub(super) async fn cancel(
         Ok(bare(StatusCode::NO_CONTENT))
     };
     shared.outliving(work).await
-}
-
-impl Place {
-    fn of(shared: &Arc<Shared>, head: &Head, name: RepositoryName, uuid: Uuid) -> Self {
-        Place {
-            shared: shared.clone(),
-            base: Base::of(&head.parts, &shared.options),
-            name,
-            uuid,
-        }
-    }
-
-    fn receiving(&self, upload: Box<dyn LayerUpload>, call: Call) -> Receiving {
-        Receiving {
-            upload,
-            body: call.body,
-            slot: call.slot,
-            writing: self.shared.writers.begin(self.uuid),
-        }
-    }
-
-    /// The upload where the client thinks it is, and the chunk that its body is said to be.
-    async fn take_up(
-        &self,
-        call: &mut Call,
-    ) -> Result<(Box<dyn LayerUpload>, Option<Range<u64>>), Refusal> {
-        let Call { head, slot, .. } = call;
-        let chunk = chunk(head)?;
-        let at = head.query.get("at").and_then(|at| at.parse().ok());
-        let at = chunk.as_ref().map(|chunk| chunk.start).or(at);
-        self.shared.writers.settle(self.uuid, true, slot).await;
-        let service = &self.shared.service;
-        let upload = match at {
-            Some(at) => service.resume_at(&self.name, self.uuid, at).await?,
-            None => service.resume(&self.name, None, self.uuid).await?,
-        };
-        match at {
-            Some(at) if at != upload.offset() && !head.has_no_body() => {
-                Err(self.elsewhere(upload.offset()))
-            }
-            _ => Ok((upload, chunk)),
-        }
-    }
-
-    /// Takes the body in. If not all of it comes, the upload is closed, and the client told where
-    /// it is.
-    async fn fill(
-        &self,
-        receiving: &mut Receiving,
-        chunk: Option<Range<u64>>,
-    ) -> Result<(), Refusal> {
-        let refusal = match receiving.run(&self.shared).await {
-            Ok(None) => {
-                let came = receiving.body.received();
-                let Some(said) = chunk.map(|chunk| chunk.end - chunk.start) else {
-                    return Ok(());
-                };
-                if said == came {
-                    return Ok(());
-                }
-                wrong_size(said, came)
-            }
-            Ok(Some(stopped)) => stopped.into(),
-            Err(error) => {
-                // What came before the error is worth keeping; this one was told already.
-                let _ = receiving.upload.close().await;
-                return Err(self.out_of_step(error).await);
-            }
-        };
-        match receiving.upload.close().await {
-            Ok(()) => Err(self.placed(refusal, receiving.upload.offset())),
-            Err(error) => Err(self.out_of_step(error).await),
-        }
-    }
-
-    /// Publishes what the upload has. An upload that another request finished meanwhile is as good.
-    async fn conclude(
-        &self,
-        upload: &mut Box<dyn LayerUpload>,
-        digest: &Digest,
-    ) -> Result<Response<ResponseBody>> {
-        let size = upload.offset();
-        match upload.finish(size, digest).await {
-            Err(error @ Error::UploadUnknown { .. }) => match self.is_linked(digest).await? {
-                true => {}
-                false => return Err(error),
-            },
-            finished => {
-                finished?;
-            }
-        }
-        Ok(created(&self.base, &self.name, digest))
-    }
-
-    async fn is_linked(&self, digest: &Digest) -> Result<bool> {
-        let id = LayerId::from(digest.clone());
-        match self.shared.service.layer(&self.name, &id).await {
-            Ok(_) => Ok(true),
-            Err(Error::LayerUnknown { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// An answer that says how far the upload is.
-    fn at(&self, status: StatusCode, offset: u64) -> Response<ResponseBody> {
-        let response = bare(status);
-        let location = self.base.upload(&self.name, self.uuid, offset);
-        let response = with(response, LOCATION, &location);
-        let response = with(response, RANGE, &range::received(offset));
-        with(response, UPLOAD_UUID, &self.uuid.to_string())
-    }
-
-    /// The same for a refusal.
-    fn placed(&self, refusal: Refusal, offset: u64) -> Refusal {
-        refusal
-            .with(LOCATION, &self.base.upload(&self.name, self.uuid, offset))
-            .with(RANGE, &range::received(offset))
-            .with(UPLOAD_UUID, &self.uuid.to_string())
-    }
-
-    /// 416: the body belongs elsewhere.
-    fn elsewhere(&self, offset: u64) -> Refusal {
-        let refusal = Refusal::new(
-            Code::BlobUploadInvalid,
-            format_args!("the next byte of the upload is number {offset}"),
-        );
-        let refusal = refusal.with_status(StatusCode::RANGE_NOT_SATISFIABLE);
-        self.placed(refusal, offset)
-    }
-
-    /// What an error of the upload means to the client. Where another writer was faster, what
-    /// helps is where the upload is now.
-    async fn out_of_step(&self, error: Error) -> Refusal {
-        if !matches!(error, Error::UploadConflict { .. }) {
-            return error.into();
-        }
-        match self
-            .shared
-            .service
-            .resume(&self.name, None, self.uuid)
-            .await
-        {
-            Ok(upload) => self.elsewhere(upload.offset()),
-            Err(_) => error.into(),
-        }
-    }
-}
-
-/// What `Content-Range` says of the body, held against its size.
-fn chunk(head: &Head) -> Result<Option<Range<u64>>, Refusal> {
-    let Some(text) = head.header(CONTENT_RANGE) else {
-        return Ok(None);
-    };
-    // Some clients say so of an empty body.
-    if head.has_no_body() {
-        return Ok(None);
-    }
-    let chunk = range::uploaded(text).ok_or_else(|| {
-        let message = format!("{text:?} is not a range; wanted <first byte>-<last byte>");
-        Refusal::new(Code::BlobUploadInvalid, message)
-    })?;
-    let said = chunk.end - chunk.start;
-    match head.size {
-        Some(declared) if declared != said => Err(wrong_size(said, declared)),
-        _ => Ok(Some(chunk)),
-    }
-}
-
-fn wrong_size(said: u64, came: u64) -> Refusal {
-    Refusal::new(
-        Code::SizeInvalid,
-        format_args!("Content-Range names {said} bytes, and the body has {came}"),
-    )
-}
-
-/// 201: the layer is here.
-fn created(base: &Base, name: &RepositoryName, digest: &Digest) -> Response<ResponseBody> {
-    let response = bare(StatusCode::CREATED);
-    let response = with(response, LOCATION, &base.blob(name, digest));
-    with(response, CONTENT_DIGEST, &digest.to_string())
 }
