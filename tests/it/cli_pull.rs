@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::thread;
 
 use rustix::process::Signal;
 
@@ -380,6 +381,20 @@ fn what_is_no_file_is_written_to_and_not_replaced() {
     user.ok(&["push", &file, "--name", "x"]);
     user.ok(&["pull", &digest(b"bytes"), "-o", "/dev/null"]);
     assert!(!Path::new("/dev/null").is_file());
+    let pipe = user.path("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let reader = thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read(pipe).unwrap()
+    });
+    user.ok(&["pull", &digest(b"bytes"), "-o", pipe.to_str().unwrap()]);
+    assert_eq!(reader.join().unwrap(), b"bytes");
     let said = user.fails(1, &["pull", &digest(b"bytes"), "-o", "."]);
     assert!(said.contains(". is a folder"), "{said}");
 }

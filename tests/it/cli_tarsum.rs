@@ -236,6 +236,8 @@ fn a_push_can_find_out_the_tar_sum() {
         again,
         [serde_json::json!({"event": "exists", "file": file, "id": id})]
     );
+    user.ok(&["push", &file, "--name", "y", "--tarsum"]);
+    assert_eq!(user.events(&["ls", "y"])[0]["digest"], digest(&layer));
 
     // The same files in other bytes: a layer of its own.
     let zipped = gzip(&layer);
