@@ -6,6 +6,7 @@ use crc_fast::{CrcAlgorithm::Crc64Nvme, checksum};
 use s3layers::{Error, LayerService as _};
 use tokio::io::AsyncReadExt as _;
 
+use crate::support::bucket;
 use crate::support::bytes::{assert_same, ramp, sha256};
 use crate::support::stores::{self, PART, name};
 use crate::support::wire::{On, PutObject, UploadPart, Wire};
@@ -82,4 +83,8 @@ async fn a_part_that_is_there_already_is_read_before_it_is_published() {
     for bytes in [bytes, forged.into()] {
         assert!(!service.exists(&sha256(&bytes).into()).await.unwrap());
     }
+    // It never will be published, and has the checksum that was sent.
+    let client = stores::client(&store, store.http_client());
+    let left: Vec<_> = bucket::keys(&client).await.into_iter().collect();
+    assert_eq!(left, [""; 0]);
 }

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use s3layers::TarSumVersion;
 use s3layers::embedded::EmbeddedStore;
 use s3layers::tarsum::TarSummer;
-use s3layers::{Algorithm, Digest, Error, LayerId, LayerService as _, S3LayerService};
+use s3layers::{
+    Algorithm, Digest, Error, LayerId, LayerService as _, LayerServiceExt as _, S3LayerService,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
 
@@ -73,6 +75,26 @@ async fn a_bit_that_flips_in_a_read_back_blames_nobody() {
     );
     let right = Digest::of(Algorithm::Sha512, &bytes);
     upload.finish(SIZE, &right).await.unwrap();
+}
+
+/// A gateway may answer for the store. What it says is no reason to remove what was acknowledged.
+#[tokio::test(start_paused = true)]
+async fn an_odd_answer_in_a_read_back_removes_nothing() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = stores::connect(&store, &wire).await;
+    let bytes = ramp(7, SIZE);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    wire.fault(On::nth(GetObject, 1).key_contains("data/").status(412));
+    let right = Digest::of(Algorithm::Sha512, &bytes);
+    let ended = upload.finish(SIZE, &right).await.map(drop);
+    assert!(matches!(ended, Err(Error::Damaged { .. })), "{ended:?}");
+
+    upload.finish(SIZE, &right).await.unwrap();
+    let mut got = Vec::new();
+    service.pull(&right.into(), &mut got).await.unwrap();
+    assert_same(&got, &bytes, "the published layer");
 }
 
 /// An upload whose finish fails after it was sealed: the id that it declared, and the failure.

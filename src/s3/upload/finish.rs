@@ -152,8 +152,8 @@ fn seal(data: Data, claims: Claims) -> Sealed {
 /// # Errors
 ///
 /// `InvalidChecksum` or `InvalidTarSum` where reading the object shows that a claim was wrong; the
-/// upload is `sealed` then. `Damaged` where what the store holds is not what was sent: where it says
-/// so itself, the upload is removed then, else the sweep removes it. `UploadUnknown` where another
+/// upload is `sealed` then. `Damaged` where what the store holds is not what was sent: where its
+/// bytes were read, the upload is removed then, else the sweep removes it. `UploadUnknown` where another
 /// driver has removed it. Everything else leaves it to be driven again.
 pub(crate) async fn drive(
     store: &Arc<Store>,
@@ -189,10 +189,15 @@ pub(crate) async fn drive(
             Err(Error::Damaged { .. }) if store.api.head(&data).await?.is_none() => {
                 return finished_before(store, stored, &sealed, leftovers).await;
             }
-            Err(damaged @ Error::Damaged { .. }) => {
+            Ok(None) => {
+                let damaged = Error::Damaged {
+                    key: data.to_string(),
+                    reason: "its bytes are not those that were sent".to_owned(),
+                };
                 return Err(remove_misread(store, stored, damaged).await?);
             }
-            found => found?,
+            Ok(Some(found)) => found,
+            Err(error) => return Err(error),
         },
     };
     let sha256 = found.digest(Algorithm::Sha256).cloned();

@@ -170,6 +170,8 @@ async fn may_be_published(store: &Store, stored: &Stored) -> Result<bool> {
             Completed::Absent => false,
             // Whoever found it damaged was wrong.
             Completed::Right => true,
+            // Whoever reads it finds out, and it is completed but once.
+            Completed::Unproven if sealed.data == Data::Parts => true,
             Completed::Wrong | Completed::Unproven => {
                 is_published(store, stored.uuid, sealed).await?
             }

@@ -11,7 +11,7 @@ use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::s3::api::ETag;
-use crate::s3::checksum::Running;
+use crate::s3::checksum::{Crc64, Running};
 use crate::s3::keys::Key;
 use crate::s3::read::ReadBack;
 use crate::s3::store::Store;
@@ -35,54 +35,62 @@ impl Found {
     }
 }
 
-/// Reads the object, for SHA-256 and whatever else was claimed. What differs from the bytes that
-/// were sent says nothing about the claims.
+/// Reads the object, for SHA-256 and whatever else was claimed. `None` where, however often it is
+/// read, its bytes are not those that were sent, which says nothing about the claims.
+///
+/// # Errors
+///
+/// `Damaged` also where the store answered with something else than the object, which it may do once.
 pub(super) async fn read_object(
     store: &Arc<Store>,
     data: &Key,
     etag: &ETag,
     session: &Session,
     sealed: &Sealed,
-) -> Result<Found> {
+) -> Result<Option<Found>> {
+    for _ in 0..READS {
+        let object = ReadBack::of(store, data, etag, session.offset);
+        let (sum, found) = read_once(object, sealed).await?;
+        let sent = sealed.digest.as_ref();
+        let is_sent = sent.is_none_or(|sent| found.digest(Algorithm::Sha256) == Some(sent));
+        if is_sent && sum == session.sums.whole {
+            return Ok(Some(found));
+        }
+        tracing::warn!(key = %data, "read back with another checksum than was sent");
+    }
+    Ok(None)
+}
+
+async fn read_once(mut object: ReadBack, sealed: &Sealed) -> Result<(Crc64, Found)> {
     let unverified = || sealed.unverified.iter();
     let algorithms: BTreeSet<Algorithm> = unverified()
         .filter_map(LayerId::as_digest)
         .map(Digest::algorithm)
         .chain([Algorithm::Sha256])
         .collect();
-    for _ in 0..READS {
-        let mut hashers: Vec<_> = algorithms.iter().copied().map(Hasher::new).collect();
-        let tar_sums = unverified().filter_map(LayerId::as_tar_sum);
-        let mut summings: Vec<Result<Summing>> = tar_sums.map(Summing::of).collect();
-        let mut sum = Running::new();
-        let mut object = ReadBack::of(store, data, etag, session.offset);
-        while let Some(bytes) = object.next().await? {
-            for summing in summings.iter_mut().flatten() {
-                summing.begin(&bytes);
-            }
-            sum.update(&bytes);
-            hashers.iter_mut().for_each(|hasher| hasher.update(&bytes));
-            for summing in summings.iter_mut().flatten() {
-                summing.done().await;
-            }
+    let mut hashers: Vec<_> = algorithms.into_iter().map(Hasher::new).collect();
+    let tar_sums = unverified().filter_map(LayerId::as_tar_sum);
+    let mut summings: Vec<Result<Summing>> = tar_sums.map(Summing::of).collect();
+    let mut sum = Running::new();
+    while let Some(bytes) = object.next().await? {
+        for summing in summings.iter_mut().flatten() {
+            summing.begin(&bytes);
         }
-        if sum.get() == session.sums.whole {
-            let mut tar_sums = Vec::new();
-            for summing in summings {
-                tar_sums.push(match summing {
-                    Ok(mut summing) => summing.verdict().await,
-                    Err(unsupported) => Err(unsupported),
-                });
-            }
-            let digests = hashers.iter().map(Hasher::digest).collect();
-            return Ok(Found { digests, tar_sums });
+        sum.update(&bytes);
+        hashers.iter_mut().for_each(|hasher| hasher.update(&bytes));
+        for summing in summings.iter_mut().flatten() {
+            summing.done().await;
         }
-        tracing::warn!(key = %data, "read back with another checksum than was sent");
     }
-    Err(Error::Damaged {
-        key: data.to_string(),
-        reason: "its bytes do not have the checksum of those that were sent".to_owned(),
-    })
+    let mut tar_sums = Vec::new();
+    for summing in summings {
+        tar_sums.push(match summing {
+            Ok(mut summing) => summing.verdict().await,
+            Err(unsupported) => Err(unsupported),
+        });
+    }
+    let digests = hashers.iter().map(Hasher::digest).collect();
+    Ok((sum.get(), Found { digests, tar_sums }))
 }
 
 /// Compares what was claimed with what was read. The SHA-256, and the other ids to publish under.
@@ -99,13 +107,9 @@ pub(super) fn settle_claims(
         key: data.to_string(),
         reason,
     };
-    // First, for nobody's claim is to blame for it.
-    let digest = match (&sealed.digest, found.digest(Algorithm::Sha256)) {
-        (Some(sent), Some(read)) if sent != read => {
-            return Err(damaged(format!("{sent} was sent, the object has {read}")));
-        }
-        (Some(digest), _) | (None, Some(digest)) => digest.clone(),
-        (None, None) => return Err(damaged("its SHA-256 is not known".to_owned())),
+    let read = found.digest(Algorithm::Sha256);
+    let Some(digest) = sealed.digest.as_ref().or(read).cloned() else {
+        return Err(damaged("its SHA-256 is not known".to_owned()));
     };
     let mut also = sealed.also.clone();
     for claimed in sealed.unverified.iter().filter_map(LayerId::as_digest) {

@@ -13,6 +13,7 @@ pub fn refusal(status: u16) -> HttpResponse {
         400 => "EntityTooSmall",
         403 => "AccessDenied",
         409 => "ConditionalRequestConflict",
+        412 => "PreconditionFailed",
         503 => "SlowDown",
         _ => "InternalError",
     };
