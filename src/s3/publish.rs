@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::api::{Condition, Put};
 use super::document::{decode, encode};
+use super::keys::Key;
 use super::record::Record;
 use super::store::Store;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
@@ -93,11 +96,7 @@ pub(crate) async fn link(
 ) -> Result<()> {
     for id in also {
         let alias = encode(&record.known_as(std::slice::from_ref(id)))?;
-        // One that exists is left alone: two digests can share a TarSum.
-        store
-            .api
-            .put_if(&store.keys.layer(id), alias, Condition::Absent)
-            .await?;
+        put_alias(store, &store.keys.layer(id), alias).await?;
     }
     let mut record = record.clone();
     // Whoever removes the link has to know under which ids to look for it.
@@ -105,6 +104,30 @@ pub(crate) async fn link(
     let new: Vec<_> = also.iter().filter(is_new).cloned().collect();
     record.also.extend(new);
     link_under(store, name, record, also).await
+}
+
+/// One that exists is left alone, for two digests can share a TarSum, unless nobody can read it.
+async fn put_alias(store: &Store, key: &Key, alias: Bytes) -> Result<()> {
+    let absent = Condition::Absent;
+    let Put::Held(held) = store.api.put_if(key, alias.clone(), absent).await? else {
+        return Ok(());
+    };
+    let is_readable = |standing: &[u8]| decode::<Record>(key, standing).is_ok();
+    if is_readable(&held.bytes) {
+        return Ok(());
+    }
+    // Once may have been the wire.
+    match store.load::<Record>(key).await {
+        Ok(_) => return Ok(()),
+        Err(error @ Error::Damaged { .. }) => {
+            tracing::warn!(%key, %error, "an alias is replaced");
+        }
+        Err(error) => return Err(error),
+    }
+    store
+        .overwrite(key, alias, Some(held.etag), is_readable)
+        .await?;
+    Ok(())
 }
 
 /// Links a published layer under a repository, by its SHA-256 and some of its other ids.

@@ -5,8 +5,11 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use s3layers::embedded::EmbeddedStore;
-use s3layers::{Digest, Error, LayerId, LayerService as _, LayerServiceExt as _, S3LayerService};
+use s3layers::{
+    Algorithm, Digest, Error, LayerId, LayerService as _, LayerServiceExt as _, S3LayerService,
+};
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::bucket::{get, keys, multiparts, sealed};
@@ -342,4 +345,35 @@ async fn a_link_that_is_older_than_its_record_leads_to_the_bytes_all_the_same() 
     layer.read_to_end(&mut got).await.unwrap();
     assert!(got == bytes);
     assert_eq!(*layer.digest(), sha256(&bytes));
+
+    // By several requests at a time, of which one hears late that nothing is there.
+    let wire = Wire::over(store.http_client());
+    let fresh = stores::connect(&store, &wire).await;
+    let late = wire.hold(On::nth(GetObject, 2).key_contains("data/"));
+    let mut pieces = fresh.layer(&first, &id).await.unwrap().into_stream();
+    let mut got = pieces.next().await.unwrap().unwrap().to_vec();
+    late.reached_by(1).await;
+    late.open();
+    while let Some(piece) = pieces.next().await {
+        got.extend(piece.unwrap());
+    }
+    assert!(got == bytes);
+}
+
+#[tokio::test]
+async fn a_damaged_alias_is_replaced_by_whoever_brings_the_layer() {
+    let (_store, service, client) = stage().await;
+    let bytes = ramp(1, 3 * KIB);
+    let digest = Digest::of(Algorithm::Sha512, &bytes);
+    let id = digest.clone().into();
+    for _ in 0..2 {
+        let mut upload = service.upload(&name(), Some(&id)).await.unwrap();
+        upload.write_bytes(bytes.clone()).await.unwrap();
+        upload.finish(3 * KIB, &digest).await.unwrap();
+        assert!(service.exists(&id).await.unwrap());
+        let alias = key_that_begins(&client, "layers/sha512/").await;
+        put(&client, &alias, Bytes::from_static(b"{}")).await;
+        let damaged = service.exists(&id).await.unwrap_err();
+        assert!(matches!(damaged, Error::Damaged { .. }), "{damaged}");
+    }
 }

@@ -182,10 +182,7 @@ impl Source {
         range: Range<u64>,
         mut take: impl FnMut(Bytes) + Send,
     ) -> Result<Option<Broken>> {
-        let mut body = self
-            .ask(&range)
-            .await
-            .map_err(|error| self.explain(error))?;
+        let mut body = self.ask(&range).await?;
         let mut left = range.end - range.start;
         loop {
             // Also asked after the last byte: a body that was read to its end gives its
@@ -210,36 +207,42 @@ impl Source {
         }
     }
 
-    async fn ask(&self, range: &Range<u64>) -> Result<RangeBody, ApiError> {
-        let api = &self.store.api;
+    async fn ask(&self, range: &Range<u64>) -> Result<RangeBody> {
         let here = (&self.data, &self.etag);
-        let (data, etag) = self.moved.get().map_or(here, |(data, etag)| (data, etag));
-        match api.get_range(data, range.clone(), etag).await {
-            Err(gone @ (ApiError::NoSuchKey(_) | ApiError::Precondition(_))) => {
-                match self.find_moved().await {
-                    Some((data, etag)) => api.get_range(data, range.clone(), etag).await,
-                    None => Err(gone),
+        let mut place = self.moved.get().map_or(here, |(data, etag)| (data, etag));
+        loop {
+            let (data, etag) = place;
+            match self.store.api.get_range(data, range.clone(), etag).await {
+                Err(gone @ (ApiError::NoSuchKey(_) | ApiError::Precondition(_))) => {
+                    match self.moved_from(place).await? {
+                        Some(moved) => place = moved,
+                        None => return Err(self.explain(gone)),
+                    }
                 }
+                answer => return answer.map_err(|error| self.explain(error)),
             }
-            answer => answer,
         }
     }
 
-    /// A link repeats a record, and is not told when that is replaced since its data was lost. The
-    /// bytes are the same, and so are their checksums.
-    async fn find_moved(&self) -> Option<&(Key, ETag)> {
-        let record = self
-            .record
-            .as_ref()
-            .filter(|_| self.moved.get().is_none())?;
-        let id = record.digest.clone().into();
-        let now = self.store.record(&id).await.ok()??;
-        let is_same = now.data == self.data && now.etag == self.etag;
-        if is_same || now.size != self.size {
-            return None;
+    /// Where the bytes are, if not here. A link repeats a record, and is not told when that is
+    /// replaced since its data was lost. The bytes are the same, and so are their checksums.
+    async fn moved_from(&self, here: (&Key, &ETag)) -> Result<Option<(&Key, &ETag)>> {
+        // Another range may have found it since this one was asked for.
+        if let Some((data, etag)) = self.moved.get() {
+            return Ok(((data, etag) != here).then_some((data, etag)));
         }
-        tracing::warn!(key = %self.data, now = %now.data, "a link is older than its record");
-        Some(self.moved.get_or_init(|| (now.data, now.etag)))
+        let Some(record) = &self.record else {
+            return Ok(None);
+        };
+        let Some(now) = self.store.record(&record.digest.clone().into()).await? else {
+            return Ok(None);
+        };
+        if (&now.data, &now.etag) == here || now.size != self.size {
+            return Ok(None);
+        }
+        tracing::warn!(key = %here.0, now = %now.data, "a link is older than its record");
+        let (data, etag) = self.moved.get_or_init(|| (now.data, now.etag));
+        Ok(Some((data, etag)))
     }
 
     /// What the refusal of a read means, where the layer was published with this object.
