@@ -51,6 +51,7 @@ const KNOWN: &[Known] = &[
     // Compatibility" of its documentation: ListMultipartUploads wants the exact object name.
     // minio/docs#1216: uploads end after 24 hours.
     // <https://docs.min.io/enterprise/aistor-object-store/developers/s3-api-compatibility>
+    // Measured, 2026-02-12: a Complete whose connection breaks can leave an upload without parts.
     Known {
         name: "MinIO",
         server: "MinIO",

@@ -156,11 +156,11 @@ fn kills(endpoint: &Endpoint, what: &'static str, live: Life) -> Trial {
             let Err(failure) = live(&machine, Some(Kill { seed, span })) else {
                 continue;
             };
-            // LocalStack empties an object first when it overwrites it, and leaves it so where the
-            // connection breaks at that moment. No other store does, and nobody can go on from that.
-            let is_localstack = endpoint.name == "localstack";
-            match is_localstack.then(|| machine.emptied_session()).flatten() {
-                Some(key) => println!("kill {seed} of {what}: the server has emptied {key}"),
+            // Where the connection breaks at the wrong moment, LocalStack leaves an object empty that
+            // is overwritten, and MinIO has thrown away what it needs of the parts to complete. No
+            // other store does, and nobody can go on from that.
+            match machine.lost_by(&endpoint.name) {
+                Some(lost) => println!("kill {seed} of {what}: {lost}"),
                 None => return Err(format!("kill {seed} of {what}: {failure}").into()),
             }
         }

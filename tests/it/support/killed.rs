@@ -39,6 +39,7 @@ pub fn push(machine: &Machine, kill: Option<Kill>) -> Result<Duration, String> {
         if kill.is_none() {
             return Err(said(&output));
         }
+        machine.look_for_lost_parts();
         let mut again = vec!["push", &file, "--name", NAME];
         if let Some(started) = event("started") {
             again.extend(["--resume", started["uuid"].as_str().unwrap()]);
@@ -82,6 +83,7 @@ pub fn serve(machine: &Machine, kill: Option<Kill>) -> Result<Duration, String> 
     });
     let took = begun.elapsed();
     drop(server);
+    machine.look_for_lost_parts();
     let (server, address) = machine.serve()?;
     let blob = format!("/v2/{NAME}/blobs/{}", LAYER.1);
     if let Err(failure) = uploaded {

@@ -6,7 +6,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -52,6 +52,8 @@ pub struct Machine {
     home: TempDir,
     place: Place,
     keys: (String, String),
+    /// See [`look_for_lost_parts`](Machine::look_for_lost_parts).
+    lost_parts: OnceLock<String>,
 }
 
 impl Machine {
@@ -62,6 +64,7 @@ impl Machine {
             home: tempfile::tempdir().unwrap(),
             place: Place::Folder,
             keys: ("none".to_owned(), "none".to_owned()),
+            lost_parts: OnceLock::new(),
         }
     }
 
@@ -193,15 +196,13 @@ impl Machine {
         if again.last().is_none_or(|done| done["uploads"] != 0) {
             return Err(format!("left after a sweep: {again:?}"));
         }
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let mut found = runtime.block_on(async {
-            let (client, bucket, prefix) = self.client().await;
-            let listed = client.list_objects_v2().bucket(bucket).prefix(&prefix);
+        let mut found = self.blocking(async |client, bucket, prefix| {
+            let listed = client.list_objects_v2().bucket(bucket).prefix(prefix);
             let listed = listed.send().await.unwrap();
             let keys = listed.contents().iter().map(|object| object.key().unwrap());
             let mut found: Vec<_> = keys.map(|key| key[prefix.len()..].to_owned()).collect();
             let uploads = client.list_multipart_uploads().bucket(bucket);
-            let uploads = uploads.prefix(&prefix).send().await.unwrap();
+            let uploads = uploads.prefix(prefix).send().await.unwrap();
             let told = uploads.uploads().iter().map(|one| one.key().unwrap());
             found.extend(told.map(|key| format!("multipart upload of {key}")));
             found
@@ -212,26 +213,77 @@ impl Machine {
         Ok(found)
     }
 
-    /// A session of which the server tells more bytes than it gives.
+    /// What this server is known to have lost by itself, where it did: `kills` of tests/servers
+    /// tells where that comes from.
     #[allow(dead_code, reason = "only tests/servers has servers")]
-    pub fn emptied_session(&self) -> Option<String> {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let (client, bucket, prefix) = self.client().await;
-            let below = format!("{prefix}uploads/");
-            let listed = client.list_objects_v2().bucket(bucket).prefix(below);
-            let listed = listed.send().await.ok()?;
-            let keys = listed.contents().iter().filter_map(|object| object.key());
-            for key in keys.filter(|key| key.ends_with("/session")) {
-                let get = client.get_object().bucket(bucket).key(key).send();
+    pub fn lost_by(&self, server: &str) -> Option<String> {
+        match server {
+            "localstack" => self
+                .emptied_session()
+                .map(|key| format!("the server has emptied {key}")),
+            "minio" => self
+                .lost_parts
+                .get()
+                .map(|key| format!("the server has lost the parts of {key}")),
+            _ => None,
+        }
+    }
+
+    /// A session of which the server tells more bytes than it gives.
+    fn emptied_session(&self) -> Option<String> {
+        self.blocking(async |client, bucket, prefix| {
+            for key in sessions(client, bucket, prefix).await {
+                let get = client.get_object().bucket(bucket).key(&key).send();
                 let Ok(there) = get.await else { continue };
                 let body = tokio::time::timeout(PATIENCE, there.body.collect());
                 let is_whole = body.await.is_ok_and(|body| body.is_ok());
                 if !is_whole {
-                    return Some(key.to_owned());
+                    return Some(key);
                 }
             }
             None
+        })
+    }
+
+    /// After a kill: an upload that was being completed, of which the server has neither a part nor
+    /// the object. Whoever goes on finds out too, and removes what would show it.
+    pub fn look_for_lost_parts(&self) {
+        if matches!(self.place, Place::Folder) {
+            return;
+        }
+        let found = self.blocking(async |client, bucket, prefix| {
+            for session in sessions(client, bucket, prefix).await {
+                let uuid = session.rsplit('/').nth(1)?;
+                let data = format!("{prefix}data/{}/{uuid}", &uuid[..2]);
+                let get = client.get_object().bucket(bucket).key(&session).send();
+                let text = get.await.ok()?.body.collect().await.ok()?.to_vec();
+                let text: Value = serde_json::from_slice(&text).ok()?;
+                let Some(upload_id) = text["upload_id"].as_str() else {
+                    continue;
+                };
+                let parts = client.list_parts().bucket(bucket).key(&data);
+                let parts = parts.upload_id(upload_id).send().await;
+                let has_parts = parts.is_ok_and(|parts| !parts.parts().is_empty());
+                // Answered when nobody completes it any more.
+                let object = client.head_object().bucket(bucket).key(&data).send().await;
+                let is_sealing = text["phase"]["sealing"].is_object();
+                if is_sealing && !has_parts && object.is_err() {
+                    return Some(data);
+                }
+            }
+            None
+        });
+        if let Some(key) = found {
+            let _ = self.lost_parts.set(key);
+        }
+    }
+
+    /// Looks into the store, without the program.
+    fn blocking<T>(&self, look: impl AsyncFnOnce(&Client, &str, &str) -> T) -> T {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let (client, bucket, prefix) = self.client().await;
+            look(&client, bucket, &prefix).await
         })
     }
 
@@ -244,6 +296,18 @@ impl Machine {
             false => Err("pull gives other bytes".to_owned()),
         }
     }
+}
+
+/// The keys of all sessions.
+async fn sessions(client: &Client, bucket: &str, prefix: &str) -> Vec<String> {
+    let below = format!("{prefix}uploads/");
+    let listed = client.list_objects_v2().bucket(bucket).prefix(below);
+    let Ok(listed) = listed.send().await else {
+        return Vec::new();
+    };
+    let keys = listed.contents().iter().filter_map(|object| object.key());
+    let sessions = keys.filter(|key| key.ends_with("/session"));
+    sessions.map(str::to_owned).collect()
 }
 
 pub fn said(output: &Output) -> String {
