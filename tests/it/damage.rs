@@ -349,10 +349,14 @@ async fn a_link_that_is_older_than_its_record_leads_to_the_bytes_all_the_same() 
     // By several requests at a time, of which one hears late that nothing is there.
     let wire = Wire::over(store.http_client());
     let fresh = stores::connect(&store, &wire).await;
-    let late = wire.hold(On::nth(GetObject, 2).key_contains("data/"));
+    let [early, late] = [1, 2].map(|nth| wire.hold(On::nth(GetObject, nth).key_contains("data/")));
     let mut pieces = fresh.layer(&first, &id).await.unwrap().into_stream();
-    let mut got = pieces.next().await.unwrap().unwrap().to_vec();
-    late.reached_by(1).await;
+    let both_asked = async {
+        late.reached_by(1).await;
+        early.open();
+    };
+    let (piece, ()) = tokio::join!(pieces.next(), both_asked);
+    let mut got = piece.unwrap().unwrap().to_vec();
     late.open();
     while let Some(piece) = pieces.next().await {
         got.extend(piece.unwrap());
