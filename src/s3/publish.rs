@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::api::{Condition, Put};
+use super::api::{Condition, Put, SmallObject};
 use super::document::{decode, encode};
 use super::keys::Key;
 use super::record::Record;
@@ -31,22 +31,7 @@ pub(crate) async fn publish(store: &Store, record: &Record) -> Result<Record> {
         Put::Held(held) => held,
     };
     for _ in 0..ROUNDS {
-        let standing = match decode::<Record>(&key, &held.bytes) {
-            Ok(standing) => Some(standing),
-            // Once may have been the wire; a record replaced for that would leave its data behind.
-            Err(_) => match store.load::<Record>(&key).await {
-                Ok(None) => None,
-                Ok(Some(loaded)) => {
-                    held.etag = loaded.etag;
-                    Some(loaded.document)
-                }
-                Err(error @ Error::Damaged { .. }) => {
-                    tracing::warn!(%key, %error, "a record is replaced");
-                    None
-                }
-                Err(error) => return Err(error),
-            },
-        };
+        let standing = readable(store, &key, &mut held).await?;
         if let Some(standing) = &standing
             && standing.data == record.data
         {
@@ -81,6 +66,27 @@ pub(crate) async fn publish(store: &Store, record: &Record) -> Result<Record> {
     )))
 }
 
+/// The record that held its key against ours, with the ETag that it has; `None` where it is gone, or
+/// damaged and to be replaced.
+async fn readable(store: &Store, key: &Key, held: &mut SmallObject) -> Result<Option<Record>> {
+    if let Ok(standing) = decode::<Record>(key, &held.bytes) {
+        return Ok(Some(standing));
+    }
+    // Once may have been the wire; a record replaced for that would leave its data behind.
+    match store.load::<Record>(key).await {
+        Ok(None) => Ok(None),
+        Ok(Some(loaded)) => {
+            held.etag = loaded.etag;
+            Ok(Some(loaded.document))
+        }
+        Err(error @ Error::Damaged { .. }) => {
+            tracing::warn!(%key, %error, "a record is replaced");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether the object that a record names is there, with the size and ETag it tells.
 pub(crate) async fn has_its_data(store: &Store, record: &Record) -> Result<bool> {
     let found = store.api.head(&record.data).await?;
@@ -109,24 +115,15 @@ pub(crate) async fn link(
 /// One that exists is left alone, for two digests can share a TarSum, unless nobody can read it.
 async fn put_alias(store: &Store, key: &Key, alias: Bytes) -> Result<()> {
     let absent = Condition::Absent;
-    let Put::Held(held) = store.api.put_if(key, alias.clone(), absent).await? else {
+    let Put::Held(mut held) = store.api.put_if(key, alias.clone(), absent).await? else {
         return Ok(());
     };
-    let is_readable = |standing: &[u8]| decode::<Record>(key, standing).is_ok();
-    if is_readable(&held.bytes) {
-        return Ok(());
+    if readable(store, key, &mut held).await?.is_none() {
+        let is_readable = |standing: &[u8]| decode::<Record>(key, standing).is_ok();
+        store
+            .overwrite(key, alias, Some(held.etag), is_readable)
+            .await?;
     }
-    // Once may have been the wire.
-    match store.load::<Record>(key).await {
-        Ok(_) => return Ok(()),
-        Err(error @ Error::Damaged { .. }) => {
-            tracing::warn!(%key, %error, "an alias is replaced");
-        }
-        Err(error) => return Err(error),
-    }
-    store
-        .overwrite(key, alias, Some(held.etag), is_readable)
-        .await?;
     Ok(())
 }
 

@@ -40,7 +40,8 @@ impl Found {
 ///
 /// # Errors
 ///
-/// `Damaged` also where the store answered with something else than the object, which it may do once.
+/// `Damaged` where the store answers with something else than the object: that says nothing of its
+/// bytes.
 pub(super) async fn read_object(
     store: &Arc<Store>,
     data: &Key,
