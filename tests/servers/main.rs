@@ -30,6 +30,8 @@ mod killed;
 mod machine;
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod proxy;
+#[path = "../it/support/reply.rs"]
+mod reply;
 mod spoilt;
 
 type Life = fn(&Machine, Option<Kill>) -> Result<Duration, String>;

@@ -5,8 +5,9 @@
 
 use std::time::Instant;
 
-use super::machine::{LAYER, NAME, Reply};
+use super::machine::{LAYER, NAME};
 use super::proxy::{Proxy, Spoil};
+use super::reply::Reply;
 use super::{Endpoint, machine_on};
 
 const MEDIA_TYPE: (&str, &str) = (

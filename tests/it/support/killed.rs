@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::machine::{LAYER, Machine, NAME, Reply, events, mixed, said};
+use super::machine::{LAYER, Machine, NAME, events, mixed, said};
+use super::reply::Reply;
 
 /// When the program is killed: some time between its start and what it takes when it is not.
 #[derive(Clone, Copy, Debug)]

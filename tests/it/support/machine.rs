@@ -2,8 +2,7 @@
 //! of `tests/servers`, so it stands on nothing of the others.
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{LazyLock, OnceLock};
@@ -18,7 +17,7 @@ use tempfile::TempDir;
 pub const NAME: &str = "library/killed";
 
 /// Longer than anything here takes, so that what hangs fails.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Several parts.
 pub static LAYER: LazyLock<(Vec<u8>, String)> = LazyLock::new(|| {
@@ -258,16 +257,16 @@ impl Machine {
                 let get = client.get_object().bucket(bucket).key(&session).send();
                 let text = get.await.ok()?.body.collect().await.ok()?.to_vec();
                 let text: Value = serde_json::from_slice(&text).ok()?;
-                let Some(upload_id) = text["upload_id"].as_str() else {
+                if text["phase"]["sealing"]["data"] != "parts" {
                     continue;
-                };
+                }
+                let upload_id = text["upload_id"].as_str()?;
                 let parts = client.list_parts().bucket(bucket).key(&data);
                 let parts = parts.upload_id(upload_id).send().await;
                 let has_parts = parts.is_ok_and(|parts| !parts.parts().is_empty());
                 // Answered when nobody completes it any more.
                 let object = client.head_object().bucket(bucket).key(&data).send().await;
-                let is_sealing = text["phase"]["sealing"].is_object();
-                if is_sealing && !has_parts && object.is_err() {
+                if !has_parts && object.is_err() {
                     return Some(data);
                 }
             }
@@ -328,82 +327,5 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// An answer of the registry.
-#[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
-    head: String,
-    pub body: Vec<u8>,
-}
-
-impl Reply {
-    pub fn to(
-        address: &str,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> Result<Reply, String> {
-        let told = |error: io::Error| format!("{method} {path}: {error}");
-        Reply::ask(address, method, path, headers, body).map_err(told)
-    }
-
-    fn ask(
-        address: &str,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> io::Result<Reply> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let size = body.len();
-        let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {size}\r\n"
-        );
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        stream.write_all(format!("{head}\r\n").as_bytes())?;
-        stream.write_all(body)?;
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes)?;
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-        let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let body = bytes.split_off(end + 4);
-        let head = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok());
-        let status = status.ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Reply { status, head, body })
-    }
-
-    pub fn is(self, status: u16) -> Result<Self, String> {
-        match self.status == status {
-            true => Ok(self),
-            false => Err(format!("{status} was wanted: {}", self.head)),
-        }
-    }
-
-    /// Path and query of where the upload goes on.
-    pub fn location(&self) -> Result<String, String> {
-        let lines = self.head.lines().find(|line| line.starts_with("location:"));
-        let path = lines.and_then(|line| Some(line[line.find("/v2/")?..].to_owned()));
-        path.ok_or_else(|| format!("no Location: {}", self.head))
-    }
-
-    /// How many bytes the registry has. (`Range` cannot tell none from one.)
-    pub fn offset(&self) -> Result<u64, String> {
-        let location = self.location()?;
-        let offset = location.split_once("at=").map(|(_, offset)| offset.parse());
-        match offset {
-            Some(Ok(offset)) => Ok(offset),
-            _ => Err(format!("no offset in {location}")),
-        }
     }
 }

@@ -11,6 +11,7 @@ pub mod log;
 pub mod machine;
 pub(crate) mod program;
 pub(crate) mod proxy;
+pub mod reply;
 pub mod schedule;
 pub mod session;
 pub mod stores;
