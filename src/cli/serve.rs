@@ -91,6 +91,7 @@ fn options(settings: &Settings) -> Options {
         redirect: settings.serve_redirect.value.then_some(lifetime),
         relative_location: settings.serve_relative_location.value,
         sparse: settings.serve_sparse.value,
+        automatic_mount: settings.serve_automatic_mount.value,
         max_requests: settings.serve_max_requests.value,
         ..Options::default()
     }

@@ -147,6 +147,10 @@ impl Refusal {
         self.0.code
     }
 
+    pub(super) fn message(&self) -> &str {
+        &self.0.message
+    }
+
     #[cfg(test)]
     pub(super) fn status(&self) -> StatusCode {
         self.0.status

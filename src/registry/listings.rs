@@ -216,7 +216,11 @@ mod tests {
             ("n=", None),
             ("n=x", None),
         ] {
-            assert_eq!(limit(&Query::parse(Some(query))).ok(), want, "{query}");
+            assert_eq!(
+                limit(&Query::parse(Some(query)).unwrap()).ok(),
+                want,
+                "{query}"
+            );
         }
     }
 }

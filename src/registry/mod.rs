@@ -193,8 +193,10 @@ impl Registry {
     }
 
     async fn answer(&self, parts: Parts, mut body: RequestBody) -> Answer {
-        let (verb, endpoint) = match route(&parts.method, parts.uri.path()) {
-            Ok(found) => found,
+        let parsed = route(&parts.method, parts.uri.path())
+            .and_then(|found| Ok((found, Query::parse(parts.uri.query())?)));
+        let ((verb, endpoint), query) = match parsed {
+            Ok(parsed) => parsed,
             Err(refusal) => {
                 body.discard().await;
                 return Err(refusal);
@@ -214,7 +216,7 @@ impl Registry {
             );
         };
         let head = Head {
-            query: Query::parse(parts.uri.query()),
+            query,
             size: body.declared(),
             parts,
         };

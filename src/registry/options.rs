@@ -20,6 +20,11 @@ pub struct Options {
     /// Take an index or image that names what is not stored. Default: `false`. Layers that are not
     /// for distribution may always be absent.
     pub sparse: bool,
+    /// Mount a layer without a source repository (`?mount=<digest>` without `from`) from any
+    /// repository. Anyone who may push to one repository and knows the digest of a layer can then
+    /// read that layer, wherever it was pushed, even after it was deleted there. Default: `false`,
+    /// such a request begins an ordinary upload.
+    pub automatic_mount: bool,
     /// Requests that are worked on at a time; one that waits for its client's bytes does not count.
     /// Default: [`DEFAULT_MAX_REQUESTS`].
     pub max_requests: usize,
@@ -39,6 +44,7 @@ impl Default for Options {
             redirect: None,
             relative_location: false,
             sparse: false,
+            automatic_mount: false,
             max_requests: DEFAULT_MAX_REQUESTS,
             patience: Duration::from_secs(10),
             body_idle_timeout: Duration::from_secs(60),

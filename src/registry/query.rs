@@ -1,19 +1,28 @@
 //! The query of a request, and percent-encoding. Pure.
 
-/// What stands behind the `?`, in order.
+use http::StatusCode;
+
+use super::error::{Code, Refusal};
+
+/// The parameters behind the `?`, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    pub(super) fn parse(text: Option<&str>) -> Self {
+    /// Refuses a name or value whose percent-encoding is invalid, with the code that the parameter
+    /// has when its value is wrong.
+    pub(super) fn parse(text: Option<&str>) -> Result<Self, Refusal> {
         let pairs = text.unwrap_or_default().split('&');
-        let pairs = pairs.filter(|pair| !pair.is_empty());
-        Query(
-            pairs
-                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-                .filter_map(|(name, value)| Some((decoded(name)?, decoded(value)?)))
-                .collect(),
-        )
+        pairs
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                decoded(name)
+                    .zip(decoded(value))
+                    .ok_or_else(|| invalid(name, pair))
+            })
+            .collect::<Result<_, _>>()
+            .map(Query)
     }
 
     /// The first value of this name.
@@ -29,6 +38,21 @@ impl Query {
             .filter(move |(have, _)| have == name)
             .map(|(_, value)| value.as_str())
     }
+}
+
+fn invalid(name: &str, pair: &str) -> Refusal {
+    let code = match name {
+        "digest" | "mount" => Code::DigestInvalid,
+        "from" => Code::NameInvalid,
+        "tag" => Code::TagInvalid,
+        "at" => Code::BlobUploadInvalid,
+        "n" => Code::PaginationNumberInvalid,
+        _ => Code::Unsupported,
+    };
+    let message = format_args!(
+        "query parameter {pair:?}: invalid percent-encoding, expected % and two hex digits of UTF-8"
+    );
+    Refusal::new(code, message).with_status(StatusCode::BAD_REQUEST)
 }
 
 /// `text` with its `%xx` resolved; `None` where that is not UTF-8, or not two hex digits. A `+`
@@ -94,11 +118,29 @@ mod tests {
 
     #[test]
     fn a_query_has_names_values_and_repeats() {
-        let query = Query::parse(Some("tag=a&&n=5&tag=b&last&bad=%"));
+        let query = Query::parse(Some("tag=a&&n=5&tag=b&last")).unwrap();
         assert_eq!(query.get("n"), Some("5"));
         assert_eq!(query.all("tag").collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(query.get("last"), Some(""));
-        assert_eq!(query.get("bad"), None);
-        assert_eq!(Query::parse(None), Query::default());
+        assert_eq!(query.get("other"), None);
+        assert_eq!(Query::parse(None).unwrap(), Query::default());
+    }
+
+    #[test]
+    fn invalid_percent_encoding_is_refused_with_the_code_of_the_parameter() {
+        for (query, code) in [
+            ("digest=%zz", Code::DigestInvalid),
+            ("n=1&mount=sha256%3", Code::DigestInvalid),
+            ("from=%c3", Code::NameInvalid),
+            ("tag=%", Code::TagInvalid),
+            ("at=%zz", Code::BlobUploadInvalid),
+            ("n=%zz", Code::PaginationNumberInvalid),
+            ("last=%zz", Code::Unsupported),
+            ("%zz=1", Code::Unsupported),
+        ] {
+            let refusal = Query::parse(Some(query)).unwrap_err();
+            assert_eq!(refusal.code(), code, "{query}");
+            assert_eq!(refusal.status(), StatusCode::BAD_REQUEST, "{query}");
+        }
     }
 }

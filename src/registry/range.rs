@@ -45,11 +45,9 @@ pub(super) fn wanted(range: Option<&str>, size: u64) -> Wanted {
 }
 
 /// Decimal digits only: `parse` would take a sign as well.
-fn number(text: &str) -> Option<u64> {
-    match text.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => text.parse().ok(),
-        false => None,
-    }
+pub(super) fn number(text: &str) -> Option<u64> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok()).flatten()
 }
 
 /// The value of `Content-Range` in an upload, `first-last`. The end is exclusive. Some clients

@@ -99,7 +99,14 @@ impl Endpoint {
 
 /// Where a request leads.
 pub(super) fn route(method: &Method, path: &str) -> Result<(Verb, Endpoint), Refusal> {
-    let endpoint = endpoint(path)?;
+    let endpoint = endpoint(path).map_err(|refusal| {
+        // A reference that breaks the grammar names nothing. Only a client that pushes is told why.
+        if is_manifest(path) && method != Method::PUT && refusal.code() != Code::NameInvalid {
+            Refusal::new(Code::ManifestUnknown, refusal.message())
+        } else {
+            refusal
+        }
+    })?;
     let verbs = endpoint.verbs();
     match Verb::of(method).filter(|verb| verbs.contains(verb)) {
         Some(verb) => Ok((verb, endpoint)),
@@ -152,6 +159,10 @@ fn endpoint(path: &str) -> Result<Endpoint, Refusal> {
         [name @ .., "tags", "list"] => Ok(Endpoint::Tags(repository(name)?)),
         _ => Err(Refusal::no_such_path()),
     }
+}
+
+fn is_manifest(path: &str) -> bool {
+    path.rsplit('/').nth(1) == Some("manifests")
 }
 
 fn repository(segments: &[&str]) -> Result<RepositoryName, Refusal> {
@@ -261,6 +272,21 @@ mod tests {
             let want = want.unwrap_or(Code::NotFound);
             assert_eq!(refusal.code(), want, "{path}");
         }
+    }
+
+    #[test]
+    fn a_reference_that_breaks_the_grammar_is_unknown_unless_it_is_pushed() {
+        for reference in [".b", "sha256:bad", "md5:00", ""] {
+            let path = format!("/v2/a/manifests/{reference}");
+            for method in [Method::GET, Method::HEAD, Method::DELETE] {
+                let refusal = route(&method, &path).unwrap_err();
+                assert_eq!(refusal.code(), Code::ManifestUnknown, "{method} {path}");
+            }
+            let refusal = route(&Method::PUT, &path).unwrap_err();
+            assert_eq!(refusal.status(), StatusCode::BAD_REQUEST, "{path}");
+        }
+        let refusal = route(&Method::GET, "/v2/A/manifests/v1").unwrap_err();
+        assert_eq!(refusal.code(), Code::NameInvalid);
     }
 
     #[test]

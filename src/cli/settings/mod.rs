@@ -178,6 +178,13 @@ settings! {
         flag: Flag::Serve,
         ..Setting::new("serve.sparse", "BOOL")
     };
+    serve_automatic_mount: bool = false, Setting {
+        about: "Mount a layer from any repository when a client names no source",
+        more: "Anyone who may push to one repository and knows the digest of a layer can then read \
+               it, wherever it was pushed.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.automatic_mount", "BOOL")
+    };
     serve_max_requests: usize = DEFAULT_MAX_REQUESTS, Setting {
         about: "Requests that are worked on at a time; who waits for his client does not count",
         flag: Flag::Serve,

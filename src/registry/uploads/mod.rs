@@ -30,7 +30,8 @@ pub(super) async fn begin(shared: &Arc<Shared>, mut call: Call, name: Repository
     match asked_for(&call.head) {
         Ok(Asked::Mount(digest, from)) => {
             let id = LayerId::from(digest.clone());
-            if shared.service.mount(&name, &id, from.as_ref()).await? {
+            let may_mount = from.is_some() || shared.options.automatic_mount;
+            if may_mount && shared.service.mount(&name, &id, from.as_ref()).await? {
                 return Ok(created(&base, &name, &digest));
             }
             open(shared, base, name).await

@@ -55,7 +55,7 @@ impl Place {
     ) -> Result<(Box<dyn LayerUpload>, Option<Range<u64>>), Refusal> {
         let Call { head, slot, .. } = call;
         let chunk = chunk(head)?;
-        let at = head.query.get("at").and_then(|at| at.parse().ok());
+        let at = head.query.get("at").map(offset).transpose()?;
         let at = chunk.as_ref().map(|chunk| chunk.start).or(at);
         self.shared.writers.settle(self.uuid, true, slot).await;
         let service = &self.shared.service;
@@ -173,6 +173,14 @@ impl Place {
             Err(_) => error.into(),
         }
     }
+}
+
+/// The offset in the location of an upload.
+fn offset(text: &str) -> Result<u64, Refusal> {
+    range::number(text).ok_or_else(|| {
+        let message = format!("at={text:?} is not an offset: expected the location as it was sent");
+        Refusal::new(Code::BlobUploadInvalid, message)
+    })
 }
 
 /// What `Content-Range` says of the body, held against its size.

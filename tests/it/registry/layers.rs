@@ -135,9 +135,7 @@ async fn a_layer_is_linked_where_it_was_mounted_and_until_it_is_deleted() {
                 assert_eq!(reply.location(), format!("/v2/b/blobs/{digest}"));
             }
         }
-        let path = format!("/v2/c/blobs/uploads/?mount={digest}");
-        client.send("POST", &path, &[], b"").await.is(201);
-        for (name, status) in [("a", 200), ("b", 200), ("c", 200), ("d", 404)] {
+        for (name, status) in [("a", 200), ("b", 200), ("c", 404), ("d", 404)] {
             client
                 .head(&format!("/v2/{name}/blobs/{digest}"))
                 .await
@@ -150,6 +148,36 @@ async fn a_layer_is_linked_where_it_was_mounted_and_until_it_is_deleted() {
         let reply = client.get(&path).await.is(404);
         assert_eq!(reply.code(), "BLOB_UNKNOWN");
         client.get(&format!("/v2/a/blobs/{digest}")).await.is(200);
+    }
+}
+
+#[tokio::test]
+async fn a_mount_without_a_source_needs_the_option() {
+    for site in Site::all().await {
+        let closed = site.process().await.client;
+        let mut options = Options::default();
+        options.automatic_mount = true;
+        let open = site.process_with(options).await.client;
+        let bytes = ramp(1, 1000);
+        let digest = sha256(&bytes);
+        closed.push("secret", &bytes, &digest).await;
+        for query in [
+            format!("mount={digest}"),
+            format!("mount={digest}&from="),
+            format!("from=&mount={digest}"),
+        ] {
+            let path = format!("/v2/other/blobs/uploads/?{query}");
+            let reply = closed.send("POST", &path, &[], b"").await.is(202);
+            assert_eq!(reply.offset(), 0, "an ordinary upload");
+            closed
+                .head(&format!("/v2/other/blobs/{digest}"))
+                .await
+                .is(404);
+        }
+        let path = format!("/v2/other/blobs/uploads/?mount={digest}");
+        open.send("POST", &path, &[], b"").await.is(201);
+        let got = open.get(&format!("/v2/other/blobs/{digest}")).await.is(200);
+        assert_same(&got.body, &bytes, "the layer");
     }
 }
 

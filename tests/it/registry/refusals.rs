@@ -1,5 +1,6 @@
 //! What is refused, and how: statuses and codes of the specification.
 
+use super::manifests::IMAGE;
 use super::site::Site;
 use crate::support::bytes::sha256;
 
@@ -41,7 +42,11 @@ async fn refusals_have_the_status_and_the_code_of_the_specification() {
             ),
             ("GET", "/v2/a/manifests/latest", 404, "MANIFEST_UNKNOWN"),
             ("DELETE", "/v2/a/manifests/latest", 404, "MANIFEST_UNKNOWN"),
-            ("GET", "/v2/a/manifests/.bad", 400, "TAG_INVALID"),
+            ("GET", "/v2/a/manifests/.bad", 404, "MANIFEST_UNKNOWN"),
+            ("GET", "/v2/a/manifests/sha256:00", 404, "MANIFEST_UNKNOWN"),
+            ("DELETE", "/v2/a/manifests/.bad", 404, "MANIFEST_UNKNOWN"),
+            ("PUT", "/v2/a/manifests/.bad", 400, "TAG_INVALID"),
+            ("PUT", "/v2/a/manifests/sha256:00", 400, "DIGEST_INVALID"),
             ("GET", "/v2/a/referrers/latest", 400, "DIGEST_INVALID"),
             ("GET", absent, 404, "BLOB_UPLOAD_UNKNOWN"),
             ("PATCH", absent, 404, "BLOB_UPLOAD_UNKNOWN"),
@@ -72,6 +77,37 @@ async fn refusals_have_the_status_and_the_code_of_the_specification() {
                 "/v2/a/blobs/uploads/?digest=x",
                 400,
                 "DIGEST_INVALID",
+            ),
+            (
+                "POST",
+                "/v2/a/blobs/uploads/?digest=%zz",
+                400,
+                "DIGEST_INVALID",
+            ),
+            ("GET", "/v2/a/tags/list?last=%f", 400, "UNSUPPORTED"),
+            (
+                "PATCH",
+                &format!("{upload}?at=x"),
+                400,
+                "BLOB_UPLOAD_INVALID",
+            ),
+            (
+                "PATCH",
+                &format!("{upload}?at=-1"),
+                400,
+                "BLOB_UPLOAD_INVALID",
+            ),
+            (
+                "PATCH",
+                &format!("{upload}?at=18446744073709551616"),
+                400,
+                "BLOB_UPLOAD_INVALID",
+            ),
+            (
+                "PUT",
+                &format!("{upload}?at=&digest={digest}"),
+                400,
+                "BLOB_UPLOAD_INVALID",
             ),
             ("PUT", "/v2/a/blobs/uploads/", 405, "UNSUPPORTED"),
             (
@@ -112,6 +148,21 @@ async fn a_refusal_is_read_before_a_large_body_is_sent_in_vain() {
     let headers = [("content-length", "3145728"), ("expect", "100-continue")];
     let mut conversation = client.begin("PATCH", absent, &headers).await;
     conversation.reply().await.is(404);
+}
+
+/// Three checks of the OCI's suite 1.1.1 that later ones lack: 01_pull_test.go:152 and 198, and
+/// 02_push_test.go:329.
+#[tokio::test]
+async fn a_manifest_by_a_reference_that_cannot_be_one_is_not_found() {
+    for site in Site::all().await {
+        let client = site.process().await.client;
+        let path = "/v2/some/repo/manifests/.INVALID_MANIFEST_NAME";
+        client.head(path).await.is(404);
+        client.get(path).await.is(404);
+        let headers = [("content-type", IMAGE)];
+        let body = br#"{"schemaVersion":2,"layers":[]}"#;
+        client.send("PUT", path, &headers, body).await.is(400);
+    }
 }
 
 #[tokio::test]
