@@ -31,6 +31,18 @@ impl Query {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// The value of a name that may occur once. A proxy that authorizes a request and the registry
+    /// could read different values of a repeated one.
+    pub(super) fn only(&self, name: &str) -> Result<Option<&str>, Refusal> {
+        let mut values = self.0.iter().filter(|(have, _)| have == name);
+        let value = values.next().map(|(_, value)| value.as_str());
+        if values.next().is_none() {
+            return Ok(value);
+        }
+        let message = format!("the query has several parameters {name}, expected one");
+        Err(Refusal::new(code(name), message).with_status(StatusCode::BAD_REQUEST))
+    }
+
     /// All values of this name.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0
@@ -40,19 +52,23 @@ impl Query {
     }
 }
 
-fn invalid(name: &str, pair: &str) -> Refusal {
-    let code = match name {
+/// The code of a request in which this parameter is wrong.
+fn code(name: &str) -> Code {
+    match name {
         "digest" | "mount" => Code::DigestInvalid,
         "from" => Code::NameInvalid,
         "tag" => Code::TagInvalid,
         "at" => Code::BlobUploadInvalid,
         "n" => Code::PaginationNumberInvalid,
         _ => Code::Unsupported,
-    };
+    }
+}
+
+fn invalid(name: &str, pair: &str) -> Refusal {
     let message = format_args!(
         "query parameter {pair:?}: invalid percent-encoding, expected % and two hex digits of UTF-8"
     );
-    Refusal::new(code, message).with_status(StatusCode::BAD_REQUEST)
+    Refusal::new(code(name), message).with_status(StatusCode::BAD_REQUEST)
 }
 
 /// `text` with its `%xx` resolved; `None` where that is not UTF-8, or not two hex digits. A `+`
@@ -123,6 +139,9 @@ mod tests {
         assert_eq!(query.all("tag").collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(query.get("last"), Some(""));
         assert_eq!(query.get("other"), None);
+        assert_eq!(query.only("n").unwrap(), Some("5"));
+        assert_eq!(query.only("other").unwrap(), None);
+        assert_eq!(query.only("tag").unwrap_err().code(), Code::TagInvalid);
         assert_eq!(Query::parse(None).unwrap(), Query::default());
     }
 

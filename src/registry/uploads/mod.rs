@@ -52,12 +52,12 @@ enum Asked {
 }
 
 fn asked_for(head: &Head) -> Result<Asked, Refusal> {
-    if let Some(digest) = head.query.get("mount") {
-        let from = head.query.get("from").filter(|from| !from.is_empty());
+    if let Some(digest) = head.query.only("mount")? {
+        let from = head.query.only("from")?.filter(|from| !from.is_empty());
         let from = from.map(parse_name).transpose()?;
         return Ok(Asked::Mount(parsed(digest)?, from));
     }
-    let Some(digest) = head.query.get("digest") else {
+    let Some(digest) = head.query.only("digest")? else {
         return Ok(Asked::Session);
     };
     let digest = parsed(digest)?;
@@ -154,7 +154,7 @@ pub(super) async fn finish(
     let place = Place::of(shared, &call.head, name, uuid);
     let found = async {
         let digest =
-            call.head.query.get("digest").ok_or_else(|| {
+            call.head.query.only("digest")?.ok_or_else(|| {
                 Refusal::new(Code::DigestInvalid, "the query has no digest=<digest>")
             })?;
         let digest = parsed(digest)?;

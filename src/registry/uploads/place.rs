@@ -55,7 +55,7 @@ impl Place {
     ) -> Result<(Box<dyn LayerUpload>, Option<Range<u64>>), Refusal> {
         let Call { head, slot, .. } = call;
         let chunk = chunk(head)?;
-        let at = head.query.get("at").map(offset).transpose()?;
+        let at = head.query.only("at")?.map(offset).transpose()?;
         let at = chunk.as_ref().map(|chunk| chunk.start).or(at);
         self.shared.writers.settle(self.uuid, true, slot).await;
         let service = &self.shared.service;

@@ -86,6 +86,12 @@ async fn refusals_have_the_status_and_the_code_of_the_specification() {
             ),
             ("GET", "/v2/a/tags/list?last=%f", 400, "UNSUPPORTED"),
             (
+                "POST",
+                &format!("/v2/a/blobs/uploads/?mount={digest}&from=b&from=c"),
+                400,
+                "NAME_INVALID",
+            ),
+            (
                 "PATCH",
                 &format!("{upload}?at=x"),
                 400,
