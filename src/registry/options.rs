@@ -17,8 +17,9 @@ pub struct Options {
     /// Say where things are without scheme and host. Default: as the client sees us, by
     /// `X-Forwarded-Proto` and `X-Forwarded-Host`, else by `Host`.
     pub relative_location: bool,
-    /// Take an index or image that names what is not stored. Default: `false`. Layers that are not
-    /// for distribution may always be absent.
+    /// Take an index or image that names what is not stored. What is stored must have the size that
+    /// the manifest names in any case. Default: `false`. Layers that are not for distribution may
+    /// always be absent.
     pub sparse: bool,
     /// Mount a layer without a source repository (`?mount=<digest>` without `from`) from any
     /// repository. Anyone who may push to one repository and knows the digest of a layer can then

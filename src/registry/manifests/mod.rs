@@ -6,7 +6,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION};
 use http::{HeaderName, Response, StatusCode};
 use serde_json::json;
 
-use self::parse::Parsed;
+use self::parse::{Content, Parsed};
 use super::body::ResponseBody;
 use super::error::{Code, Refusal};
 use super::location::Base;
@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::name::{RepositoryName, Tag};
 
 mod gather;
+mod json;
 mod parse;
 
 pub(super) use self::gather::Room;
@@ -29,6 +30,8 @@ const TAG: HeaderName = HeaderName::from_static("oci-tag");
 const TAGS: usize = 100;
 /// How many of the things that a manifest names are looked for at a time.
 const LOOKS: usize = 16;
+/// After so many that are absent no more are looked for.
+const ABSENT: usize = 100;
 
 /// `PUT /v2/<name>/manifests/<reference>`
 pub(super) async fn put(
@@ -59,9 +62,7 @@ pub(super) async fn put(
     };
     let content_type = call.head.header(CONTENT_TYPE);
     let parsed = parse::parse(bytes, content_type, digest)?;
-    if !shared.options.sparse {
-        look_for_all(shared, name, &parsed).await?;
-    }
+    check_named(shared, name, &parsed).await?;
     let manifest = parsed.manifest;
     shared.service.put_manifest(name, &manifest).await?;
     for tag in &tags {
@@ -102,78 +103,90 @@ fn tags(query: &Query, reference: &Reference) -> Result<Vec<Tag>, Refusal> {
     Ok(tags)
 }
 
-/// Whether all is here that the manifest names; its subject need not be.
-async fn look_for_all(
+/// Checks that everything that the manifest names is stored here, in the size that it names. Its
+/// subject may be absent.
+async fn check_named(
     shared: &Shared,
     name: &RepositoryName,
     parsed: &Parsed,
 ) -> Result<(), Refusal> {
+    let named = [
+        (Kind::Blob, &*parsed.blobs),
+        (Kind::Manifest, &*parsed.manifests),
+        (Kind::Either, &*parsed.either),
+        (Kind::Subject, parsed.subject.as_slice()),
+    ];
     let mut looks = Vec::new();
-    for (kind, digests) in [
-        (Kind::Blob, &parsed.blobs),
-        (Kind::Manifest, &parsed.manifests),
-        (Kind::Either, &parsed.either),
-    ] {
-        looks.extend(
-            digests
-                .iter()
-                .map(|digest| look_for(shared, name, digest, kind)),
-        );
+    for (kind, contents) in named {
+        let look = |content| look_for(shared, name, content, kind);
+        looks.extend(contents.iter().map(look));
     }
-    let mut looked = stream::iter(looks).buffer_unordered(LOOKS);
+    let mut looks = stream::iter(looks).buffer_unordered(LOOKS);
     let mut absent = Vec::new();
-    while let Some(looked) = looked.next().await {
-        absent.extend(looked?);
+    while let Some(look) = looks.next().await {
+        absent.extend(look?);
+        if absent.len() == ABSENT {
+            break;
+        }
     }
     if absent.is_empty() {
         return Ok(());
     }
     absent.sort_unstable();
     absent.dedup();
-    let message = format!("{} of what it names is not here", absent.len());
+    let message = format_args!("{name} lacks what the manifest names; detail has the digests");
     let detail = json!({ "digests": absent });
     Err(Refusal::new(Code::ManifestBlobUnknown, message).with_detail(detail))
 }
 
-/// As what something may be here.
-#[derive(Clone, Copy)]
+/// The digest, where it is absent and must not be.
+async fn look_for<'a>(
+    shared: &Shared,
+    name: &RepositoryName,
+    content: &'a Content,
+    kind: Kind,
+) -> Result<Option<&'a Digest>, Refusal> {
+    let may_be_absent = kind == Kind::Subject || shared.options.sparse;
+    match stored_size(shared, name, &content.digest, kind).await? {
+        Some(size) if size != content.size => Err(wrong_size(content, size)),
+        None if !may_be_absent => Ok(Some(&content.digest)),
+        _ => Ok(None),
+    }
+}
+
+fn wrong_size(content: &Content, stored: u64) -> Refusal {
+    let Content { digest, size } = content;
+    let message = format_args!("{digest} has {stored} bytes, and its descriptor says {size}");
+    Refusal::new(Code::ManifestInvalid, message)
+}
+
+/// As what something may be stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Blob,
     Manifest,
     Either,
+    /// A manifest that may be absent.
+    Subject,
 }
 
-/// The digest, where it is not here.
-async fn look_for(
+/// The size of what is stored here, `None` where it is absent.
+async fn stored_size(
     shared: &Shared,
     name: &RepositoryName,
     digest: &Digest,
     kind: Kind,
-) -> Result<Option<Digest>, Error> {
-    let is_here = match kind {
-        Kind::Blob => is_blob(shared, name, digest).await?,
-        Kind::Manifest => is_manifest(shared, name, digest).await?,
-        Kind::Either => {
-            is_blob(shared, name, digest).await? || is_manifest(shared, name, digest).await?
+) -> Result<Option<u64>, Error> {
+    if matches!(kind, Kind::Blob | Kind::Either) {
+        match shared.service.layer(name, &digest.clone().into()).await {
+            Ok(layer) => return Ok(Some(layer.size())),
+            Err(Error::LayerUnknown { .. }) if kind == Kind::Blob => return Ok(None),
+            Err(Error::LayerUnknown { .. }) => {}
+            Err(error) => return Err(error),
         }
-    };
-    Ok((!is_here).then(|| digest.clone()))
-}
-
-async fn is_blob(shared: &Shared, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
-    match shared.service.layer(name, &digest.clone().into()).await {
-        Ok(_) => Ok(true),
-        Err(Error::LayerUnknown { .. }) => Ok(false),
-        Err(error) => Err(error),
     }
-}
-
-async fn is_manifest(
-    shared: &Shared,
-    name: &RepositoryName,
-    digest: &Digest,
-) -> Result<bool, Error> {
-    Ok(shared.service.manifest(name, digest).await?.is_some())
+    let manifest = shared.service.manifest(name, digest).await?;
+    Ok(manifest.map(|manifest| manifest.bytes.len() as u64))
 }
 
 /// `GET` and `HEAD /v2/<name>/manifests/<reference>`

@@ -1,13 +1,15 @@
 //! What a manifest says: its type, what it names, what it is about. Pure.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess};
 
+use super::json::{Any, Object, Strings, object};
 use crate::digest::Digest;
 use crate::registry::error::{Code, Refusal};
 use crate::registry::store::Manifest;
+
+/// The most descriptors in a manifest: each costs a request to the storage.
+const DESCRIPTORS: usize = 4096;
 
 /// The types that are taken.
 const IMAGES: &[&str] = &[
@@ -25,38 +27,175 @@ const KEPT_ELSEWHERE: &[&str] = &[
     "application/vnd.docker.image.rootfs.foreign.diff.tar",
 ];
 
+/// The manifests of OCI 1.1's release candidates, which have no `schemaVersion`.
+const ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
+
 /// A manifest, and what has to be stored already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Parsed {
     pub(super) manifest: Manifest,
-    pub(super) blobs: Vec<Digest>,
-    pub(super) manifests: Vec<Digest>,
+    pub(super) blobs: Vec<Content>,
+    pub(super) manifests: Vec<Content>,
     /// Entries of an index that are manifests, by a type that we do not know, or blobs: BuildKit
     /// lists the layers of its cache and a description of them.
-    pub(super) either: Vec<Digest>,
+    pub(super) either: Vec<Content>,
+    /// The manifest that this one refers to. It may be absent.
+    pub(super) subject: Option<Content>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// What a descriptor names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Content {
+    pub(super) digest: Digest,
+    /// In bytes.
+    pub(super) size: u64,
+}
+
+#[derive(Default)]
 struct Document {
-    schema_version: u32,
+    schema_version: Option<u32>,
     media_type: Option<String>,
     artifact_type: Option<String>,
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
     manifests: Option<Vec<Descriptor>>,
     subject: Option<Descriptor>,
-    annotations: Option<BTreeMap<String, String>>,
+    annotations: Option<Strings>,
+    /// Of schema 1.
+    fs_layers: Option<Any>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+impl Object for Document {
+    const KNOWN: &'static [&'static str] = &[
+        "schemaVersion",
+        "mediaType",
+        "artifactType",
+        "config",
+        "layers",
+        "manifests",
+        "subject",
+        "annotations",
+        "fsLayers",
+    ];
+    type Whole = Self;
+
+    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "schemaVersion" => self.schema_version = map.next_value()?,
+            "mediaType" => self.media_type = map.next_value()?,
+            "artifactType" => self.artifact_type = map.next_value()?,
+            "config" => self.config = map.next_value()?,
+            "layers" => self.layers = map.next_value()?,
+            "manifests" => self.manifests = map.next_value()?,
+            "subject" => self.subject = map.next_value()?,
+            "annotations" => self.annotations = map.next_value()?,
+            _ => self.fs_layers = map.next_value()?,
+        }
+        Ok(())
+    }
+
+    fn whole<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        object::<Document, _>(deserializer)
+    }
+}
+
 struct Descriptor {
     media_type: Option<String>,
-    digest: Digest,
-    /// Nobody reads it here, but a descriptor without it is none.
-    #[expect(dead_code, reason = "its presence and type are what is checked")]
-    size: u64,
+    content: Content,
+}
+
+#[derive(Default)]
+struct DescriptorMembers {
+    media_type: Option<String>,
+    digest: Option<Digest>,
+    size: Option<u64>,
+}
+
+impl Object for DescriptorMembers {
+    const KNOWN: &'static [&'static str] = &[
+        "mediaType",
+        "digest",
+        "size",
+        "artifactType",
+        "data",
+        "urls",
+        "annotations",
+        "platform",
+    ];
+    type Whole = Descriptor;
+
+    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "mediaType" => self.media_type = map.next_value()?,
+            "digest" => self.digest = map.next_value()?,
+            "size" => self.size = map.next_value()?,
+            // Of the others only the type matters: clients fail on another one.
+            "artifactType" | "data" => drop(map.next_value::<Option<String>>()?),
+            "urls" => drop(map.next_value::<Option<Vec<String>>>()?),
+            "annotations" => drop(map.next_value::<Option<Strings>>()?),
+            _ => drop(map.next_value::<Option<Platform>>()?),
+        }
+        Ok(())
+    }
+
+    fn whole<E: Error>(self) -> Result<Descriptor, E> {
+        let digest = self.digest.ok_or_else(|| E::missing_field("digest"))?;
+        let size = self.size.ok_or_else(|| E::missing_field("size"))?;
+        // Go's clients hold it in an int64.
+        if i64::try_from(size).is_err() {
+            return Err(E::custom(format_args!("size {size} exceeds {}", i64::MAX)));
+        }
+        Ok(Descriptor {
+            media_type: self.media_type,
+            content: Content { digest, size },
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Descriptor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        object::<DescriptorMembers, _>(deserializer)
+    }
+}
+
+/// Where an entry of an index runs. Only its form matters here.
+#[derive(Default)]
+struct Platform;
+
+impl Object for Platform {
+    const KNOWN: &'static [&'static str] = &[
+        "architecture",
+        "os",
+        "os.version",
+        "os.features",
+        "variant",
+        "features",
+    ];
+    type Whole = Self;
+
+    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "os.features" | "features" => drop(map.next_value::<Option<Vec<String>>>()?),
+            _ => drop(map.next_value::<Option<String>>()?),
+        }
+        Ok(())
+    }
+
+    fn whole<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Platform {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        object::<Platform, _>(deserializer)
+    }
 }
 
 fn invalid(message: impl std::fmt::Display) -> Refusal {
@@ -69,41 +208,10 @@ pub(super) fn parse(
     content_type: Option<&str>,
     digest: Digest,
 ) -> Result<Parsed, Refusal> {
-    let document: Document = serde_json::from_slice(bytes).map_err(invalid)?;
-    if document.schema_version != 2 {
-        return Err(invalid("schemaVersion is not 2"));
-    }
-    let content_type = content_type
-        .and_then(|text| text.split(';').next())
-        .map(str::trim)
-        .filter(|text| !text.is_empty());
-    let media_type = match (content_type, document.media_type.as_deref()) {
-        (Some(said), Some(written)) if said != written => {
-            return Err(invalid(format_args!(
-                "it came as {said}, and says that it is {written}"
-            )));
-        }
-        (Some(media_type), _) | (None, Some(media_type)) => media_type.to_owned(),
-        (None, None) => match document.manifests {
-            Some(_) => INDEXES[0].to_owned(),
-            None => IMAGES[0].to_owned(),
-        },
-    };
-    let is_index = INDEXES.contains(&media_type.as_str());
-    if !is_index && !IMAGES.contains(&media_type.as_str()) {
-        return Err(invalid(format_args!("{media_type} is not taken here")));
-    }
-    // One document that can be read as either would be a different thing to different clients.
-    match is_index {
-        true if document.config.is_some() || document.layers.is_some() => {
-            return Err(invalid("an index has neither config nor layers"));
-        }
-        false if document.manifests.is_some() => {
-            return Err(invalid("an image has no manifests"));
-        }
-        false if document.config.is_none() => return Err(invalid("an image has a config")),
-        _ => {}
-    }
+    let text = std::str::from_utf8(bytes).map_err(invalid)?;
+    let document: Document = serde_json::from_str(text).map_err(invalid)?;
+    let media_type = media_type(&document, content_type)?;
+    check_form(&document, &media_type)?;
     let artifact_type = document.artifact_type.filter(|text| !text.is_empty());
     let config_type = document
         .config
@@ -113,6 +221,8 @@ pub(super) fn parse(
     let blobs = document.config.into_iter().chain(layers);
     let entries = document.manifests.unwrap_or_default();
     let (manifests, either): (Vec<_>, Vec<_>) = entries.into_iter().partition(must_be_manifest);
+    let subject = document.subject.map(|subject| subject.content);
+    let annotations = document.annotations.unwrap_or_default();
     Ok(Parsed {
         blobs: distinct(blobs.filter(|blob| !is_kept_elsewhere(blob))),
         manifests: distinct(manifests),
@@ -121,11 +231,73 @@ pub(super) fn parse(
             digest,
             media_type,
             bytes: bytes.clone(),
-            subject: document.subject.map(|subject| subject.digest),
+            subject: subject.as_ref().map(|subject| subject.digest.clone()),
             artifact_type: artifact_type.or(config_type),
-            annotations: document.annotations.unwrap_or_default(),
+            annotations: annotations.0,
         },
+        subject,
     })
+}
+
+/// The media type, which the header, the document, or the members of the document tell.
+fn media_type(document: &Document, content_type: Option<&str>) -> Result<String, Refusal> {
+    let content_type = content_type
+        .and_then(|text| text.split(';').next())
+        .map(str::trim)
+        .filter(|text| !text.is_empty());
+    match (content_type, document.media_type.as_deref()) {
+        (Some(header), Some(written)) if header != written => Err(invalid(format_args!(
+            "Content-Type is {header}, and mediaType is {written}; expected the same"
+        ))),
+        (Some(media_type), _) | (None, Some(media_type)) => Ok(media_type.to_owned()),
+        (None, None) if document.manifests.is_some() => Ok(INDEXES[0].to_owned()),
+        (None, None) => Ok(IMAGES[0].to_owned()),
+    }
+}
+
+/// Whether the document has the members of its type, and none of another: a document that can be
+/// read as either would be a different thing to different clients.
+fn check_form(document: &Document, media_type: &str) -> Result<(), Refusal> {
+    let is_index = INDEXES.contains(&media_type);
+    if media_type == ARTIFACT {
+        return Err(invalid(format_args!(
+            "{ARTIFACT} is not supported: it was withdrawn from OCI 1.1; expected an image manifest \
+             with artifactType"
+        )));
+    }
+    if !is_index && !IMAGES.contains(&media_type) {
+        return Err(invalid(format_args!(
+            "media type {media_type} is not supported, expected one of {}",
+            [IMAGES, INDEXES].concat().join(", ")
+        )));
+    }
+    if document.schema_version != Some(2) {
+        let found = document.schema_version;
+        let found = found.map_or_else(|| "missing".to_owned(), |version| version.to_string());
+        return Err(invalid(format_args!(
+            "schemaVersion is {found}, expected 2"
+        )));
+    }
+    if document.fs_layers.is_some() {
+        return Err(invalid("fsLayers belongs to schemaVersion 1"));
+    }
+    if is_index && (document.config.is_some() || document.layers.is_some()) {
+        return Err(invalid("an index has neither config nor layers"));
+    }
+    if !is_index && document.manifests.is_some() {
+        return Err(invalid("an image has no manifests"));
+    }
+    if !is_index && document.config.is_none() {
+        return Err(invalid("config is missing from an image"));
+    }
+    let lists = [&document.layers, &document.manifests];
+    let descriptors: usize = lists.into_iter().flatten().map(Vec::len).sum();
+    if descriptors > DESCRIPTORS {
+        return Err(invalid(format_args!(
+            "{descriptors} descriptors, expected at most {DESCRIPTORS}"
+        )));
+    }
+    Ok(())
 }
 
 /// Of an entry of an index.
@@ -142,14 +314,14 @@ fn is_kept_elsewhere(descriptor: &Descriptor) -> bool {
     })
 }
 
-fn distinct(descriptors: impl IntoIterator<Item = Descriptor>) -> Vec<Digest> {
-    let mut digests: Vec<Digest> = descriptors
+fn distinct(descriptors: impl IntoIterator<Item = Descriptor>) -> Vec<Content> {
+    let mut contents: Vec<Content> = descriptors
         .into_iter()
-        .map(|descriptor| descriptor.digest)
+        .map(|descriptor| descriptor.content)
         .collect();
-    digests.sort_unstable();
-    digests.dedup();
-    digests
+    contents.sort_unstable();
+    contents.dedup();
+    contents
 }
 
 #[cfg(test)]
@@ -160,6 +332,14 @@ mod tests {
 
     fn digest(text: &str) -> Digest {
         Digest::of(Algorithm::Sha256, text.as_bytes())
+    }
+
+    fn content(text: &str) -> Content {
+        let size = text.len() as u64;
+        Content {
+            digest: digest(text),
+            size,
+        }
     }
 
     fn descriptor(text: &str, media_type: &str) -> Value {
@@ -192,10 +372,11 @@ mod tests {
     #[test]
     fn an_image() {
         let parsed = read(&image(), Some(IMAGES[0])).unwrap();
-        let mut blobs = vec![digest("config"), digest("one")];
+        let mut blobs = vec![content("config"), content("one")];
         blobs.sort_unstable();
         assert_eq!(parsed.blobs, blobs);
         assert!(parsed.manifests.is_empty());
+        assert_eq!(parsed.subject, Some(content("subject")));
         let manifest = parsed.manifest;
         assert_eq!(manifest.media_type, IMAGES[0]);
         assert_eq!(manifest.subject, Some(digest("subject")));
@@ -221,7 +402,7 @@ mod tests {
         let parsed = read(&index, None).unwrap();
         assert_eq!(parsed.manifest.media_type, INDEXES[0]);
         assert_eq!(parsed.manifests.len(), 2);
-        assert_eq!(parsed.either, [digest("c")]);
+        assert_eq!(parsed.either, [content("c")]);
         assert!(parsed.blobs.is_empty());
         let artifact_type = parsed.manifest.artifact_type.as_deref();
         assert_eq!(artifact_type, Some("application/vnd.x"));
@@ -256,12 +437,36 @@ mod tests {
         bad_digest["config"]["digest"] = json!("sha256:00");
         let mut no_size = image();
         no_size["config"].as_object_mut().unwrap().remove("size");
+        let mut artifact = image();
+        artifact.as_object_mut().unwrap().remove("schemaVersion");
+        artifact["mediaType"] = json!(ARTIFACT);
+        let mut mixed = image();
+        mixed["fsLayers"] = json!([]);
+        let mut large = image();
+        large["config"]["size"] = json!(1_u64 << 63);
+        let mut no_url = image();
+        no_url["layers"][0]["urls"] = json!("https://example.com");
+        let mut no_platform = json!({
+            "schemaVersion": 2, "mediaType": INDEXES[0],
+            "manifests": [descriptor("a", IMAGES[0])],
+        });
+        no_platform["manifests"][0]["platform"] = json!({"os": 1});
+        let mut many = image();
+        many["layers"] = (0..=DESCRIPTORS)
+            .map(|at| descriptor(&at.to_string(), "x"))
+            .collect();
         let mut old = image();
         old["schemaVersion"] = json!(1);
         for (case, document, content_type) in [
             ("no JSON", json!("x"), None),
             ("nothing in it", json!({}), None),
             ("schema 1", old, None),
+            ("an artifact manifest", artifact, None),
+            ("schema 1 and 2", mixed, None),
+            ("a size beyond an int64", large, None),
+            ("urls that are no list", no_url, None),
+            ("a platform of another type", no_platform, None),
+            ("too many descriptors", many, None),
             ("both of it", both, None),
             ("an index with layers", index, None),
             ("a bad digest", bad_digest, None),
@@ -276,6 +481,57 @@ mod tests {
         ] {
             let refusal = read(&document, content_type).unwrap_err();
             assert_eq!(refusal.code(), Code::ManifestInvalid, "{case}");
+        }
+    }
+
+    /// Go's clients would read each as the known key.
+    #[test]
+    fn a_key_that_differs_from_a_known_one_in_case_is_refused_at_every_level() {
+        let mut index = json!({
+            "schemaVersion": 2, "mediaType": INDEXES[0],
+            "manifests": [descriptor("a", IMAGES[0])],
+        });
+        index["manifests"][0]["platform"] = json!({"os": "linux", "os.features": ["x"]});
+        let mut image = image();
+        image["layers"][0]["urls"] = json!(["https://example.com"]);
+        image["layers"][0]["annotations"] = json!({"a": "b", "A": "b"});
+        for (document, pointer, keys) in [
+            (&image, "", Document::KNOWN),
+            (&image, "/config", DescriptorMembers::KNOWN),
+            (&image, "/layers/0", DescriptorMembers::KNOWN),
+            (&image, "/subject", DescriptorMembers::KNOWN),
+            (&index, "", Document::KNOWN),
+            (&index, "/manifests/0", DescriptorMembers::KNOWN),
+            (&index, "/manifests/0/platform", Platform::KNOWN),
+        ] {
+            read(document, None).unwrap();
+            for key in keys {
+                let mut document = document.clone();
+                let upper = key.to_ascii_uppercase();
+                document.pointer_mut(pointer).unwrap()[upper] = Value::Null;
+                let refusal = read(&document, None).unwrap_err();
+                assert_eq!(refusal.code(), Code::ManifestInvalid, "{pointer} {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_unicode_is_refused_anywhere() {
+        for (case, wrong) in [
+            ("invalid UTF-8", &b"\xff"[..]),
+            ("an overlong slash", b"\xc0\xaf"),
+            ("a surrogate in UTF-8", b"\xed\xa0\x80"),
+            ("an escaped lone surrogate", b"\\ud800"),
+        ] {
+            for field in ["annotations", "custom"] {
+                let mut image = image();
+                image[field] = json!({"a": "HERE"});
+                let text = image.to_string();
+                let (before, after) = text.split_once("HERE").unwrap();
+                let bytes = [before.as_bytes(), wrong, after.as_bytes()].concat();
+                let refusal = parse(&bytes.into(), None, digest("")).unwrap_err();
+                assert_eq!(refusal.code(), Code::ManifestInvalid, "{case} in {field}");
+            }
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What a request of a client costs in requests to the store, counted below the SDK.
 
 use bytes::Bytes;
+use serde_json::json;
 
 use super::client::Client;
+use super::manifests::IMAGE;
 use super::site::Site;
 use crate::reading::range;
 use crate::support::bytes::{KIB, MIB, assert_same, ramp, sha256};
@@ -39,6 +41,29 @@ async fn a_push_costs_what_was_promised() {
             "{size}: {} of {promised}: {log:#?}",
             log.len()
         );
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_names_thousands_of_absent_layers_costs_little() {
+    let site = Site::embedded().await;
+    let (process, wire) = site.process_over_wire().await;
+    for (layers, status, promised) in [(4000, 404, 120), (44_000, 400, 0)] {
+        let layers: Vec<_> = (0..layers)
+            .map(|at: u32| json!({"digest": sha256(&at.to_be_bytes()), "size": 1}))
+            .collect();
+        let manifest = json!({"schemaVersion": 2, "config": layers[0], "layers": layers});
+        let manifest = manifest.to_string();
+        wire.reset();
+        let path = "/v2/a/manifests/v1";
+        let headers = [("content-type", IMAGE)];
+        let reply = process
+            .client
+            .send("PUT", path, &headers, manifest.as_bytes());
+        let reply = reply.await;
+        assert_eq!(reply.status, status, "{:?}", reply.code());
+        let spent = spent(&wire);
+        assert!(spent <= promised, "{spent} of {promised}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Manifests: by tag and digest, what they name, what they are about.
 
+use s3layers::registry::Options;
 use serde_json::{Value, json};
 
 use super::client::Client;
@@ -125,7 +126,7 @@ async fn what_a_manifest_names_is_here_first() {
         let body = index.to_string();
         let reply = client.send("PUT", path, &headers, body.as_bytes()).await;
         assert_eq!(reply.is(404).code(), "MANIFEST_BLOB_UNKNOWN");
-        let mut options = s3layers::registry::Options::default();
+        let mut options = Options::default();
         options.sparse = true;
         let client = site.process_with(options).await.client;
         put(client, path, &index).await;
@@ -203,6 +204,64 @@ async fn an_index_may_name_blobs_that_are_here() {
         let path = "/v2/b/manifests/cache";
         let reply = client.send("PUT", path, &headers, body.as_bytes()).await;
         assert_eq!(reply.is(404).code(), "MANIFEST_BLOB_UNKNOWN");
+    }
+}
+
+#[tokio::test]
+async fn a_size_that_differs_from_what_is_stored_is_refused() {
+    for site in Site::all().await {
+        for sparse in [false, true] {
+            let mut options = Options::default();
+            options.sparse = sparse;
+            let client = site.process_with(options).await.client;
+            let good = image(client, "a", 1).await;
+            let bytes = put(client, "/v2/a/manifests/good", &good).await;
+            let index = json!({
+                "schemaVersion": 2, "mediaType": INDEX, "manifests": [
+                    descriptor(&bytes, IMAGE),
+                    descriptor(&ramp(2, 5000), "application/vnd.oci.image.layer.v1.tar"),
+                ],
+            });
+            let mut referrer = good.clone();
+            referrer["subject"] = descriptor(&bytes, IMAGE);
+            for (manifest, size) in [
+                (&good, "/config/size"),
+                (&good, "/layers/0/size"),
+                (&index, "/manifests/0/size"),
+                (&index, "/manifests/1/size"),
+                (&referrer, "/subject/size"),
+            ] {
+                put(client, "/v2/a/manifests/good", manifest).await;
+                let mut wrong = manifest.clone();
+                let size = wrong.pointer_mut(size).unwrap();
+                *size = json!(size.as_u64().unwrap() + 1);
+                let media_type = wrong["mediaType"].as_str().unwrap().to_owned();
+                let headers = [("content-type", media_type.as_str())];
+                let body = wrong.to_string();
+                let path = "/v2/a/manifests/wrong";
+                let reply = client.send("PUT", path, &headers, body.as_bytes()).await;
+                assert_eq!(reply.is(400).code(), "MANIFEST_INVALID", "{wrong}");
+                client.get(path).await.is(404);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_in_another_case_hides_nothing() {
+    for site in Site::all().await {
+        let client = site.process().await.client;
+        let mut image = image(client, "a", 1).await;
+        image["Layers"] = json!([descriptor(
+            b"absent",
+            "application/vnd.oci.image.layer.v1.tar"
+        )]);
+        let headers = [("content-type", IMAGE)];
+        let path = "/v2/a/manifests/hidden";
+        let body = image.to_string();
+        let reply = client.send("PUT", path, &headers, body.as_bytes()).await;
+        assert_eq!(reply.is(400).code(), "MANIFEST_INVALID");
+        client.get(path).await.is(404);
     }
 }
 
