@@ -136,10 +136,18 @@ impl Object for DescriptorMembers {
             "digest" => self.digest = map.next_value()?,
             "size" => self.size = map.next_value()?,
             // Of the others only the type matters: clients fail on another one.
-            "artifactType" | "data" => drop(map.next_value::<Option<String>>()?),
-            "urls" => drop(map.next_value::<Option<Vec<String>>>()?),
-            "annotations" => drop(map.next_value::<Option<Strings>>()?),
-            _ => drop(map.next_value::<Option<Platform>>()?),
+            "artifactType" | "data" => {
+                map.next_value::<Option<String>>()?;
+            }
+            "urls" => {
+                map.next_value::<Option<Vec<String>>>()?;
+            }
+            "annotations" => {
+                map.next_value::<Option<Strings>>()?;
+            }
+            _ => {
+                map.next_value::<Option<Platform>>()?;
+            }
         }
         Ok(())
     }
@@ -181,8 +189,12 @@ impl Object for Platform {
 
     fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
-            "os.features" | "features" => drop(map.next_value::<Option<Vec<String>>>()?),
-            _ => drop(map.next_value::<Option<String>>()?),
+            "os.features" | "features" => {
+                map.next_value::<Option<Vec<String>>>()?;
+            }
+            _ => {
+                map.next_value::<Option<String>>()?;
+            }
         }
         Ok(())
     }
