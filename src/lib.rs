@@ -71,10 +71,10 @@ pub use memory::MemoryLayerService;
 pub use name::{InvalidName, InvalidTag, RepositoryName, Tag};
 pub use s3::doctor;
 pub use s3::{
-    ClientOptions, ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM,
-    DEFAULT_PART_SIZE, DEFAULT_PRESIGN_LIFETIME, LayerEntry, LayerInfo, LayerStat, S3Config,
-    S3LayerService, StoreProfile, SweepAction, Swept, UploadEntry, UploadPhase, UploadState,
-    client_from_env, client_over,
+    ClientError, ClientOptions, ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET,
+    DEFAULT_PARALLELISM, DEFAULT_PART_SIZE, DEFAULT_PRESIGN_LIFETIME, LayerEntry, LayerInfo,
+    LayerStat, S3Config, S3LayerService, StoreProfile, SweepAction, Swept, UploadEntry,
+    UploadPhase, UploadState, client_from_env, client_over,
 };
 pub use service::{Layer, LayerService, LayerServiceExt, LayerUpload, Sent};
 pub use telemetry::Usage;

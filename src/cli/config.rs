@@ -100,8 +100,7 @@ impl Config {
 
 async fn look_around(context: &Context) -> Result<Known, Failure> {
     let known = known(&context.settings.client_options()).await;
-    known
-        .map_err(|error| Failure::of(&error).context("cannot read the shared configuration of AWS"))
+    known.map_err(|error| Failure::of(&error))
 }
 
 fn tell(context: &Context, rows: &[Row], keys: Option<&Keys>) -> Result<(), Failure> {

@@ -106,7 +106,9 @@ impl Place {
     ) -> Result<(Client, S3Config), Failure> {
         Ok(match self {
             Place::S3 { bucket, root } => (
-                client_from_env(options).await,
+                client_from_env(options).await.map_err(|error| {
+                    Failure::of(&error).context(format_args!("cannot use {self}"))
+                })?,
                 S3Config::new(bucket).root(root),
             ),
             Place::Folder(_) | Place::Memory => {

@@ -15,8 +15,8 @@ use crate::embedded::{DEFAULT_ACCESS_KEY, DEFAULT_SECRET_KEY};
 
 /// Serve the store in --store to any S3 client
 ///
-/// It has one bucket, `layers`, and takes more; it wants path-style addressing. Without keys it
-/// listens on this machine only, with keys that everybody knows.
+/// It has one bucket, `layers`, and takes more. A bucket is named in the path, or in the host as
+/// BUCKET.localhost. Without keys it listens on this machine only, with keys that everybody knows.
 #[derive(Debug, Args)]
 pub(super) struct Store {
     /// Where to listen; port 0 takes a free one

@@ -65,7 +65,7 @@ mod stores;
 mod sweep;
 mod upload;
 
-pub use api::{ClientOptions, client_from_env, client_over};
+pub use api::{ClientError, ClientOptions, client_from_env, client_over};
 #[cfg(feature = "cli")]
 pub(crate) use api::{Keys, Known, known};
 pub use config::{

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, and lives in real time"
 )]
 
+mod aws;
 mod bomb;
 mod budget;
 mod checkpoint;

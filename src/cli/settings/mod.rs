@@ -88,7 +88,8 @@ settings! {
                one process at a time can open; in a configuration file its path begins at the \
                folder of that file. `memory:` vanishes when the program ends. For `s3:`, \
                credentials come from where every AWS tool finds them (AWS_ACCESS_KEY_ID and \
-               AWS_SECRET_ACCESS_KEY, a profile, SSO, the role of the machine).",
+               AWS_SECRET_ACCESS_KEY, a profile, SSO, the role of the machine), as do certificates \
+               (AWS_CA_BUNDLE, SSL_CERT_FILE) and proxies (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).",
         sample: "s3://bucket/root",
         ..Setting::new("store", "PLACE")
     };

@@ -5,6 +5,7 @@ mod bucket;
 mod convert;
 mod copy;
 mod delete;
+mod host;
 mod list;
 mod object;
 mod upload;
@@ -33,6 +34,7 @@ pub(super) fn build(
     secret_key: SecretKey,
 ) -> S3Service {
     let mut builder = S3ServiceBuilder::new(Service { engine, vices });
+    builder.set_host(host::Hosts);
     builder.set_auth(OneKey {
         access_key: access_key.to_owned(),
         secret_key,

@@ -1,18 +1,33 @@
-//! A client of the SDK, from the environment: credentials, region and endpoint as every AWS tool
-//! finds them, and the settings that were measured to be fast.
+//! Clients of the SDK: from the environment, with credentials, region and endpoint as every AWS tool
+//! finds them, and over a given HTTP client.
 
-use aws_config::default_provider::region::DefaultRegionChain;
+use std::error::Error as StdError;
+use std::time::Duration;
+
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::profile::{
+    ProfileFileCredentialsProvider, ProfileFileLoadError, ProfileFileRegionProvider, ProfileSet,
+};
 use aws_config::provider_config::ProviderConfig;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::future::ProvideCredentials as Providing;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{Credentials, RequestChecksumCalculation, SharedHttpClient};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_sdk_s3::config::{
+    Credentials, ProvideCredentials, RequestChecksumCalculation, ResponseChecksumValidation,
+    SharedCredentialsProvider, SharedHttpClient,
+};
+use aws_types::service_config::ServiceConfigKey;
+
+use super::https;
 
 /// Where nothing names a region. Stores other than AWS take any.
 const DEFAULT_REGION: &str = "us-east-1";
+/// How long a credential provider may take, a process of the user's included. Less than an attempt of
+/// a request has, so that the error says what took so long.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the environment does not say, or is to be overruled in. Everything is optional.
 #[derive(Clone, Debug, Default)]
@@ -31,11 +46,52 @@ pub struct ClientOptions {
     pub prefer_profile: bool,
 }
 
+/// Why [`client_from_env`] builds no client: the environment or a configuration file is wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The options or `AWS_PROFILE` name a profile that does not exist.
+    #[error("profile {name} is in neither ~/.aws/config nor ~/.aws/credentials")]
+    UnknownProfile {
+        /// The name of the profile.
+        name: String,
+    },
+    /// A shared configuration file of AWS cannot be read.
+    #[error("cannot read the shared configuration of AWS")]
+    Configuration(#[source] Box<dyn StdError + Send + Sync>),
+    /// A file of certificates cannot be used.
+    #[error("{setting} names {path}: {reason}; expected a file of PEM certificates")]
+    Certificates {
+        /// The variable, or the key of the profile.
+        setting: &'static str,
+        /// Its value.
+        path: String,
+        /// What is wrong with the file.
+        reason: String,
+    },
+    /// The TLS library refuses these settings.
+    #[error("cannot set up TLS")]
+    Tls(#[source] Box<dyn StdError + Send + Sync>),
+}
+
+impl From<ProfileFileLoadError> for ClientError {
+    fn from(error: ProfileFileLoadError) -> Self {
+        ClientError::Configuration(error.into())
+    }
+}
+
 /// Builds a client of the SDK from the environment: static keys, profiles, SSO, web identity,
-/// ECS and IMDS credentials.
+/// ECS and IMDS credentials; `AWS_CA_BUNDLE` and `SSL_CERT_FILE`; `HTTPS_PROXY`, `HTTP_PROXY` and
+/// `NO_PROXY`, which do not hold for the metadata services.
 ///
 /// Buckets are addressed in the path where the endpoint is not AWS's own, since most other
 /// stores have no name server that knows a bucket.
+///
+/// # Errors
+///
+/// [`ClientError`]: a profile that does not exist, unless the environment has keys; a
+/// configuration file or a file of certificates that cannot be read. Credentials are not looked
+/// for until the first request.
 ///
 /// # Cost
 ///
@@ -44,47 +100,47 @@ pub struct ClientOptions {
 /// # Cancellation
 ///
 /// Leaves nothing behind.
-pub async fn client_from_env(options: ClientOptions) -> Client {
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https_client());
-    if let Some(profile) = &options.profile {
-        loader = loader.profile_name(profile);
-    }
-    let endpoint_named = options.endpoint_url.is_some()
-        || ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
-            .iter()
-            .any(|name| std::env::var_os(name).is_some());
-    let region = RegionProviderChain::first_try(options.region.map(Region::new));
-    let region = match endpoint_named {
-        // Whoever names an endpoint is not on AWS: IMDS is not asked, which takes seconds to fail.
-        true => region
-            .or_else(EnvironmentVariableRegionProvider::new())
-            .or_else(profile_region(options.profile.as_deref()))
-            .or_else(DEFAULT_REGION),
-        false => region
-            .or_else(default_region(options.profile.as_deref()))
-            .or_else(DEFAULT_REGION),
+pub async fn client_from_env(options: ClientOptions) -> Result<Client, ClientError> {
+    let profiles = profiles(options.profile.as_deref()).await?;
+    let http_client = https::client(profiles.get("ca_bundle"))?;
+    let loader = || {
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::latest()).http_client(http_client.clone());
+        if let Some(profile) = &options.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(endpoint) = &options.endpoint_url {
+            loader = loader.endpoint_url(endpoint);
+        }
+        loader
     };
-    let region = region.region().await;
+    // Without a request: only the SDK knows all places that name an endpoint.
+    let known = loader().region(Region::from_static(DEFAULT_REGION));
+    let known = known.no_credentials().load().await;
+    let provider = ProviderConfig::without_region()
+        .with_http_client(http_client.clone())
+        .with_use_fips(known.use_fips())
+        .with_use_dual_stack(known.use_dual_stack());
+    let endpoint_named = names_endpoint(&known);
+    let region = region(&options, &provider, endpoint_named).await;
+    let mut loader = loader().region(region.clone());
     if let Some(profile) = options.profile.filter(|_| options.prefer_profile) {
         // The default chain looks into the environment first.
-        let provider = ProviderConfig::without_region()
-            .with_region(region.clone())
-            .with_http_client(https_client());
         let keys = ProfileFileCredentialsProvider::builder()
             .profile_name(profile)
-            .configure(&provider)
+            .configure(&provider.with_region(region))
             .build();
         loader = loader.credentials_provider(keys);
     }
-    loader = loader.region(region);
-    if let Some(endpoint) = options.endpoint_url {
-        loader = loader.endpoint_url(endpoint);
-    }
     let shared = loader.load().await;
-    let config = aws_sdk_s3::config::Builder::from(&shared)
+    let mut config = aws_sdk_s3::config::Builder::from(&shared)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-        .force_path_style(endpoint_named || shared.endpoint_url().is_some());
-    Client::from_conf(config.build())
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .force_path_style(endpoint_named);
+    if let Some(inner) = shared.credentials_provider() {
+        config = config.credentials_provider(InTime(inner));
+    }
+    Ok(Client::from_conf(config.build()))
 }
 
 /// Builds a client that reaches a store through this HTTP client, with these keys, whatever the
@@ -108,29 +164,83 @@ pub fn client_over(
         .force_path_style(true)
         .credentials_provider(credentials)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .http_client(http_client)
         .build();
     Client::from_conf(config)
 }
 
-fn profile_region(profile: Option<&str>) -> ProfileFileRegionProvider {
-    let builder = ProfileFileRegionProvider::builder();
-    match profile {
-        Some(profile) => builder.profile_name(profile).build(),
-        None => builder.build(),
+/// The shared configuration files, with the profile that is used selected. It exists, unless it is
+/// the default one or the environment has keys.
+pub(super) async fn profiles(name: Option<&str>) -> Result<ProfileSet, ClientError> {
+    let (fs, env, places) = Default::default();
+    let asked = name.map(|name| name.to_owned().into());
+    let files = aws_config::profile::load(&fs, &env, &places, asked).await?;
+    let selected = files.selected_profile();
+    let has_keys = std::env::var("AWS_ACCESS_KEY_ID").is_ok_and(|key| !key.is_empty());
+    if files.get_profile(selected).is_none()
+        && selected != "default"
+        && (name.is_some() || !has_keys)
+    {
+        let name = selected.to_owned();
+        return Err(ClientError::UnknownProfile { name });
     }
+    Ok(files)
 }
 
-fn default_region(profile: Option<&str>) -> DefaultRegionChain {
-    let builder = DefaultRegionChain::builder();
-    match profile {
-        Some(profile) => builder.profile_name(profile).build(),
-        None => builder.build(),
-    }
+/// Whether the environment or the profile names an endpoint of S3.
+fn names_endpoint(settings: &SdkConfig) -> bool {
+    let of_s3 = ServiceConfigKey::builder()
+        .service_id("s3")
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build();
+    let of_s3 = settings.service_config().zip(of_s3.ok());
+    settings.endpoint_url().is_some()
+        || of_s3.is_some_and(|(config, key)| config.load_config(key).is_some())
 }
 
-fn https_client() -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https()
+/// The region. Whoever names an endpoint is not on AWS: there IMDS is not asked, which may take
+/// seconds to fail.
+async fn region(
+    options: &ClientOptions,
+    provider: &ProviderConfig,
+    endpoint_named: bool,
+) -> Option<Region> {
+    let mut profile = ProfileFileRegionProvider::builder().configure(provider);
+    if let Some(name) = &options.profile {
+        profile = profile.profile_name(name);
+    }
+    let mut chain = RegionProviderChain::first_try(options.region.clone().map(Region::new))
+        .or_else(EnvironmentVariableRegionProvider::new())
+        .or_else(profile.build());
+    if !endpoint_named {
+        chain = chain.or_else(ImdsRegionProvider::builder().configure(provider).build());
+    }
+    chain.or_else(DEFAULT_REGION).region().await
+}
+
+/// Credentials within [`CREDENTIALS_TIMEOUT`].
+#[derive(Debug)]
+struct InTime(SharedCredentialsProvider);
+
+impl ProvideCredentials for InTime {
+    fn provide_credentials<'a>(&'a self) -> Providing<'a>
+    where
+        Self: 'a,
+    {
+        Providing::new(async {
+            let provided = self.0.provide_credentials();
+            match tokio::time::timeout(CREDENTIALS_TIMEOUT, provided).await {
+                Ok(provided) => provided,
+                Err(_) => self
+                    .fallback_on_interrupt()
+                    .ok_or_else(|| CredentialsError::provider_timed_out(CREDENTIALS_TIMEOUT)),
+            }
+        })
+    }
+
+    fn fallback_on_interrupt(&self) -> Option<Credentials> {
+        self.0.fallback_on_interrupt()
+    }
 }

@@ -1,9 +1,9 @@
 //! What is known, without a request, of how [`client_from_env`](super::client_from_env) finds its
 //! way: for people who wonder which keys it uses. The order is that of the SDK's default chain.
 
-use aws_config::profile::{Profile, ProfileFileLoadError, load};
+use aws_config::profile::{Profile, load};
 
-use super::ClientOptions;
+use super::{ClientError, ClientOptions};
 
 /// What the environment and the shared configuration files of AWS say.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(crate) enum Keys {
 }
 
 /// Reads the environment and the files.
-pub(crate) async fn known(options: &ClientOptions) -> Result<Known, ProfileFileLoadError> {
+pub(crate) async fn known(options: &ClientOptions) -> Result<Known, ClientError> {
     let name = options.profile.clone().map(Into::into);
     let (fs, env, places) = Default::default();
     let files = load(&fs, &env, &places, name).await?;

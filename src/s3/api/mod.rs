@@ -14,8 +14,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, retry::RetryConfig};
+use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -33,6 +34,7 @@ mod date;
 mod error;
 mod examine;
 mod gauge;
+mod https;
 #[cfg(feature = "cli")]
 mod known;
 mod listing;
@@ -44,7 +46,7 @@ mod types;
 
 pub(crate) use aws_sdk_s3::Client;
 pub(crate) use body::RangeBody;
-pub use client::{ClientOptions, client_from_env, client_over};
+pub use client::{ClientError, ClientOptions, client_from_env, client_over};
 pub(crate) use error::ApiError;
 pub(crate) use examine::{LifecycleRule, Listing, Versioning};
 pub(crate) use gauge::Gauge;
@@ -87,13 +89,12 @@ struct Call<'a> {
 impl Api {
     /// URLs are signed for `presign_endpoint`, where one is given.
     pub(crate) fn new(client: Client, bucket: String, presign_endpoint: Option<String>) -> Self {
-        let signer = match presign_endpoint {
-            None => client.clone(),
-            Some(url) => {
-                let config = client.config().to_builder().endpoint_url(url);
-                Client::from_conf(config.build())
-            }
-        };
+        let mut signer = client.config().to_builder();
+        signer.set_response_checksum_validation(Some(ResponseChecksumValidation::WhenRequired));
+        if let Some(url) = presign_endpoint {
+            signer.set_endpoint_url(Some(url));
+        }
+        let signer = Client::from_conf(signer.build());
         Api {
             client,
             signer,
@@ -120,6 +121,7 @@ impl Api {
                     .build(),
             )
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .interceptor(status::Witness)
     }
 

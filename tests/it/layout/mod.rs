@@ -64,7 +64,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
     ("clap", &["cli"]),
     ("http_body_util", &["embedded", "registry"]),
-    ("hyper", &["embedded", "registry"]),
+    ("hyper", &["embedded", "registry", "s3::api"]),
+    ("rustls", &["s3::api"]),
     ("s3s", &["embedded"]),
     ("tower_service", &["registry"]),
 ];

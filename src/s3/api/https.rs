@@ -1,0 +1,152 @@
+//! The HTTP client of every client that we build: certificates and proxies as other AWS tools find
+//! them.
+//!
+//! 1. `AWS_CA_BUNDLE`, else `ca_bundle` of the profile, replaces the certificates of the machine;
+//!    `SSL_CERT_FILE` and `SSL_CERT_DIR` say where those are.
+//! 2. `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` hold for all hosts but the metadata
+//!    services: a proxy would answer with credentials of its own machine.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use aws_sdk_s3::config::{HttpClient, RuntimeComponents, SharedHttpClient};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::{Builder, Connector};
+use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::ClientError;
+
+/// Builds the client; `ca_bundle` is that of the profile.
+pub(super) fn client(ca_bundle: Option<&str>) -> Result<SharedHttpClient, ClientError> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|path| !path.is_empty());
+    let bundle = match (variable("AWS_CA_BUNDLE"), ca_bundle) {
+        (Some(path), _) => Some(certificates("AWS_CA_BUNDLE", path)?),
+        (None, Some(path)) => Some(certificates("ca_bundle", path.to_owned())?),
+        (None, None) => None,
+    };
+    if let Some(path) = variable("SSL_CERT_FILE").filter(|_| bundle.is_none()) {
+        certificates("SSL_CERT_FILE", path)?;
+    }
+    let trust = match bundle {
+        Some(pem) => TrustStore::empty().with_pem_certificate(pem),
+        None => TrustStore::default(),
+    };
+    let built = TlsContext::builder().with_trust_store(trust).build();
+    let tls = built.map_err(|error| ClientError::Tls(error.into()))?;
+    let proxied = Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = Connector::builder()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(tls.clone())
+            .proxy_config(ProxyConfig::from_env());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        connector.build_with_resolver(Resolver)
+    });
+    let direct = Builder::new().build_http();
+    Ok(SharedHttpClient::new(ByHost { proxied, direct }))
+}
+
+/// The PEM file at `path`, which the SDK believes to be right: it panics where it is not.
+fn certificates(setting: &'static str, path: String) -> Result<Vec<u8>, ClientError> {
+    let refused = |reason: String| ClientError::Certificates {
+        setting,
+        path: path.clone(),
+        reason,
+    };
+    let pem = std::fs::read(Path::new(&path)).map_err(|error| refused(error.to_string()))?;
+    let (mut roots, mut count) = (RootCertStore::empty(), 0);
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
+        let added = roots.add(certificate);
+        added.map_err(|error| refused(error.to_string()))?;
+        count += 1;
+    }
+    if count == 0 {
+        return Err(refused("no PEM certificate in it".to_owned()));
+    }
+    Ok(pem)
+}
+
+/// Sends a request to a link-local host directly, and any other by the proxies.
+#[derive(Debug)]
+struct ByHost<T> {
+    proxied: T,
+    direct: T,
+}
+
+impl HttpClient for ByHost<SharedHttpClient> {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(ByHost {
+            proxied: self.proxied.http_connector(settings, components),
+            direct: self.direct.http_connector(settings, components),
+        })
+    }
+}
+
+impl HttpConnector for ByHost<SharedHttpConnector> {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        if is_link_local(request.uri()) {
+            self.direct.call(request)
+        } else {
+            self.proxied.call(request)
+        }
+    }
+}
+
+/// Whether this is the address of a metadata service: IMDS, ECS or EKS.
+fn is_link_local(url: &str) -> bool {
+    let url = url.parse::<http::Uri>().ok();
+    let host = url.as_ref().and_then(http::Uri::host).unwrap_or_default();
+    match host.trim_matches(['[', ']']).parse() {
+        Ok(IpAddr::V4(address)) => address.is_link_local(),
+        Ok(IpAddr::V6(address)) => address.segments().starts_with(&[0xfd00, 0xec2]),
+        Err(_) => false,
+    }
+}
+
+/// The resolver of the system, with an error that can be told from others.
+#[derive(Clone, Debug)]
+struct Resolver;
+
+impl ResolveDns for Resolver {
+    fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
+        DnsFuture::new(async move {
+            let found = tokio::net::lookup_host((name, 0)).await;
+            let found = found.map_err(ResolveDnsError::new)?;
+            Ok(found.map(|address| address.ip()).collect())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_services_are_link_local() {
+        for (url, want) in [
+            ("http://169.254.169.254/latest/api/token", true),
+            ("http://169.254.170.2/v2/credentials", true),
+            ("http://[fd00:ec2::254]/latest", true),
+            ("http://169.253.0.1/", false),
+            ("https://bucket.s3.eu-west-1.amazonaws.com/key", false),
+            ("http://127.0.0.1:9000/", false),
+            ("http://[::1]:9000/", false),
+        ] {
+            assert_eq!(is_link_local(url), want, "{url}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The way to S3: addressing, region, proxies and certificates.
+
+use super::*;
+
+/// The variables of someone on a machine of AWS, behind a proxy whose certificate they trust.
+fn on_aws(cloud: &StandIn, user: &User) -> Vec<(&'static str, String)> {
+    vec![
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", cloud.url.clone()),
+        ("HTTPS_PROXY", cloud.url.clone()),
+        (
+            "AWS_CA_BUNDLE",
+            user.file("ca.pem", StandIn::certificate().as_bytes()),
+        ),
+    ]
+}
+
+fn borrowed<'a>(variables: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
+    variables
+        .iter()
+        .map(|(name, value)| (*name, &**value))
+        .collect()
+}
+
+/// A cloud with IMDS and S3.
+fn cloud(store: &Served) -> StandIn {
+    StandIn::start(&store.endpoint, |asked| match asked.host() {
+        BUCKET_HOST => Answer::Store,
+        _ => imds(asked),
+    })
+}
+
+#[test]
+fn imds_alone_gives_region_and_keys_of_a_bucket_addressed_by_host() {
+    let store = store();
+    let cloud = cloud(&store);
+    let user = user(&[]);
+    let variables = on_aws(&cloud, &user);
+    push_and_pull(&user, &borrowed(&variables));
+    let tunnels = cloud.count("CONNECT");
+    assert!(tunnels > 0 && tunnels == cloud.count(&format!("CONNECT {BUCKET_HOST}:443")));
+    assert!(cloud.count("GET /latest/meta-data/placement/region") > 0);
+}
+
+const KEYS: [(&str, &str); 2] = [
+    ("AWS_ACCESS_KEY_ID", KEY),
+    ("AWS_SECRET_ACCESS_KEY", SECRET),
+];
+
+#[test]
+fn endpoint_of_a_profile_is_not_aws() {
+    let store = store();
+    let cloud = cloud(&store);
+    let url = &store.endpoint;
+    let keys = format!("aws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
+    for config in [
+        format!("[profile minio]\nendpoint_url = {url}\n{keys}"),
+        format!(
+            "[profile minio]\nservices = local\n{keys}[services local]\ns3 =\n  endpoint_url = {url}\n"
+        ),
+    ] {
+        let user = user(&[("config", &config)]);
+        let imds = ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &*cloud.url);
+        push_and_pull(&user, &[imds, ("AWS_PROFILE", "minio")]);
+        assert_eq!(
+            cloud.asked().len(),
+            0,
+            "IMDS was asked for a region: {config}"
+        );
+    }
+}
+
+#[test]
+fn certificates_of_a_private_authority() {
+    let store = store();
+    let cloud = cloud_behind_tls(&store);
+    let user = user(&[]);
+    let path = user.file("ca.pem", StandIn::certificate().as_bytes());
+    user.file(
+        ".aws/config",
+        format!("[profile tls]\nca_bundle = {path}\n").as_bytes(),
+    );
+    let endpoint = ("AWS_ENDPOINT_URL_S3", &*cloud.tls_url);
+    let with = |setting| [&KEYS[..], &[endpoint, setting]].concat();
+    for setting in [
+        ("AWS_CA_BUNDLE", &*path),
+        ("SSL_CERT_FILE", &path),
+        ("AWS_PROFILE", "tls"),
+    ] {
+        push_and_pull(&user, &with(setting));
+    }
+    let empty = user.file("empty.pem", b"no certificate");
+    let broken = StandIn::certificate().replace("\nMII", "\nAAA");
+    let broken = user.file("broken.pem", broken.as_bytes());
+    for (name, path, why) in [
+        ("AWS_CA_BUNDLE", "/nowhere.pem", "No such file"),
+        ("AWS_CA_BUNDLE", &empty, "no PEM certificate"),
+        ("SSL_CERT_FILE", &empty, "no PEM certificate"),
+        ("AWS_CA_BUNDLE", &broken, "certificate"),
+    ] {
+        let said = fails(&user, &with((name, path)), &["ls"]);
+        assert!(said.contains(&format!("{name} names {path}: ")), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+/// S3 at an address, not at a name of AWS.
+fn cloud_behind_tls(store: &Served) -> StandIn {
+    StandIn::start(&store.endpoint, |_| Answer::Store)
+}
+
+#[test]
+fn proxies_of_plain_http() {
+    let store = store();
+    let proxy = cloud_behind_tls(&store);
+    let user = user(&[]);
+    let elsewhere = ("AWS_ENDPOINT_URL", "http://s3.example.test");
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
+        push_and_pull(
+            &user,
+            &[&KEYS[..], &[elsewhere, (name, &proxy.url)]].concat(),
+        );
+    }
+    assert!(proxy.count("PUT http://s3.example.test/layers/") > 0);
+    let here = ("AWS_ENDPOINT_URL", &*store.endpoint);
+    let none = [
+        ("HTTP_PROXY", "http://127.0.0.1:1"),
+        ("NO_PROXY", "localhost,127.0.0.1"),
+    ];
+    push_and_pull(&user, &[&KEYS[..], &[here], &none].concat());
+}
+
+#[test]
+fn unknown_profiles_are_named() {
+    let user = user(&[("config", "[profile here]\nregion = x\n")]);
+    let known = &[("AWS_EC2_METADATA_DISABLED", "true")][..];
+    for (variables, arguments) in [
+        (&[("AWS_PROFILE", "absent")][..], &["ls"][..]),
+        (&KEYS, &["--profile", "absent", "ls"]),
+    ] {
+        let said = fails(&user, &[known, variables].concat(), arguments);
+        assert!(said.contains("profile absent is in neither"), "{said}");
+    }
+    let user = self::user(&[("config", "[profile\n")]);
+    let said = fails(&user, known, &["ls"]);
+    assert!(said.contains(".aws/config"), "{said}");
+}
