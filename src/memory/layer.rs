@@ -65,6 +65,10 @@ impl Layer for MemoryLayer {
         self.stored.created_at
     }
 
+    async fn is_stored(&self) -> Result<bool> {
+        Ok(true)
+    }
+
     async fn close(&mut self) {}
 
     fn into_stream_to(self: Box<Self>, end: u64) -> BoxStream<'static, Result<Bytes>> {

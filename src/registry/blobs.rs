@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use futures_util::{StreamExt as _, stream};
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
     IF_RANGE, LOCATION, RANGE,
@@ -27,8 +28,15 @@ pub(super) async fn read(
     digest: Digest,
     head_only: bool,
 ) -> Answer {
-    let layer = shared.service.layer(name, &digest.clone().into()).await?;
-    if range::is_known(head.header(IF_NONE_MATCH), &digest) {
+    let id = LayerId::from(digest.clone());
+    let layer = shared.service.layer(name, &id).await?;
+    let is_known = range::is_known(head.header(IF_NONE_MATCH), &digest);
+    // What is sent from here asks the storage by itself.
+    let is_sent = !head_only && !is_known && shared.options.redirect.is_none();
+    if !is_sent && !layer.is_stored().await? {
+        return Err(Error::LayerUnknown { id }.into());
+    }
+    if is_known {
         return Ok(described(bare(StatusCode::NOT_MODIFIED), &digest));
     }
     let size = layer.size();
@@ -51,12 +59,19 @@ pub(super) async fn read(
     };
     match range::wanted(asked, size) {
         Wanted::Whole => Ok(typed(described(
-            sent(layer, 0..size, StatusCode::OK).await?,
+            sent(shared, (name, &digest), layer, 0..size, StatusCode::OK).await?,
             &digest,
         ))),
         Wanted::Part(part) => {
             let shown = format!("bytes {}-{}/{size}", part.start, part.end - 1);
-            let response = sent(layer, part, StatusCode::PARTIAL_CONTENT).await?;
+            let response = sent(
+                shared,
+                (name, &digest),
+                layer,
+                part,
+                StatusCode::PARTIAL_CONTENT,
+            )
+            .await?;
             let response = with(response, CONTENT_RANGE, &shown);
             Ok(typed(described(response, &digest)))
         }
@@ -81,7 +96,11 @@ pub(super) async fn delete(shared: &Shared, name: &RepositoryName, digest: Diges
     }
 }
 
+/// The answer with these bytes. Its status is sent when the first of them are here, so that a layer
+/// whose bytes are gone is unknown, and is not a body that breaks off.
 async fn sent(
+    shared: &Shared,
+    (name, digest): (&RepositoryName, &Digest),
     mut layer: Box<dyn Layer>,
     part: Range<u64>,
     status: StatusCode,
@@ -90,7 +109,21 @@ async fn sent(
         let sought = layer.seek(SeekFrom::Start(part.start)).await;
         sought.map_err(Error::from_io)?;
     }
-    let bytes = layer.into_stream_to(part.end);
+    let mut bytes = layer.into_stream_to(part.end);
+    let first = match bytes.next().await {
+        Some(Err(error @ Error::Damaged { .. })) => {
+            return Err(match shared.blob_size(name, digest).await? {
+                Some(_) => error,
+                None => Error::LayerUnknown {
+                    id: digest.clone().into(),
+                },
+            }
+            .into());
+        }
+        Some(first) => Some(Ok(first?)),
+        None => None,
+    };
+    let bytes = Box::pin(stream::iter(first).chain(bytes));
     let body = ResponseBody::stream(bytes, part.end - part.start);
     let mut response = Response::new(body);
     *response.status_mut() = status;

@@ -151,7 +151,6 @@ impl Refusal {
         &self.0.message
     }
 
-    #[cfg(test)]
     pub(super) fn status(&self) -> StatusCode {
         self.0.status
     }

@@ -57,6 +57,9 @@ use self::query::Query;
 use self::route::{Endpoint, Verb, route};
 use self::slots::{Slot, Slots};
 use self::writers::Writers;
+use crate::digest::Digest;
+use crate::error::Error;
+use crate::name::RepositoryName;
 
 mod access;
 mod blobs;
@@ -305,6 +308,19 @@ async fn dispatch(shared: &Arc<Shared>, call: Call, verb: Verb, endpoint: Endpoi
 }
 
 impl Shared {
+    /// The size of a blob in bytes, where it is linked here and its bytes are stored.
+    async fn blob_size(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Error> {
+        match self.service.layer(name, &digest.clone().into()).await {
+            Ok(layer) => Ok(layer.is_stored().await?.then(|| layer.size())),
+            Err(Error::LayerUnknown { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Runs `work` whether or not its client waits for it.
     fn spawn(&self, work: impl Future<Output = Answer> + Send + 'static) -> JoinHandle<Answer> {
         let running = self.running.subscribe();

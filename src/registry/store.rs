@@ -16,12 +16,13 @@ use crate::service::{Layer, LayerService, LayerUpload};
 /// Keeps the repositories of a registry. A layer is linked in the repository that it was uploaded
 /// to by the `finish` of its upload; all else comes by these methods.
 ///
-/// What a method acknowledged survives the death of the process, and is seen by every other
-/// process within seconds, by most at once. Every method may fail with
+/// What a method acknowledged survives the death of the process, and is seen by every call that
+/// begins later, in any process. Every method may fail with
 /// [`Storage`](crate::Error::Storage), and lack of permission is never read as absence.
 #[async_trait]
 pub trait RepositoryService: LayerService {
-    /// The layer with this id, where it is linked in this repository.
+    /// The layer with this id, where it is linked in this repository. Its bytes are not looked for:
+    /// see [`Layer::is_stored`].
     ///
     /// # Errors
     ///
@@ -34,7 +35,7 @@ pub trait RepositoryService: LayerService {
     async fn layer(&self, name: &RepositoryName, id: &LayerId) -> Result<Box<dyn Layer>>;
 
     /// Links a layer here that is stored already: one that is linked in `from`, or, without it,
-    /// any. `false` where there is none.
+    /// any. `false` where there is none, or its bytes are gone.
     ///
     /// # Cancellation
     ///
@@ -100,7 +101,8 @@ pub trait RepositoryService: LayerService {
     /// Some tags may be removed already; removing it again goes on.
     async fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool>;
 
-    /// Makes a tag name a manifest, whatever it named before. The last call wins.
+    /// Makes a tag name a manifest, whatever it named before. Concurrent calls all succeed, and the
+    /// last one wins.
     ///
     /// # Cancellation
     ///

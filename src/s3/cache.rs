@@ -1,8 +1,7 @@
-//! What was read or written a moment ago, for a while: bounded in bytes and in time, and never
-//! older than the last write that this process made.
+//! A memory of this process, bounded in bytes and in time.
 //!
-//! A fetched value may be older than a write that overtook it, so it is kept only under a
-//! [`Ticket`] drawn before it was asked for, and only if no write of the same key came between.
+//! A fetched value may be older than what was learned since it was asked for, so it is kept only
+//! under a [`Ticket`] drawn before, and only if its key was not forgotten in between.
 //! Time is tokio's, so that tests can pause it. As all entries live equally long, the oldest is
 //! the first to go, and a queue will do.
 
@@ -19,7 +18,7 @@ use super::keys::Key;
 /// What an entry costs besides its value, in bytes: this bounds how many there are.
 const OVERHEAD: u64 = 512;
 
-/// Keys share so many counters of writes. A collision costs a value that is not kept.
+/// Keys share so many counters of forgotten values. A collision costs a value that is not kept.
 const SLOTS: usize = 64;
 
 /// A value that knows its size.
@@ -41,7 +40,7 @@ struct Inner<V> {
     /// In the order of their ends. An entry that was replaced stands there twice.
     queue: VecDeque<(Instant, Key)>,
     bytes: u64,
-    writes: [u64; SLOTS],
+    forgotten: [u64; SLOTS],
 }
 
 struct Entry<V> {
@@ -50,11 +49,11 @@ struct Entry<V> {
     until: Instant,
 }
 
-/// Tells whether a key was written since this was drawn.
+/// Tells whether a key was forgotten since this was drawn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
     slot: usize,
-    writes: u64,
+    forgotten: u64,
 }
 
 impl<V: Weigh> Cache<V> {
@@ -67,7 +66,7 @@ impl<V: Weigh> Cache<V> {
                 entries: HashMap::new(),
                 queue: VecDeque::new(),
                 bytes: 0,
-                writes: [0; SLOTS],
+                forgotten: [0; SLOTS],
             }),
         }
     }
@@ -77,11 +76,11 @@ impl<V: Weigh> Cache<V> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To be drawn before the store is asked for the value of `key`, or to change it.
+    /// To be drawn before the store is asked for the value of `key`.
     pub(crate) fn ticket(&self, key: &Key) -> Ticket {
         let slot = slot(key);
-        let writes = self.inner().writes[slot];
-        Ticket { slot, writes }
+        let forgotten = self.inner().forgotten[slot];
+        Ticket { slot, forgotten }
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<V>
@@ -103,30 +102,18 @@ impl<V: Weigh> Cache<V> {
         inner.remove(key).map(|entry| entry.value)
     }
 
-    /// Keeps what was read.
-    pub(crate) fn read(&self, ticket: Ticket, key: &Key, value: V) {
+    /// Keeps a value, unless the key was forgotten since the ticket was drawn.
+    pub(crate) fn insert(&self, ticket: Ticket, key: &Key, value: V) {
         let mut inner = self.inner();
-        if inner.writes[ticket.slot] == ticket.writes {
+        if inner.forgotten[ticket.slot] == ticket.forgotten {
             self.keep(&mut inner, key, value);
         }
     }
 
-    /// Keeps what was written; what others have read before is not kept any more.
-    pub(crate) fn wrote(&self, ticket: Ticket, key: &Key, value: V) {
-        let mut inner = self.inner();
-        let is_last = inner.writes[ticket.slot] == ticket.writes;
-        inner.writes[ticket.slot] += 1;
-        match is_last {
-            true => self.keep(&mut inner, key, value),
-            // Of two writes at once, either may be the last at the store.
-            false => drop(inner.remove(key)),
-        }
-    }
-
-    /// Forgets what was changed or removed.
+    /// Removes the value, and invalidates the tickets that were drawn for its key.
     pub(crate) fn forget(&self, key: &Key) {
         let mut inner = self.inner();
-        inner.writes[slot(key)] += 1;
+        inner.forgotten[slot(key)] += 1;
         inner.remove(key);
     }
 
@@ -204,10 +191,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_value_lives_for_its_time_and_not_longer() {
         let (cache, a) = (Cache::new(LIFETIME, 10_000), key("a"));
-        cache.read(cache.ticket(&a), &a, 1);
+        cache.insert(cache.ticket(&a), &a, 1);
         tokio::time::advance(LIFETIME / 2).await;
         assert_eq!(cache.get(&a), Some(1));
-        cache.read(cache.ticket(&a), &a, 2);
+        cache.insert(cache.ticket(&a), &a, 2);
         tokio::time::advance(LIFETIME * 2 / 3).await;
         assert_eq!(cache.get(&a), Some(2), "it was renewed");
         tokio::time::advance(LIFETIME / 3).await;
@@ -216,22 +203,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_read_before_a_write_is_not_kept_after_it() {
+    async fn value_asked_for_before_a_forget_is_not_kept() {
         let (cache, a) = (Cache::new(LIFETIME, 10_000), key("a"));
-        let (reader, writer) = (cache.ticket(&a), cache.ticket(&a));
-        cache.wrote(writer, &a, 2);
-        cache.read(reader, &a, 1);
-        assert_eq!(cache.get(&a), Some(2));
-
-        let reader = cache.ticket(&a);
+        let ticket = cache.ticket(&a);
         cache.forget(&a);
-        cache.read(reader, &a, 1);
+        cache.insert(ticket, &a, 1);
         assert_eq!(cache.get(&a), None);
-
-        let (one, other) = (cache.ticket(&a), cache.ticket(&a));
-        cache.wrote(one, &a, 1);
-        cache.wrote(other, &a, 2);
-        assert_eq!(cache.get(&a), None, "either may be the last");
+        cache.insert(cache.ticket(&a), &a, 2);
+        assert_eq!(cache.get(&a), Some(2));
     }
 
     #[tokio::test]
@@ -239,7 +218,7 @@ mod tests {
         let cache = Cache::new(LIFETIME, 3 * (OVERHEAD + 100));
         let keys: Vec<Key> = (0..5).map(|n| key(&n.to_string())).collect();
         for key in &keys {
-            cache.read(cache.ticket(key), key, 100);
+            cache.insert(cache.ticket(key), key, 100);
         }
         let kept = keys.iter().map(|key| cache.get(key).is_some());
         assert_eq!(
@@ -247,7 +226,7 @@ mod tests {
             [false, false, true, true, true],
             "the oldest went"
         );
-        cache.read(cache.ticket(&keys[0]), &keys[0], 10_000);
+        cache.insert(cache.ticket(&keys[0]), &keys[0], 10_000);
         assert_eq!(cache.get(&keys[0]), None);
         assert_eq!(cache.take_if(&keys[4], |value| *value > 100), None);
         assert_eq!(cache.take_if(&keys[4], |_| true), Some(100));

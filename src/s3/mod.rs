@@ -44,7 +44,7 @@ mod api;
 mod budget;
 #[cfg_attr(
     not(feature = "registry"),
-    allow(dead_code, reason = "only a registry looks")
+    allow(dead_code, reason = "only a registry goes on from memory")
 )]
 mod cache;
 mod checksum;
@@ -53,6 +53,7 @@ pub mod doctor;
 mod document;
 mod inventory;
 mod keys;
+mod presence;
 mod probe;
 mod profile;
 mod publish;
@@ -81,8 +82,6 @@ pub use sweep::{SweepAction, Swept};
 #[derive(Clone, Debug)]
 pub struct S3LayerService {
     store: Arc<Store>,
-    #[cfg(feature = "registry")]
-    recent: Arc<repositories::Recent>,
 }
 
 impl S3LayerService {
@@ -124,11 +123,9 @@ impl S3LayerService {
                 part_size: config.part_size,
                 parallelism: config.parallelism,
                 presign_lifetime: config.presign_lifetime,
-                links: store::recent_links(),
+                looks: presence::no_looks(),
                 left: upload::left_uploads(),
             }),
-            #[cfg(feature = "registry")]
-            recent: Arc::default(),
         })
     }
 
@@ -167,7 +164,10 @@ impl S3LayerService {
 #[async_trait]
 impl LayerService for S3LayerService {
     async fn exists(&self, id: &LayerId) -> Result<bool> {
-        Ok(self.store.record(id).await?.is_some())
+        let Some(record) = self.store.record(id).await? else {
+            return Ok(false);
+        };
+        Ok(presence::present(&self.store, &record).await?.is_some())
     }
 
     async fn fetch(&self, id: &LayerId) -> Result<Box<dyn Layer>> {

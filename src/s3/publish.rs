@@ -1,13 +1,12 @@
 //! Publishing: the conditional PUT of a layer's record decides who owns its digest; aliases and
 //! links repeat what it says.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::api::{Condition, Put, SmallObject};
 use super::document::{decode, encode};
 use super::keys::Key;
+use super::presence;
 use super::record::Record;
 use super::store::Store;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
@@ -38,7 +37,7 @@ pub(crate) async fn publish(store: &Store, record: &Record) -> Result<Record> {
             return Ok(standing.clone());
         }
         if let Some(standing) = standing
-            && has_its_data(store, &standing).await?
+            && presence::look(store, &standing).await?
         {
             return Ok(standing);
         }
@@ -87,12 +86,6 @@ async fn readable(store: &Store, key: &Key, held: &mut SmallObject) -> Result<Op
     }
 }
 
-/// Whether the object that a record names is there, with the size and ETag it tells.
-pub(crate) async fn has_its_data(store: &Store, record: &Record) -> Result<bool> {
-    let found = store.api.head(&record.data).await?;
-    Ok(found.is_some_and(|found| found.size == record.size && found.etag == record.etag))
-}
-
 /// Makes a published layer found under its other ids, and links it under a repository.
 pub(crate) async fn link(
     store: &Store,
@@ -121,7 +114,7 @@ async fn put_alias(store: &Store, key: &Key, alias: Bytes) -> Result<()> {
     if readable(store, key, &mut held).await?.is_none() {
         let is_readable = |standing: &[u8]| decode::<Record>(key, standing).is_ok();
         store
-            .overwrite(key, alias, Some(held.etag), is_readable)
+            .put_unless(key, alias, Some(held.etag), is_readable)
             .await?;
     }
     Ok(())
@@ -141,7 +134,6 @@ pub(crate) async fn link_under(
             false => record.known_as(std::slice::from_ref(id)),
         };
         let key = store.keys.link(name, id);
-        let ticket = store.links.ticket(&key);
         let will_do = |standing: &[u8]| {
             decode::<Record>(&key, standing).is_ok_and(|standing| {
                 let has = |id: &LayerId| standing.also.contains(id);
@@ -149,9 +141,8 @@ pub(crate) async fn link_under(
             })
         };
         store
-            .overwrite(&key, encode(&found)?, None, will_do)
+            .put_unless(&key, encode(&found)?, None, will_do)
             .await?;
-        store.links.wrote(ticket, &key, Arc::new(found));
     }
     Ok(())
 }

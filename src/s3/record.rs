@@ -2,14 +2,11 @@
 //! an alias and a link are copies of it under other keys. Those under a TarSum name that TarSum, which
 //! may have been verified later than the layer was published.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::api::ETag;
-use super::cache::Weigh;
-use super::checksum::{BLOCK, BlockSums};
+use super::checksum::BlockSums;
 use super::document::Document;
 use super::keys::Key;
 use crate::digest::Digest;
@@ -52,12 +49,6 @@ impl Record {
 
     pub(crate) fn tar_sum(&self) -> Option<&TarSum> {
         self.also.iter().find_map(LayerId::as_tar_sum)
-    }
-}
-
-impl Weigh for Arc<Record> {
-    fn weight(&self) -> u64 {
-        1024 + 8 * (self.size / BLOCK)
     }
 }
 

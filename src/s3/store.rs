@@ -12,6 +12,7 @@ use super::cache::Cache;
 use super::checksum::Crc64;
 use super::document::{Document, decode};
 use super::keys::{Key, Keys};
+use super::presence::Looks;
 use super::profile::StoreProfile;
 use super::record::Record;
 use super::upload::Left;
@@ -32,8 +33,8 @@ pub(crate) struct Store {
     /// Requests of one upload or reader at a time.
     pub(crate) parallelism: usize,
     pub(crate) presign_lifetime: Duration,
-    /// Links that were read or written a moment ago.
-    pub(crate) links: Cache<Arc<Record>>,
+    /// Data objects that this process has looked at.
+    pub(crate) looks: Looks,
     /// Uploads that a handle of this process has let go of.
     pub(crate) left: Cache<Left>,
 }
@@ -51,22 +52,6 @@ const READS: u32 = 3;
 
 /// How often a document is contended for before that is told as an error that can be retried.
 const ROUNDS: u32 = 5;
-
-/// How long this process may not see that another one removed or changed a link, a tag or a
-/// manifest.
-pub(crate) const LINK_LIFETIME: Duration = Duration::from_secs(3);
-
-/// The links that are remembered weigh no more than this, in bytes. Nobody asks for them where
-/// there is no registry.
-const LINK_BYTES: u64 = match cfg!(feature = "registry") {
-    true => 16 * 1024 * 1024,
-    false => 0,
-};
-
-/// None is remembered yet.
-pub(crate) fn recent_links() -> Cache<Arc<Record>> {
-    Cache::new(LINK_LIFETIME, LINK_BYTES)
-}
 
 impl Store {
     /// Reads a document; `None` where there is none.
@@ -115,27 +100,51 @@ impl Store {
         Ok(Some(document))
     }
 
-    /// Stores a document, whatever stands there, unless that will do as it is: `keep` judges. Every
-    /// write is conditional, the first one on `known`, if that is given. The ETag of what was
-    /// written; `None` where the other was kept.
+    /// Stores a document, whatever stands there; the last writer wins. Every write is conditional,
+    /// so that a stray attempt cannot undo a later write.
+    ///
+    /// A write that is refused because another one landed after this call had looked is not
+    /// repeated: the call has taken effect just before the other one, which overwrote it at once.
+    /// Nobody can have read in between, so this order explains every answer.
+    ///
+    /// # Cost
+    ///
+    /// 1 request where nothing stands there, else 3.
+    pub(crate) async fn overwrite(&self, key: &Key, document: Bytes) -> Result<()> {
+        let mut seen: Option<Option<ETag>> = None;
+        loop {
+            let standing = seen.as_ref().and_then(Option::as_ref);
+            let condition = standing.map_or(Condition::Absent, Condition::Matches);
+            match self.api.put_if(key, document.clone(), condition).await? {
+                Put::Written(_) => return Ok(()),
+                Put::Held(_) if seen.is_some() => return Ok(()),
+                Put::Held(held) => seen = Some(Some(held.etag)),
+                // What was removed has to be written again.
+                Put::Gone => seen = Some(None),
+            }
+        }
+    }
+
+    /// Stores a document, unless the one that stands there will do: `keep` judges. The first write
+    /// is conditional on `known`, if that is given.
     ///
     /// # Errors
     ///
-    /// One that can be retried, where others keep replacing it.
-    pub(crate) async fn overwrite(
+    /// One that can be retried, where others keep replacing it with one that will not do.
+    pub(crate) async fn put_unless(
         &self,
         key: &Key,
         document: Bytes,
         known: Option<ETag>,
         keep: impl Fn(&[u8]) -> bool,
-    ) -> Result<Option<ETag>> {
+    ) -> Result<()> {
         let mut standing = known;
         for _ in 0..ROUNDS {
             let condition = standing.as_ref();
             let condition = condition.map_or(Condition::Absent, Condition::Matches);
             match self.api.put_if(key, document.clone(), condition).await? {
-                Put::Written(etag) => return Ok(Some(etag)),
-                Put::Held(held) if keep(&held.bytes) => return Ok(None),
+                Put::Written(_) => return Ok(()),
+                Put::Held(held) if keep(&held.bytes) => return Ok(()),
                 Put::Held(held) => standing = Some(held.etag),
                 Put::Gone => standing = None,
             }

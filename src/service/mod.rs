@@ -43,7 +43,7 @@ pub use sent::Sent;
 /// Finds layers, and begins and resumes uploads.
 #[async_trait]
 pub trait LayerService: Send + Sync {
-    /// Whether a layer with this id is stored.
+    /// Whether a layer with this id is stored, its bytes included.
     ///
     /// # Errors
     ///
@@ -131,6 +131,18 @@ pub trait Layer: AsyncRead + AsyncSeek + Send + Sync + Unpin {
 
     /// When the layer was published.
     fn created_at(&self) -> SystemTime;
+
+    /// Whether the bytes are there. An implementation may rely on a look of at most 15 minutes ago,
+    /// unless a read has found them missing since.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Error::Storage) where the store could not tell.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
+    async fn is_stored(&self) -> Result<bool>;
 
     /// Lets go of what reading ahead holds. Dropping does the same; it cannot fail, and cancelling
     /// it leaves nothing behind.

@@ -16,6 +16,7 @@ use super::{Answer, CONTENT_DIGEST, Call, Head, Shared, bare, range, with};
 use crate::digest::{Algorithm, Digest};
 use crate::error::Error;
 use crate::name::{RepositoryName, Tag};
+use crate::registry::store::Manifest;
 
 mod gather;
 mod json;
@@ -178,11 +179,9 @@ async fn stored_size(
     kind: Kind,
 ) -> Result<Option<u64>, Error> {
     if matches!(kind, Kind::Blob | Kind::Either) {
-        match shared.service.layer(name, &digest.clone().into()).await {
-            Ok(layer) => return Ok(Some(layer.size())),
-            Err(Error::LayerUnknown { .. }) if kind == Kind::Blob => return Ok(None),
-            Err(Error::LayerUnknown { .. }) => {}
-            Err(error) => return Err(error),
+        let size = shared.blob_size(name, digest).await?;
+        if size.is_some() || kind == Kind::Blob {
+            return Ok(size);
         }
     }
     let manifest = shared.service.manifest(name, digest).await?;
@@ -198,15 +197,12 @@ pub(super) async fn read(
     head_only: bool,
 ) -> Answer {
     let unknown = || unknown(name, &reference);
-    let digest = match &reference {
-        Reference::Digest(digest) => digest.clone(),
-        Reference::Tag(tag) => {
-            let named = shared.service.tag(name, tag).await?;
-            named.ok_or_else(unknown)?
-        }
+    let found = match &reference {
+        Reference::Digest(digest) => shared.service.manifest(name, digest).await?,
+        Reference::Tag(tag) => tagged(shared, name, tag).await?,
     };
-    let found = shared.service.manifest(name, &digest).await?;
     let manifest = found.ok_or_else(unknown)?;
+    let digest = manifest.digest.clone();
     if range::is_known(head.header(IF_NONE_MATCH), &digest) {
         return Ok(described(bare(StatusCode::NOT_MODIFIED), &digest));
     }
@@ -217,6 +213,24 @@ pub(super) async fn read(
     };
     let response = with(response, CONTENT_TYPE, &manifest.media_type);
     Ok(described(response, &digest))
+}
+
+/// The manifest that a tag names. Between the two reads the tag may be moved and the manifest that it
+/// named removed: then the tag is read again.
+async fn tagged(
+    shared: &Shared,
+    name: &RepositoryName,
+    tag: &Tag,
+) -> Result<Option<Manifest>, Error> {
+    let mut named = shared.service.tag(name, tag).await?;
+    while let Some(digest) = named {
+        if let Some(manifest) = shared.service.manifest(name, &digest).await? {
+            return Ok(Some(manifest));
+        }
+        named = shared.service.tag(name, tag).await?;
+        named = named.filter(|now| *now != digest);
+    }
+    Ok(None)
 }
 
 /// `DELETE /v2/<name>/manifests/<reference>`: a tag alone, or a manifest and all its tags.

@@ -2,8 +2,12 @@
 //!
 //! The location of an upload carries its offset (`?at=`): what this process left there it takes up
 //! without asking the storage, and a body that belongs elsewhere is refused (416) before it is
-//! taken. So a PATCH that is repeated because its answer was lost does not append twice. A PUT that
-//! is repeated because its 201 was lost finds the upload gone and the layer linked: 201 again.
+//! taken. So a PATCH that is repeated because its answer was lost does not append twice.
+//!
+//! The PUT that ends an upload may be sent several times, one after the other or at once, to one
+//! process or several. Its digest says what it means, so each of them is answered 201 once the layer
+//! is published: one that is refused because another request owns or ended the upload finishes the
+//! upload as it stands now, or finds it gone and the layer linked.
 
 use std::sync::Arc;
 
@@ -16,7 +20,6 @@ use super::location::Base;
 use super::route::{parse_name, parsed};
 use super::{Answer, Call, Head, Shared, bare, with};
 use crate::digest::Digest;
-use crate::error::Error;
 use crate::id::LayerId;
 use crate::name::RepositoryName;
 
@@ -152,59 +155,41 @@ pub(super) async fn finish(
     uuid: Uuid,
 ) -> Answer {
     let place = Place::of(shared, &call.head, name, uuid);
-    let found = async {
-        let digest =
-            call.head.query.only("digest")?.ok_or_else(|| {
-                Refusal::new(Code::DigestInvalid, "the query has no digest=<digest>")
-            })?;
-        let digest = parsed(digest)?;
-        match place.take_up(&mut call).await {
-            Ok((upload, chunk)) => Ok((digest, Some((upload, chunk)))),
-            Err(refusal) if refusal.code() == Code::BlobUploadUnknown => {
-                match place.is_linked(&digest).await? {
-                    true => Ok((digest, None)),
-                    false => Err(refusal),
-                }
-            }
-            Err(refusal) => Err(refusal),
-        }
-    };
-    let (digest, upload, chunk) = match found.await {
-        Ok((digest, Some((upload, chunk)))) => (digest, upload, chunk),
-        Ok((digest, None)) => {
-            call.body.discard().await;
-            return Ok(created(&place.base, &place.name, &digest));
-        }
+    let digest = match claimed(&call.head) {
+        Ok(digest) => digest,
         Err(refusal) => {
             call.body.discard().await;
             return Err(refusal);
         }
     };
+    let (upload, chunk) = match place.take_up(&mut call).await {
+        Ok(found) => found,
+        Err(refusal) => {
+            call.body.discard().await;
+            let work = async move { place.finish_as_it_is(&digest, refusal).await };
+            return shared.outliving(work).await;
+        }
+    };
     let work = async move {
         let brings_bytes = !call.head.has_no_body();
         let mut receiving = place.receiving(upload, call);
-        if brings_bytes {
-            place.fill(&mut receiving, chunk).await?;
+        if brings_bytes && let Err(refusal) = place.fill(&mut receiving, chunk).await {
+            return place.finish_as_it_is(&digest, refusal).await;
         }
-        let mut error = match place.conclude(&mut receiving.upload, &digest).await {
+        let error = match place.conclude(&mut receiving.upload, &digest).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
-        // What this process knew of the upload was old. No byte depends on it, and the digest
-        // decides, so it is finished as it is now.
-        if !brings_bytes && matches!(error, Error::UploadConflict { .. }) {
-            let again = place.shared.service.resume(&place.name, None, place.uuid);
-            receiving.upload = again.await?;
-            error = match place.conclude(&mut receiving.upload, &digest).await {
-                Ok(response) => return Ok(response),
-                Err(error) => error,
-            };
-        }
         // The bytes may be right and the digest wrong, so they are kept.
         let _ = receiving.upload.close().await;
         Err(place.out_of_step(error).await)
     };
     shared.outliving(work).await
+}
+
+fn claimed(head: &Head) -> Result<Digest, Refusal> {
+    let missing = || Refusal::new(Code::DigestInvalid, "the query has no digest=<digest>");
+    parsed(head.query.only("digest")?.ok_or_else(missing)?)
 }
 
 /// `GET /v2/<name>/blobs/uploads/<uuid>`

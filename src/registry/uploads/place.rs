@@ -2,23 +2,31 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use http::{HeaderName, Response, StatusCode};
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use crate::clock;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::registry::body::ResponseBody;
 use crate::registry::error::{Code, Refusal};
 use crate::registry::location::Base;
 use crate::registry::receive::Receiving;
-use crate::registry::{CONTENT_DIGEST, Call, Head, Shared, bare, range, with};
+use crate::registry::{Answer, CONTENT_DIGEST, Call, Head, Shared, bare, range, with};
 use crate::service::LayerUpload;
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// How long a finish contends with others before it is refused.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two tries; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// An upload, and how the client knows it.
 #[derive(Clone)]
@@ -102,31 +110,70 @@ impl Place {
         }
     }
 
-    /// Publishes what the upload has. An upload that another request finished meanwhile is as good.
+    /// Publishes what the upload has. Others may be finishing it too, or have finished it: it is
+    /// taken up again until one of them has, for the digest decides and not who publishes.
     pub(super) async fn conclude(
         &self,
         upload: &mut Box<dyn LayerUpload>,
         digest: &Digest,
     ) -> Result<Response<ResponseBody>> {
-        let size = upload.offset();
-        match upload.finish(size, digest).await {
-            Err(error @ Error::UploadUnknown { .. }) => match self.is_linked(digest).await? {
-                true => {}
-                false => return Err(error),
-            },
-            finished => {
-                finished?;
+        let begun = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let size = upload.offset();
+            let refused = match upload.finish(size, digest).await {
+                Ok(_) => return Ok(created(&self.base, &self.name, digest)),
+                Err(error) => error,
+            };
+            let resumed = match refused {
+                Error::UploadUnknown { .. } => Err(refused),
+                Error::UploadConflict { .. } if begun.elapsed() < PATIENCE => {
+                    sleep(pause.mul_f64(0.5 + clock::jitter())).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    self.shared
+                        .service
+                        .resume(&self.name, None, self.uuid)
+                        .await
+                }
+                refused => return Err(refused),
+            };
+            match resumed {
+                Ok(resumed) => *upload = resumed,
+                Err(gone @ Error::UploadUnknown { .. }) => {
+                    return self.concluded(digest, gone).await;
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(created(&self.base, &self.name, digest))
     }
 
-    pub(super) async fn is_linked(&self, digest: &Digest) -> Result<bool> {
-        let id = LayerId::from(digest.clone());
-        match self.shared.service.layer(&self.name, &id).await {
-            Ok(_) => Ok(true),
-            Err(Error::LayerUnknown { .. }) => Ok(false),
+    /// 201 where the layer is here, though the upload is gone.
+    async fn concluded(&self, digest: &Digest, gone: Error) -> Result<Response<ResponseBody>> {
+        if self.shared.blob_size(&self.name, digest).await?.is_some() {
+            return Ok(created(&self.base, &self.name, digest));
+        }
+        Err(gone)
+    }
+
+    /// The answer to a PUT that is refused because another request owns the upload, has ended it, or
+    /// has stored more: its own bytes may be there already. Where they are not, it stays refused.
+    pub(super) async fn finish_as_it_is(&self, digest: &Digest, refusal: Refusal) -> Answer {
+        let is_out_of_step = matches!(
+            refusal.status(),
+            StatusCode::CONFLICT | StatusCode::RANGE_NOT_SATISFIABLE
+        );
+        if !is_out_of_step && refusal.code() != Code::BlobUploadUnknown {
+            return Err(refusal);
+        }
+        let service = &self.shared.service;
+        let finished = match service.resume(&self.name, None, self.uuid).await {
+            Ok(mut upload) => self.conclude(&mut upload, digest).await,
+            Err(gone @ Error::UploadUnknown { .. }) => self.concluded(digest, gone).await,
             Err(error) => Err(error),
+        };
+        match finished {
+            Err(error) if error.is_retryable() => Err(error.into()),
+            finished => finished.map_err(|_| refusal),
         }
     }
 

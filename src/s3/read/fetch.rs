@@ -14,6 +14,7 @@ use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::s3::api::{ApiError, ETag, RangeBody, pause};
 use crate::s3::checksum::{Crc64, Running};
 use crate::s3::keys::Key;
+use crate::s3::presence;
 use crate::s3::record::Record;
 use crate::s3::store::Store;
 
@@ -213,7 +214,12 @@ impl Source {
         loop {
             let (data, etag) = place;
             match self.store.api.get_range(data, range.clone(), etag).await {
-                Err(gone @ (ApiError::NoSuchKey(_) | ApiError::Precondition(_))) => {
+                Err(
+                    gone @ (ApiError::NoSuchKey(_)
+                    | ApiError::Precondition(_)
+                    | ApiError::InvalidRange(_)),
+                ) => {
+                    presence::lost(&self.store, data);
                     match self.moved_from(place).await? {
                         Some(moved) => place = moved,
                         None => return Err(self.explain(gone)),

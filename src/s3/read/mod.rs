@@ -64,10 +64,11 @@ use self::fetch::Source;
 use self::reader::Reader;
 use super::api::ETag;
 use super::keys::Key;
+use super::presence;
 use super::record::Record;
 use super::store::Store;
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::TarSum;
 use crate::name::RepositoryName;
 use crate::service::Layer;
@@ -164,6 +165,12 @@ impl Layer for S3Layer {
         SystemTime::try_from(self.record.created_at).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
+    async fn is_stored(&self) -> Result<bool> {
+        Ok(presence::present(&self.store, &self.record)
+            .await?
+            .is_some())
+    }
+
     async fn close(&mut self) {
         self.reader.close();
     }
@@ -187,7 +194,13 @@ impl Layer for S3Layer {
     /// may die before `lifetime` is over, as S3 then refuses it.
     async fn presigned_url(&self, lifetime: Duration) -> Result<Option<String>> {
         let lifetime = lifetime.min(self.store.presign_lifetime);
-        let signed = self.store.api.presign_get(&self.record.data, lifetime);
+        let Some(record) = presence::present(&self.store, &self.record).await? else {
+            return Err(Error::Damaged {
+                key: self.record.data.to_string(),
+                reason: "the object is missing or was changed".to_owned(),
+            });
+        };
+        let signed = self.store.api.presign_get(&record.data, lifetime);
         Ok(Some(signed.await?))
     }
 }

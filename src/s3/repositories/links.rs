@@ -6,35 +6,21 @@ use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::keys::Key;
+use crate::s3::presence;
 use crate::s3::publish;
 use crate::s3::read::S3Layer;
 use crate::s3::record::Record;
 use crate::s3::store::Store;
 use crate::service::Layer;
 
-/// The link, as it was a moment ago.
-async fn linked(store: &Store, name: &RepositoryName, id: &LayerId) -> Result<Option<Arc<Record>>> {
-    let key = store.keys.link(name, id);
-    if let Some(record) = store.links.get(&key) {
-        return Ok(Some(record));
-    }
-    let ticket = store.links.ticket(&key);
-    let Some(record) = store.record_at(&key).await? else {
-        return Ok(None);
-    };
-    let record = Arc::new(record);
-    store.links.read(ticket, &key, Arc::clone(&record));
-    Ok(Some(record))
-}
-
 pub(super) async fn layer(
     store: &Arc<Store>,
     name: &RepositoryName,
     id: &LayerId,
 ) -> Result<Box<dyn Layer>> {
-    let record = linked(store, name, id).await?;
+    let record = store.record_at(&store.keys.link(name, id)).await?;
     let record = record.ok_or_else(|| Error::LayerUnknown { id: id.clone() })?;
-    Ok(Box::new(S3Layer::new(Arc::clone(store), record)))
+    Ok(Box::new(S3Layer::new(Arc::clone(store), Arc::new(record))))
 }
 
 pub(super) async fn mount(
@@ -44,13 +30,15 @@ pub(super) async fn mount(
     from: Option<&RepositoryName>,
 ) -> Result<bool> {
     let found = match from {
-        Some(from) => linked(store, from, id).await?,
-        None => store.record(id).await?.map(Arc::new),
+        Some(from) => store.record_at(&store.keys.link(from, id)).await?,
+        None => store.record(id).await?,
     };
-    let Some(record) = found else {
+    let Some(found) = found else {
         return Ok(false);
     };
-    let mut record = Arc::unwrap_or_clone(record);
+    let Some(mut record) = presence::present(store, &found).await? else {
+        return Ok(false);
+    };
     // An alias of a duplicate: the record that it repeats was published without this id.
     if LayerId::from(record.digest.clone()) != *id && !record.also.contains(id) {
         record.also.push(id.clone());
@@ -71,15 +59,9 @@ pub(super) async fn unlink(store: &Store, name: &RepositoryName, id: &LayerId) -
     };
     // The one that was asked for goes last, so that a repeated call goes on.
     let batched = store.profile.batch_delete;
-    let removed = async {
-        store.api.delete_all(&others, batched).await?;
-        store.api.delete(&key).await
-    };
-    let removed = removed.await;
-    for key in others.iter().chain([&key]) {
-        store.links.forget(key);
-    }
-    Ok(removed.map(|()| true)?)
+    store.api.delete_all(&others, batched).await?;
+    store.api.delete(&key).await?;
+    Ok(true)
 }
 
 /// The links of the same layer under its other ids.

@@ -6,17 +6,18 @@
 //! 2. What belongs together is written in an order that a repeated call can go on from: a manifest
 //!    before its entry among the referrers of its subject; and away with tags and entry first, and
 //!    with the manifest last.
-//! 3. What was read or written a moment ago is answered from memory ([`Recent`]), but never what
-//!    this process has changed since, and never that something is absent.
-//! 4. A removal looks first, as it has to tell whether there was anything, and S3 removes without
+//! 3. Every answer is read from the store after its request began, so it reflects every write that any
+//!    process acknowledged before. Nothing is answered from memory.
+//! 4. Concurrent writes of one tag or manifest all succeed, and the last one wins
+//!    ([`Store::overwrite`](super::store::Store::overwrite)).
+//! 5. A removal looks first, as it has to tell whether there was anything, and S3 removes without
 //!    a condition. So a tag that is put anew at the very moment of its removal may go too.
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::S3LayerService;
-use super::cache::Cache;
-use super::store::{LINK_LIFETIME, Store};
+use super::store::Store;
 use super::upload;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -31,38 +32,16 @@ mod manifests;
 mod referrers;
 mod tags;
 
-/// Manifests that are remembered weigh no more than this, in bytes.
-const MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
-/// Tags that are remembered weigh no more than this, in bytes.
-const TAG_BYTES: u64 = 2 * 1024 * 1024;
-
-/// What was read or written a moment ago; links are remembered by the store, since uploads write
-/// them.
-#[derive(Debug)]
-pub(super) struct Recent {
-    manifests: Cache<Manifest>,
-    tags: Cache<tags::Named>,
-}
-
-impl Default for Recent {
-    fn default() -> Self {
-        Recent {
-            manifests: Cache::new(LINK_LIFETIME, MANIFEST_BYTES),
-            tags: Cache::new(LINK_LIFETIME, TAG_BYTES),
-        }
-    }
-}
-
 /// # Cost
 ///
-/// In requests, where nothing goes wrong. What was read or written by this service within the last
-/// three seconds costs none to read.
+/// In requests, where nothing goes wrong. A layer's [`is_stored`](crate::Layer::is_stored) costs 1,
+/// or none where this service looked at its bytes within 15 minutes.
 ///
 /// | | |
 /// |---|---|
 /// | `layer`, `tag`, `manifest`, `ready` | 1 |
 /// | `resume_at` | none, or as `resume` |
-/// | `mount` | 2 |
+/// | `mount` | 3, or 2 where this service looked at the bytes within 15 minutes |
 /// | `unlink`, `delete_tag` | 2 |
 /// | `put_manifest` | 1, with a subject 2; 3 each to replace one |
 /// | `put_tag` | 1; 3 to replace one |
@@ -100,27 +79,27 @@ impl RepositoryService for S3LayerService {
     }
 
     async fn put_manifest(&self, name: &RepositoryName, manifest: &Manifest) -> Result<()> {
-        self.manifests().put(name, manifest).await
+        manifests::put(&self.store, name, manifest).await
     }
 
     async fn manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Manifest>> {
-        self.manifests().get(name, digest).await
+        manifests::get(&self.store, name, digest).await
     }
 
     async fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool> {
-        self.manifests().delete(name, digest).await
+        manifests::delete(&self.store, name, digest).await
     }
 
     async fn put_tag(&self, name: &RepositoryName, tag: &Tag, digest: &Digest) -> Result<()> {
-        tags::put(&self.store, &self.recent, name, tag, digest).await
+        tags::put(&self.store, name, tag, digest).await
     }
 
     async fn tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>> {
-        tags::get(&self.store, &self.recent, name, tag).await
+        tags::get(&self.store, name, tag).await
     }
 
     async fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool> {
-        tags::delete(&self.store, &self.recent, name, tag).await
+        tags::delete(&self.store, name, tag).await
     }
 
     async fn tags(
@@ -165,15 +144,6 @@ impl RepositoryService for S3LayerService {
 
     fn requests(&self) -> u64 {
         self.usage().requests()
-    }
-}
-
-impl S3LayerService {
-    fn manifests(&self) -> manifests::Manifests<'_> {
-        manifests::Manifests {
-            store: &self.store,
-            recent: &self.recent,
-        }
     }
 }
 

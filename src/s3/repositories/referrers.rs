@@ -62,8 +62,7 @@ pub(super) async fn put(
     };
     let key = store.keys.referrer(name, subject, &manifest.digest);
     let document = encode(&entry)?;
-    store.overwrite(&key, document, None, |_| false).await?;
-    Ok(())
+    store.overwrite(&key, document).await
 }
 
 pub(super) async fn page(

@@ -3,13 +3,11 @@
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
-use super::{Recent, names_below};
+use super::names_below;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::name::{RepositoryName, Tag};
 use crate::registry::store::Page;
-use crate::s3::api::ETag;
-use crate::s3::cache::Weigh;
 use crate::s3::document::{Document, encode};
 use crate::s3::store::Store;
 
@@ -29,19 +27,6 @@ impl Document for Stored {
     }
 }
 
-/// A tag as it stood a moment ago.
-#[derive(Clone, Debug)]
-pub(super) struct Named {
-    manifest: Digest,
-    etag: ETag,
-}
-
-impl Weigh for Named {
-    fn weight(&self) -> u64 {
-        256
-    }
-}
-
 /// How many tags are read at a time, when all of a repository have to be.
 const READS_AT_ONCE: usize = 8;
 /// How many tags are listed at a time then.
@@ -49,53 +34,20 @@ const LISTED_AT_ONCE: usize = 1000;
 
 pub(super) async fn put(
     store: &Store,
-    recent: &Recent,
     name: &RepositoryName,
     tag: &Tag,
     digest: &Digest,
 ) -> Result<()> {
-    let key = store.keys.tag(name, tag);
-    let (known, ticket) = (recent.tags.get(&key), recent.tags.ticket(&key));
-    let manifest = digest.clone();
-    let version = Stored::VERSION;
-    let document = encode(&Stored { version, manifest })?;
-    let known = known.map(|known| known.etag);
-    // Whatever it names, this call is the later one.
-    let written = store.overwrite(&key, document, known, |_| false).await;
-    match written {
-        Ok(Some(etag)) => {
-            let manifest = digest.clone();
-            recent.tags.wrote(ticket, &key, Named { manifest, etag });
-            Ok(())
-        }
-        other => {
-            recent.tags.forget(&key);
-            other.map(drop)
-        }
-    }
+    let document = encode(&Stored {
+        version: Stored::VERSION,
+        manifest: digest.clone(),
+    })?;
+    store.overwrite(&store.keys.tag(name, tag), document).await
 }
 
-pub(super) async fn get(
-    store: &Store,
-    recent: &Recent,
-    name: &RepositoryName,
-    tag: &Tag,
-) -> Result<Option<Digest>> {
-    let key = store.keys.tag(name, tag);
-    if let Some(named) = recent.tags.get(&key) {
-        return Ok(Some(named.manifest));
-    }
-    let ticket = recent.tags.ticket(&key);
-    let Some(loaded) = store.load::<Stored>(&key).await? else {
-        return Ok(None);
-    };
-    let (manifest, etag) = (loaded.document.manifest, loaded.etag);
-    let named = Named {
-        manifest: manifest.clone(),
-        etag,
-    };
-    recent.tags.read(ticket, &key, named);
-    Ok(Some(manifest))
+pub(super) async fn get(store: &Store, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>> {
+    let loaded = store.load::<Stored>(&store.keys.tag(name, tag)).await?;
+    Ok(loaded.map(|loaded| loaded.document.manifest))
 }
 
 /// As the store has it; a tag that cannot be read names nothing.
@@ -107,26 +59,18 @@ async fn names(store: &Store, name: &RepositoryName, tag: &Tag, digest: &Digest)
     }
 }
 
-pub(super) async fn delete(
-    store: &Store,
-    recent: &Recent,
-    name: &RepositoryName,
-    tag: &Tag,
-) -> Result<bool> {
+pub(super) async fn delete(store: &Store, name: &RepositoryName, tag: &Tag) -> Result<bool> {
     let key = store.keys.tag(name, tag);
     if store.api.get_small(&key).await?.is_none() {
-        recent.tags.forget(&key);
         return Ok(false);
     }
-    let removed = store.api.delete(&key).await;
-    recent.tags.forget(&key);
-    Ok(removed.map(|()| true)?)
+    store.api.delete(&key).await?;
+    Ok(true)
 }
 
 /// Removes the tags that name this manifest.
 pub(super) async fn delete_all_of(
     store: &Store,
-    recent: &Recent,
     name: &RepositoryName,
     digest: &Digest,
 ) -> Result<()> {
@@ -144,12 +88,10 @@ pub(super) async fn delete_all_of(
             .try_filter_map(async |key| Ok(key))
             .try_collect()
             .await?;
-        let removed = store
+        store
             .api
             .delete_all(&keys, store.profile.batch_delete)
-            .await;
-        keys.iter().for_each(|key| recent.tags.forget(key));
-        removed?;
+            .await?;
         after = last;
         if after.is_none() {
             return Ok(());

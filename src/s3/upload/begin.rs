@@ -14,6 +14,7 @@ use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::checksum::{Crc64, Sums};
 use crate::s3::document::Document as _;
+use crate::s3::presence;
 use crate::s3::store::Store;
 
 /// A fresh upload.
@@ -24,10 +25,11 @@ pub(crate) async fn begin(
 ) -> Result<S3LayerUpload> {
     if let Some(id) = id {
         match store.record(id).await {
-            Ok(None) => {}
-            Ok(Some(_)) => return Err(Error::LayerExists { id: id.clone() }),
-            // Whoever brings the layer replaces it.
-            Err(Error::Damaged { .. }) => {}
+            Ok(Some(record)) if presence::present(store, &record).await?.is_some() => {
+                return Err(Error::LayerExists { id: id.clone() });
+            }
+            // An upload replaces a damaged record, and one whose bytes are gone.
+            Ok(_) | Err(Error::Damaged { .. }) => {}
             Err(error) => return Err(error),
         }
     }

@@ -119,7 +119,7 @@ impl Writer {
         }
         let session = &self.stored.session;
         let has_nothing_to_say = session.parts.is_empty() || session.phase != Phase::Open;
-        if !self.owner || self.unproven || has_nothing_to_say {
+        if !self.owner || (has_nothing_to_say && !self.unproven) {
             return Ok(());
         }
         let settled = true;

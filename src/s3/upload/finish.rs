@@ -19,6 +19,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::s3::document::Document as _;
+use crate::s3::presence;
 use crate::s3::publish;
 use crate::s3::record::Record;
 use crate::s3::store::Store;
@@ -28,7 +29,14 @@ impl Writer {
     pub(super) async fn finish(&mut self, size: u64, digest: &Digest) -> Result<Record> {
         let tar_sum = self.tar_sum().await;
         let declared = self.declared.as_ref();
-        let claims = check(size, self.offset, digest, declared, &self.hashers, tar_sum)?;
+        let claims = match check(size, self.offset, digest, declared, &self.hashers, tar_sum) {
+            Ok(claims) => claims,
+            Err(wrong) => {
+                // What this process remembers may be old, and refuses nothing.
+                self.confirm().await?;
+                return Err(wrong);
+            }
+        };
         if let Phase::Sealing(standing) = self.stored.session.phase.clone()
             && let Some(record) = self.see_through(&standing, &claims).await?
         {
@@ -231,6 +239,7 @@ pub(crate) async fn drive(
         blocks: session.sums.clone().into_blocks(),
     };
     let published = publish::publish(store, &record).await?;
+    presence::seen(store, &published);
     publish::link(store, &session.name, &published, &record.also).await?;
     remove_finished(
         store,
@@ -318,7 +327,7 @@ async fn published_elsewhere(
         }
     }
     match published {
-        Some(record) if publish::has_its_data(store, &record).await? => Ok(Some(record)),
+        Some(record) if presence::look(store, &record).await? => Ok(Some(record)),
         _ => Ok(None),
     }
 }

@@ -24,19 +24,28 @@ pub(crate) async fn resume(
     uuid: Uuid,
 ) -> Result<S3LayerUpload> {
     let unknown = || Error::UploadUnknown { uuid };
-    let mut stored = Stored::load(store, uuid).await?.ok_or_else(unknown)?;
-    forget_unless(store, &stored);
-    let session = &stored.session;
-    let is_another = match (id, &session.declared) {
-        (Some(id), Some(declared)) => id != declared,
-        _ => false,
-    };
-    if session.name != *name || is_another || session.phase == Phase::Cancelled {
-        return Err(unknown());
-    }
-    let declared = id.cloned().or_else(|| session.declared.clone());
-    let Some(spare) = confirm_parts(store, &mut stored).await? else {
-        return Err(unknown());
+    let mut seen = None;
+    let (stored, declared, spare) = loop {
+        let mut stored = Stored::load(store, uuid).await?.ok_or_else(unknown)?;
+        forget_unless(store, &stored);
+        let session = &stored.session;
+        let is_another = match (id, &session.declared) {
+            (Some(id), Some(declared)) => id != declared,
+            _ => false,
+        };
+        if session.name != *name || is_another || session.phase == Phase::Cancelled {
+            return Err(unknown());
+        }
+        let declared = id.cloned().or_else(|| session.declared.clone());
+        let nonce = session.nonce.clone();
+        if let Some(spare) = confirm_parts(store, &mut stored).await? {
+            break (stored, declared, spare);
+        }
+        // Another process may have begun to finish the upload since its session was read, and its
+        // parts are gone for that.
+        if seen.replace(nonce) == Some(stored.session.nonce) {
+            return Err(unknown());
+        }
     };
     let writer = Writer::new(Arc::clone(store), stored, declared, false, spare);
     Ok(S3LayerUpload::start(writer))

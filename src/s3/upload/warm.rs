@@ -3,8 +3,9 @@
 //! A client that sends a layer in many requests comes back within moments, mostly to the same
 //! process. What that process has in memory then saves it the look at the store, and nothing else:
 //!
-//! 1. Only an append, by [`resume_at`], goes by it. No offset, refusal or status is told from it,
-//!    and whoever takes it takes it away, so that no two handles have it.
+//! 1. It decides no answer, neither success nor refusal: before a handle that goes on from it
+//!    acknowledges or refuses anything, it writes the session ([`Writer::confirm`]). Whoever takes it
+//!    takes it away, so that no two handles have it.
 //! 2. A handle that goes on from it has not *proven* that it is the last. Its first write of the
 //!    session does, as it is conditional; until then nothing is acknowledged. It is never repeated
 //!    over another owner that has stored nothing yet, as a take-over is: that one may be the newer,
@@ -89,7 +90,7 @@ impl Writer {
             pristine: self.pristine,
             held: self.take_held().map(keep),
         };
-        self.store.left.read(ticket, &key, left);
+        self.store.left.insert(ticket, &key, left);
     }
 
     /// Goes on from what this process remembers of the upload.
@@ -135,6 +136,15 @@ impl Writer {
     pub(super) fn release(&mut self) {
         self.held.clear();
         self.reservation = None;
+    }
+
+    /// Makes certain that what this handle goes by is as the store has it, where it is known from
+    /// memory only.
+    pub(super) async fn confirm(&mut self) -> Result<()> {
+        match self.unproven {
+            true => self.prove().await,
+            false => Ok(()),
+        }
     }
 
     /// Makes certain that this handle is the owner, before it writes what could do harm if it were

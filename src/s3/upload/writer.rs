@@ -131,10 +131,10 @@ impl Writer {
         self.own().await?;
         while !bytes.is_empty() {
             let limit = self.stored.session.schedule.limit();
-            let take = self
-                .cut
-                .take(bytes.len() as u64)
-                .ok_or(Error::LayerTooLarge { limit })?;
+            let Some(take) = self.cut.take(bytes.len() as u64) else {
+                self.confirm().await?;
+                return Err(Error::LayerTooLarge { limit });
+            };
             self.make_room(take).await;
             let piece = bytes.split_to(usize::try_from(take).unwrap_or(usize::MAX));
             if let Some(summing) = &mut self.summing {

@@ -10,6 +10,7 @@ mod cuts;
 mod layers;
 mod listings;
 mod manifests;
+mod processes;
 mod refusals;
 mod site;
 mod slow;

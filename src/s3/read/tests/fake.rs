@@ -21,9 +21,10 @@ use crate::s3::api::Api;
 use crate::s3::budget::Budget;
 use crate::s3::checksum::{Crc64, Sums, Tracker};
 use crate::s3::keys::{Key, Keys};
+use crate::s3::presence::no_looks;
 use crate::s3::profile::StoreProfile;
 use crate::s3::record::Record;
-use crate::s3::store::{Store, recent_links};
+use crate::s3::store::Store;
 use crate::s3::upload::left_uploads;
 
 /// What a body comes in, in bytes.
@@ -274,7 +275,7 @@ pub(super) fn store(fake: &Arc<Fake>, memory_budget: u64) -> Arc<Store> {
         part_size: 16 << 20,
         parallelism: 8,
         presign_lifetime: Duration::from_secs(900),
-        links: recent_links(),
+        looks: no_looks(),
         left: left_uploads(),
     })
 }
