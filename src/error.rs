@@ -171,6 +171,12 @@ pub(crate) enum StorageErrorKind {
     Unavailable,
     /// The server asks to be left in peace for a while.
     Throttled,
+    /// No connection to the server: its name, its certificate.
+    Unreachable,
+    /// There are no credentials, or none that can be used.
+    NoCredentials,
+    /// What gives credentials did not answer.
+    CredentialsUnavailable,
     /// Wrong credentials, or not allowed.
     Permission,
     /// The bucket is not there.
@@ -189,6 +195,7 @@ struct Inner {
     attempts: u32,
     elapsed: Duration,
     answer: Option<String>,
+    advice: Option<String>,
     source: Box<dyn StdError + Send + Sync>,
 }
 
@@ -206,6 +213,7 @@ impl StorageError {
             attempts: 1,
             elapsed: Duration::ZERO,
             answer: None,
+            advice: None,
             source: source.into(),
         }))
     }
@@ -219,6 +227,12 @@ impl StorageError {
     /// With what the store answered, if it did.
     pub(crate) fn answered(mut self, answer: Option<String>) -> Self {
         self.0.answer = answer;
+        self
+    }
+
+    /// With what would make the call succeed, if that is known.
+    pub(crate) fn advised(mut self, advice: Option<String>) -> Self {
+        self.0.advice = advice;
         self
     }
 
@@ -244,11 +258,20 @@ impl StorageError {
         self.0.answer.as_deref()
     }
 
+    /// What would make the call succeed, where that is known: a missing permission, another region,
+    /// a certificate to trust.
+    pub fn advice(&self) -> Option<&str> {
+        self.0.advice.as_deref()
+    }
+
     /// Whether the same call may succeed later: the store was unreachable, failed, or throttled.
     pub fn is_retryable(&self) -> bool {
         matches!(
             self.0.kind,
-            StorageErrorKind::Unavailable | StorageErrorKind::Throttled
+            StorageErrorKind::Unavailable
+                | StorageErrorKind::Unreachable
+                | StorageErrorKind::CredentialsUnavailable
+                | StorageErrorKind::Throttled
         )
     }
 
@@ -257,9 +280,12 @@ impl StorageError {
         self.0.kind == StorageErrorKind::Throttled
     }
 
-    /// Whether the store refused for lack of permission or wrong credentials.
+    /// Whether the store refused for lack of permission or wrong credentials, or there are none.
     pub fn is_permission(&self) -> bool {
-        self.0.kind == StorageErrorKind::Permission
+        matches!(
+            self.0.kind,
+            StorageErrorKind::Permission | StorageErrorKind::NoCredentials
+        )
     }
 
     /// Whether the bucket does not exist.
@@ -276,11 +302,16 @@ impl fmt::Display for StorageError {
             kind,
             attempts,
             elapsed,
+            advice,
             ..
         } = &*self.0;
         let what = match kind {
             StorageErrorKind::Unavailable => "the store did not answer as it should",
             StorageErrorKind::Throttled => "the store asks to slow down",
+            StorageErrorKind::Unreachable => "cannot connect to the store",
+            StorageErrorKind::NoCredentials | StorageErrorKind::CredentialsUnavailable => {
+                "cannot get credentials"
+            }
             StorageErrorKind::Permission => "the store refused permission",
             StorageErrorKind::NoSuchBucket => "the bucket does not exist",
             StorageErrorKind::Other => "the store refused",
@@ -296,6 +327,9 @@ impl fmt::Display for StorageError {
                 " ({attempts} attempts in {:.1} s)",
                 elapsed.as_secs_f64()
             )?;
+        }
+        if let Some(advice) = advice {
+            write!(f, "; {advice}")?;
         }
         Ok(())
     }

@@ -113,6 +113,11 @@ const NOISE: &[&str] = &["service error", "dispatch failure", "io error", "other
 /// words of its own, and shows it as a debug text.
 fn plain(text: &str) -> Option<String> {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = text
+        .split(" Response {")
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     if NOISE.contains(&text.as_str()) || text.starts_with("unhandled error") {
         return None;
     }
@@ -133,16 +138,6 @@ fn plain(text: &str) -> Option<String> {
 impl From<crate::error::Error> for Failure {
     fn from(error: crate::error::Error) -> Self {
         let hint = match &error {
-            crate::error::Error::Storage(storage) if storage.is_permission() => {
-                Some("check the access key, the secret key and what they may do")
-            }
-            crate::error::Error::Storage(storage)
-                if storage
-                    .answer()
-                    .is_some_and(|answer| answer.ends_with("RequestTimeTooSkewed")) =>
-            {
-                Some("set the clock of this machine; the store's is more than 15 minutes away")
-            }
             crate::error::Error::Storage(storage) if storage.is_no_such_bucket() => {
                 Some("create the bucket, or name another one in --store")
             }
@@ -186,6 +181,10 @@ mod tests {
                 Some("NoSuchBucket: No such bucket."),
             ),
             ("tcp connect error", Some("tcp connect error")),
+            (
+                "error response from IMDS (code: 403). Response { status: StatusCode(403) }",
+                Some("error response from IMDS (code: 403)."),
+            ),
         ] {
             assert_eq!(plain(text).as_deref(), want, "{text}");
         }

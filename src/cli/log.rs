@@ -32,8 +32,10 @@ fn filter(level: &Level) -> String {
         Level::Filter(filter) => filter.clone(),
         Level::Word(word) => match &**word {
             "off" => "off".to_owned(),
-            // The embedded store tells its clients what it refuses, and need not tell us.
-            "error" | "warn" => format!("{word},s3s=off"),
+            // The embedded store tells its clients what it refuses, and need not tell us. What the SDK
+            // warns of is in the error that follows, if one does.
+            "error" | "warn" => format!("{word},s3s=off,aws=off"),
+            "info" => "s3layers=info,warn,aws=off".to_owned(),
             word => format!("s3layers={word},warn"),
         },
     }

@@ -8,6 +8,7 @@ use std::error::Error as StdError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::{advice, dispatch};
 use crate::error::{Error, StorageError, StorageErrorKind};
 use crate::telemetry::Operation;
 
@@ -18,6 +19,14 @@ pub(super) enum Verdict {
     Unavailable,
     /// Repeat, later.
     Throttled,
+    /// No HTTP. Repeat once or twice: a bit may have flipped, or something else listens there.
+    Unreadable,
+    /// No connection, and there will be none soon: no such host, a certificate that is refused.
+    Unreachable,
+    /// No credentials to sign the request with, or none that can be used.
+    NoCredentials,
+    /// Whoever gives credentials did not answer, and was asked more than once by the SDK.
+    CredentialsUnavailable,
     /// No object under this key.
     NoSuchKey,
     /// No multipart upload of this id.
@@ -36,13 +45,23 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    pub(super) fn is_retryable(self) -> bool {
-        matches!(self, Verdict::Unavailable | Verdict::Throttled)
+    /// How many attempts it is worth at most.
+    pub(super) fn max_attempts(self) -> u32 {
+        match self {
+            Verdict::Unavailable | Verdict::Throttled => u32::MAX,
+            Verdict::Unreadable => 3,
+            // The wire flipped a bit, or our memory did.
+            Verdict::BadDigest => 2,
+            _ => 1,
+        }
     }
 
     pub(super) fn kind(self) -> StorageErrorKind {
         match self {
-            Verdict::Unavailable => StorageErrorKind::Unavailable,
+            Verdict::Unavailable | Verdict::Unreadable => StorageErrorKind::Unavailable,
+            Verdict::Unreachable => StorageErrorKind::Unreachable,
+            Verdict::NoCredentials => StorageErrorKind::NoCredentials,
+            Verdict::CredentialsUnavailable => StorageErrorKind::CredentialsUnavailable,
             Verdict::Throttled => StorageErrorKind::Throttled,
             Verdict::Permission => StorageErrorKind::Permission,
             Verdict::NoSuchBucket => StorageErrorKind::NoSuchBucket,
@@ -57,16 +76,18 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
         (_, "SlowDown" | "SlowDownRead" | "SlowDownWrite" | "Throttling" | "TooManyRequests")
         | (_, "RequestLimitExceeded" | "ThrottlingException" | "BandwidthLimitExceeded")
         | (429, _) => Verdict::Throttled,
-        // The body did not arrive in time or whole: S3's words for a connection that broke.
-        (400, "RequestTimeout" | "IncompleteBody") => Verdict::Unavailable,
+        // S3's words for "try again", whatever the status: a 200 may hold them too. Some say that the
+        // body did not arrive in time or whole, some that another write of this key was under way.
+        // Whether that won is told to whoever asks again, which AWS says one should.
+        (_, "InternalError" | "ServiceUnavailable" | "Busy" | "ServerBusy")
+        | (_, "RequestTimeout" | "OperationTimedOut" | "IncompleteBody")
+        | (_, "OperationAborted" | "ConditionalRequestConflict")
+        | (408, _) => Verdict::Unavailable,
         (_, "NoSuchBucket") => Verdict::NoSuchBucket,
         (_, "NoSuchUpload") => Verdict::NoSuchUpload,
         (_, "NoSuchKey" | "NotFound") => Verdict::NoSuchKey,
         (404, _) if operation == Operation::HeadObject => Verdict::NoSuchKey,
         (412, _) => Verdict::Precondition,
-        // Another conditional write of this key was under way. Whether it won is told to whoever
-        // asks again, which AWS says one should.
-        (409, "ConditionalRequestConflict" | "OperationAborted") => Verdict::Unavailable,
         (409, "PreconditionFailed") => Verdict::Precondition,
         (_, "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall") => Verdict::InvalidPart,
         (400, "BadDigest" | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch")
@@ -87,9 +108,7 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
         (500.., _) => Verdict::Unavailable,
         // A 200 that holds an error (Complete, DeleteObjects) comes with the code of the error; one
         // without a code could not be read.
-        (200..300, "" | "InternalError" | "ServiceUnavailable" | "RequestTimeout") => {
-            Verdict::Unavailable
-        }
+        (200..300, "") => Verdict::Unavailable,
         (200..300, "AccessDenied") => Verdict::Permission,
         _ => Verdict::Refused,
     }
@@ -116,6 +135,10 @@ impl ApiError {
             Verdict::InvalidRange => ApiError::InvalidRange(error),
             Verdict::Unavailable
             | Verdict::Throttled
+            | Verdict::Unreadable
+            | Verdict::Unreachable
+            | Verdict::NoCredentials
+            | Verdict::CredentialsUnavailable
             | Verdict::BadDigest
             | Verdict::Permission
             | Verdict::NoSuchBucket
@@ -157,6 +180,8 @@ pub(super) struct Attempt {
     pub(super) verdict: Verdict,
     /// Status and code, where an answer came.
     pub(super) answer: Option<String>,
+    /// What would make it succeed.
+    pub(super) advice: Option<String>,
     pub(super) source: Box<dyn StdError + Send + Sync>,
 }
 
@@ -174,11 +199,7 @@ impl Attempt {
             SdkError::ResponseError(answer) => {
                 judge_unread(operation, answer.raw().status().as_u16())
             }
-            SdkError::DispatchFailure(failure) if failure.is_user() => Verdict::Refused,
-            SdkError::DispatchFailure(failure) if failure.as_connector_error().is_none() => {
-                Verdict::Refused
-            }
-            SdkError::DispatchFailure(failure) => judge_dispatch(failure),
+            SdkError::DispatchFailure(failure) => dispatch::judge(failure),
             SdkError::TimeoutError(_) => Verdict::Unavailable,
             _ => Verdict::Refused,
         };
@@ -196,6 +217,7 @@ impl Attempt {
         Attempt {
             verdict,
             answer,
+            advice: advice::advice(operation, &error),
             source: Box::new(error),
         }
     }
@@ -208,18 +230,6 @@ fn judge_unread(operation: Operation, status: u16) -> Verdict {
         Verdict::Refused => Verdict::Unavailable,
         verdict => verdict,
     }
-}
-
-/// The SDK also reports missing credentials as a failure to dispatch.
-fn judge_dispatch(failure: &aws_smithy_runtime_api::client::result::DispatchFailure) -> Verdict {
-    let mut source = failure.as_connector_error().and_then(StdError::source);
-    while let Some(error) = source {
-        if error.to_string().contains("credentials") {
-            return Verdict::Permission;
-        }
-        source = error.source();
-    }
-    Verdict::Unavailable
 }
 
 #[cfg(test)]
@@ -258,6 +268,13 @@ mod tests {
                 Verdict::Refused,
             ),
             (GetObject, 502, None, Verdict::Unavailable),
+            (GetObject, 408, None, Verdict::Unavailable),
+            (
+                CompleteMultipartUpload,
+                200,
+                Some("OperationAborted"),
+                Verdict::Unavailable,
+            ),
             (
                 UploadPart,
                 400,

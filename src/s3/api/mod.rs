@@ -27,10 +27,12 @@ use crate::error::{StorageError, StorageErrorKind};
 use crate::s3::keys::Key;
 use crate::telemetry::{Operation, Request, Telemetry};
 
+mod advice;
 mod body;
 mod client;
 mod conditional;
 mod date;
+mod dispatch;
 mod error;
 mod examine;
 mod gauge;
@@ -66,6 +68,9 @@ const SMALL_TIMEOUT: Duration = Duration::from_secs(30);
 const COMPLETE_TIMEOUT: Duration = Duration::from_secs(600);
 /// A part that moves slower than this many bytes a second is repeated.
 const SLOWEST_RATE: u64 = 128 * 1024;
+
+/// A request that is repeated for so long is mentioned in the log.
+const TELL_AFTER: Duration = Duration::from_secs(2);
 
 /// One bucket, seen through one client.
 #[derive(Debug)]
@@ -173,7 +178,7 @@ impl Api {
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
         let begun = Instant::now();
-        let mut attempts = 0;
+        let (mut attempts, mut told) = (0, false);
         loop {
             attempts += 1;
             let (operation, body) = (call.operation, call.body);
@@ -193,12 +198,24 @@ impl Api {
             let throttled = failed.verdict == error::Verdict::Throttled;
             let until_sent = sent.duration_since(begun);
             let pause = retry::pause(attempts, until_sent, throttled, clock::jitter());
-            let repeats = failed.verdict.is_retryable() || self.repeats_digest(&failed, attempts);
+            let repeats = attempts < failed.verdict.max_attempts();
+            if repeats && elapsed >= TELL_AFTER && !std::mem::replace(&mut told, true) {
+                let why = failed.answer.clone();
+                let why = why.unwrap_or_else(|| dispatch::root(&*failed.source).to_string());
+                tracing::warn!(
+                    operation = operation.as_str(),
+                    key = call.key,
+                    attempts,
+                    why,
+                    "retrying"
+                );
+            }
             let error = |verdict: error::Verdict| {
                 let name = operation.as_str();
                 let error = StorageError::new(name, call.key, verdict.kind(), failed.source)
                     .after(attempts, elapsed)
-                    .answered(failed.answer);
+                    .answered(failed.answer)
+                    .advised(failed.advice);
                 ApiError::new(verdict, error)
             };
             match pause.filter(|_| repeats) {
@@ -209,11 +226,6 @@ impl Api {
                 return Err(error(error::Verdict::Precondition));
             }
         }
-    }
-
-    /// A body that arrived garbled is sent once more: the wire flipped a bit, or our memory did.
-    fn repeats_digest(&self, failed: &error::Attempt, attempts: u32) -> bool {
-        failed.verdict == error::Verdict::BadDigest && attempts == 1
     }
 
     /// A URL for a GET of the whole object, good for `lifetime`.

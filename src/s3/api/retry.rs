@@ -7,8 +7,9 @@
 
 use std::time::Duration;
 
-/// After this many attempts the failure is told.
-const MAX_ATTEMPTS: u32 = 8;
+/// The failure is told after this many attempts and this long: a gateway restarts within it.
+const MIN_ATTEMPTS: u32 = 8;
+const MIN_ELAPSED: Duration = Duration::from_secs(30);
 /// An attempt that began after this long is the last one. Not counted is how long it took: a large
 /// part or a Complete may alone take longer until it is known to hang.
 const MAX_ELAPSED: Duration = Duration::from_secs(90);
@@ -27,7 +28,8 @@ pub(crate) fn pause(
     throttled: bool,
     jitter: f64,
 ) -> Option<Duration> {
-    if attempts >= MAX_ATTEMPTS || elapsed >= MAX_ELAPSED {
+    let is_enough = attempts >= MIN_ATTEMPTS && elapsed >= MIN_ELAPSED;
+    if is_enough || elapsed >= MAX_ELAPSED {
         return None;
     }
     let first = if throttled {
@@ -57,7 +59,9 @@ mod tests {
             (1, none, true, 1.0, Some(ms(400))),
             (7, none, true, 1.0, Some(ms(10_000))),
             (1, none, false, 0.0, Some(ms(10))),
-            (8, none, false, 1.0, None),
+            (8, none, false, 1.0, Some(ms(10_000))),
+            (8, Duration::from_secs(30), false, 1.0, None),
+            (7, Duration::from_secs(30), false, 0.0, Some(ms(640))),
             (2, Duration::from_secs(90), false, 1.0, None),
         ] {
             let got = pause(attempts, elapsed, throttled, jitter);

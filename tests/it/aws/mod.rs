@@ -5,13 +5,16 @@
 //! and S3, STS and SSO behind TLS, with a certificate for their names that nobody else trusts. What
 //! is for a bucket goes on to a store, signature and all.
 
+mod answers;
+mod credentials;
 mod network;
+mod refused;
 mod stand_in;
 
 use std::process::Command;
 
 use self::stand_in::{Answer, Asked, StandIn};
-use crate::support::program::{Served, User, digest};
+use crate::support::program::{Served, User, digest, noise};
 
 const REGION: &str = "eu-west-1";
 const KEY: &str = "AKIDOFTHESTORE";
@@ -19,6 +22,11 @@ const SECRET: &str = "secret-of-the-store";
 
 /// Where S3 has the bucket.
 const BUCKET_HOST: &str = "layers.s3.eu-west-1.amazonaws.com";
+
+const KEYS: [(&str, &str); 2] = [
+    ("AWS_ACCESS_KEY_ID", KEY),
+    ("AWS_SECRET_ACCESS_KEY", SECRET),
+];
 
 /// A store whose keys only AWS gives out.
 fn store() -> Served {
@@ -52,9 +60,36 @@ fn user(files: &[(&str, &str)]) -> User {
     user
 }
 
-/// A push and a pull, which must succeed.
+/// The variables of someone on a machine of AWS, behind a proxy whose certificate they trust.
+fn on_aws(cloud: &StandIn, user: &User) -> Vec<(&'static str, String)> {
+    vec![
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", cloud.url.clone()),
+        ("HTTPS_PROXY", cloud.url.clone()),
+        (
+            "AWS_CA_BUNDLE",
+            user.file("ca.pem", StandIn::certificate().as_bytes()),
+        ),
+    ]
+}
+
+fn borrowed<'a>(variables: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
+    variables
+        .iter()
+        .map(|(name, value)| (*name, &**value))
+        .collect()
+}
+
+/// S3 at an address, not at a name of AWS.
+fn s3_at_an_address(store: &Served) -> StandIn {
+    StandIn::start(&store.endpoint, |_| Answer::Store(""))
+}
+
+/// A push and a pull of a few bytes, which must succeed.
 fn push_and_pull(user: &User, variables: &[(&str, &str)]) {
-    let layer = b"a layer";
+    push_and_pull_of(user, variables, b"a layer");
+}
+
+fn push_and_pull_of(user: &User, variables: &[(&str, &str)], layer: &[u8]) {
     let file = user.file("layer", layer);
     let push = program(user, variables, &["push", &file, "--name", "x"])
         .output()
@@ -64,9 +99,8 @@ fn push_and_pull(user: &User, variables: &[(&str, &str)]) {
     let pull = program(user, variables, &["pull", &digest(layer)])
         .output()
         .unwrap();
-    assert_eq!(
-        pull.stdout,
-        layer,
+    assert!(
+        pull.stdout == layer,
         "{}",
         String::from_utf8_lossy(&pull.stderr)
     );
@@ -77,7 +111,7 @@ fn fails(user: &User, variables: &[(&str, &str)], arguments: &[&str]) -> String 
     let output = program(user, variables, arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{variables:?}: {said}");
-    assert!(said.starts_with("error: "), "{said}");
+    assert!(said.contains("error: "), "{said}");
     said
 }
 

@@ -2,29 +2,10 @@
 
 use super::*;
 
-/// The variables of someone on a machine of AWS, behind a proxy whose certificate they trust.
-fn on_aws(cloud: &StandIn, user: &User) -> Vec<(&'static str, String)> {
-    vec![
-        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", cloud.url.clone()),
-        ("HTTPS_PROXY", cloud.url.clone()),
-        (
-            "AWS_CA_BUNDLE",
-            user.file("ca.pem", StandIn::certificate().as_bytes()),
-        ),
-    ]
-}
-
-fn borrowed<'a>(variables: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
-    variables
-        .iter()
-        .map(|(name, value)| (*name, &**value))
-        .collect()
-}
-
 /// A cloud with IMDS and S3.
 fn cloud(store: &Served) -> StandIn {
     StandIn::start(&store.endpoint, |asked| match asked.host() {
-        BUCKET_HOST => Answer::Store,
+        BUCKET_HOST => Answer::Store(""),
         _ => imds(asked),
     })
 }
@@ -40,11 +21,6 @@ fn imds_alone_gives_region_and_keys_of_a_bucket_addressed_by_host() {
     assert!(tunnels > 0 && tunnels == cloud.count(&format!("CONNECT {BUCKET_HOST}:443")));
     assert!(cloud.count("GET /latest/meta-data/placement/region") > 0);
 }
-
-const KEYS: [(&str, &str); 2] = [
-    ("AWS_ACCESS_KEY_ID", KEY),
-    ("AWS_SECRET_ACCESS_KEY", SECRET),
-];
 
 #[test]
 fn endpoint_of_a_profile_is_not_aws() {
@@ -72,7 +48,7 @@ fn endpoint_of_a_profile_is_not_aws() {
 #[test]
 fn certificates_of_a_private_authority() {
     let store = store();
-    let cloud = cloud_behind_tls(&store);
+    let cloud = s3_at_an_address(&store);
     let user = user(&[]);
     let path = user.file("ca.pem", StandIn::certificate().as_bytes());
     user.file(
@@ -103,15 +79,10 @@ fn certificates_of_a_private_authority() {
     }
 }
 
-/// S3 at an address, not at a name of AWS.
-fn cloud_behind_tls(store: &Served) -> StandIn {
-    StandIn::start(&store.endpoint, |_| Answer::Store)
-}
-
 #[test]
 fn proxies_of_plain_http() {
     let store = store();
-    let proxy = cloud_behind_tls(&store);
+    let proxy = s3_at_an_address(&store);
     let user = user(&[]);
     let elsewhere = ("AWS_ENDPOINT_URL", "http://s3.example.test");
     for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {

@@ -1,0 +1,117 @@
+//! What cannot be reached, or refuses, is told at once and with what to do about it.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// Within this no request is repeated to the end of all patience, and every machine is done.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+/// What is said on stderr by a command that fails at its first attempt.
+fn fails_at_once(user: &User, variables: &[(&str, &str)], arguments: &[&str]) -> String {
+    let begun = Instant::now();
+    let said = fails(user, variables, arguments);
+    assert!(begun.elapsed() < AT_ONCE, "{:?}: {said}", begun.elapsed());
+    // The SDK's errors, as they are for those who wrote it.
+    assert!(!said.contains("{ ") && !said.contains("WARN"), "{said}");
+    said
+}
+
+#[test]
+fn hosts_that_cannot_be_connected_to() {
+    let store = store();
+    let cloud = s3_at_an_address(&store);
+    let user = user(&[]);
+    let trusted = user.file("ca.pem", StandIn::certificate().as_bytes());
+    let at = |url: &str, variable: &[(&str, &str)], wants: &str| {
+        let variables = [&KEYS[..], &[("AWS_ENDPOINT_URL", url)], variable].concat();
+        let said = fails_at_once(&user, &variables, &["ls"]);
+        assert!(said.contains(wants), "{url}: {said}");
+        said
+    };
+    let here = |scheme: &str, url: &str| format!("{scheme}://{}", url.split_once("://").unwrap().1);
+    let said = at(&cloud.tls_url, &[], "AWS_CA_BUNDLE");
+    assert!(
+        said.contains("UnknownIssuer") && !said.contains("attempts"),
+        "{said}"
+    );
+    let other_name = cloud.tls_url.replace("127.0.0.1", "localhost");
+    at(
+        &other_name,
+        &[("AWS_CA_BUNDLE", &trusted)],
+        "certificate not valid for name",
+    );
+    at("http://nowhere.invalid", &[], "cannot connect to the store");
+    at(&here("http", &cloud.tls_url), &[], "begins with https://");
+    at(&here("https", &store.endpoint), &[], "begins with http://");
+    // Go's servers, and so MinIO.
+    let go = StandIn::start("", |_| {
+        Answer::text(400, "Client sent an HTTP request to an HTTPS server.\n")
+    });
+    at(&go.url, &[], "begins with https://");
+}
+
+#[test]
+fn credentials_that_nobody_has() {
+    let user = user(&[]);
+    let none = [("AWS_EC2_METADATA_DISABLED", "true")];
+    let said = fails_at_once(&user, &none, &["ls"]);
+    assert!(
+        said.contains("cannot get credentials; set AWS_ACCESS_KEY_ID"),
+        "{said}"
+    );
+}
+
+#[test]
+fn bucket_in_another_region_is_named() {
+    let redirect = "<Error><Code>PermanentRedirect</Code><Message>Elsewhere.</Message></Error>";
+    let malformed = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>The region \
+                     'eu-west-1' is wrong</Message><Region>eu-central-1</Region></Error>";
+    for (status, header, body) in [(301, true, redirect), (400, false, malformed)] {
+        let cloud = StandIn::start("", move |asked| {
+            let answer = Answer::text(status, body);
+            match asked.host() {
+                BUCKET_HOST if header => answer.header("x-amz-bucket-region", "eu-central-1"),
+                BUCKET_HOST => answer,
+                _ => imds(asked),
+            }
+        });
+        let user = user(&[]);
+        let variables = on_aws(&cloud, &user);
+        let said = fails_at_once(&user, &borrowed(&variables), &["ls"]);
+        assert!(
+            said.contains("the bucket is in the region eu-central-1"),
+            "{said}"
+        );
+        assert_eq!(cloud.count("GET /profile"), 1, "it was asked again");
+    }
+}
+
+#[test]
+fn missing_permission_is_named() {
+    let denied = |asked: &Asked| {
+        let body = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
+        assert!(asked.headers.contains_key("authorization"));
+        Answer::text(403, body)
+    };
+    let store = store();
+    // Without s3:ListBucket this is what AWS answers where a key is absent.
+    let unlisted = StandIn::start(&store.endpoint, move |asked| match &*asked.method {
+        "GET" => denied(asked),
+        _ => Answer::Store(""),
+    });
+    let unwritten = StandIn::start(&store.endpoint, move |asked| match &*asked.method {
+        "PUT" => denied(asked),
+        _ => Answer::Store(""),
+    });
+    let user = user(&[]);
+    let file = user.file("layer", b"a layer");
+    for (s3, permission) in [(&unlisted, "s3:ListBucket"), (&unwritten, "s3:PutObject")] {
+        let variables = [&KEYS[..], &[("AWS_ENDPOINT_URL", &*s3.url)]].concat();
+        let said = fails_at_once(&user, &variables, &["push", &file, "--name", "x"]);
+        assert!(
+            said.contains("refused permission") && said.contains(permission),
+            "{said}"
+        );
+    }
+}

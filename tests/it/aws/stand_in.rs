@@ -30,8 +30,10 @@ impl Asked {
 pub(super) enum Answer {
     /// Status, headers and body.
     Now(u16, String, String),
-    /// What the store says.
-    Store,
+    /// What the store says, with these lines among its headers.
+    Store(&'static str),
+    /// Nothing, as long as the client waits.
+    Never,
 }
 
 impl Answer {
@@ -161,11 +163,17 @@ impl Shared {
                 let body = if asked.method == "HEAD" { "" } else { &body };
                 stream.write_all(format!("{head}{body}").as_bytes())?;
             }
-            Answer::Store => {
+            Answer::Store(headers) => {
                 let mut store = TcpStream::connect(&self.store)?;
                 store.write_all(format!("{}connection: close\r\n\r\n", asked.head).as_bytes())?;
                 store.write_all(&asked.body)?;
-                io::copy(&mut store, &mut stream)?;
+                let (mut answer, mut status) = (BufReader::new(store), String::new());
+                answer.read_line(&mut status)?;
+                stream.write_all(format!("{status}{headers}").as_bytes())?;
+                io::copy(&mut answer, &mut stream)?;
+            }
+            Answer::Never => {
+                let _ = stream.read(&mut [0]);
             }
         }
         stream.flush()?;
