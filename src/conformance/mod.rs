@@ -276,6 +276,7 @@ cases! { $ __conformance_suite in run;
         a_stream_gives_the_rest_from_the_middle,
         a_stream_from_the_end_or_past_it_is_empty,
         a_stream_of_a_part_ends_with_it,
+        a_stream_of_parts_has_each_part_and_nothing_else,
         two_readers_do_not_disturb_each_other,
         a_layer_can_be_closed_half_way,
         a_presigned_url_is_http,

@@ -185,6 +185,31 @@ pub(super) async fn a_stream_of_a_part_ends_with_it(case: Case) {
     }
 }
 
+pub(super) async fn a_stream_of_parts_has_each_part_and_nothing_else(case: Case) {
+    let (layer, bytes) = case.large().await;
+    let id = sha256(&bytes).into();
+    let (size, middle) = (layer.size(), case.part_size + 77);
+    for parts in [
+        vec![],
+        vec![0..1],
+        vec![0..1, 2..3, 10..1000],
+        vec![5..6, middle..middle + 100_000, size - 1..size],
+        vec![0..middle, middle + 1..size],
+        vec![13..14, size - 10..size + 100],
+        vec![7..7, size..size + 1],
+    ] {
+        let mut layer = case.elsewhere.fetch(&id).await.unwrap();
+        layer.seek(SeekFrom::Start(99)).await.unwrap();
+        let got = collect(layer.into_stream_of(parts.clone()), bytes.len()).await;
+        let want = parts.iter().flat_map(|part| {
+            let end = usize::try_from(part.end.min(size)).unwrap();
+            &bytes[usize::try_from(part.start).unwrap()..end]
+        });
+        let want: Vec<u8> = want.copied().collect();
+        assert_same(&got, &want, &format!("{parts:?}"));
+    }
+}
+
 pub(super) async fn two_readers_do_not_disturb_each_other(case: Case) {
     let (mut one, bytes) = case.large().await;
     let mut two = case.here.fetch(&one.digest().clone().into()).await.unwrap();

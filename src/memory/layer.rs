@@ -1,6 +1,7 @@
 //! A layer in memory, read and sought.
 
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -80,6 +81,18 @@ impl Layer for MemoryLayer {
             (!piece.is_empty()).then_some(Ok(piece))
         });
         stream::iter(pieces).boxed()
+    }
+
+    fn into_stream_of(
+        self: Box<Self>,
+        parts: Vec<Range<u64>>,
+    ) -> BoxStream<'static, Result<Bytes>> {
+        let streams = parts.into_iter().map(move |part| {
+            let stored = Arc::clone(&self.stored);
+            let position = part.start;
+            Box::new(MemoryLayer { stored, position }).into_stream_to(part.end)
+        });
+        stream::iter(streams).flatten().boxed()
     }
 
     async fn presigned_url(&self, _lifetime: Duration) -> Result<Option<String>> {

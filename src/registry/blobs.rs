@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use futures_util::{StreamExt as _, stream};
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
     IF_RANGE, LOCATION, RANGE,
@@ -12,8 +13,10 @@ use tokio::io::{AsyncSeekExt as _, SeekFrom};
 
 use super::body::ResponseBody;
 use super::error::{Code, Refusal};
-use super::range::{self, Wanted};
+use super::multipart::Multipart;
+use super::range::{self, PARTS, Wanted};
 use super::{Answer, CONTENT_DIGEST, Head, Shared, bare, with};
+use crate::clock;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::id::LayerId;
@@ -57,23 +60,31 @@ pub(super) async fn read(
         true => head.header(RANGE),
         false => None,
     };
+    let blob = (name, &digest);
     match range::wanted(asked, size) {
         Wanted::Whole => Ok(typed(described(
-            sent(shared, (name, &digest), layer, 0..size, StatusCode::OK).await?,
+            sent(shared, blob, layer, 0..size, StatusCode::OK).await?,
             &digest,
         ))),
-        Wanted::Part(part) => {
-            let shown = format!("bytes {}-{}/{size}", part.start, part.end - 1);
-            let response = sent(
-                shared,
-                (name, &digest),
-                layer,
-                part,
-                StatusCode::PARTIAL_CONTENT,
-            )
-            .await?;
-            let response = with(response, CONTENT_RANGE, &shown);
-            Ok(typed(described(response, &digest)))
+        Wanted::Parts(parts) => match &*parts {
+            [part] => {
+                let shown = format!("bytes {}-{}/{size}", part.start, part.end - 1);
+                let status = StatusCode::PARTIAL_CONTENT;
+                let response = sent(shared, blob, layer, part.clone(), status).await?;
+                let response = with(response, CONTENT_RANGE, &shown);
+                Ok(typed(described(response, &digest)))
+            }
+            _ => {
+                let response = several(shared, blob, layer, parts).await?;
+                Ok(described(response, &digest))
+            }
+        },
+        // Podman asks for half as many after 400, and fails after 416. Without the header it would
+        // get the whole layer.
+        Wanted::TooMany => {
+            let message = format_args!("more than {PARTS} ranges that do not touch");
+            let refusal = Refusal::new(Code::Unsupported, message);
+            Err(refusal.with_status(StatusCode::BAD_REQUEST))
         }
         Wanted::Nothing => {
             let refusal = Refusal::new(
@@ -96,11 +107,10 @@ pub(super) async fn delete(shared: &Shared, name: &RepositoryName, digest: Diges
     }
 }
 
-/// The answer with these bytes. Its status is sent when the first of them are here, so that a layer
-/// whose bytes are gone is unknown, and is not a body that breaks off.
+/// The answer with these bytes.
 async fn sent(
     shared: &Shared,
-    (name, digest): (&RepositoryName, &Digest),
+    blob: (&RepositoryName, &Digest),
     mut layer: Box<dyn Layer>,
     part: Range<u64>,
     status: StatusCode,
@@ -109,7 +119,35 @@ async fn sent(
         let sought = layer.seek(SeekFrom::Start(part.start)).await;
         sought.map_err(Error::from_io)?;
     }
-    let mut bytes = layer.into_stream_to(part.end);
+    let bytes = begun(shared, blob, layer.into_stream_to(part.end)).await?;
+    let body = ResponseBody::stream(bytes, part.end - part.start);
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+/// Several parts in one answer.
+async fn several(
+    shared: &Shared,
+    blob: (&RepositoryName, &Digest),
+    layer: Box<dyn Layer>,
+    parts: Vec<Range<u64>>,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let multipart = Multipart::new(clock::new_nonce(), &parts, layer.size());
+    let (size, content_type) = (multipart.size(), multipart.content_type());
+    let bytes = begun(shared, blob, layer.into_stream_of(parts)).await?;
+    let mut response = Response::new(ResponseBody::stream(multipart.frame(bytes), size));
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    Ok(with(response, CONTENT_TYPE, &content_type))
+}
+
+/// The same stream once its first bytes are here. No status is sent before, so that a layer whose
+/// bytes are gone is unknown, and is not a body that breaks off.
+async fn begun(
+    shared: &Shared,
+    (name, digest): (&RepositoryName, &Digest),
+    mut bytes: BoxStream<'static, Result<Bytes, Error>>,
+) -> Result<BoxStream<'static, Result<Bytes, Error>>, Refusal> {
     let first = match bytes.next().await {
         Some(Err(error @ Error::Damaged { .. })) => {
             return Err(match shared.blob_size(name, digest).await? {
@@ -123,11 +161,7 @@ async fn sent(
         Some(first) => Some(Ok(first?)),
         None => None,
     };
-    let bytes = Box::pin(stream::iter(first).chain(bytes));
-    let body = ResponseBody::stream(bytes, part.end - part.start);
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    Ok(response)
+    Ok(stream::iter(first).chain(bytes).boxed())
 }
 
 fn described(response: Response<ResponseBody>, digest: &Digest) -> Response<ResponseBody> {

@@ -68,6 +68,7 @@ mod error;
 mod listings;
 mod location;
 mod manifests;
+mod multipart;
 mod options;
 mod patience;
 mod query;

@@ -4,50 +4,79 @@ use std::ops::Range;
 
 use crate::digest::Digest;
 
+/// The most parts of one answer: what podman asks for at most. Each costs a request to the storage.
+pub(super) const PARTS: usize = 1024;
+
 /// What of a blob is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     Whole,
-    /// The end is exclusive.
-    Part(Range<u64>),
-    /// There is no such part.
+    /// In order, with bytes between them; none is empty. The ends are exclusive.
+    Parts(Vec<Range<u64>>),
+    /// None of the ranges has a byte of the blob.
     Nothing,
+    /// More than [`PARTS`] parts.
+    TooMany,
 }
 
-/// What the value of `Range` asks of a blob of `size` bytes. What is not understood (another unit,
-/// several parts, a malformed one) is as if it were not there, as RFC 9110 wants it; but for
-/// a range that ends before it begins, which the suite of the OCI wants refused.
+/// What the value of `Range` asks of a blob of `size` bytes. Ranges that overlap or touch are one.
+/// A value that is malformed or has another unit is ignored, as RFC 9110 permits; but a range that
+/// ends before it begins has no bytes, as the suite of the OCI requires. Every range of an empty
+/// blob is ignored, as in Go's file server: clients that limit what they read send one always.
 pub(super) fn wanted(range: Option<&str>, size: u64) -> Wanted {
-    let Some((first, last)) = range
-        .and_then(|range| range.trim().strip_prefix("bytes="))
-        .and_then(|range| range.split_once('-'))
-    else {
+    let specs = range
+        .and_then(|range| range.trim().split_once('='))
+        .filter(|(unit, _)| unit.eq_ignore_ascii_case("bytes"))
+        .and_then(|(_, specs)| parts(specs, size));
+    let Some(mut parts) = specs.filter(|_| size > 0) else {
         return Wanted::Whole;
     };
-    let (first, last) = (first.trim(), last.trim());
+    parts.sort_unstable_by_key(|part| part.start);
+    parts.dedup_by(|next, part| {
+        let is_one = next.start <= part.end;
+        if is_one {
+            part.end = part.end.max(next.end);
+        }
+        is_one
+    });
+    match parts.len() {
+        0 => Wanted::Nothing,
+        1..=PARTS => Wanted::Parts(parts),
+        _ => Wanted::TooMany,
+    }
+}
+
+/// The ranges that have bytes of the blob; `None` where one is malformed, or there is none.
+fn parts(specs: &str, size: u64) -> Option<Vec<Range<u64>>> {
+    let specs = specs.split(',').map(str::trim).filter(|s| !s.is_empty());
+    let mut parts = specs
+        .map(|spec| part(spec, size))
+        .collect::<Option<Vec<_>>>()
+        .filter(|parts| !parts.is_empty())?;
+    parts.retain(|part| !part.is_empty());
+    Some(parts)
+}
+
+/// One range, empty where it has no byte of the blob; `None` where it is malformed.
+fn part(spec: &str, size: u64) -> Option<Range<u64>> {
+    let (first, last) = spec.split_once('-')?;
+    let (first, last) = (first.trim_end(), last.trim_start());
     if first.is_empty() {
-        return match number(last) {
-            None => Wanted::Whole,
-            Some(0) => Wanted::Nothing,
-            Some(_) if size == 0 => Wanted::Nothing,
-            Some(suffix) => Wanted::Part(size.saturating_sub(suffix)..size),
-        };
+        return Some(size.saturating_sub(number(last)?)..size);
     }
-    let end = match last {
-        "" => Some(size),
-        last => number(last).map(|last| last.saturating_add(1).min(size)),
+    let first = number(first)?;
+    let end = if last.is_empty() {
+        size
+    } else {
+        number(last)?.saturating_add(1).min(size)
     };
-    match (number(first), end) {
-        (Some(first), Some(end)) if first < end => Wanted::Part(first..end),
-        (Some(_), Some(_)) => Wanted::Nothing,
-        _ => Wanted::Whole,
-    }
+    Some(first..end)
 }
 
 /// Decimal digits only: `parse` would take a sign as well.
 pub(super) fn number(text: &str) -> Option<u64> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.parse().ok()).flatten()
+    is_number.then(|| text.parse().ok())?
 }
 
 /// The value of `Content-Range` in an upload, `first-last`. The end is exclusive. Some clients
@@ -94,33 +123,60 @@ mod tests {
 
     #[test]
     fn wanted_cases() {
-        use Wanted::{Nothing, Part, Whole};
+        use Wanted::{Nothing, Parts, Whole};
+        let one = |part: Range<u64>| Parts(vec![part]);
         for (range, want) in [
-            ("bytes=0-99", Part(0..100)),
-            ("bytes=0-0", Part(0..1)),
-            ("bytes=50-", Part(50..100)),
-            ("bytes=99-", Part(99..100)),
-            ("bytes=90-200", Part(90..100)),
-            ("bytes=-10", Part(90..100)),
-            ("bytes=-200", Part(0..100)),
-            ("bytes=0-18446744073709551615", Part(0..100)),
+            ("bytes=0-99", one(0..100)),
+            ("bytes=0-0", one(0..1)),
+            ("bytes=50-", one(50..100)),
+            ("bytes=99-", one(99..100)),
+            ("bytes=90-200", one(90..100)),
+            ("bytes=-10", one(90..100)),
+            ("bytes=-200", one(0..100)),
+            ("bytes=0-18446744073709551615", one(0..100)),
+            ("Bytes=0-1", one(0..2)),
             ("bytes=100-", Nothing),
             ("bytes=100-200", Nothing),
             ("bytes=50-0", Nothing),
             ("bytes=-0", Nothing),
+            ("bytes=0-1,5-6", Parts(vec![0..2, 5..7])),
+            ("bytes= 0-1 , , 5-6,", Parts(vec![0..2, 5..7])),
+            ("bytes=5-6,0-1,-1", Parts(vec![0..2, 5..7, 99..100])),
+            ("bytes=0-5,3-8", one(0..9)),
+            ("bytes=0-4,5-9", one(0..10)),
+            ("bytes=0-90,5-9,20-", one(0..100)),
+            ("bytes=0-1,200-300,9-5", one(0..2)),
+            ("bytes=100-,200-300,-0", Nothing),
+            ("bytes=0-1,a-b", Whole),
             ("bytes=", Whole),
+            ("bytes=,", Whole),
             ("bytes=-", Whole),
             ("bytes=a-b", Whole),
             ("bytes=+1-2", Whole),
-            ("bytes=0-1,5-6", Whole),
+            ("bytes=1", Whole),
             ("lines=0-1", Whole),
             ("", Whole),
         ] {
             assert_eq!(wanted(Some(range), 100), want, "{range}");
         }
         assert_eq!(wanted(None, 100), Whole);
-        assert_eq!(wanted(Some("bytes=0-"), 0), Nothing);
-        assert_eq!(wanted(Some("bytes=-5"), 0), Nothing);
+        for range in ["bytes=0-", "bytes=-5", "bytes=-0", "bytes=7-9,1-2"] {
+            assert_eq!(wanted(Some(range), 0), Whole, "{range} of nothing");
+        }
+    }
+
+    #[test]
+    fn the_number_of_parts_is_bounded_after_they_are_merged() {
+        let ranges = |count: usize, step: usize| {
+            let ranges: Vec<_> = (0..count).map(|at| format!("{0}-{0}", at * step)).collect();
+            wanted(Some(&format!("bytes={}", ranges.join(","))), 1 << 20)
+        };
+        assert!(matches!(ranges(PARTS, 2), Wanted::Parts(parts) if parts.len() == PARTS));
+        assert_eq!(ranges(PARTS + 1, 2), Wanted::TooMany);
+        assert_eq!(
+            ranges(PARTS + 1, 1),
+            Wanted::Parts(vec![0..PARTS as u64 + 1])
+        );
     }
 
     #[test]

@@ -20,6 +20,7 @@
 //! 4. A failed `finish` publishes nothing and leaves the upload as it was.
 //! 5. A missing or short object is an error, never an early end of file.
 
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -156,6 +157,12 @@ pub trait Layer: AsyncRead + AsyncSeek + Send + Sync + Unpin {
     /// The bytes from the current position up to `end`, or to the layer's end where that comes
     /// first. Whoever wants a part says so by this: nothing far beyond it is read.
     fn into_stream_to(self: Box<Self>, end: u64) -> BoxStream<'static, Result<Bytes>>;
+
+    /// The bytes of each of `parts`, one part after another. They are in order and apart from each
+    /// other; what is beyond the end of the layer is left out. A part costs a request, unless little
+    /// lies between it and the one before.
+    fn into_stream_of(self: Box<Self>, parts: Vec<Range<u64>>)
+    -> BoxStream<'static, Result<Bytes>>;
 
     /// A URL that gives the whole layer to whoever has it, without credentials, for `lifetime` at
     /// most. `None` where the storage has no such thing. The URL is a secret.

@@ -50,6 +50,7 @@
 //! drops everything under way: the same read can be tried again. Dropping ends all requests.
 
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -61,6 +62,7 @@ use futures_util::stream::{self, BoxStream};
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf, SeekFrom};
 
 use self::fetch::Source;
+use self::parts::Parts;
 use self::reader::Reader;
 use super::api::ETag;
 use super::keys::Key;
@@ -75,6 +77,7 @@ use crate::service::Layer;
 use crate::service::position::seek_position;
 
 mod fetch;
+mod parts;
 mod plan;
 mod reader;
 #[cfg(test)]
@@ -188,6 +191,14 @@ impl Layer for S3Layer {
             }
             Poll::Ready(next)
         }))
+    }
+
+    fn into_stream_of(
+        self: Box<Self>,
+        parts: Vec<Range<u64>>,
+    ) -> BoxStream<'static, Result<Bytes>> {
+        let mut parts = Parts::new(self.reader, parts, self.record.size);
+        Box::pin(stream::poll_fn(move |cx| parts.poll_next(cx)))
     }
 
     /// The SDK does not tell when credentials expire, so a URL that was signed with temporary ones

@@ -65,8 +65,12 @@ impl Reader {
     /// Everything from here to `end` is wanted, and nothing beyond: as many ranges as may be are
     /// asked for at once, and the reader ends there.
     pub(super) fn wanting_all_to(mut self, end: u64) -> Self {
-        self.wanted = Some(end.min(self.source.size));
+        self.want_all_to(end);
         self
+    }
+
+    pub(super) fn want_all_to(&mut self, end: u64) {
+        self.wanted = Some(end.min(self.source.size));
     }
 
     /// Where the reader ends.

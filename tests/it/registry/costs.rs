@@ -133,6 +133,26 @@ async fn a_few_bytes_of_a_large_blob_cost_what_a_small_blob_does() {
     }
 }
 
+#[tokio::test]
+async fn several_ranges_cost_a_request_each_and_one_where_they_are_near() {
+    let (site, blob, _) = pushed(40 * MIB).await;
+    let (process, wire) = site.process_over_wire().await;
+    for (ranges, requests, received) in [
+        ("0-99,5242880-5242889,-72", 3, 100 + 10 + 72),
+        ("1000-1099,2000-2099,3000-3009", 1, 2010),
+    ] {
+        wire.reset();
+        let ranges = format!("bytes={ranges}");
+        let headers = [("range", ranges.as_str())];
+        let reply = process.client.send("GET", &blob, &headers, b"").await;
+        assert!(reply.is(206).body.len() < 1000);
+        let log = wire.log();
+        let data: Vec<_> = log.iter().filter(|one| one.key.contains("data/")).collect();
+        let sum: u64 = data.iter().map(|one| one.received).sum();
+        assert_eq!((data.len(), sum), (requests, received), "{log:#?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_part_of_a_blob_comes_by_parallel_ranges_that_end_with_it() {
     let (site, blob, bytes) = pushed(80 * MIB).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use s3layers::registry::{Limits, Options};
 use s3layers::{Algorithm, Digest, S3LayerService};
 
+use super::client::Reply;
 use super::site::{Site, started};
 use crate::support::bytes::{KIB, MIB, assert_same, ramp, sha256};
 use crate::support::stores;
@@ -100,8 +101,8 @@ async fn a_part_is_what_was_asked_for() {
             assert_eq!(reply.header("content-range"), Some("bytes */6291456"));
         }
         for (headers, status) in [
-            (&[("range", "bytes=0-0,5-5")][..], 200),
-            (&[("range", "bytes=0-0"), ("if-range", "\"x\"")], 200),
+            (&[("range", "bytes=0-0"), ("if-range", "\"x\"")][..], 200),
+            (&[("range", "bytes=0-0,5-5"), ("if-range", "\"x\"")], 200),
             (&[("if-none-match", &*tag)], 304),
             (&[("if-none-match", "\"x\"")], 200),
         ] {
@@ -109,6 +110,112 @@ async fn a_part_is_what_was_asked_for() {
             assert_eq!(reply.header("etag"), Some(&*tag));
             let size = if status == 200 { bytes.len() } else { 0 };
             assert_eq!(reply.body.len(), size, "{headers:?}");
+        }
+    }
+}
+
+/// Content-Range and bytes of each part.
+fn parts_of(reply: &Reply) -> Vec<(String, Vec<u8>)> {
+    let content_type = reply.header("content-type").unwrap();
+    let boundary = content_type.strip_prefix("multipart/byteranges; boundary=");
+    let delimiter = format!("\r\n--{}", boundary.unwrap());
+    let mut rest = [b"\r\n", &*reply.body].concat();
+    let mut parts = Vec::new();
+    loop {
+        rest = rest.strip_prefix(delimiter.as_bytes()).unwrap().to_vec();
+        if rest == b"--\r\n" {
+            return parts;
+        }
+        let end = rest
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .unwrap();
+        let head = String::from_utf8(rest[..end].to_vec()).unwrap();
+        assert!(head.contains("\r\nContent-Type: application/octet-stream"));
+        let (_, range) = head.split_once("\r\nContent-Range: ").unwrap();
+        let after = rest.split_off(end + 4);
+        let next = after.windows(delimiter.len());
+        let length = next
+            .into_iter()
+            .position(|here| here == delimiter.as_bytes());
+        let (part, left) = after.split_at(length.unwrap());
+        parts.push((range.to_owned(), part.to_vec()));
+        rest = left.to_vec();
+    }
+}
+
+#[tokio::test]
+async fn several_ranges_bring_their_parts_and_nothing_else() {
+    for site in Site::all().await {
+        let client = site.process().await.client;
+        let size = 12 * MIB;
+        let bytes = ramp(1, size);
+        let digest = sha256(&bytes);
+        client.push("a", &bytes, &digest).await;
+        let path = format!("/v2/a/blobs/{digest}");
+        for (range, want) in [
+            ("bytes=0-99,200-299", vec![0..100, 200..300]),
+            (
+                "bytes=0-99,200-299,9437184-9437193,-72",
+                vec![0..100, 200..300, 9_437_184..9_437_194, size - 72..size],
+            ),
+            ("bytes=-1, 0-0", vec![0..1, size - 1..size]),
+            (
+                "bytes=0-9437183,9437185-",
+                vec![0..9_437_184, 9_437_185..size],
+            ),
+        ] {
+            let reply = client.send("GET", &path, &[("range", range)], b"").await;
+            let reply = reply.is(206);
+            assert_eq!(reply.header("content-range"), None);
+            assert_eq!(
+                reply.header("docker-content-digest"),
+                Some(&*digest.to_string())
+            );
+            let parts = parts_of(&reply);
+            assert_eq!(parts.len(), want.len(), "{range}");
+            for ((shown, part), want) in parts.into_iter().zip(want) {
+                assert_eq!(
+                    shown,
+                    format!("bytes {}-{}/{size}", want.start, want.end - 1)
+                );
+                assert_same(&part, &bytes[want.start as usize..want.end as usize], range);
+            }
+        }
+        // Merged, one is left: an answer as to one range.
+        for range in [
+            "bytes=0-99,100-199",
+            "bytes=0-150,50-199",
+            "bytes=0-199,9999999999-",
+        ] {
+            let reply = client.send("GET", &path, &[("range", range)], b"").await;
+            let shown = format!("bytes 0-199/{size}");
+            let reply = reply.is(206);
+            assert_eq!(reply.header("content-range"), Some(&*shown), "{range}");
+            assert_same(&reply.body, &bytes[..200], range);
+        }
+        let reply = client
+            .send("GET", &path, &[("range", "bytes=9999999999-,-0")], b"")
+            .await;
+        reply.is(416);
+        // Podman then asks for half as many.
+        let many: Vec<_> = (0..1025).map(|at| format!("{0}-{0}", 2 * at)).collect();
+        let many = format!("bytes={}", many.join(","));
+        let reply = client.send("GET", &path, &[("range", &many)], b"").await;
+        reply.is(400);
+    }
+}
+
+#[tokio::test]
+async fn a_range_of_an_empty_layer_is_all_of_it() {
+    for site in Site::all().await {
+        let client = site.process().await.client;
+        let digest = sha256(b"");
+        client.push("a", b"", &digest).await;
+        let path = format!("/v2/a/blobs/{digest}");
+        for range in ["bytes=0-", "bytes=0-99", "bytes=-5"] {
+            let reply = client.send("GET", &path, &[("range", range)], b"").await;
+            assert_eq!(reply.is(200).header("content-length"), Some("0"));
         }
     }
 }
