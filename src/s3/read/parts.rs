@@ -82,7 +82,7 @@ mod tests {
         let far = 2 * FIRST;
         for (case, parts, want) in [
             ("none", vec![], vec![]),
-            ("one", vec![1..2], vec![(1..2, 2)]),
+            ("one and nothing", vec![1..2, 5..5], vec![(1..2, 2)]),
             ("near", vec![1..2, 9..10], vec![(1..2, 10), (9..10, 10)]),
             (
                 "far",
