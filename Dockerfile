@@ -1,8 +1,11 @@
 # The program in an image with nothing else in it: one static binary, the certificates that HTTPS to
 # the store needs, and a user that is not root. `docker build -t s3layers .`
 #
-#   docker run -p 5000:5000 -e AWS_ACCESS_KEY_ID -e AWS_SECRET_ACCESS_KEY s3layers \
-#       --store s3://bucket/registry serve --listen 0.0.0.0:5000
+#   docker run -p 127.0.0.1:5000:5000 -e AWS_ACCESS_KEY_ID -e AWS_SECRET_ACCESS_KEY s3layers \
+#       --store s3://bucket/registry serve --listen 0.0.0.0:5000 --allow-anonymous
+#
+# The registry has no authentication. Within the container it listens on every address, as only ports that are
+# published can be reached: publish it on 127.0.0.1, or to a reverse proxy that authenticates clients.
 
 FROM rust:1.95-alpine AS build
 # A C compiler for ring and zstd; alpine's target is musl, and links statically by itself.
@@ -27,4 +30,4 @@ VOLUME /data
 EXPOSE 5000
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/s3layers"]
-CMD ["serve", "--listen", "0.0.0.0:5000"]
+CMD ["serve", "--listen", "0.0.0.0:5000", "--allow-anonymous"]

@@ -1,8 +1,11 @@
 //! What this program does and what it asks of the store, on stderr.
 
+use std::fmt::{self, Debug, Write as _};
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::format;
 
 use super::progress;
 use super::settings::Settings;
@@ -20,10 +23,42 @@ pub(super) fn start(settings: &Settings) {
         .with_target(!says_little);
     // It fails where one is set already, which then is as good.
     let _ = match settings.log_format.value {
-        Format::Text => builder.try_init(),
+        Format::Text => builder
+            .fmt_fields(format::debug_fn(field).delimited(" "))
+            .try_init(),
         // Fields beside the level and the time: one object a line, without objects in it.
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
+}
+
+/// A field as text.
+fn field(
+    writer: &mut format::Writer<'_>,
+    field: &tracing::field::Field,
+    value: &dyn Debug,
+) -> fmt::Result {
+    let mut writer = Escaping(writer);
+    match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        name => write!(writer, "{name}={value:?}"),
+    }
+}
+
+/// Escapes control characters. Clients and stores choose what stands in a path or an error, and must
+/// not forge a line of the log or move the cursor of a terminal.
+struct Escaping<W>(W);
+
+impl<W: fmt::Write> fmt::Write for Escaping<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+                write!(self.0, "{}", c.escape_default())?;
+            } else {
+                self.0.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// In the language of `RUST_LOG`.
@@ -38,5 +73,22 @@ fn filter(level: &Level) -> String {
             "info" => "s3layers=info,warn,aws=off".to_owned(),
             word => format!("s3layers={word},warn"),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        let mut text = String::new();
+        write!(
+            Escaping(&mut text),
+            "a\n\r\t\x1b[2J\0\x7f\u{9b}\u{2028}ä\u{1f600} \\"
+        )
+        .unwrap();
+        let want = "a\\n\\r\\t\\u{1b}[2J\\u{0}\\u{7f}\\u{9b}\\u{2028}ä\u{1f600} \\";
+        assert_eq!(text, want);
     }
 }

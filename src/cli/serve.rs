@@ -1,5 +1,6 @@
 //! `serve`: a container registry over the store.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::Args;
@@ -17,8 +18,9 @@ use crate::registry::{self, Limits, Options};
 /// Serve a container registry over the store
 ///
 /// Docker, containerd, skopeo, crane, oras, helm and kin push to it and pull from it. Any number of
-/// these processes can serve one bucket. It asks nobody who they are and speaks HTTP: put a proxy
-/// in front of it that does both. With -v there is a line for each request on stderr.
+/// these processes can serve one bucket. It has no authentication and no TLS: put a reverse proxy in
+/// front of it. An address that other machines can reach needs --allow-anonymous. With -v there is a
+/// line for each request on stderr.
 #[derive(Debug, Args)]
 pub(super) struct Serve {}
 
@@ -45,6 +47,7 @@ impl Serve {
             ));
         }
         let listen = settings.serve_listen.value;
+        check_access(listen, settings.serve_allow_anonymous.value)?;
         let service = context.connect().await?;
         let cannot_listen = |error: std::io::Error| {
             Failure::of(&error).context(format_args!("cannot listen on {listen}"))
@@ -75,6 +78,26 @@ impl Serve {
     }
 }
 
+/// Refuses to give everyone who reaches `listen` the right to write, unless that is declared.
+fn check_access(listen: SocketAddr, is_declared: bool) -> Result<(), Failure> {
+    if listen.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    if is_declared {
+        tracing::warn!(
+            address = %listen,
+            "serving without authentication: every client that reaches this address can read, push \
+             and delete"
+        );
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "--listen {listen}: every client that reaches this address could read, push and delete, for \
+         there is no authentication; listen on 127.0.0.1, or declare it with --allow-anonymous or \
+         S3LAYERS_SERVE_ALLOW_ANONYMOUS=true"
+    )))
+}
+
 /// Half of what may be open is for clients: the other half is for the store.
 fn limits(settings: &Settings, open: Option<usize>) -> Limits {
     let usual = Limits::default();
@@ -90,6 +113,8 @@ fn options(settings: &Settings) -> Options {
     Options {
         redirect: settings.serve_redirect.value.then_some(lifetime),
         relative_location: settings.serve_relative_location.value,
+        trusted_proxies: settings.serve_trusted_proxies.value.clone(),
+        cors_origins: settings.serve_cors_origin.value.clone(),
         sparse: settings.serve_sparse.value,
         automatic_mount: settings.serve_automatic_mount.value,
         max_requests: settings.serve_max_requests.value,

@@ -36,6 +36,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -51,6 +52,7 @@ use tokio::task::JoinHandle;
 
 use self::access::Entry;
 use self::body::RequestBody;
+use self::cors::Cors;
 use self::error::{Code, Refusal};
 use self::manifests::Room;
 use self::query::Query;
@@ -64,13 +66,16 @@ use crate::name::RepositoryName;
 mod access;
 mod blobs;
 mod body;
+mod cors;
 mod error;
+mod http1;
 mod listings;
 mod location;
 mod manifests;
 mod multipart;
 mod options;
 mod patience;
+mod proxies;
 mod query;
 mod range;
 mod receive;
@@ -82,7 +87,9 @@ mod uploads;
 mod writers;
 
 pub use body::{BodyError, ResponseBody};
+pub use cors::{CorsOrigins, InvalidOrigin};
 pub use options::{DEFAULT_MAX_REQUESTS, Options};
+pub use proxies::{InvalidProxies, Peer, TrustedProxies};
 pub use server::{Limits, serve};
 pub use store::{Manifest, Page, Referrer, RepositoryService};
 
@@ -178,16 +185,52 @@ impl Registry {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
+        self.respond(request, |_| Ok(())).await
+    }
+
+    /// Answers a request that came by HTTP/1 from `peer`, as RFC 9112 requires.
+    async fn handle_http1<B>(
+        &self,
+        mut request: Request<B>,
+        peer: Option<IpAddr>,
+    ) -> Response<ResponseBody>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(Peer(peer));
+        }
+        self.respond(request, http1::check).await
+    }
+
+    async fn respond<B>(
+        &self,
+        request: Request<B>,
+        check: fn(&Parts) -> Result<(), Refusal>,
+    ) -> Response<ResponseBody>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
         let (parts, body) = request.into_parts();
+        let cors = Cors::of(&parts, self.shared.options.cors_origins.as_ref());
         let received = Arc::new(AtomicU64::new(0));
         let waits = parts.headers.contains_key(EXPECT);
         let body = RequestBody::new(body, received.clone(), waits);
         let service = self.shared.service.clone();
         let mut entry = Entry::new(parts.method.clone(), parts.uri.path(), received, service);
-        let (mut response, error) = match self.answer(parts, body).await {
+        let answer = match cors.as_ref().and_then(Cors::preflight) {
+            Some(response) => Ok(response),
+            None => self.answer(parts, body, check).await,
+        };
+        let (mut response, error) = match answer {
             Ok(response) => (response, None),
             Err(refusal) => refusal.into_response(),
         };
+        if let Some(cors) = cors {
+            cors.allow(response.headers_mut());
+        }
         entry.answered(response.status(), error);
         response
             .headers_mut()
@@ -196,9 +239,16 @@ impl Registry {
         response
     }
 
-    async fn answer(&self, parts: Parts, mut body: RequestBody) -> Answer {
-        let parsed = route(&parts.method, parts.uri.path())
-            .and_then(|found| Ok((found, Query::parse(parts.uri.query())?)));
+    async fn answer(
+        &self,
+        parts: Parts,
+        mut body: RequestBody,
+        check: fn(&Parts) -> Result<(), Refusal>,
+    ) -> Answer {
+        let parsed = check(&parts).and_then(|()| {
+            let found = route(&parts.method, parts.uri.path())?;
+            Ok((found, Query::parse(parts.uri.query())?))
+        });
         let ((verb, endpoint), query) = match parsed {
             Ok(parsed) => parsed,
             Err(refusal) => {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::cors::CorsOrigins;
+use super::proxies::TrustedProxies;
+
 /// How many requests are worked on at a time, unless something else is asked for. Each waits for a
 /// few answers of the storage and holds little, so it is memory and connections that they cost:
 /// tens of KiB and one or two connections each, while layers in flight have a budget of their own.
@@ -14,9 +17,16 @@ pub struct Options {
     /// Answer GET of a blob with 307 to a URL of the storage that is good for so long, where the
     /// storage has such a thing. Default: the bytes are served from here.
     pub redirect: Option<Duration>,
-    /// Say where things are without scheme and host. Default: as the client sees us, by
-    /// `X-Forwarded-Proto` and `X-Forwarded-Host`, else by `Host`.
+    /// Write locations without scheme and host. Default: as the client sees the registry, by
+    /// `Forwarded`, else `X-Forwarded-Proto` and `X-Forwarded-Host`, of a trusted proxy, else by
+    /// `Host`.
     pub relative_location: bool,
+    /// Proxies whose forwarding headers are believed. A [`Peer`] in the extensions of a request says
+    /// where it came from. Default: loopback and private addresses.
+    pub trusted_proxies: TrustedProxies,
+    /// Origins whose scripts may use the registry in a browser. Default: none; then requests with an
+    /// `Origin` are answered as any other, and browsers do not let scripts read the answers.
+    pub cors_origins: Option<CorsOrigins>,
     /// Take an index or image that names what is not stored. What is stored must have the size that
     /// the manifest names in any case. Default: `false`. Layers that are not for distribution may
     /// always be absent.
@@ -44,6 +54,8 @@ impl Default for Options {
         Options {
             redirect: None,
             relative_location: false,
+            trusted_proxies: TrustedProxies::default(),
+            cors_origins: None,
             sparse: false,
             automatic_mount: false,
             max_requests: DEFAULT_MAX_REQUESTS,

@@ -173,10 +173,7 @@ mod tests {
         };
         assert!(matches!(ranges(PARTS, 2), Wanted::Parts(parts) if parts.len() == PARTS));
         assert_eq!(ranges(PARTS + 1, 2), Wanted::TooMany);
-        assert_eq!(
-            ranges(PARTS + 1, 1),
-            Wanted::Parts(vec![0..PARTS as u64 + 1])
-        );
+        assert!(matches!(ranges(PARTS + 1, 1), Wanted::Parts(parts) if parts.len() == 1));
     }
 
     #[test]

@@ -146,10 +146,11 @@ async fn connection(
 ) {
     // Answers are small or large, never a trickle: no reason to wait for more.
     let _ = stream.set_nodelay(true);
+    let peer = stream.peer_addr().map(|peer| peer.ip()).ok();
     let stream = Patient::new(stream, limits.write_timeout);
     let service = service_fn(|request| {
         let registry = registry.clone();
-        async move { Ok::<_, Infallible>(registry.handle(request).await) }
+        async move { Ok::<_, Infallible>(registry.handle_http1(request, peer).await) }
     });
     let mut connection = pin!(
         http1::Builder::new()

@@ -59,3 +59,19 @@ fn silent_clients_leave_open_files_to_the_others() {
         drop(silent);
     }
 }
+
+#[test]
+fn listening_beyond_this_machine_has_to_be_declared() {
+    let user = User::new();
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:5000"] {
+        let refused = user
+            .command(&["serve", "--listen", address])
+            .output()
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(2));
+        let text = String::from_utf8(refused.stderr).unwrap();
+        for word in [address, "127.0.0.1", "--allow-anonymous"] {
+            assert!(text.contains(word), "{text}");
+        }
+    }
+}

@@ -20,7 +20,7 @@ use self::table::{Chosen, Flag, Row, Setting, Source};
 use self::value::{Format, Kind, Level, Size, Url, Word};
 use super::failure::Failure;
 use super::place::Place;
-use crate::registry::DEFAULT_MAX_REQUESTS;
+use crate::registry::{CorsOrigins, DEFAULT_MAX_REQUESTS, TrustedProxies};
 use crate::s3::{
     ClientOptions, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
     DEFAULT_PRESIGN_LIFETIME, S3Config,
@@ -29,6 +29,7 @@ use crate::s3::{
 pub(super) mod example;
 mod file;
 pub(super) mod flags;
+mod http;
 mod location;
 pub(super) mod table;
 pub(super) mod value;
@@ -151,6 +152,28 @@ settings! {
         about: "Where to listen; port 0 takes a free one",
         flag: Flag::Serve,
         ..Setting::new("serve.listen", "ADDRESS")
+    };
+    serve_allow_anonymous: bool = false, Setting {
+        about: "Listen on an address that other machines can reach, without authentication",
+        more: "Every client that reaches the address can then read, push and delete. Needed unless \
+               serve.listen is a loopback address.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.allow_anonymous", "BOOL")
+    };
+    serve_trusted_proxies: TrustedProxies = TrustedProxies::default(), Setting {
+        about: "Proxies whose Forwarded and X-Forwarded-* headers are believed",
+        more: "A list of addresses and networks such as 10.0.0.0/8, with commas between them. \
+               `loopback` and `private` stand for such addresses, `none` for no proxy.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.trusted_proxies", "LIST")
+    };
+    serve_cors_origin: Option<CorsOrigins> = None, Setting {
+        about: "Origins whose scripts may use the registry in a browser",
+        more: "A list such as https://ui.example.com,http://localhost:8080, or * for all, whose \
+               scripts may then not send credentials.",
+        sample: "https://ui.example.com",
+        flag: Flag::Serve,
+        ..Setting::new("serve.cors_origin", "LIST")
     };
     serve_redirect: bool = false, Setting {
         about: "Send clients to the store itself for the bytes of a layer, by a signed URL",

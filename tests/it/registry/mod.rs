@@ -7,6 +7,7 @@ mod client;
 mod costs;
 mod crowds;
 mod cuts;
+mod http;
 mod layers;
 mod listings;
 mod manifests;

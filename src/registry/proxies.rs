@@ -1,0 +1,294 @@
+//! Which proxies are believed when they say how a client sees the registry, and what they say:
+//! `Forwarded` (RFC 7239), or `X-Forwarded-Host` and `X-Forwarded-Proto`. Pure.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use http::HeaderMap;
+
+/// The address of the client or proxy that sent a request.
+///
+/// A server that mounts a [`Registry`](super::Registry) inserts it into the extensions of the
+/// request, so that a proxy among [`Options::trusted_proxies`](super::Options::trusted_proxies) is
+/// recognised. Without it no forwarding header is believed. [`serve`](super::serve) does it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
+/// Addresses of proxies whose forwarding headers are believed.
+///
+/// Written as a list of addresses, networks and the words `loopback`, `private` and `none`.
+/// `private` stands for the networks of RFC 1918, 4193 and 6598 and link-local addresses.
+///
+/// ```
+/// use s3layers::registry::TrustedProxies;
+///
+/// let proxies: TrustedProxies = "loopback, 192.0.2.0/24, 2001:db8::1".parse()?;
+/// assert!(proxies.contains("192.0.2.7".parse()?));
+/// assert!(!proxies.contains("192.0.3.7".parse()?));
+/// assert_eq!(TrustedProxies::default().to_string(), "loopback,private");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<Network>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Network {
+    Loopback,
+    Private,
+    Block { address: IpAddr, prefix: u8 },
+}
+
+/// A text that is not a list of proxies.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an address, a network such as 10.0.0.0/8, loopback, private or none")]
+pub struct InvalidProxies(String);
+
+impl Default for TrustedProxies {
+    /// `loopback,private`: where a proxy usually is.
+    fn default() -> Self {
+        TrustedProxies(vec![Network::Loopback, Network::Private])
+    }
+}
+
+impl TrustedProxies {
+    /// Whether this address is one of them. An IPv4 address that is mapped to IPv6 is itself.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(address))
+    }
+}
+
+impl Network {
+    fn contains(self, address: IpAddr) -> bool {
+        match (self, address) {
+            (Network::Loopback, address) => address.is_loopback(),
+            (Network::Private, IpAddr::V4(v4)) => {
+                let is_shared = matches!(v4.octets(), [100, 64..=127, ..]);
+                v4.is_private() || v4.is_link_local() || is_shared
+            }
+            (Network::Private, IpAddr::V6(v6)) => {
+                v6.is_unique_local() || v6.is_unicast_link_local()
+            }
+            (Network::Block { address, prefix }, other) => {
+                let (have, width) = bits(other);
+                let (want, same_width) = bits(address);
+                let ignored = u32::from(width.saturating_sub(prefix));
+                let is_equal = |shift| have.checked_shr(shift) == want.checked_shr(shift);
+                width == same_width && is_equal(ignored)
+            }
+        }
+    }
+}
+
+/// An address as a number, and how many bits it has.
+fn bits(address: IpAddr) -> (u128, u8) {
+    match address {
+        IpAddr::V4(v4) => (v4.to_bits().into(), 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    }
+}
+
+impl FromStr for Network {
+    type Err = InvalidProxies;
+
+    fn from_str(text: &str) -> Result<Self, InvalidProxies> {
+        let invalid = || InvalidProxies(text.to_owned());
+        match text {
+            "loopback" => return Ok(Network::Loopback),
+            "private" => return Ok(Network::Private),
+            _ => {}
+        }
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| invalid())?;
+        let (_, width) = bits(address);
+        let prefix = prefix.map_or(Ok(width), str::parse).ok();
+        let prefix = prefix.filter(|prefix| *prefix <= width);
+        let prefix = prefix.ok_or_else(invalid)?;
+        Ok(Network::Block { address, prefix })
+    }
+}
+
+impl FromStr for TrustedProxies {
+    type Err = InvalidProxies;
+
+    fn from_str(text: &str) -> Result<Self, InvalidProxies> {
+        if text.trim() == "none" {
+            return Ok(TrustedProxies(Vec::new()));
+        }
+        let networks = text.split(',').map(|network| network.trim().parse());
+        networks.collect::<Result<_, _>>().map(TrustedProxies)
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Network::Loopback => f.write_str("loopback"),
+            Network::Private => f.write_str("private"),
+            Network::Block { address, prefix } => write!(f, "{address}/{prefix}"),
+        }
+    }
+}
+
+impl fmt::Display for TrustedProxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        let networks: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&networks.join(","))
+    }
+}
+
+/// How a client sees the registry, as far as a proxy says it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Forwarded {
+    pub(super) host: Option<String>,
+    pub(super) scheme: Option<String>,
+}
+
+impl Forwarded {
+    /// What the headers say. A proxy that adds to a list adds at its end, so the first element is
+    /// from the outermost one. `Forwarded` rules out the others.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let header = |name: &str| headers.get(name)?.to_str().ok();
+        if let Some(value) = header("forwarded") {
+            return Forwarded::parse(value);
+        }
+        let first = |name: &str| {
+            let first = header(name)?.split(',').next()?.trim();
+            (!first.is_empty()).then(|| first.to_owned())
+        };
+        Forwarded {
+            host: first("x-forwarded-host"),
+            scheme: first("x-forwarded-proto"),
+        }
+    }
+
+    /// The first element of a value of `Forwarded`. What is malformed is left out.
+    fn parse(value: &str) -> Self {
+        let mut forwarded = Forwarded::default();
+        let first = split(value, ',').next().unwrap_or_default();
+        for pair in split(first, ';') {
+            let Some((name, value)) = pair.split_once('=') else {
+                continue;
+            };
+            match name.trim().to_ascii_lowercase().as_str() {
+                "host" => forwarded.host = Some(unquoted(value.trim())),
+                "proto" => forwarded.scheme = Some(unquoted(value.trim())),
+                _ => {}
+            }
+        }
+        forwarded
+    }
+}
+
+/// `text` at each `separator` that is not within quotes.
+fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |c| {
+        let was_escaped = std::mem::take(&mut is_escaped);
+        match c {
+            _ if was_escaped => {}
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            _ => return c == separator && !is_quoted,
+        }
+        false
+    })
+}
+
+/// A token, or the content of a quoted string. No host or scheme has a character that needs an
+/// escape, so backslashes stay and make the value invalid.
+fn unquoted(text: &str) -> String {
+    let inner = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    inner.unwrap_or(text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxies_are_known_by_their_addresses() {
+        for (proxies, address, want) in [
+            ("loopback", "127.0.0.1", true),
+            ("loopback", "::1", true),
+            ("loopback", "::ffff:127.0.0.1", true),
+            ("loopback", "10.0.0.1", false),
+            ("private", "10.0.0.1", true),
+            ("private", "172.31.0.1", true),
+            ("private", "172.32.0.1", false),
+            ("private", "100.64.0.1", true),
+            ("private", "100.128.0.1", false),
+            ("private", "169.254.1.1", true),
+            ("private", "fd00::1", true),
+            ("private", "fe80::1", true),
+            ("private", "2001:db8::1", false),
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("192.0.2.129/25", "192.0.2.200", true),
+            ("192.0.2.129/25", "192.0.2.100", false),
+            ("0.0.0.0/0", "203.0.113.1", true),
+            ("0.0.0.0/0", "2001:db8::1", false),
+            ("::/0", "2001:db8::1", true),
+            ("2001:db8::/32", "2001:db8:1::1", true),
+            ("2001:db8::/32", "2001:db9::1", false),
+            ("none", "127.0.0.1", false),
+            (" loopback , 192.0.2.1 ", "192.0.2.1", true),
+        ] {
+            let list: TrustedProxies = proxies.parse().unwrap();
+            let address = address.parse().unwrap();
+            assert_eq!(list.contains(address), want, "{proxies} {address}");
+            let shown = list.to_string();
+            assert_eq!(shown.parse(), Ok(list), "{shown}");
+        }
+        for text in [
+            "",
+            "x",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "10.0.0.0/-1",
+            "none,private",
+            "::/129",
+        ] {
+            assert!(text.parse::<TrustedProxies>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_element_of_forwarded_counts() {
+        for (value, host, scheme) in [
+            ("host=a;proto=https", Some("a"), Some("https")),
+            (
+                "for=192.0.2.1;Host=\"a:5000\" ; PROTO=https",
+                Some("a:5000"),
+                Some("https"),
+            ),
+            (
+                "for=\"[::1]:1\";host=a, host=b;proto=https",
+                Some("a"),
+                None,
+            ),
+            ("for=\"a,b;host=c\";host=d", Some("d"), None),
+            ("for=\"\\\"\";host=d,host=e", Some("d"), None),
+            ("for=_hidden", None, None),
+            ("", None, None),
+            ("host", None, None),
+        ] {
+            let got = Forwarded::parse(value);
+            assert_eq!(
+                (got.host.as_deref(), got.scheme.as_deref()),
+                (host, scheme),
+                "{value}"
+            );
+        }
+    }
+}
