@@ -141,7 +141,10 @@ fn the_settings_are_what_the_program_does() {
     assert!(Path::new(&path).is_file());
 
     // `serve`, by the file and by a flag that overrules it.
-    settle(&user, "[serve]\nlisten = \"192.0.2.1:9\"\n");
+    settle(
+        &user,
+        "[serve]\nlisten = \"192.0.2.1:9\"\nallow_anonymous = true\n",
+    );
     let said = user.fails(1, &["serve"]);
     assert!(said.contains("cannot listen on 192.0.2.1:9"), "{said}");
     let mut registry = Running::start(&user, &["serve", "--listen", "127.0.0.1:0"]);
