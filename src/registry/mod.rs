@@ -18,6 +18,7 @@
 //! | `/v2/<name>/referrers/<digest>` | GET | `listings` |
 //! | `/v2/_catalog` | GET | `listings` |
 //! | `/livez`, `/readyz` | GET | here |
+//! | any, where an origin may use it | OPTIONS: preflight of a browser | `cors` |
 //!
 //! # What holds
 //!
@@ -32,7 +33,7 @@
 //! 6. Manifests that are on their way hold a bounded number of bytes, for a bounded time
 //!    (`manifests`).
 //!
-//! It asks nobody who they are: put what does in front of it.
+//! It has no authentication: put a reverse proxy in front of it.
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -6,7 +6,8 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION};
 use http::{HeaderName, Response, StatusCode};
 use serde_json::json;
 
-use self::parse::{Content, Parsed};
+use self::document::Content;
+use self::parse::Parsed;
 use super::body::ResponseBody;
 use super::error::{Code, Refusal};
 use super::location::Base;
@@ -18,6 +19,7 @@ use crate::error::Error;
 use crate::name::{RepositoryName, Tag};
 use crate::registry::store::Manifest;
 
+mod document;
 mod gather;
 mod json;
 mod parse;
