@@ -23,6 +23,9 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#[path = "../it/support/crowd.rs"]
+mod crowd;
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #[path = "../it/support/killed.rs"]
 mod killed;
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -72,6 +75,7 @@ fn main() {
         trials.push(examination(endpoint));
         trials.push(kills(endpoint, "push", killed::push));
         trials.push(kills(endpoint, "serve", killed::serve));
+        trials.extend([2, 3].map(|count| balanced(endpoint, count)));
         let told = format!("{}::spoilt::no_fault_reaches_the_client", endpoint.name);
         let endpoint = endpoint.clone();
         trials.push(Trial::test(told, move || Ok(spoilt::pushes(&endpoint)?)));
@@ -168,6 +172,22 @@ fn kills(endpoint: &Endpoint, what: &'static str, live: Life) -> Trial {
         }
         let seconds = begun.elapsed().as_secs_f64();
         println!("kills of {what}: {kills} cases in {seconds:.1} s, 0 failed");
+        Ok(())
+    })
+}
+
+/// Sixteen clients behind a balancer get no wrong answer of so many processes.
+fn balanced(endpoint: &Endpoint, count: usize) -> Trial {
+    let endpoint = endpoint.clone();
+    let name = format!("{}::balanced_over_{count}_processes", endpoint.name);
+    Trial::test(name, move || {
+        let machine = machine_on(&endpoint, "balanced");
+        // What the store can do is asked once.
+        machine.swept()?;
+        let servers: Result<Vec<_>, _> = (0..count).map(|_| machine.serve()).collect();
+        let (_running, addresses): (Vec<_>, Vec<_>) = servers?.into_iter().unzip();
+        let requests = crowd::run(&addresses, "crowd")?;
+        println!("{count} processes: {requests} requests, 0 wrong");
         Ok(())
     })
 }

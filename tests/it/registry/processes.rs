@@ -9,6 +9,7 @@ use super::manifests::{self, IMAGE, INDEX, descriptor, image};
 use super::site::Site;
 use crate::support::bucket;
 use crate::support::bytes::{KIB, MIB, assert_same, ramp, sha256};
+use crate::support::crowd;
 use crate::support::stores::{self, BUCKET};
 
 /// The status of a manifest PUT.
@@ -168,6 +169,24 @@ async fn finish_that_carries_its_bytes_to_two_processes_is_created_for_both() {
         processes[0].send("PATCH", &at, &[], &bytes).await.is(202);
         let path = format!("{at}&digest={}", sha256(&bytes));
         processes[1].send("PUT", &path, &[], &bytes).await.is(201);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixteen_clients_behind_a_balancer_get_no_wrong_answer() {
+    for site in Site::all().await {
+        for count in [1, 2, 3] {
+            let mut processes = Vec::new();
+            for _ in 0..count {
+                processes.push(site.process().await);
+            }
+            let addresses: Vec<_> = processes.iter().map(|p| p.client.0.to_string()).collect();
+            let root = format!("{count}");
+            let crowd = tokio::task::spawn_blocking(move || crowd::run(&addresses, &root));
+            let requests = crowd.await.unwrap();
+            let requests = requests.unwrap_or_else(|wrong| panic!("{count} processes: {wrong}"));
+            println!("{count} processes: {requests} requests, 0 wrong");
+        }
     }
 }
 

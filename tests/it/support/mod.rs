@@ -5,6 +5,7 @@ pub mod answers;
 pub mod bucket;
 pub mod bytes;
 pub mod cases;
+pub mod crowd;
 pub mod killed;
 pub mod life;
 pub mod log;
