@@ -123,6 +123,13 @@ impl Fake {
     }
 
     fn answer(&self, request: &HttpRequest, open: Open) -> HttpResponse {
+        if request.method() == "HEAD" {
+            let mut answer = HttpResponse::new(200.try_into().unwrap(), SdkBody::empty());
+            let headers = answer.headers_mut();
+            headers.insert("content-length", self.size.to_string());
+            headers.insert("etag", "\"etag\"");
+            return answer;
+        }
         let Some(asked) = request.headers().get("range") else {
             // The record: this object was published without one.
             return refusal(404, "NoSuchKey");
