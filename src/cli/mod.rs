@@ -50,6 +50,7 @@ mod stat;
 mod stop;
 mod store;
 mod sweep;
+mod sweeper;
 mod table;
 mod tarsum;
 mod threads;

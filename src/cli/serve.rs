@@ -1,7 +1,9 @@
 //! `serve`: a container registry over the store.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -13,7 +15,9 @@ use super::failure::Failure;
 use super::place::Place;
 use super::settings::Settings;
 use super::stop::Stop;
+use super::sweeper::{UNTOUCHED, sweep_regularly};
 use crate::registry::{self, Limits, Options};
+use crate::s3::S3LayerService;
 
 /// Serve a container registry over the store
 ///
@@ -56,10 +60,15 @@ impl Serve {
         let address = listener.local_addr().map_err(cannot_listen)?.to_string();
         self.announce(context, &address)?;
         let limits = limits(settings, descriptors::raise());
-        let registry = registry::router(Arc::new(service), options(settings));
-        registry::serve(listener, registry, limits, async move { stop.told().await })
-            .await
-            .map_err(cannot_listen)?;
+        let service = Arc::new(service);
+        let registry = registry::router(service.clone(), options(settings));
+        let shutdown = async move { stop.told().await };
+        tokio::select! {
+            served = registry::serve(listener, registry, limits, shutdown) => {
+                served.map_err(cannot_listen)?;
+            }
+            never = sweeps(&service, settings.serve_sweep_every.value.0) => match never {},
+        }
         context.output.note("stopped");
         context.output.event(&Event::Stopped)
     }
@@ -98,11 +107,21 @@ fn check_access(listen: SocketAddr, is_declared: bool) -> Result<(), Failure> {
     )))
 }
 
+async fn sweeps(service: &S3LayerService, every: Option<Duration>) -> Infallible {
+    match every {
+        Some(every) => sweep_regularly(service, every, UNTOUCHED).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Half of what may be open is for clients: the other half is for the store.
 fn limits(settings: &Settings, open: Option<usize>) -> Limits {
     let usual = Limits::default();
     Limits {
         connections: open.map_or(usual.connections, |open| usual.connections.min(open / 2)),
+        idle_timeout: settings.serve_idle_timeout.value.0,
+        header_timeout: settings.serve_header_timeout.value.0,
+        write_timeout: settings.serve_write_timeout.value.0,
         drain: settings.serve_drain.value,
         ..usual
     }
@@ -118,6 +137,7 @@ fn options(settings: &Settings) -> Options {
         sparse: settings.serve_sparse.value,
         automatic_mount: settings.serve_automatic_mount.value,
         max_requests: settings.serve_max_requests.value,
+        body_idle_timeout: settings.serve_body_timeout.value.0,
         ..Options::default()
     }
 }

@@ -16,7 +16,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::timeout;
 
 use super::access::Entry;
-use super::slots::Slot;
+use super::request_permits::RequestPermit;
 use crate::error::Result;
 
 /// Why a body broke off.
@@ -208,45 +208,39 @@ impl RequestBody {
         }
     }
 
-    /// As `next`, for `idle` at most, and without keeping others from their turn meanwhile.
-    /// Cancelled, it may lose a frame.
+    /// As `next`, for `idle` at most, and holds no permit while it waits. Cancelled, it may lose a
+    /// frame.
     pub(super) async fn frame(
         &mut self,
-        slot: &mut Slot,
+        permit: &mut RequestPermit,
         idle: Duration,
     ) -> Result<Option<Bytes>, Broken> {
         if let Some(frame) = self.next().now_or_never() {
             return frame;
         }
-        slot.give_back();
-        let frame = match timeout(idle, self.next()).await {
-            Ok(frame) => frame?,
-            Err(_) => return Err(Broken::Idle(idle)),
-        };
-        slot.take_again().await;
-        Ok(frame)
+        let frame = permit.released_during(timeout(idle, self.next())).await;
+        frame.unwrap_or(Err(Broken::Idle(idle)))
     }
 
-    /// Reads what is on its way and throws it away, so that an answer which comes before the end of
-    /// the body is read: closing a socket that has unread bytes makes the kernel reset it, and the
-    /// client may then never see what was answered. For a little while, and not for ever.
-    pub(super) async fn discard(&mut self) {
+    /// Reads the rest of the body and drops it, beside the answer to its request: only then the
+    /// connection can be used again. Where the body is large or slow, the server closes the
+    /// connection instead.
+    pub(super) fn discard(mut self) {
         const AT_MOST: u64 = 16 * 1024 * 1024;
         const FOR: Duration = Duration::from_secs(2);
-        if self.waits && self.received() == 0 {
+        let is_awaiting_continue = self.waits && self.received() == 0;
+        if is_awaiting_continue || self.declared == Some(0) {
             return;
         }
-        let all = async {
-            let mut left = AT_MOST;
-            while let Ok(Some(bytes)) = self.next().await {
-                left = left.saturating_sub(bytes.len() as u64);
-                if left == 0 {
+        let until = self.received() + AT_MOST;
+        let all = async move {
+            while let Ok(Some(_)) = self.next().await {
+                if self.received() >= until {
                     break;
                 }
             }
         };
-        // What is not read by then is not worth more.
-        let _ = timeout(FOR, all).await;
+        tokio::spawn(timeout(FOR, all));
     }
 }
 

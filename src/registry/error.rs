@@ -133,8 +133,8 @@ impl Refusal {
         self
     }
 
-    /// The same, after which nothing more is read from the connection.
-    pub(super) fn hanging_up(self) -> Self {
+    /// The same, and the server closes the connection after the answer.
+    pub(super) fn closing_connection(self) -> Self {
         self.with(CONNECTION, "close")
     }
 

@@ -24,7 +24,9 @@ fn check_host(parts: &Parts) -> Result<(), Refusal> {
         (Some(_), Some(_)) => "the request has several Host headers, expected one",
     };
     let refusal = Refusal::new(Code::Unsupported, message);
-    Err(refusal.with_status(StatusCode::BAD_REQUEST).hanging_up())
+    Err(refusal
+        .with_status(StatusCode::BAD_REQUEST)
+        .closing_connection())
 }
 
 /// What a host and a port consist of (RFC 3986, 3.2.2).
@@ -48,7 +50,7 @@ fn check_transfer_encoding(parts: &Parts) -> Result<(), Refusal> {
     let refusal = Refusal::new(Code::Unsupported, message);
     Err(refusal
         .with_status(StatusCode::NOT_IMPLEMENTED)
-        .hanging_up())
+        .closing_connection())
 }
 
 #[cfg(test)]

@@ -29,7 +29,8 @@
 //! 3. What a client began and is not there to see ended goes on: closing, finishing, cancelling
 //!    run in tasks of their own. [`Registry::settled`] waits for them.
 //! 4. An answer that carries a blob has the bytes that it said, or the connection breaks (`body`).
-//! 5. Waiting for a client, or for another request, takes nobody's place (`slots`).
+//! 5. A request that waits for its client, or for another request, holds no permit
+//!    (`request_permits`).
 //! 6. Manifests that are on their way hold a bounded number of bytes, for a bounded time
 //!    (`manifests`).
 //!
@@ -50,23 +51,26 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use self::access::Entry;
+use self::active_uploads::ActiveUploads;
 use self::body::RequestBody;
 use self::cors::Cors;
 use self::error::{Code, Refusal};
 use self::manifests::Room;
 use self::query::Query;
+use self::request_permits::{RequestPermit, RequestPermits, Work};
 use self::route::{Endpoint, Verb, route};
-use self::slots::{Slot, Slots};
-use self::writers::Writers;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::name::RepositoryName;
 
 mod access;
+mod active_uploads;
 mod blobs;
 mod body;
+mod client_stream;
 mod cors;
 mod error;
 mod http1;
@@ -75,17 +79,15 @@ mod location;
 mod manifests;
 mod multipart;
 mod options;
-mod patience;
 mod proxies;
 mod query;
 mod range;
 mod receive;
+mod request_permits;
 mod route;
 mod server;
-mod slots;
 pub(crate) mod store;
 mod uploads;
-mod writers;
 
 pub use body::{BodyError, ResponseBody};
 pub use cors::{CorsOrigins, InvalidOrigin};
@@ -113,13 +115,13 @@ pub use store::{Manifest, Page, Referrer, RepositoryService};
 pub fn router(service: Arc<dyn RepositoryService>, options: Options) -> Registry {
     Registry {
         shared: Arc::new(Shared {
-            slots: Slots::new(options.max_requests),
+            permits: RequestPermits::new(options.max_requests),
             service,
             options,
-            writers: Writers::default(),
+            active_uploads: ActiveUploads::default(),
             room: Room::default(),
             running: watch::Sender::new(()),
-            hanging_up: watch::Sender::new(false),
+            aborting_bodies: watch::Sender::new(false),
         }),
     }
 }
@@ -133,15 +135,19 @@ pub struct Registry {
 struct Shared {
     service: Arc<dyn RepositoryService>,
     options: Options,
-    slots: Slots,
-    writers: Writers,
+    permits: RequestPermits,
+    active_uploads: ActiveUploads,
     /// For the bodies of manifests.
     room: Room,
     /// Each task that outlives its request has a receiver.
     running: watch::Sender<()>,
-    /// Whether bodies are to be broken off.
-    hanging_up: watch::Sender<bool>,
+    /// Whether the bodies of requests are aborted.
+    aborting_bodies: watch::Sender<bool>,
 }
+
+/// How long `/readyz` waits for the storage. Whoever asks has a limit of a few seconds, and asks
+/// again.
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -150,7 +156,7 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 struct Call {
     head: Head,
     body: RequestBody,
-    slot: Slot,
+    permit: RequestPermit,
 }
 
 /// A request without its body.
@@ -243,7 +249,7 @@ impl Registry {
     async fn answer(
         &self,
         parts: Parts,
-        mut body: RequestBody,
+        body: RequestBody,
         check: fn(&Parts) -> Result<(), Refusal>,
     ) -> Answer {
         let parsed = check(&parts).and_then(|()| {
@@ -253,7 +259,7 @@ impl Registry {
         let ((verb, endpoint), query) = match parsed {
             Ok(parsed) => parsed,
             Err(refusal) => {
-                body.discard().await;
+                body.discard();
                 return Err(refusal);
             }
         };
@@ -263,11 +269,13 @@ impl Registry {
             Endpoint::Base => return Ok(base()),
             _ => {}
         }
-        let Some(slot) = self.shared.slots.take(self.shared.options.patience).await else {
+        let work = work_of(&endpoint, verb);
+        let patience = self.shared.options.patience;
+        let Some(permit) = self.shared.permits.acquire(work, patience).await else {
             return Err(
                 Refusal::new(Code::TooManyRequests, "too many requests at a time")
                     .with(RETRY_AFTER, "2")
-                    .hanging_up(),
+                    .closing_connection(),
             );
         };
         let head = Head {
@@ -275,7 +283,7 @@ impl Registry {
             size: body.declared(),
             parts,
         };
-        let call = Call { head, body, slot };
+        let call = Call { head, body, permit };
         dispatch(&self.shared, call, verb, endpoint).await
     }
 
@@ -289,10 +297,11 @@ impl Registry {
         self.shared.running.closed().await;
     }
 
-    /// Breaks off every body that is being received, now and later. Their uploads are closed, so
-    /// every byte that came is kept; they are answered with 503, and can go on at another process.
-    pub fn hang_up(&self) {
-        self.shared.hanging_up.send_replace(true);
+    /// Aborts the body of every upload that is being received, now and later. The uploads are
+    /// closed, so every byte that arrived is kept; the requests are answered with 503, and any
+    /// process can resume the uploads.
+    pub fn abort_bodies(&self) {
+        self.shared.aborting_bodies.send_replace(true);
     }
 }
 
@@ -320,6 +329,14 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let registry = self.clone();
         Box::pin(async move { Ok(registry.handle(request).await) })
+    }
+}
+
+/// Small reads have permits of their own.
+fn work_of(endpoint: &Endpoint, verb: Verb) -> Work {
+    match (endpoint, verb) {
+        (Endpoint::Blob(..) | Endpoint::Manifest(..), Verb::Get | Verb::Head) => Work::Lookup,
+        _ => Work::Long,
     }
 }
 
@@ -400,10 +417,18 @@ impl Shared {
 }
 
 async fn ready(shared: &Shared) -> Answer {
-    match shared.service.ready().await {
-        Ok(()) => Ok(text("ready\n")),
-        Err(error) => Err(Refusal::from(error).with_status(StatusCode::SERVICE_UNAVAILABLE)),
-    }
+    let refusal = match timeout(READY_TIMEOUT, shared.service.ready()).await {
+        Ok(Ok(())) => return Ok(text("ready\n")),
+        Ok(Err(error)) => Refusal::from(error),
+        Err(_) => Refusal::new(
+            Code::Unavailable,
+            format_args!(
+                "no answer from the storage within {} s",
+                READY_TIMEOUT.as_secs()
+            ),
+        ),
+    };
+    Err(refusal.with_status(StatusCode::SERVICE_UNAVAILABLE))
 }
 
 fn base() -> Response<ResponseBody> {

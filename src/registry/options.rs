@@ -36,13 +36,14 @@ pub struct Options {
     /// read that layer, wherever it was pushed, even after it was deleted there. Default: `false`,
     /// such a request begins an ordinary upload.
     pub automatic_mount: bool,
-    /// Requests that are worked on at a time; one that waits for its client's bytes does not count.
-    /// Default: [`DEFAULT_MAX_REQUESTS`].
+    /// Concurrent requests; one that receives or sends the bytes of a layer does not count. A
+    /// quarter of them is kept for reads of blobs and manifests. Default: [`DEFAULT_MAX_REQUESTS`].
     pub max_requests: usize,
     /// How long a request waits for its turn before it is answered with 429. Default: 10 seconds.
     pub patience: Duration,
-    /// How long a body may bring nothing. Then its upload is closed, with every byte that came, and
-    /// the request answered with 408. Default: 60 seconds.
+    /// How long the body of a request may be idle. Then its upload is closed, with every byte that
+    /// arrived, and the request answered with 408. Default: 10 minutes, since layers are also pushed
+    /// while they are built.
     pub body_idle_timeout: Duration,
     /// What `OCI-Chunk-Min-Length` asks of clients that send chunks, in bytes. Smaller ones are
     /// taken as well, but each costs requests to the storage. Default: 5 MiB, S3's smallest part.
@@ -60,7 +61,7 @@ impl Default for Options {
             automatic_mount: false,
             max_requests: DEFAULT_MAX_REQUESTS,
             patience: Duration::from_secs(10),
-            body_idle_timeout: Duration::from_secs(60),
+            body_idle_timeout: Duration::from_secs(600),
             chunk_min_length: 5 * 1024 * 1024,
         }
     }

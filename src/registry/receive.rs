@@ -5,34 +5,33 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
+use super::active_uploads::{ActiveUpload, SyncRequest};
 use super::body::{Broken, RequestBody};
 use super::error::{Code, Refusal};
-use super::slots::Slot;
-use super::writers::{Question, Writing};
+use super::request_permits::RequestPermit;
 use crate::error::{Error, Result};
 use crate::service::LayerUpload;
 
-/// Who asks how far an upload is hears of what came before nothing came for so long: what lay in
-/// the socket when the connection broke is read by then.
+/// A status request waits until the body has been idle this long: what lay in the socket when the
+/// connection broke is read by then.
 const QUIET: Duration = Duration::from_millis(200);
-/// A client that goes on sending is not waited for longer than this.
+/// A status request waits no longer than this for a client that keeps sending.
 const BUSY: Duration = Duration::from_secs(2);
 
-/// Why not all of a body came.
+/// Why a body was not received to its end.
 #[derive(Debug)]
 pub(super) enum Stopped {
     /// The client is gone, or was silent for too long.
     Broken(Broken),
     /// Another request of the same upload came.
     TakenOver,
-    /// This process is about to end.
-    HangingUp,
+    /// This process is stopping.
+    Aborted,
 }
 
 impl From<Stopped> for Refusal {
@@ -44,107 +43,112 @@ impl From<Stopped> for Refusal {
             }
             Stopped::Broken(Broken::Idle(idle)) => Refusal::new(
                 Code::BlobUploadInvalid,
-                format_args!("nothing came for {} seconds", idle.as_secs()),
+                format_args!("the body was idle for {} seconds", idle.as_secs()),
             )
             .with_status(StatusCode::REQUEST_TIMEOUT),
             Stopped::TakenOver => Refusal::new(
                 Code::BlobUploadInvalid,
-                "another request goes on with this upload",
+                "another request continues this upload",
             )
             .with_status(StatusCode::CONFLICT),
-            Stopped::HangingUp => Refusal::new(
+            Stopped::Aborted => Refusal::new(
                 Code::Unavailable,
-                "this server stops; go on with the upload",
+                "this server is stopping; resume the upload",
             )
             .with(RETRY_AFTER, "1"),
         }
-        .hanging_up()
+        .closing_connection()
     }
 }
 
-/// What moves.
+/// An upload and the body that it receives.
 pub(super) struct Receiving {
     pub(super) upload: Box<dyn LayerUpload>,
     pub(super) body: RequestBody,
-    pub(super) slot: Slot,
-    pub(super) writing: Writing,
+    pub(super) permit: RequestPermit,
+    pub(super) active: ActiveUpload,
 }
 
 impl Receiving {
-    /// Takes the body to its end, or as far as it comes.
+    /// Receives the body to its end, or as much as arrives. It holds no permit meanwhile: it waits
+    /// for its client, and for the memory that the bytes need.
     ///
     /// # Errors
     ///
     /// Those of the upload.
     pub(super) async fn run(&mut self, shared: &Shared) -> Result<Option<Stopped>> {
-        let mut hanging_up = shared.hanging_up.subscribe();
+        self.permit.release();
+        let stopped = self.receive(shared).await;
+        self.permit.reacquire().await;
+        stopped
+    }
+
+    async fn receive(&mut self, shared: &Shared) -> Result<Option<Stopped>> {
+        let mut aborting = shared.aborting_bodies.subscribe();
         loop {
-            if *hanging_up.borrow() {
-                return Ok(Some(Stopped::HangingUp));
+            if *aborting.borrow() {
+                return Ok(Some(Stopped::Aborted));
             }
-            if let Some(question) = self.writing.question() {
-                match self.answer(shared, question).await? {
-                    Answered::GoOn => continue,
-                    Answered::Ended => return Ok(None),
-                    Answered::Stopped(stopped) => return Ok(Some(stopped)),
+            if let Some(request) = self.active.sync_request() {
+                match self.sync(shared, request).await? {
+                    Synced::Continue => continue,
+                    Synced::Ended => return Ok(None),
+                    Synced::Stopped(stopped) => return Ok(Some(stopped)),
                 }
             }
-            let frame = match self.body.next().now_or_never() {
-                Some(frame) => frame,
-                None => {
-                    self.slot.give_back();
-                    let frame = tokio::select! {
-                        _ = hanging_up.changed() => None,
-                        () = self.writing.is_asked() => None,
-                        frame = timeout(shared.idle(), self.body.next()) => Some(frame),
-                    };
-                    self.slot.take_again().await;
-                    match frame {
-                        None => continue,
-                        Some(Ok(frame)) => frame,
-                        Some(Err(_)) => Err(Broken::Idle(shared.idle())),
-                    }
-                }
+            let frame = tokio::select! {
+                biased;
+                frame = timeout(shared.idle(), self.body.next()) => frame,
+                _ = aborting.changed() => continue,
+                () = self.active.sync_requested() => continue,
             };
             match frame {
-                Ok(Some(bytes)) => self.upload.write_bytes(bytes).await?,
-                Ok(None) => return Ok(None),
-                Err(broken) => return Ok(Some(Stopped::Broken(broken))),
+                // It may wait for memory, and what is not written then the client sends again.
+                Ok(Ok(Some(bytes))) => tokio::select! {
+                    biased;
+                    written = self.upload.write_bytes(bytes) => written?,
+                    _ = aborting.changed() => {}
+                },
+                Ok(Ok(None)) => return Ok(None),
+                Ok(Err(broken)) => return Ok(Some(Stopped::Broken(broken))),
+                Err(_) => return Ok(Some(Stopped::Broken(Broken::Idle(shared.idle())))),
             }
         }
     }
 
-    /// Takes what is on its way, stores it, and tells.
-    async fn answer(&mut self, shared: &Shared, question: Question) -> Result<Answered> {
+    /// Stores what is under way, and acknowledges it.
+    async fn sync(&mut self, shared: &Shared, request: SyncRequest) -> Result<Synced> {
         let until = Instant::now() + BUSY;
         while Instant::now() < until {
             match timeout(QUIET, self.body.next()).await {
                 Err(_) => break,
                 Ok(Ok(Some(bytes))) => self.upload.write_bytes(bytes).await?,
-                Ok(Ok(None)) => return Ok(Answered::Ended),
-                Ok(Err(broken)) => return Ok(Answered::Stopped(Stopped::Broken(broken))),
+                Ok(Ok(None)) => return Ok(Synced::Ended),
+                Ok(Err(broken)) => return Ok(Synced::Stopped(Stopped::Broken(broken))),
             }
         }
-        if question.ends {
-            return Ok(Answered::Stopped(Stopped::TakenOver));
+        if request.takes_over {
+            return Ok(Synced::Stopped(Stopped::TakenOver));
         }
         let (name, uuid) = (self.upload.name().clone(), self.upload.uuid());
         let offset = self.upload.offset();
+        self.permit.reacquire().await;
         self.upload.close().await?;
-        self.writing.tell(question);
+        self.active.acknowledge(request);
         self.upload = shared.service.resume_at(&name, uuid, offset).await?;
-        match self.upload.offset() == offset {
-            true => Ok(Answered::GoOn),
-            false => Err(Error::UploadConflict {
+        self.permit.release();
+        if self.upload.offset() != offset {
+            return Err(Error::UploadConflict {
                 uuid,
-                reason: "another request went on with it",
-            }),
+                reason: "another request wrote to it",
+            });
         }
+        Ok(Synced::Continue)
     }
 }
 
-enum Answered {
-    GoOn,
+enum Synced {
+    Continue,
     /// The body came to its end meanwhile.
     Ended,
     Stopped(Stopped),

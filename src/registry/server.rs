@@ -3,11 +3,14 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,27 +19,29 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Registry;
-use super::patience::Patient;
+use super::client_stream::{Activity, ClientStream, TrackedBody};
+use super::{Registry, ResponseBody};
 
 /// How long to wait when no connection can be accepted, for lack of file descriptors for instance.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What a server bears. What a request may do is in [`Options`](super::Options).
+/// Limits of a server. Those of a request are in [`Options`](super::Options).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections at a time. Further ones wait to be accepted. Default: 10,000.
+    /// Concurrent connections. Further ones wait to be accepted. Default: 10,000.
     pub connections: usize,
-    /// How long a connection may take for the head of a request, which includes the time between
-    /// two requests. Default: 100 seconds, for many clients keep an idle connection for 90 and are
-    /// not prepared to find it closed.
+    /// How long a connection may be idle between two requests. Default: 620 seconds, since load
+    /// balancers keep idle connections for up to 600 and fail a request that meets a closed one.
+    pub idle_timeout: Duration,
+    /// How long the head of a request may take, from its first byte. Default: 60 seconds.
     pub header_timeout: Duration,
-    /// How long a client may take nothing of what it is sent. Then its connection is cut. Default: 60
-    /// seconds.
+    /// How long a client may read nothing of its answer. Then its connection is closed. Default:
+    /// 10 minutes, for a client that unpacks a layer while it reads.
     pub write_timeout: Duration,
-    /// How long running requests may take once the server is told to stop. In the last third of it
-    /// uploads are broken off, and every byte that came is kept. Default: 30 seconds.
+    /// How long running requests may take after the server is told to stop. In the last third of
+    /// it uploads are aborted, and every byte that arrived is kept. Default: 8 seconds, since
+    /// `docker stop` kills after 10.
     pub drain: Duration,
 }
 
@@ -44,16 +49,18 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: 10_000,
-            header_timeout: Duration::from_secs(100),
-            write_timeout: Duration::from_secs(60),
-            drain: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(620),
+            header_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(600),
+            drain: Duration::from_secs(8),
         }
     }
 }
 
-/// Serves `registry` on `listener` until `shutdown` resolves. Then it accepts nothing more, lets
-/// what runs end, breaks off the uploads that do not (every byte that came is kept, and they can go
-/// on at another process), and returns within [`Limits::drain`].
+/// Serves `registry` on `listener` until `shutdown` resolves. Then it accepts no more connections,
+/// closes those that have no complete request, waits for running requests, aborts the uploads that
+/// take too long (every byte that arrived is kept, and any process can resume them), and returns
+/// within [`Limits::drain`].
 ///
 /// # Errors
 ///
@@ -114,7 +121,7 @@ async fn accept(
     Ok((stream, place))
 }
 
-/// Lets all end, and breaks off what does not.
+/// Waits for running requests, and aborts those that take too long.
 async fn drain(registry: Registry, mut connections: JoinSet<()>, within: Duration) {
     let now = Instant::now();
     let ended = async {
@@ -128,7 +135,7 @@ async fn drain(registry: Registry, mut connections: JoinSet<()>, within: Duratio
     {
         return;
     }
-    registry.hang_up();
+    registry.abort_bodies();
     if timeout_at(now + within, ended).await.is_err() {
         tracing::warn!(
             "requests still ran after {} seconds and were cut off",
@@ -137,7 +144,8 @@ async fn drain(registry: Registry, mut connections: JoinSet<()>, within: Duratio
     }
 }
 
-/// One connection, until it ends by itself or `stopped` is told and its request is done.
+/// Serves one connection until it ends. After `stopped`, it ends with the running request, or at
+/// once where none is complete.
 async fn connection(
     registry: Registry,
     stream: TcpStream,
@@ -147,25 +155,44 @@ async fn connection(
     // Answers are small or large, never a trickle: no reason to wait for more.
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().map(|peer| peer.ip()).ok();
-    let stream = Patient::new(stream, limits.write_timeout);
-    let service = service_fn(|request| {
-        let registry = registry.clone();
-        async move { Ok::<_, Infallible>(registry.handle_http1(request, peer).await) }
-    });
+    let activity = Arc::new(Activity::default());
+    let stream = ClientStream::new(stream, limits, Arc::clone(&activity));
+    let service = service_fn(|request| answer(registry.clone(), request, peer, &activity));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(limits.header_timeout)
+            .header_read_timeout(limits.idle_timeout)
             .serve_connection(TokioIo::new(stream), service)
     );
-    let result = match select(connection.as_mut(), pin!(stopped.changed())).await {
-        Either::Left((result, _)) => result,
-        Either::Right(_) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut is_stopping = false;
+    let result = loop {
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => break result,
+            // Polls the connection again.
+            () = activity.body_dropped() => {}
+            _ = stopped.changed(), if !is_stopping => {
+                if activity.is_idle() {
+                    return;
+                }
+                is_stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+async fn answer(
+    registry: Registry,
+    request: Request<Incoming>,
+    peer: Option<IpAddr>,
+    activity: &Arc<Activity>,
+) -> Result<Response<TrackedBody<ResponseBody>>, Infallible> {
+    let guard = activity.begin();
+    let request = request.map(|body| TrackedBody::of_request(body, Arc::clone(&guard)));
+    let response = registry.handle_http1(request, peer).await;
+    Ok(response.map(|body| TrackedBody::of_answer(body, guard)))
 }

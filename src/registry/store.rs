@@ -161,7 +161,7 @@ pub trait RepositoryService: LayerService {
     async fn repositories(&self, after: Option<&str>, limit: usize)
     -> Result<Page<RepositoryName>>;
 
-    /// Whether the storage answers.
+    /// Whether the storage answers, by one attempt: a failure is not retried.
     ///
     /// # Cancellation
     ///

@@ -17,6 +17,7 @@ use self::file::Entry;
 use self::flags::Flags;
 pub(super) use self::location::Location;
 use self::table::{Chosen, Flag, Row, Setting, Source};
+use self::time::{Interval, Timeout};
 use self::value::{Format, Kind, Level, Size, Url, Word};
 use super::failure::Failure;
 use super::place::Place;
@@ -32,6 +33,7 @@ pub(super) mod flags;
 mod http;
 mod location;
 pub(super) mod table;
+mod time;
 pub(super) mod value;
 
 macro_rules! settings {
@@ -210,16 +212,49 @@ settings! {
         ..Setting::new("serve.automatic_mount", "BOOL")
     };
     serve_max_requests: usize = DEFAULT_MAX_REQUESTS, Setting {
-        about: "Requests that are worked on at a time; who waits for his client does not count",
+        about: "Limit concurrent requests, without those that send or receive a layer",
+        more: "A quarter of them is kept for reads of blobs and manifests.",
         flag: Flag::Serve,
         ..Setting::new("serve.max_requests", "NUMBER")
     };
-    serve_drain: Duration = Duration::from_secs(30), Setting {
-        about: "What running requests have when this program is told to stop",
-        more: "Uploads that need longer are broken off, keep every byte that came, and can go on at \
-               another process.",
+    serve_body_timeout: Timeout = Timeout(Duration::from_secs(600)), Setting {
+        about: "Limit how long a client may pause while it sends a body",
+        more: "Then the request is answered with 408. Every byte that arrived is kept, and the client \
+               can resume the upload.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.body_timeout", "TIME")
+    };
+    serve_write_timeout: Timeout = Timeout(Duration::from_secs(600)), Setting {
+        about: "Limit how long a client may pause while it reads an answer",
+        flag: Flag::Serve,
+        ..Setting::new("serve.write_timeout", "TIME")
+    };
+    serve_idle_timeout: Timeout = Timeout(Duration::from_secs(620)), Setting {
+        about: "Close a connection that has been idle this long",
+        more: "A load balancer must close its idle connections first; several keep them for 600 \
+               seconds.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.idle_timeout", "TIME")
+    };
+    serve_header_timeout: Timeout = Timeout(Duration::from_secs(60)), Setting {
+        about: "Limit how long the head of a request may take",
+        flag: Flag::Serve,
+        ..Setting::new("serve.header_timeout", "TIME")
+    };
+    serve_drain: Duration = Duration::from_secs(8), Setting {
+        about: "Limit how long running requests may take after a stop",
+        more: "Uploads that need longer are aborted in the last third of this time. Every byte that \
+               arrived is kept, and any process can resume them. `docker stop` kills after 10 \
+               seconds.",
         flag: Flag::Serve,
         ..Setting::new("serve.drain", "TIME")
+    };
+    serve_sweep_every: Interval = Interval(Some(Duration::from_secs(3600))), Setting {
+        about: "Remove uploads untouched for 7 days this often, or `off`",
+        more: "Any number of processes may do so. The first sweep is at a random time within this \
+               interval.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.sweep_every", "TIME")
     };
 }
 

@@ -1,9 +1,7 @@
 //! What a setting can be: how its text is read, wherever it stands, and how it is shown.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use jiff::{SignedDuration, Span, SpanRelativeTo};
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
@@ -175,34 +173,6 @@ impl Kind for usize {
     }
 }
 
-/// How long.
-impl Kind for Duration {
-    const WANTED: &str = "a time such as 15m, 30s or 1h 30m, or a number of seconds";
-    const SHAPES: &[Shape] = &[Shape::Text, Shape::Integer];
-
-    fn parse(text: &str) -> Option<Self> {
-        if let Ok(seconds) = text.parse() {
-            return Some(Duration::from_secs(seconds));
-        }
-        let span: Span = text.parse().ok()?;
-        let whole = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
-        Duration::try_from(whole).ok()
-    }
-
-    fn show(&self) -> Option<String> {
-        let whole = SignedDuration::try_from(*self).ok()?;
-        Some(format!("{whole:#}"))
-    }
-
-    fn json(&self) -> Value {
-        // In seconds.
-        match self.subsec_nanos() {
-            0 => json!(self.as_secs()),
-            _ => json!(self.as_secs_f64()),
-        }
-    }
-}
-
 /// Whether.
 impl Kind for bool {
     const WANTED: &str = "true or false";
@@ -335,11 +305,6 @@ mod tests {
         for bytes in [0, 1, 1000, 1024, 5 << 20, (5 << 20) + 1, 3 << 30] {
             let shown = Size(bytes).show().unwrap_or_default();
             assert_eq!(Size::parse(&shown), Some(Size(bytes)), "{shown}");
-        }
-        for seconds in [0, 1, 90, 3600, 7 * 24 * 3600] {
-            let time = Duration::from_secs(seconds);
-            let shown = time.show().unwrap_or_default();
-            assert_eq!(Duration::parse(&shown), Some(time), "{shown}");
         }
         assert_eq!(Size(16 << 20).show().as_deref(), Some("16 MiB"));
     }

@@ -85,7 +85,7 @@ pub(super) async fn gather(shared: &Shared, call: &mut Call) -> Result<Gathered,
     let (mut all, mut share) = (BytesMut::new(), Share::default());
     loop {
         let patience = shared.idle().min(until - Instant::now());
-        let frame = call.body.frame(&mut call.slot, patience).await;
+        let frame = call.body.frame(&mut call.permit, patience).await;
         let bytes = match frame {
             Ok(Some(bytes)) => bytes,
             Ok(None) => break,
@@ -97,10 +97,9 @@ pub(super) async fn gather(shared: &Shared, call: &mut Call) -> Result<Gathered,
         }
         let growing = share.grow(&shared.room, bytes.len());
         if growing.now_or_never().is_none() {
-            call.slot.give_back();
-            let growing = share.grow(&shared.room, bytes.len());
-            timeout_at(until, growing).await.map_err(|_| too_many())?;
-            call.slot.take_again().await;
+            let growing = timeout_at(until, share.grow(&shared.room, bytes.len()));
+            let grown = call.permit.released_during(growing).await;
+            grown.map_err(|_| too_many())?;
         }
         all.extend_from_slice(&bytes);
     }
@@ -119,11 +118,11 @@ fn too_slow() -> Refusal {
     let message = format!("a manifest comes within {} seconds", WITHIN.as_secs());
     Refusal::new(Code::ManifestInvalid, message)
         .with_status(StatusCode::REQUEST_TIMEOUT)
-        .hanging_up()
+        .closing_connection()
 }
 
 fn too_many() -> Refusal {
     Refusal::new(Code::TooManyRequests, "too many manifests at a time")
         .with(RETRY_AFTER, "2")
-        .hanging_up()
+        .closing_connection()
 }

@@ -47,7 +47,7 @@ pub(super) async fn put(
     let gathered = match gather::gather(shared, &mut call).await {
         Ok(gathered) => gathered,
         Err(refusal) => {
-            call.body.discard().await;
+            call.body.discard();
             return Err(refusal);
         }
     };

@@ -28,7 +28,7 @@ mod place;
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
 /// `POST /v2/<name>/blobs/uploads/`
-pub(super) async fn begin(shared: &Arc<Shared>, mut call: Call, name: RepositoryName) -> Answer {
+pub(super) async fn begin(shared: &Arc<Shared>, call: Call, name: RepositoryName) -> Answer {
     let base = Base::of(&call.head.parts, &shared.options);
     match asked_for(&call.head) {
         Ok(Asked::Mount(digest, from)) => {
@@ -42,7 +42,7 @@ pub(super) async fn begin(shared: &Arc<Shared>, mut call: Call, name: Repository
         Ok(Asked::Whole(digest)) => whole(shared, call, base, name, digest).await,
         Ok(Asked::Session) => open(shared, base, name).await,
         Err(refusal) => {
-            call.body.discard().await;
+            call.body.discard();
             Err(refusal)
         }
     }
@@ -132,7 +132,7 @@ pub(super) async fn append(
     let (upload, chunk) = match place.take_up(&mut call).await {
         Ok(found) => found,
         Err(refusal) => {
-            call.body.discard().await;
+            call.body.discard();
             return Err(refusal);
         }
     };
@@ -158,14 +158,14 @@ pub(super) async fn finish(
     let digest = match claimed(&call.head) {
         Ok(digest) => digest,
         Err(refusal) => {
-            call.body.discard().await;
+            call.body.discard();
             return Err(refusal);
         }
     };
     let (upload, chunk) = match place.take_up(&mut call).await {
         Ok(found) => found,
         Err(refusal) => {
-            call.body.discard().await;
+            call.body.discard();
             let work = async move { place.finish_as_it_is(&digest, refusal).await };
             return shared.outliving(work).await;
         }
@@ -200,7 +200,10 @@ pub(super) async fn status(
     uuid: Uuid,
 ) -> Answer {
     let place = Place::of(shared, &call.head, name.clone(), uuid);
-    shared.writers.settle(uuid, false, &mut call.slot).await;
+    shared
+        .active_uploads
+        .sync(uuid, false, &mut call.permit)
+        .await;
     let upload = shared.service.resume(name, None, uuid).await?;
     Ok(place.at(StatusCode::NO_CONTENT, upload.offset()))
 }
@@ -212,7 +215,10 @@ pub(super) async fn cancel(
     name: &RepositoryName,
     uuid: Uuid,
 ) -> Answer {
-    shared.writers.settle(uuid, true, &mut call.slot).await;
+    shared
+        .active_uploads
+        .sync(uuid, true, &mut call.permit)
+        .await;
     let mut upload = shared.service.resume(name, None, uuid).await?;
     let work = async move {
         upload.cancel().await?;

@@ -51,8 +51,8 @@ impl Place {
         Receiving {
             upload,
             body: call.body,
-            slot: call.slot,
-            writing: self.shared.writers.begin(self.uuid),
+            permit: call.permit,
+            active: self.shared.active_uploads.begin(self.uuid),
         }
     }
 
@@ -61,11 +61,14 @@ impl Place {
         &self,
         call: &mut Call,
     ) -> Result<(Box<dyn LayerUpload>, Option<Range<u64>>), Refusal> {
-        let Call { head, slot, .. } = call;
+        let Call { head, permit, .. } = call;
         let chunk = chunk(head)?;
         let at = head.query.only("at")?.map(offset).transpose()?;
         let at = chunk.as_ref().map(|chunk| chunk.start).or(at);
-        self.shared.writers.settle(self.uuid, true, slot).await;
+        self.shared
+            .active_uploads
+            .sync(self.uuid, true, permit)
+            .await;
         let service = &self.shared.service;
         let upload = match at {
             Some(at) => service.resume_at(&self.name, self.uuid, at).await?,

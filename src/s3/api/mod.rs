@@ -42,6 +42,7 @@ mod known;
 mod listing;
 mod multipart;
 mod objects;
+mod ready;
 mod retry;
 mod status;
 mod types;

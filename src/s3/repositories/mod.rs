@@ -136,10 +136,8 @@ impl RepositoryService for S3LayerService {
     }
 
     async fn ready(&self) -> Result<()> {
-        // Whether there is one does not matter, but that a store says so which has the bucket.
         let store = &self.store;
-        store.api.get_small(&store.keys.profile()).await?;
-        Ok(())
+        Ok(store.api.answers(&store.keys.profile()).await?)
     }
 
     fn requests(&self) -> u64 {

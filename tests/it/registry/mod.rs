@@ -10,6 +10,7 @@ mod cuts;
 mod http;
 mod layers;
 mod listings;
+mod load;
 mod manifests;
 mod processes;
 mod refusals;

@@ -56,17 +56,20 @@ impl Site {
 
     /// A process whose requests to the store can go wrong.
     pub async fn process_over_wire(&self) -> (Process, Wire) {
-        let Site::Embedded(store) = self else {
-            panic!("there is no wire to a map");
-        };
-        let wire = Wire::over(store.http_client());
-        let http: SharedHttpClient = wire.http_client();
-        let client = stores::client(store, http);
-        let service = S3LayerService::connect(client, stores::config()).await;
-        let service = Arc::new(service.unwrap());
-        let process = started(service, Options::default(), Limits::default()).await;
-        (process, wire)
+        started_over_wire(self, Options::default()).await
     }
+}
+
+pub async fn started_over_wire(site: &Site, options: Options) -> (Process, Wire) {
+    let Site::Embedded(store) = site else {
+        panic!("there is no wire to a map");
+    };
+    let wire = Wire::over(store.http_client());
+    let http: SharedHttpClient = wire.http_client();
+    let client = stores::client(store, http);
+    let service = S3LayerService::connect(client, stores::config()).await;
+    let service = Arc::new(service.unwrap());
+    (started(service, options, Limits::default()).await, wire)
 }
 
 pub async fn started(
