@@ -158,6 +158,7 @@ impl From<Error> for std::io::Error {
             | Error::Damaged { .. } => ErrorKind::InvalidData,
             Error::UploadClosed { .. } => ErrorKind::BrokenPipe,
             Error::Storage(storage) if storage.is_permission() => ErrorKind::PermissionDenied,
+            Error::Storage(storage) if storage.is_full() => ErrorKind::StorageFull,
             _ => ErrorKind::Other,
         };
         std::io::Error::new(kind, error)
@@ -177,6 +178,8 @@ pub(crate) enum StorageErrorKind {
     NoCredentials,
     /// What gives credentials did not answer.
     CredentialsUnavailable,
+    /// No space is left.
+    Full,
     /// Wrong credentials, or not allowed.
     Permission,
     /// The bucket is not there.
@@ -280,6 +283,11 @@ impl StorageError {
         self.0.kind == StorageErrorKind::Throttled
     }
 
+    /// Whether the store has no space left (507): the call succeeds once space was freed.
+    pub fn is_full(&self) -> bool {
+        self.0.kind == StorageErrorKind::Full
+    }
+
     /// Whether the store refused for lack of permission or wrong credentials, or there are none.
     pub fn is_permission(&self) -> bool {
         matches!(
@@ -312,6 +320,7 @@ impl fmt::Display for StorageError {
             StorageErrorKind::NoCredentials | StorageErrorKind::CredentialsUnavailable => {
                 "cannot get credentials"
             }
+            StorageErrorKind::Full => "the store has no space left",
             StorageErrorKind::Permission => "the store refused permission",
             StorageErrorKind::NoSuchBucket => "the bucket does not exist",
             StorageErrorKind::Other => "the store refused",

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::Context;
 use super::failure::Failure;
+use super::place::Absent;
 use crate::error::Error;
 
 /// Remove uploads that are not finished, and all their bytes
@@ -31,7 +32,7 @@ enum Event<'a> {
 
 impl Cancel {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let service = context.connect().await?;
+        let service = context.connect(Absent::Refuse).await?;
         let mut failures = Vec::new();
         let uuids = once_each(&self.uuids);
         for &uuid in &uuids {

@@ -138,6 +138,9 @@ fn plain(text: &str) -> Option<String> {
 impl From<crate::error::Error> for Failure {
     fn from(error: crate::error::Error) -> Self {
         let hint = match &error {
+            crate::error::Error::Storage(storage) if storage.is_full() => {
+                Some("free space in the store and run the command again")
+            }
             crate::error::Error::Storage(storage) if storage.is_no_such_bucket() => {
                 Some("create the bucket, or name another one in --store")
             }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::place::Absent;
 use super::table::{Cell, Column, Gives, IN_A_PIPE, Table, numbers, words};
 use super::uploads::reason;
 use super::{Context, human};
@@ -102,7 +103,7 @@ impl Count {
 
 impl Ls {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let service = context.connect().await?;
+        let service = context.connect(Absent::Refuse).await?;
         let count = match &self.repository {
             Some(name) => of_repository(&service, name, context).await?,
             None if self.layers => {

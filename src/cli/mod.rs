@@ -22,10 +22,10 @@ use clap::{
 
 use self::failure::Failure;
 use self::output::Output;
-use self::place::Place;
+use self::place::{Absent, Place};
 use self::settings::Settings;
 use self::settings::flags::Flags;
-use crate::s3::{S3Config, S3LayerService};
+use crate::s3::S3LayerService;
 
 mod cancel;
 mod completions;
@@ -182,22 +182,14 @@ impl Context {
     }
 
     /// The service over the store that was named.
-    async fn connect(&self) -> Result<S3LayerService, Failure> {
-        self.connect_with(|config| config).await
-    }
-
-    /// The same, with more than the settings say.
-    async fn connect_with(
-        &self,
-        more: impl FnOnce(S3Config) -> S3Config,
-    ) -> Result<S3LayerService, Failure> {
+    async fn connect(&self, absent: Absent) -> Result<S3LayerService, Failure> {
         if self.place == Place::Memory {
             self.output
                 .note("memory: is empty, and vanishes when this program ends");
         }
         let options = self.settings.client_options();
-        let settings = |config| more(self.settings.apply(config));
-        self.place.connect(options, settings).await
+        let settings = |config| self.settings.apply(config);
+        self.place.connect(absent, options, settings).await
     }
 
     /// A command line of this program over the same store, with the settings that were given on

@@ -7,13 +7,22 @@ use std::str::FromStr;
 use etcetera::BaseStrategy as _;
 
 use super::failure::Failure;
-use crate::embedded::EmbeddedStore;
+use crate::embedded::{EmbeddedError, EmbeddedStore};
 use crate::s3::{
     Client, ClientOptions, ConnectError, S3Config, S3LayerService, client_from_env, client_over,
 };
 
 /// The bucket that every embedded store has.
 pub(super) const BUCKET: &str = "layers";
+
+/// What to do about a folder without a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// Commands that write.
+    Create,
+    /// Commands that read or remove: they have nothing to do there.
+    Refuse,
+}
 
 /// What `--store` can be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,10 +100,11 @@ impl Place {
     /// The service over this place.
     pub(super) async fn connect(
         &self,
+        absent: Absent,
         options: ClientOptions,
         settings: impl FnOnce(S3Config) -> S3Config,
     ) -> Result<S3LayerService, Failure> {
-        let (client, config) = self.client(options).await?;
+        let (client, config) = self.client(absent, options).await?;
         let connected = S3LayerService::connect(client, settings(config)).await;
         connected.map_err(|error| self.unusable(error))
     }
@@ -102,6 +112,7 @@ impl Place {
     /// A client of this place, and what is ours in it.
     pub(super) async fn client(
         &self,
+        absent: Absent,
         options: ClientOptions,
     ) -> Result<(Client, S3Config), Failure> {
         Ok(match self {
@@ -112,7 +123,7 @@ impl Place {
                 S3Config::new(bucket).root(root),
             ),
             Place::Folder(_) | Place::Memory => {
-                let store = self.open().await?;
+                let store = self.open(absent).await?;
                 let (access_key, secret_key) = (store.access_key(), store.secret_key());
                 let http_client = store.http_client();
                 let client = client_over(http_client, "http://embedded", access_key, secret_key);
@@ -134,20 +145,37 @@ impl Place {
     }
 
     /// The embedded store, with its bucket.
-    pub(super) async fn open(&self) -> Result<EmbeddedStore, Failure> {
+    pub(super) async fn open(&self, absent: Absent) -> Result<EmbeddedStore, Failure> {
         let opened = match self {
             Place::S3 { .. } => {
                 return Err(Failure::usage(format!(
                     "{self} is no embedded store; wanted file:PATH or memory:"
                 )));
             }
-            Place::Folder(path) => EmbeddedStore::open(path).await,
+            Place::Folder(path) => match absent {
+                Absent::Create => EmbeddedStore::open(path).await,
+                Absent::Refuse => EmbeddedStore::open_if_present(path).await,
+            },
             Place::Memory => Ok(EmbeddedStore::in_memory()),
         };
-        let context = |error| Failure::of(&error).context(format_args!("cannot open {self}"));
-        let store = opened.map_err(context)?;
-        store.create_bucket(BUCKET).await.map_err(context)?;
+        let store = opened.map_err(|error| self.cannot_open(error))?;
+        let created = store.create_bucket(BUCKET).await;
+        created.map_err(|error| self.cannot_open(error))?;
         Ok(store)
+    }
+
+    fn cannot_open(&self, error: EmbeddedError) -> Failure {
+        let failure = Failure::of(&error).context(format_args!("cannot open {self}"));
+        match error {
+            EmbeddedError::Locked { .. } => failure.hint(format!(
+                "stop that process; or, if it is `s3layers store`, use its endpoint: \
+                 --store s3://{BUCKET} --endpoint-url URL"
+            )),
+            EmbeddedError::NoStore { .. } => {
+                failure.hint("name another folder in --store; push, serve and store create one")
+            }
+            _ => failure,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use super::Context;
 use super::descriptors;
 use super::failure::Failure;
-use super::place::Place;
+use super::place::{Absent, Place};
 use super::settings::Settings;
 use super::stop::Stop;
 use super::sweeper::{UNTOUCHED, sweep_regularly};
@@ -52,7 +52,7 @@ impl Serve {
         }
         let listen = settings.serve_listen.value;
         check_access(listen, settings.serve_allow_anonymous.value)?;
-        let service = context.connect().await?;
+        let service = context.connect(Absent::Create).await?;
         let cannot_listen = |error: std::io::Error| {
             Failure::of(&error).context(format_args!("cannot listen on {listen}"))
         };

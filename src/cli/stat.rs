@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::output::grouped;
+use super::place::Absent;
 use super::wanted::Wanted;
 use super::{Context, human};
 use crate::clock;
@@ -46,7 +47,7 @@ enum Event<'a> {
 
 impl Stat {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let service = context.connect().await?;
+        let service = context.connect(Absent::Refuse).await?;
         let id = self.id.resolve(&service).await?;
         let stat = service.stat(&id).await?;
         let LayerStat { info, damage, .. } = &stat;

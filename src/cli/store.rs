@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::Context;
 use super::descriptors;
 use super::failure::Failure;
-use super::place::BUCKET;
+use super::place::{Absent, BUCKET};
 use super::stop::Stop;
 use crate::embedded::{DEFAULT_ACCESS_KEY, DEFAULT_SECRET_KEY};
 
@@ -70,7 +70,7 @@ impl Store {
         }
         descriptors::raise();
         let mut stop = Stop::listen()?;
-        let store = context.place.open().await?;
+        let store = context.place.open(Absent::Create).await?;
         let (access_key, secret_key) = keys.unwrap_or((DEFAULT_ACCESS_KEY, DEFAULT_SECRET_KEY));
         let store = store.with_keys(access_key, secret_key);
         let cannot_listen = |error: std::io::Error| {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::Context;
 use super::failure::Failure;
 use super::output::Spent;
+use super::place::Absent;
 use crate::s3::{SweepAction, Swept};
 
 /// What nobody has touched for so long is removed, where nothing else is said.
@@ -62,7 +63,7 @@ enum Event {
 
 impl Sweep {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let service = context.connect().await?;
+        let service = context.connect(Absent::Refuse).await?;
         let swept = service.sweep(self.older_than, self.dry_run).await?;
         let mut failures = Vec::new();
         for swept in &swept {

@@ -53,12 +53,12 @@ async fn sweep(service: &S3LayerService, untouched: Duration) {
 mod tests {
     use super::*;
     use crate::LayerService as _;
-    use crate::cli::place::{BUCKET, Place};
+    use crate::cli::place::{Absent, BUCKET, Place};
     use crate::s3::{S3Config, client_over};
 
     #[tokio::test]
     async fn untouched_uploads_are_removed_by_any_number_of_processes() {
-        let store = Place::Memory.open().await.unwrap();
+        let store = Place::Memory.open(Absent::Create).await.unwrap();
         let process = async || {
             let (access_key, secret_key) = (store.access_key(), store.secret_key());
             let http_client = store.http_client();

@@ -9,6 +9,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::failure::Failure;
+use super::place::Absent;
 use super::sweep::OLD;
 use super::table::{Cell, Column, Gives, IN_A_PIPE, Table, numbers, words};
 use super::{Context, human};
@@ -68,7 +69,7 @@ enum Event<'a> {
 
 impl Uploads {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let service = context.connect().await?;
+        let service = context.connect(Absent::Refuse).await?;
         let mut table = Table::new(context.output, &COLUMNS);
         let (mut all, mut old, mut unreadable) = (0_u64, 0_u64, 0_u64);
         let mut uploads = service.uploads();

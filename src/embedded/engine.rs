@@ -89,6 +89,13 @@ impl Engine {
         }
     }
 
+    /// Test equipment: how many more bytes can be written to the folder; `None` for any number.
+    pub(super) fn limit_space(&self, bytes: Option<u64>) {
+        if let Backing::Folder(folder) = &self.backing {
+            folder.space().limit(bytes);
+        }
+    }
+
     /// Looks at the index.
     pub(super) fn read<T>(&self, look: impl FnOnce(&Index) -> T) -> T {
         look(&self.shared().index)

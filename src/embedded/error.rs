@@ -9,8 +9,16 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum EmbeddedError {
     /// Another process, or another handle in this one, has the folder open.
-    #[error("the store in {} is already open, in another process or in this one", folder.display())]
+    #[error("the store in {} is already open{}", folder.display(), by(*process))]
     Locked {
+        /// The folder that was asked for.
+        folder: PathBuf,
+        /// The process that has it open, if it could be found out.
+        process: Option<u32>,
+    },
+    /// The folder holds no store, and none was to be created.
+    #[error("there is no store in {}", folder.display())]
+    NoStore {
         /// The folder that was asked for.
         folder: PathBuf,
     },
@@ -62,4 +70,12 @@ pub enum EmbeddedError {
     /// The listener or the runtime gave out.
     #[error("cannot serve")]
     Serve(#[source] io::Error),
+}
+
+fn by(process: Option<u32>) -> String {
+    match process {
+        Some(id) if id == std::process::id() => " in this process".to_owned(),
+        Some(id) => format!(" in process {id}"),
+        None => " in another process".to_owned(),
+    }
 }

@@ -17,10 +17,13 @@
 //! what the index holds about them anyway, give or take.
 //!
 //! Keys never become file names. So any key will do, and none leads out of the folder.
+//!
+//! Files are readable by their owner only. A folder that may not be written to is opened for reading:
+//! nothing in it is changed, and writes are refused.
 
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +35,8 @@ use super::engine::State;
 use super::error::EmbeddedError;
 use super::index::BlobId;
 use super::journal::Journal;
+use super::private;
+use super::space::Space;
 
 const LOCK: &str = "lock";
 const BLOBS: &str = "blobs";
@@ -43,8 +48,10 @@ const SMALL: usize = 4 << 10;
 pub(super) struct Folder {
     blobs: Arc<Path>,
     journal: Mutex<Journal>,
-    /// The lock goes when the file is closed, however the process ends.
-    _lock: File,
+    space: Arc<Space>,
+    /// The lock goes when the file is closed, however the process ends. A folder for reading may
+    /// have none.
+    _lock: Option<File>,
 }
 
 impl Folder {
@@ -54,10 +61,27 @@ impl Folder {
         if !Journal::is_in(root) {
             refuse_foreign_files(root)?;
         }
-        let lock = lock(root)?;
+        Self::open_existing(root)
+    }
+
+    /// The same, if there is a store. Blocks.
+    pub(super) fn open_if_present(root: &Path) -> Result<(Self, State), EmbeddedError> {
+        if !Journal::is_in(root) {
+            return Err(EmbeddedError::NoStore {
+                folder: root.to_owned(),
+            });
+        }
+        Self::open_existing(root)
+    }
+
+    fn open_existing(root: &Path) -> Result<(Self, State), EmbeddedError> {
         let blobs: Arc<Path> = root.join(BLOBS).into();
-        create_dir(&blobs)?;
-        let (journal, mut state) = Journal::open(root)?;
+        let space = Arc::new(Space::default());
+        let (lock, access) = lock(root)?;
+        if access == Access::Write {
+            create_dir(&blobs)?;
+        }
+        let (journal, mut state) = Journal::open(root, access, space.clone())?;
         let filed: Vec<BlobId> = state
             .index
             .blobs()
@@ -67,14 +91,18 @@ impl Folder {
             let file = BlobFile {
                 path: path_of(&blobs, id),
                 kept: AtomicBool::new(true),
+                space: space.clone(),
             };
             (id, Arc::new(Blob::File(file)))
         }));
-        remove_orphans(&blobs, &state.blobs)?;
+        if access == Access::Write {
+            remove_orphans(&blobs, &state.blobs)?;
+        }
         Ok((
             Self {
                 blobs,
                 journal: Mutex::new(journal),
+                space,
                 _lock: lock,
             },
             state,
@@ -85,9 +113,15 @@ impl Folder {
     pub(super) fn sink(&self) -> FileSink {
         FileSink {
             blobs: self.blobs.clone(),
+            space: self.space.clone(),
             head: Vec::new(),
             open: None,
         }
+    }
+
+    /// Test equipment: how many more bytes can be written.
+    pub(super) fn space(&self) -> &Space {
+        &self.space
     }
 
     /// The journal, for one commit.
@@ -101,6 +135,7 @@ impl Folder {
 pub(super) struct BlobFile {
     path: PathBuf,
     kept: AtomicBool,
+    space: Arc<Space>,
 }
 
 impl BlobFile {
@@ -123,8 +158,11 @@ impl BlobFile {
 impl Drop for BlobFile {
     fn drop(&mut self) {
         if !self.kept.load(Ordering::Acquire) {
+            let size = fs::metadata(&self.path).map_or(0, |file| file.len());
             // If this fails, the next opening removes it.
-            let _ = fs::remove_file(&self.path);
+            if fs::remove_file(&self.path).is_ok() {
+                self.space.give_back(size);
+            }
         }
     }
 }
@@ -132,6 +170,7 @@ impl Drop for BlobFile {
 /// A body that is being written. Its methods block.
 pub(super) struct FileSink {
     blobs: Arc<Path>,
+    space: Arc<Space>,
     /// What there is while it is small.
     head: Vec<u8>,
     open: Option<(BlobId, BlobFile, File)>,
@@ -146,10 +185,11 @@ impl FileSink {
         }
         let (_, _, file) = match &mut self.open {
             Some(open) => open,
-            open => open.insert(create_blob(&self.blobs)?),
+            open => open.insert(create_blob(&self.blobs, self.space.clone())?),
         };
-        file.write_all(&std::mem::take(&mut self.head))?;
-        file.write_all(bytes)
+        self.space
+            .write_all(file, &std::mem::take(&mut self.head))?;
+        self.space.write_all(file, bytes)
     }
 
     /// The bytes and their name: on the disk, or for the journal to put there.
@@ -163,15 +203,16 @@ impl FileSink {
     }
 }
 
-fn create_blob(blobs: &Path) -> io::Result<(BlobId, BlobFile, File)> {
+fn create_blob(blobs: &Path, space: Arc<Space>) -> io::Result<(BlobId, BlobFile, File)> {
     let id = Uuid::new_v4();
     let path = path_of(blobs, id);
-    let file = File::create_new(&path)?;
+    let file = private::file().write(true).create_new(true).open(&path)?;
     Ok((
         id,
         BlobFile {
             path,
             kept: AtomicBool::new(false),
+            space,
         },
         file,
     ))
@@ -191,7 +232,7 @@ fn create_dir(path: &Path) -> Result<(), EmbeddedError> {
         _ => Path::new("."),
     };
     create_dir(parent)?;
-    match fs::create_dir(path) {
+    match private::create_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             Err(io_error("create", path)(error))
         }
@@ -234,21 +275,70 @@ fn refuse_foreign_files(root: &Path) -> Result<(), EmbeddedError> {
     Ok(())
 }
 
-fn lock(root: &Path) -> Result<File, EmbeddedError> {
+/// Whether the folder may be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
+/// Locks the folder: for this process alone, or with other readers if it may not be written to.
+fn lock(root: &Path) -> Result<(Option<File>, Access), EmbeddedError> {
     let path = root.join(LOCK);
-    let file = File::options()
+    let for_writing = private::file()
         .create(true)
         .truncate(false)
+        .read(true)
         .write(true)
-        .open(&path)
-        .map_err(io_error("write", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(EmbeddedError::Locked {
-            folder: root.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
+        .open(&path);
+    let (mut file, access) = match for_writing {
+        Ok(file) => (file, Access::Write),
+        Err(error) if may_not_write(&error) => match File::open(&path) {
+            Ok(file) => (file, Access::Read),
+            // A copy without a lock: whoever may not write to it cannot make one.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok((None, Access::Read));
+            }
+            Err(error) => return Err(io_error("read", &path)(error)),
+        },
+        Err(error) => return Err(io_error("write", &path)(error)),
+    };
+    let locked = match access {
+        Access::Read => file.try_lock_shared(),
+        Access::Write => file.try_lock(),
+    };
+    match locked {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(EmbeddedError::Locked {
+                folder: root.to_owned(),
+                process: holder(&mut file),
+            });
+        }
+        Err(TryLockError::Error(source)) => return Err(io_error("lock", &path)(source)),
     }
+    if access == Access::Write {
+        // It only helps a second process to say who has the folder: a full disk is no obstacle.
+        let _ = write_holder(&mut file);
+    }
+    Ok((Some(file), access))
+}
+
+fn may_not_write(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
+}
+
+fn write_holder(lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.write_all(format!("{}\n", std::process::id()).as_bytes())
+}
+
+/// The process that holds the lock, as it wrote it down.
+fn holder(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    lock.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 /// Removes the blobs that nothing names. A file whose name is not a blob's is left alone.

@@ -21,6 +21,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,9 +31,11 @@ use base64::engine::general_purpose::STANDARD;
 use super::blob::{Blob, NewBlob};
 use super::engine::State;
 use super::error::EmbeddedError;
-use super::folder::{io_error, sync_dir};
+use super::folder::{Access, io_error, sync_dir};
 use super::index::Change;
 use super::line::{self, Commit};
+use super::private;
+use super::space::Space;
 
 const NAME: &str = "journal";
 /// A journal is not written anew before it is this long.
@@ -51,6 +54,8 @@ pub(super) struct Journal {
     compact_length: u64,
     /// Its end is unknown: neither a write nor taking it back succeeded.
     broken: bool,
+    access: Access,
+    space: Arc<Space>,
 }
 
 impl Journal {
@@ -62,19 +67,21 @@ impl Journal {
         folder.join(NAME).exists()
     }
 
-    /// Opens it, or begins it, and gives the index and the small blobs that it tells of.
-    pub(super) fn open(folder: &Path) -> Result<(Self, State), EmbeddedError> {
+    /// Opens it, or begins it, and gives the index and the small blobs that it tells of. For reading it
+    /// is left as it is.
+    pub(super) fn open(
+        folder: &Path,
+        access: Access,
+        space: Arc<Space>,
+    ) -> Result<(Self, State), EmbeddedError> {
         if !Self::is_in(folder) {
             write_beside(folder, &State::default())?;
             put_in_place(folder)?;
         }
-        // A process that was killed may have put it in place and not synced that: what is told from
-        // now on would be lost together with its name.
-        sync_dir(folder)?;
         let path = folder.join(NAME);
         let file = File::options()
             .read(true)
-            .write(true)
+            .write(access == Access::Write)
             .open(&path)
             .map_err(io_error("open", &path))?;
         let Replayed {
@@ -88,18 +95,26 @@ impl Journal {
             length,
             compact_length: length,
             broken: false,
+            access,
+            space,
         };
-        journal
-            .take_back()
-            .map_err(io_error("cut the torn end of", &path))?;
-        // A process that was killed may have written its last line and not synced it. It is told
-        // from now on, so it must not be lost any more.
-        journal.file.sync_data().map_err(io_error("sync", &path))?;
-        // How long it was when it was last written anew is not stored; this says as much.
-        if length > WORTH_COMPACTING && changes > GROWTH * state.index.replay().count() as u64 {
-            journal.compact(&state)?;
+        if access == Access::Write {
+            journal.secure(&path)?;
+            // How long it was when it was last written anew is not stored; this says as much.
+            if length > WORTH_COMPACTING && changes > GROWTH * state.index.replay().count() as u64 {
+                journal.compact_or_warn(&state);
+            }
         }
         Ok((journal, state))
+    }
+
+    /// What a process that was killed may have left to do: its last line was torn or not synced, or
+    /// the journal was put in place and its name not synced.
+    fn secure(&mut self, path: &Path) -> Result<(), EmbeddedError> {
+        sync_dir(&self.folder)?;
+        self.take_back()
+            .map_err(io_error("cut the torn end of", path))?;
+        self.file.sync_data().map_err(io_error("sync", path))
     }
 
     /// Writes down a commit, and keeps the blobs that it names. If this fails, it did not happen.
@@ -109,13 +124,17 @@ impl Journal {
                 "the journal failed before; the store must be opened again",
             ));
         }
+        if self.access == Access::Read {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         let line = line::line(changes, |id| {
             blobs.iter().find(|new| new.id == id).map(|new| &*new.blob)
         })?;
         let written = self
-            .file
-            .write_all(&line)
-            .and_then(|()| self.file.sync_data());
+            .space
+            .write_all(&mut self.file, &line)
+            .and_then(|()| self.file.sync_data())
+            .and_then(|()| self.check_place());
         if let Err(error) = written {
             self.broken = self.take_back().is_err();
             if self.broken {
@@ -134,6 +153,10 @@ impl Journal {
         if self.length < WORTH_COMPACTING || self.length < GROWTH * self.compact_length {
             return;
         }
+        self.compact_or_warn(state);
+    }
+
+    fn compact_or_warn(&mut self, state: &State) {
         if let Err(error) = self.compact(state) {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -142,6 +165,16 @@ impl Journal {
             // Not with every commit from now on.
             self.compact_length = self.length;
         }
+    }
+
+    /// Fails with [`NotFound`](io::ErrorKind::NotFound) if the folder was removed, or another one is
+    /// in its place: what is written to a file without a name is lost.
+    fn check_place(&self) -> io::Result<()> {
+        let (ours, named) = (self.file.metadata()?, fs::metadata(self.folder.join(NAME))?);
+        if (ours.dev(), ours.ino()) == (named.dev(), named.ino()) {
+            return Ok(());
+        }
+        Err(io::ErrorKind::NotFound.into())
     }
 
     fn compact(&mut self, state: &State) -> Result<(), EmbeddedError> {
@@ -154,9 +187,11 @@ impl Journal {
 
     /// Cuts off what is behind the last whole commit.
     fn take_back(&mut self) -> io::Result<()> {
-        if self.file.metadata()?.len() != self.length {
+        let torn = self.file.metadata()?.len().saturating_sub(self.length);
+        if torn > 0 {
             self.file.set_len(self.length)?;
             self.file.sync_all()?;
+            self.space.give_back(torn);
         }
         self.file.seek(SeekFrom::Start(self.length)).map(drop)
     }
@@ -166,7 +201,13 @@ impl Journal {
 fn write_beside(folder: &Path, state: &State) -> Result<(File, u64), EmbeddedError> {
     let path = folder.join(Journal::NEW_NAME);
     let write = || -> io::Result<(File, u64)> {
-        let mut file = BufWriter::new(File::create(&path)?);
+        let mut file = BufWriter::new(
+            private::file()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&path)?,
+        );
         file.write_all(&line::header()?)?;
         for change in state.index.replay() {
             let blob = |id| state.blobs.get(&id).map(|blob| &**blob);
@@ -177,7 +218,11 @@ fn write_beside(folder: &Path, state: &State) -> Result<(File, u64), EmbeddedErr
         let length = file.stream_position()?;
         Ok((file, length))
     };
-    write().map_err(io_error("write", &path))
+    write().map_err(|error| {
+        // Half of it is of no use. If this fails, the next one is written over it.
+        let _ = fs::remove_file(&path);
+        io_error("write", &path)(error)
+    })
 }
 
 /// What was written beside becomes the journal.
@@ -276,6 +321,10 @@ fn check_header(folder: &Path, path: &Path, header: &[u8]) -> Result<(), Embedde
 mod tests {
     use super::*;
 
+    fn open(folder: &Path) -> Result<(Journal, State), EmbeddedError> {
+        Journal::open(folder, Access::Write, Arc::default())
+    }
+
     fn bucket(name: &str) -> Change {
         Change::CreateBucket {
             bucket: name.into(),
@@ -313,12 +362,12 @@ mod tests {
             ),
         ] {
             let folder = tempfile::tempdir().unwrap();
-            let (mut journal, _) = Journal::open(folder.path()).unwrap();
+            let (mut journal, _) = open(folder.path()).unwrap();
             journal.append(&[bucket("a")], &[]).unwrap();
             journal.append(&[bucket("b")], &[]).unwrap();
             journal.file.write_all(&behind).unwrap();
             drop(journal);
-            let (mut journal, state) = match (Journal::open(folder.path()), &want) {
+            let (mut journal, state) = match (open(folder.path()), &want) {
                 (Ok(opened), Some(_)) => opened,
                 (Err(EmbeddedError::Damaged { line: 4, .. }), None) => continue,
                 (got, _) => unreachable!("{case}: {got:?}"),
@@ -328,7 +377,7 @@ mod tests {
             journal.append(&[bucket("z")], &[]).unwrap();
             drop(journal);
             assert_eq!(
-                names(&Journal::open(folder.path()).unwrap().1).last(),
+                names(&open(folder.path()).unwrap().1).last(),
                 Some(&"z"),
                 "{case}"
             );
@@ -338,7 +387,7 @@ mod tests {
     #[test]
     fn a_compacted_journal_tells_the_same() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut journal, mut state) = Journal::open(folder.path()).unwrap();
+        let (mut journal, mut state) = open(folder.path()).unwrap();
         for change in [
             bucket("a"),
             bucket("b"),
@@ -352,7 +401,7 @@ mod tests {
         assert!(journal.length < before);
         journal.append(&[bucket("c")], &[]).unwrap();
         drop(journal);
-        assert_eq!(names(&Journal::open(folder.path()).unwrap().1), ["b", "c"]);
+        assert_eq!(names(&open(folder.path()).unwrap().1), ["b", "c"]);
     }
 
     #[test]
@@ -363,7 +412,7 @@ mod tests {
             "{\"format\":\"s3layers-store\",\"version\":2}\n",
         )
         .unwrap();
-        let refused = Journal::open(folder.path());
+        let refused = open(folder.path());
         assert!(
             matches!(refused, Err(EmbeddedError::NewerFormat { found: 2, .. })),
             "{refused:?}"

@@ -23,7 +23,8 @@
 //! 4. In a folder no large body is held in memory: a request holds two batches of 1 MiB, or what one
 //!    frame brings. Bodies up to 4 KiB are held, and the index: less than 1 KiB for each object and
 //!    part.
-//! 5. One process has a folder open. A second is told so.
+//! 5. One process has a folder open. A second fails and names the first. A folder that may not be
+//!    written to can be open in many.
 //! 6. A refused Complete leaves its upload as it was.
 //!
 //! # What differs from S3
@@ -65,12 +66,14 @@ mod line;
 mod listing;
 mod multipart;
 mod precondition;
+mod private;
 mod ram;
 mod receive;
 mod refusal;
 mod send;
 mod server;
 mod service;
+mod space;
 mod vices;
 
 use std::future::Future;
@@ -112,7 +115,8 @@ impl EmbeddedStore {
     }
 
     /// The store in this folder, which is created if it is absent. Its blobs that nothing names are
-    /// removed. It stays locked until the last handle and request are gone.
+    /// removed. It stays locked until the last handle and request are gone. A folder that may not be
+    /// written to is opened for reading: writes are refused (`MethodNotAllowed`).
     ///
     /// # Errors
     ///
@@ -126,8 +130,28 @@ impl EmbeddedStore {
     ///
     /// The folder is opened all the same, and closed at once.
     pub async fn open(folder: impl AsRef<Path>) -> Result<Self, EmbeddedError> {
-        let folder = folder.as_ref().to_owned();
-        let (folder, state) = tokio::task::spawn_blocking(move || Folder::open(&folder))
+        Self::open_with(folder.as_ref(), Folder::open).await
+    }
+
+    /// The same, if there is a store in the folder: nothing is created.
+    ///
+    /// # Errors
+    ///
+    /// [`NoStore`](EmbeddedError::NoStore) if there is none; else as [`open`](Self::open).
+    ///
+    /// # Cancellation
+    ///
+    /// As [`open`](Self::open).
+    pub async fn open_if_present(folder: impl AsRef<Path>) -> Result<Self, EmbeddedError> {
+        Self::open_with(folder.as_ref(), Folder::open_if_present).await
+    }
+
+    async fn open_with(
+        folder: &Path,
+        open: fn(&Path) -> Result<(Folder, State), EmbeddedError>,
+    ) -> Result<Self, EmbeddedError> {
+        let folder = folder.to_owned();
+        let (folder, state) = tokio::task::spawn_blocking(move || open(&folder))
             .await
             .map_err(|gone| EmbeddedError::Serve(std::io::Error::other(gone)))??;
         Ok(Self::over(state, Backing::Folder(folder)))
@@ -160,7 +184,10 @@ impl EmbeddedStore {
             return Err(error("it is not a name of a bucket".into()));
         }
         let created = self.engine.create_bucket(bucket.to_owned(), None).await;
-        created.map_err(|refusal| error(format!("{refusal:?}")))
+        created.map_err(|refusal| {
+            let refused = s3s::S3Error::from(refusal);
+            error(refused.message().unwrap_or_default().to_owned())
+        })
     }
 
     /// The access key that requests must be signed with.
@@ -189,6 +216,12 @@ impl EmbeddedStore {
     #[must_use]
     pub fn with_vices(self, vices: Vices) -> Self {
         Self { vices, ..self }
+    }
+
+    /// Lets the disk of the folder be full once so many more bytes were written; `None` lifts that.
+    /// Test equipment, without effect on a store in memory.
+    pub fn limit_space(&self, bytes: Option<u64>) {
+        self.engine.limit_space(bytes);
     }
 
     /// An HTTP client for the AWS SDK that reaches this store inside the process, without a socket.

@@ -151,7 +151,14 @@ where
         if size as u64 > MAX_BODY {
             return Err(Refusal::EntityTooLarge);
         }
-        let worker = running.await.map_err(io::Error::other)??;
+        let worker = match running.await.map_err(io::Error::other)? {
+            Ok(worker) => worker,
+            Err(failed) => {
+                // A client that is still sending may never see the answer.
+                while body.next().await.is_some_and(|bytes| bytes.is_ok()) {}
+                return Err(failed.into());
+            }
+        };
         if total(&batch) < BATCH {
             return worker.take_all(batch).await;
         }

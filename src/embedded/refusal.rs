@@ -43,13 +43,25 @@ pub(super) enum Refusal {
     InvalidRequest(String),
     /// S3 has this, or other stores have, but not this store.
     NotImplemented(String),
+    /// The disk is full.
+    NoSpace(std::io::Error),
+    /// The folder was removed while the store had it open.
+    FolderRemoved(std::io::Error),
+    /// The folder may be read only.
+    ReadOnly(std::io::Error),
     /// The disk or the runtime failed.
     Internal(std::io::Error),
 }
 
 impl From<std::io::Error> for Refusal {
     fn from(error: std::io::Error) -> Self {
-        Self::Internal(error)
+        use std::io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::StorageFull | Kind::QuotaExceeded => Self::NoSpace(error),
+            Kind::NotFound => Self::FolderRemoved(error),
+            Kind::PermissionDenied | Kind::ReadOnlyFilesystem => Self::ReadOnly(error),
+            _ => Self::Internal(error),
+        }
     }
 }
 
@@ -116,20 +128,47 @@ impl From<Refusal> for S3Error {
             Refusal::InvalidArgument(why) => say(Code::InvalidArgument, why),
             Refusal::InvalidRequest(why) => say(Code::InvalidRequest, why),
             Refusal::NotImplemented(what) => say(Code::NotImplemented, what),
-            Refusal::Internal(source) => {
+            Refusal::NoSpace(source) => {
                 let mut error = say(
+                    custom("InsufficientStorage"),
+                    "The disk of this store is full.",
+                );
+                error.set_status_code(http::StatusCode::INSUFFICIENT_STORAGE);
+                because(error, source)
+            }
+            Refusal::FolderRemoved(source) => because(
+                say(
+                    Code::NoSuchBucket,
+                    "The folder of this store was removed or replaced.",
+                ),
+                source,
+            ),
+            Refusal::ReadOnly(source) => because(
+                say(
+                    Code::MethodNotAllowed,
+                    "The folder of this store is read-only.",
+                ),
+                source,
+            ),
+            Refusal::Internal(source) => because(
+                say(
                     Code::InternalError,
                     "The store could not read or write its folder.",
-                );
-                error.set_source(Box::new(source));
-                error
-            }
+                ),
+                source,
+            ),
         }
     }
 }
 
 fn say(code: S3ErrorCode, message: impl Into<std::borrow::Cow<'static, str>>) -> S3Error {
     S3Error::with_message(code, message)
+}
+
+/// The error with its cause, for our own log.
+fn because(mut error: S3Error, source: std::io::Error) -> S3Error {
+    error.set_source(Box::new(source));
+    error
 }
 
 /// A code that the S3 model of s3s does not list.

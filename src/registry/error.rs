@@ -219,6 +219,10 @@ impl From<Error> for Refusal {
                 "the storage does not answer as it should",
             )
             .with(RETRY_AFTER, "1"),
+            Error::Storage(storage) if storage.is_full() => {
+                Refusal::new(Code::Unavailable, "the storage has no space left")
+                    .with_status(StatusCode::INSUFFICIENT_STORAGE)
+            }
             Error::Storage(_) => Refusal::new(Code::Unknown, "the storage refused"),
         };
         refusal.with_cause(chain(&error))
@@ -278,6 +282,7 @@ mod tests {
                 503,
                 Code::Unavailable,
             ),
+            (storage(StorageErrorKind::Full), 507, Code::Unavailable),
             (storage(StorageErrorKind::Permission), 500, Code::Unknown),
             (storage(StorageErrorKind::NoSuchBucket), 500, Code::Unknown),
             (storage(StorageErrorKind::Other), 500, Code::Unknown),

@@ -22,7 +22,7 @@ use self::child::{Child, Said, Stage};
 use super::Context;
 use super::failure::Failure;
 use super::output::{Output, grouped};
-use super::place::{BUCKET, Place};
+use super::place::{Absent, BUCKET, Place};
 use super::stop::Stop;
 use crate::clock;
 use crate::digest::{Algorithm, Digest, Hasher};
@@ -138,7 +138,7 @@ async fn stage() -> Result<(Stage, EmbeddedStore), Failure> {
         folder,
     };
     let store = Place::Folder(stage.folder.path().join("store"))
-        .open()
+        .open(Absent::Create)
         .await?;
     let store = store.with_keys(&stage.access_key, &stage.secret_key);
     Ok((stage, store))

@@ -5,6 +5,7 @@ use clap::Args;
 use self::report::{Asked, Event};
 use super::Context;
 use super::failure::Failure;
+use super::place::Absent;
 use super::stop::Stop;
 use crate::s3::doctor::{Examination, Weight, examine};
 
@@ -25,7 +26,9 @@ impl Doctor {
         let output = context.output;
         let place = &context.place;
         let mut stop = Stop::listen()?;
-        let (client, config) = place.client(context.settings.client_options()).await?;
+        let (client, config) = place
+            .client(Absent::Create, context.settings.client_options())
+            .await?;
         let config = context.settings.apply(config);
         output.note(format_args!("asking {place}: some 200 requests and 10 MiB"));
         let examined = examine(client, config, stop.told()).await;

@@ -18,6 +18,7 @@ use self::target::{Target, cannot_write, open_device};
 use super::Context;
 use super::failure::Failure;
 use super::output::{Spent, grouped};
+use super::place::Absent;
 use super::stop::Stop;
 use super::wanted::Wanted;
 use crate::digest::{Digest, Hasher};
@@ -93,7 +94,7 @@ impl Pull {
         let target = Target::of(self.output.as_deref(), self.force)?;
         let mut stop = Stop::listen()?;
         let found = async {
-            let service = context.connect().await?;
+            let service = context.connect(Absent::Refuse).await?;
             let id = self.id.resolve(&service).await?;
             let layer = service.fetch(&id).await?;
             Ok::<_, Failure>((service, id, layer))

@@ -18,6 +18,7 @@ use super::Context;
 use super::failure::Failure;
 use super::input;
 use super::output::{Output, Spent};
+use super::place::Absent;
 use super::stop::Stop;
 use crate::digest::Digest;
 use crate::id::{LayerId, TarSum};
@@ -122,7 +123,7 @@ impl Push {
         };
         let mut stop = Stop::listen()?;
         let service = tokio::select! {
-            service = context.connect() => service?,
+            service = context.connect(Absent::Create) => service?,
             () = stop.told() => return Err(Failure::new("interrupted before the upload began")),
         };
         announce(stop.clone(), context.output);

@@ -114,8 +114,14 @@ async fn whole(
             Ok(Some(stopped)) => stopped.into(),
             Err(error) => error.into(),
         };
-        // A sweep removes what is left if this fails.
-        let _ = receiving.upload.cancel().await;
+        if receiving.upload.cancel().await.is_err() {
+            // A handle that failed is closed; a new one is not. A sweep removes what is left if this
+            // fails too.
+            let resumed = place.shared.service.resume(&place.name, None, place.uuid);
+            if let Ok(mut upload) = resumed.await {
+                let _ = upload.cancel().await;
+            }
+        }
         Err(refusal)
     };
     shared.outliving(work).await

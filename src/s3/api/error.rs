@@ -27,6 +27,8 @@ pub(super) enum Verdict {
     NoCredentials,
     /// Whoever gives credentials did not answer, and was asked more than once by the SDK.
     CredentialsUnavailable,
+    /// No space is left: another attempt fails the same way until space is freed.
+    Full,
     /// No object under this key.
     NoSuchKey,
     /// No multipart upload of this id.
@@ -63,6 +65,7 @@ impl Verdict {
             Verdict::NoCredentials => StorageErrorKind::NoCredentials,
             Verdict::CredentialsUnavailable => StorageErrorKind::CredentialsUnavailable,
             Verdict::Throttled => StorageErrorKind::Throttled,
+            Verdict::Full => StorageErrorKind::Full,
             Verdict::Permission => StorageErrorKind::Permission,
             Verdict::NoSuchBucket => StorageErrorKind::NoSuchBucket,
             _ => StorageErrorKind::Other,
@@ -83,6 +86,10 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
         | (_, "RequestTimeout" | "OperationTimedOut" | "IncompleteBody")
         | (_, "OperationAborted" | "ConditionalRequestConflict")
         | (408, _) => Verdict::Unavailable,
+        // The embedded store and MinIO; Ceph RGW answers 403.
+        (507, _) | (_, "XMinioStorageFull" | "QuotaExceeded") => Verdict::Full,
+        // The body did not arrive in time or whole: S3's words for a connection that broke.
+        (400, "RequestTimeout" | "IncompleteBody") => Verdict::Unavailable,
         (_, "NoSuchBucket") => Verdict::NoSuchBucket,
         (_, "NoSuchUpload") => Verdict::NoSuchUpload,
         (_, "NoSuchKey" | "NotFound") => Verdict::NoSuchKey,
@@ -139,6 +146,7 @@ impl ApiError {
             | Verdict::Unreachable
             | Verdict::NoCredentials
             | Verdict::CredentialsUnavailable
+            | Verdict::Full
             | Verdict::BadDigest
             | Verdict::Permission
             | Verdict::NoSuchBucket
@@ -275,6 +283,9 @@ mod tests {
                 Some("OperationAborted"),
                 Verdict::Unavailable,
             ),
+            (PutObject, 507, None, Verdict::Full),
+            (UploadPart, 200, Some("XMinioStorageFull"), Verdict::Full),
+            (PutObject, 403, Some("QuotaExceeded"), Verdict::Full),
             (
                 UploadPart,
                 400,

@@ -7,6 +7,7 @@ mod client;
 mod costs;
 mod crowds;
 mod cuts;
+mod full_disk;
 mod http;
 mod layers;
 mod listings;
