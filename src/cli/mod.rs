@@ -9,7 +9,7 @@
 //! 1. Stdout is for results: lines for people, or with `--json` one object a line, or the bytes of
 //!    a layer. All else goes to stderr.
 //! 2. A command ends with `Ok` or a `Failure`; only [`run`] prints it.
-//! 3. A secret is never printed, nor put into an error.
+//! 3. A secret is never printed, nor put into an error; but `store` prints the random key it made.
 
 use std::ffi::OsString;
 use std::future::Future;

@@ -171,9 +171,8 @@ impl Place {
                 "stop that process; or, if it is `s3layers store`, use its endpoint: \
                  --store s3://{BUCKET} --endpoint-url URL"
             )),
-            EmbeddedError::NoStore { .. } => {
-                failure.hint("name another folder in --store; push, serve and store create one")
-            }
+            EmbeddedError::NoStore { .. } => failure
+                .hint("name another folder in --store; push, serve, store and doctor create one"),
             _ => failure,
         }
     }

@@ -11,18 +11,19 @@ use super::descriptors;
 use super::failure::Failure;
 use super::place::{Absent, BUCKET};
 use super::stop::Stop;
-use crate::embedded::{DEFAULT_ACCESS_KEY, DEFAULT_SECRET_KEY};
+use crate::embedded::Limits;
 
 /// Serve the store in --store to any S3 client
 ///
 /// It has one bucket, `layers`, and takes more. A bucket is named in the path, or in the host as
-/// BUCKET.localhost. Without keys it listens on this machine only, with keys that everybody knows.
+/// BUCKET.localhost. Its keys are random and printed once at start; fix them with --access-key and
+/// --secret-key, or with S3LAYERS_ACCESS_KEY and S3LAYERS_SECRET_KEY in the environment.
 #[derive(Debug, Args)]
 pub(super) struct Store {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
     listen: SocketAddr,
-    /// The access key that clients must have
+    /// The access key that clients must have; random unless given
     #[arg(
         long,
         value_name = "KEY",
@@ -31,7 +32,8 @@ pub(super) struct Store {
         requires = "secret_key"
     )]
     access_key: Option<String>,
-    /// The secret key that clients must have. On the command line others on this machine can see it
+    /// The secret key that clients must have; random unless given. On the command line others on this
+    /// machine can see it
     #[arg(
         long,
         value_name = "KEY",
@@ -49,6 +51,9 @@ enum Event<'a> {
         endpoint: &'a str,
         bucket: &'a str,
         access_key: &'a str,
+        /// Only a random one: what was given is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        secret_key: Option<&'a str>,
     },
     Stopped,
 }
@@ -56,23 +61,18 @@ enum Event<'a> {
 impl Store {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let keys = self.access_key.as_deref().zip(self.secret_key.as_deref());
-        if keys.is_none() && !self.listen.ip().is_loopback() {
-            return Err(Failure::usage(format!(
-                "--listen {} can be reached from other machines; give it an --access-key and a \
-                 --secret-key of its own",
-                self.listen
-            )));
-        }
         if keys.is_some_and(|(access, secret)| access.is_empty() || secret.is_empty()) {
             return Err(Failure::usage(
                 "--access-key and --secret-key must not be empty",
             ));
         }
-        descriptors::raise();
+        let limits = limits(descriptors::raise());
         let mut stop = Stop::listen()?;
         let store = context.place.open(Absent::Create).await?;
-        let (access_key, secret_key) = keys.unwrap_or((DEFAULT_ACCESS_KEY, DEFAULT_SECRET_KEY));
-        let store = store.with_keys(access_key, secret_key);
+        let store = match keys {
+            Some((access_key, secret_key)) => store.with_keys(access_key, secret_key),
+            None => store,
+        };
         let cannot_listen = |error: std::io::Error| {
             Failure::of(&error).context(format_args!("cannot listen on {}", self.listen))
         };
@@ -80,11 +80,10 @@ impl Store {
             .await
             .map_err(cannot_listen)?;
         let endpoint = format!("http://{}", listener.local_addr().map_err(cannot_listen)?);
-        // What was given is known to who gave it.
-        let shown = keys.map_or(DEFAULT_SECRET_KEY, |_| "…");
-        self.announce(context, &endpoint, access_key, shown)?;
+        let random = keys.is_none().then(|| store.secret_key());
+        self.announce(context, &endpoint, store.access_key(), random)?;
         store
-            .serve(listener, async move { stop.told().await })
+            .serve_with(listener, limits, async move { stop.told().await })
             .await
             .map_err(|error| Failure::of(&error))?;
         context.output.note("stopped");
@@ -96,9 +95,10 @@ impl Store {
         context: &Context,
         endpoint: &str,
         access_key: &str,
-        secret_key: &str,
+        random_secret_key: Option<&str>,
     ) -> Result<(), Failure> {
         let output = context.output;
+        let secret_key = random_secret_key.unwrap_or("…");
         output.say(format_args!("store       {}", context.place))?;
         output.say(format_args!("endpoint    {endpoint}"))?;
         output.say(format_args!("bucket      {BUCKET}"))?;
@@ -117,6 +117,16 @@ impl Store {
             endpoint,
             bucket: BUCKET,
             access_key,
+            secret_key: random_secret_key,
         })
     }
+}
+
+/// Half of what may be open is for clients: the other half is for files.
+fn limits(open: Option<usize>) -> Limits {
+    let mut limits = Limits::default();
+    if let Some(open) = open {
+        limits.connections = limits.connections.min(open / 2);
+    }
+    limits
 }

@@ -16,17 +16,18 @@ use http::header::{CONTENT_LENGTH, DATE, HOST, SERVER, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use jiff::Timestamp;
-use s3s::service::S3Service;
+
+use super::service::Door;
 
 /// Hands requests of the SDK to the service.
 #[derive(Clone, Debug)]
 pub(super) struct InProcess {
-    service: S3Service,
+    service: Door,
 }
 
 impl InProcess {
     /// To this service.
-    pub(super) fn new(service: S3Service) -> Self {
+    pub(super) fn new(service: Door) -> Self {
         Self { service }
     }
 }

@@ -51,7 +51,17 @@ pub(super) struct Folder {
     space: Arc<Space>,
     /// The lock goes when the file is closed, however the process ends. A folder for reading may
     /// have none.
-    _lock: Option<File>,
+    lock: Option<File>,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            // A child process that is just being started has a copy of the file, which would hold the
+            // lock until it runs its own program.
+            let _ = lock.unlock();
+        }
+    }
 }
 
 impl Folder {
@@ -103,7 +113,7 @@ impl Folder {
                 blobs,
                 journal: Mutex::new(journal),
                 space,
-                _lock: lock,
+                lock,
             },
             state,
         ))

@@ -5,8 +5,8 @@
 //!
 //! # How a request goes
 //!
-//! `server` (a socket) or `connector` (the SDK in this process) hands it to one s3s service, which
-//! verifies the signature and parses it. `service` puts it into our words. A body is taken in by
+//! `server` (a socket, within `limits`) or `connector` (the SDK in this process) hands it to one s3s
+//! service, which verifies the signature and parses it, unless `gate` refuses it first. `service` puts it into our words. A body is taken in by
 //! `receive`: hashed and stored as a blob that nothing names yet. Then `engine` commits: it looks
 //! at the `index`, decides (`precondition`, `multipart` and `listing` are pure), writes the change
 //! down and shows it. A read pins the blobs of an object and `send` streams them.
@@ -36,8 +36,11 @@
 //! client's key, no tags, no object lock: a request that needs one of these is refused
 //! (`NotImplemented`), ACLs and storage classes are ignored. A malformed `Range` is refused, where
 //! S3 ignores it. Conditions are checked when the body has arrived, not before. A second Complete
-//! answers 200 as long as the object of the first is there. `Content-MD5` of DeleteObjects is not
-//! verified (the signed SHA-256 of its body is).
+//! answers 200 as long as the object of the first is there. DeleteObjects needs `Content-MD5` or a
+//! checksum header, as S3 has it, whose value is not verified (the signed SHA-256 of its body is).
+//! Signatures of version 2, form POSTs and STS are refused. A full disk answers 507
+//! (`InsufficientStorage`); without a single free byte nothing can be deleted either, as a deletion
+//! is a line of the journal too.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -60,8 +63,10 @@ mod connector;
 mod engine;
 mod error;
 mod folder;
+mod gate;
 mod index;
 mod journal;
+mod limits;
 mod line;
 mod listing;
 mod multipart;
@@ -75,29 +80,27 @@ mod server;
 mod service;
 mod space;
 mod vices;
+mod write_timeout;
 
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use s3s::auth::SecretKey;
-use s3s::service::S3Service;
+use uuid::Uuid;
 
 use self::connector::{InProcess, SharedHttpClient};
 use self::engine::{Backing, Engine, State};
 use self::folder::Folder;
 
 pub use self::error::EmbeddedError;
+pub use self::limits::Limits;
 pub use self::vices::Vices;
 
 /// What it calls itself in the `Server` header.
 const SERVER: &str = "s3layers";
-
-/// The access key of a store that was given none.
-pub const DEFAULT_ACCESS_KEY: &str = "s3layers";
-/// The secret key of a store that was given none. It is no secret: give another to whoever serves
-/// anyone but itself.
-pub const DEFAULT_SECRET_KEY: &str = "s3layers-secret";
 
 /// The store. A clone is the same store.
 #[derive(Clone, Debug)]
@@ -109,7 +112,7 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// An empty store that lives as long as its handles.
+    /// An empty store that lives as long as its handles. Its keys are random, as those of a folder.
     pub fn in_memory() -> Self {
         Self::over(State::default(), Backing::Ram)
     }
@@ -160,8 +163,8 @@ impl EmbeddedStore {
     fn over(state: State, backing: Backing) -> Self {
         Self {
             engine: Arc::new(Engine::new(state, backing)),
-            access_key: DEFAULT_ACCESS_KEY.into(),
-            secret_key: SecretKey::from(DEFAULT_SECRET_KEY),
+            access_key: random_access_key().into(),
+            secret_key: SecretKey::from(random_secret_key()),
             vices: Vices::none(),
         }
     }
@@ -200,7 +203,7 @@ impl EmbeddedStore {
         self.secret_key.expose()
     }
 
-    /// The same store, with these keys for whoever comes through this handle.
+    /// The same store, with these keys instead of random ones for whoever comes through this handle.
     #[must_use]
     pub fn with_keys(self, access_key: impl Into<String>, secret_key: impl Into<String>) -> Self {
         let access_key: String = access_key.into();
@@ -231,8 +234,8 @@ impl EmbeddedStore {
         SharedHttpClient::new(InProcess::new(self.service()))
     }
 
-    /// Serves any S3 client on this listener until `shutdown` resolves. Then it takes no more
-    /// requests, and lets those that run end, for ten seconds at most.
+    /// Serves any S3 client on this listener until `shutdown` resolves, within the usual [`Limits`].
+    /// Then it takes no more requests, and lets those that run end, for ten seconds at most.
     ///
     /// # Errors
     ///
@@ -246,10 +249,28 @@ impl EmbeddedStore {
         listener: tokio::net::TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), EmbeddedError> {
-        server::serve(self.service(), listener, shutdown).await
+        self.serve_with(listener, Limits::default(), shutdown).await
     }
 
-    fn service(&self) -> S3Service {
+    /// As [`serve`](Self::serve), within these limits.
+    ///
+    /// # Errors
+    ///
+    /// As [`serve`](Self::serve).
+    ///
+    /// # Cancellation
+    ///
+    /// As [`serve`](Self::serve).
+    pub async fn serve_with(
+        &self,
+        listener: tokio::net::TcpListener,
+        limits: Limits,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), EmbeddedError> {
+        server::serve(self.service(), listener, limits, shutdown).await
+    }
+
+    fn service(&self) -> service::Door {
         service::build(
             self.engine.clone(),
             self.vices,
@@ -257,4 +278,17 @@ impl EmbeddedStore {
             self.secret_key.clone(),
         )
     }
+}
+
+fn random_access_key() -> String {
+    let mut key = Uuid::new_v4().simple().to_string().to_uppercase();
+    // As long as those of AWS.
+    key.truncate(20);
+    key
+}
+
+/// Safe in a shell and in a URL.
+fn random_secret_key() -> String {
+    let bytes = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()];
+    URL_SAFE_NO_PAD.encode(bytes.concat())
 }

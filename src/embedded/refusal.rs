@@ -35,6 +35,14 @@ pub(super) enum Refusal {
     ContentSha256Mismatch,
     /// The body ended early or was cut.
     IncompleteBody,
+    /// The body brought nothing for too long.
+    BodyTimeout,
+    /// Too many requests at a time.
+    SlowDown,
+    /// A presigned URL lives longer than S3 lets it.
+    LongPresigned,
+    /// DeleteObjects without a checksum of its body.
+    MissingChecksum,
     /// The XML of the request lacks what it must have.
     MalformedXml,
     /// A value is outside its range.
@@ -120,6 +128,23 @@ impl From<Refusal> for S3Error {
             Refusal::IncompleteBody => say(
                 Code::IncompleteBody,
                 "The body is not as long as its Content-Length says.",
+            ),
+            Refusal::BodyTimeout => say(
+                Code::RequestTimeout,
+                "The body brought nothing within the timeout period.",
+            ),
+            Refusal::SlowDown => say(Code::SlowDown, "Please reduce your request rate."),
+            Refusal::LongPresigned => {
+                let mut error = say(
+                    custom("AuthorizationQueryParametersError"),
+                    "X-Amz-Expires must be at most a week (604800 seconds).",
+                );
+                error.set_status_code(http::StatusCode::BAD_REQUEST);
+                error
+            }
+            Refusal::MissingChecksum => say(
+                Code::InvalidRequest,
+                "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
             ),
             Refusal::MalformedXml => say(
                 Code::MalformedXML,

@@ -1,7 +1,10 @@
 //! The door to the network: HTTP/1.1 on a listener, until told to stop.
 
 use std::future::Future;
+use std::io;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -11,12 +14,16 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use s3s::service::S3Service;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::error::EmbeddedError;
+use super::limits::{Limits, TimedBody};
+use super::refusal::Refusal;
+use super::service::{Door, answer};
+use super::write_timeout::TimedStream;
 
 /// How long running requests may take once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -25,23 +32,34 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` resolves, then lets running requests end, for [`GRACE`] at most.
 pub(super) async fn serve(
-    service: S3Service,
+    service: Door,
     listener: TcpListener,
+    limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), EmbeddedError> {
     // Told once and for all: fails early if the socket is not one.
     listener.local_addr().map_err(EmbeddedError::Serve)?;
+    let places = semaphore(limits.connections);
+    let served = Arc::new(Served {
+        service,
+        requests: semaphore(limits.requests),
+        limits,
+    });
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
-        let accepted = match select(shutdown.as_mut(), pin!(listener.accept())).await {
+        let accepted = match select(shutdown.as_mut(), pin!(accept(&listener, &places))).await {
             Either::Left(((), _)) => break,
             Either::Right((accepted, _)) => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                connections.spawn(connection(service.clone(), stream, stopped.clone()));
+            Ok((stream, place)) => {
+                let (served, stopped) = (served.clone(), stopped.clone());
+                connections.spawn(async move {
+                    connection(&served, stream, stopped).await;
+                    drop(place);
+                });
             }
             // One connection that failed is no reason to refuse the others.
             Err(error) => {
@@ -63,12 +81,56 @@ pub(super) async fn serve(
     Ok(())
 }
 
+fn semaphore(places: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)))
+}
+
+/// The next connection, once there is a place for it.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await;
+    let place = place.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+/// What all connections share.
+struct Served {
+    service: Door,
+    requests: Arc<Semaphore>,
+    limits: Limits,
+}
+
+impl Served {
+    async fn call(
+        &self,
+        request: http::Request<Incoming>,
+    ) -> Result<s3s::HttpResponse, s3s::HttpError> {
+        let Ok(_permit) = timeout(self.limits.patience, self.requests.acquire()).await else {
+            return answer(Refusal::SlowDown);
+        };
+        let has_stalled = Arc::new(AtomicBool::new(false));
+        let request = request.map(|body| {
+            let timed = TimedBody::new(body, self.limits.body_timeout, has_stalled.clone());
+            s3s::Body::http_body(timed)
+        });
+        let answered = self.service.call(request).await?;
+        if has_stalled.load(Ordering::Relaxed) && !answered.status().is_success() {
+            return answer(Refusal::BodyTimeout);
+        }
+        Ok(answered)
+    }
+}
+
 /// One connection, until it ends by itself or `stopped` is told and its request is done.
-async fn connection(service: S3Service, stream: TcpStream, mut stopped: watch::Receiver<()>) {
+async fn connection(served: &Served, stream: TcpStream, mut stopped: watch::Receiver<()>) {
     // Answers are small or large, never a trickle: no reason to wait for more.
     let _ = stream.set_nodelay(true);
-    let named = service_fn(|request: http::Request<Incoming>| async {
-        let mut answer = service.call(request.map(s3s::Body::from)).await?;
+    let stream = TimedStream::new(stream, served.limits.write_timeout);
+    let named = service_fn(|request| async {
+        let mut answer = served.call(request).await?;
         let name = HeaderValue::from_static(super::SERVER);
         answer.headers_mut().entry(SERVER).or_insert(name);
         Ok::<_, s3s::HttpError>(answer)
@@ -76,6 +138,7 @@ async fn connection(service: S3Service, stream: TcpStream, mut stopped: watch::R
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
+            .header_read_timeout(served.limits.header_timeout)
             .serve_connection(TokioIo::new(stream), named)
     );
     let result = match select(connection.as_mut(), pin!(stopped.changed())).await {

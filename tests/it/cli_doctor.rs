@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::support::program::{Running, Served, User, events, stderr};
+use crate::support::program::{ACCESS_KEY, Running, SECRET_KEY, Served, User, events, stderr};
 use crate::support::{bucket, stores};
 
 /// A store with bad habits, at an address of its own, until it is dropped.
@@ -26,6 +26,7 @@ impl Bad {
         let runtime = Runtime::new().unwrap();
         let (store, address) = runtime.block_on(async {
             let store = stores::in_memory().await.with_vices(vices);
+            let store = store.with_keys(ACCESS_KEY, SECRET_KEY);
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let served = store.clone();

@@ -12,7 +12,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::bucket::{get, keys, multiparts, sealed};
-use crate::support::program::{MIB, Running, Served, User, digest, events, noise, said, stderr};
+use crate::support::program::{
+    ACCESS_KEY, MIB, Running, SECRET_KEY, Served, User, digest, events, noise, said, stderr,
+};
 use crate::support::stores::BUCKET;
 use crate::tarsum::archive::{END, member};
 
@@ -46,7 +48,7 @@ struct Bucket(Client, tokio::runtime::Runtime);
 impl Bucket {
     fn of(store: &Served) -> Self {
         let http = aws_smithy_http_client::Builder::new().build_http();
-        let client = s3layers::client_over(http, &store.endpoint, "s3layers", "s3layers-secret");
+        let client = s3layers::client_over(http, &store.endpoint, ACCESS_KEY, SECRET_KEY);
         Bucket(client, tokio::runtime::Runtime::new().unwrap())
     }
 
@@ -80,7 +82,9 @@ impl Bucket {
 #[test]
 fn an_empty_store_has_nothing_to_tell_and_says_so() {
     let store = Served::start(&[]);
-    for user in [User::new(), User::of(&store)] {
+    let mut memory = User::new();
+    memory.arguments = ["--store", "memory:"].map(str::to_owned).to_vec();
+    for user in [memory, User::of(&store)] {
         for (arguments, want) in [
             (&["ls"][..], "has no repositories"),
             (&["ls", "--layers"], "has no layers"),

@@ -28,6 +28,7 @@ mod crash;
 mod damage;
 mod doctor;
 mod embedded;
+mod embedded_access;
 mod embedded_disk;
 mod embedded_doors;
 mod embedded_folder;

@@ -3,6 +3,7 @@
 use s3s::dto;
 use s3s::{S3Request, S3Response};
 
+use super::super::checksum::Algorithm;
 use super::super::engine::{Decision, bucket};
 use super::super::index::Change;
 use super::super::precondition::{self, WriteConditions};
@@ -41,6 +42,13 @@ pub(super) async fn delete_object(
     Ok(S3Response::new(dto::DeleteObjectOutput::default()))
 }
 
+/// Whether the request says what its body must be. A web page cannot set these headers in a request to
+/// another origin unless that origin allows it.
+fn has_checksum(headers: &http::HeaderMap) -> bool {
+    let sums = Algorithm::ALL.map(Algorithm::header);
+    headers.contains_key("content-md5") || sums.iter().any(|sum| headers.contains_key(*sum))
+}
+
 /// The largest number of keys in one request.
 const MAX_DELETES: usize = 1000;
 
@@ -48,6 +56,9 @@ pub(super) async fn delete_objects(
     service: &Service,
     request: S3Request<dto::DeleteObjectsInput>,
 ) -> Result<S3Response<dto::DeleteObjectsOutput>, Refusal> {
+    if !has_checksum(&request.headers) {
+        return Err(Refusal::MissingChecksum);
+    }
     let dto::DeleteObjectsInput {
         bucket: name,
         delete,

@@ -14,9 +14,12 @@ use std::sync::Arc;
 
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, dto};
+use s3s::{HttpError, HttpRequest, HttpResponse, dto};
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::engine::Engine;
+use super::gate;
+use super::refusal::Refusal;
 use super::vices::Vices;
 
 /// The store as a client sees it.
@@ -27,19 +30,40 @@ pub(super) struct Service {
 }
 
 /// The service that both doors lead to: the socket and the connector inside the process.
+#[derive(Clone, Debug)]
+pub(super) struct Door(S3Service);
+
+impl Door {
+    /// The answer. An error is no answer: the connection ends.
+    pub(super) async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let (head, body) = request.into_parts();
+        if let Err(refusal) = gate::check(&head) {
+            return answer(refusal);
+        }
+        self.0.call(http::Request::from_parts(head, body)).await
+    }
+}
+
+/// A refusal that S3's operations had no part in.
+pub(super) fn answer(refusal: Refusal) -> Result<HttpResponse, HttpError> {
+    let answer = S3Error::from(refusal).to_http_response();
+    answer.map_err(|error| HttpError::new(error.into()))
+}
+
+/// Over this engine.
 pub(super) fn build(
     engine: Arc<Engine>,
     vices: Vices,
     access_key: &str,
     secret_key: SecretKey,
-) -> S3Service {
+) -> Door {
     let mut builder = S3ServiceBuilder::new(Service { engine, vices });
     builder.set_host(host::Hosts);
     builder.set_auth(OneKey {
         access_key: access_key.to_owned(),
         secret_key,
     });
-    builder.build()
+    Door(builder.build())
 }
 
 /// The one pair of keys.

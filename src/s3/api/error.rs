@@ -88,8 +88,6 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
         | (408, _) => Verdict::Unavailable,
         // The embedded store and MinIO; Ceph RGW answers 403.
         (507, _) | (_, "XMinioStorageFull" | "QuotaExceeded") => Verdict::Full,
-        // The body did not arrive in time or whole: S3's words for a connection that broke.
-        (400, "RequestTimeout" | "IncompleteBody") => Verdict::Unavailable,
         (_, "NoSuchBucket") => Verdict::NoSuchBucket,
         (_, "NoSuchUpload") => Verdict::NoSuchUpload,
         (_, "NoSuchKey" | "NotFound") => Verdict::NoSuchKey,

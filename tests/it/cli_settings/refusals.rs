@@ -63,7 +63,7 @@ fn a_bad_file_is_refused_with_its_line() {
     user.ok(&["config", "--example"]);
     user.ok(&["completions", "bash"]);
     user.ok(&["man"]);
-    user.ok(&["--config", "", "sweep"]);
+    user.ok(&["--config", "", "--store", "memory:", "sweep"]);
 
     let said = refused(&user, &[], &["--config", "nowhere.toml", "sweep"]);
     assert!(
@@ -147,9 +147,10 @@ fn bad_flags_and_variables_are_named() {
             );
         }
     }
+    let file = user.file("layer", b"x");
     // It is meant for other programs too, and empty variables for none.
     for variables in [("RUST_LOG", "other_program"), ("S3LAYERS_STORE", "")] {
-        let output = run(&user, &[variables], &["sweep"]);
+        let output = run(&user, &[variables], &["push", &file, "--name", "x"]);
         assert!(output.status.success(), "{}", stderr(&output));
     }
 }

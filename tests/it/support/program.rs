@@ -13,6 +13,10 @@ use serde_json::Value;
 
 pub(crate) const MIB: usize = 1024 * 1024;
 
+/// The keys of every served store, unless a test gives others.
+pub(crate) const ACCESS_KEY: &str = "s3layers";
+pub(crate) const SECRET_KEY: &str = "s3layers-secret";
+
 /// Someone with an empty home and no settings.
 pub(crate) struct User {
     pub(crate) home: tempfile::TempDir,
@@ -26,7 +30,7 @@ impl User {
         User {
             home: tempfile::tempdir().unwrap(),
             arguments: Vec::new(),
-            keys: ("s3layers".into(), "s3layers-secret".into()),
+            keys: (ACCESS_KEY.into(), SECRET_KEY.into()),
         }
     }
 
@@ -247,9 +251,14 @@ pub(crate) struct Served {
 impl Served {
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let user = User::new();
-        let mut all = vec!["--store", "memory:", "store", "--listen", "127.0.0.1:0"];
+        let mut all = vec!["--json", "--store", "memory:", "store"];
+        all.extend(["--listen", "127.0.0.1:0"]);
         all.extend(arguments);
-        let mut running = Running::start(&user, &all);
+        let mut command = user.command(&all);
+        command
+            .env("S3LAYERS_ACCESS_KEY", ACCESS_KEY)
+            .env("S3LAYERS_SECRET_KEY", SECRET_KEY);
+        let mut running = Running::spawn(command);
         let endpoint = running.hear("listening")["endpoint"]
             .as_str()
             .unwrap()
@@ -264,7 +273,7 @@ impl Served {
     /// Waits until the one upload under way has this many parts.
     pub(crate) fn holds_parts(&self, wanted: usize) {
         let http = aws_smithy_http_client::Builder::new().build_http();
-        let client = s3layers::client_over(http, &self.endpoint, "s3layers", "s3layers-secret");
+        let client = s3layers::client_over(http, &self.endpoint, ACCESS_KEY, SECRET_KEY);
         let parts = async || {
             let uploads = client.list_multipart_uploads().bucket("layers").send();
             let Some(upload) = uploads.await.unwrap().uploads.unwrap_or_default().pop() else {
