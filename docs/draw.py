@@ -86,7 +86,7 @@ class Picture:
 def push():
     """One push that is cut, from above to below: who says what to whom."""
     client, one, two, bucket = 70, 330, 520, 860
-    picture = Picture(960, 640, "A push that is cut, and goes on in another process")
+    picture = Picture(960, 640, "An interrupted push, resumed by another process")
     heads = [(client, "client"), (one, "a process"), (two, "another process"), (bucket, "the bucket")]
     for x, name in heads:
         picture.box(x - 66, 14, 132, 28, "box")
@@ -116,43 +116,45 @@ def push():
     stores(one, "session")
     down(44)
     asks(one, "PATCH  bytes …")
-    note(one + 12, "each is hashed once, and cut into parts")
+    note(one + 12, "hashed once, and cut into parts")
     down(26)
     for number in (1, 2, 3):
         stores(one, f"part {number} + CRC64NVME", "data")
         down(28)
-    picture.arrow(client, at[0], one, "… cut", broken=True)
-    stores(one, "tail: what fills no part")
+    picture.arrow(client, at[0], one, "… interrupted", broken=True)
+    stores(one, "tail: the rest, less than a part")
     down(18)
-    note(client + 12, "every byte that came is kept")
+    note(client + 12, "every received byte is kept")
     down(10)
     stores(one, "session: offset, hash state")
     down(54)
-    asks(two, "GET  how far?")
+    asks(two, "GET  offset?")
     picture.arrow(bucket, at[0], two, "session + list of parts")
     down(44)
     asks(two, "PATCH  the rest")
-    note(two + 12, "the hash goes on from its state")
+    note(two + 12, "hashing continues from the state")
     down(26)
     stores(two, "part 4 + CRC64NVME", "data")
     down(44)
     asks(two, "PUT  ?digest=sha256:…")
-    stores(two, "session: sealing")
+    stores(two, "session: committing")
     down(18)
     note(two - 12, "from here on", anchor="end")
     down(14)
     note(two - 12, "no byte is needed:", anchor="end")
-    stores(two, "Complete, where it is", "data")
+    stores(two, "Complete, in place", "data")
     down(14)
-    note(two - 12, "anyone can finish it", anchor="end")
-    down(18)
+    note(two - 12, "any process can", anchor="end")
+    down(14)
+    note(two - 12, "complete the commit", anchor="end")
+    down(4)
     stores(two, "record: digest → data", "lasting")
     down(30)
     stores(two, "link in the repository", "lasting")
     down(30)
-    stores(two, "session removed")
-    down(34)
     picture.arrow(two, at[0], client, "201")
+    down(34)
+    stores(two, "session removed")
     return picture.svg()
 
 
@@ -169,18 +171,18 @@ def bucket():
 
     for row, (words, what) in enumerate([
         ("uploads/<uuid>/session", "the one object that changes: replaced with If-Match"),
-        ("uploads/<uuid>/tail/<offset>-<nonce>", "what does not fill a part yet; never changed"),
+        ("uploads/<uuid>/tail/<offset>-<nonce>", "bytes that fill no part yet; never changed"),
         ("repositories/<name>/_claims/…", "which upload brings a declared id; only if one is"),
     ]):
         key(20, 48 + 60 * row, words, what, "passing")
-    key(20, 228, "data/<2 hex>/<uuid>", "a multipart upload: parts 1, 2, 3, …", "data")
+    key(20, 228, "data/<2 hex>/<uuid>.<n>", "multipart upload n: parts 1, 2, 3, …", "data")
     for row, (words, what) in enumerate([
-        ("layers/sha256/<2 hex>/<hex>", "record: where the bytes are, their size, all ids, block sums"),
+        ("layers/sha256/<2 hex>/<hex>", "record: the data or, up to 16 KiB, the bytes; ids, checksums"),
         ("layers/sha512/…   layers/tarsum/…", "aliases: the same record under another id"),
         ("repositories/<name>/_layers/…", "link: the layer is in this repository; repeats the record"),
     ]):
         key(500, 48 + 60 * row, words, what, "lasting")
-    key(500, 228, "data/<2 hex>/<uuid>", "the object, completed where it was: bytes never move", "data")
+    key(500, 228, "data/<2 hex>/<uuid>.<n>", "segment n, completed in place: bytes never move", "data")
     picture.arrow(462, 251, 498, "")
     picture.text(480, 300, "Complete", "mono", "middle")
     # Record and link name the data.
@@ -190,14 +192,14 @@ def bucket():
 
     y = 330
     for x, style, words in [
-        (20, "passing", "goes when the upload ends; a sweep takes what a dead one leaves"),
-        (500, "lasting", "written once, by If-None-Match; small"),
+        (20, "passing", "removed when the upload ends, or by a sweep"),
+        (500, "lasting", "small; created with If-None-Match"),
     ]:
         picture.box(x, y, 18, 18, style)
         picture.text(x + 28, y + 14, words)
     picture.box(20, y + 30, 18, 18, "data")
-    picture.text(48, y + 44, "the bytes of the layer, under a key that holds the UUID of their upload")
-    picture.text(20, y + 82, "A session is the first thing that an upload creates and the last that it removes: what has no session is published.", "dim")
+    picture.text(48, y + 44, "the bytes of the layer, under keys with the UUID of the upload")
+    picture.text(20, y + 82, "The session is the first object of an upload and the last to be removed: data without a session is published.", "dim")
     return picture.svg()
 
 

@@ -3,8 +3,9 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is where the others ask")]
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// The time of day.
@@ -31,4 +32,32 @@ pub(crate) fn new_nonce() -> String {
 pub(crate) fn jitter() -> f64 {
     let bits = Uuid::new_v4().as_u128() as u32;
     f64::from(bits) / (f64::from(u32::MAX) + 1.0)
+}
+
+/// A point in time, by a clock that also runs while the machine is suspended: the longer of what
+/// the monotonic and the wall clock say. A wall clock that is set forward only makes it older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment {
+    monotonic: Instant,
+    wall: SystemTime,
+}
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Moment {
+            monotonic: Instant::now(),
+            wall: now(),
+        }
+    }
+
+    /// How long ago it was.
+    pub(crate) fn elapsed(self) -> Duration {
+        let wall = now().duration_since(self.wall).unwrap_or_default();
+        self.monotonic.elapsed().max(wall)
+    }
+
+    /// Whether it is at most so long ago.
+    pub(crate) fn is_within(self, lifetime: Duration) -> bool {
+        self.elapsed() <= lifetime
+    }
 }

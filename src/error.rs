@@ -104,6 +104,19 @@ pub enum Error {
         /// What was expected, and what was found.
         reason: String,
     },
+    /// A stored document was written by a newer version of this crate. It is left as it is.
+    #[error(
+        "{key} was written by a newer version (format {version}, this one reads up to {supported}); \
+         upgrade s3layers"
+    )]
+    NewerVersion {
+        /// The document.
+        key: String,
+        /// The version of its format.
+        version: u32,
+        /// The newest version that this crate reads.
+        supported: u32,
+    },
     /// The handle was used after it was closed, finished or cancelled.
     #[error("upload {uuid} was closed by this handle; resume it to go on")]
     UploadClosed {
@@ -125,6 +138,14 @@ impl Error {
     /// ```
     pub fn is_retryable(&self) -> bool {
         matches!(self, Error::Storage(storage) if storage.is_retryable())
+    }
+
+    /// An object that is not what was recorded.
+    pub(crate) fn damaged(key: &impl fmt::Display, reason: String) -> Self {
+        Error::Damaged {
+            key: key.to_string(),
+            reason,
+        }
     }
 
     /// Whether the store refused for lack of permission or wrong credentials.

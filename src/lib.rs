@@ -73,8 +73,8 @@ pub use s3::doctor;
 pub use s3::{
     ClientError, ClientOptions, ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET,
     DEFAULT_PARALLELISM, DEFAULT_PART_SIZE, DEFAULT_PRESIGN_LIFETIME, LayerEntry, LayerInfo,
-    LayerStat, S3Config, S3LayerService, StoreProfile, SweepAction, Swept, UploadEntry,
-    UploadPhase, UploadState, client_from_env, client_over,
+    LayerObject, LayerStat, S3Config, S3LayerService, StoreProfile, SweepAction, Swept,
+    UploadEntry, UploadPhase, UploadState, client_from_env, client_over,
 };
 pub use service::{Layer, LayerService, LayerServiceExt, LayerUpload, Sent};
 pub use telemetry::Usage;

@@ -11,9 +11,10 @@ use crate::error::Error;
 
 /// Remove uploads that are not finished, and all their bytes
 ///
-/// It does not matter who began them, nor whether somebody is at it: a push under way fails. One
-/// that is being finished is refused, since its layer may be there any moment. Each is tried,
-/// whatever comes of the others; the UUIDs of those that are gone are printed.
+/// It does not matter which process began them: a push under way fails. One that is being committed
+/// is committed instead, since its layer may be published at any moment; it is cancelled only if
+/// that can never succeed. Each is tried, whatever becomes of the others; the UUIDs of those that
+/// are cancelled are printed.
 #[derive(Debug, Args)]
 pub(super) struct Cancel {
     /// The uploads, as `uploads` and `push` print them
@@ -84,8 +85,8 @@ fn refused(uuid: Uuid, error: Error, context: &Context) -> Failure {
         Error::UploadConflict { .. } => {
             let sweep = context.command_line(&["sweep", "--older-than", "1h"]);
             Some(format!(
-                "whoever is at it may be done soon; what nobody has touched for an hour is \
-                 finished or removed by: {sweep}"
+                "try again later; what no process has touched for an hour is committed or removed \
+                 by: {sweep}"
             ))
         }
         Error::Damaged { .. } => Some(format!(

@@ -201,7 +201,7 @@ async fn layers(
         };
         context.output.event(&Event::Layer {
             digest: &layer.digest,
-            also: info.map_or(&[], |info| &info.also),
+            also: info.map_or(&[], |info| &info.aliases),
             size: info.map(|info| info.size),
             created_at: info.map(|info| human::timestamp(info.created_at)),
             repository: info.map(|info| &info.name),

@@ -15,6 +15,8 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use clap::{
     ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint,
@@ -152,12 +154,17 @@ impl Command {
     }
 }
 
+/// How long the process waits at its end for removals in the background. A sweep does what is left.
+const BACKGROUND_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What a command works with.
 #[derive(Debug)]
 struct Context {
     output: Output,
     place: Place,
     settings: Settings,
+    /// Every service that was connected.
+    services: Mutex<Vec<S3LayerService>>,
 }
 
 impl Context {
@@ -178,6 +185,7 @@ impl Context {
             output,
             place,
             settings,
+            services: Mutex::default(),
         })
     }
 
@@ -189,7 +197,26 @@ impl Context {
         }
         let options = self.settings.client_options();
         let settings = |config| self.settings.apply(config);
-        self.place.connect(absent, options, settings).await
+        let service = self.place.connect(absent, options, settings).await?;
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        services.push(service.clone());
+        Ok(service)
+    }
+
+    /// Waits for what the services still remove, for a few seconds at most.
+    async fn wait_for_background(&self) {
+        let services = {
+            let services = self.services.lock();
+            std::mem::take(&mut *services.unwrap_or_else(PoisonError::into_inner))
+        };
+        let waits = services.iter().map(S3LayerService::wait_for_background);
+        let all = futures_util::future::join_all(waits);
+        if tokio::time::timeout(BACKGROUND_PATIENCE, all)
+            .await
+            .is_err()
+        {
+            tracing::warn!("left finished uploads to the sweep: their removal takes too long");
+        }
     }
 
     /// A command line of this program over the same store, with the settings that were given on
@@ -285,7 +312,11 @@ fn start(command_line: CommandLine, flags: Flags) -> Result<(), Failure> {
     let settings = Settings::of_process(flags, file)?;
     log::start(&settings);
     let context = Context::new(output, settings)?;
-    block_on(command.dispatch(&context))
+    block_on(async {
+        let done = command.dispatch(&context).await;
+        context.wait_for_background().await;
+        done
+    })
 }
 
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

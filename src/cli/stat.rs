@@ -14,7 +14,7 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::LayerStat;
+use crate::s3::{LayerObject, LayerStat};
 
 /// Tell what is known of a layer
 ///
@@ -38,11 +38,27 @@ enum Event<'a> {
         size: u64,
         created_at: Timestamp,
         repository: &'a RepositoryName,
-        object: &'a str,
-        etag: &'a str,
+        objects: Vec<Object<'a>>,
         /// What is wrong with the object; null where nothing is.
         damage: Option<&'a str>,
     },
+}
+
+#[derive(Serialize)]
+struct Object<'a> {
+    key: &'a str,
+    etag: &'a str,
+    size: u64,
+}
+
+impl<'a> From<&'a LayerObject> for Object<'a> {
+    fn from(object: &'a LayerObject) -> Self {
+        Object {
+            key: &object.key,
+            etag: &object.etag,
+            size: object.size,
+        }
+    }
 }
 
 impl Stat {
@@ -56,19 +72,18 @@ impl Stat {
         }
         context.output.event(&Event::Layer {
             digest: &info.digest,
-            also: &info.also,
+            also: &info.aliases,
             size: info.size,
             created_at: human::timestamp(info.created_at),
             repository: &info.name,
-            object: &info.data_key,
-            etag: &info.etag,
+            objects: info.objects.iter().map(Object::from).collect(),
             damage: damage.as_deref(),
         })?;
         match damage {
             None => Ok(()),
             Some(reason) => {
                 let damaged = Failure::from(Error::Damaged {
-                    key: info.data_key.clone(),
+                    key: info.digest.to_string(),
                     reason: reason.clone(),
                 });
                 Err(damaged
@@ -81,7 +96,7 @@ impl Stat {
 
 fn lines(stat: &LayerStat) -> Vec<String> {
     let LayerStat { info, damage, .. } = stat;
-    let also = info.also.iter().map(|id| format!("also     {id}"));
+    let also = info.aliases.iter().map(|id| format!("also     {id}"));
     let mut lines = vec![format!("digest   {}", info.digest)];
     lines.extend(also);
     lines.extend([
@@ -96,12 +111,18 @@ fn lines(stat: &LayerStat) -> Vec<String> {
             human::timestamp(info.created_at),
             info.name
         ),
-        format!("object   {}", info.data_key),
-        format!("etag     {}", info.etag),
-        match damage {
-            None => "state    the object is there, as it was recorded".to_owned(),
-            Some(damage) => format!("state    DAMAGED: {damage}"),
-        },
     ]);
+    if info.objects.is_empty() {
+        lines.push("object   none: the record holds the bytes".to_owned());
+    }
+    for object in &info.objects {
+        let size = grouped(object.size);
+        lines.push(format!("object   {} ({size} bytes)", object.key));
+        lines.push(format!("etag     {}", object.etag));
+    }
+    lines.push(match damage {
+        None => "state    all bytes are there".to_owned(),
+        Some(damage) => format!("state    DAMAGED: {damage}"),
+    });
     lines
 }

@@ -110,7 +110,7 @@ impl Sweep {
 
     fn outcome(&self, swept: &Swept) -> String {
         let verb = match swept.action {
-            SweepAction::Finish => ["finished", "would be finished"],
+            SweepAction::Commit => ["committed", "would be committed"],
             SweepAction::Remove => ["removed", "would be removed"],
             SweepAction::RemoveCancelled => {
                 ["removed, was cancelled", "cancelled, would be removed"]
@@ -129,7 +129,7 @@ impl Sweep {
 
 fn name(action: SweepAction) -> &'static str {
     match action {
-        SweepAction::Finish => "finish",
+        SweepAction::Commit => "commit",
         SweepAction::Remove => "remove",
         SweepAction::RemoveCancelled => "remove_cancelled",
         SweepAction::RemoveOrphans => "remove_orphans",

@@ -23,10 +23,10 @@ use crate::s3::{UploadEntry, UploadPhase};
 ///
 /// STORED is what a resume would not send again; AGE the time since the upload was begun, IDLE the
 /// time since anything of it was written, by the store's clock. DECLARED is the id that the layer
-/// must turn out to have, where one was given. PHASE is `open` where it takes bytes, `sealing`
-/// while it is being finished, `sealed` where its bytes were not what was claimed, `cancelled`
-/// while it is being removed, `orphaned` where nothing can come of what is left, `unreadable` where
-/// NOTE says why.
+/// must turn out to have, where one was given. PHASE is `open` while it takes bytes,
+/// `committing` while it is being published, `rejected` where its bytes do not have the id that was
+/// claimed, `cancelled` while it is being removed, `orphaned` where objects without a session are
+/// left, `unreadable` where NOTE says why.
 ///
 /// In a pipe the columns are the same ones, with the times when the upload was begun and last
 /// written in place of AGE and IDLE.
@@ -121,8 +121,8 @@ fn phase(upload: &UploadEntry) -> &'static str {
         Ok(None) => "orphaned",
         Ok(Some(state)) => match state.phase {
             UploadPhase::Open => "open",
-            UploadPhase::Sealing => "sealing",
-            UploadPhase::Sealed => "sealed",
+            UploadPhase::Committing => "committing",
+            UploadPhase::Rejected => "rejected",
             UploadPhase::Cancelled => "cancelled",
         },
     }
@@ -188,7 +188,7 @@ mod tests {
                 "",
             ),
             (
-                Ok(Some(state(UploadPhase::Sealed))),
+                Ok(Some(state(UploadPhase::Rejected))),
                 ["x", "sealed", "1.5 KiB", "50 min"],
                 "",
             ),

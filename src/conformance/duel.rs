@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::case::{
-    Case, FEW, assert_conflict, assert_over, assert_replaced, finish, sha256, try_finish,
+    Case, FEW, TINY, assert_conflict, assert_over, assert_replaced, finish, sha256, try_finish,
 };
 use crate::error::{Error, Result};
 use crate::service::LayerUpload;
@@ -189,7 +189,7 @@ pub(super) async fn finishing_what_another_handle_finished_is_refused(case: Case
 }
 
 pub(super) async fn two_finishers_at_once_publish_one_right_layer(case: Case) {
-    for (nth, size) in (0..).zip([0, FEW, 2 * FEW, case.part_size + FEW]) {
+    for (nth, size) in (0..).zip([0, TINY, FEW, 2 * FEW, case.part_size + FEW]) {
         let bytes = case.other_bytes(nth, size);
         let uuid = case.begin_closed(&bytes).await;
         let one = case.resume_here(uuid).await;
@@ -210,7 +210,7 @@ pub(super) async fn two_finishers_at_once_publish_one_right_layer(case: Case) {
 }
 
 pub(super) async fn of_a_finish_and_a_cancel_at_once_one_is_done(case: Case) {
-    for (nth, size) in (0..).zip([0, FEW, 2 * FEW, case.part_size, case.part_size + FEW]) {
+    for (nth, size) in (0..).zip([0, TINY, FEW, 2 * FEW, case.part_size, case.part_size + FEW]) {
         let bytes = case.other_bytes(nth, size);
         let uuid = case.begin_closed(&bytes).await;
         let mut one = case.resume_here(uuid).await;
@@ -225,7 +225,10 @@ pub(super) async fn of_a_finish_and_a_cancel_at_once_one_is_done(case: Case) {
             }
             (finished, Ok(())) => {
                 assert_over(finished);
-                case.assert_absent(sha256(&bytes)).await;
+                // So few bytes may be published beside the write that was refused.
+                if size > TINY {
+                    case.assert_absent(sha256(&bytes)).await;
+                }
             }
             (Err(finish), Err(cancel)) => panic!("neither was done: {finish:?} and {cancel:?}"),
         }
@@ -252,7 +255,7 @@ async fn race(mut upload: Box<dyn LayerUpload>, bytes: Bytes) -> Result<()> {
 
 pub(super) async fn two_writers_at_once_never_mix(case: Case) {
     let size = case.part_size + case.part_size / 4;
-    for (nth, closed) in (0..).zip([0, FEW, case.part_size + 1]) {
+    for (nth, closed) in (0..).zip([0, TINY, FEW, case.part_size + 1]) {
         let one = case.other_bytes(2 * nth, size);
         let two = spliced(&one, closed, &case.other_bytes(2 * nth + 1, size));
         let uuid = case.begin_closed(&one.slice(..closed as usize)).await;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::case::{Case, FEW, assert_layer, finish, sha256, sha512};
+use super::case::{Case, FEW, TINY, assert_layer, finish, sha256, sha512};
 
 /// More than the clocks of stores and processes are coarse.
 const A_WHILE: Duration = Duration::from_millis(20);
 
 pub(super) async fn the_same_bytes_twice_are_the_first_layer(case: Case) {
-    for size in [0, FEW, case.part_size + FEW] {
+    for size in [0, TINY, FEW, case.part_size + FEW] {
         let bytes = case.bytes(size);
         let first = case.publish(&bytes).await;
         tokio::time::sleep(A_WHILE).await;

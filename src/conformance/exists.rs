@@ -1,6 +1,6 @@
 //! What is stored, and what is not.
 
-use super::case::{Case, FEW, assert_layer, finish, refused, sha256, sha512, tar_sum};
+use super::case::{Case, FEW, TINY, assert_layer, finish, refused, sha256, sha512, tar_sum};
 use crate::error::Error;
 use crate::id::LayerId;
 
@@ -54,7 +54,7 @@ pub(super) async fn an_upload_under_way_is_no_layer(case: Case) {
 }
 
 pub(super) async fn a_layer_is_found_by_both_digests_after_a_sha512_finish(case: Case) {
-    for size in [0, FEW, case.part_size + 1] {
+    for size in [0, TINY, FEW, case.part_size + 1] {
         let bytes = case.bytes(size);
         let mut upload = case.begin().await;
         upload.write_bytes(bytes.clone()).await.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::case::{
-    Case, FEW, assert_closed, assert_layer, finish, refused, sha256, sha512, tar_sum, try_finish,
+    Case, FEW, TINY, assert_closed, assert_layer, finish, refused, sha256, sha512, tar_sum, try_finish,
 };
 use crate::clock;
 use crate::error::Error;
@@ -264,7 +264,7 @@ pub(super) async fn a_tar_sum_is_checked_last(case: Case) {
 }
 
 pub(super) async fn a_finished_upload_is_unknown(case: Case) {
-    for size in [0, FEW, case.part_size + FEW] {
+    for size in [0, TINY, FEW, case.part_size + FEW] {
         let bytes = case.bytes(size);
         let uuid = case.begin_closed(&bytes).await;
         finish(&mut case.resume_here(uuid).await, &bytes).await;
@@ -283,7 +283,7 @@ pub(super) async fn a_finished_handle_is_closed(case: Case) {
 }
 
 pub(super) async fn an_upload_is_finished_elsewhere_without_another_byte(case: Case) {
-    for size in [0, FEW, case.part_size] {
+    for size in [0, TINY, FEW, case.part_size] {
         let bytes = case.bytes(size);
         let uuid = case.begin_closed(&bytes).await;
         let mut upload = case.resume_elsewhere(uuid).await;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 
 use super::bytes::assert_same;
-use super::case::{Case, FEW, collect, read_rest, sha256, stream_rest};
+use super::case::{Case, FEW, TINY, collect, read_rest, sha256, stream_rest};
 use crate::service::Layer;
 
 /// The bytes of a random seek's read: an odd number, as the tests of the first registry had it.
@@ -139,7 +139,7 @@ pub(super) async fn a_layer_of_no_bytes_is_at_its_end(case: Case) {
 pub(super) async fn a_stream_gives_the_rest_from_the_middle(case: Case) {
     let (layer, bytes) = case.large().await;
     let id = layer.digest().clone().into();
-    for at in [0, FEW, case.part_size + 1, layer.size() - 1] {
+    for at in [0, TINY, FEW, case.part_size + 1, layer.size() - 1] {
         let mut layer = case.elsewhere.fetch(&id).await.unwrap();
         layer.seek(SeekFrom::Start(at)).await.unwrap();
         assert_same(&stream_rest(layer).await, &bytes[at as usize..], &format!("from {at}"));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::archive::{END, Files, gzip};
 use super::case::{
-    Case, FEW, assert_layer, finish, refused, sha256, sha512, tar_sum, try_finish,
+    Case, FEW, TINY, assert_layer, finish, refused, sha256, sha512, tar_sum, try_finish,
 };
 use crate::digest::Algorithm;
 use crate::error::{Error, Result};
@@ -188,7 +188,10 @@ pub(super) async fn what_is_no_such_archive_can_be_finished_otherwise_or_cancell
 
 pub(super) async fn a_broken_archive_is_told_with_its_position(case: Case) {
     let size = case.part_size + FEW;
-    let files = Files::new([("small", case.other_bytes(1, FEW)), ("large", case.bytes(size))]);
+    let small = case.other_bytes(1, FEW);
+    // A header and the blocks of the file: there the next header begins.
+    let header = 512 + (small.len().div_ceil(512) * 512);
+    let files = Files::new([("small", small), ("large", case.bytes(size))]);
     let whole = files.without_end();
     let declared = files.tar_sum();
     let damaged = |at: usize| {
@@ -196,11 +199,11 @@ pub(super) async fn a_broken_archive_is_told_with_its_position(case: Case) {
         bytes[at] ^= 1;
         Bytes::from(bytes)
     };
-    let cut = 1600 + case.part_size as usize;
+    let cut = header + 576 + case.part_size as usize;
     for (bytes, position) in [
-        (case.bytes(FEW), FEW as usize),
+        (case.bytes(TINY), TINY as usize),
         (whole.slice(..cut), cut),
-        (damaged(1024), 1024),
+        (damaged(header), header),
         (gzip(&whole[..cut]), cut),
     ] {
         let place = format!("at byte {position}:");
@@ -281,7 +284,7 @@ pub(super) async fn an_upload_that_is_resumed_elsewhere_is_verified(case: Case) 
 }
 
 pub(super) async fn a_tar_sum_given_at_the_resume_is_verified(case: Case) {
-    for (nth, point) in (0..).zip([0, FEW, case.part_size]) {
+    for (nth, point) in (0..).zip([0, TINY, FEW, case.part_size]) {
         let files = case.files(case.part_size + FEW + nth);
         let (bytes, declared) = (files.archive(), files.tar_sum());
         let id = LayerId::from(declared.clone());

@@ -207,6 +207,10 @@ impl From<Error> for Refusal {
                 told(Code::BlobUploadInvalid).with_status(StatusCode::CONFLICT)
             }
             Error::Damaged { .. } => Refusal::new(Code::Unknown, "what is stored is damaged"),
+            Error::NewerVersion { .. } => Refusal::new(
+                Code::Unknown,
+                "what is stored was written by a newer version of this registry",
+            ),
             Error::UploadClosed { .. } => Refusal::new(Code::Unknown, "the upload was closed"),
             // It is we who may not, not the client: 403 would send it looking for its own password.
             Error::Storage(storage) if storage.is_throttled() => {

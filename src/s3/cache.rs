@@ -92,16 +92,6 @@ impl<V: Weigh> Cache<V> {
         (entry.until > Instant::now()).then(|| entry.value.clone())
     }
 
-    /// Takes the value away, if it is as wanted.
-    pub(crate) fn take_if(&self, key: &Key, is_wanted: impl FnOnce(&V) -> bool) -> Option<V> {
-        let mut inner = self.inner();
-        let entry = inner.entries.get(key)?;
-        if entry.until <= Instant::now() || !is_wanted(&entry.value) {
-            return None;
-        }
-        inner.remove(key).map(|entry| entry.value)
-    }
-
     /// Keeps a value, unless the key was forgotten since the ticket was drawn.
     pub(crate) fn insert(&self, ticket: Ticket, key: &Key, value: V) {
         let mut inner = self.inner();
@@ -199,7 +189,6 @@ mod tests {
         assert_eq!(cache.get(&a), Some(2), "it was renewed");
         tokio::time::advance(LIFETIME / 3).await;
         assert_eq!(cache.get(&a), None);
-        assert_eq!(cache.take_if(&a, |_| true), None);
     }
 
     #[tokio::test]
@@ -228,9 +217,8 @@ mod tests {
         );
         cache.insert(cache.ticket(&keys[0]), &keys[0], 10_000);
         assert_eq!(cache.get(&keys[0]), None);
-        assert_eq!(cache.take_if(&keys[4], |value| *value > 100), None);
-        assert_eq!(cache.take_if(&keys[4], |_| true), Some(100));
-        assert_eq!(cache.get(&keys[4]), None, "it was taken");
+        cache.forget(&keys[4]);
+        assert_eq!(cache.get(&keys[4]), None, "it was forgotten");
         assert_eq!(cache.inner().bytes, 2 * (OVERHEAD + 100));
     }
 }

@@ -117,19 +117,6 @@ impl BlockSums {
         self.0.is_empty() || self.0.len() as u64 == size.div_ceil(BLOCK)
     }
 
-    /// The checksum of all of an object of this size; `None` where its blocks were not summed.
-    pub(crate) fn whole(&self, size: u64) -> Option<Crc64> {
-        if !self.fit(size) || (self.0.is_empty() && size > 0) {
-            return None;
-        }
-        let starts = (0..size).step_by(BLOCK as usize);
-        let blocks = self.0.iter().zip(starts).map(|(&value, start)| Crc64 {
-            value,
-            len: BLOCK.min(size - start),
-        });
-        Some(blocks.fold(Crc64::of(&[]), Crc64::then))
-    }
-
     fn truncated(&self, len: usize) -> Self {
         BlockSums(self.0[..len.min(self.0.len())].to_vec())
     }
@@ -160,6 +147,7 @@ impl TryFrom<String> for BlockSums {
 
 /// The checksums of a layer up to some offset: enough to go on from there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Sums {
     /// Of all bytes.
     pub(crate) whole: Crc64,

@@ -2,6 +2,9 @@
 //!
 //! S3 checks no body on its way down, so a flipped bit in an offset would be believed. The last
 //! member of every document, `seal`, is therefore the CRC64NVME of all that stands before it. Pure.
+//!
+//! Documents refuse members that they do not know, and are written in the lowest version that can
+//! say what they say: so an older process of a mixed fleet refuses what it does not understand.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -22,9 +25,12 @@ pub(crate) trait Document: Serialize + DeserializeOwned {
     const WHAT: &'static str;
     /// The newest version that is written and read; all older ones are read too.
     const VERSION: u32;
+}
 
-    /// The version that this one was written by.
-    fn version(&self) -> u32;
+/// What every version of a document has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
 }
 
 /// The bytes to store.
@@ -43,7 +49,7 @@ pub(crate) fn encode<T: Document>(document: &T) -> Result<Bytes> {
 ///
 /// # Errors
 ///
-/// `Damaged` where it is no such document, was changed, or is of a version to come.
+/// `Damaged` where it is no such document or was changed; `NewerVersion`.
 pub(crate) fn decode<T: Document>(key: &Key, bytes: &[u8]) -> Result<T> {
     let damaged = |reason: String| Error::Damaged {
         key: key.to_string(),
@@ -61,21 +67,24 @@ pub(crate) fn decode<T: Document>(key: &Key, bytes: &[u8]) -> Result<T> {
             T::WHAT
         )));
     }
-    let document: T = serde_json::from_str(text).map_err(|error| {
-        damaged(format!(
-            "it is no {} that this version reads: {error}",
-            T::WHAT
-        ))
-    })?;
-    if document.version() > T::VERSION {
-        return Err(damaged(format!(
-            "the {} was written by a newer s3layers (version {}, this one reads up to {})",
-            T::WHAT,
-            document.version(),
-            T::VERSION
-        )));
+    let text = format!("{body}}}");
+    let unreadable = |error| damaged(format!("it is no {}: {error}", T::WHAT));
+    // First, since a newer document may have members that this version does not know.
+    let Versioned { version } = serde_json::from_str(&text).map_err(unreadable)?;
+    if version > T::VERSION {
+        return Err(Error::NewerVersion {
+            key: key.to_string(),
+            version,
+            supported: T::VERSION,
+        });
     }
-    Ok(document)
+    serde_json::from_str(&text).map_err(unreadable)
+}
+
+impl Inline {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// Bytes within a document, in base64.
@@ -104,6 +113,7 @@ mod tests {
     use serde::Deserialize;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Sample {
         version: u32,
         text: String,
@@ -112,9 +122,6 @@ mod tests {
     impl Document for Sample {
         const WHAT: &'static str = "sample";
         const VERSION: u32 = 1;
-        fn version(&self) -> u32 {
-            self.version
-        }
     }
 
     #[test]
@@ -142,12 +149,29 @@ mod tests {
 
     #[test]
     fn a_version_to_come_is_refused() {
-        let bytes = encode(&Sample {
+        #[derive(Serialize, Deserialize)]
+        struct Newer {
+            version: u32,
+            other: u32,
+        }
+        impl Document for Newer {
+            const WHAT: &'static str = "sample";
+            const VERSION: u32 = 2;
+        }
+        let bytes = encode(&Newer {
             version: 2,
-            text: String::new(),
+            other: 1,
         })
         .unwrap();
         let error = decode::<Sample>(&Key::from_listing("k"), &bytes).unwrap_err();
-        assert!(error.to_string().contains("newer"), "{error}");
+        let is_newer = matches!(
+            error,
+            Error::NewerVersion {
+                version: 2,
+                supported: 1,
+                ..
+            }
+        );
+        assert!(is_newer, "{error}");
     }
 }

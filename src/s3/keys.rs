@@ -14,6 +14,7 @@ use crate::id::{LayerId, TarSumVersion};
 use crate::name::RepositoryName;
 #[cfg(feature = "registry")]
 use crate::name::Tag;
+use crate::s3::record::SegmentName;
 
 /// The key of an object.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -74,15 +75,15 @@ impl Keys {
         self.key(format_args!("probe/{nonce}/{name}"))
     }
 
-    /// Where the multipart upload of this UUID is completed.
-    pub(crate) fn data(&self, uuid: Uuid) -> Key {
-        let hex = &uuid.simple().to_string()[..2];
-        self.key(format_args!("data/{hex}/{uuid}"))
+    /// An object with bytes of the upload with this UUID.
+    pub(crate) fn segment(&self, uuid: Uuid, name: &SegmentName) -> Key {
+        Key(format!("{}{name}", self.data_prefix(uuid)))
     }
 
-    /// The bytes of an upload that fitted one PutObject.
-    pub(crate) fn whole(&self, uuid: Uuid) -> Key {
-        Key(format!("{}.whole", self.data(uuid)))
+    /// What the keys of all data objects of this upload begin with.
+    pub(crate) fn data_prefix(&self, uuid: Uuid) -> String {
+        let hex = &uuid.simple().to_string()[..2];
+        format!("{}data/{hex}/{uuid}.", self.root)
     }
 
     pub(crate) fn session(&self, uuid: Uuid) -> Key {
@@ -250,8 +251,14 @@ mod tests {
         let keys = Keys::new("root/of");
         for (key, want) in [
             (keys.profile(), "root/of/profile".to_owned()),
-            (keys.data(uuid), format!("root/of/data/3f/{uuid}")),
-            (keys.whole(uuid), format!("root/of/data/3f/{uuid}.whole")),
+            (
+                keys.segment(uuid, &SegmentName::Multipart(2)),
+                format!("root/of/data/3f/{uuid}.2"),
+            ),
+            (
+                keys.segment(uuid, &SegmentName::Whole("0f".to_owned())),
+                format!("root/of/data/3f/{uuid}.whole-0f"),
+            ),
             (
                 keys.session(uuid),
                 format!("root/of/uploads/{uuid}/session"),

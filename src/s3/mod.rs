@@ -6,9 +6,10 @@
 //! ```text
 //! <root>/profile                              what the store can do, as probed once
 //! <root>/probe/<nonce>/…                      what a probe or an examination tries, and removes
-//! <root>/data/<2 hex>/<uuid>                  layer bytes, written by the Complete of one upload
-//! <root>/data/<2 hex>/<uuid>.whole            layer bytes that fitted one PutObject
-//! <root>/layers/<algorithm>/<2 hex>/<hex>     layer record, or its copy under another id
+//! <root>/data/<2 hex>/<uuid>.<n>              bytes of a layer, completed from a multipart upload
+//! <root>/data/<2 hex>/<uuid>.whole-<nonce>    bytes of a layer that fitted one PutObject
+//! <root>/layers/sha256/<2 hex>/<hex>          layer record: segments or inline bytes
+//! <root>/layers/<other id>/<2 hex>/<hex>      alias: the record under another id
 //! <root>/uploads/<uuid>/session               the upload session, the one object that changes
 //! <root>/uploads/<uuid>/tail/<offset>-<nonce> bytes that do not fill a part yet
 //! <root>/repositories/<name>/_claims/…        which upload brings a declared id here
@@ -18,12 +19,12 @@
 //! <root>/repositories/<name>/_referrers/…     by subject: which manifests refer to it
 //! ```
 //!
-//! 1. Bytes never move: an upload is completed at the key that holds its UUID, and publishing is
-//!    one small conditional PUT of the record.
-//! 2. Every key is written once, or guarded by a condition.
+//! 1. Bytes never move: an upload is completed at a key that holds its UUID, and publishing is one
+//!    small conditional PUT of the record.
+//! 2. Every key is written once, or under a condition.
 //! 3. An unclear conditional write is settled by reading ([`api`]).
 //! 4. Nothing is deleted unless a session just read or written does not name it.
-//! 5. A stored document has a version and a checksum of its own ([`document`]).
+//! 5. A stored document has a version, a checksum of its own and its own key's id ([`document`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,12 +43,9 @@ use store::Store;
 
 mod api;
 mod budget;
-#[cfg_attr(
-    not(feature = "registry"),
-    allow(dead_code, reason = "only a registry goes on from memory")
-)]
 mod cache;
 mod checksum;
+mod commit;
 mod config;
 pub mod doctor;
 mod document;
@@ -61,6 +59,7 @@ mod read;
 mod record;
 #[cfg(feature = "registry")]
 mod repositories;
+mod session;
 mod store;
 mod stores;
 mod sweep;
@@ -73,7 +72,9 @@ pub use config::{
     ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
     DEFAULT_PRESIGN_LIFETIME, S3Config,
 };
-pub use inventory::{LayerEntry, LayerInfo, LayerStat, UploadEntry, UploadPhase, UploadState};
+pub use inventory::{
+    LayerEntry, LayerInfo, LayerObject, LayerStat, UploadEntry, UploadPhase, UploadState,
+};
 pub use profile::StoreProfile;
 pub use sweep::{SweepAction, Swept};
 
@@ -124,7 +125,9 @@ impl S3LayerService {
                 parallelism: config.parallelism,
                 presign_lifetime: config.presign_lifetime,
                 looks: presence::no_looks(),
-                left: upload::left_uploads(),
+                sessions: upload::SessionCache::default(),
+                commits: store::KeyedLock::default(),
+                background: store::background(),
             }),
         })
     }
@@ -139,23 +142,33 @@ impl S3LayerService {
         self.store.api.telemetry().usage()
     }
 
+    /// Waits for the removals that finished uploads have left to the background. A process that ends
+    /// earlier leaves them to a [sweep](Self::sweep).
+    ///
+    /// # Cancellation
+    ///
+    /// The removals continue.
+    pub async fn wait_for_background(&self) {
+        self.store.background.wait().await;
+    }
+
     /// Removes what dead uploads left behind: multipart uploads, sessions, claims, tails and
     /// unpublished data that nobody has touched for `older_than`, by the store's clock. An upload
-    /// that was being finished is finished, or removed where the store has lost its bytes. An
-    /// upload that receives bytes writes its session every ten minutes at least, so an hour spares
-    /// all but clients that were silent for as long. With `dry_run` it only tells what it would
-    /// do.
+    /// that was being committed is committed, or cancelled where it cannot be. The data of a commit
+    /// that was cancelled is removed 20 hours later, unless it was published after all. An upload
+    /// that receives bytes writes its session every ten minutes at least, so an hour spares all but
+    /// clients that were silent for as long. With `dry_run` nothing is changed.
     ///
     /// Looks at uploads only: data without an upload is published.
     ///
     /// # Errors
     ///
-    /// [`Storage`](Error::Storage) where the listing failed. What could not be removed is told in
+    /// [`Storage`](Error::Storage) where the listing failed. What could not be removed is part of
     /// the result, and does not keep the others.
     ///
     /// # Cancellation
     ///
-    /// Stops between two uploads or within one; another sweep goes on from there.
+    /// Stops between two uploads or within one; another sweep continues there.
     pub async fn sweep(&self, older_than: Duration, dry_run: bool) -> Result<Vec<Swept>> {
         sweep::sweep(&self.store, older_than, dry_run).await
     }
@@ -164,18 +177,18 @@ impl S3LayerService {
 #[async_trait]
 impl LayerService for S3LayerService {
     async fn exists(&self, id: &LayerId) -> Result<bool> {
-        let Some(record) = self.store.record(id).await? else {
+        let Some(layer) = self.store.layer(id).await? else {
             return Ok(false);
         };
-        Ok(presence::present(&self.store, &record).await?.is_some())
+        Ok(presence::present(&self.store, &layer).await?.is_some())
     }
 
     async fn fetch(&self, id: &LayerId) -> Result<Box<dyn Layer>> {
-        let record = self.store.record(id).await?;
-        let record = record.ok_or_else(|| Error::LayerUnknown { id: id.clone() })?;
+        let layer = self.store.layer(id).await?;
+        let layer = layer.ok_or_else(|| Error::LayerUnknown { id: id.clone() })?;
         Ok(Box::new(S3Layer::new(
             Arc::clone(&self.store),
-            Arc::new(record),
+            Arc::new(layer),
         )))
     }
 

@@ -58,8 +58,4 @@ impl StoreProfile {
 impl Document for StoreProfile {
     const WHAT: &'static str = "store profile";
     const VERSION: u32 = 1;
-
-    fn version(&self) -> u32 {
-        self.version
-    }
 }

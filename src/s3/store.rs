@@ -1,23 +1,28 @@
 //! What every room of the adapter shares: the bucket, its keys, what it can do, and the byte
 //! budget; and how a document is read.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use super::api::{Api, Condition, ETag, Put};
 use super::budget::Budget;
-use super::cache::Cache;
 use super::checksum::Crc64;
-use super::document::{Document, decode};
+use super::document::{Document, decode, encode};
 use super::keys::{Key, Keys};
 use super::presence::Looks;
 use super::profile::StoreProfile;
-use super::record::Record;
-use super::upload::Left;
+use super::record::{Alias, Link, Record, StoredLayer};
+use super::upload::SessionCache;
+use crate::digest::Algorithm;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::id::LayerId;
+use crate::name::RepositoryName;
 
 /// One bucket and root, as one service uses it.
 #[derive(Debug)]
@@ -35,8 +40,12 @@ pub(crate) struct Store {
     pub(crate) presign_lifetime: Duration,
     /// Data objects that this process has looked at.
     pub(crate) looks: Looks,
-    /// Uploads that a handle of this process has let go of.
-    pub(crate) left: Cache<Left>,
+    /// Uploads whose handle was closed in this process.
+    pub(crate) sessions: SessionCache,
+    /// Commits of one upload take turns.
+    pub(crate) commits: KeyedLock,
+    /// What is still done after a caller was answered.
+    pub(crate) background: TaskTracker,
 }
 
 /// A document as it is stored.
@@ -80,24 +89,53 @@ impl Store {
         self.profile.crc64nvme.then_some(sum)
     }
 
-    /// The record of a layer, found by any of its ids.
-    pub(crate) async fn record(&self, id: &LayerId) -> Result<Option<Record>> {
-        self.record_at(&self.keys.layer(id)).await
+    /// A layer, found by any of its ids.
+    ///
+    /// # Errors
+    ///
+    /// `Damaged` where the document is not one of this id, `NewerVersion`.
+    pub(crate) async fn layer(&self, id: &LayerId) -> Result<Option<StoredLayer>> {
+        let key = self.keys.layer(id);
+        let layer = match id {
+            LayerId::Digest(digest) if digest.algorithm() == Algorithm::Sha256 => {
+                let loaded = self.load::<Record>(&key).await?;
+                let record = loaded.map(|loaded| loaded.document);
+                record
+                    .filter(|record| record.state.is_present())
+                    .map(|record| record.layer)
+            }
+            _ => match self.load::<Alias>(&key).await? {
+                Some(Loaded { document, .. }) if document.id != *id => {
+                    return Err(Error::damaged(&key, format!("it is of {}", document.id)));
+                }
+                loaded => loaded.map(|loaded| loaded.document.layer),
+            },
+        };
+        checked(&key, id, layer)
     }
 
-    /// A record, an alias or a link.
-    pub(crate) async fn record_at(&self, key: &Key) -> Result<Option<Record>> {
-        let Some(Loaded { document, .. }) = self.load::<Record>(key).await? else {
+    /// A layer that is linked under a repository, as the link repeats it.
+    ///
+    /// # Errors
+    ///
+    /// As [`layer`](Self::layer).
+    pub(crate) async fn linked(
+        &self,
+        name: &RepositoryName,
+        id: &LayerId,
+    ) -> Result<Option<StoredLayer>> {
+        let key = self.keys.link(name, id);
+        let Some(Loaded { document, .. }) = self.load::<Link>(&key).await? else {
             return Ok(None);
         };
-        // A size that its checksums belie would be an early end of file.
-        if !document.blocks.fit(document.size) {
-            return Err(Error::Damaged {
-                key: key.to_string(),
-                reason: format!("{} bytes do not have these block sums", document.size),
-            });
+        if document.repository != *name || document.id != *id {
+            let (other, id) = (document.repository, document.id);
+            return Err(Error::damaged(
+                &key,
+                format!("it is the link of {id} in {other}"),
+            ));
         }
-        Ok(Some(document))
+        checked(&key, id, Some(document.layer))
     }
 
     /// Stores a document, whatever stands there; the last writer wins. Every write is conditional,
@@ -110,7 +148,12 @@ impl Store {
     /// # Cost
     ///
     /// 1 request where nothing stands there, else 3.
-    pub(crate) async fn overwrite(&self, key: &Key, document: Bytes) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// `NewerVersion` where a document of a newer version stands there; it stays.
+    pub(crate) async fn overwrite<T: Document>(&self, key: &Key, document: &T) -> Result<()> {
+        let document = encode(document)?;
         let mut seen: Option<Option<ETag>> = None;
         loop {
             let standing = seen.as_ref().and_then(Option::as_ref);
@@ -118,7 +161,12 @@ impl Store {
             match self.api.put_if(key, document.clone(), condition).await? {
                 Put::Written(_) => return Ok(()),
                 Put::Held(_) if seen.is_some() => return Ok(()),
-                Put::Held(held) => seen = Some(Some(held.etag)),
+                Put::Held(held) => {
+                    if let Err(newer @ Error::NewerVersion { .. }) = decode::<T>(key, &held.bytes) {
+                        return Err(newer);
+                    }
+                    seen = Some(Some(held.etag));
+                }
                 // What was removed has to be written again.
                 Put::Gone => seen = Some(None),
             }
@@ -153,5 +201,48 @@ impl Store {
         let kind = StorageErrorKind::Unavailable;
         let key = key.as_str();
         Err(StorageError::new("PutObject", key, kind, why).into())
+    }
+}
+
+/// The layer, if its document can be of this id and does not contradict itself.
+fn checked(key: &Key, id: &LayerId, layer: Option<StoredLayer>) -> Result<Option<StoredLayer>> {
+    let Some(layer) = layer else {
+        return Ok(None);
+    };
+    if !layer.has_id(id) {
+        let reason = format!("it is of {} and not of {id}", layer.digest);
+        return Err(Error::damaged(key, reason));
+    }
+    match layer.contradiction() {
+        Some(reason) => Err(Error::damaged(key, reason)),
+        None => Ok(Some(layer)),
+    }
+}
+
+/// A tracker that can be waited for at any time: one that is closed still takes tasks.
+pub(crate) fn background() -> TaskTracker {
+    let tracker = TaskTracker::new();
+    tracker.close();
+    tracker
+}
+
+/// A lock for each UUID.
+#[derive(Debug, Default)]
+pub(crate) struct KeyedLock(Mutex<HashMap<Uuid, Arc<AsyncMutex<()>>>>);
+
+impl KeyedLock {
+    /// Waits for the turn of this caller, which ends when the guard is dropped; and whether it had
+    /// to wait.
+    pub(crate) async fn lock(&self, uuid: Uuid) -> (OwnedMutexGuard<()>, bool) {
+        let lock = {
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those that nobody holds or waits for.
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(locks.entry(uuid).or_default())
+        };
+        match Arc::clone(&lock).try_lock_owned() {
+            Ok(guard) => (guard, false),
+            Err(_) => (lock.lock_owned().await, true),
+        }
     }
 }

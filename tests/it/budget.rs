@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use bytes::Bytes;
-use s3layers::embedded::EmbeddedStore;
 use s3layers::{Algorithm, Hasher, LayerService as _, LayerUpload, S3Config, S3LayerService};
 use tokio::task::JoinSet;
 
@@ -91,15 +90,23 @@ fn a_child() {
 async fn serve() {
     let store = stores::in_memory().await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    println!("listening on {}", listener.local_addr().unwrap());
+    let (address, key, secret) = (
+        listener.local_addr().unwrap(),
+        store.access_key(),
+        store.secret_key(),
+    );
+    println!("listening on {address} {key} {secret}");
     let told = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
     let told = async { drop(told.await) };
     store.serve(listener, told).await.unwrap();
 }
 
-async fn connect(address: &str) -> S3LayerService {
-    let keys = EmbeddedStore::in_memory();
-    let credentials = Credentials::new(keys.access_key(), keys.secret_key(), None, None, "tests");
+/// To a store as [`serve`] has printed it.
+async fn connect(served: &str) -> S3LayerService {
+    let [address, key, secret] = served.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{served}");
+    };
+    let credentials = Credentials::new(key, secret, None, None, "tests");
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::from_static("us-east-1"))

@@ -1,40 +1,95 @@
-//! The session never says what is not so: neither after a write of it that failed, nor where the
-//! hash state in it is of a version that this process does not read.
+//! Checkpoints: what of an upload is on record while its handle is open, and that the session never
+//! says what is not so.
 
 use std::time::Duration;
 
 use s3layers::{Error, LayerService as _};
+use tokio::io::AsyncWriteExt as _;
 
+use crate::support::bucket;
 use crate::support::bytes::{MIB, ramp, sha256};
 use crate::support::session;
 use crate::support::stores::{self, PART, name};
 use crate::support::wire::{On, PutObject, UploadPart, Wire};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_that_was_refused_is_made_up_for_by_the_next_one() {
+/// Writes of the session so far.
+fn session_writes(wire: &Wire) -> usize {
+    let log = wire.log();
+    log.iter()
+        .filter(|one| one.key.ends_with("/session") && one.operation == PutObject)
+        .count()
+}
+
+async fn wait_for_session_writes(wire: &Wire, count: usize) {
+    while session_writes(wire) < count {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_part_is_recorded_a_second_after_it_arrived() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
-    // Parts are recorded at 128 MiB; the next one is still on its way then.
-    let late = wire.hold(On::nth(UploadPart, 27));
-    wire.fault(On::nth(PutObject, 3).key_ends("/session").status(403));
+    let bytes = ramp(4, 3 * PART);
     let mut upload = service.upload(&name(), None).await.unwrap();
-    let bytes = ramp(1, 30 * PART);
-    upload
-        .write_bytes(bytes.slice(..PART as usize))
-        .await
-        .unwrap();
-    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let first = bytes.slice(..PART as usize + 1000);
+    upload.write_bytes(first).await.unwrap();
+    upload.flush().await.unwrap();
+    assert_eq!(session_writes(&wire), 2, "begun, and named its parts");
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(session_writes(&wire), 3);
+
+    // Later parts are recorded after 128 MiB.
+    let second = bytes.slice(PART as usize + 1000..2 * PART as usize);
+    upload.write_bytes(second).await.unwrap();
+    upload.flush().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(session_writes(&wire), 3);
+    let uuid = upload.uuid();
+    // As a process that is killed leaves it.
+    drop(upload);
+
+    let mut resumed = service.resume(&name(), None, uuid).await.unwrap();
+    assert_eq!(resumed.offset(), PART);
+    let rest = bytes.slice(PART as usize..);
+    resumed.write_bytes(rest).await.unwrap();
+    resumed.finish(3 * PART, &sha256(&bytes)).await.unwrap();
+}
+
+/// However fast they arrived.
+#[tokio::test(start_paused = true)]
+async fn less_than_128_mib_that_arrived_are_not_on_record() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = stores::connect(&store, &wire).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(ramp(5, 31 * PART)).await.unwrap();
+    upload.flush().await.unwrap();
+    let uuid = upload.uuid();
+    drop(upload);
+    let resumed = service.resume(&name(), None, uuid).await.unwrap();
+    let lost = 31 * PART - resumed.offset();
+    assert!(lost < 128 * MIB, "{lost} bytes are not on record");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_checkpoint_is_repeated_by_the_next_write_of_the_session() {
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = stores::connect(&store, &wire).await;
+    // The first part is recorded after a second, and the following ones at 128 MiB. Then one more
+    // part is on its way.
+    let late = wire.hold(On::nth(UploadPart, 28));
+    wire.fault(On::nth(PutObject, 4).key_ends("/session").status(403));
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let bytes = ramp(1, 31 * PART);
+    let first = bytes.slice(..PART as usize);
+    upload.write_bytes(first).await.unwrap();
+    wait_for_session_writes(&wire, 3).await;
     let refused = async {
-        loop {
-            let sessions = |key: &str| key.ends_with("/session");
-            let log = wire.log();
-            if log.iter().filter(|one| sessions(&one.key)).count() >= 3 {
-                late.open();
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        wait_for_session_writes(&wire, 4).await;
+        late.open();
     };
     let writes = async {
         let wrote = upload.write_bytes(bytes.slice(PART as usize..)).await;
@@ -54,13 +109,14 @@ async fn a_checkpoint_that_was_refused_is_made_up_for_by_the_next_one() {
     let rest = bytes.slice(offset as usize..);
     resumed.write_bytes(rest).await.unwrap();
     let digest = sha256(&bytes);
-    resumed.finish(30 * PART, &digest).await.unwrap();
+    resumed.finish(31 * PART, &digest).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_hash_state_that_cannot_be_read_is_not_kept_beyond_its_offset() {
+async fn unreadable_hash_state_is_refused_and_not_overwritten() {
     let store = stores::in_memory().await;
     let service = stores::service(&store).await;
+    let client = stores::client(&store, store.http_client());
     let bytes = ramp(2, 300_000);
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.slice(..100_000)).await.unwrap();
@@ -68,26 +124,28 @@ async fn a_hash_state_that_cannot_be_read_is_not_kept_beyond_its_offset() {
     let uuid = upload.uuid();
 
     session::edit(&store, uuid, |text| text.replace("sha256/1:", "sha256/9:")).await;
-    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
-    upload
-        .write_bytes(bytes.slice(100_000..200_000))
-        .await
-        .unwrap();
-    upload.close().await.unwrap();
+    let key = format!("uploads/{uuid}/session");
+    let before = bucket::get(&client, &key).await;
+    let other = stores::service(&store).await;
+    for service in [&service, &other] {
+        let refused = service.resume(&name(), None, uuid).await.map(drop);
+        assert!(
+            matches!(&refused, Err(Error::Damaged { key: named, .. }) if *named == key),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(bucket::get(&client, &key).await, before);
 
-    // A process of the version that wrote it comes by.
+    // A process that can read it resumes.
     session::edit(&store, uuid, |text| text.replace("sha256/9:", "sha256/1:")).await;
-    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
-    assert_eq!(upload.offset(), 200_000);
-    upload.write_bytes(bytes.slice(200_000..)).await.unwrap();
-    let skipped = sha256(&[&bytes[..100_000], &bytes[200_000..]].concat());
-    let lie = upload.finish(300_000, &skipped).await.map(drop);
-    assert!(matches!(lie, Err(Error::InvalidChecksum { .. })), "{lie:?}");
+    let mut upload = other.resume(&name(), None, uuid).await.unwrap();
+    assert_eq!(upload.offset(), 100_000);
+    upload.write_bytes(bytes.slice(100_000..)).await.unwrap();
     upload.finish(300_000, &sha256(&bytes)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_finish_that_fails_keeps_the_parts_that_arrived() {
+async fn failed_finish_keeps_the_parts_that_arrived() {
     let store = stores::in_memory().await;
     let wire = Wire::over(store.http_client());
     let service = stores::connect(&store, &wire).await;

@@ -339,7 +339,7 @@ fn a_push_that_was_killed_is_resumed_from_what_was_recorded() {
     let resumed = user.events(&["push", &file, "--name", "x", "--resume", &uuid]);
     let stored = resumed.last().unwrap();
     assert_eq!(stored["digest"], digest(&layer));
-    // Nothing was recorded yet: below 128 MiB a kill may cost all of it, and no more.
+    // A kill costs what was not recorded: 128 MiB at most, and never more than all of it.
     let sent = stored["bytes_sent"].as_u64().unwrap();
     assert!(sent < (40 * MIB + 10_000) as u64, "{stored}");
     assert!(

@@ -1,5 +1,5 @@
-//! What version 1 stored is read by today's code, and goes on from there. The fixtures were written
-//! by the code of their version (`write_fixtures`), and are never edited, only joined by a v2.
+//! What version 1 stored is read by today's code, which continues from there. The fixtures were
+//! written by the code of their version (`write_fixtures`), and are never edited, only joined by a v2.
 
 use std::path::PathBuf;
 
@@ -7,25 +7,36 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
+use s3layers::embedded::EmbeddedStore;
 use s3layers::registry::{Manifest, Referrer, RepositoryService as _};
-use s3layers::{Algorithm, Digest, LayerId, LayerService as _, LayerServiceExt as _};
-use uuid::Uuid;
+use s3layers::{Algorithm, Digest, Error, LayerId, LayerService as _, LayerServiceExt as _};
+use s3layers::{LayerUpload, S3LayerService};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::bucket::{get, keys, sealed};
+use crate::support::aged;
+use crate::support::bucket::{get, keys, multiparts, sealed};
 use crate::support::bytes::{KIB, assert_same, ramp, sha256};
 use crate::support::stores::{self, BUCKET, PART, name};
+use crate::support::wire::{CompleteMultipartUpload, On, Wire};
 
-/// A part, a tail, and some bytes within the session.
-const STORED: u64 = PART + 100 * KIB + KIB;
+/// A segment, a part, a tail, and some bytes within the session.
+const STORED: u64 = 2 * PART + 100 * KIB + KIB;
 /// All of the layer.
-const SIZE: u64 = 2 * PART;
+const SIZE: u64 = 3 * PART;
+/// A layer within its documents.
+const SMALL: u64 = 3 * KIB;
 
 fn content() -> Bytes {
     ramp(9, SIZE)
 }
 
-fn sha512() -> LayerId {
-    Digest::of(Algorithm::Sha512, &content()).into()
+fn small() -> Bytes {
+    ramp(10, SMALL)
+}
+
+fn sha512(bytes: &[u8]) -> LayerId {
+    Digest::of(Algorithm::Sha512, bytes).into()
 }
 
 fn path(fixture: &str) -> PathBuf {
@@ -37,16 +48,39 @@ fn read(fixture: &str) -> String {
     std::fs::read_to_string(path(fixture)).unwrap()
 }
 
-/// A member of a document, somewhere in it.
-fn member(document: &str, name: &str) -> String {
-    let (_, rest) = document.split_once(&format!("\"{name}\":\"")).unwrap();
-    rest.split_once('"').unwrap().0.to_owned()
+fn json(document: &str) -> Value {
+    serde_json::from_str(document).unwrap()
+}
+
+/// Keeps a fixture that is not there yet.
+fn write(fixture: &str, document: &[u8]) {
+    let path = path(fixture);
+    if !path.exists() {
+        std::fs::write(path, document).unwrap();
+    }
 }
 
 async fn put(client: &Client, key: &str, bytes: impl Into<Bytes>) {
     let put = client.put_object().bucket(BUCKET).key(key);
     let put = put.body(ByteStream::from(bytes.into()));
     put.send().await.unwrap();
+}
+
+fn layer_key(id: &LayerId) -> String {
+    let digest = id.as_digest().unwrap();
+    let (algorithm, hex) = (digest.algorithm(), digest.hex());
+    format!("layers/{algorithm}/{}/{hex}", &hex[..2])
+}
+
+/// The key of a document about an id in the repository.
+fn key_below(folder: &str, id: &LayerId) -> String {
+    let digest = id.as_digest().unwrap();
+    let (algorithm, hex) = (digest.algorithm(), digest.hex());
+    format!("repositories/{}/{folder}/{algorithm}/{hex}", name())
+}
+
+fn data_key(uuid: &str, name: &str) -> String {
+    format!("data/{}/{uuid}.{name}", &uuid[..2])
 }
 
 /// A multipart upload as the adapter begins it, with its first parts.
@@ -80,106 +114,225 @@ async fn multipart(client: &Client, key: &str, parts: &[Bytes]) -> (String, Vec<
     (id, sent)
 }
 
-/// A session that says that its writer was done, as all that were closed do since this was added.
-const SETTLED: &str = "session-v1-settled.json";
-
-#[tokio::test]
-async fn a_session_of_version_1_is_resumed_and_finished() {
-    resumed_and_finished("session-v1.json", true).await;
-    // The hash states are good: nothing is read back for either digest.
-    resumed_and_finished(SETTLED, false).await;
-}
-
-async fn resumed_and_finished(fixture: &str, read_back: bool) {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
-    let client = stores::client(&store, store.http_client());
-    let bytes = content();
-    let session = read(fixture);
-
-    // The store as that version left it, but for S3's id, which is this store's own.
-    let uuid = Uuid::from_u128(1);
-    let data = format!("data/00/{uuid}");
-    let (id, _) = multipart(&client, &data, &[bytes.slice(..PART as usize)]).await;
-    let then = member(&session, "upload_id");
-    put(
-        &client,
-        &format!("uploads/{uuid}/session"),
-        sealed(&session.replace(&then, &id)),
-    )
-    .await;
-    let nonce = member(&session, "tail");
-    let tail = format!("uploads/{uuid}/tail/{PART}-{nonce}");
-    let of_tail = PART as usize..(PART + 100 * KIB) as usize;
-    put(&client, &tail, bytes.slice(of_tail)).await;
-
-    let mut upload = service
-        .resume(&name(), Some(&sha512()), uuid)
-        .await
-        .unwrap();
-    assert_eq!(upload.offset(), STORED);
-    upload
-        .write_bytes(bytes.slice(STORED as usize..))
-        .await
-        .unwrap();
-    let before = service.usage();
-    upload.finish(SIZE, &sha256(&bytes)).await.unwrap();
-    let received = service.usage().since(&before).bytes_received;
-    assert_eq!(received > SIZE, read_back, "{fixture}: {received}");
-    assert!(read_back || received < 200 * KIB, "{fixture}: {received}");
-    for id in [sha256(&bytes).into(), sha512()] {
-        let mut got = Vec::new();
-        service.pull(&id, &mut got).await.unwrap();
-        assert_same(&got, &bytes, "the layer");
-    }
-    let left = keys(&client).await;
-    assert!(
-        !left.iter().any(|key| key.starts_with("uploads/")),
-        "{left:?}"
-    );
-}
-
-#[tokio::test]
-async fn a_record_of_version_1_is_fetched_and_read() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
-    let client = stores::client(&store, store.http_client());
-    let bytes = content();
-    let record = read("record-v1.json");
-
-    let data = member(&record, "data");
-    let half = PART as usize;
-    let parts = [bytes.slice(..half), bytes.slice(half..)];
-    let (id, parts) = multipart(&client, &data, &parts).await;
-    let parts = CompletedMultipartUpload::builder()
-        .set_parts(Some(parts))
-        .build();
+/// An object that was completed from one part of at most [`PART`] after the other.
+async fn completed(client: &Client, key: &str, bytes: &Bytes) {
+    let parts: Vec<Bytes> = bytes
+        .chunks(PART as usize)
+        .map(Bytes::copy_from_slice)
+        .collect();
+    let (id, parts) = multipart(client, key, &parts).await;
+    let parts = CompletedMultipartUpload::builder().set_parts(Some(parts));
     let complete = client
         .complete_multipart_upload()
         .bucket(BUCKET)
-        .key(&data)
+        .key(key)
         .upload_id(id)
         .checksum_type(ChecksumType::FullObject)
-        .multipart_upload(parts);
+        .multipart_upload(parts.build());
     complete.send().await.unwrap();
-    let digest = sha256(&bytes);
-    let hex = digest.hex();
+}
+
+/// How many bytes a checksum is of.
+fn length(sum: &Value) -> usize {
+    sum[0].as_u64().unwrap() as usize
+}
+
+/// The objects of the segments, each with its bytes.
+async fn put_segments(client: &Client, uuid: &str, segments: &Value, bytes: &mut Bytes) {
+    for segment in segments.as_array().into_iter().flatten() {
+        let key = data_key(uuid, segment["name"].as_str().unwrap());
+        completed(client, &key, &bytes.split_to(length(&segment["sum"]))).await;
+    }
+}
+
+/// An upload as its session says, except for S3's own id; and its UUID.
+async fn put_upload(client: &Client, fixture: &str) -> uuid::Uuid {
+    let mut document = read(fixture);
+    let session = json(&document);
+    let mut bytes = content();
+    let uuid = session["uuid"].as_str().unwrap();
+    put_segments(client, uuid, &session["segments"], &mut bytes).await;
+    if let Value::Object(open) = &session["multipart"] {
+        let mut parts = Vec::new();
+        for part in open
+            .get("parts")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            parts.push(bytes.split_to(length(&part[1])));
+        }
+        let key = data_key(uuid, &open["number"].to_string());
+        let (id, _) = multipart(client, &key, &parts).await;
+        document = document.replace(open["upload_id"].as_str().unwrap(), &id);
+    }
+    for tail in session["tails"].as_array().into_iter().flatten() {
+        let nonce = tail["place"]["tail"].as_str().unwrap();
+        let key = format!("uploads/{uuid}/tail/{}-{nonce}", tail["offset"]);
+        let offset = tail["offset"].as_u64().unwrap() as usize;
+        let end = offset + length(&tail["sum"]);
+        put(client, &key, content().slice(offset..end)).await;
+    }
     put(
-        &client,
-        &format!("layers/sha256/{}/{hex}", &hex[..2]),
-        record,
+        client,
+        &format!("uploads/{uuid}/session"),
+        sealed(&document),
     )
     .await;
+    uuid.parse().unwrap()
+}
 
+/// A store, a process over it, and a client beside it.
+async fn stage() -> (EmbeddedStore, S3LayerService, Client) {
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    let client = stores::client(&store, store.http_client());
+    (store, service, client)
+}
+
+async fn assert_layer(service: &S3LayerService, id: &LayerId, bytes: &Bytes) {
     let mut got = Vec::new();
-    let layer = service
-        .pull(&digest.clone().into(), &mut got)
+    service.pull(id, &mut got).await.unwrap();
+    assert_same(&got, bytes, "the layer");
+}
+
+async fn assert_no_upload_is_left(service: &S3LayerService, client: &Client) {
+    service.wait_for_background().await;
+    let left = keys(client).await;
+    let is_upload = |key: &String| key.starts_with("uploads/") || key.contains("/_claims/");
+    assert!(!left.iter().any(is_upload), "{left:?}");
+    assert_eq!(multiparts(client).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_open_session_of_version_1_is_resumed_and_finished() {
+    for (fixture, offset) in [
+        ("session-open-v1.json", STORED),
+        ("session-freezing-v1.json", PART),
+    ] {
+        let (_store, service, client) = stage().await;
+        let bytes = content();
+        let uuid = put_upload(&client, fixture).await;
+        let id = sha512(&bytes);
+        let mut upload = service.resume(&name(), Some(&id), uuid).await.unwrap();
+        assert_eq!(upload.offset(), offset, "{fixture}");
+        let rest = bytes.slice(offset as usize..);
+        upload.write_bytes(rest).await.unwrap();
+        let before = service.usage();
+        upload.finish(SIZE, &sha256(&bytes)).await.unwrap();
+        // The hash states are good: nothing is read back for either digest.
+        let received = service.usage().since(&before).bytes_received;
+        assert!(received < 200 * KIB, "{fixture}: {received}");
+        for id in [sha256(&bytes).into(), id] {
+            assert_layer(&service, &id, &bytes).await;
+        }
+        assert_no_upload_is_left(&service, &client).await;
+    }
+}
+
+#[tokio::test]
+async fn a_freeze_of_version_1_that_was_interrupted_after_its_complete_is_continued() {
+    let (_store, service, client) = stage().await;
+    let bytes = content();
+    let fixture = "session-freezing-v1.json";
+    let session = json(&read(fixture));
+    let uuid = session["uuid"].as_str().unwrap();
+    let key = data_key(uuid, &session["multipart"]["number"].to_string());
+    completed(&client, &key, &bytes.slice(..PART as usize)).await;
+    put(&client, &format!("uploads/{uuid}/session"), read(fixture)).await;
+    let uuid = uuid.parse().unwrap();
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    upload
+        .write_bytes(bytes.slice(PART as usize..))
         .await
         .unwrap();
-    assert_same(&got, &bytes, "the layer");
-    assert_eq!(*layer.digest(), digest);
-    assert_eq!(*layer.name(), name());
-    assert!(layer.created_at() > std::time::SystemTime::UNIX_EPOCH);
+    upload.finish(SIZE, &sha256(&bytes)).await.unwrap();
+    assert_layer(&service, &sha256(&bytes).into(), &bytes).await;
+    assert_no_upload_is_left(&service, &client).await;
+}
+
+#[tokio::test]
+async fn a_committing_session_of_version_1_is_committed() {
+    let (_store, service, client) = stage().await;
+    put_upload(&client, "session-committing-v1.json").await;
+    stores::sweep(&service).await.unwrap();
+    let bytes = content();
+    for id in [sha256(&bytes).into(), sha512(&bytes)] {
+        assert_layer(&service, &id, &bytes).await;
+    }
+    assert_no_upload_is_left(&service, &client).await;
+}
+
+#[tokio::test]
+async fn a_cancelled_commit_of_version_1_is_removed_when_it_is_old() {
+    let (store, service, client) = stage().await;
+    let uuid = put_upload(&client, "session-cancelled-v1.json").await;
+    let resumed = service.resume(&name(), None, uuid).await.map(drop);
+    assert!(matches!(resumed, Err(Error::UploadUnknown { .. })));
+    aged::sweep(&store).await;
+    let left: Vec<_> = keys(&client).await.into_iter().collect();
+    assert_eq!(left, ["profile"]);
+}
+
+/// The layer as its record, alias or link repeats it.
+async fn put_data(client: &Client, fixture: &str) {
+    let layer = &json(&read(fixture))["layer"];
+    let (uuid, segments) = (&layer["upload"], &layer["content"]["segments"]);
+    put_segments(client, uuid.as_str().unwrap(), segments, &mut content()).await;
+}
+
+#[tokio::test]
+async fn records_and_aliases_of_version_1_are_read() {
+    for (fixture, id, bytes) in [
+        (
+            "record-segments-v1.json",
+            sha256(&content()).into(),
+            content(),
+        ),
+        ("record-inline-v1.json", sha256(&small()).into(), small()),
+        ("alias-v1.json", sha512(&content()), content()),
+    ] {
+        let (_store, service, client) = stage().await;
+        put_data(&client, fixture).await;
+        put(&client, &layer_key(&id), read(fixture)).await;
+        assert!(service.exists(&id).await.unwrap(), "{fixture}");
+        let mut got = Vec::new();
+        let layer = service.pull(&id, &mut got).await.unwrap();
+        assert_same(&got, &bytes, fixture);
+        assert_eq!(*layer.digest(), sha256(&bytes));
+        assert_eq!(*layer.name(), name());
+        assert!(layer.created_at() > std::time::SystemTime::UNIX_EPOCH);
+    }
+}
+
+#[tokio::test]
+async fn links_of_version_1_are_read() {
+    for (fixture, bytes) in [
+        ("link-segments-v1.json", content()),
+        ("link-inline-v1.json", small()),
+    ] {
+        let (_store, service, client) = stage().await;
+        put_data(&client, fixture).await;
+        let id = sha256(&bytes).into();
+        put(&client, &key_below("_layers", &id), read(fixture)).await;
+        let mut layer = service.layer(&name(), &id).await.unwrap();
+        let mut got = Vec::new();
+        layer.read_to_end(&mut got).await.unwrap();
+        assert_same(&got, &bytes, fixture);
+    }
+}
+
+#[tokio::test]
+async fn a_claim_of_version_1_is_held_to() {
+    let (_store, service, client) = stage().await;
+    let uuid = put_upload(&client, "session-open-v1.json").await;
+    let id = sha512(&content());
+    put(&client, &key_below("_claims", &id), read("claim-v1.json")).await;
+    let second = service.upload(&name(), Some(&id)).await.map(drop);
+    let Err(Error::UploadInProgress { uuid: first, .. }) = second else {
+        panic!("{second:?}");
+    };
+    assert_eq!(first, uuid);
 }
 
 /// The objects of a registry, with their keys.
@@ -215,9 +368,7 @@ fn manifest() -> Manifest {
 
 #[tokio::test]
 async fn a_manifest_a_tag_and_a_referrer_of_version_1_are_read() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
-    let client = stores::client(&store, store.http_client());
+    let (_store, service, client) = stage().await;
     for (fixture, key) in registry_fixtures() {
         put(&client, &key, read(fixture)).await;
     }
@@ -246,18 +397,14 @@ async fn a_manifest_a_tag_and_a_referrer_of_version_1_are_read() {
 #[tokio::test]
 #[ignore = "writes files"]
 async fn write_registry_fixtures() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
-    let client = stores::client(&store, store.http_client());
+    let (_store, service, client) = stage().await;
     let manifest = manifest();
     service.put_manifest(&name(), &manifest).await.unwrap();
     let latest = "latest".parse().unwrap();
     let put = service.put_tag(&name(), &latest, &manifest.digest).await;
     put.unwrap();
     for (fixture, key) in registry_fixtures() {
-        let path = path(fixture);
-        assert!(!path.exists(), "{fixture} is never edited");
-        std::fs::write(path, get(&client, &key).await).unwrap();
+        write(fixture, &get(&client, &key).await);
     }
 }
 
@@ -266,34 +413,94 @@ async fn write_registry_fixtures() {
 #[tokio::test]
 #[ignore = "writes files"]
 async fn write_fixtures() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
-    let client = stores::client(&store, store.http_client());
+    let (store, service, client) = stage().await;
     let bytes = content();
-    let mut upload = service.upload(&name(), Some(&sha512())).await.unwrap();
-    let uuid = upload.uuid();
+    let upload = service.upload(&name(), Some(&sha512(&bytes))).await;
+    let mut upload = write_freezing(&store, upload.unwrap()).await;
+    let session = format!("uploads/{}/session", upload.uuid());
     for to in [STORED - KIB, STORED] {
         let from = upload.offset() as usize;
-        upload
-            .write_bytes(bytes.slice(from..to as usize))
-            .await
-            .unwrap();
+        let piece = bytes.slice(from..to as usize);
+        upload.write_bytes(piece).await.unwrap();
         upload.close().await.unwrap();
-        upload = service.resume(&name(), None, uuid).await.unwrap();
+        upload = service.resume(&name(), None, upload.uuid()).await.unwrap();
     }
+    write("session-open-v1.json", &get(&client, &session).await);
+    let claim = key_below("_claims", &sha512(&bytes));
+    write("claim-v1.json", &get(&client, &claim).await);
+    drop(upload);
+    write_commits(&store, session.split('/').nth(1).unwrap().parse().unwrap()).await;
+
+    let digest = sha256(&bytes);
+    let mut upload = service
+        .upload(&name(), Some(&sha512(&bytes)))
+        .await
+        .unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    upload.finish(SIZE, &digest).await.unwrap();
+    service.push(&name(), &mut &small()[..]).await.unwrap();
+    let (large, small) = (digest.into(), sha256(&small()).into());
+    for (fixture, key) in [
+        ("record-segments-v1.json", layer_key(&large)),
+        ("record-inline-v1.json", layer_key(&small)),
+        ("alias-v1.json", layer_key(&sha512(&bytes))),
+        ("link-segments-v1.json", key_below("_layers", &large)),
+        ("link-inline-v1.json", key_below("_layers", &small)),
+    ] {
+        write(fixture, &get(&client, &key).await);
+    }
+}
+
+/// Leaves a part and an owner that did not close, and the freeze of the next owner, which fails at
+/// first.
+async fn write_freezing(
+    store: &EmbeddedStore,
+    mut upload: Box<dyn LayerUpload>,
+) -> Box<dyn LayerUpload> {
+    let (bytes, uuid) = (content(), upload.uuid());
+    upload
+        .write_bytes(bytes.slice(..PART as usize))
+        .await
+        .unwrap();
+    upload.close().await.unwrap();
+    let dying = stores::service(store).await;
+    let mut upload = dying.resume(&name(), None, uuid).await.unwrap();
+    upload
+        .write_bytes(bytes.slice(PART as usize..PART as usize + 10))
+        .await
+        .unwrap();
+    upload.flush().await.unwrap();
+    drop(upload);
+    let wire = Wire::over(store.http_client());
+    let failing = stores::connect(store, &wire).await;
+    wire.fault(On::every(CompleteMultipartUpload).status(403));
+    let mut upload = failing.resume(&name(), None, uuid).await.unwrap();
+    let piece = bytes.slice(PART as usize..2 * PART as usize);
+    let _ = upload.write_bytes(piece).await;
+    let _ = upload.close().await;
+    let client = stores::client(store, store.http_client());
     let session = get(&client, &format!("uploads/{uuid}/session")).await;
+    write("session-freezing-v1.json", &session);
+    let next = stores::service(store).await;
+    next.resume(&name(), None, uuid).await.unwrap()
+}
+
+/// Leaves a commit at which Complete fails, and its cancel.
+async fn write_commits(store: &EmbeddedStore, uuid: uuid::Uuid) {
+    let bytes = content();
+    let wire = Wire::over(store.http_client());
+    let failing = stores::connect(store, &wire).await;
+    let client = stores::client(store, store.http_client());
+    let session = format!("uploads/{uuid}/session");
+    let id = sha512(&bytes);
+    let mut upload = failing.resume(&name(), Some(&id), uuid).await.unwrap();
     upload
         .write_bytes(bytes.slice(STORED as usize..))
         .await
         .unwrap();
-    let digest = sha256(&bytes);
-    upload.finish(SIZE, &digest).await.unwrap();
-    let hex = digest.hex();
-    let record = get(&client, &format!("layers/sha256/{}/{hex}", &hex[..2])).await;
-    for (fixture, bytes) in [(SETTLED, session), ("record-v1.json", record)] {
-        let path = path(fixture);
-        if !path.exists() {
-            std::fs::write(path, bytes).unwrap();
-        }
-    }
+    wire.fault(On::every(CompleteMultipartUpload).status(403));
+    assert!(upload.finish(SIZE, &sha256(&bytes)).await.is_err());
+    write("session-committing-v1.json", &get(&client, &session).await);
+    upload.cancel().await.unwrap();
+    write("session-cancelled-v1.json", &get(&client, &session).await);
 }

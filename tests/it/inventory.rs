@@ -16,6 +16,9 @@ use crate::support::wire::{
     CompleteMultipartUpload, GetObject, HeadObject, ListObjectsV2, On, Wire,
 };
 
+/// More than fits the documents of a layer, in bytes.
+const SEPARATE: u64 = 20_000;
+
 /// A service whose requests are seen.
 async fn watched(store: &EmbeddedStore) -> (S3LayerService, Wire) {
     let wire = Wire::over(store.http_client());
@@ -35,8 +38,8 @@ async fn uploads(service: &S3LayerService) -> Vec<UploadEntry> {
     service.uploads().try_collect().await.unwrap()
 }
 
-/// One that was being finished when its process died.
-async fn sealing(store: &EmbeddedStore) -> Uuid {
+/// One that was being committed when its process died.
+async fn committing(store: &EmbeddedStore) -> Uuid {
     let (doomed, wire) = watched(store).await;
     let bytes = ramp(3, PART + 7);
     let mut upload = doomed.upload(&name(), None).await.unwrap();
@@ -57,7 +60,7 @@ async fn every_upload_is_told_with_what_its_session_says() {
     let mut open = service.upload(&name(), Some(&id)).await.unwrap();
     open.write_bytes(ramp(1, PART + 100 * KIB)).await.unwrap();
     open.close().await.unwrap();
-    let sealing = sealing(&store).await;
+    let committing = committing(&store).await;
     let orphaned = Uuid::from_u128(7);
     put(&store, format!("uploads/{orphaned}/tail/0-nonce")).await;
     let broken = Uuid::from_u128(8);
@@ -65,6 +68,7 @@ async fn every_upload_is_told_with_what_its_session_says() {
     put(&store, "uploads/none-of-ours/session".to_owned()).await;
     // What is finished is no upload any more.
     service.push(&name(), &mut &b"done"[..]).await.unwrap();
+    service.wait_for_background().await;
 
     let told = uploads(&service).await;
     assert!(told.is_sorted_by_key(|upload| upload.uuid));
@@ -75,8 +79,8 @@ async fn every_upload_is_told_with_what_its_session_says() {
     assert_eq!(state.offset, PART + 100 * KIB);
     assert_eq!((&state.name, &state.declared), (&name(), &Some(id)));
     assert!(state.begun_at <= of(open.uuid()).written_at + std::time::Duration::from_secs(1));
-    let state = of(sealing).state.as_ref().unwrap().as_ref().unwrap();
-    assert_eq!(state.phase, UploadPhase::Sealing);
+    let state = of(committing).state.as_ref().unwrap().as_ref().unwrap();
+    assert_eq!(state.phase, UploadPhase::Committing);
     assert!(matches!(of(orphaned).state, Ok(None)));
     assert!(matches!(of(broken).state, Err(Error::Damaged { .. })));
 }
@@ -136,7 +140,12 @@ async fn layers_are_listed_by_bucket_and_by_repository() {
     let service = stores::service(&store).await;
     let other = "other/repository".parse().unwrap();
     let mut wants = Vec::new();
-    for (name, bytes) in [(&name(), b"one"), (&name(), b"two"), (&other, b"two")] {
+    let bytes = [1, 2].map(|seed| ramp(seed, SEPARATE));
+    for (name, bytes) in [
+        (&name(), &bytes[0]),
+        (&name(), &bytes[1]),
+        (&other, &bytes[1]),
+    ] {
         let layer = service.push(name, &mut &bytes[..]).await.unwrap();
         wants.push(layer.digest().clone());
     }
@@ -149,7 +158,7 @@ async fn layers_are_listed_by_bucket_and_by_repository() {
         while let Some(layer) = listed.next().await {
             let layer: s3layers::LayerEntry = Result::unwrap(layer);
             let info = layer.info.unwrap();
-            assert_eq!((&info.digest, info.size), (&layer.digest, 3));
+            assert_eq!((&info.digest, info.size), (&layer.digest, SEPARATE));
             assert_eq!(info.name, name(), "both were first published there");
             digests.push(layer.digest);
         }
@@ -177,7 +186,7 @@ async fn a_layer_is_judged_by_one_head() {
     assert_eq!((wire.count(HeadObject), wire.count(GetObject)), (1, 1));
 
     let client = stores::client(&store, store.http_client());
-    let key = stat.info.data_key;
+    let key = stat.info.objects[0].key.clone();
     let delete = client.delete_object().bucket(BUCKET).key(&key);
     delete.send().await.unwrap();
     let damage = service.stat(&id).await.unwrap().damage.unwrap();
@@ -186,7 +195,7 @@ async fn a_layer_is_judged_by_one_head() {
     service.push(&name(), &mut &bytes[..]).await.unwrap();
     let stat = service.stat(&id).await.unwrap();
     assert_eq!(stat.damage, None);
-    assert_ne!(stat.info.data_key, key);
+    assert_ne!(stat.info.objects[0].key, key);
     let unknown = service.stat(&sha256(b"unknown").into()).await;
     assert!(matches!(unknown, Err(Error::LayerUnknown { .. })));
 }
@@ -218,17 +227,40 @@ async fn an_upload_is_cancelled_by_its_uuid_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_is_being_finished_is_not_cancelled() {
+async fn cancel_of_a_committing_upload_commits_it() {
     let store = stores::in_memory().await;
     let service = stores::service(&store).await;
-    let uuid = sealing(&store).await;
-    let refused = service.cancel_upload(uuid).await;
-    assert!(
-        matches!(refused, Err(Error::UploadConflict { .. })),
-        "{refused:?}"
-    );
-    let swept = service.sweep(std::time::Duration::ZERO, false).await;
-    assert!(swept.unwrap()[0].outcome.is_ok());
+    let uuid = committing(&store).await;
+    for _ in 0..2 {
+        let refused = service.cancel_upload(uuid).await;
+        assert!(
+            matches!(refused, Err(Error::UploadUnknown { .. })),
+            "{refused:?}"
+        );
+        service.wait_for_background().await;
+    }
     let id = sha256(&ramp(3, PART + 7)).into();
-    assert!(service.exists(&id).await.unwrap(), "it is finished");
+    assert!(service.exists(&id).await.unwrap());
+    assert!(uploads(&service).await.is_empty());
+}
+
+/// The link of a small layer holds its bytes, so it is complete without the record.
+#[tokio::test]
+async fn a_small_layer_is_listed_from_its_link() {
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    let other = "other/repository".parse().unwrap();
+    for name in [&name(), &other] {
+        service.push(name, &mut &b"small"[..]).await.unwrap();
+        let listed: Vec<_> = service.layers_of(name).try_collect().await.unwrap();
+        let info = listed[0].info.as_ref().unwrap();
+        assert_eq!((info.size, &info.name), (5, name));
+        assert!(info.objects.is_empty());
+    }
+    let all: Vec<_> = service.layers().try_collect().await.unwrap();
+    assert_eq!(
+        all[0].info.as_ref().unwrap().name,
+        name(),
+        "published first"
+    );
 }

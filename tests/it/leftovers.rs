@@ -10,8 +10,8 @@ use crate::support::bucket;
 use crate::support::bytes::{ramp, sha256};
 use crate::support::stores::{self, BUCKET, PART, name};
 use crate::support::wire::{
-    AbortMultipartUpload, CreateMultipartUpload, End, Fault, GetObject, ListMultipartUploads, On,
-    Place, PutObject, STRAYED, Wire,
+    AbortMultipartUpload, CreateMultipartUpload, Fault, GetObject, On, Place, PutObject, STRAYED,
+    Wire,
 };
 
 const SIZE: u64 = PART + 1000;
@@ -54,7 +54,7 @@ async fn bytes_that_arrive_after_a_cancel_are_taken_back() {
     let mut upload = service.upload(&name(), None).await.unwrap();
     let uuid = upload.uuid();
     upload.write_bytes(ramp(2, 100_000)).await.unwrap();
-    let whole = wire.hold(On::every(PutObject).key_ends(".whole"));
+    let whole = wire.hold(On::every(PutObject).key_contains(".whole-"));
     let closing = tokio::spawn(async move { upload.close().await });
     whole.reached_by(1).await;
     let elsewhere = stores::service(&store).await;
@@ -137,7 +137,8 @@ async fn a_session_that_comes_back_by_itself_costs_no_layer() {
         put.body(session.into()).send().await.unwrap();
 
         let left = data(&store).await;
-        assert_eq!(left.len(), 1, "{size}: after a sweep");
+        // An empty layer has no data object.
+        assert_eq!(left.len(), usize::from(size > 0), "{size}: after a sweep");
         let keys = bucket::keys(&client).await;
         assert!(!keys.contains(&key), "{size}: it was swept");
         let mut got = Vec::new();
@@ -181,56 +182,6 @@ async fn an_abort_that_leaves_parts_is_repeated() {
     wire.fault(On::nth(AbortMultipartUpload, 1).status(204));
     upload.cancel().await.unwrap();
     assert_eq!(data(&store).await, Vec::<String>::new());
-}
-
-/// It found others beside the one that it began, and is slow to end them.
-#[tokio::test(start_paused = true)]
-async fn an_owner_that_was_replaced_ends_no_multipart_upload_of_a_newer_one() {
-    let store = stores::in_memory().await;
-    let bytes = ramp(7, 3 * PART);
-    let dying = Wire::over(store.http_client());
-    let service = stores::connect(&store, &dying).await;
-    let mut upload = service.upload(&name(), None).await.unwrap();
-    let uuid = upload.uuid();
-    upload.write_bytes(bytes.slice(..100)).await.unwrap();
-    upload.close().await.unwrap();
-    let rest = bytes.slice(100..PART as usize + 100);
-    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
-    upload.write_bytes(rest.clone()).await.unwrap();
-    upload.flush().await.unwrap();
-    dying.end(End::CutOffBefore(0));
-    drop(upload);
-
-    let wire = Wire::over(store.http_client());
-    let second = stores::connect(&store, &wire).await;
-    let mut slow = second.resume(&name(), None, uuid).await.unwrap();
-    assert_eq!(slow.offset(), 100, "no part is recorded");
-    let lists = wire.hold(On::every(ListMultipartUploads));
-    let writing = tokio::spawn(async move {
-        slow.write_bytes(rest).await?;
-        slow.close().await
-    });
-    lists.reached_by(1).await;
-
-    let third = stores::service(&store).await;
-    let mut newer = third.resume(&name(), None, uuid).await.unwrap();
-    assert_eq!(newer.offset(), 100);
-    newer.write_bytes(bytes.slice(100..)).await.unwrap();
-    newer.close().await.unwrap();
-    lists.open();
-    let refused = writing.await.unwrap();
-    assert!(
-        matches!(refused, Err(Error::UploadConflict { .. })),
-        "{refused:?}"
-    );
-
-    let mut last = third.resume(&name(), None, uuid).await.unwrap();
-    assert_eq!(last.offset(), 3 * PART, "what was acknowledged is there");
-    last.finish(3 * PART, &sha256(&bytes)).await.unwrap();
-    let mut got = Vec::new();
-    third.pull(&sha256(&bytes).into(), &mut got).await.unwrap();
-    assert!(got == bytes);
-    assert_eq!(data(&store).await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

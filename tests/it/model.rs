@@ -1,6 +1,7 @@
 //! Any life of a few uploads is the same over S3 as in the model: each answer, each offset, and every
 //! layer in the end.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use crate::support::bucket;
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
 use crate::support::cases::{self, runtime};
-use crate::support::stores::{self, PART, name};
+use crate::support::stores::{self, INLINE_LIMIT, PART, name};
 use crate::support::wire::{End, Fault, On, Place, Then, Wire};
 
 /// Uploads that are told apart. The last two bring the same bytes.
@@ -288,6 +289,7 @@ impl Both {
         let finished = model.finish(claimed, &digest).await;
         let finished = agree(finished, s3.finish(claimed, &digest).await, op);
         if let Some((model, s3)) = finished {
+            self.s3.wait_for_background().await;
             let told = |layer: &dyn Layer| (layer.digest().clone(), layer.size());
             assert_eq!(told(&*model), told(&*s3), "{op:?}");
             self.digests.push(told(&*s3));
@@ -358,13 +360,24 @@ async fn run(ops: &[Op]) {
     }
     let client = stores::client(&store, store.http_client());
     let left = bucket::keys(&client).await;
-    let layers = both
-        .digests
-        .iter()
-        .collect::<std::collections::HashSet<_>>()
-        .len();
-    let data = left.iter().filter(|key| key.starts_with("data/")).count();
-    assert_eq!(data, layers, "one object for each layer: {left:?}");
+    let mut named = BTreeSet::new();
+    for (digest, size) in &both.digests {
+        let objects = both
+            .s3
+            .stat(&digest.clone().into())
+            .await
+            .unwrap()
+            .info
+            .objects;
+        assert_eq!(objects.is_empty(), *size <= INLINE_LIMIT, "{objects:?}");
+        named.extend(objects.into_iter().map(|object| object.key));
+    }
+    let data = left.iter().filter(|key| key.starts_with("data/"));
+    assert_eq!(
+        data.cloned().collect::<BTreeSet<_>>(),
+        named,
+        "data objects"
+    );
     let over = |key: &&String| key.starts_with("uploads/") || key.contains("_claims/");
     assert_eq!(left.iter().find(over), None, "left over");
     assert_eq!(bucket::multiparts(&client).await, [""; 0]);
@@ -389,7 +402,7 @@ proptest! {
 #[test]
 fn lives_that_once_differed() {
     let slot = 0;
-    let runs: [(&str, &[Op]); 2] = [
+    let runs: [(&str, &[Op]); 3] = [
         (
             "a dropped owner was still recording its multipart upload: the cancel lost to it",
             &[
@@ -409,6 +422,14 @@ fn lives_that_once_differed() {
                 Op::Write { slot, bytes: PART },
                 Op::Cut { slot },
                 Op::Fault { after: 3, kind: 0 },
+            ],
+        ),
+        (
+            "a finish without a byte of its own left the multipart upload of the previous owner",
+            &[
+                Op::Write { slot, bytes: PART },
+                Op::Crash,
+                Op::Finish { slot, wrong: None },
             ],
         ),
     ];

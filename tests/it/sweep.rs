@@ -121,7 +121,7 @@ async fn an_upload_that_was_being_finished_is_finished() {
 
     assert_eq!(actions(&service.sweep(HOUR, false).await.unwrap()), []);
     let swept = service.sweep(Duration::ZERO, false).await.unwrap();
-    assert_eq!(actions(&swept), [(uuid, SweepAction::Finish)]);
+    assert_eq!(actions(&swept), [(uuid, SweepAction::Commit)]);
     let mut got = Vec::new();
     service.pull(&digest.into(), &mut got).await.unwrap();
     assert!(got == bytes);

@@ -3,7 +3,7 @@
 //!
 //! Each request is spoilt in two of the seven ways, or with `S3LAYERS_FAULTS=full` in all.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::machine::{LAYER, NAME};
 use super::proxy::{Proxy, Spoil};
@@ -14,6 +14,11 @@ const MEDIA_TYPE: (&str, &str) = (
     "content-type",
     "application/vnd.docker.distribution.manifest.v2+json",
 );
+
+/// A layer and a config.
+const LAYERS: usize = 2;
+/// More than all attempts of a removal take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Spoils each request in turn.
 pub fn pushes(endpoint: &Endpoint) -> Result<(), String> {
@@ -50,6 +55,7 @@ fn play(endpoint: &Endpoint, spoilt: Option<(usize, Spoil)>) -> Result<Vec<Strin
     let proxy = Proxy::before(&endpoint.url, spoilt).map_err(|error| error.to_string())?;
     let (server, address) = machine.serve_over(Some(&proxy.url()))?;
     push(&address)?;
+    wait_for_removals(&proxy)?;
     let log = proxy.log();
     drop(server);
     machine.layer_comes_back()?;
@@ -71,6 +77,19 @@ fn play(endpoint: &Endpoint, spoilt: Option<(usize, Spoil)>) -> Result<Vec<Strin
         true => Ok(log),
         false => Err(format!("left over: {left:?}")),
     }
+}
+
+/// Sessions are removed after the client was answered.
+fn wait_for_removals(proxy: &Proxy) -> Result<(), String> {
+    let begun = Instant::now();
+    let is_removal = |asked: &String| asked.starts_with("DELETE") && asked.contains("/session");
+    while proxy.log().iter().filter(|asked| is_removal(asked)).count() < LAYERS {
+        if begun.elapsed() > PATIENCE {
+            return Err("the sessions were not removed".to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 /// As docker does it: is the blob there, begin, send, end, is it there; the manifest last. Then a

@@ -60,7 +60,7 @@ impl Item<'_> {
         let mut running = Running::new(self, upload, input.size, summer);
         running.started()?;
         match running.feed(input, &mut stop).await {
-            Ok(layer) => running.stored(&*layer),
+            Ok(layer) => running.stored(&*layer).await,
             Err(cut) => Err(running.cut(cut).await),
         }
     }

@@ -218,11 +218,12 @@ impl<'a> Running<'a> {
     }
 
     /// Tells that it is there. Its digest is the result.
-    pub(super) fn stored(self, layer: &dyn Layer) -> Result<Digest, Failure> {
+    pub(super) async fn stored(self, layer: &dyn Layer) -> Result<Digest, Failure> {
         let Running {
             item, upload, bar, ..
         } = self;
         drop(bar);
+        item.service.wait_for_background().await;
         let usage = item.service.usage();
         let size = grouped(layer.size());
         match item.has_others() {

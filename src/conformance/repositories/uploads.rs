@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::super::case::{FEW, assert_over, finish, refused, sha256, try_finish};
+use super::super::case::{FEW, TINY, assert_over, finish, refused, sha256, try_finish};
 use super::Case;
 use crate::error::Error;
 use crate::service::LayerUpload;
@@ -29,7 +29,7 @@ impl Case {
 }
 
 pub(super) async fn an_upload_goes_on_at_the_offset_that_was_told(case: Case) {
-    for first in [0, FEW, 10_000, 200_000] {
+    for first in [0, TINY, FEW, 10_000, 200_000] {
         let bytes = case.bytes(0, first + FEW);
         let uuid = case.begin_closed(first).await;
         let mut upload = case.resume_at(uuid, first).await;
@@ -64,7 +64,7 @@ pub(super) async fn a_chain_of_told_offsets_is_one_layer(case: Case) {
 pub(super) async fn an_upload_that_is_elsewhere_goes_on_where_it_is(case: Case) {
     let bytes = case.bytes(0, 3 * FEW);
     let uuid = case.begin_closed(FEW).await;
-    for wrong in [0, FEW - 1, FEW + 1, u64::MAX] {
+    for wrong in [0, TINY, FEW - 1, FEW + 1, u64::MAX] {
         let upload = case.resume_at(uuid, wrong).await;
         assert_eq!(upload.offset(), FEW, "told {wrong}");
     }

@@ -3,9 +3,13 @@
 //! A repeated request can turn a success into a 412. The bytes of every document hold a fresh nonce
 //! (or are the same whoever writes them), so what is stored is ours exactly if it is the same bytes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Api, ApiError, ApiResult, Condition, Put};
+use crate::clock::Moment;
+use crate::error::{StorageError, StorageErrorKind};
 use crate::s3::keys::Key;
 
 /// How often a refusal is looked into before it is told as an error that can be retried.
@@ -25,6 +29,22 @@ impl Api {
         Ok(put.await?.0)
     }
 
+    /// As [`put_if`](Self::put_if); no attempt is signed later than so long after a moment.
+    ///
+    /// # Errors
+    ///
+    /// One that can be retried, where that time is over.
+    pub(crate) async fn put_if_until(
+        &self,
+        key: &Key,
+        document: Bytes,
+        condition: Condition<'_>,
+        until: Option<(Moment, Duration)>,
+    ) -> ApiResult<Put> {
+        let put = self.put_if_settled(key, document, condition, until);
+        Ok(put.await?.0)
+    }
+
     /// As [`put_if`](Self::put_if), and whether more than one attempt was made. One that was not
     /// answered can still be on its way, and take effect once the condition holds again.
     pub(crate) async fn put_if_counted(
@@ -33,10 +53,26 @@ impl Api {
         document: Bytes,
         condition: Condition<'_>,
     ) -> ApiResult<(Put, bool)> {
+        self.put_if_settled(key, document, condition, None).await
+    }
+
+    async fn put_if_settled(
+        &self,
+        key: &Key,
+        document: Bytes,
+        condition: Condition<'_>,
+        until: Option<(Moment, Duration)>,
+    ) -> ApiResult<(Put, bool)> {
         let segments = [document];
         let mut looks = 0;
         loop {
-            let put = self.put_counted(key, &segments, None, Some(condition));
+            if until.is_some_and(|(at, lifetime)| !at.is_within(lifetime)) {
+                let why = "the last look at the bytes of the layer is too long ago";
+                let kind = StorageErrorKind::Unavailable;
+                let error = StorageError::new("PutObject", key.as_str(), kind, why);
+                return Err(ApiError::Other(error));
+            }
+            let put = self.put_counted(key, &segments, None, Some(condition), until);
             let refusal = match put.await {
                 Ok((etag, attempts)) => {
                     return Ok((Put::Written(etag), looks > 0 || attempts > 1));

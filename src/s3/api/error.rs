@@ -95,6 +95,10 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
         (412, _) => Verdict::Precondition,
         (409, "PreconditionFailed") => Verdict::Precondition,
         (_, "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall") => Verdict::InvalidPart,
+        // The parts are not those that were named, whichever checksum tells.
+        (400, "BadDigest") if operation == Operation::CompleteMultipartUpload => {
+            Verdict::InvalidPart
+        }
         (400, "BadDigest" | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch")
         | (400, "InvalidDigest") => Verdict::BadDigest,
         // MinIO 2026-02 and LocalStack name a wrong full-object checksum at Complete like this.

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::ops::Range;
+use std::time::Duration;
 
 use aws_sdk_s3::types::{ChecksumMode, Delete, ObjectIdentifier};
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use super::{
     Api, ApiError, ApiResult, Call, Condition, ETag, ObjectInfo, RangeBody, SMALL_TIMEOUT,
     SmallObject, http_range, incomplete, to_i64, to_u64,
 };
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::error::{StorageError, StorageErrorKind};
 use crate::s3::checksum::Crc64;
 use crate::s3::keys::Key;
@@ -38,17 +39,19 @@ impl Api {
         crc64: Option<Crc64>,
         condition: Option<Condition<'_>>,
     ) -> ApiResult<ETag> {
-        let written = self.put_counted(key, segments, crc64, condition);
+        let written = self.put_counted(key, segments, crc64, condition, None);
         Ok(written.await?.0)
     }
 
-    /// As [`put`](Self::put), and how many attempts it took.
+    /// As [`put`](Self::put), and how many attempts it took. None is signed after `until`: it counts
+    /// as refused then.
     pub(super) async fn put_counted(
         &self,
         key: &Key,
         segments: &[Bytes],
         crc64: Option<Crc64>,
         condition: Option<Condition<'_>>,
+        until: Option<(Moment, Duration)>,
     ) -> ApiResult<(ETag, u32)> {
         let size = segments.iter().map(|segment| segment.len() as u64).sum();
         let call = Call {
@@ -57,6 +60,9 @@ impl Api {
             body: size,
         };
         let holds = || async move {
+            if until.is_some_and(|(at, lifetime)| !at.is_within(lifetime)) {
+                return Ok(false);
+            }
             match condition {
                 // The attempt before may have taken effect.
                 Some(condition) if size > SENT_AT_ONCE => {

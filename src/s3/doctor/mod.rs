@@ -24,7 +24,7 @@ use super::keys::Keys;
 use super::profile::StoreProfile;
 use super::stores::{self, Known};
 use crate::clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::telemetry::Usage;
 
 mod ask;
@@ -227,7 +227,10 @@ async fn keep(api: &Api, keys: &Keys, profile: &StoreProfile) -> ProfileKept {
     let key = keys.profile();
     let kept = async {
         let found = api.get_small(&key).await?;
-        let stands = found.map(|found| decode::<StoreProfile>(&key, &found.bytes).ok());
+        let stands = match found.map(|found| decode::<StoreProfile>(&key, &found.bytes)) {
+            Some(Err(newer @ Error::NewerVersion { .. })) => return Err(newer),
+            stands => stands.map(Result::ok),
+        };
         if stands.as_ref() == Some(&Some(profile.clone())) {
             return Ok(ProfileKept::Same);
         }

@@ -10,13 +10,13 @@ use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::keys::Key;
+use crate::s3::record::StoredLayer;
 use crate::s3::store::Store;
 
 pub(super) fn all(store: Arc<Store>) -> impl Stream<Item = Result<LayerEntry>> {
     let keys = store.keys.clone();
     let below = keys.layers(Algorithm::Sha256, "");
-    entries(store, below, move |key| keys.digest_of(key))
+    entries(store, below, Read::Record, move |key| keys.digest_of(key))
 }
 
 pub(super) fn of(
@@ -25,27 +25,38 @@ pub(super) fn of(
 ) -> impl Stream<Item = Result<LayerEntry>> {
     let keys = store.keys.clone();
     let below = keys.links(&name);
-    entries(store, below, move |key| keys.digest_of_link(&name, key))
+    let read = Read::Link(name.clone());
+    entries(store, below, read, move |key| {
+        keys.digest_of_link(&name, key)
+    })
 }
 
-/// The records below a prefix, each under a key that tells the digest.
+/// Which document of a layer is read.
+#[derive(Clone)]
+enum Read {
+    Record,
+    Link(RepositoryName),
+}
+
+/// The layers whose documents are below a prefix, each under a key that holds the digest.
 fn entries(
     store: Arc<Store>,
     below: String,
+    read: Read,
     digest_of: impl Fn(&str) -> Option<Digest> + Send,
 ) -> impl Stream<Item = Result<LayerEntry>> {
     let pages = walk::pages(Arc::clone(&store), below);
     let listed = pages.map_ok(move |page| {
         let keys = page.objects.into_iter().map(|object| object.key);
         // What is not called as we would call it is none of ours.
-        let listed = keys.filter_map(|key| Some((digest_of(key.as_str())?, key)));
+        let listed = keys.filter_map(|key| digest_of(key.as_str()));
         stream::iter(listed.map(Ok).collect::<Vec<_>>())
     });
     let entries = listed.try_flatten().map(move |listed| {
-        let store = Arc::clone(&store);
+        let (store, read) = (Arc::clone(&store), read.clone());
         async move {
             match listed {
-                Ok((digest, key)) => Ok(entry(&store, digest, &key).await),
+                Ok(digest) => Ok(entry(&store, digest, read).await),
                 Err(error) => Err(error),
             }
         }
@@ -56,9 +67,14 @@ fn entries(
 }
 
 /// `None` where it is gone since it was listed.
-async fn entry(store: &Store, digest: Digest, key: &Key) -> Option<LayerEntry> {
-    let info = match store.record_at(key).await {
-        Ok(record) => Ok(LayerInfo::from(&record?)),
+async fn entry(store: &Store, digest: Digest, read: Read) -> Option<LayerEntry> {
+    let id = LayerId::from(digest.clone());
+    let layer = match &read {
+        Read::Record => store.layer(&id).await,
+        Read::Link(name) => store.linked(name, &id).await,
+    };
+    let info = match layer {
+        Ok(layer) => Ok(LayerInfo::new(&layer?, store)),
         Err(error) => Err(error),
     };
     Some(LayerEntry { digest, info })
@@ -66,18 +82,30 @@ async fn entry(store: &Store, digest: Digest, key: &Key) -> Option<LayerEntry> {
 
 pub(super) async fn stat(store: &Store, id: &LayerId) -> Result<LayerStat> {
     let unknown = || Error::LayerUnknown { id: id.clone() };
-    let mut record = store.record(id).await?.ok_or_else(unknown)?;
-    let mut damage = plan::damage(&record, store.api.head(&record.data).await?.as_ref());
+    let mut layer = store.layer(id).await?.ok_or_else(unknown)?;
+    let mut damage = damage(store, &layer).await?;
     if damage.is_some()
-        && let Some(now) = store.record(&record.digest.clone().into()).await?
-        && now.data != record.data
+        && let Some(now) = store.layer(&layer.id()).await?
+        && !now.has_same_content(&layer)
     {
-        // An alias is not told when the record that it repeats is replaced; a reader goes by that.
-        record = now.known_as(&record.also);
-        damage = plan::damage(&record, store.api.head(&record.data).await?.as_ref());
+        // An alias is not changed when the record that it repeats is replaced.
+        layer = now.with_aliases(&layer.aliases);
+        damage = self::damage(store, &layer).await?;
     }
     Ok(LayerStat {
-        info: LayerInfo::from(&record),
+        info: LayerInfo::new(&layer, store),
         damage,
     })
+}
+
+/// What is wrong with the objects of a layer, in words.
+async fn damage(store: &Store, layer: &StoredLayer) -> Result<Option<String>> {
+    for segment in layer.segments() {
+        let key = store.keys.segment(layer.upload, &segment.name);
+        let head = store.api.head(&key).await?;
+        if let Some(reason) = plan::damage(segment, head) {
+            return Ok(Some(format!("{key}: {reason}")));
+        }
+    }
+    Ok(None)
 }

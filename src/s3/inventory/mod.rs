@@ -14,8 +14,10 @@ use futures_util::stream::{BoxStream, StreamExt as _};
 use uuid::Uuid;
 
 use super::S3LayerService;
-use super::record::Record;
-use super::upload;
+use super::commit::{self, cleanup};
+use super::record::{Segment, StoredLayer};
+use super::session::owned::OwnedSession;
+use super::store::Store;
 use crate::digest::{Algorithm, Digest};
 use crate::error::Result;
 use crate::id::LayerId;
@@ -83,17 +85,28 @@ pub struct LayerInfo {
     pub digest: Digest,
     /// Other ids that were verified for these bytes, and that this record knows of: another digest,
     /// a TarSum.
-    pub also: Vec<LayerId>,
+    pub aliases: Vec<LayerId>,
     /// In bytes.
     pub size: u64,
-    /// The repository that the layer was first published in.
+    /// The repository that the layer was first published in. Where a repository is listed and the
+    /// bytes are within the link itself (16 KiB at most), that repository.
     pub name: RepositoryName,
     /// When it was published, by the clock of whoever did.
     pub created_at: SystemTime,
-    /// The key of the object that has the bytes.
-    pub data_key: String,
-    /// The ETag of that object.
+    /// The objects that have the bytes, in order. None where the record itself has them.
+    pub objects: Vec<LayerObject>,
+}
+
+/// An object that has bytes of a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LayerObject {
+    /// Its key.
+    pub key: String,
+    /// The ETag that was recorded.
     pub etag: String,
+    /// How many bytes of the layer it has.
+    pub size: u64,
 }
 
 /// A layer, and how its object was found.
@@ -102,24 +115,27 @@ pub struct LayerInfo {
 pub struct LayerStat {
     /// What its record says.
     pub info: LayerInfo,
-    /// What is wrong with the object that has its bytes, in words. `None` where it is there with
-    /// the size, the ETag and, where the store tells it, the checksum of all bytes that were
-    /// recorded.
+    /// What is wrong with the objects that have its bytes, in words. `None` where all are there with
+    /// the recorded size, and the recorded ETag or checksum.
     pub damage: Option<String>,
 }
 
-impl From<&Record> for LayerInfo {
-    fn from(record: &Record) -> Self {
+impl LayerInfo {
+    fn new(layer: &StoredLayer, store: &Store) -> Self {
         // Every timestamp that a record can hold is one of the system's as well.
-        let created_at = SystemTime::try_from(record.created_at);
+        let created_at = SystemTime::try_from(layer.created_at);
+        let object = |segment: &Segment| LayerObject {
+            key: store.keys.segment(layer.upload, &segment.name).to_string(),
+            etag: segment.etag.to_string(),
+            size: segment.sum.len(),
+        };
         LayerInfo {
-            digest: record.digest.clone(),
-            also: record.also.clone(),
-            size: record.size,
-            name: record.name.clone(),
+            digest: layer.digest.clone(),
+            aliases: layer.aliases.clone(),
+            size: layer.size,
+            name: layer.repository.clone(),
             created_at: created_at.unwrap_or(SystemTime::UNIX_EPOCH),
-            data_key: record.data.to_string(),
-            etag: record.etag.to_string(),
+            objects: layer.segments().iter().map(object).collect(),
         }
     }
 }
@@ -164,17 +180,17 @@ impl S3LayerService {
         find::beginning(&self.store, algorithm, hex_prefix, limit).await
     }
 
-    /// Removes an upload and all its bytes, whoever began it, and whoever is at it: that handle is
-    /// told [`UploadUnknown`](crate::Error::UploadUnknown), or
-    /// [`UploadConflict`](crate::Error::UploadConflict) by a part that comes too late. What an
-    /// owner left that lost its upload, and that [`uploads`](Self::uploads) tells without a state,
-    /// is removed too.
+    /// Removes an upload and all its bytes, in whatever process its handle is: that handle fails with
+    /// [`UploadUnknown`](crate::Error::UploadUnknown). One that is being committed is committed
+    /// instead, unless that can never succeed: then it is cancelled, and its data stays for 20
+    /// hours, since another process may publish it; a [`sweep`](Self::sweep) removes it then.
+    /// Objects without a session are removed too.
     ///
     /// # Errors
     ///
-    /// [`UploadUnknown`](crate::Error::UploadUnknown) where there is none; an
-    /// [`UploadConflict`](crate::Error::UploadConflict) where it is being finished, which
-    /// [`sweep`](Self::sweep) drives to its end, or where its owner keeps writing;
+    /// [`UploadUnknown`](crate::Error::UploadUnknown) where there is none, or where it was committed;
+    /// an [`UploadConflict`](crate::Error::UploadConflict) where its owner keeps writing, or where it
+    /// cannot be committed at this time;
     /// [`Damaged`](crate::Error::Damaged) where its session cannot be read;
     /// [`Storage`](crate::Error::Storage).
     ///
@@ -184,10 +200,13 @@ impl S3LayerService {
     ///
     /// # Cancellation
     ///
-    /// The upload may be there as before, or be cancelled with some of it left. Calling again goes
-    /// on, and so does a sweep.
+    /// The upload may be there as before, or be cancelled with some of it left. Calling again continues,
+    /// and so does a sweep.
     pub async fn cancel_upload(&self, uuid: Uuid) -> Result<()> {
-        upload::cancel_by_uuid(&self.store, uuid).await
+        match OwnedSession::load(&self.store, uuid).await? {
+            Some(mut owned) => commit::cancel(&self.store, &mut owned).await,
+            None => cleanup::remove_orphaned_tails(&self.store, uuid).await,
+        }
     }
 
     /// All layers in the bucket, in the order of their digests.
@@ -229,7 +248,7 @@ impl S3LayerService {
     ///
     /// # Cost
     ///
-    /// 2 requests; up to 4 where the object is not as it was recorded.
+    /// 1 request, and 1 for each object; twice as many where one is not as it was recorded.
     ///
     /// # Cancellation
     ///

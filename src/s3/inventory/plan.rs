@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use crate::s3::api::{ETag, ObjectInfo};
 use crate::s3::keys::Key;
-use crate::s3::record::Record;
-use crate::s3::upload::session::Phase;
+use crate::s3::presence::{Judgement, judge};
+use crate::s3::record::Segment;
+use crate::s3::session::Phase;
 
 /// The objects below one upload, as they were listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,11 +79,11 @@ impl Groups {
 pub enum UploadPhase {
     /// Takes bytes.
     Open,
-    /// Is being finished, and takes no more bytes. A sweep drives it on where nobody else does.
-    Sealing,
-    /// Its bytes are assembled, and were not what was claimed: it can be finished with another id,
-    /// or cancelled.
-    Sealed,
+    /// Is being committed, and takes no more bytes. A sweep commits it where its process has ended.
+    Committing,
+    /// Its bytes are assembled, and do not have an id that was claimed: it can be finished with
+    /// another id, or cancelled.
+    Rejected,
     /// Is being removed.
     Cancelled,
 }
@@ -91,36 +92,37 @@ impl From<&Phase> for UploadPhase {
     fn from(phase: &Phase) -> Self {
         match phase {
             Phase::Open => UploadPhase::Open,
-            Phase::Sealing(_) => UploadPhase::Sealing,
-            Phase::Sealed(_) => UploadPhase::Sealed,
-            Phase::Cancelled => UploadPhase::Cancelled,
+            Phase::Committing(_) => UploadPhase::Committing,
+            Phase::Rejected(_) => UploadPhase::Rejected,
+            Phase::Cancelled(_) => UploadPhase::Cancelled,
         }
     }
 }
 
-/// What is wrong with a layer's object, by what HEAD tells of it. `None` where nothing is.
-pub(super) fn damage(record: &Record, found: Option<&ObjectInfo>) -> Option<String> {
+/// What is wrong with an object, by its HEAD. `None` where nothing is.
+pub(super) fn damage(segment: &Segment, found: Option<ObjectInfo>) -> Option<String> {
     let Some(found) = found else {
         return Some("the object is missing".to_owned());
     };
-    if found.size != record.size {
-        let (has, wants) = (found.size, record.size);
-        return Some(format!("the object has {has} bytes, and the layer {wants}"));
+    let is_other = found
+        .crc64
+        .as_ref()
+        .is_some_and(|crc64| !segment.sum.is(crc64));
+    let is_whole = segment.object_size.is_none();
+    match judge(segment, found) {
+        Judgement::Same(_) if is_other && is_whole => {
+            Some("the object has another checksum than was recorded".to_owned())
+        }
+        Judgement::Same(_) => None,
+        Judgement::Unproven(_) => Some("the object was changed: it has another ETag".to_owned()),
+        Judgement::Other(reason) => Some(reason),
     }
-    if found.etag != record.etag {
-        return Some("the object was changed: it has another ETag".to_owned());
-    }
-    let whole = record.blocks.whole(record.size)?;
-    let is_other = |told: &String| !whole.is(told);
-    found.crc64.as_ref().filter(|told| is_other(told))?;
-    Some("the object has another checksum than was recorded".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::s3::checksum::{Crc64, Sums, Tracker};
 
     const EPOCH: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -181,52 +183,5 @@ mod tests {
             });
             assert_eq!(told.collect::<Vec<_>>(), want, "{case}");
         }
-    }
-
-    #[test]
-    fn objects_are_judged_by_their_heads() {
-        let bytes = b"bytes of a layer";
-        let record: Record = serde_json::from_value(serde_json::json!({
-            "version": 1, "data": "data/x", "etag": "e", "size": bytes.len(),
-            "digest": format!("sha256:{}", "0".repeat(64)), "name": "x",
-            "created_at": "2026-01-01T00:00:00Z", "blocks": sums(bytes).into_blocks(),
-        }))
-        .unwrap();
-        let etag = |text: &str| serde_json::from_value(text.into()).unwrap();
-        let object = |size: usize, tag: &str, crc64: Option<&[u8]>| {
-            Some(ObjectInfo {
-                size: size as u64,
-                etag: etag(tag),
-                crc64: crc64.map(|bytes| Crc64::of(bytes).to_base64()),
-            })
-        };
-        let size = bytes.len();
-        for (case, found, want) in [
-            ("right", object(size, "e", Some(bytes)), None),
-            ("a store without checksums", object(size, "e", None), None),
-            ("missing", None, Some("missing")),
-            ("short", object(3, "e", Some(bytes)), Some("3 bytes")),
-            (
-                "replaced",
-                object(size, "f", Some(bytes)),
-                Some("another ETag"),
-            ),
-            (
-                "other bytes",
-                object(size, "e", Some(b"other")),
-                Some("another checksum"),
-            ),
-        ] {
-            let told = damage(&record, found.as_ref());
-            assert_eq!(told.is_some(), want.is_some(), "{case}: {told:?}");
-            assert!(told.unwrap_or_default().contains(want.unwrap_or_default()));
-        }
-    }
-
-    fn sums(bytes: &[u8]) -> Sums {
-        let mut tracker = Tracker::resume(Sums::default(), Crc64::default());
-        tracker.update(bytes);
-        let end = tracker.snapshot();
-        tracker.sums_at(end)
     }
 }

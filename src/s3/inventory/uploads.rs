@@ -9,9 +9,9 @@ use futures_util::stream::{Stream, StreamExt as _, TryStreamExt as _};
 use super::plan::{Found, ListedSession, UploadPhase};
 use super::{READS_AT_ONCE, UploadEntry, UploadState, walk};
 use crate::error::Result;
+use crate::s3::session::Session;
+use crate::s3::session::owned::OwnedSession;
 use crate::s3::store::Store;
-use crate::s3::upload::session::Session;
-use crate::s3::upload::stored::Stored;
 
 pub(super) fn entries(store: Arc<Store>) -> impl Stream<Item = Result<UploadEntry>> {
     let found = walk::found(Arc::clone(&store));
@@ -31,9 +31,9 @@ pub(super) fn entries(store: Arc<Store>) -> impl Stream<Item = Result<UploadEntr
 
 /// `None` where it was finished or removed since it was listed.
 async fn entry(store: &Store, found: Found) -> Option<UploadEntry> {
-    let state = match Stored::load(store, found.uuid).await {
+    let state = match OwnedSession::load(store, found.uuid).await {
         Ok(None) if found.session != ListedSession::Absent => return None,
-        Ok(stored) => Ok(stored.map(|stored| UploadState::from(&stored.session))),
+        Ok(stored) => Ok(stored.map(|stored| UploadState::from(stored.get()))),
         Err(error) => Err(error),
     };
     Some(UploadEntry {
@@ -48,8 +48,8 @@ impl From<&Session> for UploadState {
     fn from(session: &Session) -> Self {
         let begun_at = SystemTime::try_from(session.begun_at);
         UploadState {
-            name: session.name.clone(),
-            declared: session.declared.clone(),
+            name: session.repository.clone(),
+            declared: session.declared_id.clone(),
             phase: UploadPhase::from(&session.phase),
             offset: session.offset,
             begun_at: begun_at.unwrap_or(SystemTime::UNIX_EPOCH),

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::clock;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::s3::api::{ApiError, ETag, RangeBody, pause};
 use crate::s3::checksum::{Crc64, Running};
-use crate::s3::keys::Key;
-use crate::s3::presence;
-use crate::s3::record::Record;
+use crate::s3::keys::{Key, Keys};
+use crate::s3::record::{Segment, StoredLayer};
 use crate::s3::store::Store;
+use crate::s3::{presence, publish};
 
 /// How long the next bytes of a body may take. The SDK's own protection is quicker where it is on;
 /// it does not see every body that hangs.
@@ -24,17 +25,51 @@ const STALL: Duration = Duration::from_secs(30);
 
 type Broken = Box<dyn StdError + Send + Sync>;
 
-/// The object that is read.
+/// The bytes that are read.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) store: Arc<Store>,
-    pub(super) data: Key,
-    pub(super) etag: ETag,
+    /// The objects that hold them.
+    pub(super) place: Place,
     pub(super) size: u64,
-    /// Who tells the checksums of the blocks.
-    pub(super) record: Option<Arc<Record>>,
+    /// The layer, which has the checksums of the blocks.
+    pub(super) layer: Option<Arc<StoredLayer>>,
     /// Where the same bytes are, if not there.
-    pub(super) moved: OnceLock<(Key, ETag)>,
+    pub(super) moved: OnceLock<Place>,
+}
+
+/// Objects of an upload that hold bytes one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) upload: Uuid,
+    pub(super) segments: Vec<Segment>,
+}
+
+/// The part of a range that one object holds.
+struct Section {
+    key: Key,
+    etag: ETag,
+    /// In the object.
+    range: Range<u64>,
+}
+
+impl Place {
+    /// The first part of a range that is in one object.
+    fn locate(&self, keys: &Keys, range: &Range<u64>) -> Option<Section> {
+        let mut start = 0;
+        for segment in &self.segments {
+            let end = start + segment.sum.len();
+            if range.start < end {
+                return Some(Section {
+                    key: keys.segment(self.upload, &segment.name),
+                    etag: segment.etag.clone(),
+                    range: range.start - start..range.end.min(end) - start,
+                });
+            }
+            start = end;
+        }
+        None
+    }
 }
 
 /// What one task fetches.
@@ -110,17 +145,25 @@ impl Job {
 }
 
 impl Source {
+    /// What errors and logs call the source.
+    pub(super) fn name(&self) -> String {
+        let first = self.place.segments.first();
+        first.map_or_else(String::new, |segment| {
+            self.store
+                .keys
+                .segment(self.place.upload, &segment.name)
+                .to_string()
+        })
+    }
+
     pub(super) fn damaged(&self, reason: String) -> Error {
-        Error::Damaged {
-            key: self.data.to_string(),
-            reason,
-        }
+        Error::damaged(&self.name(), reason)
     }
 
     /// The recorded checksum of a block.
     pub(super) fn block_sum(&self, block: &Range<u64>) -> Option<u64> {
         let index = block.start / crate::s3::checksum::BLOCK;
-        self.record.as_ref()?.blocks.get(index)
+        self.layer.as_ref()?.blocks.get(index)
     }
 
     /// Fetches the bytes of a job, and checks them where they are to be checked.
@@ -139,7 +182,7 @@ impl Source {
             match sections.verify(check) {
                 Ok(()) => return Ok(sections.into_loaded()),
                 Err(reason) if reads >= check.reads => return Err(self.damaged(reason)),
-                Err(reason) => tracing::warn!(key = %self.data, reason, "read again"),
+                Err(reason) => tracing::warn!(key = %self.name(), reason, "read a block again"),
             }
         }
     }
@@ -157,7 +200,12 @@ impl Source {
                 take(bytes);
             });
             let Some(broken) = body.await? else {
-                return Ok(());
+                if at == range.end {
+                    return Ok(());
+                }
+                // The rest is in the next object.
+                (failures, first) = (0, Instant::now());
+                continue;
             };
             attempts += 1;
             // Whatever came is kept, so a store that gives a little each time is read to the end.
@@ -168,23 +216,22 @@ impl Source {
             let since_first = asked.duration_since(first);
             let Some(pause) = pause(failures, since_first, false, clock::jitter()) else {
                 let kind = StorageErrorKind::Unavailable;
-                let error = StorageError::new("GetObject", self.data.as_str(), kind, broken)
+                let error = StorageError::new("GetObject", self.name(), kind, broken)
                     .after(attempts, begun.elapsed());
                 return Err(error.into());
             };
-            tracing::debug!(key = %self.data, at, error = %broken, "a body broke");
+            tracing::debug!(key = %self.name(), at, error = %broken, "a body broke");
             tokio::time::sleep(pause).await;
         }
     }
 
-    /// One request for the range. `Some` where its body broke.
+    /// One request for as much of the range as is in one object. `Some` where its body broke.
     async fn body(
         &self,
         range: Range<u64>,
         mut take: impl FnMut(Bytes) + Send,
     ) -> Result<Option<Broken>> {
-        let mut body = self.ask(&range).await?;
-        let mut left = range.end - range.start;
+        let (mut body, mut left) = self.ask(&range).await?;
         loop {
             // Also asked after the last byte: a body that was read to its end gives its
             // connection back.
@@ -208,47 +255,60 @@ impl Source {
         }
     }
 
-    async fn ask(&self, range: &Range<u64>) -> Result<RangeBody> {
-        let here = (&self.data, &self.etag);
-        let mut place = self.moved.get().map_or(here, |(data, etag)| (data, etag));
+    /// Begins to read the first part of the range that is in one object, and how long that is.
+    async fn ask(&self, range: &Range<u64>) -> Result<(RangeBody, u64)> {
+        let mut place = self.moved.get().unwrap_or(&self.place);
         loop {
-            let (data, etag) = place;
-            match self.store.api.get_range(data, range.clone(), etag).await {
-                Err(
-                    gone @ (ApiError::NoSuchKey(_)
-                    | ApiError::Precondition(_)
-                    | ApiError::InvalidRange(_)),
-                ) => {
-                    presence::lost(&self.store, data);
+            let Some(section) = place.locate(&self.store.keys, range) else {
+                return Err(self.damaged(format!("it has no byte {}", range.start)));
+            };
+            let length = section.range.end - section.range.start;
+            let api = &self.store.api;
+            let asked = api.get_range(&section.key, section.range, &section.etag);
+            match asked.await {
+                Ok(body) => return Ok((body, length)),
+                Err(gone @ (ApiError::NoSuchKey(_) | ApiError::Precondition(_))) => {
+                    presence::lost(&self.store, &section.key);
                     match self.moved_from(place).await? {
                         Some(moved) => place = moved,
                         None => return Err(self.explain(gone)),
                     }
                 }
-                answer => return answer.map_err(|error| self.explain(error)),
+                Err(error) => return Err(self.explain(error)),
             }
         }
     }
 
-    /// Where the bytes are, if not here. A link repeats a record, and is not told when that is
-    /// replaced since its data was lost. The bytes are the same, and so are their checksums.
-    async fn moved_from(&self, here: (&Key, &ETag)) -> Result<Option<(&Key, &ETag)>> {
+    /// Where the bytes are, if not here: the objects have other ETags since the bucket was copied, or
+    /// a link repeats a record that was replaced.
+    async fn moved_from(&self, here: &Place) -> Result<Option<&Place>> {
         // Another range may have found it since this one was asked for.
-        if let Some((data, etag)) = self.moved.get() {
-            return Ok(((data, etag) != here).then_some((data, etag)));
+        if let Some(moved) = self.moved.get() {
+            return Ok((moved != here).then_some(moved));
         }
-        let Some(record) = &self.record else {
+        let Some(layer) = &self.layer else {
             return Ok(None);
         };
-        let Some(now) = self.store.record(&record.digest.clone().into()).await? else {
+        let Some(now) = presence::present(&self.store, layer).await? else {
             return Ok(None);
         };
-        if (&now.data, &now.etag) == here || now.size != self.size {
+        let place = Place {
+            upload: now.upload,
+            segments: now.segments().to_vec(),
+        };
+        if place == *here || now.size != self.size {
             return Ok(None);
         }
-        tracing::warn!(key = %here.0, now = %now.data, "a link is older than its record");
-        let (data, etag) = self.moved.get_or_init(|| (now.data, now.etag));
-        Ok(Some((data, etag)))
+        tracing::warn!(key = %self.name(), upload = %now.upload, "found the bytes elsewhere");
+        if now.has_same_content(layer) {
+            let store = Arc::clone(&self.store);
+            self.store.background.spawn(async move {
+                if let Err(error) = publish::repin(&store, &now).await {
+                    tracing::warn!(digest = %now.digest, %error, "could not repair a record");
+                }
+            });
+        }
+        Ok(Some(self.moved.get_or_init(|| place)))
     }
 
     /// What the refusal of a read means, where the layer was published with this object.

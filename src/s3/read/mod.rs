@@ -60,14 +60,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf, SeekFrom};
+use uuid::Uuid;
 
-use self::fetch::Source;
+use self::fetch::{Place, Source};
 use self::parts::Parts;
 use self::reader::Reader;
-use super::api::ETag;
-use super::keys::Key;
 use super::presence;
-use super::record::Record;
+use super::record::{Content, Segment, StoredLayer};
 use super::store::Store;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -88,28 +87,34 @@ mod window;
 #[derive(Debug)]
 pub(crate) struct S3Layer {
     store: Arc<Store>,
-    record: Arc<Record>,
+    layer: Arc<StoredLayer>,
     reader: Reader,
 }
 
 impl S3Layer {
-    /// The layer of this record, at its first byte.
+    /// At its first byte.
     ///
     /// # Cost
     ///
     /// No request.
-    pub(crate) fn new(store: Arc<Store>, record: Arc<Record>) -> Self {
-        let reader = Reader::new(Source {
+    pub(crate) fn new(store: Arc<Store>, layer: Arc<StoredLayer>) -> Self {
+        let source = Source {
             store: Arc::clone(&store),
-            data: record.data.clone(),
-            etag: record.etag.clone(),
-            size: record.size,
-            record: Some(Arc::clone(&record)),
+            place: Place {
+                upload: layer.upload,
+                segments: layer.segments().to_vec(),
+            },
+            size: layer.size,
+            layer: Some(Arc::clone(&layer)),
             moved: OnceLock::new(),
-        });
+        };
+        let reader = match &layer.content {
+            Content::Inline(bytes) => Reader::over(source, bytes.0.clone()),
+            Content::Segments(_) => Reader::new(source),
+        };
         S3Layer {
             store,
-            record,
+            layer,
             reader,
         }
     }
@@ -135,7 +140,7 @@ impl AsyncRead for S3Layer {
 
 impl AsyncSeek for S3Layer {
     fn start_seek(mut self: Pin<&mut Self>, to: SeekFrom) -> io::Result<()> {
-        let position = seek_position(self.reader.position(), self.record.size, to)?;
+        let position = seek_position(self.reader.position(), self.layer.size, to)?;
         self.reader.seek(position);
         Ok(())
     }
@@ -148,30 +153,24 @@ impl AsyncSeek for S3Layer {
 #[async_trait]
 impl Layer for S3Layer {
     fn name(&self) -> &RepositoryName {
-        &self.record.name
+        &self.layer.repository
     }
 
     fn tar_sum(&self) -> Option<&TarSum> {
-        self.record.tar_sum()
+        self.layer.tar_sum()
     }
 
     fn digest(&self) -> &Digest {
-        &self.record.digest
+        &self.layer.digest
     }
 
     fn size(&self) -> u64 {
-        self.record.size
+        self.layer.size
     }
 
     fn created_at(&self) -> SystemTime {
         // Every timestamp that a record can hold is one of the system's as well.
-        SystemTime::try_from(self.record.created_at).unwrap_or(SystemTime::UNIX_EPOCH)
-    }
-
-    async fn is_stored(&self) -> Result<bool> {
-        Ok(presence::present(&self.store, &self.record)
-            .await?
-            .is_some())
+        SystemTime::try_from(self.layer.created_at).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     async fn close(&mut self) {
@@ -197,38 +196,52 @@ impl Layer for S3Layer {
         self: Box<Self>,
         parts: Vec<Range<u64>>,
     ) -> BoxStream<'static, Result<Bytes>> {
-        let mut parts = Parts::new(self.reader, parts, self.record.size);
+        let mut parts = Parts::new(self.reader, parts, self.layer.size);
         Box::pin(stream::poll_fn(move |cx| parts.poll_next(cx)))
     }
 
+    async fn is_stored(&self) -> Result<bool> {
+        let present = presence::present(&self.store, &self.layer).await?;
+        Ok(present.is_some())
+    }
+
+    /// `None` for a layer that is stored within its record, or in several objects.
+    ///
     /// The SDK does not tell when credentials expire, so a URL that was signed with temporary ones
     /// may die before `lifetime` is over, as S3 then refuses it.
     async fn presigned_url(&self, lifetime: Duration) -> Result<Option<String>> {
         let lifetime = lifetime.min(self.store.presign_lifetime);
-        let Some(record) = presence::present(&self.store, &self.record).await? else {
-            return Err(Error::Damaged {
-                key: self.record.data.to_string(),
-                reason: "the object is missing or was changed".to_owned(),
-            });
+        let Some(layer) = presence::present(&self.store, &self.layer).await? else {
+            let reason = "the object is missing or was changed".to_owned();
+            return Err(Error::damaged(&self.layer.digest, reason));
         };
-        let signed = self.store.api.presign_get(&record.data, lifetime);
+        let [segment] = layer.segments() else {
+            return Ok(None);
+        };
+        if segment.object_size.is_some() {
+            return Ok(None);
+        }
+        let key = self.store.keys.segment(layer.upload, &segment.name);
+        let signed = self.store.api.presign_get(&key, lifetime);
         Ok(Some(signed.await?))
     }
 }
 
-/// Reads all of an object that has no record yet, once and in order, with as many ranges under way
-/// and as much memory as a reader may have. Nothing but the ETag and the size is checked: whoever
-/// asks is about to hash the bytes. Dropping it ends all requests.
+/// Reads all bytes of an upload that has no record yet, once and in order, with as many ranges under way
+/// and as much memory as a reader may have. Only the ETags and sizes are checked: the
+/// caller hashes the bytes. Dropping it ends all requests.
 pub(crate) struct ReadBack(Reader);
 
 impl ReadBack {
-    pub(crate) fn of(store: &Arc<Store>, data: &Key, etag: &ETag, size: u64) -> Self {
+    pub(crate) fn of(store: &Arc<Store>, upload: Uuid, segments: &[Segment], size: u64) -> Self {
         let source = Source {
             store: Arc::clone(store),
-            data: data.clone(),
-            etag: etag.clone(),
+            place: Place {
+                upload,
+                segments: segments.to_vec(),
+            },
             size,
-            record: None,
+            layer: None,
             moved: OnceLock::new(),
         };
         ReadBack(Reader::new(source).wanting_all_to(size))

@@ -21,6 +21,8 @@ const READS: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Reader {
     source: Arc<Source>,
+    /// All bytes, where they came with the record.
+    inline: Option<Bytes>,
     position: u64,
     run_start: u64,
     /// Where what is wanted ends, if somebody has said that all up to there is.
@@ -48,6 +50,7 @@ impl Reader {
     pub(super) fn new(source: Source) -> Self {
         Reader {
             source: Arc::new(source),
+            inline: None,
             position: 0,
             run_start: 0,
             wanted: None,
@@ -55,6 +58,14 @@ impl Reader {
             hand: None,
             behind: Behind::default(),
             suspects: BTreeSet::new(),
+        }
+    }
+
+    /// Over bytes that are in memory. Nothing is ever asked for.
+    pub(super) fn over(source: Source, bytes: Bytes) -> Self {
+        Reader {
+            inline: Some(bytes),
+            ..Reader::new(source)
         }
     }
 
@@ -106,6 +117,12 @@ impl Reader {
             if left == 0 {
                 self.close();
                 return Poll::Ready(Ok(None));
+            }
+            if let Some(bytes) = &self.inline {
+                let range = usize::try_from(self.position)
+                    .ok()
+                    .zip(usize::try_from(self.until()).ok());
+                return Poll::Ready(Ok(range.map(|(start, end)| bytes.slice(start..end))));
             }
             if let Some(mut bytes) = self.hand.as_ref().and_then(|hand| hand.from(self.position)) {
                 // A suspect block was fetched to its end.
@@ -250,7 +267,7 @@ impl Reader {
         if want.is_none_or(|want| behind.then(crc).value() == want) {
             return true;
         }
-        tracing::warn!(key = %self.source.data, block = block.start, "a block is read again");
+        tracing::warn!(key = %self.source.name(), block = block.start, "read a block again");
         self.suspects.insert(block.start);
         self.close();
         false

@@ -126,7 +126,7 @@ fn outside_a_runtime(
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> Error {
     let kind = StorageErrorKind::Other;
-    StorageError::new("GetObject", source.data.as_str(), kind, error).into()
+    StorageError::new("GetObject", source.name(), kind, error).into()
 }
 
 /// The task's end of a slot. Dropped before it has a result, it tells the reader so: nobody waits
@@ -176,7 +176,7 @@ impl Drop for Filler {
         let lost = matches!(*lock(&self.state), State::Loading(_));
         if lost {
             let kind = StorageErrorKind::Unavailable;
-            let key = self.source.data.as_str();
+            let key = self.source.name();
             let error = StorageError::new("GetObject", key, kind, "the task was dropped");
             self.set(State::Failed(error.into()));
         }

@@ -9,7 +9,7 @@ use crate::s3::keys::Key;
 use crate::s3::presence;
 use crate::s3::publish;
 use crate::s3::read::S3Layer;
-use crate::s3::record::Record;
+use crate::s3::record::StoredLayer;
 use crate::s3::store::Store;
 use crate::service::Layer;
 
@@ -18,9 +18,9 @@ pub(super) async fn layer(
     name: &RepositoryName,
     id: &LayerId,
 ) -> Result<Box<dyn Layer>> {
-    let record = store.record_at(&store.keys.link(name, id)).await?;
-    let record = record.ok_or_else(|| Error::LayerUnknown { id: id.clone() })?;
-    Ok(Box::new(S3Layer::new(Arc::clone(store), Arc::new(record))))
+    let layer = store.linked(name, id).await?;
+    let layer = layer.ok_or_else(|| Error::LayerUnknown { id: id.clone() })?;
+    Ok(Box::new(S3Layer::new(Arc::clone(store), Arc::new(layer))))
 }
 
 pub(super) async fn mount(
@@ -30,29 +30,29 @@ pub(super) async fn mount(
     from: Option<&RepositoryName>,
 ) -> Result<bool> {
     let found = match from {
-        Some(from) => store.record_at(&store.keys.link(from, id)).await?,
-        None => store.record(id).await?,
+        Some(from) => store.linked(from, id).await?,
+        None => store.layer(id).await?,
     };
     let Some(found) = found else {
         return Ok(false);
     };
-    let Some(mut record) = presence::present(store, &found).await? else {
+    let Some(mut layer) = presence::present(store, &found).await? else {
         return Ok(false);
     };
     // An alias of a duplicate: the record that it repeats was published without this id.
-    if LayerId::from(record.digest.clone()) != *id && !record.also.contains(id) {
-        record.also.push(id.clone());
+    if !layer.has_id(id) {
+        layer = layer.with_aliases(std::slice::from_ref(id));
     }
-    let also = record.also.clone();
-    publish::link_under(store, name, record, &also).await?;
+    let aliases = layer.aliases.clone();
+    publish::link_under(store, name, &layer, &aliases).await?;
     Ok(true)
 }
 
 pub(super) async fn unlink(store: &Store, name: &RepositoryName, id: &LayerId) -> Result<bool> {
     let key = store.keys.link(name, id);
-    let others = match store.record_at(&key).await {
+    let others = match store.linked(name, id).await {
         Ok(None) => return Ok(false),
-        Ok(Some(record)) => other_links(store, name, &record, &key),
+        Ok(Some(layer)) => other_links(store, name, &layer, &key),
         // It is there, and can be removed.
         Err(Error::Damaged { .. }) => Vec::new(),
         Err(error) => return Err(error),
@@ -65,9 +65,9 @@ pub(super) async fn unlink(store: &Store, name: &RepositoryName, id: &LayerId) -
 }
 
 /// The links of the same layer under its other ids.
-fn other_links(store: &Store, name: &RepositoryName, record: &Record, but: &Key) -> Vec<Key> {
-    let sha256 = record.digest.clone().into();
-    let ids = std::iter::once(&sha256).chain(&record.also);
+fn other_links(store: &Store, name: &RepositoryName, layer: &StoredLayer, but: &Key) -> Vec<Key> {
+    let sha256 = layer.id();
+    let ids = std::iter::once(&sha256).chain(&layer.aliases);
     let keys = ids.map(|id| store.keys.link(name, id));
     keys.filter(|key| key != but).collect()
 }

@@ -10,10 +10,11 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
 use crate::registry::store::Manifest;
-use crate::s3::document::{Document, Inline, encode};
+use crate::s3::document::{Document, Inline};
 use crate::s3::store::Store;
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Stored {
     version: u32,
     media_type: String,
@@ -29,10 +30,6 @@ struct Stored {
 impl Document for Stored {
     const WHAT: &'static str = "manifest";
     const VERSION: u32 = 1;
-
-    fn version(&self) -> u32 {
-        self.version
-    }
 }
 
 /// How often a manifest that does not have its digest is read: once may have been the wire.
@@ -49,7 +46,7 @@ pub(super) async fn put(store: &Store, name: &RepositoryName, manifest: &Manifes
     };
     let key = store.keys.manifest(name, &manifest.digest);
     // One that stands is the same, but for its media type.
-    store.overwrite(&key, encode(&stored)?).await?;
+    store.overwrite(&key, &stored).await?;
     match &manifest.subject {
         Some(subject) => referrers::put(store, name, subject, manifest).await,
         None => Ok(()),

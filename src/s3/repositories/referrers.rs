@@ -11,11 +11,12 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
 use crate::registry::store::{Manifest, Page, Referrer};
-use crate::s3::document::{Document, encode};
+use crate::s3::document::Document;
 use crate::s3::keys::Keys;
 use crate::s3::store::Store;
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Stored {
     version: u32,
     media_type: String,
@@ -29,10 +30,6 @@ struct Stored {
 impl Document for Stored {
     const WHAT: &'static str = "referrer";
     const VERSION: u32 = 1;
-
-    fn version(&self) -> u32 {
-        self.version
-    }
 }
 
 /// How many entries are read at a time.
@@ -61,8 +58,7 @@ pub(super) async fn put(
         annotations: manifest.annotations.clone(),
     };
     let key = store.keys.referrer(name, subject, &manifest.digest);
-    let document = encode(&entry)?;
-    store.overwrite(&key, document).await
+    store.overwrite(&key, &entry).await
 }
 
 pub(super) async fn page(

@@ -8,11 +8,12 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::name::{RepositoryName, Tag};
 use crate::registry::store::Page;
-use crate::s3::document::{Document, encode};
+use crate::s3::document::Document;
 use crate::s3::store::Store;
 
 /// Which manifest a tag names.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Stored {
     version: u32,
     manifest: Digest,
@@ -21,10 +22,6 @@ struct Stored {
 impl Document for Stored {
     const WHAT: &'static str = "tag";
     const VERSION: u32 = 1;
-
-    fn version(&self) -> u32 {
-        self.version
-    }
 }
 
 /// How many tags are read at a time, when all of a repository have to be.
@@ -38,11 +35,11 @@ pub(super) async fn put(
     tag: &Tag,
     digest: &Digest,
 ) -> Result<()> {
-    let document = encode(&Stored {
+    let stored = Stored {
         version: Stored::VERSION,
         manifest: digest.clone(),
-    })?;
-    store.overwrite(&store.keys.tag(name, tag), document).await
+    };
+    store.overwrite(&store.keys.tag(name, tag), &stored).await
 }
 
 pub(super) async fn get(store: &Store, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>> {

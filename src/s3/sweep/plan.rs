@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use crate::s3::upload::session::Phase;
+use crate::s3::session::Phase;
 
 /// What to do with an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SweepAction {
-    /// It was being finished: finish it.
-    Finish,
-    /// Nobody has touched it for long: cancel and remove it.
+    /// It was being committed: commit it.
+    Commit,
+    /// It was not touched for long: cancel and remove it.
     Remove,
     /// It was cancelled, and not all of it is gone.
     RemoveCancelled,
@@ -30,9 +30,9 @@ pub(super) fn plan(
     }
     Some(match phase {
         None => SweepAction::RemoveOrphans,
-        Some(Phase::Sealing(_)) => SweepAction::Finish,
-        Some(Phase::Cancelled) => SweepAction::RemoveCancelled,
-        Some(Phase::Open | Phase::Sealed(_)) => SweepAction::Remove,
+        Some(Phase::Committing(_)) => SweepAction::Commit,
+        Some(Phase::Cancelled(_)) => SweepAction::RemoveCancelled,
+        Some(Phase::Open | Phase::Rejected(_)) => SweepAction::Remove,
     })
 }
 
@@ -44,11 +44,11 @@ mod tests {
     #[test]
     fn sweep_cases() {
         let old = Duration::from_secs(3600);
-        let sealed = || {
-            serde_json::from_value::<Phase>(serde_json::json!({"sealing": {
-                "at": "2026-01-01T00:00:00Z", "data": "parts", "also": [], "unverified": []
-            }}))
-        };
+        let at = "2026-01-01T00:00:00Z";
+        let phase = |value| serde_json::from_value::<Phase>(value).unwrap();
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let committing = || phase(serde_json::json!({"committing": {"at": at, "digest": digest}}));
+        let cancelled = || phase(serde_json::json!({"cancelled": {"at": at}}));
         for (case, phase, age, want) in [
             (
                 "live",
@@ -59,22 +59,17 @@ mod tests {
             ("dead", Some(Phase::Open), old, Some(SweepAction::Remove)),
             (
                 "half removed",
-                Some(Phase::Cancelled),
+                Some(cancelled()),
                 old,
                 Some(SweepAction::RemoveCancelled),
             ),
             (
                 "half finished",
-                Some(sealed().unwrap()),
+                Some(committing()),
                 old,
-                Some(SweepAction::Finish),
+                Some(SweepAction::Commit),
             ),
-            (
-                "being finished",
-                Some(sealed().unwrap()),
-                Duration::ZERO,
-                None,
-            ),
+            ("being finished", Some(committing()), Duration::ZERO, None),
             ("no session", None, old, Some(SweepAction::RemoveOrphans)),
             ("about to be begun", None, Duration::ZERO, None),
         ] {

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use super::plan::part_size::Schedule;
-use super::session::{Inline, Phase, Session};
-use super::stored::Stored;
-use super::writer::Writer;
-use super::{S3LayerUpload, claim};
+use super::S3LayerUpload;
+use super::uploader::Uploader;
 use crate::clock;
 use crate::digest::{Algorithm, Hasher};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::checksum::{Crc64, Sums};
-use crate::s3::document::Document as _;
-use crate::s3::presence;
+use crate::s3::document::{Document as _, Inline};
+use crate::s3::session::owned::OwnedSession;
+use crate::s3::session::plan::schedule::Schedule;
+use crate::s3::session::{Phase, Session, claim};
 use crate::s3::store::Store;
 
 /// A fresh upload.
@@ -24,25 +23,24 @@ pub(crate) async fn begin(
     id: Option<&LayerId>,
 ) -> Result<S3LayerUpload> {
     if let Some(id) = id {
-        match store.record(id).await {
-            Ok(Some(record)) if presence::present(store, &record).await?.is_some() => {
-                return Err(Error::LayerExists { id: id.clone() });
-            }
-            // An upload replaces a damaged record, and one whose bytes are gone.
-            Ok(_) | Err(Error::Damaged { .. }) => {}
+        match store.layer(id).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return Err(Error::LayerExists { id: id.clone() }),
+            // The upload that brings the layer replaces it.
+            Err(Error::Damaged { .. }) => {}
             Err(error) => return Err(error),
         }
     }
-    let stored = Stored::create(store, fresh_session(store, name, id)).await?;
-    let uuid = stored.uuid;
+    let owned = OwnedSession::create(store, fresh_session(store, name, id)).await?;
+    let uuid = owned.uuid();
     if let Some(id) = id
         && let Err(refusal) = claim::take(store, name, id, uuid).await
     {
         store.api.delete(&store.keys.session(uuid)).await?;
         return Err(refusal);
     }
-    let writer = Writer::new(Arc::clone(store), stored, id.cloned(), true, Vec::new());
-    Ok(S3LayerUpload::start(writer))
+    let uploader = Uploader::new(Arc::clone(store), owned, id.cloned())?;
+    Ok(S3LayerUpload::start(uploader))
 }
 
 fn fresh_session(store: &Store, name: &RepositoryName, id: Option<&LayerId>) -> Session {
@@ -56,17 +54,21 @@ fn fresh_session(store: &Store, name: &RepositoryName, id: Option<&LayerId>) -> 
     let equal_parts = store.profile.equal_parts;
     Session {
         version: Session::VERSION,
+        uuid: uuid::Uuid::nil(),
         nonce: clock::new_nonce(),
         phase: Phase::Open,
-        name: name.clone(),
-        declared: id.cloned(),
+        repository: name.clone(),
+        declared_id: id.cloned(),
         begun_at: clock::now_timestamp(),
         schedule: Schedule::new(store.part_size, store.memory_budget, equal_parts),
-        upload_id: None,
-        parts: Vec::new(),
-        settled: false,
-        doubted: false,
+        segments: Vec::new(),
+        segment_parts: 0,
+        multiparts: 0,
+        multipart: None,
+        closed: false,
+        orphans: false,
         tails: Vec::new(),
+        superseded: Vec::new(),
         inline: Inline::default(),
         offset: 0,
         hashers,

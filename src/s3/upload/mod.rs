@@ -1,32 +1,24 @@
-//! Uploads: from the first byte to a published layer, across processes.
+//! Uploads: from the first byte to a commit, across processes.
 //!
-//! # The life of an upload
-//!
-//! 1. [`mod@begin`]: the session is created, then the claim, if an id is declared.
-//! 2. [`writer`]: bytes are hashed as they arrive and cut into parts; each whole part goes out as
-//!    one UploadPart, several at a time ([`send`]). Where a TarSum is declared, they are read as an
-//!    archive as well ([`summing`]). What does not fill a part is stored at close as a tail
-//!    ([`tail`]), or within the session if it is tiny.
-//! 3. [`mod@resume`]: any process reads the session, compares it with the parts that S3 lists, and
-//!    goes on at the recorded offset with the recorded hash state.
-//! 4. [`finish`]: claims are verified, the session is sealed, the object completed in place, the
-//!    record published, the session removed. Or [`remove`]: cancelled and taken away.
+//! 1. [`mod@begin`] creates the session, then the claim, if an id is declared.
+//! 2. The handle (this file) passes bytes to its [`task`], which owns an [`uploader`]. The
+//!    [`intake`] hashes bytes and cuts them into parts; the [`sender`] sends parts, several at a
+//!    time. What does not fill a part is stored at close as a [`tail`], or within the session.
+//! 3. [`mod@resume`] reads the session, compares it with the parts that S3 lists, and continues at the
+//!    recorded offset with the recorded hash state. [`session_cache`] saves that look to the
+//!    process that served the last request of the upload.
+//! 4. A finish verifies what is claimed, stores the last bytes, writes the session as `committing`,
+//!    and leaves the rest to [`commit`](super::commit).
 //!
 //! # Invariants
 //!
 //! 1. The session is the first thing that an upload creates and the last that it removes.
-//! 2. Every write of the session is conditional on the one before; whoever wrote last owns the
-//!    upload. Whoever did not write last writes before its first part or tail; whoever did, as far
-//!    as it remembers, before its first part ([`warm`]).
-//! 3. A session names an unbroken run of parts, then tails, then inline bytes, and the hash state
-//!    at exactly their end, or none. Where parts may have been replaced since, by an owner that did
-//!    not close or by whoever made others of the same checksum, the object is read back.
-//! 4. A tail is removed only after a session that does not name it was written.
-//! 5. Phases go `open -> sealing -> gone`, `sealing -> sealed -> sealing`,
-//!    `open | sealed -> cancelled -> gone`, and `sealing -> cancelled` where what was sent is lost
-//!    and was not published. Nothing goes back to `open`. From `sealing` on no byte is needed, and
-//!    what is claimed stays the same until it has turned out to be wrong.
-//! 6. More than a little of a part is in memory only under a reservation for all of it.
+//! 2. Every write of the session is conditional on the one before. An owner writes it before its
+//!    first part; a new owner before its first byte.
+//! 3. A session names complete segments, an unbroken run of parts, tails and inline bytes, in this
+//!    order, and the hash state at exactly their end.
+//! 4. An object is removed only after a session that does not name it was written.
+//! 5. More than a little of a part is in memory only under a reservation for all of it.
 
 use std::future::Future as _;
 use std::io;
@@ -47,44 +39,29 @@ use crate::error::{Error, Result};
 use crate::id::{LayerId, TarSum};
 use crate::name::RepositoryName;
 use crate::s3::read::S3Layer;
-use crate::s3::record::Record;
+use crate::s3::record::StoredLayer;
+use crate::s3::session::plan::schedule::Schedule;
 use crate::s3::store::Store;
 use crate::service::{Layer, LayerUpload, Sent};
-use plan::part_size::Schedule;
 use task::Command;
-use writer::Writer;
+use uploader::Uploader;
 
-mod assemble;
 mod begin;
-mod checkpoint;
-mod claim;
-mod finish;
-mod gather;
-mod multipart;
-pub(crate) mod plan;
-mod remove;
+mod intake;
+mod part_buffer;
+mod part_cursor;
 mod resume;
-mod send;
-pub(crate) mod session;
-pub(crate) mod stored;
-mod summing;
+mod sender;
+mod session_cache;
 mod tail;
 mod task;
-mod verify;
-#[cfg_attr(
-    not(feature = "registry"),
-    allow(dead_code, reason = "only a registry goes on from memory")
-)]
-mod warm;
-mod writer;
+mod uploader;
 
 pub(crate) use begin::begin;
-pub(crate) use finish::drive_found;
-pub(crate) use remove::{cancel, cancel_by_uuid, remove_cancelled, remove_lost};
 pub(crate) use resume::resume;
+pub(crate) use session_cache::SessionCache;
 #[cfg(feature = "registry")]
-pub(crate) use warm::resume_at;
-pub(crate) use warm::{Left, left_uploads};
+pub(crate) use session_cache::resume_at;
 
 /// The largest piece that is handed to the writer at a time, in bytes: it is hashed without a
 /// pause.
@@ -131,21 +108,21 @@ enum Lost {
 }
 
 impl S3LayerUpload {
-    fn start(writer: Writer) -> Self {
-        let declared = writer.declared.as_ref().and_then(LayerId::as_tar_sum);
+    fn start(uploader: Uploader) -> Self {
+        let declared = uploader.declared().and_then(LayerId::as_tar_sum);
         let (commands, inbox) = mpsc::unbounded_channel();
         S3LayerUpload {
-            store: Arc::clone(&writer.store),
-            uuid: writer.stored.uuid,
-            name: writer.stored.session.name.clone(),
+            store: Arc::clone(uploader.store()),
+            uuid: uploader.session().uuid,
+            name: uploader.session().repository.clone(),
             tar_sum: declared.cloned(),
-            offset: writer.offset,
-            sent: writer.sender.sent(),
-            schedule: writer.stored.session.schedule,
+            offset: uploader.offset(),
+            sent: uploader.progress(),
+            schedule: uploader.session().schedule,
             commands,
             room: PollSemaphore::new(Arc::new(Semaphore::new(1))),
-            owner: writer.owner,
-            task: Some(tokio::spawn(task::run(writer, inbox))),
+            owner: uploader.is_owner(),
+            task: Some(tokio::spawn(task::run(uploader, inbox))),
             asked: None,
             lost: None,
         }
@@ -312,7 +289,7 @@ impl LayerUpload for S3LayerUpload {
 
     async fn finish(&mut self, size: u64, digest: &Digest) -> Result<Box<dyn Layer>> {
         let digest = digest.clone();
-        let record: Record = self
+        let layer: StoredLayer = self
             .ask(|answer| Command::Finish {
                 size,
                 digest,
@@ -321,7 +298,7 @@ impl LayerUpload for S3LayerUpload {
             .await?;
         Ok(Box::new(S3Layer::new(
             Arc::clone(&self.store),
-            Arc::new(record),
+            Arc::new(layer),
         )))
     }
 

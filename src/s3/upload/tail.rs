@@ -1,43 +1,39 @@
-//! Bytes that do not fill a part, as immutable objects: written, read back when their part is
-//! whole, removed once no session names them.
+//! Bytes that do not fill a part, as immutable objects: written under a fresh key, read back when
+//! their part is full, removed once no session names them.
 
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::session::{Tail, TailPlace};
-use super::stored::Stored;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::error::{Error, Result};
-use crate::s3::api::{ApiError, Condition, ETag};
+use crate::s3::api::{ApiError, Condition};
 use crate::s3::checksum::{Crc64, Running};
+use crate::s3::presence;
+use crate::s3::record::SegmentName;
+use crate::s3::session::owned::OwnedSession;
+use crate::s3::session::{Tail, TailPlace};
 use crate::s3::store::Store;
 
-/// The checksum of some pieces.
-pub(super) fn sum_of(pieces: &[Bytes]) -> Crc64 {
+/// How often a tail that does not have its checksum is read: once may have been the wire.
+const READS: u32 = 2;
+
+fn sum_of(chunks: &[Bytes]) -> Crc64 {
     let mut sum = Running::new();
-    pieces.iter().for_each(|piece| sum.update(piece));
+    chunks.iter().for_each(|chunk| sum.update(chunk));
     sum.get()
 }
 
-/// Bytes of some tails.
-pub(super) fn len_of(tails: &[Tail]) -> u64 {
-    tails.iter().map(|tail| tail.sum.len()).sum()
-}
-
-/// Stores pieces under a fresh key.
+/// Stores bytes that follow others.
 pub(super) async fn write(
     store: &Store,
     uuid: Uuid,
     offset: u64,
-    pieces: &[Bytes],
+    chunks: &[Bytes],
 ) -> Result<Tail> {
-    let nonce = clock::new_nonce();
-    let sum = sum_of(pieces);
+    let (nonce, sum) = (clock::new_nonce(), sum_of(chunks));
     let key = store.keys.tail(uuid, offset, &nonce);
-    store
-        .api
-        .put(&key, pieces, store.checksum(sum), None)
-        .await?;
+    let checksum = store.checksum(sum);
+    store.api.put(&key, chunks, checksum, None).await?;
     Ok(Tail {
         offset,
         sum,
@@ -45,85 +41,75 @@ pub(super) async fn write(
     })
 }
 
-/// Stores pieces as the whole of the layer, as far as is known; `None` where that key holds other
-/// bytes, which an earlier owner put there.
-pub(super) async fn write_whole(
-    store: &Store,
-    uuid: Uuid,
-    pieces: &[Bytes],
-    sum: Crc64,
-) -> Result<Option<ETag>> {
-    let key = store.keys.whole(uuid);
-    match store
+/// Stores bytes as an object that can be a segment of the layer.
+pub(super) async fn write_whole(store: &Store, uuid: Uuid, chunks: &[Bytes]) -> Result<Tail> {
+    let (nonce, sum) = (clock::new_nonce(), sum_of(chunks));
+    let key = store.keys.segment(uuid, &SegmentName::Whole(nonce.clone()));
+    let written_at = Moment::now();
+    let put = store
         .api
-        .put(&key, pieces, store.checksum(sum), Some(Condition::Absent))
-        .await
-    {
-        Ok(etag) => Ok(Some(etag)),
-        // A repeated request, or an earlier owner: ours, if the bytes are.
-        Err(ApiError::Precondition(refusal)) => {
-            let Some(found) = store.api.head(&key).await? else {
-                return Err(refusal.into_retryable().into());
-            };
-            let may_be =
-                found.size == sum.len() && found.crc64.as_ref().is_none_or(|crc64| sum.is(crc64));
-            // Anyone can make other bytes of the same checksum, and these would be published under
-            // the digest of ours.
-            let same = may_be
-                && store
-                    .api
-                    .get_pieces(&key, found.size)
-                    .await?
-                    .is_some_and(|there| there.iter().flatten().eq(pieces.iter().flatten()));
-            Ok(same.then_some(found.etag))
-        }
-        Err(error) => Err(error.into()),
-    }
+        .put(&key, chunks, store.checksum(sum), Some(Condition::Absent));
+    let etag = match put.await {
+        Ok(etag) => etag,
+        // An earlier attempt of this request: nobody else knows the nonce.
+        Err(ApiError::Precondition(refusal)) => match store.api.head(&key).await? {
+            Some(found) if found.size == sum.len() => found.etag,
+            _ => return Err(refusal.into_retryable().into()),
+        },
+        Err(error) => return Err(error.into()),
+    };
+    // A commit that follows soon need not look at the object.
+    presence::note(store, &key, &etag, written_at);
+    Ok(Tail {
+        offset: 0,
+        sum,
+        place: TailPlace::Whole { nonce, etag },
+    })
 }
 
 /// Reads tails back, in order.
 ///
 /// # Errors
 ///
-/// `UploadConflict` or `UploadUnknown` where a tail is gone because the upload went on elsewhere;
+/// `UploadConflict` or `UploadUnknown` where a tail is gone because another owner removed it;
 /// `Damaged` where the session still names it.
-pub(super) async fn read(store: &Store, stored: &Stored, tails: &[Tail]) -> Result<Vec<Bytes>> {
-    let mut pieces = Vec::new();
+pub(super) async fn read(
+    store: &Store,
+    owned: &OwnedSession,
+    tails: &[Tail],
+) -> Result<Vec<Bytes>> {
+    let mut chunks = Vec::new();
     for tail in tails {
-        pieces.extend(read_one(store, stored, tail).await?);
+        chunks.extend(read_one(store, owned, tail).await?);
     }
-    Ok(pieces)
+    Ok(chunks)
 }
 
-async fn read_one(store: &Store, stored: &Stored, tail: &Tail) -> Result<Vec<Bytes>> {
-    let key = tail.key(&store.keys, stored.uuid);
-    let damaged = |reason: &str| Error::Damaged {
-        key: key.to_string(),
-        reason: reason.to_owned(),
-    };
-    for _ in 0..2 {
+async fn read_one(store: &Store, owned: &OwnedSession, tail: &Tail) -> Result<Vec<Bytes>> {
+    let key = tail.key(&store.keys, owned.uuid());
+    for _ in 0..READS {
         match store.api.get_pieces(&key, tail.sum.len()).await? {
-            Some(pieces) if sum_of(&pieces) == tail.sum => return Ok(pieces),
-            // The wire, or the store: the second look tells.
-            Some(_) => tracing::warn!(%key, "a tail does not have its checksum; read again"),
+            Some(chunks) if sum_of(&chunks) == tail.sum => return Ok(chunks),
+            Some(_) => tracing::warn!(%key, "read a tail with a wrong checksum"),
             None => {
-                return Err(gone(store, stored)
-                    .await?
-                    .unwrap_or_else(|| damaged("it is missing")));
+                let lost = lost_to(store, owned).await?;
+                let missing = || Error::damaged(&key, "it is missing".to_owned());
+                return Err(lost.unwrap_or_else(missing));
             }
         }
     }
-    Err(damaged("it does not have the checksum that was recorded"))
+    let reason = "it does not have the checksum that was recorded".to_owned();
+    Err(Error::damaged(&key, reason))
 }
 
-/// Why a tail may be gone rightly.
-async fn gone(store: &Store, stored: &Stored) -> Result<Option<Error>> {
-    let uuid = stored.uuid;
-    Ok(match Stored::load(store, uuid).await? {
+/// Why a tail may rightly be gone.
+async fn lost_to(store: &Store, owned: &OwnedSession) -> Result<Option<Error>> {
+    let uuid = owned.uuid();
+    Ok(match OwnedSession::load(store, uuid).await? {
         None => Some(Error::UploadUnknown { uuid }),
-        Some(now) if now.session.nonce != stored.session.nonce => Some(Error::UploadConflict {
+        Some(now) if now.get().nonce != owned.get().nonce => Some(Error::UploadConflict {
             uuid,
-            reason: "another handle has taken it over",
+            reason: "another process owns it",
         }),
         Some(_) => None,
     })

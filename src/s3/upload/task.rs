@@ -1,29 +1,30 @@
-//! What the handle asks of its [`Writer`], and the loop that answers.
+//! The commands of a handle, and the task that carries them out.
 //!
-//! It runs apart from the handle, so that it can act while nobody writes: give back memory that
-//! others wait for, keep the session young, and carry a close or finish to its end when the caller
-//! went away.
+//! It runs apart from the handle, so that it can act while the handle is idle: release memory that
+//! others wait for, record what has arrived, and carry a close or finish to its end when the caller
+//! has gone away.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
-use super::checkpoint::CHECKPOINT_AGE;
-use super::session::Phase;
-use super::writer::Writer;
+use super::uploader::Uploader;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::s3::budget::Reservation;
-use crate::s3::record::Record;
+use crate::s3::commit::wrong_claim;
+use crate::s3::record::StoredLayer;
+use crate::s3::session::Phase;
 
-/// A request of the handle. An answer that nobody waits for any more is dropped: the work is done
-/// all the same.
+/// A request of the handle. It is carried out even where its caller has gone away.
 pub(super) enum Command {
     /// Make this handle the owner.
     Own(oneshot::Sender<Result<()>>),
     Write {
         bytes: Bytes,
-        /// Given back when the writer takes the piece.
+        /// Released when the uploader takes the chunk.
         room: OwnedSemaphorePermit,
     },
     /// Wait until all whole parts are stored.
@@ -32,25 +33,26 @@ pub(super) enum Command {
     Finish {
         size: u64,
         digest: Digest,
-        answer: oneshot::Sender<Result<Record>>,
+        answer: oneshot::Sender<Result<StoredLayer>>,
     },
     Cancel(oneshot::Sender<Result<()>>),
 }
 
-/// Serves one handle until it is closed, dropped, or fails. A failure that no answer told is the
-/// result.
+/// Serves one handle until it is closed, dropped, or fails. Returns a failure that was not an answer
+/// to a command.
 pub(super) async fn run(
-    mut writer: Writer,
+    mut uploader: Uploader,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) -> Result<()> {
     loop {
-        let stale_at = writer.recorded_at + CHECKPOINT_AGE;
+        let checkpoint_at = uploader.next_checkpoint();
+        let (sender, reservation) = uploader.waits();
         tokio::select! {
             command = commands.recv() => match command {
-                // Dropped without close: what was not recorded is lost, and the upload is not.
+                // Dropped without close: the upload stays as it is recorded.
                 None => return Ok(()),
                 Some(Command::Own(answer)) => {
-                    let owned = writer.own().await;
+                    let owned = uploader.own().await;
                     let failed = owned.is_err();
                     if failed {
                         commands.close();
@@ -62,12 +64,12 @@ pub(super) async fn run(
                 }
                 Some(Command::Write { bytes, room }) => {
                     drop(room);
-                    let taken = writer.accept(bytes).await;
-                    or_salvage(&mut writer, taken).await?;
+                    let taken = uploader.accept(bytes).await;
+                    or_salvage(&mut uploader, taken).await?;
                 }
                 Some(Command::Flush(answer)) => {
-                    let flushed = writer.flush().await;
-                    let flushed = or_salvage(&mut writer, flushed).await;
+                    let flushed = uploader.flush().await;
+                    let flushed = or_salvage(&mut uploader, flushed).await;
                     let failed = flushed.is_err();
                     if failed {
                         commands.close();
@@ -78,87 +80,85 @@ pub(super) async fn run(
                     }
                 }
                 Some(Command::Close(answer)) => {
-                    let closed = writer.close().await;
-                    let closed = or_salvage(&mut writer, closed).await;
-                    if closed.is_ok() {
-                        writer.leave();
-                    }
+                    let closed = uploader.close().await;
+                    let closed = or_salvage(&mut uploader, closed).await;
                     commands.close();
+                    let can_be_cached = closed.is_ok() && uploader.can_be_cached();
+                    if can_be_cached {
+                        let store = Arc::clone(uploader.store());
+                        store.sessions.keep(uploader);
+                    }
                     let _ = answer.send(closed);
                     return Ok(());
                 }
                 Some(Command::Finish { size, digest, answer }) => {
-                    let mut finished = writer.finish(size, &digest).await;
-                    let goes_on = finished.as_ref().is_err_and(|error| goes_on(&writer, error));
-                    if !goes_on {
-                        finished = or_salvage(&mut writer, finished).await;
+                    let mut finished = uploader.finish(size, &digest).await;
+                    let is_usable = finished.as_ref().is_err_and(|error| is_usable(&uploader, error));
+                    if !is_usable {
+                        finished = or_salvage(&mut uploader, finished).await;
                         commands.close();
                     }
                     let _ = answer.send(finished);
-                    if !goes_on {
+                    if !is_usable {
                         return Ok(());
                     }
                 }
                 Some(Command::Cancel(answer)) => {
-                    writer.sender.abort().await;
-                    let cancelled = writer.cancel().await;
+                    let cancelled = uploader.cancel().await;
                     commands.close();
                     let _ = answer.send(cancelled);
                     return Ok(());
                 }
             },
-            sent = writer.sender.next(), if !writer.sender.is_idle() => {
-                let sent = match sent {
-                    Ok(()) => writer.checkpoint_if_due().await,
-                    Err(error) => Err(error),
-                };
-                or_salvage(&mut writer, sent).await?;
+            sent = sender.next(), if !sender.is_idle() => {
+                let recorded = uploader.part_ended(sent).await;
+                or_salvage(&mut uploader, recorded).await?;
             }
-            () = wanted_back(writer.reservation.as_ref()) => {
-                let given_back = writer.give_back().await;
-                or_salvage(&mut writer, given_back).await?;
+            () = reclaim_requested(reservation) => {
+                let spilled = uploader.spill().await;
+                or_salvage(&mut uploader, spilled).await?;
             }
-            () = sleep_until(stale_at), if writer.is_behind() => {
-                let settled = writer.settle().await;
-                or_salvage(&mut writer, settled).await?;
+            () = until(checkpoint_at) => {
+                let recorded = uploader.checkpoint().await;
+                or_salvage(&mut uploader, recorded).await?;
             }
         }
     }
 }
 
-/// Resolves when others want the memory that is reserved.
-pub(super) async fn wanted_back(reservation: Option<&Reservation>) {
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when others wait for the memory that is reserved.
+pub(super) async fn reclaim_requested(reservation: Option<&Reservation>) {
     match reservation {
         Some(reservation) => reservation.wanted_back().await,
         None => std::future::pending().await,
     }
 }
 
-async fn or_salvage<T>(writer: &mut Writer, result: Result<T>) -> Result<T> {
+async fn or_salvage<T>(uploader: &mut Uploader, result: Result<T>) -> Result<T> {
     if let Err(error) = &result
         && !matches!(
             error,
             Error::UploadConflict { .. } | Error::UploadUnknown { .. }
         )
     {
-        writer.salvage().await;
+        uploader.salvage().await;
     }
     result
 }
 
-/// Whether the handle can be used after this failure of a finish: the claims were wrong, or the
-/// upload is sealed, so that nothing in memory matters any more.
-fn goes_on(writer: &Writer, error: &Error) -> bool {
-    let wrong_claim = matches!(
-        error,
-        Error::InvalidLength { .. }
-            | Error::InvalidChecksum { .. }
-            | Error::TarSumVersionUnsupported { .. }
-            | Error::InvalidTarSum { .. }
+/// Whether the handle can be used after this failure of a finish: the claims were wrong, or no byte
+/// is needed any more.
+fn is_usable(uploader: &Uploader, error: &Error) -> bool {
+    let is_committing = matches!(
+        uploader.session().phase,
+        Phase::Committing(_) | Phase::Rejected(_)
     );
-    let is_sealed = matches!(
-        writer.stored.session.phase,
-        Phase::Sealing(_) | Phase::Sealed(_)
-    );
-    wrong_claim || is_sealed
+    matches!(error, Error::InvalidLength { .. }) || wrong_claim(error).is_some() || is_committing
 }

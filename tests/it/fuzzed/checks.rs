@@ -92,7 +92,7 @@ fn short(error: &dyn std::error::Error, text: &str) {
 
 /// The layer that a registry or a store of these checks has.
 pub fn layer() -> Bytes {
-    (0..3000_u32).map(|n| (n * 7 % 251) as u8).collect()
+    (0..20_000_u32).map(|n| (n * 7 % 251) as u8).collect()
 }
 
 /// An answer, whole, and never a failure of the server's.
@@ -134,7 +134,7 @@ fn location(headers: &HeaderMap) -> Option<String> {
 /// The bytes that a `Content-Range` names.
 fn part(told: &str) -> RangeInclusive<usize> {
     let told = told.strip_prefix("bytes ").unwrap();
-    let told = told.strip_suffix("/3000").unwrap();
+    let told = told.strip_suffix("/20000").unwrap();
     let (first, last) = told.split_once('-').unwrap();
     first.parse().unwrap()..=last.parse().unwrap()
 }
@@ -229,7 +229,7 @@ pub async fn play(service: Arc<dyn RepositoryService>, bytes: &[u8]) {
     let digest = sha256(&layer);
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(layer.clone()).await.unwrap();
-    upload.finish(3000, &digest).await.unwrap();
+    upload.finish(20_000, &digest).await.unwrap();
     let registry = router(service, Options::default());
     let mut at = String::new();
     let mut rest = bytes;
@@ -286,7 +286,7 @@ fn parsed(bytes: &[u8], layer: &Digest, at: &str) -> Option<Request<Full<Bytes>>
 const DOCUMENTS: [&str; 5] = ["session", "record", "link", "manifest", "tag"];
 
 /// Members whose values only one store knows.
-const MEMBERS: [&str; 3] = ["data", "etag", "nonce"];
+const MEMBERS: [&str; 5] = ["upload", "uuid", "name", "etag", "nonce"];
 
 /// A store with a layer, a manifest and a tag, and an upload under way.
 struct Stage {
@@ -374,10 +374,10 @@ impl Stage {
             assert_eq!(found.bytes, manifest.bytes);
         }
         if let Ok(mut upload) = service.resume(&name(), None, self.uuid).await {
-            let offset = upload.offset().min(3000) as usize;
+            let offset = upload.offset().min(20_000) as usize;
             let _ = upload.write_bytes(layer.slice(offset..)).await;
-            match upload.finish(3000, &sha256(layer)).await {
-                Ok(finished) => assert_eq!(finished.size(), 3000),
+            match upload.finish(20_000, &sha256(layer)).await {
+                Ok(finished) => assert_eq!(finished.size(), 20_000),
                 Err(error) => drop::<Error>(error),
             }
         }

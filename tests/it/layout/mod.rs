@@ -56,6 +56,13 @@ const WALLS: &[(&str, &[&str])] = &[
 /// What `LEAVES` above stands for: what all may use who may use anything.
 const LEAVES: &[&str] = &["clock", "digest", "id", "name", "telemetry"];
 
+/// Within `s3`, imports go downwards only: what a module must not import from its own room.
+const ABOVE: &[(&str, &[&str])] = &[
+    ("s3::api", &["s3::session", "s3::commit", "s3::upload"]),
+    ("s3::session", &["s3::commit", "s3::upload"]),
+    ("s3::commit", &["s3::upload"]),
+];
+
 /// Crates (those whose name begins so) and the modules that may name them.
 const CRATES: &[(&str, &[&str])] = &[
     (
@@ -98,6 +105,12 @@ fn is_allowed(path: &[String], allowed: &[&str]) -> bool {
     })
 }
 
+fn is_above(module: &[String], to: &[String]) -> bool {
+    ABOVE
+        .iter()
+        .any(|(from, above)| is_within(module, from) && is_allowed(to, above))
+}
+
 /// Every breach in the file `path`, below `src/`, as `<line>: <what is wrong>`.
 fn breaches(path: &str, text: &str) -> Vec<String> {
     let source = Source::read(path, text);
@@ -132,7 +145,9 @@ fn imports(source: &Source) -> Vec<String> {
             breaches.push(format!(
                 "{line}: crate::{path}: name the room that it comes from"
             ));
-        } else if to.first() != source.module.first() && !is_allowed(&to, allowed) {
+        } else if (to.first() != source.module.first() && !is_allowed(&to, allowed))
+            || is_above(&source.module, &to)
+        {
             breaches.push(format!("{line}: {from} may not import {path}"));
         }
     }
@@ -258,6 +273,24 @@ fn a_breach_is_seen_and_told_with_its_line() {
             "error.rs",
             "mod x { use super::Error; }",
             None,
+        ),
+        (
+            "downwards",
+            "s3/upload/uploader.rs",
+            "use crate::s3::commit;\nuse crate::s3::session::Session;",
+            None,
+        ),
+        (
+            "upwards",
+            "s3/commit/perform.rs",
+            "use crate::s3::upload::begin;",
+            Some("1: s3::commit::perform may not import s3::upload::begin"),
+        ),
+        (
+            "upwards by super",
+            "s3/session/owned.rs",
+            "use super::super::commit::cleanup;",
+            Some("1: s3::session::owned may not import s3::commit::cleanup"),
         ),
         (
             "by a re-export",

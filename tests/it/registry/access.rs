@@ -36,7 +36,7 @@ async fn each_request_has_a_line() {
     let mut options = Options::default();
     options.redirect = Some(Duration::from_secs(60));
     let client = Site::embedded().await.process_with(options).await.client;
-    let bytes = ramp(1, 3000);
+    let bytes = ramp(1, 20_000);
     let digest = sha256(&bytes);
     client.push("a", &bytes, &digest).await;
     let path = format!("/v2/a/blobs/{digest}");
@@ -51,7 +51,7 @@ async fn each_request_has_a_line() {
         (&"POST".into(), &201.into())
     );
     assert_eq!(push["path"], "/v2/a/blobs/uploads/");
-    assert_eq!(push["bytes_in"], 3000);
+    assert_eq!(push["bytes_in"], 20_000);
     assert!(push["s3_requests"].as_u64().unwrap() >= 3, "{push}");
     assert!(push["ms"].is_u64());
     assert_eq!(lines[1]["fields"]["status"], 307);

@@ -1,24 +1,40 @@
 //! What a request of a client costs in requests to the store, counted below the SDK.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use s3layers::S3LayerService;
+use s3layers::registry::{Limits, Options};
 use serde_json::json;
 
 use super::client::Client;
 use super::manifests::IMAGE;
-use super::site::Site;
+use super::site::{Site, started};
 use crate::reading::range;
 use crate::support::bytes::{KIB, MIB, assert_same, ramp, sha256};
-use crate::support::wire::{GetObject, On, Wire};
+use crate::support::stores;
+use crate::support::wire::{DeleteObject, GetObject, On, PutObject, Wire};
 
-/// What docker does for a layer that is not there: it begins, sends, ends, looks.
+/// What docker does for a layer that is not there: HEAD, POST, PATCH, PUT.
 async fn docker_push(client: Client, bytes: &[u8]) {
     let digest = sha256(bytes);
     let blob = format!("/v2/library/x/blobs/{digest}");
+    client.head(&blob).await.is(404);
     let at = client.upload("library/x").await;
     let at = client.send("PATCH", &at, &[], bytes).await.is(202);
     let path = format!("{}&digest={digest}", at.location());
     client.send("PUT", &path, &[], b"").await.is(201);
-    client.head(&blob).await.is(200);
+}
+
+/// What containerd does: HEAD, POST, and PUT with all bytes.
+async fn containerd_push(client: Client, bytes: &[u8]) {
+    let digest = sha256(bytes);
+    let blob = format!("/v2/library/x/blobs/{digest}");
+    client.head(&blob).await.is(404);
+    let at = client.upload("library/x").await;
+    let separator = if at.contains('?') { '&' } else { '?' };
+    let path = format!("{at}{separator}digest={digest}");
+    client.send("PUT", &path, &[], bytes).await.is(201);
 }
 
 fn spent(wire: &Wire) -> usize {
@@ -27,21 +43,96 @@ fn spent(wire: &Wire) -> usize {
     spent
 }
 
+/// A process over a wire, and the service in it.
+async fn process(site: &Site) -> (Client, Wire, Arc<S3LayerService>) {
+    let Site::Embedded(store) = site else {
+        panic!("there is no wire to a map");
+    };
+    let wire = Wire::over(store.http_client());
+    let client = stores::client(store, wire.http_client());
+    let service = S3LayerService::connect(client, stores::config()).await;
+    let service = Arc::new(service.unwrap());
+    let process = started(service.clone(), Options::default(), Limits::default()).await;
+    wire.reset();
+    (process.client, wire, service)
+}
+
+/// The session is removed after the answer: the DELETE counts, and nobody waits for it.
 #[tokio::test]
-async fn a_push_costs_what_was_promised() {
+async fn push_costs_at_most_the_promised_requests() {
     let site = Site::embedded().await;
-    let (process, wire) = site.process_over_wire().await;
-    for (size, promised) in [(3 * KIB, 8), (300 * KIB, 8), (12 * MIB, 16)] {
-        let bytes = ramp(size as u32, size);
+    let (client, wire, service) = process(&site).await;
+    for (size, in_sequence, all) in [
+        (3 * KIB, 6, 7),
+        (16 * KIB, 6, 7),
+        (16 * KIB + 1, 7, 8),
+        (300 * KIB, 7, 8),
+        (12 * MIB, 16, 16),
+    ] {
         wire.reset();
-        docker_push(process.client, &bytes).await;
+        let gate = wire.hold(On::every(DeleteObject).key_ends("/session"));
+        docker_push(client, &ramp(size as u32, size)).await;
+        gate.reached_by(1).await;
         let log = wire.log();
-        assert!(
-            log.len() <= promised,
-            "{size}: {} of {promised}: {log:#?}",
-            log.len()
-        );
+        let answered = log.iter().filter(|one| one.operation != DeleteObject);
+        assert!(answered.count() <= in_sequence, "{size}: {log:#?}");
+        gate.open();
+        service.wait_for_background().await;
+        let log = wire.log();
+        assert!(log.len() <= all, "{size}: {} of {all}: {log:#?}", log.len());
     }
+    wire.reset();
+    containerd_push(client, &ramp(7, 15 * KIB)).await;
+    service.wait_for_background().await;
+    let log = wire.log();
+    assert!(log.len() <= 6, "{log:#?}");
+}
+
+/// So a docker push of a small layer takes 4 requests in sequence, and one by POST and PUT 3.
+#[tokio::test]
+async fn small_layer_is_committed_by_three_requests_at_once() {
+    let site = Site::embedded().await;
+    let (client, wire, _) = process(&site).await;
+    for patches in [true, false] {
+        let bytes = ramp(u32::from(patches), 16 * KIB);
+        let digest = sha256(&bytes);
+        let mut at = client.upload("library/x").await;
+        let mut body = &bytes[..];
+        if patches {
+            wire.reset();
+            at = client
+                .send("PATCH", &at, &[], body)
+                .await
+                .is(202)
+                .location();
+            assert_eq!(spent(&wire), 1, "PATCH");
+            body = b"";
+        }
+        let separator = if at.contains('?') { '&' } else { '?' };
+        let path = format!("{at}{separator}digest={digest}");
+        let gate = wire.hold(On::every(PutObject));
+        let put = client.send("PUT", &path, &[], body);
+        let three = async {
+            gate.reached_by(3).await;
+            gate.open();
+        };
+        let (reply, ()) = tokio::join!(put, three);
+        reply.is(201);
+    }
+}
+
+#[tokio::test]
+async fn read_of_a_small_layer_costs_one_request() {
+    let (site, blob, bytes) = pushed(16 * KIB).await;
+    let (client, wire, _) = process(&site).await;
+    assert_same(&client.get(&blob).await.is(200).body, &bytes, "GET");
+    assert_eq!(spent(&wire), 1, "GET");
+    client.head(&blob).await.is(200);
+    assert_eq!(spent(&wire), 1, "HEAD");
+    let range = [("range", "bytes=10-19")];
+    let part = client.send("GET", &blob, &range, b"").await.is(206);
+    assert_same(&part.body, &bytes[10..20], "a range");
+    assert_eq!(spent(&wire), 1, "a range");
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ async fn full_disk_is_507_at_once_and_leaves_nothing() {
     let before = ramp(1, MIB);
     client.push("a", &before, sha256(&before)).await;
     let inside = stores::client(&store, store.http_client());
-    let keys = bucket::keys(&inside).await;
+    let keys = bucket::keys_at_rest(&inside).await;
     let blobs = crate::embedded::blobs(folder.path());
 
     let layer = ramp(2, 30 * MIB);
@@ -35,7 +35,7 @@ async fn full_disk_is_507_at_once_and_leaves_nothing() {
         assert_eq!(reply.json()["errors"].as_array().unwrap().len(), 1);
         assert!(begun.elapsed() < AT_ONCE, "{free}: {:?}", begun.elapsed());
         assert!(bucket::multiparts(&inside).await.is_empty(), "{free}");
-        assert_eq!(bucket::keys(&inside).await, keys, "{free}");
+        assert_eq!(bucket::keys_at_rest(&inside).await, keys, "{free}");
         assert_eq!(crate::embedded::blobs(folder.path()), blobs, "{free}");
         let path = format!("/v2/a/blobs/{}", sha256(&before));
         assert_eq!(client.get(&path).await.is(200).body, before, "{free}");

@@ -325,7 +325,7 @@ async fn a_redirect_leads_to_the_store_and_head_is_answered_here() {
     options.redirect = Some(std::time::Duration::from_secs(60));
     for site in Site::all().await {
         let client = site.process_with(options.clone()).await.client;
-        let bytes = ramp(1, 1000);
+        let bytes = ramp(1, 20_000);
         let digest = sha256(&bytes);
         client.push("a", &bytes, &digest).await;
         let path = format!("/v2/a/blobs/{digest}");
@@ -342,6 +342,11 @@ async fn a_redirect_leads_to_the_store_and_head_is_answered_here() {
                 assert_eq!(reply.header("cache-control"), Some("no-store"));
             }
         }
+        // A layer without a data object is answered here.
+        let small = ramp(2, 1000);
+        client.push("a", &small, sha256(&small)).await;
+        let reply = client.get(&format!("/v2/a/blobs/{}", sha256(&small))).await;
+        assert_same(&reply.is(200).body, &small, "a small layer");
     }
 }
 
@@ -355,7 +360,7 @@ async fn a_redirect_leads_where_clients_see_the_store() {
     options.redirect = Some(std::time::Duration::from_secs(60));
     let client = started(Arc::new(service), options, Limits::default()).await;
     let client = client.client;
-    let bytes = ramp(1, 1000);
+    let bytes = ramp(1, 20_000);
     let digest = sha256(&bytes);
     client.push("a", &bytes, &digest).await;
     let reply = client.get(&format!("/v2/a/blobs/{digest}")).await.is(307);

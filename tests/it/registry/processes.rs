@@ -226,7 +226,7 @@ async fn old_offset_of_an_upload_decides_no_answer() {
 
 #[tokio::test]
 async fn blob_whose_bytes_are_gone_is_unknown_until_it_is_pushed_again() {
-    for size in [5, 100 * KIB, 6 * MIB] {
+    for size in [17 * KIB, 100 * KIB, 6 * MIB] {
         for emptied in [false, true] {
             let site = Site::embedded().await;
             let Site::Embedded(store) = &site else {

@@ -1,7 +1,13 @@
 //! What the storage says comes through as what it is.
 
+use bytes::Bytes;
+use serde_json::json;
+
+use super::manifests::INDEX;
 use super::site::Site;
+use crate::support::bucket;
 use crate::support::bytes::{MIB, ramp, sha256};
+use crate::support::stores::{self, BUCKET};
 use crate::support::wire::{GetObject, ListObjectsV2, On};
 
 #[tokio::test]
@@ -58,4 +64,36 @@ async fn readiness_is_that_of_the_storage() {
     }
     process.client.get("/readyz").await.is(503);
     process.client.get("/livez").await.is(200);
+}
+
+/// A fleet is upgraded process by process.
+#[tokio::test]
+async fn document_of_a_newer_version_is_refused_and_not_overwritten() {
+    let site = Site::embedded().await;
+    let Site::Embedded(store) = &site else {
+        panic!("it was made embedded");
+    };
+    let bucket = stores::client(store, store.http_client());
+    let client = site.process().await.client;
+    let manifest = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).to_string();
+    let headers = [("content-type", INDEX)];
+    let put = || client.send("PUT", "/v2/a/manifests/v1", &headers, manifest.as_bytes());
+    put().await.is(201);
+    let digest = sha256(manifest.as_bytes());
+    for key in [
+        "repositories/a/_tags/v1".to_owned(),
+        format!("repositories/a/_manifests/sha256/{}", digest.hex()),
+    ] {
+        let stored = bucket::get(&bucket, &key).await;
+        let text = std::str::from_utf8(&stored).unwrap();
+        let newer = text.replace(r#""version":1"#, r#""version":2,"more":1"#);
+        let newer = Bytes::from(bucket::sealed(&newer));
+        for body in [newer.clone(), stored.clone()] {
+            let write = bucket.put_object().bucket(BUCKET).key(&key);
+            write.body(body.clone().into()).send().await.unwrap();
+            let status = if body == newer { 500 } else { 201 };
+            put().await.is(status);
+            assert_eq!(bucket::get(&bucket, &key).await, body, "{key}");
+        }
+    }
 }

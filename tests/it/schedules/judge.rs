@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Role, Role::*, Script};
 use crate::support::bytes::sha256;
-use crate::support::stores::{self, PART, name};
+use crate::support::stores::{self, name};
 use crate::support::{bucket, cases};
 
 /// What a process did, and what it was told.
@@ -39,14 +39,20 @@ pub(super) async fn judge(
     }
     let client = stores::client(store, store.http_client());
     let keys = bucket::keys(&client).await;
-    let data = keys.iter().filter(|key| key.starts_with("data/")).count();
+    let stored = bucket::stored_layers(&client).await;
+    let is_named = |key: &&String| stored.iter().any(|layer| layer.objects.contains(key));
+    let data = || keys.iter().filter(|key| key.starts_with("data/"));
+    let named: usize = stored.iter().map(|layer| layer.objects.len()).sum();
     let over = |key: &&String| key.starts_with("uploads/") || key.contains("_claims/");
     match keys.iter().find(over) {
         Some(key) => return Err(format!("{key} is left over")),
-        None if data != published.len() => {
+        None if stored.len() != published.len() || data().count() != named => {
             return Err(format!("{} layers, and {keys:?}", published.len()));
         }
         None => {}
+    }
+    if let Some(key) = data().find(|key| !is_named(key)) {
+        return Err(format!("{key} is left over"));
     }
     match bucket::multiparts(&client).await.as_slice() {
         [] => Ok(()),
@@ -157,9 +163,6 @@ fn is_a_true_refusal(script: &Script, role: Role, error: &Error) -> bool {
         // A finish by another process may come between.
         Error::InvalidChecksum { .. } => role == Finish && script.more > 0,
         Error::LayerExists { .. } | Error::UploadInProgress { .. } => role == PushDeclared,
-        // A part of the one who lost came late and replaced a part of the winner: see "What is known
-        // not to hold" in ARCHITECTURE.md. Nothing of it is published.
-        Error::Damaged { .. } => matches!(role, AppendFinish(_)) && script.start >= PART,
         _ => false,
     }
 }

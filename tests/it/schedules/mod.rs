@@ -51,8 +51,8 @@ struct Script {
 const SHORT: &[Script] = &[
     Script {
         name: "two writers",
-        start: 9 * KIB,
-        more: 9 * KIB,
+        start: 20 * KIB,
+        more: 20 * KIB,
         roles: &[Append(1), Append(2)],
     },
     Script {
@@ -63,14 +63,14 @@ const SHORT: &[Script] = &[
     },
     Script {
         name: "writer and canceller",
-        start: 9 * KIB,
-        more: 9 * KIB,
+        start: 20 * KIB,
+        more: 20 * KIB,
         roles: &[Append(1), Cancel],
     },
     Script {
         name: "writer and sweeper",
         start: KIB,
-        more: 9 * KIB,
+        more: 20 * KIB,
         roles: &[Append(1), Sweep],
     },
     Script {
@@ -81,13 +81,13 @@ const SHORT: &[Script] = &[
     },
     Script {
         name: "finisher and canceller",
-        start: 9 * KIB,
+        start: 20 * KIB,
         more: 0,
         roles: &[Finish, Cancel],
     },
     Script {
         name: "two cancellers",
-        start: 9 * KIB,
+        start: 20 * KIB,
         more: 0,
         roles: &[Cancel, Cancel],
     },
@@ -96,25 +96,25 @@ const SHORT: &[Script] = &[
 const LONG: &[Script] = &[
     Script {
         name: "two finishers",
-        start: 9 * KIB,
+        start: 20 * KIB,
         more: 0,
         roles: &[Finish, Finish],
     },
     Script {
         name: "finisher and sweeper",
-        start: 9 * KIB,
+        start: 20 * KIB,
         more: 0,
         roles: &[Finish, Sweep],
     },
     Script {
         name: "two who append and finish",
         start: KIB,
-        more: 9 * KIB,
+        more: 20 * KIB,
         roles: &[AppendFinish(1), AppendFinish(2)],
     },
     Script {
         name: "a duplicate at the same time",
-        start: 9 * KIB,
+        start: 20 * KIB,
         more: 0,
         roles: &[Finish, Push],
     },
@@ -126,7 +126,7 @@ const LONG: &[Script] = &[
     },
     Script {
         name: "everybody at once",
-        start: 9 * KIB,
+        start: 20 * KIB,
         more: KIB,
         roles: &[Append(1), AppendFinish(2), Finish, Cancel, Sweep, Push],
     },
@@ -164,8 +164,21 @@ impl Script {
     }
 }
 
+/// A process from its beginning to its end, removals in the background included.
 async fn play(
     service: S3LayerService,
+    role: Role,
+    uuid: Uuid,
+    base: Bytes,
+    layer: Bytes,
+) -> Result<(), Error> {
+    let played = play_role(&service, role, uuid, base, layer).await;
+    service.wait_for_background().await;
+    played
+}
+
+async fn play_role(
+    service: &S3LayerService,
     role: Role,
     uuid: Uuid,
     base: Bytes,
@@ -195,7 +208,7 @@ async fn play(
             let mut upload = service.resume(&name(), None, uuid).await?;
             upload.cancel().await
         }
-        Sweep => stores::sweep(&service).await,
+        Sweep => stores::sweep(service).await,
         Push | PushDeclared => {
             let id = sha256(&layer).into();
             let declared = (role == PushDeclared).then_some(&id);

@@ -2,9 +2,13 @@
 //! there.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::stores::BUCKET;
 
@@ -38,6 +42,48 @@ pub async fn keys(client: &Client) -> BTreeSet<String> {
         );
     }
     keys
+}
+
+/// Every key in the bucket, once finished uploads are removed: that follows their answers.
+pub async fn keys_at_rest(client: &Client) -> BTreeSet<String> {
+    for _ in 0..500 {
+        let keys = keys(client).await;
+        if !keys.iter().any(|key| key.starts_with("uploads/")) {
+            return keys;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("an upload is left: {:?}", keys(client).await);
+}
+
+/// Where the bytes of a layer are, as its record says.
+pub struct StoredLayer {
+    /// Those within the record.
+    pub inline: Vec<u8>,
+    /// The keys of the objects that have the others, in order.
+    pub objects: Vec<String>,
+}
+
+/// The layers of all records.
+pub async fn stored_layers(client: &Client) -> Vec<StoredLayer> {
+    let mut layers = Vec::new();
+    for key in keys(client).await {
+        if !key.starts_with("layers/sha256/") {
+            continue;
+        }
+        let record: Value = serde_json::from_slice(&get(client, &key).await).unwrap();
+        let layer = &record["layer"];
+        let uuid = layer["upload"].as_str().unwrap();
+        let inline = layer["content"]["inline"].as_str().unwrap_or_default();
+        let segments = layer["content"]["segments"].as_array();
+        let name = |segment: &Value| segment["name"].as_str().unwrap().to_owned();
+        let data = |name| format!("data/{}/{uuid}.{name}", &uuid[..2]);
+        layers.push(StoredLayer {
+            inline: BASE64.decode(inline).unwrap(),
+            objects: segments.into_iter().flatten().map(name).map(data).collect(),
+        });
+    }
+    layers
 }
 
 /// Every multipart upload under way.

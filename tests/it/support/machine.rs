@@ -244,8 +244,8 @@ impl Machine {
         })
     }
 
-    /// After a kill: an upload that was being completed, of which the server has neither a part nor
-    /// the object. Whoever goes on finds out too, and removes what would show it.
+    /// After a kill: a multipart upload that was being completed, of which the server has neither a
+    /// part nor the object. The next process notices it too, and removes the evidence.
     pub fn look_for_lost_parts(&self) {
         if matches!(self.place, Place::Folder) {
             return;
@@ -253,14 +253,17 @@ impl Machine {
         let found = self.blocking(async |client, bucket, prefix| {
             for session in sessions(client, bucket, prefix).await {
                 let uuid = session.rsplit('/').nth(1)?;
-                let data = format!("{prefix}data/{}/{uuid}", &uuid[..2]);
                 let get = client.get_object().bucket(bucket).key(&session).send();
                 let text = get.await.ok()?.body.collect().await.ok()?.to_vec();
                 let text: Value = serde_json::from_slice(&text).ok()?;
-                if text["phase"]["sealing"]["data"] != "parts" {
+                let open = &text["multipart"];
+                let is_completed =
+                    text["phase"]["committing"].is_object() || open["freezing"] == true;
+                if !is_completed || !open["parts"].is_array() {
                     continue;
                 }
-                let upload_id = text["upload_id"].as_str()?;
+                let (number, upload_id) = (&open["number"], open["upload_id"].as_str()?);
+                let data = format!("{prefix}data/{}/{uuid}.{number}", &uuid[..2]);
                 let parts = client.list_parts().bucket(bucket).key(&data);
                 let parts = parts.upload_id(upload_id).send().await;
                 let has_parts = parts.is_ok_and(|parts| !parts.parts().is_empty());

@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
+pub mod aged;
 pub mod alone;
 pub mod answers;
 pub mod bucket;

@@ -15,6 +15,9 @@ pub const BUCKET: &str = "layers";
 /// The smallest part that S3 takes, in bytes: the tests have many.
 pub const PART: u64 = 5 * 1024 * 1024;
 
+/// A layer of at most so many bytes has no data object.
+pub const INLINE_LIMIT: u64 = 16 * 1024;
+
 /// The repository that most uploads go to.
 pub fn name() -> RepositoryName {
     "library/demo".parse().unwrap()

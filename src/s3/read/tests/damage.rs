@@ -189,7 +189,7 @@ async fn errors_are_told_by_name_and_the_reader_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn a_record_without_checksums_is_read_unchecked() {
     let mut scene = Scene::new(PLENTY);
-    scene.record.blocks = Default::default();
+    scene.layer.blocks = Default::default();
     let (bytes, error) = read_all(&mut scene.layer()).await;
     assert!(error.is_none() && bytes == scene.bytes);
     scene.fake.script(|_, _| Answer::Flip(BLOCK + 1));

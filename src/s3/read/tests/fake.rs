@@ -17,15 +17,16 @@ use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body::Frame;
 
+use uuid::Uuid;
+
 use crate::s3::api::Api;
 use crate::s3::budget::Budget;
 use crate::s3::checksum::{Crc64, Sums, Tracker};
 use crate::s3::keys::{Key, Keys};
 use crate::s3::presence::no_looks;
 use crate::s3::profile::StoreProfile;
-use crate::s3::record::Record;
+use crate::s3::record::{Content, Segment, SegmentName, StoredLayer};
 use crate::s3::store::Store;
-use crate::s3::upload::left_uploads;
 
 /// What a body comes in, in bytes.
 const FRAME: usize = 64 * 1024;
@@ -283,35 +284,44 @@ pub(super) fn store(fake: &Arc<Fake>, memory_budget: u64) -> Arc<Store> {
         parallelism: 8,
         presign_lifetime: Duration::from_secs(900),
         looks: no_looks(),
-        left: left_uploads(),
+        sessions: Default::default(),
+        commits: Default::default(),
+        background: Default::default(),
     })
 }
 
+/// The key of the object.
 pub(super) fn key() -> Key {
-    Key::from_listing("data/object")
+    Keys::new("").segment(Uuid::nil(), &SegmentName::Multipart(0))
 }
 
 pub(super) fn etag(text: &str) -> crate::s3::api::ETag {
     serde_json::from_value(text.into()).unwrap()
 }
 
-/// The record of the object, with its checksums.
-pub(super) fn record(fake: &Fake) -> Record {
+/// The layer of the object, with its checksums.
+pub(super) fn layer(fake: &Fake) -> StoredLayer {
     let mut tracker = Tracker::resume(Sums::default(), Crc64::default());
     for frame in fake.frames(0..fake.size) {
         tracker.update(&frame);
     }
     let end = tracker.snapshot();
-    Record {
-        version: 1,
-        data: key(),
+    let sums = tracker.sums_at(end);
+    let segment = Segment {
+        name: SegmentName::Multipart(0),
         etag: etag("etag"),
-        size: fake.size,
+        sum: sums.whole,
+        object_size: None,
+    };
+    StoredLayer {
         digest: format!("sha256:{}", "0".repeat(64)).parse().unwrap(),
-        also: Vec::new(),
-        name: "library/test".parse().unwrap(),
+        size: fake.size,
+        upload: Uuid::nil(),
+        content: Content::Segments(vec![segment]),
+        blocks: sums.into_blocks(),
+        aliases: Vec::new(),
+        repository: "library/test".parse().unwrap(),
         created_at: jiff::Timestamp::UNIX_EPOCH,
-        blocks: tracker.sums_at(end).into_blocks(),
     }
 }
 

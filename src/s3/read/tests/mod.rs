@@ -12,16 +12,20 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 use super::plan::FIRST;
 use super::{ReadBack, S3Layer};
 use crate::digest::{Algorithm, Hasher};
+use uuid::Uuid;
+
+use crate::clock::Moment;
 use crate::error::Error;
 use crate::s3::checksum::BLOCK;
-use crate::s3::record::Record;
+use crate::s3::presence;
+use crate::s3::record::StoredLayer;
 use crate::s3::store::Store;
 use crate::service::Layer as _;
 
 mod damage;
 mod fake;
 
-use fake::{Answer, Fake, etag, key, noise, record, store};
+use fake::{Answer, Fake, etag, layer as layer_of, noise, store};
 
 const MIB: u64 = 1 << 20;
 /// Two whole blocks and a short one.
@@ -33,29 +37,29 @@ struct Scene {
     bytes: Bytes,
     fake: Arc<Fake>,
     store: Arc<Store>,
-    record: Record,
+    layer: StoredLayer,
 }
 
 impl Scene {
     fn new(memory_budget: u64) -> Self {
         // Made once: an unoptimised build takes its time.
-        static OBJECT: LazyLock<(Bytes, Record)> = LazyLock::new(|| {
+        static OBJECT: LazyLock<(Bytes, StoredLayer)> = LazyLock::new(|| {
             let bytes = noise(SIZE as usize);
-            let record = record(&Fake::new(bytes.clone(), SIZE));
-            (bytes, record)
+            let layer = layer_of(&Fake::new(bytes.clone(), SIZE));
+            (bytes, layer)
         });
-        let (bytes, record) = OBJECT.clone();
+        let (bytes, layer) = OBJECT.clone();
         let fake = Fake::new(bytes.clone(), SIZE);
         Scene {
             store: store(&fake, memory_budget),
-            record,
+            layer,
             bytes,
             fake,
         }
     }
 
     fn layer(&self) -> S3Layer {
-        S3Layer::new(Arc::clone(&self.store), Arc::new(self.record.clone()))
+        S3Layer::new(Arc::clone(&self.store), Arc::new(self.layer.clone()))
     }
 }
 
@@ -95,7 +99,7 @@ async fn a_layer_is_read_in_order_by_parallel_ranges() {
 async fn half_a_gibibyte_in_69_requests() {
     let size = 512 * MIB;
     let fake = Fake::new(noise(BLOCK as usize), size);
-    let mut layer = S3Layer::new(store(&fake, PLENTY), Arc::new(record(&fake)));
+    let mut layer = S3Layer::new(store(&fake, PLENTY), Arc::new(layer_of(&fake)));
     let begun = tokio::time::Instant::now();
     let read = tokio::io::copy(&mut layer, &mut tokio::io::sink()).await;
     assert_eq!(read.unwrap(), size);
@@ -192,7 +196,7 @@ async fn small_layers_cost_a_request_and_empty_ones_none() {
     ] {
         let bytes = noise(size.max(1) as usize);
         let fake = Fake::new(bytes.clone(), size);
-        let mut layer = S3Layer::new(store(&fake, PLENTY), Arc::new(record(&fake)));
+        let mut layer = S3Layer::new(store(&fake, PLENTY), Arc::new(layer_of(&fake)));
         let (read, error) = read_all(&mut layer).await;
         assert!(error.is_none() && read == bytes[..size as usize], "{size}");
         assert_eq!(fake.requests(), requests, "{size} bytes");
@@ -216,7 +220,7 @@ async fn memory_is_the_budget_and_the_small_window() {
     let size = 100 * MIB;
     let fake = Fake::new(noise(BLOCK as usize), size);
     let budget = 20 * MIB;
-    let mut layer = S3Layer::new(store(&fake, budget), Arc::new(record(&fake)));
+    let mut layer = S3Layer::new(store(&fake, budget), Arc::new(layer_of(&fake)));
     let (mut read, mut most) = (0, 0);
     let mut buffer = vec![0; 40_000];
     loop {
@@ -271,7 +275,8 @@ async fn an_object_without_a_record_is_read_back() {
         _ => Answer::Right,
     });
     let mut hasher = Hasher::new(Algorithm::Sha512);
-    let mut object = ReadBack::of(&scene.store, &key(), &etag("etag"), SIZE);
+    let mut segments = scene.layer.segments().to_vec();
+    let mut object = ReadBack::of(&scene.store, Uuid::nil(), &segments, SIZE);
     while let Some(bytes) = object.next().await.unwrap() {
         hasher.update(&bytes);
     }
@@ -280,21 +285,25 @@ async fn an_object_without_a_record_is_read_back() {
     assert_eq!(hasher.digest(), want.digest());
     assert!(scene.fake.most_open.load(SeqCst) >= 4);
 
-    let mut object = ReadBack::of(&scene.store, &key(), &etag("other"), SIZE);
+    segments[0].etag = etag("other");
+    let mut object = ReadBack::of(&scene.store, Uuid::nil(), &segments, SIZE);
     let other = object.next().await;
     assert!(matches!(other, Err(Error::Damaged { .. })), "{other:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_url_lives_no_longer_than_is_configured() {
-    let layer = Scene::new(PLENTY).layer();
+    let scene = Scene::new(PLENTY);
+    presence::note(&scene.store, &fake::key(), &etag("etag"), Moment::now());
+    let layer = scene.layer();
     for (asked, told) in [(60, 60), (100_000, 900)] {
         let url = layer
             .presigned_url(Duration::from_secs(asked))
             .await
             .unwrap()
             .unwrap();
-        assert!(url.contains("/bucket/data/object?"), "{url}");
+        let path = format!("/bucket/{}?", fake::key());
+        assert!(url.contains(&path), "{url}");
         assert!(url.contains(&format!("X-Amz-Expires={told}&")), "{url}");
     }
 }

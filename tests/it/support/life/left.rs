@@ -8,7 +8,7 @@ use s3layers::embedded::EmbeddedStore;
 use super::acts::Act;
 use super::deeds;
 use super::play::read;
-use crate::support::bucket::{get, keys, multiparts};
+use crate::support::bucket::{get, keys, multiparts, stored_layers};
 use crate::support::cases::chain;
 use crate::support::stores;
 use crate::support::wire::Wire;
@@ -59,14 +59,24 @@ pub async fn leftovers(store: &EmbeddedStore, act: &Act) -> Result<(), String> {
     let mut wrong: Vec<_> = found.difference(&wanted).cloned().collect();
     found.retain(|key| wanted.contains(key));
     wrong.extend(wanted.difference(&found).map(|key| format!("no {key}")));
-    if data.len() != layers {
-        wrong.push(format!("{data:?} for {layers} layers"));
+    let stored = stored_layers(&client).await;
+    if stored.len() != layers {
+        wrong.push(format!("{} records for {layers} layers", stored.len()));
     }
-    for key in &data {
-        if get(&client, key).await != act.content().bytes {
-            wrong.push(format!("other bytes in {key}"));
+    for layer in &stored {
+        let mut bytes = layer.inline.clone();
+        for key in &layer.objects {
+            match data.contains(key) {
+                true => bytes.extend(get(&client, key).await),
+                false => wrong.push(format!("no {key}")),
+            }
+        }
+        if bytes != act.content().bytes {
+            wrong.push(format!("other bytes in {:?}", layer.objects));
         }
     }
+    let named = |key: &&String| stored.iter().any(|layer| layer.objects.contains(key));
+    wrong.extend(data.iter().filter(|key| !named(key)).cloned());
     wrong.extend(multiparts(&client).await);
     match wrong.is_empty() {
         true => Ok(()),

@@ -44,6 +44,7 @@ pub async fn try_play(
         let played = play_step(service, act, *step, &mut handles, told).await;
         played.map_err(|error| (*step, error))?;
     }
+    service.wait_for_background().await;
     Ok(())
 }
 
@@ -216,6 +217,7 @@ async fn go_on_with(service: &S3LayerService, act: &Act, told: &Told) -> Result<
             deeds::play(service, act, *deed).await?;
         }
     }
+    service.wait_for_background().await;
     sweep(service).await
 }
 

@@ -1,0 +1,242 @@
+//! Removes what an upload leaves in the bucket: after it was published, after it was cancelled, and
+//! for the sweep. The session goes last, so looking at sessions finds everything that is left.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::clock;
+use crate::digest::{Algorithm, Digest};
+use crate::error::{Error, Result, StorageError, StorageErrorKind};
+use crate::s3::api::{UploadId, pause};
+use crate::s3::keys::Key;
+use crate::s3::publish;
+use crate::s3::record::{SegmentName, StoredLayer};
+use crate::s3::session::owned::OwnedSession;
+use crate::s3::session::{CommitIntent, Phase, Session, claim};
+use crate::s3::store::Store;
+
+/// How long the data of a commit that was cancelled is kept: longer than any driver or stray request
+/// of it can live.
+pub(crate) const KEPT_DATA: Duration = Duration::from_secs(20 * 3600);
+
+/// As [`remove_finished`]. The layer is published, so a failure is left to the sweep.
+pub(super) async fn remove_finished_logged(
+    store: &Store,
+    session: &Session,
+    standing: &StoredLayer,
+) {
+    if let Err(error) = remove_finished(store, session, standing).await {
+        tracing::warn!(uuid = %session.uuid, %error, "left a finished upload to the sweep");
+    }
+}
+
+/// Removes an upload whose layer is published, and its data where the layer does not name it.
+async fn remove_finished(store: &Store, session: &Session, standing: &StoredLayer) -> Result<()> {
+    if session.orphans {
+        abort_multiparts(store, session).await?;
+    }
+    remove_objects(store, session, Some(standing)).await?;
+    remove_claim_and_session(store, session).await
+}
+
+/// Cancels an upload, and removes what can be removed at once. Where `forced`, also one that is
+/// being committed.
+///
+/// # Errors
+///
+/// `UploadConflict` where the handle owned the upload and does not any more, or where it is being
+/// committed; `UploadUnknown`.
+pub(super) async fn cancel(store: &Store, owned: &mut OwnedSession, forced: bool) -> Result<()> {
+    owned.cancel(store, forced).await?;
+    remove_cancelled(store, owned.get(), Duration::ZERO).await
+}
+
+/// Removes what is left of a cancelled upload, which was cancelled `age` ago or earlier. Can be
+/// repeated, by anyone. Where a commit was under way, session and data stay for [`KEPT_DATA`].
+pub(crate) async fn remove_cancelled(
+    store: &Store,
+    session: &Session,
+    age: Duration,
+) -> Result<()> {
+    let Phase::Cancelled(cancellation) = &session.phase else {
+        return Ok(());
+    };
+    abort_multiparts(store, session).await?;
+    let Some(intent) = &cancellation.intent else {
+        remove_objects(store, session, None).await?;
+        return remove_claim_and_session(store, session).await;
+    };
+    if age < KEPT_DATA {
+        return release_claim(store, session).await;
+    }
+    let published = published_after_all(store, session, intent).await?;
+    remove_objects(store, session, published.as_ref()).await?;
+    remove_claim_and_session(store, session).await
+}
+
+/// Whether a driver has published the upload although it was cancelled: its record or its link
+/// names its data. The other one is put right.
+async fn published_after_all(
+    store: &Store,
+    session: &Session,
+    intent: &CommitIntent,
+) -> Result<Option<StoredLayer>> {
+    let id = intent.digest.clone().into();
+    let record = store.layer(&id).await?;
+    let link = store.linked(&session.repository, &id).await?;
+    let is_ours = |layer: &StoredLayer| layer.upload == session.uuid;
+    let (record, link) = (record.filter(is_ours), link.filter(is_ours));
+    if let (None, Some(layer)) = (&record, &link) {
+        publish::publish(store, layer, None).await?;
+    }
+    if let (Some(layer), None) = (&record, &link) {
+        publish::link(store, &session.repository, layer, &layer.aliases).await?;
+    }
+    Ok(record.or(link))
+}
+
+/// Removes the objects below the upload and its data, but not those that the layer names.
+async fn remove_objects(
+    store: &Store,
+    session: &Session,
+    standing: Option<&StoredLayer>,
+) -> Result<()> {
+    let (keys, uuid) = (&store.keys, session.uuid);
+    let kept: Vec<Key> = standing
+        .filter(|layer| layer.upload == uuid)
+        .iter()
+        .flat_map(|layer| layer.segments())
+        .map(|segment| keys.segment(uuid, &segment.name))
+        .collect();
+    let named = session.data_names().into_iter();
+    let mut remove: Vec<Key> = named.map(|name| keys.segment(uuid, &name)).collect();
+    remove.extend(session.tails.iter().map(|tail| tail.key(keys, uuid)));
+    if session.orphans {
+        remove.extend(orphans_of(store, uuid).await?);
+        remove.extend(tails_of(store, uuid).await?);
+    }
+    remove.sort();
+    remove.dedup();
+    remove.retain(|key| !kept.contains(key));
+    let batched = store.profile.batch_delete;
+    Ok(store.api.delete_all(&remove, batched).await?)
+}
+
+/// Objects that an owner wrote with one request and could not record. A session that a stray request
+/// brought back after the end of its upload names nothing, so each is compared with what is published.
+async fn orphans_of(store: &Store, uuid: Uuid) -> Result<Vec<Key>> {
+    let prefix = store.keys.data_prefix(uuid);
+    let mut orphans = Vec::new();
+    for key in objects_below(store, prefix.clone()).await? {
+        let name = key.as_str().strip_prefix(&prefix).map(str::parse);
+        let Some(Ok(name @ SegmentName::Whole(_))) = name else {
+            continue;
+        };
+        let Some(object) = store.api.get_small(&key).await? else {
+            continue;
+        };
+        let digest = Digest::of(Algorithm::Sha256, &object.bytes);
+        let published = store.layer(&digest.into()).await?;
+        let is_it = |layer: &StoredLayer| {
+            let mut names = layer.segments().iter().map(|segment| &segment.name);
+            layer.upload == uuid && names.any(|other| *other == name)
+        };
+        if !published.is_some_and(|layer| is_it(&layer)) {
+            orphans.push(key);
+        }
+    }
+    Ok(orphans)
+}
+
+/// Every tail below the upload, named by the session or not.
+async fn tails_of(store: &Store, uuid: Uuid) -> Result<Vec<Key>> {
+    let session = store.keys.session(uuid);
+    let mut keys = objects_below(store, store.keys.upload(uuid)).await?;
+    keys.retain(|key| *key != session);
+    Ok(keys)
+}
+
+async fn objects_below(store: &Store, prefix: String) -> Result<Vec<Key>> {
+    let mut keys = Vec::new();
+    let mut from = None;
+    loop {
+        let page = store.api.list(&prefix, from).await?;
+        keys.extend(page.objects.into_iter().map(|object| object.key));
+        from = page.next;
+        if from.is_none() {
+            return Ok(keys);
+        }
+    }
+}
+
+/// Removes the objects of an upload that has no session.
+///
+/// # Errors
+///
+/// `UploadUnknown` where there are none.
+pub(crate) async fn remove_orphaned_tails(store: &Store, uuid: Uuid) -> Result<()> {
+    let orphans = tails_of(store, uuid).await?;
+    if orphans.is_empty() {
+        return Err(Error::UploadUnknown { uuid });
+    }
+    let batched = store.profile.batch_delete;
+    Ok(store.api.delete_all(&orphans, batched).await?)
+}
+
+/// Ends the multipart upload that the session names and, where an owner did not close, all others.
+async fn abort_multiparts(store: &Store, session: &Session) -> Result<()> {
+    let key = |number| {
+        let name = SegmentName::Multipart(number);
+        store.keys.segment(session.uuid, &name)
+    };
+    if let Some(open) = &session.multipart {
+        abort(store, &key(open.number), &open.upload_id).await?;
+    }
+    if session.orphans {
+        for number in 0..=session.multiparts {
+            let key = key(number);
+            for upload_id in store.api.multiparts_at(&key).await? {
+                abort(store, &key, &upload_id).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Ends a multipart upload that an owner may still be sending to. S3 may keep a part that is on its
+/// way at that moment, and says to look ([AbortMultipartUpload]).
+///
+/// [AbortMultipartUpload]: https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
+async fn abort(store: &Store, key: &Key, upload_id: &UploadId) -> Result<()> {
+    let begun = Instant::now();
+    let mut looks = 0;
+    loop {
+        store.api.abort_multipart(key, upload_id).await?;
+        let parts = store.api.list_parts(key, upload_id).await?;
+        if parts.is_none_or(|parts| parts.is_empty()) {
+            return Ok(());
+        }
+        looks += 1;
+        let Some(pause) = pause(looks, begun.elapsed(), false, clock::jitter()) else {
+            let (operation, why) = ("AbortMultipartUpload", "the upload still has parts");
+            let kind = StorageErrorKind::Unavailable;
+            return Err(StorageError::new(operation, key.as_str(), kind, why).into());
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn release_claim(store: &Store, session: &Session) -> Result<()> {
+    match &session.declared_id {
+        Some(id) => claim::release(store, &session.repository, id, session.uuid).await,
+        None => Ok(()),
+    }
+}
+
+async fn remove_claim_and_session(store: &Store, session: &Session) -> Result<()> {
+    store.sessions.forget(session.uuid);
+    release_claim(store, session).await?;
+    Ok(store.api.delete(&store.keys.session(session.uuid)).await?)
+}

@@ -1,0 +1,590 @@
+//! Makes the requests of a commit, one step after the other, as [`next`] decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes as Buffer;
+use tokio::time::{Instant, sleep};
+
+use super::cleanup;
+use super::next::{Bytes, Concurrency, End, Facts, Goal, Proof, Published, ReadBack, SessionState};
+use super::next::{Step, next};
+use super::readback::{Verdict, read_back, verify_bytes};
+use super::recover::find_published;
+use crate::clock::Moment;
+use crate::error::{Error, Result};
+use crate::id::LayerId;
+use crate::s3::api::{ApiError, CompletePart, ETag, ObjectInfo};
+use crate::s3::checksum::Crc64;
+use crate::s3::document::Inline;
+use crate::s3::keys::Key;
+use crate::s3::presence::{self, Judgement, LOOK_LIFETIME};
+use crate::s3::profile::StoreProfile;
+use crate::s3::publish;
+use crate::s3::record::{Content, Segment, SegmentName, StoredLayer};
+use crate::s3::session::owned::OwnedSession;
+use crate::s3::session::plan::resume::{Parts, compare};
+use crate::s3::session::{CommitIntent, Multipart, Part, Phase, Session};
+use crate::s3::store::Store;
+
+/// How long an object is waited for that another process may be completing.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The first pause between two looks; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Carries a `committing` upload to its end: from wherever the last driver stopped.
+///
+/// # Errors
+///
+/// `InvalidChecksum` or `InvalidTarSum` where reading the bytes shows that a claimed id is wrong;
+/// the session is `rejected` then. `Damaged` where the store does not have the bytes that were sent;
+/// the session is `cancelled` then. `UploadUnknown` where it was cancelled meanwhile. After any other
+/// error it can be committed again.
+pub(crate) async fn commit(
+    store: &Arc<Store>,
+    owned: &mut OwnedSession,
+    concurrency: Concurrency,
+) -> Result<StoredLayer> {
+    let uuid = owned.uuid();
+    let Phase::Committing(intent) = owned.get().phase.clone() else {
+        return Err(Error::UploadUnknown { uuid });
+    };
+    let (_turn, waited) = store.commits.lock(uuid).await;
+    let mut driver = Driver::new(store, owned.get().clone(), Goal::Publish, concurrency);
+    driver.seen_at = owned.seen_at();
+    if waited {
+        // The driver before may have ended it.
+        driver.find_published(&intent).await?;
+        if driver.facts.published == Published::Record {
+            driver.facts.bytes = Bytes::Gone;
+        } else {
+            driver.facts.published = Published::Unknown;
+        }
+    }
+    driver.need_readback(&intent);
+    let end = driver.run(Some(&intent), Some(owned)).await?;
+    driver.conclude(end, owned).await
+}
+
+/// Cancels an upload in whatever state it is. One that is being committed is committed, unless that
+/// can never succeed.
+///
+/// # Errors
+///
+/// `UploadUnknown` where it was committed or is over, `UploadConflict` where the handle lost it or
+/// where it cannot be committed at this time.
+pub(crate) async fn cancel(store: &Arc<Store>, owned: &mut OwnedSession) -> Result<()> {
+    let uuid = owned.uuid();
+    if !matches!(owned.get().phase, Phase::Committing(_)) {
+        let cancelled = cleanup::cancel(store, owned, false).await;
+        let is_committing = matches!(owned.get().phase, Phase::Committing(_));
+        match cancelled {
+            // The owner has begun to commit it meanwhile.
+            Err(Error::UploadConflict { .. }) if is_committing => {}
+            cancelled => return cancelled,
+        }
+    }
+    match commit(store, owned, Concurrency::Possible).await {
+        Ok(_) => Err(Error::UploadUnknown { uuid }),
+        Err(_) if matches!(owned.get().phase, Phase::Cancelled(_)) => Ok(()),
+        Err(error) if error.is_retryable() => Err(Error::UploadConflict {
+            uuid,
+            reason: "it is being committed and cannot be cancelled now",
+        }),
+        Err(error @ (Error::UploadConflict { .. } | Error::UploadUnknown { .. })) => Err(error),
+        Err(error) => {
+            tracing::warn!(%uuid, %error, "cancelled an upload that cannot be committed");
+            cleanup::cancel(store, owned, true).await
+        }
+    }
+}
+
+/// Publishes a layer whose bytes are in the session `committing`, which is written with it.
+///
+/// # Errors
+///
+/// As [`commit`]; and `UploadConflict` where another handle owns the upload.
+pub(crate) async fn commit_inline(
+    store: &Arc<Store>,
+    owned: &mut OwnedSession,
+    committing: Session,
+) -> Result<StoredLayer> {
+    let uuid = owned.uuid();
+    let Phase::Committing(intent) = committing.phase.clone() else {
+        return Err(Error::UploadUnknown { uuid });
+    };
+    let mut driver = Driver::new(store, committing, Goal::Publish, Concurrency::None);
+    driver.facts.is_pending = true;
+    driver.need_readback(&intent);
+    let end = driver.run(Some(&intent), Some(owned)).await?;
+    driver.conclude(end, owned).await
+}
+
+/// Completes the recorded parts of the session's multipart upload, so that S3 refuses parts that a
+/// previous owner sends.
+///
+/// # Errors
+///
+/// `UploadUnknown` where the parts are lost.
+pub(crate) async fn freeze(
+    store: &Arc<Store>,
+    session: Session,
+    concurrency: Concurrency,
+) -> Result<Segment> {
+    let uuid = session.uuid;
+    let mut driver = Driver::new(store, session, Goal::Freeze, concurrency);
+    let end = driver.run(None, None).await?;
+    if let (End::Damaged(reason), _) = (&end, &driver.completed) {
+        tracing::warn!(%uuid, reason, "lost the parts of an upload");
+    }
+    driver.completed.ok_or(Error::UploadUnknown { uuid })
+}
+
+struct Driver<'a> {
+    store: &'a Arc<Store>,
+    session: Session,
+    facts: Facts,
+    /// All bytes, where they are inline.
+    inline: Option<Buffer>,
+    /// The recorded parts, with the ETags that they have now.
+    parts: Vec<Part>,
+    /// What the multipart upload was completed to.
+    completed: Option<Segment>,
+    looked_at: Option<Moment>,
+    /// The session was seen then.
+    seen_at: Moment,
+    /// Ids that the read-back has verified.
+    verified: Vec<LayerId>,
+    /// Why the claims are wrong.
+    wrong: Option<Error>,
+    /// What is published under the digest: ours, or an equal layer.
+    published: Option<StoredLayer>,
+}
+
+impl<'a> Driver<'a> {
+    fn new(store: &'a Arc<Store>, session: Session, goal: Goal, concurrency: Concurrency) -> Self {
+        let parts = session.multipart.as_ref().map(|open| open.parts.clone());
+        let is_inline = session.is_inline() && goal == Goal::Publish;
+        let inline = is_inline.then(|| session.inline.0.clone());
+        let facts = Facts {
+            goal,
+            concurrency,
+            is_inline: inline.is_some(),
+            is_pending: false,
+            has_parts: parts.as_ref().is_some_and(|parts| !parts.is_empty()),
+            bytes: match inline {
+                Some(_) => Bytes::Complete(Proof::Store),
+                None => Bytes::Unknown,
+            },
+            listings: 0,
+            is_fresh: false,
+            read_back: ReadBack::NotNeeded,
+            published: Published::Unknown,
+            session: SessionState::Committing,
+        };
+        Driver {
+            store,
+            session,
+            facts,
+            inline,
+            parts: parts.unwrap_or_default(),
+            completed: None,
+            looked_at: None,
+            seen_at: Moment::now(),
+            verified: Vec::new(),
+            wrong: None,
+            published: None,
+        }
+    }
+
+    fn need_readback(&mut self, intent: &CommitIntent) {
+        let is_stored = self.inline.is_none();
+        if !intent.unverified.is_empty() || (is_stored && self.store.profile.needs_read_back()) {
+            self.facts.read_back = ReadBack::Needed;
+        }
+    }
+
+    async fn run(
+        &mut self,
+        intent: Option<&CommitIntent>,
+        mut owned: Option<&mut OwnedSession>,
+    ) -> Result<End> {
+        loop {
+            self.facts.is_fresh = self.looked_at.is_some_and(|at| at.is_within(LOOK_LIFETIME));
+            if self.facts.session == SessionState::Committing
+                && !self.seen_at.is_within(LOOK_LIFETIME)
+            {
+                self.facts.session = SessionState::Stale;
+            }
+            match (next(&self.facts), intent) {
+                (Step::End(end), _) => return Ok(end),
+                (Step::AwaitObject, _) => self.await_object().await?,
+                (Step::Look, _) => self.look().await?,
+                (Step::Complete, _) => self.complete().await?,
+                (Step::ListParts, _) => self.list_parts().await?,
+                (Step::ReadBack, Some(intent)) => self.read_back(intent).await?,
+                (Step::Publish, Some(intent)) => self.publish(intent).await?,
+                (Step::Link, Some(intent)) => self.link(intent).await?,
+                (Step::PublishInline, Some(intent)) => {
+                    self.publish_inline(owned.as_deref_mut(), intent).await?;
+                }
+                (Step::FindPublished, Some(intent)) => self.find_published(intent).await?,
+                (Step::ReadSession, _) => self.read_session().await?,
+                (Step::Reject, Some(intent)) => {
+                    if let Some(owned) = owned.as_deref_mut() {
+                        self.reject(owned, intent).await?;
+                    }
+                    return Ok(End::WrongClaim);
+                }
+                // A freeze has no intent, and `next` gives it none of these steps.
+                (_, None) => return Ok(End::UploadUnknown),
+            }
+        }
+    }
+
+    /// Turns the end into the caller's answer, and begins to remove the upload.
+    async fn conclude(self, end: End, owned: &mut OwnedSession) -> Result<StoredLayer> {
+        let uuid = self.session.uuid;
+        let key = self.store.keys.data_prefix(uuid);
+        match (end, self.published, self.wrong) {
+            (End::Published, Some(layer), _) => {
+                tracing::info!(%uuid, digest = %layer.digest, size = layer.size, "published");
+                if self.facts.session != SessionState::Removed {
+                    let (store, standing) = (Arc::clone(self.store), layer.clone());
+                    let session = owned.get().clone();
+                    self.store.background.spawn(async move {
+                        cleanup::remove_finished_logged(&store, &session, &standing).await;
+                    });
+                }
+                Ok(layer)
+            }
+            (End::WrongClaim, _, Some(wrong)) => Err(wrong),
+            (End::Damaged(reason), ..) => {
+                // Nothing can come of it: the client may send the layer again under its id.
+                if let Err(error) = cleanup::cancel(self.store, owned, true).await {
+                    tracing::warn!(%uuid, %error, "could not cancel a damaged upload");
+                }
+                Err(Error::Damaged { key, reason })
+            }
+            _ => Err(Error::UploadUnknown { uuid }),
+        }
+    }
+
+    fn open(&self) -> Option<(&Multipart, Key)> {
+        let open = self.session.multipart.as_ref()?;
+        let name = SegmentName::Multipart(open.number);
+        Some((open, self.store.keys.segment(self.session.uuid, &name)))
+    }
+
+    async fn complete(&mut self) -> Result<()> {
+        let Some((open, key)) = self.open() else {
+            self.facts.bytes = Bytes::Gone;
+            return Ok(());
+        };
+        let parts: Vec<CompletePart> = (1..)
+            .zip(&self.parts)
+            .map(|(number, part)| CompletePart {
+                number,
+                etag: part.etag.clone(),
+                crc64: part.sum,
+            })
+            .collect();
+        let sum = open.sum();
+        let asked_at = Moment::now();
+        let checksum = self.store.checksum(sum);
+        let api = &self.store.api;
+        let completed = api.complete_multipart(&key, &open.upload_id, &parts, checksum);
+        self.facts.bytes = match completed.await {
+            Ok(etag) if checksum.is_some() => {
+                self.found(etag, sum, asked_at);
+                Bytes::Complete(Proof::Store)
+            }
+            // Nobody but us has checked that all bytes are there.
+            Ok(_) | Err(ApiError::NoSuchUpload(_) | ApiError::NoSuchKey(_)) => Bytes::UploadGone,
+            Err(ApiError::InvalidPart(refusal)) => {
+                let error = refusal.to_string();
+                tracing::warn!(%key, error, "the store refused to complete the parts");
+                Bytes::PartsRefused
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(())
+    }
+
+    /// The multipart upload was completed to this object.
+    fn found(&mut self, etag: ETag, sum: Crc64, seen_at: Moment) {
+        let Some((open, key)) = self.open() else {
+            return;
+        };
+        let name = SegmentName::Multipart(open.number);
+        presence::note(self.store, &key, &etag, seen_at);
+        self.completed = Some(Segment {
+            name,
+            etag,
+            sum,
+            object_size: None,
+        });
+        if self.session.segments.is_empty() {
+            self.looked_at = Some(seen_at);
+        }
+    }
+
+    /// Looks for the completed object, for a while.
+    async fn await_object(&mut self) -> Result<()> {
+        let Some((open, key)) = self.open() else {
+            self.facts.bytes = Bytes::Gone;
+            return Ok(());
+        };
+        let sum = open.sum();
+        let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let (head, asked_at) = loop {
+            let asked_at = Moment::now();
+            let head = self.store.api.head(&key).await?;
+            if head.is_some() || begun.elapsed() >= PATIENCE {
+                break (head, asked_at);
+            }
+            sleep(pause).await;
+            pause *= 2;
+        };
+        self.facts.bytes = match head {
+            None if self.facts.bytes == Bytes::UploadGone => Bytes::Gone,
+            None => Bytes::NotCompleted,
+            Some(head) => {
+                let judged = judge_completed(&head, sum, &self.store.profile);
+                self.found(head.etag, sum, asked_at);
+                judged
+            }
+        };
+        Ok(())
+    }
+
+    /// Looks at every object that has bytes of the layer.
+    async fn look(&mut self) -> Result<()> {
+        let mut oldest = Moment::now();
+        let mut proof = match &self.facts.bytes {
+            Bytes::Complete(proof) => *proof,
+            _ => Proof::Store,
+        };
+        let uuid = self.session.uuid;
+        let all = self.session.segments.iter_mut().chain(&mut self.completed);
+        for segment in all {
+            let key = self.store.keys.segment(uuid, &segment.name);
+            if let Some(seen_at) = presence::seen_at(self.store, &key, &segment.etag) {
+                oldest = oldest.min(seen_at);
+                continue;
+            }
+            let asked_at = Moment::now();
+            let Some(head) = self.store.api.head(&key).await? else {
+                self.facts.bytes = Bytes::Gone;
+                return Ok(());
+            };
+            segment.etag = match presence::judge(segment, head) {
+                Judgement::Same(etag) => etag,
+                Judgement::Unproven(etag) => {
+                    proof = Proof::None;
+                    etag
+                }
+                Judgement::Other(reason) => {
+                    self.facts.bytes = Bytes::Damaged(reason);
+                    return Ok(());
+                }
+            };
+            presence::note(self.store, &key, &segment.etag, asked_at);
+        }
+        self.looked_at = Some(oldest);
+        self.facts.bytes = Bytes::Complete(proof);
+        Ok(())
+    }
+
+    /// Brings the ETags of the parts up to date: under SSE-KMS each attempt has its own.
+    async fn list_parts(&mut self) -> Result<()> {
+        let Some((open, key)) = self.open() else {
+            self.facts.bytes = Bytes::Gone;
+            return Ok(());
+        };
+        let listed = self.store.api.list_parts(&key, &open.upload_id).await?;
+        self.facts.listings += 1;
+        self.facts.bytes = match compare(&self.parts, listed.as_deref()) {
+            _ if listed.is_none() => Bytes::UploadGone,
+            Parts::Present(parts) => {
+                self.parts = parts;
+                Bytes::PartsListed
+            }
+            Parts::Lost { number, reason } => Bytes::Damaged(format!("part {number}: {reason}")),
+        };
+        Ok(())
+    }
+
+    fn segments(&self) -> Vec<Segment> {
+        let all = self.session.segments.iter().chain(&self.completed);
+        all.cloned().collect()
+    }
+
+    async fn read_back(&mut self, intent: &CommitIntent) -> Result<()> {
+        let verdict = match &self.inline {
+            Some(bytes) => verify_bytes(bytes, &self.session, intent).await,
+            None => read_back(self.store, &self.session, &self.segments(), intent).await?,
+        };
+        self.facts.read_back = match verdict {
+            Verdict::Verified(ids) => {
+                self.verified = ids;
+                ReadBack::Verified
+            }
+            Verdict::WrongClaim(error) => {
+                self.wrong = Some(error);
+                ReadBack::WrongClaim
+            }
+            Verdict::Unreadable(error) => return self.confirm_loss(error).await,
+            Verdict::Differs => ReadBack::Differs,
+        };
+        Ok(())
+    }
+
+    /// Looks at the objects again. Where they are as before, one odd answer to a read is no reason to
+    /// give up bytes that were acknowledged: the commit ends with this error and can be repeated.
+    async fn confirm_loss(&mut self, error: Error) -> Result<()> {
+        let before = self.segments();
+        for segment in &before {
+            let key = self.store.keys.segment(self.session.uuid, &segment.name);
+            presence::lost(self.store, &key);
+        }
+        self.look().await?;
+        let is_there = matches!(self.facts.bytes, Bytes::Complete(_));
+        if is_there && self.segments() == before {
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn aliases(&self, intent: &CommitIntent) -> Vec<LayerId> {
+        [intent.aliases.as_slice(), &self.verified].concat()
+    }
+
+    fn layer(&self, intent: &CommitIntent) -> StoredLayer {
+        let (content, blocks) = match &self.inline {
+            Some(bytes) => (Content::Inline(Inline(bytes.clone())), Default::default()),
+            None => {
+                let blocks = self.session.sums.clone().into_blocks();
+                (Content::Segments(self.segments()), blocks)
+            }
+        };
+        StoredLayer {
+            digest: intent.digest.clone(),
+            size: self.session.offset,
+            upload: self.session.uuid,
+            content,
+            blocks,
+            aliases: self.aliases(intent),
+            repository: self.session.repository.clone(),
+            created_at: intent.at,
+        }
+    }
+
+    async fn publish(&mut self, intent: &CommitIntent) -> Result<()> {
+        let layer = self.layer(intent);
+        let until = self.looked_at.map(|at| (at, LOOK_LIFETIME));
+        let standing = publish::publish(self.store, &layer, until).await?;
+        // These ids may not have been known of the same bytes.
+        self.published = Some(standing.with_aliases(&layer.aliases));
+        self.facts.published = Published::Record;
+        Ok(())
+    }
+
+    async fn link(&mut self, intent: &CommitIntent) -> Result<()> {
+        if let Some(layer) = &self.published {
+            let aliases = self.aliases(intent);
+            publish::link(self.store, &self.session.repository, layer, &aliases).await?;
+        }
+        self.facts.published = Published::Linked;
+        Ok(())
+    }
+
+    /// The link holds the bytes as well, so it is right whatever the record turns out to be.
+    async fn publish_inline(
+        &mut self,
+        owned: Option<&mut OwnedSession>,
+        intent: &CommitIntent,
+    ) -> Result<()> {
+        let layer = self.layer(intent);
+        let name = &self.session.repository;
+        let committing = self.facts.is_pending.then(|| self.session.clone());
+        let fence = async {
+            match owned.zip(committing) {
+                Some((owned, committing)) => owned.replace(self.store, committing).await,
+                None => Ok(()),
+            }
+        };
+        // Aliases repeat the record that stands.
+        let links_at_once = layer.aliases.is_empty();
+        let link = async {
+            if links_at_once {
+                publish::link(self.store, name, &layer, &[]).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let record = publish::publish(self.store, &layer, None);
+        let (fenced, standing, linked) = tokio::join!(fence, record, link);
+        fenced?;
+        linked?;
+        self.published = Some(standing?.with_aliases(&layer.aliases));
+        self.facts.is_pending = false;
+        self.facts.published = if links_at_once {
+            Published::Linked
+        } else {
+            Published::Record
+        };
+        Ok(())
+    }
+
+    async fn reject(&self, owned: &mut OwnedSession, intent: &CommitIntent) -> Result<()> {
+        let phase = Phase::Rejected(CommitIntent {
+            unverified: Vec::new(),
+            ..intent.clone()
+        });
+        let next = Session {
+            phase,
+            ..owned.get().clone()
+        };
+        owned.replace(self.store, next).await
+    }
+
+    async fn find_published(&mut self, intent: &CommitIntent) -> Result<()> {
+        let session = &self.session;
+        let found = find_published(self.store, session, intent).await?;
+        self.facts.published = Published::Absent;
+        if let Some(layer) = found {
+            self.verified.clone_from(&intent.unverified);
+            self.verified.retain(|id| *id != layer.id());
+            let aliases = self.aliases(intent);
+            self.published = Some(layer.with_aliases(&aliases));
+            self.facts.published = Published::Record;
+        }
+        self.read_session().await
+    }
+
+    async fn read_session(&mut self) -> Result<()> {
+        let now = OwnedSession::load(self.store, self.session.uuid).await?;
+        self.facts.session = match now.as_ref().map(|now| &now.get().phase) {
+            None => SessionState::Removed,
+            Some(Phase::Cancelled(_)) => SessionState::Cancelled,
+            Some(_) => SessionState::Committing,
+        };
+        self.seen_at = now.map_or_else(Moment::now, |now| now.seen_at());
+        Ok(())
+    }
+}
+
+/// What HEAD says of an object that was to be completed from these bytes.
+fn judge_completed(head: &ObjectInfo, sum: Crc64, profile: &StoreProfile) -> Bytes {
+    if head.size != sum.len() {
+        let (sent, has) = (sum.len(), head.size);
+        return Bytes::Damaged(format!("{sent} bytes were sent, the object has {has}"));
+    }
+    match &head.crc64 {
+        Some(found) if sum.is(found) => Bytes::Complete(Proof::Store),
+        Some(_) => Bytes::Damaged("the object has another checksum than was sent".to_owned()),
+        // Its parts were named by their ETags.
+        None if !profile.crc64nvme && profile.checks_part_etags => Bytes::Complete(Proof::Store),
+        None => Bytes::Complete(Proof::None),
+    }
+}

@@ -1,0 +1,115 @@
+//! Claims: which upload brings a declared id to a repository, so that a second client resumes that
+//! one instead of sending the same bytes twice.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::parts::is_resumable;
+use crate::clock;
+use crate::error::{Error, Result, StorageError, StorageErrorKind};
+use crate::id::LayerId;
+use crate::name::RepositoryName;
+use crate::s3::api::{Condition, Put};
+use crate::s3::document::{Document, decode, encode};
+use crate::s3::store::{Loaded, Store};
+
+/// How often a write of a claim is repeated against others before it fails with a retryable error.
+const ROUNDS: u32 = 5;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Claim {
+    version: u32,
+    id: LayerId,
+    uuid: Uuid,
+    nonce: String,
+}
+
+impl Document for Claim {
+    const WHAT: &'static str = "claim";
+    const VERSION: u32 = 1;
+}
+
+/// Claims `id` for an upload whose session exists. A claim of an upload that is gone or cannot be
+/// resumed is taken over.
+///
+/// # Errors
+///
+/// `UploadInProgress` where the claim is another upload's.
+pub(crate) async fn take(
+    store: &Store,
+    name: &RepositoryName,
+    id: &LayerId,
+    uuid: Uuid,
+) -> Result<()> {
+    let key = store.keys.claim(name, id);
+    let claim = Claim {
+        version: Claim::VERSION,
+        id: id.clone(),
+        uuid,
+        nonce: clock::new_nonce(),
+    };
+    let document = encode(&claim)?;
+    let mut put = store
+        .api
+        .put_if(&key, document.clone(), Condition::Absent)
+        .await?;
+    for _ in 0..ROUNDS {
+        let held = match put {
+            Put::Written(_) => return Ok(()),
+            Put::Gone => {
+                put = store
+                    .api
+                    .put_if(&key, document.clone(), Condition::Absent)
+                    .await?;
+                continue;
+            }
+            Put::Held(held) => held,
+        };
+        let held_by = match decode::<Claim>(&key, &held.bytes) {
+            Ok(other) if other.id == *id => Some(other),
+            Ok(_) | Err(Error::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(other) = held_by
+            && is_resumable(store, other.uuid).await?
+        {
+            let (name, id, uuid) = (name.clone(), id.clone(), other.uuid);
+            return Err(Error::UploadInProgress { name, id, uuid });
+        }
+        put = store
+            .api
+            .put_if(&key, document.clone(), Condition::Matches(&held.etag))
+            .await?;
+    }
+    let why = "others keep replacing the claim";
+    let kind = StorageErrorKind::Unavailable;
+    Err(Error::Storage(StorageError::new(
+        "PutObject",
+        key.as_str(),
+        kind,
+        why,
+    )))
+}
+
+/// Removes the claim of an upload that ends. One that another upload has taken over stays.
+///
+/// Another upload may take the claim over between the look and the removal, and continue without a
+/// claim. A third upload of the same id then sends the same bytes a second time; nothing is lost.
+pub(crate) async fn release(
+    store: &Store,
+    name: &RepositoryName,
+    id: &LayerId,
+    uuid: Uuid,
+) -> Result<()> {
+    let key = store.keys.claim(name, id);
+    match store.load::<Claim>(&key).await {
+        Ok(Some(Loaded { document, .. })) if document.uuid == uuid => {
+            Ok(store.api.delete(&key).await?)
+        }
+        Ok(_) => Ok(()),
+        // The next upload that declares the id replaces it.
+        Err(Error::Damaged { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}

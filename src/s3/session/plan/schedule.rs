@@ -1,0 +1,107 @@
+//! How large each part is. The schedule of an upload is fixed when it begins and kept in its
+//! session, so that a process with other settings keeps to it.
+
+use serde::{Deserialize, Serialize};
+
+/// S3 takes part numbers 1 to this.
+pub(crate) const MAX_PARTS: u32 = 10_000;
+/// The size doubles after this many parts.
+const STEP: u32 = 1_000;
+/// The largest part that S3 takes.
+const MAX_PART_SIZE: u64 = 5 * 1024 * 1024 * 1024;
+
+/// Part sizes: `base`, doubling every 1,000 parts up to `cap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Schedule {
+    base: u64,
+    cap: u64,
+}
+
+impl Schedule {
+    /// Parts of `base` bytes, larger later unless the store wants all of them equal. No part is
+    /// larger than a quarter of the byte budget, so that several move at a time.
+    pub(crate) fn new(base: u64, budget: u64, equal_parts: bool) -> Self {
+        let ceiling = if equal_parts {
+            base
+        } else {
+            (budget / 4).min(MAX_PART_SIZE).max(base)
+        };
+        let mut cap = base;
+        while cap * 2 <= ceiling {
+            cap *= 2;
+        }
+        Schedule { base, cap }
+    }
+
+    /// The size of part `number` (from 1) in bytes, if it is not the last; `None` past the last
+    /// number that S3 takes.
+    pub(crate) fn part_size(self, number: u32) -> Option<u64> {
+        if !(1..=MAX_PARTS).contains(&number) {
+            return None;
+        }
+        let doublings = (number - 1) / STEP;
+        Some(self.base.saturating_mul(1 << doublings).min(self.cap))
+    }
+
+    /// Where the first part ends that ends beyond `offset`; `None` where S3 takes no such part.
+    pub(crate) fn end_beyond(self, offset: u64) -> Option<u64> {
+        let mut end = 0_u64;
+        (1..=MAX_PARTS)
+            .filter_map(|number| self.part_size(number))
+            .map(|size| {
+                end = end.saturating_add(size);
+                end
+            })
+            .find(|end| *end > offset)
+    }
+
+    /// The most bytes that an upload can hold.
+    pub(crate) fn limit(self) -> u64 {
+        (1..=MAX_PARTS)
+            .filter_map(|number| self.part_size(number))
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn sizes_double_as_far_as_the_budget_allows() {
+        let growing = Schedule::new(16 * MIB, 256 * MIB, false);
+        let equal = Schedule::new(16 * MIB, 256 * MIB, true);
+        let tight = Schedule::new(5 * MIB, 10 * MIB, false);
+        for (case, schedule, number, want) in [
+            ("the first", growing, 1, Some(16 * MIB)),
+            ("last of the first thousand", growing, 1000, Some(16 * MIB)),
+            ("doubled", growing, 1001, Some(32 * MIB)),
+            ("doubled again", growing, 2001, Some(64 * MIB)),
+            ("at the cap", growing, 10_000, Some(64 * MIB)),
+            ("no part zero", growing, 0, None),
+            ("past the end", growing, 10_001, None),
+            ("equal parts", equal, 5000, Some(16 * MIB)),
+            ("a small budget", tight, 10_000, Some(5 * MIB)),
+        ] {
+            assert_eq!(schedule.part_size(number), want, "{case}");
+        }
+        for (offset, want) in [
+            (0, Some(16)),
+            (16 * MIB - 1, Some(16)),
+            (16 * MIB, Some(32)),
+            (16_000 * MIB, Some(16_032)),
+            (growing.limit(), None),
+        ] {
+            let want = want.map(|end| end * MIB);
+            assert_eq!(growing.end_beyond(offset), want, "{offset}");
+        }
+        assert_eq!(growing.limit(), (16 + 32 + 8 * 64) * 1000 * MIB);
+        assert_eq!(
+            Schedule::new(16 * MIB, u64::MAX, false).part_size(10_000),
+            Some(4096 * MIB)
+        );
+    }
+}

@@ -1,0 +1,227 @@
+//! Bytes that arrive, cut into parts, hashed and summed. Makes no request.
+
+use bytes::Bytes;
+
+use super::part_buffer::PartBuffer;
+use super::part_cursor::PartCursor;
+use super::sender::PartEnd;
+use crate::digest::{Algorithm, Hasher, SavedHasher};
+use crate::error::{Error, Result};
+use crate::id::LayerId;
+use crate::s3::checksum::{Crc64, Tracker};
+use crate::s3::commit::claims::Received;
+use crate::s3::commit::tar_sum_task::TarSumTask;
+use crate::s3::document::Inline;
+use crate::s3::keys::Key;
+use crate::s3::session::{Session, Tail};
+use crate::tarsum::Claim;
+
+/// What an upload has received, and the bytes of the part under way.
+pub(super) struct Intake {
+    sha256: Hasher,
+    others: Vec<Hasher>,
+    /// The declared TarSum, where every byte from the first came through here: its state is in no
+    /// session. Otherwise the bytes are read back at finish.
+    tar_sum: Option<TarSumTask>,
+    tracker: Tracker,
+    offset: u64,
+    cursor: PartCursor,
+    /// Stored bytes of the part under way.
+    tails: Vec<Tail>,
+    /// The bytes of these tails, where all of them are in memory too.
+    tail_bytes: Option<Vec<Bytes>>,
+    /// Bytes of the part under way after its tails.
+    buffer: PartBuffer,
+}
+
+impl Intake {
+    /// Continues where the session is.
+    ///
+    /// # Errors
+    ///
+    /// `Damaged` where the session has no hash state that can be continued.
+    pub(super) fn new(session: &Session, declared: Option<&LayerId>, key: &Key) -> Result<Self> {
+        let restored: Option<Vec<Hasher>> =
+            session.hashers.iter().map(SavedHasher::restore).collect();
+        let mut hashers = restored.unwrap_or_default().into_iter();
+        let Some(sha256) = hashers
+            .next()
+            .filter(|h| h.algorithm() == Algorithm::Sha256)
+        else {
+            let reason = "it has no hash state that this version can continue";
+            return Err(Error::damaged(key, reason.to_owned()));
+        };
+        let tar_sum = declared.and_then(LayerId::as_tar_sum);
+        let tar_sum = tar_sum.filter(|_| session.offset == 0);
+        let mut buffer = PartBuffer::default();
+        buffer.push(session.inline.0.clone());
+        let filled = session.after_parts();
+        Ok(Intake {
+            sha256,
+            others: hashers.collect(),
+            // A TarSum that cannot be verified is refused at finish.
+            tar_sum: tar_sum.and_then(|tar_sum| TarSumTask::new(tar_sum).ok()),
+            tracker: Tracker::resume(session.sums.clone(), session.part_sum),
+            offset: session.offset,
+            cursor: PartCursor::new(session.schedule, session.recorded_parts(), filled),
+            tails: session.tails.clone(),
+            tail_bytes: session.tails.is_empty().then(Vec::new),
+            buffer,
+        })
+    }
+
+    /// Bytes received.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// How many of `available` bytes belong to the part under way; `None` where S3 takes no
+    /// further part.
+    pub(super) fn take(&self, available: u64) -> Option<u64> {
+        self.cursor.take(available)
+    }
+
+    /// The size of the part under way, where S3 takes one.
+    pub(super) fn part_size(&self) -> Option<u64> {
+        self.cursor.size()
+    }
+
+    /// Takes bytes that belong to the part under way. Whether it is full now.
+    pub(super) fn push(&mut self, chunk: Bytes) -> bool {
+        if let Some(tar_sum) = &mut self.tar_sum {
+            tar_sum.begin(&chunk);
+        }
+        self.sha256.update(&chunk);
+        self.others
+            .iter_mut()
+            .for_each(|hasher| hasher.update(&chunk));
+        self.tracker.update(&chunk);
+        let length = chunk.len() as u64;
+        self.offset += length;
+        self.buffer.push(chunk);
+        self.cursor.fill(length)
+    }
+
+    /// Waits until the TarSum covers the bytes that were taken. Can be cancelled and repeated.
+    pub(super) async fn summed(&mut self) {
+        if let Some(tar_sum) = &mut self.tar_sum {
+            tar_sum.done().await;
+        }
+    }
+
+    /// What was received, for the claims of a finish.
+    pub(super) async fn received(&mut self, declared: Option<&LayerId>) -> Received<'_> {
+        let tar_sum = match (declared.and_then(LayerId::as_tar_sum), &mut self.tar_sum) {
+            (None, _) => None,
+            (Some(_), Some(task)) => Some(task.verdict().await),
+            // One that nobody can verify need not be read back first.
+            (Some(declared), None) => Claim::new(declared).err().map(Err),
+        };
+        Received {
+            size: self.offset,
+            sha256: &self.sha256,
+            others: &self.others,
+            tar_sum,
+        }
+    }
+
+    /// Its state can be large: from here on the TarSum is verified by reading the bytes back.
+    pub(super) fn forget_tar_sum(&mut self) {
+        self.tar_sum = None;
+    }
+
+    /// Bytes of the part under way that are in no tail.
+    pub(super) fn buffered(&self) -> u64 {
+        self.buffer.len()
+    }
+
+    /// Bytes of the part under way.
+    pub(super) fn unsent(&self) -> u64 {
+        let tails: u64 = self.tails.iter().map(|tail| tail.sum.len()).sum();
+        tails + self.buffer.len()
+    }
+
+    pub(super) fn tails(&self) -> &[Tail] {
+        &self.tails
+    }
+
+    /// The bytes after the tails; they stay here as well.
+    pub(super) fn buffered_chunks(&mut self) -> Vec<Bytes> {
+        self.buffer.chunks()
+    }
+
+    /// The bytes of the tails, taken away, where they are in memory.
+    pub(super) fn take_tail_bytes(&mut self) -> Option<Vec<Bytes>> {
+        self.tail_bytes.take()
+    }
+
+    /// The buffered bytes are stored in this tail now.
+    pub(super) fn move_to_tail(&mut self, tail: Tail) {
+        let chunks = self.buffer.take();
+        if let Some(bytes) = &mut self.tail_bytes {
+            bytes.extend(chunks);
+        }
+        self.tails.push(tail);
+    }
+
+    /// Drops the copies of stored bytes.
+    pub(super) fn release(&mut self) {
+        if !self.tails.is_empty() {
+            self.tail_bytes = None;
+        }
+    }
+
+    /// Ends the part under way.
+    pub(super) fn end_part(&mut self) -> EndedPart {
+        let sum = self.tracker.end_part();
+        let tails = std::mem::take(&mut self.tails);
+        let end = PartEnd {
+            is_full: self.cursor.is_full(),
+            offset: self.offset,
+            hashers: self.saved_hashers(),
+            snapshot: self.tracker.snapshot(),
+            tails,
+        };
+        self.cursor.advance();
+        self.tail_bytes = Some(Vec::new());
+        EndedPart {
+            end,
+            sum,
+            chunks: self.buffer.take(),
+        }
+    }
+
+    /// Sets the parts of a session that say where the upload is, as of an earlier part's end.
+    pub(super) fn describe_end(&self, end: &PartEnd, session: &mut Session) {
+        session.tails.clear();
+        session.inline = Inline::default();
+        session.part_sum = Crc64::default();
+        session.offset = end.offset;
+        session.hashers.clone_from(&end.hashers);
+        session.sums = self.tracker.sums_at(end.snapshot);
+    }
+
+    /// Sets the parts of a session that say where the upload is, as of now.
+    pub(super) fn describe(&mut self, session: &mut Session) {
+        session.tails.clone_from(&self.tails);
+        session.inline = Inline(self.buffer.chunks().concat().into());
+        session.offset = self.offset;
+        session.hashers = self.saved_hashers();
+        session.part_sum = self.tracker.part_so_far();
+        let now = self.tracker.snapshot();
+        session.sums = self.tracker.sums_at(now);
+    }
+
+    fn saved_hashers(&self) -> Vec<SavedHasher> {
+        let hashers = std::iter::once(&self.sha256).chain(&self.others);
+        hashers.map(Hasher::save).collect()
+    }
+}
+
+/// A part that is complete.
+pub(super) struct EndedPart {
+    pub(super) end: PartEnd,
+    pub(super) sum: Crc64,
+    /// The bytes after its tails.
+    pub(super) chunks: Vec<Bytes>,
+}

@@ -1,0 +1,172 @@
+//! Parts on their way to S3, several at a time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::digest::SavedHasher;
+use crate::error::{Error, StorageError, StorageErrorKind};
+use crate::s3::api::{ApiError, Gauge, UploadId};
+use crate::s3::budget::Reservation;
+use crate::s3::checksum::{Crc64, Snapshot};
+use crate::s3::keys::Key;
+use crate::s3::session::{Part, Tail};
+use crate::s3::store::Store;
+use crate::service::Sent;
+
+/// The multipart upload that parts are sent to.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) key: Key,
+    pub(super) upload_id: UploadId,
+}
+
+/// A part to send.
+pub(super) struct OutgoingPart {
+    /// Its number within the multipart upload.
+    pub(super) number: u32,
+    pub(super) chunks: Vec<Bytes>,
+    pub(super) sum: Crc64,
+    /// So many of its bytes were counted as sent before, as tails.
+    pub(super) counted: u64,
+    /// Released when the part has arrived.
+    pub(super) reservation: Option<Reservation>,
+    pub(super) end: PartEnd,
+}
+
+/// All that the session records at the end of a part.
+#[derive(Clone, Debug)]
+pub(super) struct PartEnd {
+    /// Else it is the last part of the layer, and no other can follow it.
+    pub(super) is_full: bool,
+    pub(super) offset: u64,
+    pub(super) hashers: Vec<SavedHasher>,
+    pub(super) snapshot: Snapshot,
+    /// Tails that are in this part.
+    pub(super) tails: Vec<Tail>,
+}
+
+/// Why a part was not sent.
+pub(super) enum SendError {
+    /// S3 does not know the multipart upload.
+    NoSuchUpload,
+    Other(Error),
+}
+
+impl From<ApiError> for SendError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::NoSuchUpload(_) => SendError::NoSuchUpload,
+            error => SendError::Other(error.into()),
+        }
+    }
+}
+
+/// The parts of one handle that the session does not record yet. Dropping it aborts the requests.
+pub(super) struct Sender {
+    store: Arc<Store>,
+    in_flight: JoinSet<Result<(u32, Part), SendError>>,
+    /// In order; the part is `None` while it is in flight.
+    queue: VecDeque<(u32, PartEnd, Option<Part>)>,
+    progress: Sent,
+}
+
+impl Sender {
+    /// For the bytes after the first `offset`.
+    pub(super) fn new(store: Arc<Store>, offset: u64) -> Self {
+        Sender {
+            store,
+            in_flight: JoinSet::new(),
+            queue: VecDeque::new(),
+            progress: Sent::from_offset(offset),
+        }
+    }
+
+    pub(super) fn progress(&self) -> Sent {
+        self.progress.clone()
+    }
+
+    /// Parts that the session does not record yet.
+    pub(super) fn unrecorded(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Sends a part, once fewer than the allowed number are in flight.
+    pub(super) async fn send(
+        &mut self,
+        target: Target,
+        part: OutgoingPart,
+    ) -> Result<(), SendError> {
+        while self.in_flight.len() >= self.store.parallelism {
+            self.next().await?;
+        }
+        let gauge = Gauge::new(self.progress(), part.counted);
+        let store = Arc::clone(&self.store);
+        self.queue.push_back((part.number, part.end, None));
+        let (number, chunks, sum) = (part.number, part.chunks, part.sum);
+        self.in_flight.spawn(async move {
+            let crc64 = store.checksum(sum);
+            let Target { key, upload_id } = target;
+            let sent = store
+                .api
+                .upload_gauged_part(&key, &upload_id, number, &chunks, crc64, &gauge)
+                .await;
+            drop((chunks, part.reservation));
+            Ok((number, Part { etag: sent?, sum }))
+        });
+        Ok(())
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// Waits for one part to arrive.
+    pub(super) async fn next(&mut self) -> Result<(), SendError> {
+        let Some(ended) = self.in_flight.join_next().await else {
+            return Ok(());
+        };
+        let (number, part) = ended.map_err(|failed| SendError::Other(internal(failed)))??;
+        let sent = self.queue.iter_mut().find(|(queued, ..)| *queued == number);
+        if let Some((_, _, arrived)) = sent {
+            *arrived = Some(part);
+        }
+        Ok(())
+    }
+
+    /// Waits for all parts in flight, also those behind one that failed.
+    pub(super) async fn drain(&mut self) -> Result<(), SendError> {
+        let mut first_failure = Ok(());
+        while !self.is_idle() {
+            let next = self.next().await;
+            first_failure = first_failure.and(next);
+        }
+        first_failure
+    }
+
+    /// Aborts the requests in flight.
+    pub(super) async fn abort(&mut self) {
+        self.in_flight.shutdown().await;
+    }
+
+    /// The parts that have arrived and follow the recorded ones without a gap.
+    pub(super) fn arrived(&self) -> impl Iterator<Item = (&PartEnd, &Part)> {
+        self.queue
+            .iter()
+            .map_while(|(_, end, part)| Some((end, part.as_ref()?)))
+    }
+
+    /// Forgets the first parts, which are recorded now. The tails that were in them.
+    pub(super) fn forget(&mut self, parts: usize) -> Vec<Tail> {
+        let recorded = self.queue.drain(..parts.min(self.queue.len()));
+        recorded.flat_map(|(_, end, _)| end.tails).collect()
+    }
+}
+
+/// A task ended by a panic.
+fn internal(failed: JoinError) -> Error {
+    let kind = StorageErrorKind::Other;
+    StorageError::new("UploadPart", String::new(), kind, failed).into()
+}

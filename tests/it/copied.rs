@@ -1,0 +1,117 @@
+//! A bucket that was copied object by object: its objects have other ETags than were recorded.
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ChecksumAlgorithm;
+use bytes::Bytes;
+use s3layers::embedded::{EmbeddedStore, Vices};
+use s3layers::registry::RepositoryService as _;
+use s3layers::{LayerService as _, LayerServiceExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::support::bucket::{get, keys};
+use crate::support::bytes::{KIB, assert_same, ramp, sha256};
+use crate::support::stores::{self, BUCKET, PART, name};
+
+/// A store whose ETags are no checksums, so that no copy has the ETag of its original.
+async fn opaque() -> EmbeddedStore {
+    let mut vices = Vices::none();
+    vices.opaque_etags = true;
+    stores::in_memory().await.with_vices(vices)
+}
+
+async fn copy(from: &Client, to: &Client) {
+    for key in keys(from).await {
+        let put = to.put_object().bucket(BUCKET).key(&key);
+        let put = put.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme);
+        let body = ByteStream::from(get(from, &key).await);
+        put.body(body).send().await.unwrap();
+    }
+}
+
+/// Layers within their documents, in one object, of one multipart upload, and of two.
+async fn fill(store: &EmbeddedStore) -> Vec<Bytes> {
+    let service = stores::service(store).await;
+    let mut layers = vec![ramp(1, 3 * KIB), ramp(2, 100 * KIB), ramp(3, 2 * PART + 7)];
+    for layer in &layers {
+        service.push(&name(), &mut &layer[..]).await.unwrap();
+    }
+    let bytes = ramp(4, 2 * PART + 7);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    let first = bytes.slice(..PART as usize);
+    upload.write_bytes(first).await.unwrap();
+    upload.close().await.unwrap();
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    upload
+        .write_bytes(bytes.slice(PART as usize..PART as usize + 1))
+        .await
+        .unwrap();
+    upload.flush().await.unwrap();
+    drop(upload);
+    let elsewhere = stores::service(store).await;
+    let mut upload = elsewhere.resume(&name(), None, uuid).await.unwrap();
+    upload
+        .write_bytes(bytes.slice(PART as usize..))
+        .await
+        .unwrap();
+    upload.finish(2 * PART + 7, &sha256(&bytes)).await.unwrap();
+    service.wait_for_background().await;
+    elsewhere.wait_for_background().await;
+    layers.push(bytes);
+    layers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_layer_of_a_copied_bucket_is_read_and_its_record_is_repaired() {
+    let (original, copied) = (opaque().await, opaque().await);
+    let layers = fill(&original).await;
+    let client = stores::client(&copied, copied.http_client());
+    copy(&stores::client(&original, original.http_client()), &client).await;
+
+    for (bytes, segments) in layers.iter().zip([0, 1, 1, 2]) {
+        let id = sha256(bytes).into();
+        let service = stores::service(&copied).await;
+        let stat = service.stat(&id).await.unwrap();
+        assert_eq!(stat.damage, None);
+        assert_eq!(stat.info.objects.len(), segments);
+        assert!(service.exists(&id).await.unwrap());
+        let mut linked = service.layer(&name(), &id).await.unwrap();
+        let mut got = Vec::new();
+        linked.read_to_end(&mut got).await.unwrap();
+        assert_same(&got, bytes, "by its link");
+        got.clear();
+        service.pull(&id, &mut got).await.unwrap();
+        assert_same(&got, bytes, "by its record");
+
+        service.wait_for_background().await;
+        let stat = service.stat(&id).await.unwrap();
+        for object in &stat.info.objects {
+            let head = client.head_object().bucket(BUCKET).key(&object.key);
+            let head = head.send().await.unwrap();
+            let present = head.e_tag().unwrap().trim_matches('"');
+            assert_eq!(object.etag, present, "the record of {}", object.key);
+        }
+    }
+}
+
+/// Other bytes of the same size are not the object that was recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn object_that_was_replaced_is_no_copy() {
+    let store = opaque().await;
+    let service = stores::service(&store).await;
+    let bytes = ramp(1, 2 * PART + 7);
+    let layer = service.push(&name(), &mut &bytes[..]).await.unwrap();
+    let id = layer.digest().clone().into();
+    let key = service.stat(&id).await.unwrap().info.objects[0].key.clone();
+    let client = stores::client(&store, store.http_client());
+    let put = client.put_object().bucket(BUCKET).key(&key);
+    let put = put.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme);
+    let other = ByteStream::from(ramp(2, 2 * PART + 7));
+    put.body(other).send().await.unwrap();
+    let elsewhere = stores::service(&store).await;
+    assert!(!elsewhere.exists(&id).await.unwrap());
+    let mut got = Vec::new();
+    assert!(elsewhere.pull(&id, &mut got).await.is_err());
+    assert!(got.is_empty(), "other bytes were handed out");
+}

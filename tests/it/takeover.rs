@@ -1,0 +1,204 @@
+//! A process that takes an upload over, while the one before it is still at work: the layer has the
+//! bytes that were acknowledged and those that the last owner brought, and no others.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use s3layers::embedded::EmbeddedStore;
+use s3layers::{Error, LayerService as _, LayerServiceExt as _, LayerUpload, S3LayerService};
+use tokio::io::AsyncWriteExt as _;
+use uuid::Uuid;
+
+use crate::support::bucket;
+use crate::support::bytes::{KIB, assert_same, ramp, sha256};
+use crate::support::stores::{self, PART, name};
+use crate::support::wire::{CompleteMultipartUpload, Gate, On, UploadPart, Wire};
+
+/// Four parts and a tail.
+const SIZE: u64 = 4 * PART + 100 * KIB;
+
+fn is_replaced(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::UploadConflict { .. } | Error::UploadUnknown { .. }
+    )
+}
+
+/// The upload in a process of its own.
+async fn resumed(store: &EmbeddedStore, uuid: Uuid) -> Box<dyn LayerUpload> {
+    let service = stores::service(store).await;
+    service.resume(&name(), None, uuid).await.unwrap()
+}
+
+/// An owner that has taken bytes, and ends without a close.
+async fn abandon(store: &EmbeddedStore, uuid: Uuid) {
+    let mut upload = resumed(store, uuid).await;
+    upload.write_bytes(ramp(99, 10)).await.unwrap();
+    upload.flush().await.unwrap();
+}
+
+/// The layer is there, and nothing else of any upload.
+async fn assert_stored(store: &EmbeddedStore, bytes: &Bytes, segments: usize, case: &str) {
+    let service = stores::service(store).await;
+    let mut got = Vec::new();
+    let id = sha256(bytes).into();
+    service.pull(&id, &mut got).await.unwrap();
+    assert_same(&got, bytes, case);
+    let stat = service.stat(&id).await.unwrap();
+    assert_eq!(stat.damage, None, "{case}");
+    assert_eq!(stat.info.objects.len(), segments, "{case}");
+    let client = stores::client(store, store.http_client());
+    let keys = bucket::keys(&client).await;
+    let begin = |start: &str| keys.iter().filter(|key| key.starts_with(start)).count();
+    assert_eq!(begin("data/"), segments, "{case}: {keys:?}");
+    assert_eq!(begin("uploads/"), 0, "{case}: {keys:?}");
+    assert_eq!(bucket::multiparts(&client).await, [""; 0], "{case}");
+}
+
+async fn finish(store: &EmbeddedStore, uuid: Uuid, bytes: &Bytes) -> u64 {
+    let service = stores::service(store).await;
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    let rest = bytes.slice(upload.offset() as usize..);
+    upload.write_bytes(rest).await.unwrap();
+    let size = bytes.len() as u64;
+    upload.finish(size, &sha256(bytes)).await.unwrap();
+    service.wait_for_background().await;
+    service.usage().bytes_received
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn late_part_of_a_replaced_owner_is_refused() {
+    let store = stores::in_memory().await;
+    let bytes = ramp(1, SIZE);
+    let first = stores::service(&store).await;
+    let mut upload = first.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    upload
+        .write_bytes(bytes.slice(..PART as usize))
+        .await
+        .unwrap();
+    upload.close().await.unwrap();
+
+    let wire = Wire::over(store.http_client());
+    let older = stores::connect(&store, &wire).await;
+    let mut older = older.resume(&name(), None, uuid).await.unwrap();
+    let late = wire.hold(On::nth(UploadPart, 1));
+    older.write_bytes(ramp(2, 2 * PART)).await.unwrap();
+    late.reached_by(1).await;
+    finish(&store, uuid, &bytes).await;
+    late.open();
+    let closed = older.close().await.unwrap_err();
+    assert!(is_replaced(&closed), "{closed}");
+    assert_stored(&store, &bytes, 2, "late part").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_takeover_adds_a_segment_and_reads_nothing_back() {
+    let store = stores::in_memory().await;
+    let bytes = ramp(3, SIZE);
+    let service = stores::service(&store).await;
+    let uuid = service.upload(&name(), None).await.unwrap().uuid();
+    for part in 1..=3 {
+        let mut upload = resumed(&store, uuid).await;
+        let (from, to) = (upload.offset() as usize, part * PART as usize);
+        upload.write_bytes(bytes.slice(from..to)).await.unwrap();
+        upload.close().await.unwrap();
+        abandon(&store, uuid).await;
+    }
+    let received = finish(&store, uuid, &bytes).await;
+    assert!(received < 20 * KIB, "{received}");
+    assert_stored(&store, &bytes, 4, "three takeovers").await;
+}
+
+/// The owner between them is still completing the parts of the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn takeover_of_a_takeover_completes_the_parts_once() {
+    let store = stores::in_memory().await;
+    let bytes = ramp(4, SIZE);
+    let service = stores::service(&store).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    upload
+        .write_bytes(bytes.slice(..PART as usize))
+        .await
+        .unwrap();
+    upload.close().await.unwrap();
+    abandon(&store, uuid).await;
+
+    let wire = Wire::over(store.http_client());
+    let second = stores::connect(&store, &wire).await;
+    let mut second = second.resume(&name(), None, uuid).await.unwrap();
+    let complete = wire.hold(On::every(CompleteMultipartUpload));
+    second.write_bytes(ramp(5, 10)).await.unwrap();
+    complete.reached_by(1).await;
+    finish(&store, uuid, &bytes).await;
+    complete.open();
+    let closed = second.close().await.unwrap_err();
+    assert!(is_replaced(&closed), "{closed}");
+    assert_stored(&store, &bytes, 2, "two owners freeze").await;
+}
+
+/// Sends bytes until it is replaced, if it is.
+async fn older(mut upload: Box<dyn LayerUpload>, bytes: Bytes) -> Result<(), Error> {
+    upload
+        .write_bytes(bytes.slice(..PART as usize + 10))
+        .await?;
+    upload.flush().await.map_err(Error::from_io)?;
+    upload
+        .write_bytes(bytes.slice(PART as usize + 10..))
+        .await?;
+    upload.close().await
+}
+
+/// Whether the gate was reached before the owner was done.
+async fn is_reached(gate: &Gate, owner: &tokio::task::JoinHandle<Result<(), Error>>) -> bool {
+    loop {
+        let reached = gate.reached_by(1);
+        if tokio::time::timeout(Duration::from_millis(20), reached)
+            .await
+            .is_ok()
+        {
+            return true;
+        }
+        if owner.is_finished() {
+            return false;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn takeover_at_every_request_mixes_nothing() {
+    let (theirs, ours) = (ramp(6, 2 * PART + 30 * KIB), ramp(7, SIZE));
+    for nth in 2.. {
+        let store = stores::in_memory().await;
+        let wire = Wire::over(store.http_client());
+        let service: S3LayerService = stores::connect(&store, &wire).await;
+        let gate = wire.hold(On::request(nth));
+        let upload = service.upload(&name(), None).await.unwrap();
+        let uuid = upload.uuid();
+        let owner = tokio::spawn(older(upload, theirs.clone()));
+        if !is_reached(&gate, &owner).await {
+            owner.await.unwrap().unwrap();
+            assert!(nth > 6, "only {nth} requests");
+            return;
+        }
+        let offset = resumed(&store, uuid).await.offset() as usize;
+        let bytes: Bytes = [&theirs[..offset], &ours[offset..]].concat().into();
+        finish(&store, uuid, &bytes).await;
+        gate.open();
+        let replaced = owner.await.unwrap().unwrap_err();
+        let case = format!("at request {nth}");
+        assert!(is_replaced(&replaced), "{case}: {replaced}");
+        // A tail that arrives last is found by the sweep.
+        stores::sweep(&stores::service(&store).await).await.unwrap();
+        let segments = bucket_segments(&store, &bytes).await;
+        assert_stored(&store, &bytes, segments, &case).await;
+    }
+}
+
+/// How many objects the layer has.
+async fn bucket_segments(store: &EmbeddedStore, bytes: &Bytes) -> usize {
+    let service = stores::service(store).await;
+    let stat = service.stat(&sha256(bytes).into()).await.unwrap();
+    stat.info.objects.len()
+}
