@@ -88,7 +88,7 @@ impl Stat {
                 });
                 Err(damaged
                     .context(format_args!("layer {} is damaged", info.digest))
-                    .hint("a push of the same bytes, without --id, stores them anew"))
+                    .hint("push the same bytes to store them again"))
             }
         }
     }

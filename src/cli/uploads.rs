@@ -189,7 +189,7 @@ mod tests {
             ),
             (
                 Ok(Some(state(UploadPhase::Rejected))),
-                ["x", "sealed", "1.5 KiB", "50 min"],
+                ["x", "rejected", "1.5 KiB", "50 min"],
                 "",
             ),
             (Ok(None), [none[0], "orphaned", none[2], none[3]], ""),

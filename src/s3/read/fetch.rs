@@ -267,7 +267,11 @@ impl Source {
             let asked = api.get_range(&section.key, section.range, &section.etag);
             match asked.await {
                 Ok(body) => return Ok((body, length)),
-                Err(gone @ (ApiError::NoSuchKey(_) | ApiError::Precondition(_))) => {
+                Err(
+                    gone @ (ApiError::NoSuchKey(_)
+                    | ApiError::Precondition(_)
+                    | ApiError::InvalidRange(_)),
+                ) => {
                     presence::lost(&self.store, &section.key);
                     match self.moved_from(place).await? {
                         Some(moved) => place = moved,

@@ -11,6 +11,7 @@ use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::checksum::{Crc64, Sums};
 use crate::s3::document::{Document as _, Inline};
+use crate::s3::presence;
 use crate::s3::session::owned::OwnedSession;
 use crate::s3::session::plan::schedule::Schedule;
 use crate::s3::session::{Phase, Session, claim};
@@ -24,10 +25,11 @@ pub(crate) async fn begin(
 ) -> Result<S3LayerUpload> {
     if let Some(id) = id {
         match store.layer(id).await {
-            Ok(None) => {}
-            Ok(Some(_)) => return Err(Error::LayerExists { id: id.clone() }),
-            // The upload that brings the layer replaces it.
-            Err(Error::Damaged { .. }) => {}
+            Ok(Some(layer)) if presence::present(store, &layer).await?.is_some() => {
+                return Err(Error::LayerExists { id: id.clone() });
+            }
+            // An upload replaces a damaged record, and one whose bytes are gone.
+            Ok(_) | Err(Error::Damaged { .. }) => {}
             Err(error) => return Err(error),
         }
     }

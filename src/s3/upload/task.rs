@@ -38,6 +38,14 @@ pub(super) enum Command {
     Cancel(oneshot::Sender<Result<()>>),
 }
 
+/// What follows a command.
+enum Then {
+    Continue,
+    End,
+    /// The handle is closed: its upload may be kept for the next one.
+    Keep(oneshot::Sender<Result<()>>, Result<()>),
+}
+
 /// Serves one handle until it is closed, dropped, or fails. Returns a failure that was not an answer
 /// to a command.
 pub(super) async fn run(
@@ -47,83 +55,85 @@ pub(super) async fn run(
     loop {
         let checkpoint_at = uploader.next_checkpoint();
         let (sender, reservation) = uploader.waits();
-        tokio::select! {
-            command = commands.recv() => match command {
+        let done = tokio::select! {
+            command = commands.recv() => {
                 // Dropped without close: the upload stays as it is recorded.
-                None => return Ok(()),
-                Some(Command::Own(answer)) => {
-                    let owned = uploader.own().await;
-                    let failed = owned.is_err();
-                    if failed {
-                        commands.close();
-                    }
-                    let _ = answer.send(owned);
-                    if failed {
-                        return Ok(());
-                    }
-                }
-                Some(Command::Write { bytes, room }) => {
-                    drop(room);
-                    let taken = uploader.accept(bytes).await;
-                    or_salvage(&mut uploader, taken).await?;
-                }
-                Some(Command::Flush(answer)) => {
-                    let flushed = uploader.flush().await;
-                    let flushed = or_salvage(&mut uploader, flushed).await;
-                    let failed = flushed.is_err();
-                    if failed {
-                        commands.close();
-                    }
-                    let _ = answer.send(flushed);
-                    if failed {
-                        return Ok(());
-                    }
-                }
-                Some(Command::Close(answer)) => {
-                    let closed = uploader.close().await;
-                    let closed = or_salvage(&mut uploader, closed).await;
-                    commands.close();
-                    let can_be_cached = closed.is_ok() && uploader.can_be_cached();
-                    if can_be_cached {
-                        let store = Arc::clone(uploader.store());
-                        store.sessions.keep(uploader);
-                    }
-                    let _ = answer.send(closed);
+                let Some(command) = command else {
                     return Ok(());
-                }
-                Some(Command::Finish { size, digest, answer }) => {
-                    let mut finished = uploader.finish(size, &digest).await;
-                    let is_usable = finished.as_ref().is_err_and(|error| is_usable(&uploader, error));
-                    if !is_usable {
-                        finished = or_salvage(&mut uploader, finished).await;
-                        commands.close();
-                    }
-                    let _ = answer.send(finished);
-                    if !is_usable {
+                };
+                match carry_out(&mut uploader, &mut commands, command).await? {
+                    Then::Continue => continue,
+                    Then::End => return Ok(()),
+                    Then::Keep(answer, closed) => {
+                        if closed.is_ok() && uploader.can_be_cached() {
+                            let store = Arc::clone(uploader.store());
+                            store.sessions.keep(uploader);
+                        }
+                        let _ = answer.send(closed);
                         return Ok(());
                     }
                 }
-                Some(Command::Cancel(answer)) => {
-                    let cancelled = uploader.cancel().await;
-                    commands.close();
-                    let _ = answer.send(cancelled);
-                    return Ok(());
-                }
-            },
-            sent = sender.next(), if !sender.is_idle() => {
-                let recorded = uploader.part_ended(sent).await;
-                or_salvage(&mut uploader, recorded).await?;
             }
-            () = reclaim_requested(reservation) => {
-                let spilled = uploader.spill().await;
-                or_salvage(&mut uploader, spilled).await?;
-            }
-            () = until(checkpoint_at) => {
-                let recorded = uploader.checkpoint().await;
-                or_salvage(&mut uploader, recorded).await?;
-            }
-        }
+            sent = sender.next(), if !sender.is_idle() => uploader.part_ended(sent).await,
+            () = reclaim_requested(reservation) => uploader.spill().await,
+            () = until(checkpoint_at) => uploader.checkpoint().await,
+        };
+        or_salvage(&mut uploader, done).await?;
     }
+}
+
+/// Carries out one command. An error is one that no answer carries.
+async fn carry_out(
+    uploader: &mut Uploader,
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+    command: Command,
+) -> Result<Then> {
+    let (answer, result) = match command {
+        Command::Own(answer) => (answer, uploader.own().await),
+        Command::Write { bytes, room } => {
+            drop(room);
+            let taken = uploader.accept(bytes).await;
+            or_salvage(uploader, taken).await?;
+            return Ok(Then::Continue);
+        }
+        Command::Flush(answer) => {
+            let flushed = uploader.flush().await;
+            (answer, or_salvage(uploader, flushed).await)
+        }
+        Command::Close(answer) => {
+            let closed = uploader.close().await;
+            let closed = or_salvage(uploader, closed).await;
+            commands.close();
+            return Ok(Then::Keep(answer, closed));
+        }
+        Command::Finish {
+            size,
+            digest,
+            answer,
+        } => {
+            let mut finished = uploader.finish(size, &digest).await;
+            let failed = finished.as_ref().err();
+            let is_usable = failed.is_some_and(|error| is_usable(uploader, error));
+            if !is_usable {
+                finished = or_salvage(uploader, finished).await;
+                commands.close();
+            }
+            let _ = answer.send(finished);
+            return Ok(if is_usable { Then::Continue } else { Then::End });
+        }
+        Command::Cancel(answer) => {
+            let cancelled = uploader.cancel().await;
+            commands.close();
+            let _ = answer.send(cancelled);
+            return Ok(Then::End);
+        }
+    };
+    let failed = result.is_err();
+    if failed {
+        commands.close();
+    }
+    let _ = answer.send(result);
+    Ok(if failed { Then::End } else { Then::Continue })
 }
 
 async fn until(time: Option<Instant>) {
