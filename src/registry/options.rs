@@ -21,7 +21,7 @@ pub struct Options {
     /// `Forwarded`, else `X-Forwarded-Proto` and `X-Forwarded-Host`, of a trusted proxy, else by
     /// `Host`.
     pub relative_location: bool,
-    /// Proxies whose forwarding headers are believed. A [`Peer`] in the extensions of a request says
+    /// Proxies whose forwarding headers are believed. A [`Peer`](super::Peer) in the extensions of a request says
     /// where it came from. Default: loopback and private addresses.
     pub trusted_proxies: TrustedProxies,
     /// Origins whose scripts may use the registry in a browser. Default: none; then requests with an

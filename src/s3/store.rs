@@ -152,6 +152,10 @@ impl Store {
     /// # Errors
     ///
     /// `NewerVersion` where a document of a newer version stands there; it stays.
+    #[cfg_attr(
+        not(feature = "registry"),
+        allow(dead_code, reason = "only a registry has tags and manifests")
+    )]
     pub(crate) async fn overwrite<T: Document>(&self, key: &Key, document: &T) -> Result<()> {
         let document = encode(document)?;
         let mut seen: Option<Option<ETag>> = None;

@@ -42,6 +42,7 @@ mod known;
 mod listing;
 mod multipart;
 mod objects;
+#[cfg(feature = "registry")]
 mod ready;
 mod retry;
 mod status;

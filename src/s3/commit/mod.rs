@@ -1,7 +1,7 @@
 //! From bytes in the store to a published layer.
 //!
 //! A commit can be interrupted after any request and continued by any process, so it is a state
-//! machine: [`next()`] decides from the facts at hand which request comes next, without doing
+//! machine: [`mod@next`] decides from the facts at hand which request comes next, without doing
 //! anything; [`perform`] makes that request and turns its answer into facts. Freezing the multipart
 //! upload of a previous owner is the first half of the same machine.
 //!

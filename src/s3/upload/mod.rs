@@ -52,6 +52,10 @@ mod part_buffer;
 mod part_cursor;
 mod resume;
 mod sender;
+#[cfg_attr(
+    not(feature = "registry"),
+    allow(dead_code, reason = "only a registry resumes from it")
+)]
 mod session_cache;
 mod tail;
 mod task;

@@ -120,7 +120,10 @@ impl Uploader {
 
     /// Every byte is recorded, and another request of the same client may follow.
     pub(super) fn can_be_cached(&self) -> bool {
-        self.is_owner() && self.session().phase == Phase::Open && !self.is_behind()
+        cfg!(feature = "registry")
+            && self.is_owner()
+            && self.session().phase == Phase::Open
+            && !self.is_behind()
     }
 
     /// Becomes the owner before the first byte is taken: no earlier owner can acknowledge anything
