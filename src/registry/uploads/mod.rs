@@ -168,11 +168,12 @@ pub(super) async fn finish(
             return Err(refusal);
         }
     };
+    let end = place::end(&call.head);
     let (upload, chunk) = match place.take_up(&mut call).await {
         Ok(found) => found,
         Err(refusal) => {
             call.body.discard();
-            let work = async move { place.finish_as_it_is(&digest, refusal).await };
+            let work = async move { place.finish_as_it_is(&digest, end, refusal).await };
             return shared.outliving(work).await;
         }
     };
@@ -180,7 +181,7 @@ pub(super) async fn finish(
         let brings_bytes = !call.head.has_no_body();
         let mut receiving = place.receiving(upload, call);
         if brings_bytes && let Err(refusal) = place.fill(&mut receiving, chunk).await {
-            return place.finish_as_it_is(&digest, refusal).await;
+            return place.finish_as_it_is(&digest, end, refusal).await;
         }
         let error = match place.conclude(&mut receiving.upload, &digest).await {
             Ok(response) => return Ok(response),

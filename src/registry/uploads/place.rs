@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::clock;
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
 use crate::registry::body::ResponseBody;
@@ -159,8 +159,15 @@ impl Place {
     }
 
     /// The answer to a PUT that is refused because another request owns the upload, has ended it, or
-    /// has stored more: its own bytes may be there already. Where they are not, it stays refused.
-    pub(super) async fn finish_as_it_is(&self, digest: &Digest, refusal: Refusal) -> Answer {
+    /// has stored more: its own bytes may be there already, if the upload ends where they do.
+    /// Otherwise it stays refused. A finish that is tried for nothing must not end the upload, as one
+    /// by a digest does that only reading the bytes back can verify.
+    pub(super) async fn finish_as_it_is(
+        &self,
+        digest: &Digest,
+        end: Option<u64>,
+        refusal: Refusal,
+    ) -> Answer {
         let is_out_of_step = matches!(
             refusal.status(),
             StatusCode::CONFLICT | StatusCode::RANGE_NOT_SATISFIABLE
@@ -170,6 +177,7 @@ impl Place {
         }
         let service = &self.shared.service;
         let finished = match service.resume(&self.name, None, self.uuid).await {
+            Ok(upload) if !may_be_all(upload.offset(), end, digest) => return Err(refusal),
             Ok(mut upload) => self.conclude(&mut upload, digest).await,
             Err(gone @ Error::UploadUnknown { .. }) => self.concluded(digest, gone).await,
             Err(error) => Err(error),
@@ -231,6 +239,23 @@ fn offset(text: &str) -> Result<u64, Refusal> {
         let message = format!("at={text:?} is not an offset: expected the location as it was sent");
         Refusal::new(Code::BlobUploadInvalid, message)
     })
+}
+
+/// Whether an upload of so many bytes may be what a PUT wants to finish, whose bytes end there.
+fn may_be_all(stored: u64, end: Option<u64>, digest: &Digest) -> bool {
+    match end {
+        Some(end) => end == stored,
+        None => digest.algorithm() == Algorithm::Sha256,
+    }
+}
+
+/// Where the bytes of a request end in the upload, as far as its head says.
+pub(super) fn end(head: &Head) -> Option<u64> {
+    if let Ok(Some(chunk)) = chunk(head) {
+        return Some(chunk.end);
+    }
+    let at = range::number(head.query.only("at").ok()??)?;
+    at.checked_add(head.size?)
 }
 
 /// What `Content-Range` says of the body, held against its size.

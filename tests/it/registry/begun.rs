@@ -1,5 +1,7 @@
 //! What was begun and then repeated, given up, or taken over.
 
+use s3layers::{Algorithm, Digest};
+
 use super::client::Cut;
 use super::site::Site;
 use crate::support::bytes::{MIB, assert_same, ramp, sha256};
@@ -48,6 +50,31 @@ async fn a_patch_that_is_repeated_because_its_answer_was_lost_does_not_append_tw
         // A PUT without bytes can be sent to any location of the upload.
         let path = format!("{at}&digest={digest}");
         there.send("PUT", &path, &[], b"").await.is(201);
+    }
+}
+
+/// A digest that is not computed as the bytes arrive is verified by reading them, so a finish that is
+/// tried for nothing would end the upload.
+#[tokio::test]
+async fn put_of_a_later_range_leaves_the_upload_open() {
+    for site in Site::all().await {
+        let client = site.process().await.client;
+        let bytes = ramp(1, 3 * MIB);
+        let digest = Digest::of(Algorithm::Sha512, &bytes);
+        let part = |nth: usize| bytes.slice(nth * MIB as usize..(nth + 1) * MIB as usize);
+        let range = |nth: u64| format!("{}-{}", nth * MIB, (nth + 1) * MIB - 1);
+        let at = client.upload("a").await;
+        let reply = client.send("PATCH", &at, &[], &part(0)).await.is(202);
+        let path = format!("{}&digest={digest}", reply.location());
+        let (second, third) = (range(1), range(2));
+        let headers = [("content-range", third.as_str())];
+        client.send("PUT", &path, &headers, &part(2)).await.is(416);
+        let headers = [("content-range", second.as_str())];
+        let reply = client
+            .send("PATCH", &reply.location(), &headers, &part(1))
+            .await;
+        let path = format!("{}&digest={digest}", reply.is(202).location());
+        client.send("PUT", &path, &[], &part(2)).await.is(201);
     }
 }
 
