@@ -5,13 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use s3layers::registry::{Manifest, RepositoryService as _};
 use s3layers::{Algorithm, Digest, Hasher, LayerService as _, S3Config, S3LayerService};
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, SeekFrom};
 
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
-use crate::support::stores::{self, BUCKET, name};
+use crate::support::stores::{self, BUCKET, PART, name};
 use crate::support::wire::{
-    CopyObject, GetObject, HeadObject, On, Other, PutObject, Request, UploadPart, UploadPartCopy,
-    Wire,
+    CompleteMultipartUpload, CopyObject, CreateMultipartUpload, GetObject, HeadObject, On, Other,
+    PutObject, Request, UploadPart, UploadPartCopy, Wire,
 };
 
 /// Settings as a user has them who sets nothing.
@@ -290,4 +290,72 @@ async fn append_in_another_process_costs_6_requests_and_3_times_the_bytes() {
     );
     assert!(appends as u64 <= 6 * COUNT, "{appends} requests");
     assert!(ratio <= 3.2, "{ratio:.2} times the bytes were moved");
+}
+
+/// What it costs to resume an upload of 20 parts in another process, and to finish it there: requests,
+/// and bytes received. Its owner has closed it, or has ended without a close.
+async fn cost_of_a_resume(is_closed: bool) -> (usize, u64) {
+    let (store, gone) = wire().await;
+    let bytes = ramp(4, 21 * PART + 100 * KIB);
+    let recorded = 20 * PART;
+    let service = connect(&store, &gone, stores::config()).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    let first = bytes.slice(..recorded as usize);
+    upload.write_bytes(first).await.unwrap();
+    upload.flush().await.unwrap();
+    if is_closed {
+        upload.close().await.unwrap();
+    } else {
+        // The parts that have arrived are recorded.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        drop(upload);
+    }
+    let wire = Wire::over(store.http_client());
+    let service = connect(&store, &wire, stores::config()).await;
+    wire.reset();
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    assert_eq!(upload.offset(), recorded);
+    let rest = bytes.slice(recorded as usize..);
+    upload.write_bytes(rest).await.unwrap();
+    let size = bytes.len() as u64;
+    upload.finish(size, &sha256(&bytes)).await.unwrap();
+    service.wait_for_background().await;
+    let log = wire.log();
+    (log.len(), log.iter().map(|one| one.received).sum())
+}
+
+#[tokio::test(start_paused = true)]
+async fn takeover_costs_at_most_4_requests_more_than_a_resume_after_a_close() {
+    let (closed, _) = cost_of_a_resume(true).await;
+    let (unclosed, received) = cost_of_a_resume(false).await;
+    println!("closed: {closed} requests, not closed: {unclosed} and {received} bytes");
+    assert!(unclosed <= closed + 4, "{unclosed} and {closed} requests");
+    assert!(received < 100_000, "{received} bytes were read");
+}
+
+#[tokio::test(start_paused = true)]
+async fn appends_over_two_processes_in_turn_freeze_nothing() {
+    let (store, wire) = wire().await;
+    let bytes = ramp(5, 64 * MIB);
+    let services = [
+        connect(&store, &wire, stores::config()).await,
+        connect(&store, &wire, stores::config()).await,
+    ];
+    let mut upload = services[0].upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    upload.close().await.unwrap();
+    for nth in 0..64 {
+        let service = &services[nth % 2];
+        let from = (nth as u64 * MIB) as usize;
+        let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+        assert_eq!(upload.offset(), from as u64);
+        let chunk = bytes.slice(from..from + MIB as usize);
+        upload.write_bytes(chunk).await.unwrap();
+        upload.close().await.unwrap();
+    }
+    let mut upload = services[0].resume(&name(), None, uuid).await.unwrap();
+    upload.finish(64 * MIB, &sha256(&bytes)).await.unwrap();
+    assert_eq!(wire.count(CreateMultipartUpload), 1);
+    assert_eq!(wire.count(CompleteMultipartUpload), 1);
 }

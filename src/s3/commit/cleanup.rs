@@ -115,6 +115,8 @@ async fn remove_objects(
     remove.extend(session.tails.iter().map(|tail| tail.key(keys, uuid)));
     if session.orphans {
         remove.extend(orphans_of(store, uuid).await?);
+    }
+    if session.orphans || standing.is_none() {
         remove.extend(tails_of(store, uuid).await?);
     }
     remove.sort();

@@ -77,7 +77,7 @@ pub(crate) struct Session {
     /// Written by a close: the bucket holds nothing of this upload that the session does not name.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) closed: bool,
-    /// An owner did not close, so the bucket may hold objects and multipart uploads that no
+    /// An owner did not close, and the bucket may hold data objects and multipart uploads that no
     /// session names. They are looked for when the upload ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) orphans: bool,
@@ -255,7 +255,7 @@ impl Session {
     /// record must not reach the layer: parts of it may still be on their way.
     pub(crate) fn taken_over(&self) -> Self {
         let mut next = self.clone();
-        next.orphans |= !self.closed;
+        next.orphans |= self.may_have_orphans();
         next.closed = false;
         if !self.closed {
             next.multipart = next.multipart.filter(|open| !open.parts.is_empty());
@@ -264,6 +264,13 @@ impl Session {
             }
         }
         next
+    }
+
+    /// Whether its owner, if it is gone, may have left data objects or multipart uploads that it could
+    /// not name. While its parts go to one that is named, it begins no other; and a sweep finds tails.
+    pub(crate) fn may_have_orphans(&self) -> bool {
+        let sends_parts = |open: &Multipart| !open.parts.is_empty() && !open.freezing;
+        !self.closed && !self.multipart.as_ref().is_some_and(sends_parts)
     }
 
     /// Replaces the multipart upload by the segment that it was completed to.

@@ -216,7 +216,7 @@ impl OwnedSession {
             let at = clock::now_timestamp();
             let next = Session {
                 phase: Phase::Cancelled(Cancellation { at, intent }),
-                orphans: self.session.orphans || !(is_owner || self.session.closed),
+                orphans: self.session.orphans || (!is_owner && self.session.may_have_orphans()),
                 ..self.session.clone()
             };
             match self.replace(store, next).await {

@@ -375,7 +375,7 @@ impl Uploader {
     fn draft_while(&self, is_wanted: impl Fn(bool) -> bool) -> (Session, usize) {
         let mut next = self.session().clone();
         // A finish can be the first write after an owner that did not close.
-        next.orphans |= self.owned.ownership() == Ownership::None && !next.closed;
+        next.orphans |= self.owned.ownership() == Ownership::None && next.may_have_orphans();
         next.closed = false;
         if let Some(segment) = &self.frozen {
             next.add_segment(segment.clone());
