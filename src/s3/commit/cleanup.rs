@@ -34,7 +34,8 @@ pub(super) async fn remove_finished_logged(
 
 /// Removes an upload whose layer is published, and its data where the layer does not name it.
 async fn remove_finished(store: &Store, session: &Session, standing: &StoredLayer) -> Result<()> {
-    if session.orphans {
+    // One without parts was not completed.
+    if session.orphans || (session.multipart.is_some() && !session.has_parts()) {
         abort_multiparts(store, session).await?;
     }
     remove_objects(store, session, Some(standing)).await?;

@@ -351,7 +351,9 @@ impl<'a> Driver<'a> {
             None => Bytes::NotCompleted,
             Some(head) => {
                 let judged = judge_completed(&head, sum, &self.store.profile);
-                self.found(head.etag, sum, asked_at);
+                if matches!(judged, Bytes::Complete(_)) {
+                    self.found(head.etag, sum, asked_at);
+                }
                 judged
             }
         };

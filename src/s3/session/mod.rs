@@ -240,6 +240,12 @@ impl Session {
             .saturating_add(u32::try_from(open).unwrap_or(u32::MAX))
     }
 
+    /// Whether the open multipart upload has parts that are recorded.
+    pub(crate) fn has_parts(&self) -> bool {
+        let open = self.multipart.as_ref();
+        open.is_some_and(|open| !open.parts.is_empty())
+    }
+
     /// Bytes after the last part.
     pub(crate) fn after_parts(&self) -> u64 {
         let tails: u64 = self.tails.iter().map(|tail| tail.sum.len()).sum();

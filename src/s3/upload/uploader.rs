@@ -28,6 +28,8 @@ use crate::service::Sent;
 
 /// Bytes that may wait in memory without a reservation.
 const UNRESERVED: u64 = 64 * 1024;
+/// How often a finish is repeated over owners that store nothing.
+const ROUNDS: u32 = 5;
 /// The session is written when so many bytes more have arrived: what a crash costs.
 const CHECKPOINT_BYTES: u64 = 128 * 1024 * 1024;
 /// The first part is recorded so long after the session was written.
@@ -419,6 +421,7 @@ impl Uploader {
     async fn remove_unrecorded(&mut self, why: &Error) {
         let uuid = self.owned.uuid();
         let removed = async {
+            self.last = None;
             if let Some(key) = self.unrecorded.take() {
                 self.store.api.delete(&key).await?;
             }
@@ -574,8 +577,37 @@ impl Uploader {
         }
     }
 
-    /// Verifies what is claimed, and publishes the layer.
+    /// Verifies what is claimed, and publishes the layer. As a takeover, it is repeated over another
+    /// owner that has stored nothing since: one that was dropped may still write.
     pub(super) async fn finish(&mut self, size: u64, digest: &Digest) -> Result<StoredLayer> {
+        let mut rounds = 0;
+        loop {
+            rounds += 1;
+            // A commit is a large future.
+            let finished = Box::pin(self.try_finish(size, digest)).await;
+            // The first write of this handle was refused, and it has sent no part.
+            let is_guest =
+                self.owned.ownership() == Ownership::None && self.sender.unrecorded() == 0;
+            let is_refused = matches!(finished, Err(Error::UploadConflict { .. }));
+            let may_follow = is_guest && is_refused && rounds < ROUNDS;
+            if !may_follow || !self.follow().await? {
+                return finished;
+            }
+        }
+    }
+
+    /// Continues from the session as it is now, if it has the same bytes.
+    async fn follow(&mut self) -> Result<bool> {
+        let now = OwnedSession::load(&self.store, self.owned.uuid()).await?;
+        let now = now.filter(|now| now.get().has_the_bytes_of(self.session()));
+        let is_same = now.is_some();
+        if let Some(now) = now {
+            self.owned = now;
+        }
+        Ok(is_same)
+    }
+
+    async fn try_finish(&mut self, size: u64, digest: &Digest) -> Result<StoredLayer> {
         let declared = self.declared.as_ref();
         let received = self.intake.received(declared).await;
         let claims = match check(size, digest, declared, received) {
@@ -642,7 +674,7 @@ impl Uploader {
 
     /// All bytes are in memory, and fit the documents of the layer.
     fn is_inline(&self) -> bool {
-        let is_stored = !self.session().segments.is_empty() || self.session().multipart.is_some();
+        let is_stored = !self.session().segments.is_empty() || self.session().has_parts();
         self.offset() <= INLINE_LIMIT && self.intake.buffered() == self.offset() && !is_stored
     }
 
@@ -657,7 +689,7 @@ impl Uploader {
     async fn store_last_bytes(&mut self) -> Result<(Session, usize)> {
         self.drain().await?;
         self.finish_freezing().await?;
-        let has_parts = self.draft().0.multipart.is_some();
+        let has_parts = self.draft().0.has_parts();
         if self.last.is_none() && !has_parts {
             self.last = self.store_last_segment().await?;
         }
