@@ -484,6 +484,12 @@ impl<'a> Driver<'a> {
 
     async fn publish(&mut self, intent: &CommitIntent) -> Result<()> {
         let layer = self.layer(intent);
+        let parts = layer.segments().iter().map(|segment| segment.sum);
+        if parts.fold(Crc64::default(), Crc64::then) != self.session.sums.whole {
+            let reason = "its objects do not make up the bytes that were received".to_owned();
+            self.facts.bytes = Bytes::Damaged(reason);
+            return Ok(());
+        }
         let until = self.looked_at.map(|at| (at, LOOK_LIFETIME));
         let standing = publish::publish(self.store, &layer, until).await?;
         // These ids may not have been known of the same bytes.
