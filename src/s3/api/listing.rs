@@ -63,39 +63,28 @@ impl Api {
             ..Sought::default()
         };
         let answer = self.listed(prefix, &sought, &seen).await?;
-        let objects = answer
-            .contents()
-            .iter()
-            .filter_map(|object| {
-                Some(ListedObject {
-                    key: Key::from_listing(object.key()?),
-                    modified: to_system_time(object.last_modified()?),
-                    etag: object.e_tag().map(ETag::parse),
-                })
-            })
-            .collect();
         Ok(Page {
-            objects,
+            objects: objects(&answer),
             next: next_page(&answer),
             date: seen.caught(),
         })
     }
 
-    /// Keys below `prefix` that come after `after`, in order: at most `limit` of them, and at most
-    /// a thousand. Whether there are more.
+    /// Objects below `prefix` whose keys come after `after`, in the order of their keys: at most
+    /// `limit` of them, and at most a thousand. Whether there are more.
     pub(crate) async fn list_after(
         &self,
         prefix: &str,
         after: Option<&str>,
         limit: usize,
-    ) -> ApiResult<(Vec<Key>, bool)> {
+    ) -> ApiResult<(Vec<ListedObject>, bool)> {
         let sought = Sought {
             after: after.map(str::to_owned),
             limit: Some(i32::try_from(limit).unwrap_or(MAX_KEYS).clamp(1, MAX_KEYS)),
             ..Sought::default()
         };
         let answer = self.listed(prefix, &sought, &CatchDate::default()).await?;
-        Ok((keys(&answer), answer.is_truncated() == Some(true)))
+        Ok((objects(&answer), answer.is_truncated() == Some(true)))
     }
 
     /// A page of the paths that go on from `prefix` to the next slash, each with that at its end,
@@ -116,6 +105,18 @@ impl Api {
         let answer = self.listed(prefix, &sought, &CatchDate::default()).await?;
         Ok((paths(&answer), next_page(&answer)))
     }
+}
+
+fn objects(answer: &ListObjectsV2Output) -> Vec<ListedObject> {
+    let objects = answer.contents().iter().filter_map(|object| {
+        Some(ListedObject {
+            key: Key::from_listing(object.key()?),
+            size: u64::try_from(object.size()?).ok()?,
+            modified: to_system_time(object.last_modified()?),
+            etag: object.e_tag().map(ETag::parse),
+        })
+    });
+    objects.collect()
 }
 
 pub(super) fn keys(answer: &ListObjectsV2Output) -> Vec<Key> {

@@ -111,6 +111,8 @@ pub(crate) enum Put {
 #[derive(Clone, Debug)]
 pub(crate) struct ListedObject {
     pub(crate) key: Key,
+    /// In bytes.
+    pub(crate) size: u64,
     pub(crate) modified: SystemTime,
     /// Where the store tells it.
     pub(crate) etag: Option<ETag>,

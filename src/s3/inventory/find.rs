@@ -12,9 +12,9 @@ pub(super) async fn beginning(
     limit: usize,
 ) -> Result<Vec<Digest>> {
     let prefix = store.keys.layers(algorithm, hex_prefix);
-    let (keys, _) = store.api.list_after(&prefix, None, limit).await?;
-    let digests = keys
+    let (objects, _) = store.api.list_after(&prefix, None, limit).await?;
+    let digests = objects
         .iter()
-        .filter_map(|key| store.keys.digest_of(key.as_str()));
+        .filter_map(|object| store.keys.digest_of(object.key.as_str()));
     Ok(digests.collect())
 }

@@ -145,28 +145,30 @@ impl RepositoryService for S3LayerService {
     }
 }
 
-/// At most `limit` of the names below a prefix that come after `after`. What `parse` does not know
-/// is none of ours.
+/// At most `limit` of the names below a prefix that come after `after`. `parse` gets each name and
+/// the size of its object in bytes; a name for which it returns `None` is skipped.
 async fn names_below<T>(
     store: &Store,
     prefix: &str,
     after: Option<&str>,
     limit: usize,
-    parse: impl Fn(&str) -> Option<T>,
+    parse: impl Fn(&str, u64) -> Option<T>,
 ) -> Result<Page<T>> {
     let mut from = after.map(|after| format!("{prefix}{}", comparable(after)));
     let mut items = Vec::new();
     loop {
         let left = limit - items.len();
-        let (keys, goes_on) = store.api.list_after(prefix, from.as_deref(), left).await?;
-        let names = keys
-            .iter()
-            .filter_map(|key| key.as_str().strip_prefix(prefix));
-        items.extend(names.filter_map(&parse));
+        let (objects, goes_on) = store.api.list_after(prefix, from.as_deref(), left).await?;
+        items.extend(objects.iter().filter_map(|object| {
+            let name = object.key.as_str().strip_prefix(prefix)?;
+            parse(name, object.size)
+        }));
         let more = goes_on || items.len() > limit;
         items.truncate(limit);
-        match keys.last() {
-            Some(last) if goes_on && items.len() < limit => from = Some(last.as_str().to_owned()),
+        match objects.last() {
+            Some(last) if goes_on && items.len() < limit => {
+                from = Some(last.key.as_str().to_owned());
+            }
             _ => return Ok(Page { items, more }),
         }
     }

@@ -69,7 +69,8 @@ pub(super) async fn page(
     within: Within,
 ) -> Result<Page<Referrer>> {
     let prefix = store.keys.referrers(name, subject);
-    let (limit, parse) = (within.limit, Keys::digest_of_referrer);
+    let limit = within.limit;
+    let parse = |name: &str, _| Keys::digest_of_referrer(name);
     let mut after = after.cloned();
     loop {
         let from = after.as_ref().map(Keys::referrer_name);

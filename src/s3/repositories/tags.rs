@@ -103,5 +103,5 @@ pub(super) async fn page(
     limit: usize,
 ) -> Result<Page<Tag>> {
     let prefix = store.keys.tags(name);
-    names_below(store, &prefix, after, limit, |tag| tag.parse().ok()).await
+    names_below(store, &prefix, after, limit, |tag, _| tag.parse().ok()).await
 }
