@@ -1,127 +1,436 @@
-//! The bytes that may wait in memory, all uploads and readers of a service together.
+//! The bytes that may wait in memory: three [`Pool`]s, none of which lends to another, since what
+//! waits for a slow store is not released in time.
 //!
-//! 1. An upload reserves one whole part before it gathers more than a little of it, and waits in
-//!    the order of asking. So whoever has begun a part can end it: no two half parts wait for each
-//!    other.
-//! 2. A reservation is held while the sender sends; when it is held for [`HOLD`] and others wait,
-//!    [`Reservation::wanted_back`] says so, and the holder stores what it has as a tail.
-//! 3. A reader never waits: [`Budget::try_reserve`] gives nothing while others do.
+//! Memory is counted in units of 64 KiB. A [`Holder`] is an upload, a reader or a body; it reserves
+//! units one grant at a time, and each [`Grant`] is released when it is dropped.
+//!
+//! 1. A grant goes to the holder of least, then by order of asking. So a new or slow holder never
+//!    waits behind one that holds much.
+//! 2. While a holder waits and nothing was released for [`PATIENCE`], the holder that has most
+//!    *idle* units is asked to release them ([`Holder::reclaim_requested`]); among equals, the one
+//!    that was silent longest. Units are idle until they are [pinned](Grant::pin): those that are
+//!    being sent are released without being asked.
+//! 3. A holder of little is asked only if it was silent for a while, or if nothing is pinned, so
+//!    that nothing would be released otherwise.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+#![allow(dead_code, reason = "users move to it piece by piece")]
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
-/// The grain of the ledger, in bytes. Semaphores count to 2^29 on small machines.
-const UNIT: u64 = 64 * 1024;
+/// The grain of a pool, in bytes.
+pub(crate) const UNIT: u64 = 64 * 1024;
 
-/// How long a part may be gathered while others wait.
-pub(crate) const HOLD: Duration = Duration::from_secs(3);
+/// How long nothing is released before a holder is asked to release.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// A holder with fewer idle units is asked only if it was silent for [`SILENCE`].
+const LITTLE: u32 = 4;
+const SILENCE: Duration = Duration::from_secs(3);
 
+/// The pools of one service.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    units: Arc<Semaphore>,
-    total: u32,
-    waiting: AtomicUsize,
-    queued: Notify,
-}
-
-/// Bytes that their holder may keep in memory. Dropping gives them back.
-#[derive(Debug)]
-pub(crate) struct Reservation {
-    _permit: OwnedSemaphorePermit,
-    budget: Arc<Budget>,
-    since: Instant,
+    /// 5/8 of the budget: parts that are gathered or sent.
+    pub(crate) uploads: Pool,
+    /// 1/4 of the budget: ranges that are read.
+    pub(crate) readers: Pool,
+    /// 1/8 of the budget: manifests and other small bodies.
+    #[allow(
+        dead_code,
+        reason = "the registry's bodies are still counted elsewhere"
+    )]
+    pub(crate) small_bodies: Pool,
 }
 
 impl Budget {
-    pub(crate) fn new(bytes: u64) -> Arc<Self> {
-        let total = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX >> 3);
-        Arc::new(Budget {
-            units: Arc::new(Semaphore::new(total as usize)),
-            total,
-            waiting: AtomicUsize::new(0),
-            queued: Notify::new(),
-        })
-    }
-
-    /// What is asked for, at most everything: a part of another process's schedule may be larger.
-    fn units_of(&self, bytes: u64) -> u32 {
-        u32::try_from(bytes.div_ceil(UNIT))
-            .unwrap_or(u32::MAX)
-            .min(self.total)
-    }
-
-    /// Waits in the order of asking.
-    ///
-    /// Cancelling leaves the queue.
-    pub(crate) async fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
-        if let Some(reservation) = self.try_reserve(bytes) {
-            return Some(reservation);
+    pub(crate) fn new(bytes: u64) -> Self {
+        Budget {
+            uploads: Pool::new(bytes / 8 * 5),
+            readers: Pool::new(bytes / 4),
+            small_bodies: Pool::new(bytes / 8),
         }
-        let _waiting = Waiting::begin(self);
-        let units = Arc::clone(&self.units);
-        // The semaphore is never closed, so this is always `Some`.
-        let permit = units.acquire_many_owned(self.units_of(bytes)).await.ok()?;
-        Some(self.reservation(permit))
+    }
+}
+
+/// A number of units that holders share.
+#[derive(Clone, Debug)]
+pub(crate) struct Pool(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    total: u32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    free: u32,
+    /// When units were last released, or a holder was last asked.
+    moved_at: Instant,
+    /// By order of creation.
+    accounts: BTreeMap<u64, Account>,
+    /// By order of asking.
+    requests: BTreeMap<u64, Request>,
+    next_number: u64,
+    /// The task that asks holders runs.
+    is_pressing: bool,
+}
+
+/// What a holder has.
+#[derive(Debug)]
+struct Account {
+    held: u32,
+    idle: u32,
+    active_at: Instant,
+    /// Asked to release its idle units, and has not begun to.
+    is_asked: bool,
+    asked: Arc<Notify>,
+}
+
+/// A request for units that were not there at once.
+#[derive(Debug)]
+struct Request {
+    account: u64,
+    units: u32,
+    is_granted: bool,
+    waker: Option<Waker>,
+}
+
+impl State {
+    /// Grants what can be granted, to the holder of least first.
+    fn grant(&mut self) {
+        loop {
+            let held = |request: &Request| self.accounts.get(&request.account).map(|a| a.held);
+            let waiting = self.requests.iter_mut();
+            let waiting = waiting.filter(|(_, request)| !request.is_granted);
+            let first = waiting.min_by_key(|(number, request)| (held(request), **number));
+            let Some((_, request)) = first.filter(|(_, request)| request.units <= self.free) else {
+                return;
+            };
+            request.is_granted = true;
+            let (account, units, waker) = (request.account, request.units, request.waker.take());
+            self.take(account, units);
+            waker.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn take(&mut self, account: u64, units: u32) {
+        self.free -= units;
+        if let Some(account) = self.accounts.get_mut(&account) {
+            account.held += units;
+            account.idle += units;
+        }
+    }
+
+    fn release(&mut self, account: u64, units: u32, idle: u32) {
+        self.free += units;
+        self.moved_at = Instant::now();
+        if let Some(account) = self.accounts.get_mut(&account) {
+            account.held -= units;
+            account.idle -= idle;
+            account.is_asked &= idle == 0;
+        }
+        self.grant();
+    }
+
+    fn is_contended(&self) -> bool {
+        self.requests.values().any(|request| !request.is_granted)
+    }
+
+    /// The holder to ask for its idle units. One that waits alone is not asked while others will
+    /// release theirs.
+    fn choose(&mut self, now: Instant) -> Option<&mut Account> {
+        let is_stuck = self.accounts.values().all(|a| a.held == a.idle);
+        let requests = &self.requests;
+        let waits_beside = |id: u64| {
+            let mut waiting = requests.values().filter(|request| !request.is_granted);
+            waiting.any(|request| request.account != id)
+        };
+        let candidates = self.accounts.iter_mut().filter(|(id, account)| {
+            let is_silent = now.duration_since(account.active_at) >= SILENCE;
+            let is_worth_it = account.idle >= LITTLE || is_silent || is_stuck;
+            let is_free = account.idle > 0 && !account.is_asked;
+            is_free && is_worth_it && (is_stuck || waits_beside(**id))
+        });
+        let most = candidates.max_by_key(|(_, account)| (account.idle, now - account.active_at));
+        Some(most?.1)
+    }
+}
+
+impl Pool {
+    fn new(bytes: u64) -> Self {
+        let total = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).max(1);
+        Pool(Arc::new(Shared {
+            total,
+            state: Mutex::new(State {
+                free: total,
+                moved_at: Instant::now(),
+                accounts: BTreeMap::new(),
+                requests: BTreeMap::new(),
+                next_number: 0,
+                is_pressing: false,
+            }),
+        }))
+    }
+
+    /// Of the whole pool.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::from(self.0.total) * UNIT
+    }
+
+    /// One that holds nothing yet.
+    pub(crate) fn holder(&self) -> Holder {
+        let mut state = self.lock();
+        let id = state.next_number;
+        state.next_number += 1;
+        let asked = Arc::new(Notify::new());
+        let account = Account {
+            held: 0,
+            idle: 0,
+            active_at: Instant::now(),
+            is_asked: false,
+            asked: Arc::clone(&asked),
+        };
+        state.accounts.insert(id, account);
+        let pool = self.clone();
+        Holder(Arc::new(Holding { pool, id, asked }))
+    }
+
+    /// No step under the lock can panic half way.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is asked for, at most everything.
+    fn units_of(&self, bytes: u64) -> u32 {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        units.min(self.0.total)
+    }
+
+    /// Begins to ask holders, where that is not done already.
+    fn press(&self, state: &mut State) {
+        if !std::mem::replace(&mut state.is_pressing, true) {
+            tokio::spawn(press(self.clone()));
+        }
+    }
+}
+
+/// Asks holders to release, as long as others wait.
+async fn press(pool: Pool) {
+    let mut pressing = Pressing(Some(pool.clone()));
+    let mut next = Instant::now() + PATIENCE;
+    loop {
+        sleep_until(next).await;
+        let mut state = pool.lock();
+        if !state.is_contended() {
+            state.is_pressing = false;
+            pressing.0 = None;
+            return;
+        }
+        let now = Instant::now();
+        if now.duration_since(state.moved_at) >= PATIENCE {
+            state.moved_at = now;
+            if let Some(account) = state.choose(now) {
+                account.is_asked = true;
+                account.asked.notify_waiters();
+            }
+        }
+        next = state.moved_at + PATIENCE;
+    }
+}
+
+/// Says so when the runtime of a [`press`] ends before its work does.
+struct Pressing(Option<Pool>);
+
+impl Drop for Pressing {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.0 {
+            pool.lock().is_pressing = false;
+        }
+    }
+}
+
+/// An upload, a reader or a body, in its pool. A clone is the same holder.
+#[derive(Clone, Debug)]
+pub(crate) struct Holder(Arc<Holding>);
+
+#[derive(Debug)]
+struct Holding {
+    pool: Pool,
+    id: u64,
+    asked: Arc<Notify>,
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.pool.lock().accounts.remove(&self.id);
+    }
+}
+
+impl Holder {
+    /// Waits for units for so many bytes, at most the whole pool, in the order of the pool.
+    ///
+    /// Cancelling takes the request back.
+    pub(crate) async fn reserve(&self, bytes: u64) -> Grant {
+        if let Some(grant) = self.try_reserve(bytes) {
+            return grant;
+        }
+        let mut waiting = Waiting::begin(self, self.0.pool.units_of(bytes));
+        poll_fn(|context| waiting.poll(context)).await
     }
 
     /// Never waits, and takes nothing while others wait.
-    pub(crate) fn try_reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
-        if self.is_contended() {
+    pub(crate) fn try_reserve(&self, bytes: u64) -> Option<Grant> {
+        let units = self.0.pool.units_of(bytes);
+        let mut state = self.0.pool.lock();
+        if state.is_contended() || state.free < units {
             return None;
         }
-        let units = Arc::clone(&self.units);
-        let permit = units.try_acquire_many_owned(self.units_of(bytes)).ok()?;
-        Some(self.reservation(permit))
+        state.take(self.0.id, units);
+        Some(self.grant(units))
     }
 
-    /// Whether someone waits.
-    pub(crate) fn is_contended(&self) -> bool {
-        self.waiting.load(SeqCst) > 0
-    }
-
-    fn reservation(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Reservation {
-        Reservation {
-            _permit: permit,
-            budget: Arc::clone(self),
-            since: Instant::now(),
+    /// Bytes arrived, or were read: the holder is not silent.
+    pub(crate) fn touch(&self) {
+        if let Some(account) = self.0.pool.lock().accounts.get_mut(&self.0.id) {
+            account.active_at = Instant::now();
         }
     }
-}
 
-impl Reservation {
-    /// Resolves when this was held for [`HOLD`] and others wait.
-    pub(crate) async fn wanted_back(&self) {
-        tokio::time::sleep_until(self.since + HOLD).await;
+    /// Resolves when this holder shall release its idle units, because others wait.
+    pub(crate) async fn reclaim_requested(&self) {
         loop {
-            let queued = self.budget.queued.notified();
-            tokio::pin!(queued);
-            queued.as_mut().enable();
-            if self.budget.is_contended() {
+            let asked = self.0.asked.notified();
+            tokio::pin!(asked);
+            asked.as_mut().enable();
+            let account = |state: &State| state.accounts.get(&self.0.id).map(|a| a.is_asked);
+            if account(&self.0.pool.lock()) == Some(true) {
                 return;
             }
-            queued.await;
+            asked.await;
+        }
+    }
+
+    fn grant(&self, units: u32) -> Grant {
+        Grant {
+            holder: self.clone(),
+            units,
+            is_pinned: false,
         }
     }
 }
 
-/// Counts a waiter, also when its future is dropped.
-struct Waiting<'a>(&'a Budget);
+/// A request for units, until its future is dropped.
+struct Waiting<'a> {
+    holder: &'a Holder,
+    number: u64,
+    units: u32,
+}
 
 impl<'a> Waiting<'a> {
-    fn begin(budget: &'a Budget) -> Self {
-        budget.waiting.fetch_add(1, SeqCst);
-        budget.queued.notify_waiters();
-        Waiting(budget)
+    fn begin(holder: &'a Holder, units: u32) -> Self {
+        let pool = &holder.0.pool;
+        let mut state = pool.lock();
+        let number = state.next_number;
+        state.next_number += 1;
+        let request = Request {
+            account: holder.0.id,
+            units,
+            is_granted: false,
+            waker: None,
+        };
+        state.requests.insert(number, request);
+        state.grant();
+        pool.press(&mut state);
+        Waiting {
+            holder,
+            number,
+            units,
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Grant> {
+        let mut state = self.holder.0.pool.lock();
+        match state.requests.get_mut(&self.number) {
+            Some(request) if !request.is_granted => {
+                request.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+            _ => {
+                state.requests.remove(&self.number);
+                Poll::Ready(self.holder.grant(self.units))
+            }
+        }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, SeqCst);
+        let mut state = self.holder.0.pool.lock();
+        let Some(request) = state.requests.remove(&self.number) else {
+            return;
+        };
+        if request.is_granted {
+            state.release(self.holder.0.id, self.units, self.units);
+        } else {
+            // It may have been the first, and have asked for more than the next one.
+            state.grant();
+        }
+    }
+}
+
+/// Units that their holder may use until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    holder: Holder,
+    units: u32,
+    is_pinned: bool,
+}
+
+impl Grant {
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::from(self.units) * UNIT
+    }
+
+    /// Adds another grant of the same holder, which becomes as this one is.
+    pub(crate) fn merge(&mut self, mut other: Grant) {
+        if self.is_pinned {
+            other.pin();
+        }
+        self.units += std::mem::take(&mut other.units);
+    }
+
+    /// The bytes are being sent, or moved otherwise: the units are released without being asked for.
+    pub(crate) fn pin(&mut self) {
+        if std::mem::replace(&mut self.is_pinned, true) {
+            return;
+        }
+        let mut state = self.holder.0.pool.lock();
+        if let Some(account) = state.accounts.get_mut(&self.holder.0.id) {
+            account.idle -= self.units;
+            account.is_asked = false;
+        }
+    }
+
+    /// Resolves when the holder shall release its idle units.
+    pub(crate) async fn reclaim_requested(&self) {
+        self.holder.reclaim_requested().await;
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        if self.units > 0 {
+            let idle = if self.is_pinned { 0 } else { self.units };
+            let mut state = self.holder.0.pool.lock();
+            state.release(self.holder.0.id, self.units, idle);
+        }
     }
 }
 
@@ -129,47 +438,147 @@ impl Drop for Waiting<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use futures_util::FutureExt as _;
+    use tokio::time::timeout;
+
+    fn pool(units: u64) -> Pool {
+        Pool::new(units * UNIT)
+    }
+
+    #[test]
+    fn budget_is_divided() {
+        let budget = Budget::new(256 << 20);
+        let pools = [&budget.uploads, &budget.readers, &budget.small_bodies];
+        assert_eq!(pools.map(|pool| pool.bytes() >> 20), [160, 64, 32]);
+        assert_eq!(Budget::new(0).small_bodies.bytes(), UNIT);
+    }
 
     #[tokio::test(start_paused = true)]
-    async fn a_held_reservation_is_wanted_back_only_when_another_waits() {
-        let budget = Budget::new(4 * UNIT);
-        let held = budget.reserve(4 * UNIT).await.unwrap();
-        let idle = tokio::time::timeout(10 * HOLD, held.wanted_back()).await;
-        assert!(idle.is_err(), "nobody waits");
+    async fn holder_of_least_is_first() {
+        let pool = pool(4);
+        let (large, small) = (pool.holder(), pool.holder());
+        let mut held = large.reserve(3 * UNIT).await;
+        let one = small.reserve(UNIT).await;
+        let mut first = Box::pin(large.reserve(UNIT));
+        let mut second = Box::pin(small.reserve(UNIT));
+        assert!(first.as_mut().now_or_never().is_none());
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(pool.holder().try_reserve(1).is_none(), "others wait");
 
-        let waiter = tokio::spawn({
-            let budget = Arc::clone(&budget);
-            async move { budget.reserve(UNIT).await.is_some() }
-        });
-        tokio::time::timeout(HOLD, held.wanted_back())
+        held.units -= 1;
+        drop(large.grant(1));
+        assert!(first.as_mut().now_or_never().is_none());
+        let two = second.await;
+        drop((one, two));
+        assert_eq!(first.await.bytes(), UNIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn equal_holders_are_in_order_of_asking() {
+        let pool = pool(2);
+        let holders = [pool.holder(), pool.holder(), pool.holder()];
+        let all = holders[0].reserve(2 * UNIT).await;
+        let mut late = Box::pin(holders[2].reserve(2 * UNIT));
+        assert!(late.as_mut().now_or_never().is_none());
+        let mut later = Box::pin(holders[1].reserve(UNIT));
+        assert!(later.as_mut().now_or_never().is_none());
+        drop(all);
+        assert!(later.as_mut().now_or_never().is_none());
+        drop(late.await);
+        later.await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn most_idle_is_asked_while_another_waits() {
+        let pool = pool(24);
+        let [large, small, fast, waiter] = [(); 4].map(|()| pool.holder());
+        let most = large.reserve(10 * UNIT).await;
+        let _less = small.reserve(5 * UNIT).await;
+        let mut sent = fast.reserve(9 * UNIT).await;
+        let idle = timeout(Duration::from_secs(60), large.reclaim_requested()).await;
+        assert!(idle.is_err(), "nobody waits");
+        let mut waiting = Box::pin(waiter.reserve(UNIT));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        sent.pin();
+        timeout(2 * PATIENCE, large.reclaim_requested())
             .await
             .unwrap();
-        assert!(
-            budget.try_reserve(UNIT).is_none(),
-            "nobody overtakes who waits"
-        );
-        drop(held);
-        assert!(waiter.await.unwrap());
-        assert!(!budget.is_contended());
-        assert!(budget.try_reserve(4 * UNIT).is_some());
+        assert!(small.reclaim_requested().now_or_never().is_none());
+        drop(most);
+        waiting.await;
+        assert!(large.reclaim_requested().now_or_never().is_none());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn holder_of_little_is_asked_when_it_was_silent() {
+        let pool = pool(4);
+        let [little, fast, waiter] = [(); 3].map(|()| pool.holder());
+        let _held = little.reserve(UNIT).await;
+        let mut sent = fast.reserve(3 * UNIT).await;
+        sent.pin();
+        let mut waiting = Box::pin(waiter.reserve(UNIT));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        let early = timeout(SILENCE / 2, little.reclaim_requested()).await;
+        assert!(early.is_err(), "it was not silent for long");
+        little.touch();
+        let early = timeout(SILENCE - PATIENCE, little.reclaim_requested()).await;
+        assert!(early.is_err(), "bytes arrived");
+        timeout(2 * PATIENCE, little.reclaim_requested())
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn holder_that_waits_alone_is_asked_only_if_nothing_is_sent() {
+        let pool = pool(8);
+        let [alone, fast] = [(); 2].map(|()| pool.holder());
+        let _held = alone.reserve(5 * UNIT).await;
+        let mut sent = fast.reserve(3 * UNIT).await;
+        sent.pin();
+        let mut waiting = Box::pin(alone.reserve(UNIT));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        let asked = timeout(Duration::from_secs(60), alone.reclaim_requested()).await;
+        assert!(asked.is_err(), "something is being sent");
+        drop(sent);
+        waiting.await;
+
+        let rest = fast.reserve(3 * UNIT).await;
+        let mut waiting = Box::pin(alone.reserve(UNIT));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        timeout(2 * PATIENCE, alone.reclaim_requested())
+            .await
+            .unwrap();
+        drop(rest);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn more_than_everything_is_everything() {
-        let budget = Budget::new(4 * UNIT);
-        let all = budget.reserve(100 * UNIT).await.unwrap();
-        assert!(budget.try_reserve(1).is_none());
+        let pool = pool(4);
+        let (first, second) = (pool.holder(), pool.holder());
+        let all = first.reserve(100 * UNIT).await;
+        assert_eq!(all.bytes(), pool.bytes());
+        assert!(second.try_reserve(1).is_none());
         drop(all);
-        assert!(budget.try_reserve(1).is_some());
+        assert!(second.try_reserve(1).is_some());
     }
 
-    #[tokio::test]
-    async fn a_dropped_waiter_leaves_the_queue() {
-        let budget = Budget::new(UNIT);
-        let held = budget.reserve(UNIT).await.unwrap();
-        let waiting = tokio::time::timeout(Duration::from_millis(1), budget.reserve(UNIT)).await;
-        assert!(waiting.is_err());
-        assert!(!budget.is_contended());
+    #[tokio::test(start_paused = true)]
+    async fn dropped_requests_leave_nothing() {
+        let pool = pool(2);
+        let (first, second) = (pool.holder(), pool.holder());
+        let held = first.reserve(UNIT).await;
+        let mut large = Box::pin(second.reserve(2 * UNIT));
+        assert!(large.as_mut().now_or_never().is_none());
+        drop(large);
+        let mut granted = Box::pin(second.reserve(2 * UNIT));
+        assert!(granted.as_mut().now_or_never().is_none());
         drop(held);
+        drop(granted);
+        let mut all = first.try_reserve(2 * UNIT).unwrap();
+        all.pin();
+        drop(all);
+        let mut merged = first.reserve(UNIT).await;
+        merged.merge(first.try_reserve(UNIT).unwrap());
+        assert_eq!(merged.bytes(), 2 * UNIT);
     }
 }

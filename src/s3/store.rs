@@ -30,7 +30,7 @@ pub(crate) struct Store {
     pub(crate) api: Api,
     pub(crate) keys: Keys,
     pub(crate) profile: StoreProfile,
-    pub(crate) budget: Arc<Budget>,
+    pub(crate) budget: Budget,
     /// In bytes; the budget's size.
     pub(crate) memory_budget: u64,
     /// In bytes.

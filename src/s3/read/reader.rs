@@ -12,7 +12,7 @@ use super::fetch::{Check, Job, Piece, Source};
 use super::plan::{self, FIRST, View, block_at};
 use super::window::{Found, Slot, Window};
 use crate::error::{Error, Result};
-use crate::s3::budget::Reservation;
+use crate::s3::budget::{Grant, Holder};
 use crate::s3::checksum::Crc64;
 
 /// How often a block is read that no byte was handed out of: once more than it must.
@@ -21,6 +21,7 @@ const READS: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Reader {
     source: Arc<Source>,
+    holder: Holder,
     /// All bytes, where they came with the record.
     inline: Option<Bytes>,
     position: u64,
@@ -49,6 +50,7 @@ impl Reader {
     /// At the first byte. Nothing is asked for yet.
     pub(super) fn new(source: Source) -> Self {
         Reader {
+            holder: source.store.budget.readers.holder(),
             source: Arc::new(source),
             inline: None,
             position: 0,
@@ -192,16 +194,12 @@ impl Reader {
 
     /// How much of the range there is memory for. A reader that has nothing gets a little without
     /// asking, or it might never get on.
-    fn afford(
-        &self,
-        wanted: Range<u64>,
-        has_nothing: bool,
-    ) -> Option<(Range<u64>, Option<Reservation>)> {
+    fn afford(&self, wanted: Range<u64>, has_nothing: bool) -> Option<(Range<u64>, Option<Grant>)> {
         let length = wanted.end - wanted.start;
         if has_nothing && length <= FIRST {
             return Some((wanted, None));
         }
-        match self.source.store.budget.try_reserve(length) {
+        match self.holder.try_reserve(length) {
             Some(reservation) => Some((wanted, Some(reservation))),
             None if has_nothing => Some((wanted.start..wanted.start + FIRST, None)),
             None => None,

@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 
 use super::fetch::{Job, Loaded, Piece, Source};
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
-use crate::s3::budget::Reservation;
+use crate::s3::budget::Grant;
 use crate::s3::checksum::Crc64;
 
 /// A range, from being asked for to being left behind.
@@ -65,7 +65,7 @@ impl Slot {
     pub(super) fn begin(
         source: &Arc<Source>,
         job: Job,
-        reservation: Option<Reservation>,
+        reservation: Option<Grant>,
     ) -> Result<Self> {
         let runtime = Handle::try_current().map_err(|error| outside_a_runtime(source, error))?;
         let state = Arc::new(Mutex::new(State::Loading(None)));
@@ -137,21 +137,21 @@ struct Filler {
 }
 
 impl Filler {
-    async fn run(self, job: Job, reservation: Option<Reservation>) {
+    async fn run(self, job: Job, reservation: Option<Grant>) {
         let Some(reservation) = reservation else {
             return self.settle(self.source.load(&job).await);
         };
         // A reader that nobody reads from is not polled and could not give anything back; its
         // tasks can.
         let load = pin!(self.source.load(&job));
-        let result = match select(load, pin!(reservation.wanted_back())).await {
+        let result = match select(load, pin!(reservation.reclaim_requested())).await {
             Either::Left((result, _)) => result,
             Either::Right(_) => return self.set(State::Gone),
         };
         let holds_bytes = result.is_ok();
         self.settle(result);
         if holds_bytes {
-            reservation.wanted_back().await;
+            reservation.reclaim_requested().await;
             self.set(State::Gone);
         }
     }

@@ -9,7 +9,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::digest::SavedHasher;
 use crate::error::{Error, StorageError, StorageErrorKind};
 use crate::s3::api::{ApiError, Gauge, UploadId};
-use crate::s3::budget::Reservation;
+use crate::s3::budget::Grant;
 use crate::s3::checksum::{Crc64, Snapshot};
 use crate::s3::keys::Key;
 use crate::s3::session::{Part, Tail};
@@ -32,7 +32,7 @@ pub(super) struct OutgoingPart {
     /// So many of its bytes were counted as sent before, as tails.
     pub(super) counted: u64,
     /// Released when the part has arrived.
-    pub(super) reservation: Option<Reservation>,
+    pub(super) reservation: Option<Grant>,
     pub(super) end: PartEnd,
 }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::uploader::Uploader;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::s3::budget::Reservation;
+use crate::s3::budget::Grant;
 use crate::s3::commit::wrong_claim;
 use crate::s3::record::StoredLayer;
 use crate::s3::session::Phase;
@@ -144,9 +144,9 @@ async fn until(time: Option<Instant>) {
 }
 
 /// Resolves when others wait for the memory that is reserved.
-pub(super) async fn reclaim_requested(reservation: Option<&Reservation>) {
+pub(super) async fn reclaim_requested(reservation: Option<&Grant>) {
     match reservation {
-        Some(reservation) => reservation.wanted_back().await,
+        Some(reservation) => reservation.reclaim_requested().await,
         None => std::future::pending().await,
     }
 }

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::digest::Digest;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::id::LayerId;
-use crate::s3::budget::Reservation;
+use crate::s3::budget::{Grant, Holder};
 use crate::s3::commit::claims::{Claims, check};
 use crate::s3::commit::{self, Concurrency, wrong_claim};
 use crate::s3::document::Inline;
@@ -46,7 +46,8 @@ pub(super) struct Uploader {
     declared: Option<LayerId>,
     intake: Intake,
     sender: Sender,
-    reservation: Option<Reservation>,
+    holder: Holder,
+    reservation: Option<Grant>,
     /// Completes the parts of the previous owner. It survives this handle.
     freezing: Option<JoinHandle<Result<Segment>>>,
     /// What they were completed to; not recorded yet.
@@ -75,6 +76,7 @@ impl Uploader {
             sender: Sender::new(Arc::clone(&store), intake.offset()),
             intake,
             declared,
+            holder: store.budget.uploads.holder(),
             reservation: None,
             freezing: None,
             frozen: None,
@@ -107,7 +109,7 @@ impl Uploader {
         self.sender.progress()
     }
 
-    pub(super) fn reservation(&self) -> Option<&Reservation> {
+    pub(super) fn reservation(&self) -> Option<&Grant> {
         self.reservation.as_ref()
     }
 
@@ -220,7 +222,7 @@ impl Uploader {
     async fn reserve(&mut self) {
         if self.reservation.is_none() {
             let size = self.intake.part_size().unwrap_or(self.store.part_size);
-            self.reservation = self.store.budget.reserve(size).await;
+            self.reservation = Some(self.holder.reserve(size).await);
         }
     }
 
@@ -257,12 +259,14 @@ impl Uploader {
             .as_ref()
             .map_or(0, |open| open.parts.len());
         let number = recorded + self.sender.unrecorded() + 1;
+        let mut reservation = self.reservation.take();
+        reservation.iter_mut().for_each(Grant::pin);
         let part = OutgoingPart {
             number: u32::try_from(number).unwrap_or(u32::MAX),
             chunks,
             sum: ended.sum,
             counted,
-            reservation: self.reservation.take(),
+            reservation,
             end: ended.end,
         };
         let sent = self.sender.send(target, part).await;
@@ -352,7 +356,7 @@ impl Uploader {
     }
 
     /// What the task waits for beside commands: a part, and memory that others wait for.
-    pub(super) fn waits(&mut self) -> (&mut Sender, Option<&Reservation>) {
+    pub(super) fn waits(&mut self) -> (&mut Sender, Option<&Grant>) {
         (&mut self.sender, self.reservation.as_ref())
     }
 
