@@ -13,6 +13,7 @@ RUN apk add --no-cache ca-certificates gcc make musl-dev
 WORKDIR /src
 COPY Cargo.toml Cargo.lock README.md ./
 COPY src src
+COPY crates crates
 # What the manifest names has to be there; none of it is built.
 COPY examples examples
 COPY benches benches

@@ -51,8 +51,6 @@ mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod digest;
-#[cfg(feature = "embedded")]
-pub mod embedded;
 mod error;
 mod id;
 mod memory;
@@ -63,6 +61,9 @@ mod s3;
 mod service;
 pub mod tarsum;
 mod telemetry;
+
+#[cfg(feature = "embedded")]
+pub use embedded_s3 as embedded;
 
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error::{Error, Result, StorageError};

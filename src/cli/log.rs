@@ -71,7 +71,7 @@ fn filter(level: &Level) -> String {
             // warns of is in the error that follows, if one does.
             "error" | "warn" => format!("{word},s3s=off,aws=off"),
             "info" => "s3layers=info,warn,aws=off".to_owned(),
-            word => format!("s3layers={word},warn"),
+            word => format!("s3layers={word},embedded_s3={word},warn"),
         },
     }
 }

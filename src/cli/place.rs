@@ -7,10 +7,10 @@ use std::str::FromStr;
 use etcetera::BaseStrategy as _;
 
 use super::failure::Failure;
-use crate::embedded::{EmbeddedError, EmbeddedStore};
 use crate::s3::{
     Client, ClientOptions, ConnectError, S3Config, S3LayerService, client_from_env, client_over,
 };
+use embedded_s3::{EmbeddedError, EmbeddedStore};
 
 /// The bucket that every embedded store has.
 pub(super) const BUCKET: &str = "layers";

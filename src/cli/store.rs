@@ -11,7 +11,7 @@ use super::descriptors;
 use super::failure::Failure;
 use super::place::{Absent, BUCKET};
 use super::stop::Stop;
-use crate::embedded::Limits;
+use embedded_s3::Limits;
 
 /// Serve the store in --store to any S3 client
 ///

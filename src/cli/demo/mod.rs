@@ -26,12 +26,12 @@ use super::place::{Absent, BUCKET, Place};
 use super::stop::Stop;
 use crate::clock;
 use crate::digest::{Algorithm, Digest, Hasher};
-use crate::embedded::EmbeddedStore;
 use crate::error::Error;
 use crate::id::LayerId;
 use crate::name::InvalidName;
 use crate::s3::{S3Config, S3LayerService, client_over};
 use crate::service::LayerService as _;
+use embedded_s3::EmbeddedStore;
 
 mod account;
 mod child;

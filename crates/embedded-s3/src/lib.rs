@@ -1,0 +1,295 @@
+//! An S3-compatible store inside the process, in memory or over a folder.
+//!
+//! It is the default store of the command line and of the tests, so it is correct where an S3
+//! client looks: conditions, listings, multipart uploads, checksums, ranges, signatures.
+//!
+//! # How a request goes
+//!
+//! `server` (a socket, within `limits`) or `connector` (the SDK in this process) hands it to one s3s
+//! service, which verifies the signature and parses it, unless `gate` refuses it first. `service` puts it into our words. A body is taken in by
+//! `receive`: hashed and stored as a blob that nothing names yet. Then `engine` commits: it looks
+//! at the `index`, decides (`precondition`, `multipart` and `listing` are pure), writes the change
+//! down and shows it. A read pins the blobs of an object and `send` streams them.
+//!
+//! # What holds
+//!
+//! 1. Commits come one after the other, each decided over what all before it left. Of writers with
+//!    the same condition exactly one wins.
+//! 2. A blob never changes. An object is a list of them, so Complete moves no byte, and a reader of
+//!    an object that is replaced or deleted reads the old one to its end.
+//! 3. In a folder nothing is acknowledged, or shown to anyone, before it is synced: first the blob,
+//!    then the line of the journal that names it. A process that is killed loses nothing that was
+//!    acknowledged and leaves nothing half done (`folder`, `journal`).
+//! 4. In a folder no large body is held in memory: a request holds two batches of 1 MiB, or what one
+//!    frame brings. Bodies up to 4 KiB are held, and the index: less than 1 KiB for each object and
+//!    part.
+//! 5. One process has a folder open. A second fails and names the first. A folder that may not be
+//!    written to can be open in many.
+//! 6. A refused Complete leaves its upload as it was.
+//!
+//! # What differs from S3
+//!
+//! The conformance probe that other stores were measured with (63 cases: conditions, races, paging,
+//! checksums, presigned URLs, cut bodies …) passes without a miss on both backings. Beyond it:
+//!
+//! Path-style requests only. One pair of keys, no policies, no versions, no encryption with the
+//! client's key, no tags, no object lock: a request that needs one of these is refused
+//! (`NotImplemented`), ACLs and storage classes are ignored. A malformed `Range` is refused, where
+//! S3 ignores it. Conditions are checked when the body has arrived, not before. A second Complete
+//! answers 200 as long as the object of the first is there. DeleteObjects needs `Content-MD5` or a
+//! checksum header, as S3 has it, whose value is not verified (the signed SHA-256 of its body is).
+//! Signatures of version 2, form POSTs and STS are refused. A full disk answers 507
+//! (`InsufficientStorage`); without a single free byte nothing can be deleted either, as a deletion
+//! is a line of the journal too.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = embedded_s3::EmbeddedStore::open("/var/lib/s3layers").await?;
+//! store.create_bucket("layers").await?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:9000").await?;
+//! store.serve(listener, std::future::pending()).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the clock of `s3layers`, which that list protects, is out of reach here"
+)]
+#![warn(unreachable_pub)]
+
+mod blob;
+mod checksum;
+mod connector;
+mod engine;
+mod error;
+mod folder;
+mod gate;
+mod index;
+mod journal;
+mod limits;
+mod line;
+mod listing;
+mod multipart;
+mod precondition;
+mod private;
+mod ram;
+mod receive;
+mod refusal;
+mod send;
+mod server;
+mod service;
+mod space;
+mod vices;
+mod write_timeout;
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use s3s::auth::SecretKey;
+use uuid::Uuid;
+
+use self::connector::{InProcess, SharedHttpClient};
+use self::engine::{Backing, Engine, State};
+use self::folder::Folder;
+
+pub use self::error::EmbeddedError;
+pub use self::limits::Limits;
+pub use self::vices::Vices;
+
+/// What it calls itself in the `Server` header.
+const SERVER: &str = "s3layers";
+
+/// The store. A clone is the same store.
+#[derive(Clone, Debug)]
+pub struct EmbeddedStore {
+    engine: Arc<Engine>,
+    access_key: Arc<str>,
+    secret_key: SecretKey,
+    vices: Vices,
+}
+
+impl EmbeddedStore {
+    /// An empty store that lives as long as its handles. Its keys are random, as those of a folder.
+    pub fn in_memory() -> Self {
+        Self::over(State::default(), Backing::Ram)
+    }
+
+    /// The store in this folder, which is created if it is absent. Its blobs that nothing names are
+    /// removed. It stays locked until the last handle and request are gone. A folder that may not be
+    /// written to is opened for reading: writes are refused (`MethodNotAllowed`).
+    ///
+    /// # Errors
+    ///
+    /// [`Locked`](EmbeddedError::Locked) if it is open already,
+    /// [`NotAStore`](EmbeddedError::NotAStore) if the folder holds something else,
+    /// [`NewerFormat`](EmbeddedError::NewerFormat) if a later version wrote it,
+    /// [`Damaged`](EmbeddedError::Damaged) if its journal cannot be read,
+    /// [`Io`](EmbeddedError::Io) if the folder cannot be read or written.
+    ///
+    /// # Cancellation
+    ///
+    /// The folder is opened all the same, and closed at once.
+    pub async fn open(folder: impl AsRef<Path>) -> Result<Self, EmbeddedError> {
+        Self::open_with(folder.as_ref(), Folder::open).await
+    }
+
+    /// The same, if there is a store in the folder: nothing is created.
+    ///
+    /// # Errors
+    ///
+    /// [`NoStore`](EmbeddedError::NoStore) if there is none; else as [`open`](Self::open).
+    ///
+    /// # Cancellation
+    ///
+    /// As [`open`](Self::open).
+    pub async fn open_if_present(folder: impl AsRef<Path>) -> Result<Self, EmbeddedError> {
+        Self::open_with(folder.as_ref(), Folder::open_if_present).await
+    }
+
+    async fn open_with(
+        folder: &Path,
+        open: fn(&Path) -> Result<(Folder, State), EmbeddedError>,
+    ) -> Result<Self, EmbeddedError> {
+        let folder = folder.to_owned();
+        let (folder, state) = tokio::task::spawn_blocking(move || open(&folder))
+            .await
+            .map_err(|gone| EmbeddedError::Serve(std::io::Error::other(gone)))??;
+        Ok(Self::over(state, Backing::Folder(folder)))
+    }
+
+    fn over(state: State, backing: Backing) -> Self {
+        Self {
+            engine: Arc::new(Engine::new(state, backing)),
+            access_key: random_access_key().into(),
+            secret_key: SecretKey::from(random_secret_key()),
+            vices: Vices::none(),
+        }
+    }
+
+    /// The bucket exists afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`Bucket`](EmbeddedError::Bucket) if S3 would not take the name, or it cannot be stored.
+    ///
+    /// # Cancellation
+    ///
+    /// The bucket exists afterwards or does not.
+    pub async fn create_bucket(&self, bucket: &str) -> Result<(), EmbeddedError> {
+        let error = |reason: String| EmbeddedError::Bucket {
+            bucket: bucket.to_owned(),
+            reason,
+        };
+        if !s3s::path::check_bucket_name(bucket) {
+            return Err(error("it is not a name of a bucket".into()));
+        }
+        let created = self.engine.create_bucket(bucket.to_owned(), None).await;
+        created.map_err(|refusal| {
+            let refused = s3s::S3Error::from(refusal);
+            error(refused.message().unwrap_or_default().to_owned())
+        })
+    }
+
+    /// The access key that requests must be signed with.
+    pub fn access_key(&self) -> &str {
+        &self.access_key
+    }
+
+    /// The secret key that requests must be signed with. `Debug` does not show it.
+    pub fn secret_key(&self) -> &str {
+        self.secret_key.expose()
+    }
+
+    /// The same store, with these keys instead of random ones for whoever comes through this handle.
+    #[must_use]
+    pub fn with_keys(self, access_key: impl Into<String>, secret_key: impl Into<String>) -> Self {
+        let access_key: String = access_key.into();
+        let secret_key: String = secret_key.into();
+        Self {
+            access_key: access_key.into(),
+            secret_key: SecretKey::from(secret_key),
+            ..self
+        }
+    }
+
+    /// The same store, behaving worse for whoever comes through this handle. Test equipment.
+    #[must_use]
+    pub fn with_vices(self, vices: Vices) -> Self {
+        Self { vices, ..self }
+    }
+
+    /// Lets the disk of the folder be full once so many more bytes were written; `None` lifts that.
+    /// Test equipment, without effect on a store in memory.
+    pub fn limit_space(&self, bytes: Option<u64>) {
+        self.engine.limit_space(bytes);
+    }
+
+    /// An HTTP client for the AWS SDK that reaches this store inside the process, without a socket.
+    /// Any endpoint will do (`http://embedded` for instance), with path-style addressing and this
+    /// store's keys. Dropping a request's future cancels the request, as hanging up does.
+    pub fn http_client(&self) -> SharedHttpClient {
+        SharedHttpClient::new(InProcess::new(self.service()))
+    }
+
+    /// Serves any S3 client on this listener until `shutdown` resolves, within the usual [`Limits`].
+    /// Then it takes no more requests, and lets those that run end, for ten seconds at most.
+    ///
+    /// # Errors
+    ///
+    /// [`Serve`](EmbeddedError::Serve) if the listener is not usable.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped, it cuts off all requests. What they acknowledged stays; the rest leaves nothing.
+    pub async fn serve(
+        &self,
+        listener: tokio::net::TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), EmbeddedError> {
+        self.serve_with(listener, Limits::default(), shutdown).await
+    }
+
+    /// As [`serve`](Self::serve), within these limits.
+    ///
+    /// # Errors
+    ///
+    /// As [`serve`](Self::serve).
+    ///
+    /// # Cancellation
+    ///
+    /// As [`serve`](Self::serve).
+    pub async fn serve_with(
+        &self,
+        listener: tokio::net::TcpListener,
+        limits: Limits,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), EmbeddedError> {
+        server::serve(self.service(), listener, limits, shutdown).await
+    }
+
+    fn service(&self) -> service::Door {
+        service::build(
+            self.engine.clone(),
+            self.vices,
+            &self.access_key,
+            self.secret_key.clone(),
+        )
+    }
+}
+
+fn random_access_key() -> String {
+    let mut key = Uuid::new_v4().simple().to_string().to_uppercase();
+    // As long as those of AWS.
+    key.truncate(20);
+    key
+}
+
+/// Safe in a shell and in a URL.
+fn random_secret_key() -> String {
+    let bytes = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()];
+    URL_SAFE_NO_PAD.encode(bytes.concat())
+}

@@ -1,0 +1,320 @@
+//! Complete, decided: the whole request is checked before anything changes.
+//!
+//! Whoever acts as it checks loses the upload to the first part that is too small. Here a refusal
+//! leaves the upload as it was.
+
+use md5::Digest as _;
+
+use crate::checksum::{self, Kind, Sum};
+use crate::index::{Part, Upload};
+use crate::refusal::Refusal;
+use crate::vices::Vices;
+
+/// The smallest part that may be followed by another.
+pub(crate) const MIN_PART: u64 = 5 << 20;
+/// The largest part number, and so the largest number of parts.
+pub(crate) const MAX_PARTS: u16 = 10_000;
+/// The largest body of one request.
+pub(crate) const MAX_BODY: u64 = 5 << 30;
+
+/// A part as Complete names it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NamedPart {
+    pub(crate) number: i32,
+    pub(crate) etag: Option<String>,
+    pub(crate) sums: Vec<Sum>,
+}
+
+/// What Complete asks for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Completion {
+    pub(crate) parts: Vec<NamedPart>,
+    /// Checksums of the whole object.
+    pub(crate) sums: Vec<Sum>,
+    pub(crate) kind: Option<Kind>,
+    pub(crate) size: Option<u64>,
+}
+
+/// The object that an upload becomes.
+#[derive(Debug)]
+pub(crate) struct Assembled {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) etag: String,
+    pub(crate) size: u64,
+    pub(crate) sum: Option<Sum>,
+}
+
+/// A part number that S3 takes.
+pub(crate) fn part_number(number: i32) -> Result<u16, Refusal> {
+    match u16::try_from(number) {
+        Ok(number @ 1..=MAX_PARTS) => Ok(number),
+        _ => Err(Refusal::InvalidArgument(format!(
+            "Part number must be an integer between 1 and {MAX_PARTS}, inclusive."
+        ))),
+    }
+}
+
+/// What `upload` becomes when it is completed as `asked`, or why it cannot be.
+pub(crate) fn assemble(
+    upload: &Upload,
+    asked: &Completion,
+    vices: Vices,
+) -> Result<Assembled, Refusal> {
+    if asked.parts.is_empty() {
+        return Err(Refusal::MalformedXml);
+    }
+    if asked
+        .parts
+        .windows(2)
+        .any(|pair| pair[0].number >= pair[1].number)
+    {
+        return Err(Refusal::InvalidPartOrder);
+    }
+    let parts = asked
+        .parts
+        .iter()
+        .map(|named| chosen(upload, named, vices))
+        .collect::<Result<Vec<Part>, Refusal>>()?;
+    if let Some((_, before)) = parts.split_last()
+        && let Some(small) = before.iter().find(|part| part.size < MIN_PART)
+    {
+        return Err(Refusal::EntityTooSmall(small.number));
+    }
+    let size = parts.iter().map(|part| part.size).sum();
+    if asked.size.is_some_and(|asked| asked != size) {
+        return Err(Refusal::InvalidRequest(
+            "The object would not have the size that is named.".into(),
+        ));
+    }
+    let sum = if vices.ignore_checksums {
+        None
+    } else {
+        whole_sum(upload, asked, &parts)?
+    };
+    Ok(Assembled {
+        etag: vices.etag(etag_of(&parts)),
+        size,
+        sum,
+        parts,
+    })
+}
+
+/// The uploaded part that is meant, if it is the one that is named.
+fn chosen(upload: &Upload, named: &NamedPart, vices: Vices) -> Result<Part, Refusal> {
+    let number = part_number(named.number)?;
+    let part = upload
+        .parts
+        .get(&number)
+        .ok_or(Refusal::InvalidPart(number))?;
+    let same = named.etag.as_ref().is_some_and(|etag| *etag == part.etag);
+    if !same && !vices.ignore_part_etags {
+        return Err(Refusal::InvalidPart(number));
+    }
+    if vices.ignore_checksums {
+        return Ok(part.clone());
+    }
+    let sum = named
+        .sums
+        .iter()
+        .find(|sum| sum.algorithm == upload.algorithm);
+    if sum.is_some_and(|sum| Some(&sum.value) != part.sum.as_ref()) {
+        return Err(Refusal::InvalidPart(number));
+    }
+    if sum.is_none() && upload.declared && upload.kind == Kind::Composite {
+        return Err(Refusal::InvalidRequest(format!(
+            "The upload was created with {}: Complete must name that of each part, and lacks it for part {number}.",
+            upload.algorithm.name()
+        )));
+    }
+    Ok(part.clone())
+}
+
+/// The checksum of the object, if it is the one that is named.
+fn whole_sum(upload: &Upload, asked: &Completion, parts: &[Part]) -> Result<Option<Sum>, Refusal> {
+    if asked.kind.is_some_and(|kind| kind != upload.kind) {
+        return Err(Refusal::InvalidRequest(format!(
+            "The upload was created with checksum type {}.",
+            upload.kind.name()
+        )));
+    }
+    let consecutive = parts
+        .iter()
+        .zip(1..)
+        .all(|(part, number)| part.number == number);
+    if upload.declared && !consecutive {
+        return Err(Refusal::InvalidRequest(
+            "With checksums, part numbers must be consecutive and begin with 1.".into(),
+        ));
+    }
+    let of_parts = parts
+        .iter()
+        .map(|part| (part.sum.as_deref().unwrap_or_default(), part.size));
+    let sum = checksum::of_parts(upload.algorithm, upload.kind, of_parts);
+    for named in &asked.sums {
+        let same = sum
+            .as_ref()
+            .is_some_and(|sum| match sum.algorithm == named.algorithm {
+                // A client may leave out the number of parts behind a composite.
+                true => {
+                    sum.value == named.value || sum.value.split('-').next() == Some(&named.value)
+                }
+                false => false,
+            });
+        if !same {
+            return Err(Refusal::BadDigest(named.algorithm.name().to_owned()));
+        }
+    }
+    Ok(sum)
+}
+
+/// The ETag of a multipart object: the MD5 of the MD5s of its parts, and their number.
+fn etag_of(parts: &[Part]) -> String {
+    let mut md5 = md5::Md5::new();
+    for part in parts {
+        md5.update(unhex(&part.etag));
+    }
+    format!("{}-{}", hex(&md5.finalize()), parts.len())
+}
+
+/// Lowercase hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of our own hex.
+fn unhex(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or(0) as u8;
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| pair.iter().fold(0, |sum, byte| sum << 4 | digit(*byte)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checksum::{Algorithm, Hasher};
+
+    const MIB: u64 = 1 << 20;
+
+    fn sum_of(algorithm: Algorithm, number: u16) -> Sum {
+        let mut hasher = Hasher::new(algorithm);
+        hasher.update(&[number as u8]);
+        hasher.finish()
+    }
+
+    fn part(number: u16, size: u64) -> Part {
+        Part {
+            number,
+            size,
+            etag: format!("{number:032x}"),
+            modified: jiff::Timestamp::UNIX_EPOCH,
+            sum: Some(sum_of(Algorithm::Crc64Nvme, number).value),
+            blob: None,
+        }
+    }
+
+    fn upload(sizes: &[(u16, u64)]) -> Upload {
+        Upload {
+            initiated: jiff::Timestamp::UNIX_EPOCH,
+            attributes: Default::default(),
+            algorithm: Algorithm::Crc64Nvme,
+            kind: Kind::FullObject,
+            declared: false,
+            parts: sizes
+                .iter()
+                .map(|&(number, size)| (number, part(number, size)))
+                .collect(),
+        }
+    }
+
+    fn named(numbers: &[u16]) -> Completion {
+        let parts = numbers.iter().map(|&number| NamedPart {
+            number: number.into(),
+            etag: Some(format!("{number:032x}")),
+            sums: Vec::new(),
+        });
+        Completion {
+            parts: parts.collect(),
+            ..Completion::default()
+        }
+    }
+
+    fn verdict(result: Result<Assembled, Refusal>) -> String {
+        match result {
+            Ok(object) => format!("{} bytes in {}", object.size, object.parts.len()),
+            Err(refusal) => format!("{refusal:?}")
+                .split(['(', ' '])
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        }
+    }
+
+    #[test]
+    fn complete_cases() {
+        let full = upload(&[(1, 5 * MIB), (2, 5 * MIB), (3, 1)]);
+        let small = upload(&[(1, 5 * MIB), (2, 5 * MIB - 1), (3, 1)]);
+        let stale = |mut asked: Completion| {
+            asked.parts[1].etag = Some("0".repeat(32));
+            asked
+        };
+        let sums = |mut asked: Completion, number: u16| {
+            asked.parts[0].sums = vec![sum_of(Algorithm::Crc64Nvme, number)];
+            asked
+        };
+        let none = Vices::none();
+        let careless = Vices {
+            ignore_part_etags: true,
+            ..none
+        };
+        let declared = Upload {
+            declared: true,
+            ..full.clone()
+        };
+        let composite = Upload {
+            kind: Kind::Composite,
+            ..declared.clone()
+        };
+        let whole = |algorithm, number| Completion {
+            sums: vec![sum_of(algorithm, number)],
+            ..named(&[3])
+        };
+        let kind = Some(Kind::Composite);
+        #[rustfmt::skip]
+        let cases = [
+            ("all", &full, named(&[1, 2, 3]), none, "10485761 bytes in 3"),
+            ("a subset", &full, named(&[1, 3]), none, "5242881 bytes in 2"),
+            ("only a small one", &full, named(&[3]), none, "1 bytes in 1"),
+            ("no parts", &full, named(&[]), none, "MalformedXml"),
+            ("out of order", &full, named(&[2, 1]), none, "InvalidPartOrder"),
+            ("twice the same", &full, named(&[1, 1]), none, "InvalidPartOrder"),
+            ("an absent part", &full, named(&[1, 4]), none, "InvalidPart"),
+            ("another ETag", &full, stale(named(&[1, 2])), none, "InvalidPart"),
+            ("another ETag, ignored", &full, stale(named(&[1, 2])), careless, "10485760 bytes in 2"),
+            ("small in the middle", &small, named(&[1, 2, 3]), none, "EntityTooSmall"),
+            ("small at the end", &small, named(&[1, 2]), none, "10485759 bytes in 2"),
+            ("its checksum", &full, sums(named(&[1]), 1), none, "5242880 bytes in 1"),
+            ("another checksum", &full, sums(named(&[1]), 2), none, "InvalidPart"),
+            ("gaps with a checksum", &declared, named(&[1, 3]), none, "InvalidRequest"),
+            ("full object needs none", &declared, named(&[1, 2]), none, "10485760 bytes in 2"),
+            ("composite needs all", &composite, named(&[1, 2]), none, "InvalidRequest"),
+            ("the size", &full, Completion { size: Some(1), ..named(&[3]) }, none, "1 bytes in 1"),
+            ("another size", &full, Completion { size: Some(2), ..named(&[3]) }, none, "InvalidRequest"),
+            ("the whole", &full, whole(Algorithm::Crc64Nvme, 3), none, "1 bytes in 1"),
+            ("another whole", &full, whole(Algorithm::Crc64Nvme, 4), none, "BadDigest"),
+            ("another algorithm", &full, whole(Algorithm::Crc32, 3), none, "BadDigest"),
+            ("another kind", &full, Completion { kind, ..named(&[3]) }, none, "InvalidRequest"),
+        ];
+        for (case, upload, asked, vices, want) in cases {
+            assert_eq!(verdict(assemble(upload, &asked, vices)), want, "{case}");
+        }
+    }
+
+    #[test]
+    fn the_etag_is_the_md5_of_the_md5s() {
+        let mut one = part(1, 0);
+        one.etag = "d41d8cd98f00b204e9800998ecf8427e".into();
+        assert_eq!(etag_of(&[one]), "59adb24ef3cdbe0297f05b395827453f-1");
+    }
+}

@@ -1,0 +1,345 @@
+//! Between S3's words and ours.
+
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use futures_core::Stream;
+use jiff::Timestamp;
+use s3s::dto;
+use s3s::stream::{ByteStream, RemainingLength};
+use s3s::{StdError, TrailingHeaders};
+
+use crate::checksum::{Algorithm, Sum};
+use crate::listing::After;
+use crate::multipart::MAX_BODY;
+use crate::precondition::Match;
+use crate::receive::Claims;
+use crate::refusal::Refusal;
+use crate::send::Outgoing;
+
+/// Our ETags are all strong.
+pub(super) fn etag(etag: &str) -> Option<dto::ETag> {
+    Some(dto::ETag::Strong(etag.to_owned()))
+}
+
+/// A weak ETag matches none of ours, so its `W/` stays.
+pub(super) fn condition(condition: Option<dto::ETagCondition>) -> Option<Match> {
+    condition.map(|condition| match condition {
+        dto::ETagCondition::Any => Match::Any,
+        dto::ETagCondition::ETag(dto::ETag::Strong(etag)) => Match::Version(etag),
+        dto::ETagCondition::ETag(dto::ETag::Weak(etag)) => Match::Version(format!("W/{etag}")),
+    })
+}
+
+/// In milliseconds, which is what S3 tells.
+pub(super) fn timestamp(time: Timestamp) -> dto::Timestamp {
+    let since = Duration::from_millis(time.as_millisecond().unsigned_abs());
+    let epoch = SystemTime::UNIX_EPOCH;
+    let before = time < Timestamp::UNIX_EPOCH;
+    let time = if before {
+        epoch.checked_sub(since)
+    } else {
+        epoch.checked_add(since)
+    };
+    dto::Timestamp::from(time.unwrap_or(epoch))
+}
+
+/// A time of S3's, if it lies in the range of ours (the years -9999 to 9999).
+pub(super) fn our_time(time: &dto::Timestamp) -> Option<Timestamp> {
+    let mut text = Vec::new();
+    time.format(dto::TimestampFormat::DateTime, &mut text)
+        .ok()?;
+    std::str::from_utf8(&text).ok()?.parse().ok()
+}
+
+/// Whole seconds, as HTTP dates are.
+pub(super) fn seconds(time: Option<dto::Timestamp>) -> Option<i64> {
+    time.as_ref().and_then(our_time).map(Timestamp::as_second)
+}
+
+/// A size as S3 writes it.
+pub(super) fn size(size: u64) -> Option<i64> {
+    i64::try_from(size).ok()
+}
+
+/// The length that a body will have; what S3 does not take is refused before it is read.
+pub(super) fn content_length(length: Option<i64>) -> Result<Option<u64>, Refusal> {
+    let length = length.and_then(|length| u64::try_from(length).ok());
+    match length {
+        Some(length) if length > MAX_BODY => Err(Refusal::EntityTooLarge),
+        length => Ok(length),
+    }
+}
+
+/// Reads the five checksum fields of any input into a list of [`Sum`]s.
+macro_rules! sums {
+    ($input:expr) => {{
+        use $crate::checksum::{Algorithm, Sum};
+        [
+            (Algorithm::Crc32, &$input.checksum_crc32),
+            (Algorithm::Crc32c, &$input.checksum_crc32c),
+            (Algorithm::Crc64Nvme, &$input.checksum_crc64nvme),
+            (Algorithm::Sha1, &$input.checksum_sha1),
+            (Algorithm::Sha256, &$input.checksum_sha256),
+        ]
+        .into_iter()
+        .filter_map(|(algorithm, value)| value.clone().map(|value| Sum { algorithm, value }))
+        .collect::<Vec<Sum>>()
+    }};
+}
+
+/// Fills the checksum field of any output that belongs to the [`Sum`], if there is one.
+macro_rules! set_sum {
+    ($output:expr, $sum:expr) => {{
+        use $crate::checksum::Algorithm;
+        if let Some(sum) = $sum {
+            let value = Some(sum.value.clone());
+            match sum.algorithm {
+                Algorithm::Crc32 => $output.checksum_crc32 = value,
+                Algorithm::Crc32c => $output.checksum_crc32c = value,
+                Algorithm::Crc64Nvme => $output.checksum_crc64nvme = value,
+                Algorithm::Sha1 => $output.checksum_sha1 = value,
+                Algorithm::Sha256 => $output.checksum_sha256 = value,
+            }
+        }
+    }};
+}
+
+/// Takes the attributes out of any input that has them.
+macro_rules! attributes {
+    ($input:expr) => {
+        $crate::index::Attributes {
+            content_type: $input.content_type.take(),
+            cache_control: $input.cache_control.take(),
+            content_disposition: $input.content_disposition.take(),
+            content_encoding: $crate::service::convert::stored_encoding(
+                $input.content_encoding.take(),
+            ),
+            content_language: $input.content_language.take(),
+            expires: $input
+                .expires
+                .take()
+                .as_ref()
+                .and_then($crate::service::convert::our_time),
+            metadata: $input
+                .metadata
+                .take()
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
+        }
+    };
+}
+
+/// Refuses what we would have to ignore and a client may rely on.
+macro_rules! refuse_unsupported {
+    ($input:expr; $($field:ident),+) => {
+        $(if $input.$field.is_some() {
+            return Err($crate::refusal::Refusal::NotImplemented(
+                concat!("This store does not support ", stringify!($field), ".").to_owned(),
+            ));
+        })+
+    };
+}
+
+pub(super) use {attributes, refuse_unsupported, set_sum, sums};
+
+/// `aws-chunked` describes the request, not the object.
+pub(super) fn stored_encoding(encoding: Option<String>) -> Option<String> {
+    let kept: Vec<&str> = encoding
+        .as_deref()?
+        .split(',')
+        .map(str::trim)
+        .filter(|coding| !coding.is_empty() && *coding != "aws-chunked")
+        .collect();
+    (!kept.is_empty()).then(|| kept.join(","))
+}
+
+/// What a client wants checked: by headers, which are known now, or by a trailer, which is not.
+pub(super) struct Promised {
+    pub(super) claims: Claims,
+    /// The algorithm whose value comes behind the body.
+    pub(super) trailer: Option<Algorithm>,
+}
+
+impl Promised {
+    /// The trailer's algorithm is told by `x-amz-trailer`.
+    pub(super) fn new(claims: Claims, headers: &http::HeaderMap) -> Self {
+        let named = headers
+            .get("x-amz-trailer")
+            .and_then(|value| value.to_str().ok());
+        let trailer = named.and_then(|named| {
+            Algorithm::ALL
+                .into_iter()
+                .find(|algorithm| named.eq_ignore_ascii_case(algorithm.header()))
+        });
+        Self { claims, trailer }
+    }
+
+    /// Every algorithm that the body has to be hashed with.
+    pub(super) fn algorithms(&self) -> Vec<Algorithm> {
+        let headers = self.claims.sums.iter().map(|sum| sum.algorithm);
+        headers.chain(self.trailer).collect()
+    }
+
+    /// All claims, now that the body and its trailers were read.
+    pub(super) fn settled(mut self, trailers: Option<&TrailingHeaders>) -> Result<Claims, Refusal> {
+        let Some(algorithm) = self.trailer else {
+            return Ok(self.claims);
+        };
+        let value = trailers
+            .and_then(|trailers| trailers.read(|headers| headers.get(algorithm.header()).cloned()))
+            .flatten();
+        match value.as_ref().and_then(|value| value.to_str().ok()) {
+            Some(value) => self.claims.sums.push(Sum {
+                algorithm,
+                value: value.trim().to_owned(),
+            }),
+            None => {
+                return Err(Refusal::InvalidRequest(format!(
+                    "The trailer {} is missing.",
+                    algorithm.header()
+                )));
+            }
+        }
+        Ok(self.claims)
+    }
+}
+
+/// A body that could not be read to its end, as s3s tells it.
+pub(super) struct Broken(StdError);
+
+impl From<StdError> for Broken {
+    fn from(error: StdError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<Broken> for Refusal {
+    fn from(Broken(error): Broken) -> Self {
+        // s3s 0.14 keeps the types of these errors private: their text is all there is.
+        let text = error.to_string();
+        if text.ends_with("Sha256Mismatch") {
+            Self::ContentSha256Mismatch
+        } else if text.contains("SignatureMismatch") {
+            Self::InvalidRequest("The signature of a chunk does not match.".into())
+        } else {
+            Self::IncompleteBody
+        }
+    }
+}
+
+/// The stream of a body, or of none.
+pub(super) fn body(
+    blob: Option<dto::StreamingBlob>,
+) -> impl Stream<Item = Result<Bytes, Broken>> + Send {
+    use futures_util::{StreamExt as _, stream};
+    stream::iter(blob)
+        .flatten()
+        .map(|bytes| bytes.map_err(Broken))
+}
+
+/// A body for an answer, with its length known.
+pub(super) fn blob(outgoing: Outgoing) -> dto::StreamingBlob {
+    dto::StreamingBlob::new(Measured(outgoing))
+}
+
+struct Measured(Outgoing);
+
+impl Stream for Measured {
+    type Item = Result<Bytes, StdError>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        let bytes = std::task::ready!(std::pin::Pin::new(&mut self.0).poll_next(cx));
+        std::task::Poll::Ready(bytes.map(|bytes| bytes.map_err(StdError::from)))
+    }
+}
+
+impl ByteStream for Measured {
+    fn remaining_length(&self) -> RemainingLength {
+        match usize::try_from(self.0.remaining()) {
+            Ok(length) => RemainingLength::new_exact(length),
+            Err(_) => RemainingLength::unknown(),
+        }
+    }
+}
+
+/// A continuation token: the end of a page, so that a key may hold anything.
+pub(super) fn token(after: &After) -> String {
+    let text = match after {
+        After::Name(name) => format!("n{name}"),
+        After::Group(group) => format!("g{group}"),
+    };
+    URL_SAFE_NO_PAD.encode(text)
+}
+
+/// The end of the page before, from our token.
+pub(super) fn from_token(token: &str) -> Result<After, Refusal> {
+    let wrong =
+        || Refusal::InvalidArgument("The continuation token is not one of this store.".into());
+    let text = URL_SAFE_NO_PAD
+        .decode(token)
+        .ok()
+        .and_then(|text| String::from_utf8(text).ok())
+        .ok_or_else(wrong)?;
+    match text.split_at_checked(1) {
+        Some(("n", name)) => Ok(After::Name(name.to_owned())),
+        Some(("g", group)) => Ok(After::Group(group.to_owned())),
+        _ => Err(wrong()),
+    }
+}
+
+/// Headers of an answer that come from the object's attributes.
+macro_rules! set_attributes {
+    ($output:expr, $attributes:expr) => {{
+        let attributes: $crate::index::Attributes = $attributes;
+        $output.content_type = attributes
+            .content_type
+            .or_else(|| Some("binary/octet-stream".to_owned()));
+        $output.cache_control = attributes.cache_control;
+        $output.content_disposition = attributes.content_disposition;
+        $output.content_encoding = attributes.content_encoding;
+        $output.content_language = attributes.content_language;
+        $output.expires = attributes.expires.map($crate::service::convert::timestamp);
+        $output.metadata =
+            (!attributes.metadata.is_empty()).then(|| attributes.metadata.into_iter().collect());
+    }};
+}
+
+pub(super) use set_attributes;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_holds_any_key() {
+        for after in [
+            After::Name("a/ü\u{1}".into()),
+            After::Group("g/".into()),
+            After::Name(String::new()),
+        ] {
+            assert_eq!(from_token(&token(&after)).ok(), Some(after));
+        }
+        for wrong in ["", "!", "eA"] {
+            assert!(from_token(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_transfer_encoding_is_not_stored() {
+        for (sent, stored) in [
+            (None, None),
+            (Some("aws-chunked"), None),
+            (Some("gzip"), Some("gzip")),
+            (Some("aws-chunked, gzip"), Some("gzip")),
+        ] {
+            assert_eq!(stored_encoding(sent.map(Into::into)).as_deref(), stored);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Copies: a GET and a PUT inside the store. The bytes are read and hashed once more, since the
+//! ETag of a copy is the MD5 of its bytes.
+
+use s3s::dto;
+use s3s::{S3Request, S3Response};
+
+use super::Service;
+use super::convert;
+use super::object::{checksum_type, plain_object};
+use crate::checksum::{Algorithm, Sum};
+use crate::engine::Pinned;
+use crate::index::{Attributes, Object};
+use crate::multipart::{self, MAX_BODY};
+use crate::precondition::{self, ReadConditions, WriteConditions};
+use crate::receive::receive;
+use crate::refusal::Refusal;
+use crate::send::Outgoing;
+
+type Source = (std::sync::Arc<Object>, Vec<Pinned>);
+
+/// The object that is copied from, if its conditions hold.
+fn source(
+    service: &Service,
+    source: &dto::CopySource,
+    conditions: &ReadConditions,
+) -> Result<Source, Refusal> {
+    let dto::CopySource::Bucket {
+        bucket,
+        key,
+        version_id: None,
+    } = source
+    else {
+        return Err(Refusal::NotImplemented(
+            "This store copies only from <bucket>/<key>.".into(),
+        ));
+    };
+    let (object, parts) = service.engine.pinned(bucket, key)?;
+    match precondition::may_read(&object.etag, object.modified.as_second(), conditions) {
+        // A copy has no 304 to give.
+        Err(Refusal::NotModified(_)) => Err(Refusal::PreconditionFailed),
+        Err(refusal) => Err(refusal),
+        Ok(()) => Ok((object, parts)),
+    }
+}
+
+/// Takes the conditions out of either copy.
+macro_rules! source_conditions {
+    ($input:expr) => {
+        ReadConditions {
+            if_match: convert::condition($input.copy_source_if_match.take()),
+            if_none_match: convert::condition($input.copy_source_if_none_match.take()),
+            if_modified_since: convert::seconds($input.copy_source_if_modified_since.take()),
+            if_unmodified_since: convert::seconds($input.copy_source_if_unmodified_since.take()),
+        }
+    };
+}
+
+pub(super) async fn copy_object(
+    service: &Service,
+    request: S3Request<dto::CopyObjectInput>,
+) -> Result<S3Response<dto::CopyObjectOutput>, Refusal> {
+    let mut input = request.input;
+    convert::refuse_unsupported!(input; sse_customer_algorithm, copy_source_sse_customer_algorithm, tagging);
+    service.engine.read_bucket(&input.bucket, |_| ())?;
+    let (object, parts) = source(service, &input.copy_source, &source_conditions!(input))?;
+    if object.size > MAX_BODY {
+        return Err(Refusal::InvalidRequest(
+            "The source is larger than 5 GiB.".into(),
+        ));
+    }
+    let replace = input
+        .metadata_directive
+        .as_ref()
+        .is_some_and(|directive| directive.as_str() == dto::MetadataDirective::REPLACE);
+    if !replace && is_itself(&input) {
+        return Err(Refusal::InvalidRequest(
+            "An object is copied to itself only to change its metadata.".into(),
+        ));
+    }
+    let attributes: Attributes = if replace {
+        convert::attributes!(input)
+    } else {
+        object.attributes.clone()
+    };
+    let algorithm = copied_algorithm(&input, &object);
+    let received = receive(
+        &service.engine,
+        Outgoing::new(parts, 0..object.size)?,
+        &[algorithm],
+    )
+    .await?;
+    let (copy, blob) = plain_object(received, attributes, algorithm, service.vices);
+    let mut result = dto::CopyObjectResult {
+        e_tag: convert::etag(&copy.etag),
+        last_modified: Some(convert::timestamp(copy.modified)),
+        ..Default::default()
+    };
+    convert::set_sum!(result, &copy.sum);
+    result.checksum_type = copy.sum.as_ref().map(|_| checksum_type(copy.kind));
+    service
+        .put(
+            input.bucket,
+            input.key,
+            copy,
+            blob,
+            WriteConditions::default(),
+        )
+        .await?;
+    Ok(S3Response::new(dto::CopyObjectOutput {
+        copy_object_result: Some(result),
+        ..Default::default()
+    }))
+}
+
+fn is_itself(input: &dto::CopyObjectInput) -> bool {
+    matches!(&input.copy_source, dto::CopySource::Bucket { bucket, key, .. }
+        if **bucket == *input.bucket && **key == *input.key)
+}
+
+/// The checksum that the copy gets: what is asked for, else what the source has.
+fn copied_algorithm(input: &dto::CopyObjectInput, source: &Object) -> Algorithm {
+    let named = input
+        .checksum_algorithm
+        .as_ref()
+        .and_then(|name| Algorithm::named(name.as_str()));
+    let of_source = source.sum.as_ref().map(|sum: &Sum| sum.algorithm);
+    named.or(of_source).unwrap_or(Algorithm::Crc64Nvme)
+}
+
+pub(super) async fn upload_part_copy(
+    service: &Service,
+    request: S3Request<dto::UploadPartCopyInput>,
+) -> Result<S3Response<dto::UploadPartCopyOutput>, Refusal> {
+    let mut input = request.input;
+    convert::refuse_unsupported!(input; sse_customer_algorithm, copy_source_sse_customer_algorithm);
+    let number = multipart::part_number(input.part_number)?;
+    let (algorithm, declared) =
+        service.upload_checksum(&input.bucket, &input.key, &input.upload_id)?;
+    let (object, parts) = source(service, &input.copy_source, &source_conditions!(input))?;
+    let range = copied_range(input.copy_source_range.as_deref(), object.size)?;
+    let received = receive(&service.engine, Outgoing::new(parts, range)?, &[algorithm]).await?;
+    let (part, blob) = service.part_of(number, received, algorithm);
+    let mut result = dto::CopyPartResult {
+        e_tag: convert::etag(&part.etag),
+        last_modified: Some(convert::timestamp(part.modified)),
+        ..Default::default()
+    };
+    let told = part
+        .sum
+        .clone()
+        .filter(|_| declared)
+        .map(|value| Sum { algorithm, value });
+    convert::set_sum!(result, &told);
+    service
+        .put_part(input.bucket, input.key, input.upload_id, part, blob)
+        .await?;
+    Ok(S3Response::new(dto::UploadPartCopyOutput {
+        copy_part_result: Some(result),
+        ..Default::default()
+    }))
+}
+
+/// `bytes=first-last`, both given and inside the source.
+fn copied_range(range: Option<&str>, size: u64) -> Result<std::ops::Range<u64>, Refusal> {
+    let wanted = match range {
+        None => 0..size,
+        Some(text) => match dto::Range::parse(text) {
+            Ok(dto::Range::Int {
+                first,
+                last: Some(last),
+            }) if last < size => first..last + 1,
+            Ok(dto::Range::Int { last: Some(_), .. }) => return Err(Refusal::InvalidRange),
+            _ => {
+                return Err(Refusal::InvalidArgument(
+                    "The x-amz-copy-source-range must be bytes=first-last.".into(),
+                ));
+            }
+        },
+    };
+    if wanted.end - wanted.start > MAX_BODY {
+        return Err(Refusal::EntityTooLarge);
+    }
+    Ok(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copied_ranges() {
+        for (range, want) in [
+            (None, Some(0..100)),
+            (Some("bytes=0-99"), Some(0..100)),
+            (Some("bytes=10-19"), Some(10..20)),
+            (Some("bytes=0-100"), None),
+            (Some("bytes=10-"), None),
+            (Some("bytes=-10"), None),
+            (Some("10-19"), None),
+        ] {
+            assert_eq!(copied_range(range, 100).ok(), want, "{range:?}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Test equipment: a disk of limited size, so that a full disk can be tested without one.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many more bytes can be written to the folder.
+#[derive(Debug)]
+pub(crate) struct Space(AtomicU64);
+
+impl Default for Space {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl Space {
+    /// From now on so many bytes can be written; `None` for any number.
+    pub(crate) fn limit(&self, bytes: Option<u64>) {
+        self.0.store(bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Writes all bytes, or as many as there is space for and fails, as a full disk does.
+    pub(crate) fn write_all(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        let wanted = bytes.len() as u64;
+        let free = self.take(wanted);
+        if free >= wanted {
+            return file.write_all(bytes);
+        }
+        let fits = usize::try_from(free).map_err(io::Error::other)?;
+        file.write_all(&bytes[..fits])?;
+        Err(ErrorKind::StorageFull.into())
+    }
+
+    /// A file of this size was removed, or cut off by so much.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.change(|free| free.saturating_add(bytes));
+    }
+
+    /// Takes so many bytes, or what is left. What there was before.
+    fn take(&self, bytes: u64) -> u64 {
+        self.change(|free| free.saturating_sub(bytes))
+    }
+
+    /// Changes the free space, if it is limited. What there was before.
+    fn change(&self, change: impl Fn(u64) -> u64) -> u64 {
+        let limited = |free| (free != u64::MAX).then(|| change(free));
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, limited)
+            .unwrap_or(u64::MAX)
+    }
+}
