@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// A holder with fewer idle units is asked only if it was silent for [`SILENCE`].
 const LITTLE: u32 = 4;
 const SILENCE: Duration = Duration::from_secs(3);
+/// How long a holder that was refused more goes before those that hold more than it does.
+const REFUSED: Duration = Duration::from_secs(1);
 
 /// The pools of one service.
 #[derive(Debug)]
@@ -91,6 +93,8 @@ struct Account {
     /// Asked to release its idle units, and has not begun to.
     is_asked: bool,
     asked: Arc<Notify>,
+    /// When it last asked for more than it was given, without waiting.
+    refused_at: Option<Instant>,
 }
 
 /// A request for units that were not there at once.
@@ -137,6 +141,19 @@ impl State {
             account.is_asked &= idle == 0;
         }
         self.grant();
+    }
+
+    /// What a holder may grow by without waiting, in units.
+    fn available_to(&self, id: u64) -> u32 {
+        let held = self.accounts.get(&id).map_or(0, |account| account.held);
+        let goes_first = |account: &Account| {
+            let was_refused = account.refused_at.is_some_and(|at| at.elapsed() < REFUSED);
+            was_refused && account.held < held
+        };
+        if self.is_contended() || self.accounts.values().any(goes_first) {
+            return 0;
+        }
+        self.free
     }
 
     fn is_contended(&self) -> bool {
@@ -196,6 +213,7 @@ impl Pool {
             active_at: Instant::now(),
             is_asked: false,
             asked: Arc::clone(&asked),
+            refused_at: None,
         };
         state.accounts.insert(id, account);
         let pool = self.clone();
@@ -294,6 +312,34 @@ impl Holder {
         }
         state.take(self.0.id, units);
         Some(self.grant(units))
+    }
+
+    /// As `try_reserve`, and takes nothing while a holder of less was refused a moment ago.
+    pub(crate) fn try_grow(&self, bytes: u64) -> Option<Grant> {
+        let units = self.0.pool.units_of(bytes);
+        let mut state = self.0.pool.lock();
+        let is_refused = state.available_to(self.0.id) < units;
+        if let Some(account) = state.accounts.get_mut(&self.0.id) {
+            account.refused_at = is_refused.then(Instant::now);
+        }
+        if is_refused {
+            return None;
+        }
+        state.take(self.0.id, units);
+        drop(state);
+        Some(self.grant(units))
+    }
+
+    /// What this holds, in bytes.
+    pub(crate) fn held(&self) -> u64 {
+        let state = self.0.pool.lock();
+        let account = state.accounts.get(&self.0.id);
+        account.map_or(0, |account| u64::from(account.held) * UNIT)
+    }
+
+    /// What `try_grow` would give, in bytes.
+    pub(crate) fn available(&self) -> u64 {
+        u64::from(self.0.pool.lock().available_to(self.0.id)) * UNIT
     }
 
     /// Bytes arrived, or were read: the holder is not silent.
@@ -418,6 +464,18 @@ impl Grant {
         }
     }
 
+    /// The bytes wait for their reader: the units are released when that is asked for.
+    pub(crate) fn unpin(&mut self) {
+        if !std::mem::replace(&mut self.is_pinned, false) {
+            return;
+        }
+        let mut state = self.holder.0.pool.lock();
+        if let Some(account) = state.accounts.get_mut(&self.holder.0.id) {
+            account.idle += self.units;
+            account.active_at = Instant::now();
+        }
+    }
+
     /// Resolves when the holder shall release its idle units.
     pub(crate) async fn reclaim_requested(&self) {
         self.holder.reclaim_requested().await;
@@ -451,6 +509,25 @@ mod tests {
         let pools = [&budget.uploads, &budget.readers, &budget.small_bodies];
         assert_eq!(pools.map(|pool| pool.bytes() >> 20), [160, 64, 32]);
         assert_eq!(Budget::new(0).small_bodies.bytes(), UNIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn holder_of_less_grows_first() {
+        let pool = pool(4);
+        let (large, small) = (pool.holder(), pool.holder());
+        let two = large.try_grow(2 * UNIT).unwrap();
+        let one = large.try_grow(UNIT).unwrap();
+        let _one = small.try_grow(UNIT).unwrap();
+        assert!(small.try_grow(UNIT).is_none(), "nothing is free");
+        drop(one);
+        assert_eq!((large.available(), small.available()), (0, UNIT));
+        assert!(large.try_grow(UNIT).is_none(), "the other one holds less");
+        let _two = small.try_grow(UNIT).unwrap();
+
+        assert!(small.try_grow(UNIT).is_none());
+        tokio::time::sleep(REFUSED).await;
+        drop(two);
+        assert!(large.try_grow(2 * UNIT).is_some(), "that was long ago");
     }
 
     #[tokio::test(start_paused = true)]

@@ -74,8 +74,8 @@ impl S3Config {
         self
     }
 
-    /// Parts of one upload, or ranges of one reader, under way at a time; 1 to 64. Default:
-    /// [`DEFAULT_PARALLELISM`].
+    /// Parts of one upload under way at a time; 1 to 64. A reader has up to twice as many ranges
+    /// under way. Default: [`DEFAULT_PARALLELISM`].
     pub fn parallelism(mut self, requests: usize) -> Self {
         self.parallelism = requests;
         self

@@ -136,7 +136,7 @@ impl Loaded {
 
 impl Job {
     /// All of these bytes must have come before any is handed out.
-    fn fetched(&self) -> Range<u64> {
+    pub(super) fn fetched(&self) -> Range<u64> {
         self.check
             .as_ref()
             .map_or(&self.keep, |check| &check.block)

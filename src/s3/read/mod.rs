@@ -3,30 +3,31 @@
 //!
 //! # How
 //!
-//! The object is read by ranged GETs that demand the recorded ETag. The first one asks for a
-//! little; as reading goes on without a seek, ranges double, up to whole blocks of 8 MiB, and more
-//! of them are under way ([`plan`]). Ranges end where blocks end, so that from the second block on
-//! each range is one block. Where the end of what is wanted was named, none goes beyond it, unless the
-//! block there is suspect (below).
+//! The object is read by ranged GETs that demand the recorded ETag ([`plan`]). A caller that names
+//! the end of what it needs, as one that reads the whole body does, gets ranges of whole blocks
+//! (8 MiB) from the start: a layer of one block costs one request. If memory does not hold all that
+//! is left, ranges are smaller, so that twice as many requests are under way as an upload may have.
+//! Nothing beyond that end is requested, unless the block there is suspect (below). If no end is
+//! named, the first range is small, and ranges double while the caller reads without a seek.
 //!
-//! Each range is a task ([`window`]) that collects its bytes in the pieces they came in, picks a
-//! broken body up at the exact byte, and compares a whole block with its checksum ([`fetch`]). Only
+//! Each range is a task ([`window`]) that collects its bytes in the pieces they came in, resumes a
+//! broken body at the exact byte, and compares a whole block with its checksum ([`fetch`]). Only
 //! then the reader ([`reader`]) hands pieces out. So memory is bounded by ranges, no connection
 //! waits for a slow consumer (who would look like a stalled store), and what a block's checksum
-//! says is known before any of it leaves. The first bytes need not wait for a whole block, because
-//! the first ranges are small.
+//! says is known before any of it leaves.
 //!
 //! # Integrity
 //!
 //! S3 and the SDK check no ranged GET. What is compared with the record is every block that is
 //! read from its first byte to its last without a gap:
 //!
-//! 1. A block fetched by one range is compared before any of it is handed out. If it differs, it
-//!    is fetched once more; if it differs again, the read is an error.
-//! 2. A block fetched in several ranges (the first one of a run) is compared when its last range
-//!    has come, before any of that is handed out. If it differs, all of the block is fetched again.
-//!    It must be right, and begin with the very bytes that were handed out, else the read is an
+//! 1. A block that is under way as a whole, in one range or several, is compared before any of it
+//!    is handed out. If it differs, it is fetched once more; if it differs again, the read is an
 //!    error.
+//! 2. Where memory does not hold a block, and in the first block if no end was named, ranges are
+//!    handed out as they come, and the block is compared when its last range has come, before any
+//!    of that is handed out. If it differs, all of the block is fetched again. It must be right, and
+//!    begin with the very bytes that were handed out, else the read is an error.
 //! 3. A block that was found wrong stays suspect: until it was found right, nothing of it is
 //!    handed out unless all of it was fetched and is right. Reading again is no way around 2.
 //! 4. A block that is read in part, after a seek or up to an end that was named, is not compared,
@@ -36,12 +37,14 @@
 //!
 //! # Memory
 //!
-//! 1. A reader may hold [`plan::FIRST`] bytes unasked. Every further range is reserved in the
-//!    byte budget, without waiting; where there is none left, the reader goes on in small ranges,
-//!    one at a time.
-//! 2. At most `parallelism` blocks are asked for beyond the position, so one more is held at most.
-//! 3. A range held for seconds while others wait for memory gives its bytes up, also in a reader
-//!    that nobody reads from. It is fetched again when it is needed.
+//! Readers have a pool of their own in the [budget](crate::s3::budget): a quarter of it.
+//!
+//! 1. A range is counted before it is requested. A reader that has nothing waits for
+//!    [`plan::WINDOW`] bytes; those that have something take more only while none waits, and not
+//!    while a reader that holds less was refused more.
+//! 2. Ranges that have arrived are released when another reader waits, those of the reader that
+//!    holds most first, and are fetched again when they are needed. So a reader that is read slowly
+//!    shrinks, also if nobody reads from it. A range that is still arriving is never released.
 //!
 //! # Life
 //!
@@ -78,6 +81,7 @@ use crate::service::position::seek_position;
 mod fetch;
 mod parts;
 mod plan;
+
 mod reader;
 #[cfg(test)]
 mod tests;

@@ -4,16 +4,18 @@ use std::ops::Range;
 
 use crate::s3::checksum::BLOCK;
 
-/// What a first read asks for, in bytes. At 10 ms and 25 MB/s to the store, 128 KiB take 5 ms to
-/// arrive and 10 ms to begin to: asking for less saves little, asking for more delays whoever
-/// wanted a few KiB. It is also what a reader may hold when the budget has nothing to give.
+/// What a first read asks for, in bytes, where the end is not known. At 10 ms and 25 MB/s to the
+/// store, 128 KiB take 5 ms to arrive and 10 ms to begin to: asking for less saves little, and
+/// asking for more delays a caller that needs a few KiB.
 pub(super) const FIRST: u64 = 128 * 1024;
+/// What a reader that has nothing waits for, in bytes. Ranges of a known end are no smaller.
+pub(super) const WINDOW: u64 = 1024 * 1024;
 /// So many bytes without a seek are taken for sequential reading. Below that nothing is asked for
 /// ahead: a small read after a seek costs one request.
 const PROOF: u64 = FIRST / 2;
 /// How far ahead ranges are asked for, as a multiple of what was read without a seek. With 32,
-/// eight connections are busy some 50 ms after the first read (512 KiB were read then), and who
-/// stops after 64 KiB has asked for 2 MiB.
+/// eight connections are busy some 50 ms after the first read (512 KiB were read then), and a
+/// caller that stops after 64 KiB has asked for 2 MiB.
 const AHEAD: u64 = 32;
 
 /// Where a reader stands.
@@ -31,11 +33,14 @@ pub(super) struct View {
     pub(super) loading: usize,
     /// How many of those there may be.
     pub(super) parallelism: usize,
-    /// Whoever reads has said that it wants everything up to there, and nothing beyond; at most
-    /// `size`.
+    /// The caller needs everything up to there, and nothing beyond; at most `size`.
     pub(super) wanted: Option<u64>,
-    /// The block at `end` did not have its checksum when it was read: it is wanted whole.
+    /// The block at `end` did not have its checksum when it was read: all of it is fetched.
     pub(super) suspect: bool,
+    /// Memory that the reader holds, in bytes.
+    pub(super) held: u64,
+    /// Memory that it may have more, in bytes.
+    pub(super) available: u64,
 }
 
 /// The block that holds this byte; the last one of an object may be shorter.
@@ -46,8 +51,9 @@ pub(super) fn block_at(position: u64, size: u64) -> Range<u64> {
 
 /// The next range to ask for, if one is to be asked for now.
 ///
-/// Ranges follow each other without gap or overlap, double from [`FIRST`], and end where a block
-/// ends: so from the second block on each is a whole block, up to the one where the reader ends.
+/// Ranges follow each other without gap or overlap, and none crosses the end of a block. Where the
+/// end is known they are as large as [`largest`] says from the start, else they double up to that
+/// from [`FIRST`].
 pub(super) fn next_range(view: &View) -> Option<Range<u64>> {
     let until = view.wanted.unwrap_or(view.size);
     let has_some = view.end > view.position;
@@ -59,11 +65,43 @@ pub(super) fn next_range(view: &View) -> Option<Range<u64>> {
     if view.suspect {
         return Some(view.end..block_end);
     }
-    let room = block_end.min(until) - view.end;
-    let length = FIRST + (view.end - view.run_start);
-    // What would leave less than a range of this length behind takes that along.
-    let take = if room <= 2 * length { room } else { length };
-    Some(view.end..view.end + take)
+    let stop = block_end.min(until);
+    let largest = largest(view, until);
+    let length = match view.wanted {
+        Some(_) => largest,
+        None => FIRST + (view.end - view.run_start),
+    };
+    let end = if length >= largest {
+        aligned(view.end, largest)
+    } else if stop - view.end <= 2 * length {
+        // A shorter rest is no range of its own.
+        stop
+    } else {
+        view.end + length
+    };
+    Some(view.end..end.min(stop))
+}
+
+/// The largest range at present: a block, if all that is left fits in memory. Otherwise as much as
+/// lets all requests be under way at a time.
+fn largest(view: &View, until: u64) -> u64 {
+    if until - view.end <= view.available {
+        return BLOCK;
+    }
+    let each = (view.held + view.available) / view.parallelism as u64;
+    // A power of two, so that ranges fill blocks.
+    let step = each.checked_ilog2().map_or(0, |exponent| 1 << exponent);
+    step.clamp(WINDOW, BLOCK)
+}
+
+/// The next multiple of `step`, or the one after it if the next one is near.
+fn aligned(position: u64, step: u64) -> u64 {
+    let next = (position / step + 1) * step;
+    if next - position < step / 2 {
+        next + step
+    } else {
+        next
+    }
 }
 
 /// How far beyond the position a range may begin.
@@ -95,6 +133,8 @@ mod tests {
             parallelism: 8,
             wanted: None,
             suspect: false,
+            held: 0,
+            available: 64 * MIB,
         }
     }
 
@@ -156,12 +196,57 @@ mod tests {
                 None,
             ),
             (
-                "who wants everything need not prove it",
+                "a known end: whole blocks from the start",
                 View {
                     wanted: Some(20 * MIB),
-                    ..at(0, 0, 8 * MIB)
+                    ..at(0, 0, 0)
                 },
-                Some(8 * MIB..16 * MIB),
+                Some(0..8 * MIB),
+            ),
+            (
+                "a known end and no more memory than that: as many requests as may be",
+                View {
+                    wanted: Some(20 * MIB),
+                    available: 19 * MIB,
+                    ..at(0, 0, 0)
+                },
+                Some(0..2 * MIB),
+            ),
+            (
+                "what is held counts as memory",
+                View {
+                    wanted: Some(20 * MIB),
+                    held: 16 * MIB,
+                    available: 3 * MIB,
+                    ..at(0, 0, 16 * MIB)
+                },
+                Some(16 * MIB..18 * MIB),
+            ),
+            (
+                "a known end and little memory",
+                View {
+                    wanted: Some(20 * MIB),
+                    available: 0,
+                    ..at(0, 0, 0)
+                },
+                Some(0..MIB),
+            ),
+            (
+                "ranges from the middle of a block meet its end",
+                View {
+                    wanted: Some(20 * MIB),
+                    available: MIB,
+                    ..at(7 * MIB - 5, 7 * MIB - 5, 7 * MIB - 5)
+                },
+                Some(7 * MIB - 5..8 * MIB),
+            ),
+            (
+                "no end is known and little memory",
+                View {
+                    available: MIB,
+                    ..at(5 * MIB, 0, 5 * MIB)
+                },
+                Some(5 * MIB..6 * MIB),
             ),
             (
                 "a few bytes are one range of no more",
@@ -215,7 +300,8 @@ mod tests {
             size in 1..200 * MIB,
             start in 0.0..1.0f64,
             step in 1..5 * MIB,
-            parallelism in 1..12usize,
+            parallelism in 1..20usize,
+            memory in 0..100 * MIB,
             part in 0.0..1.0f64,
             is_part: bool,
         ) {
@@ -227,8 +313,10 @@ mod tests {
             let mut under_way: Vec<Range<u64>> = Vec::new();
             while position < until {
                 let loading = under_way.len();
+                let held = end - position;
                 let view = View {
                     position, run_start, end, size, loading, parallelism, wanted, suspect: false,
+                    held, available: memory.saturating_sub(held),
                 };
                 match next_range(&view) {
                     Some(range) => {

@@ -9,19 +9,20 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use super::fetch::{Check, Job, Piece, Source};
-use super::plan::{self, FIRST, View, block_at};
-use super::window::{Found, Slot, Window};
+use super::plan::{self, View, WINDOW, block_at};
+use super::window::{Found, Memory, Slot, Window};
 use crate::error::{Error, Result};
-use crate::s3::budget::{Grant, Holder};
+use crate::s3::budget::Holder;
 use crate::s3::checksum::Crc64;
 
 /// How often a block is read that no byte was handed out of: once more than it must.
 const READS: u32 = 2;
+/// Ranges of a reader under way for each part of an upload that may be: ranges are smaller.
+const RANGES_PER_PART: usize = 2;
 
 #[derive(Debug)]
 pub(super) struct Reader {
     source: Arc<Source>,
-    holder: Holder,
     /// All bytes, where they came with the record.
     inline: Option<Bytes>,
     position: u64,
@@ -29,6 +30,8 @@ pub(super) struct Reader {
     /// Where what is wanted ends, if somebody has said that all up to there is.
     wanted: Option<u64>,
     window: Window,
+    /// The memory of what is in the window.
+    memory: Holder,
     /// The piece that bytes are handed out of.
     hand: Option<Piece>,
     /// What was left behind of the block that the reader is in, from its first byte on without a
@@ -50,7 +53,7 @@ impl Reader {
     /// At the first byte. Nothing is asked for yet.
     pub(super) fn new(source: Source) -> Self {
         Reader {
-            holder: source.store.budget.readers.holder(),
+            memory: source.store.budget.readers.holder(),
             source: Arc::new(source),
             inline: None,
             position: 0,
@@ -141,7 +144,7 @@ impl Reader {
             };
             match ready!(front.poll_at(self.position, cx)) {
                 Found::Piece { piece, crc } => {
-                    if self.admit(crc) {
+                    if ready!(self.poll_admit(crc, cx)) {
                         self.hand = Some(piece);
                     }
                 }
@@ -157,6 +160,7 @@ impl Reader {
 
     pub(super) fn consume(&mut self, bytes: usize) {
         self.position += bytes as u64;
+        self.memory.touch();
     }
 
     /// The next piece, consumed.
@@ -166,7 +170,7 @@ impl Reader {
         Poll::Ready(Ok(piece))
     }
 
-    /// Asks for as many ranges as the plan wants and the budget gives.
+    /// Asks for as many ranges as the plan says and memory allows.
     fn fill(&mut self) -> Result<()> {
         loop {
             let under_way = self.window.range();
@@ -177,33 +181,42 @@ impl Reader {
                 end,
                 size: self.source.size,
                 loading: self.window.loading(),
-                parallelism: self.source.store.parallelism,
+                parallelism: self.source.store.parallelism * RANGES_PER_PART,
                 wanted: self.wanted,
                 suspect: self.is_suspect(end),
+                held: self.memory.held(),
+                available: self.memory.available(),
             };
-            let Some(wanted) = plan::next_range(&view) else {
+            let Some(range) = plan::next_range(&view) else {
                 return Ok(());
             };
-            let Some((keep, reservation)) = self.afford(wanted, under_way.is_none()) else {
+            let Some((job, memory)) = self.afford(range, under_way.is_none()) else {
                 return Ok(());
             };
-            let slot = Slot::begin(&self.source, self.job(keep), reservation)?;
+            let slot = Slot::begin(&self.source, job, memory)?;
             self.window.push(slot);
         }
     }
 
-    /// How much of the range there is memory for. A reader that has nothing gets a little without
-    /// asking, or it might never get on.
-    fn afford(&self, wanted: Range<u64>, has_nothing: bool) -> Option<(Range<u64>, Option<Grant>)> {
-        let length = wanted.end - wanted.start;
-        if has_nothing && length <= FIRST {
-            return Some((wanted, None));
+    /// How much of the range there is memory for. A reader that has nothing waits for a little.
+    fn afford(&self, range: Range<u64>, has_nothing: bool) -> Option<(Job, Memory)> {
+        let job = self.job(range);
+        let fetched = job.fetched();
+        if let Some(grant) = self.memory.try_grow(fetched.end - fetched.start) {
+            return Some((job, Memory::Granted(grant)));
         }
-        match self.holder.try_reserve(length) {
-            Some(reservation) => Some((wanted, Some(reservation))),
-            None if has_nothing => Some((wanted.start..wanted.start + FIRST, None)),
-            None => None,
+        if !has_nothing {
+            return None;
         }
+        let start = job.keep.start;
+        let job = if self.is_suspect(start) {
+            job
+        } else {
+            self.job(start..job.keep.end.min(start + WINDOW))
+        };
+        let fetched = job.fetched();
+        let memory = Memory::Awaited(self.memory.clone(), fetched.end - fetched.start);
+        Some((job, memory))
     }
 
     fn block_at(&self, position: u64) -> Range<u64> {
@@ -243,32 +256,44 @@ impl Reader {
     }
 
     /// Whether the first slot, whose bytes have this checksum, may be handed out. If it may not,
-    /// it is gone.
-    fn admit(&mut self, crc: Crc64) -> bool {
+    /// it is gone. Where all of its block is under way and nothing of it was handed out, that waits
+    /// for all of the block.
+    fn poll_admit(&mut self, crc: Crc64, cx: &mut Context<'_>) -> Poll<bool> {
         let size = self.source.size;
         let Some(front) = self.window.front() else {
-            return false;
+            return Poll::Ready(false);
         };
         if front.admitted.is_some() {
-            return true;
+            return Poll::Ready(true);
         }
         let block = block_at(front.keep.start, size);
         let (keep, is_checked) = (front.keep.clone(), front.is_checked);
-        front.admitted = Some(crc);
         if is_checked {
+            front.admitted = Some(crc);
             self.suspects.remove(&block.start);
-            return true;
+            return Poll::Ready(true);
         }
         let behind = self.behind_in(&block, keep.start);
-        let is_whole = keep.end == block.end && block.start + behind.len() == keep.start;
-        let want = is_whole.then(|| self.source.block_sum(&block)).flatten();
-        if want.is_none_or(|want| behind.then(crc).value() == want) {
-            return true;
+        let is_whole = block.start + behind.len() == keep.start;
+        let Some(want) = is_whole.then(|| self.source.block_sum(&block)).flatten() else {
+            self.window.admit_to(keep.end);
+            return Poll::Ready(true);
+        };
+        let (crc, end) = if behind.len() > 0 {
+            (Some(crc), keep.end)
+        } else {
+            let all = ready!(self.window.poll_crc_to(block.end, cx));
+            (all, all.map_or(keep.end, |_| block.end))
+        };
+        let is_wrong = crc.is_some_and(|crc| behind.then(crc).value() != want);
+        if end == block.end && is_wrong {
+            tracing::warn!(key = %self.source.name(), block = block.start, "read a block again");
+            self.suspects.insert(block.start);
+            self.close();
+            return Poll::Ready(false);
         }
-        tracing::warn!(key = %self.source.name(), block = block.start, "read a block again");
-        self.suspects.insert(block.start);
-        self.close();
-        false
+        self.window.admit_to(end);
+        Poll::Ready(true)
     }
 
     /// The position is beyond this slot.

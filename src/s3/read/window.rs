@@ -3,18 +3,16 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
-use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
 use super::fetch::{Job, Loaded, Piece, Source};
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
-use crate::s3::budget::Grant;
+use crate::s3::budget::{Grant, Holder};
 use crate::s3::checksum::Crc64;
 
 /// A range, from being asked for to being left behind.
@@ -36,8 +34,25 @@ enum State {
     Loading(Option<Waker>),
     Ready(Loaded),
     Failed(Error),
-    /// The memory was wanted by others, or the failure was told.
+    /// Other readers waited for the memory, or the failure was returned.
     Gone,
+}
+
+/// Where the memory of a range comes from.
+#[derive(Debug)]
+pub(super) enum Memory {
+    Granted(Grant),
+    /// It waits for so many bytes.
+    Awaited(Holder, u64),
+}
+
+impl Memory {
+    async fn grant(self) -> Grant {
+        match self {
+            Memory::Granted(grant) => grant,
+            Memory::Awaited(holder, bytes) => holder.reserve(bytes).await,
+        }
+    }
 }
 
 /// What a slot has at a position.
@@ -60,13 +75,8 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl Slot {
-    /// Begins to fetch. Without a reservation the bytes are the small window that every reader
-    /// may hold.
-    pub(super) fn begin(
-        source: &Arc<Source>,
-        job: Job,
-        reservation: Option<Grant>,
-    ) -> Result<Self> {
+    /// Begins to fetch, once there is memory.
+    pub(super) fn begin(source: &Arc<Source>, job: Job, memory: Memory) -> Result<Self> {
         let runtime = Handle::try_current().map_err(|error| outside_a_runtime(source, error))?;
         let state = Arc::new(Mutex::new(State::Loading(None)));
         let keep = job.keep.clone();
@@ -75,7 +85,7 @@ impl Slot {
             state: Arc::clone(&state),
             source: Arc::clone(source),
         };
-        let task = runtime.spawn(filler.run(job, reservation).in_current_span());
+        let task = runtime.spawn(filler.run(job, memory).in_current_span());
         Ok(Slot {
             keep,
             is_checked,
@@ -110,6 +120,18 @@ impl Slot {
         }
     }
 
+    /// The checksum of all bytes; `None` where they did not come, or were given back.
+    fn poll_crc(&self, cx: &mut Context<'_>) -> Poll<Option<Crc64>> {
+        match &mut *lock(&self.state) {
+            State::Loading(waker) => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            State::Ready(loaded) => Poll::Ready(Some(loaded.crc)),
+            State::Failed(_) | State::Gone => Poll::Ready(None),
+        }
+    }
+
     fn is_loading(&self) -> bool {
         matches!(*lock(&self.state), State::Loading(_))
     }
@@ -137,21 +159,17 @@ struct Filler {
 }
 
 impl Filler {
-    async fn run(self, job: Job, reservation: Option<Grant>) {
-        let Some(reservation) = reservation else {
-            return self.settle(self.source.load(&job).await);
-        };
-        // A reader that nobody reads from is not polled and could not give anything back; its
-        // tasks can.
-        let load = pin!(self.source.load(&job));
-        let result = match select(load, pin!(reservation.reclaim_requested())).await {
-            Either::Left((result, _)) => result,
-            Either::Right(_) => return self.set(State::Gone),
-        };
+    async fn run(self, job: Job, memory: Memory) {
+        // A reader that nobody reads from is not polled, so the task waits for memory, and gives
+        // it back.
+        let mut grant = memory.grant().await;
+        grant.pin();
+        let result = self.source.load(&job).await;
         let holds_bytes = result.is_ok();
         self.settle(result);
         if holds_bytes {
-            reservation.reclaim_requested().await;
+            grant.unpin();
+            grant.reclaim_requested().await;
             self.set(State::Gone);
         }
     }
@@ -203,6 +221,31 @@ impl Window {
 
     pub(super) fn front(&mut self) -> Option<&mut Slot> {
         self.0.front_mut()
+    }
+
+    /// The checksum of all bytes from the first slot to `end`, once they have arrived. `None` where
+    /// not all of them were asked for, or some did not come.
+    pub(super) fn poll_crc_to(&self, end: u64, cx: &mut Context<'_>) -> Poll<Option<Crc64>> {
+        let mut crc = Crc64::default();
+        for slot in &self.0 {
+            match ready!(slot.poll_crc(cx)) {
+                Some(next) => crc = crc.then(next),
+                None => break,
+            }
+            if slot.keep.end == end {
+                return Poll::Ready(Some(crc));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// The slots up to `end` may be handed out.
+    pub(super) fn admit_to(&mut self, end: u64) {
+        for slot in self.0.iter_mut().take_while(|slot| slot.keep.end <= end) {
+            if let State::Ready(loaded) = &*lock(&slot.state) {
+                slot.admitted = Some(loaded.crc);
+            }
+        }
     }
 
     /// Takes the first slot if it lies before this position.

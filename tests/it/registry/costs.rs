@@ -189,6 +189,48 @@ async fn a_read_costs_what_was_promised() {
 }
 
 #[tokio::test]
+async fn whole_blob_of_a_block_costs_two_requests() {
+    for size in [17 * KIB, MIB, 8 * MIB] {
+        let (site, blob, bytes) = pushed(size).await;
+        let (client, wire, _) = process(&site).await;
+        assert_same(&client.get(&blob).await.is(200).body, &bytes, "GET");
+        assert_eq!(spent(&wire), 2, "{size} bytes");
+    }
+}
+
+/// By a client that has nothing of it, as docker pulls: the manifest by tag, config and layers.
+#[tokio::test]
+async fn cold_pull_of_nine_layers_of_a_mebibyte_costs_at_most_23_requests() {
+    let site = Site::embedded().await;
+    let pusher = site.process().await.client;
+    let config = ramp(0, 2 * KIB);
+    let layers: Vec<_> = (1..10).map(|seed| ramp(seed, MIB)).collect();
+    let mut blobs = Vec::new();
+    for blob in std::iter::once(&config).chain(&layers) {
+        let digest = sha256(blob);
+        pusher.push("a", blob, &digest).await;
+        blobs.push(json!({"digest": digest, "size": blob.len()}));
+    }
+    let manifest = json!({"schemaVersion": 2, "config": blobs[0], "layers": blobs[1..]});
+    let manifest = manifest.to_string();
+    let (path, headers) = ("/v2/a/manifests/v1", [("content-type", IMAGE)]);
+    let put = pusher.send("PUT", path, &headers, manifest.as_bytes());
+    put.await.is(201);
+
+    let (client, wire, _) = process(&site).await;
+    client.head(path).await.is(200);
+    let digest = sha256(manifest.as_bytes());
+    let by_digest = format!("/v2/a/manifests/{digest}");
+    client.get(&by_digest).await.is(200);
+    for blob in std::iter::once(&config).chain(&layers) {
+        let path = format!("/v2/a/blobs/{}", sha256(blob));
+        assert_same(&client.get(&path).await.is(200).body, blob, "a blob");
+    }
+    let spent = spent(&wire);
+    assert!(spent <= 23, "{spent}");
+}
+
+#[tokio::test]
 async fn small_chunks_cost_three_requests_each_at_most() {
     let site = Site::embedded().await;
     let (process, wire) = site.process_over_wire().await;
