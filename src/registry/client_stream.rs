@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_io_timeout::TimeoutWriter;
 
 use super::server::Limits;
 
@@ -138,14 +139,11 @@ impl<B> Drop for TrackedBody<B> {
 
 /// The socket.
 pub(super) struct ClientStream {
-    stream: TcpStream,
+    stream: Pin<Box<TimeoutWriter<TcpStream>>>,
     activity: Arc<Activity>,
     header_timeout: Duration,
-    write_timeout: Duration,
     /// Runs while a head is incomplete; with the number of requests before it.
     head: Option<(usize, Pin<Box<Sleep>>)>,
-    /// Runs while the client takes nothing.
-    write: Option<Pin<Box<Sleep>>>,
     /// Since the stream was half-closed.
     linger: Option<Linger>,
 }
@@ -158,32 +156,21 @@ struct Linger {
 
 impl ClientStream {
     pub(super) fn new(stream: TcpStream, limits: &Limits, activity: Arc<Activity>) -> Self {
+        let mut stream = TimeoutWriter::new(stream);
+        stream.set_timeout(Some(limits.write_timeout));
         ClientStream {
-            stream,
+            stream: Box::pin(stream),
             activity,
             header_timeout: limits.header_timeout,
-            write_timeout: limits.write_timeout,
             head: None,
-            write: None,
             linger: None,
         }
     }
 
-    /// Fails where nothing could be written for too long.
-    fn watch_write<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+    /// Remembers whether the client has an answer to read.
+    fn note_write<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         self.activity.is_writing.store(written.is_pending(), SeqCst);
-        if written.is_ready() {
-            self.write = None;
-            return written;
-        }
-        let limit = self.write_timeout;
-        let timer = self.write.get_or_insert_with(|| Box::pin(sleep(limit)));
-        ready!(timer.as_mut().poll(context));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        written
     }
 
     /// Fails where a head is incomplete for too long.
@@ -213,7 +200,7 @@ impl ClientStream {
         let mut space = [0; 16 * 1024];
         while linger.bytes_left > 0 && Instant::now() < linger.end {
             let mut buffer = ReadBuf::new(&mut space);
-            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+            match self.stream.as_mut().poll_read(context, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     let came = buffer.filled().len() as u64;
                     linger.bytes_left = linger.bytes_left.saturating_sub(came);
@@ -235,7 +222,7 @@ impl AsyncRead for ClientStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let read = self.stream.as_mut().poll_read(context, buffer);
         let got_bytes = buffer.filled().len() > before;
         self.watch_head(context, got_bytes)?;
         read
@@ -248,8 +235,8 @@ impl AsyncWrite for ClientStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watch_write(context, written)
+        let written = self.stream.as_mut().poll_write(context, bytes);
+        self.note_write(written)
     }
 
     fn poll_write_vectored(
@@ -257,8 +244,8 @@ impl AsyncWrite for ClientStream {
         context: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.watch_write(context, written)
+        let written = self.stream.as_mut().poll_write_vectored(context, bytes);
+        self.note_write(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -266,13 +253,13 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        self.watch_write(context, flushed)
+        let flushed = self.stream.as_mut().poll_flush(context);
+        self.note_write(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.linger.is_none() {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+            ready!(self.stream.as_mut().poll_shutdown(context))?;
         }
         if self.activity.has_unread.load(SeqCst) {
             ready!(self.poll_linger(context));

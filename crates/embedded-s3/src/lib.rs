@@ -81,7 +81,6 @@ mod server;
 mod service;
 mod space;
 mod vices;
-mod write_timeout;
 
 use std::future::Future;
 use std::path::Path;

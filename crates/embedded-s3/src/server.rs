@@ -18,12 +18,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_io_timeout::TimeoutWriter;
 
 use crate::error::EmbeddedError;
 use crate::limits::{Limits, TimedBody};
 use crate::refusal::Refusal;
 use crate::service::{Door, answer};
-use crate::write_timeout::TimedStream;
 
 /// How long running requests may take once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -128,7 +128,9 @@ impl Served {
 async fn connection(served: &Served, stream: TcpStream, mut stopped: watch::Receiver<()>) {
     // Answers are small or large, never a trickle: no reason to wait for more.
     let _ = stream.set_nodelay(true);
-    let stream = TimedStream::new(stream, served.limits.write_timeout);
+    // A client that asks for an object and does not read it would keep the connection open.
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(served.limits.write_timeout));
     let named = service_fn(|request| async {
         let mut answer = served.call(request).await?;
         let name = HeaderValue::from_static(crate::SERVER);
@@ -139,7 +141,7 @@ async fn connection(served: &Served, stream: TcpStream, mut stopped: watch::Rece
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(served.limits.header_timeout)
-            .serve_connection(TokioIo::new(stream), named)
+            .serve_connection(TokioIo::new(Box::pin(stream)), named)
     );
     let result = match select(connection.as_mut(), pin!(stopped.changed())).await {
         Either::Left((result, _)) => result,

@@ -48,7 +48,7 @@ const WALLS: &[(&str, &[&str])] = &[
         "conformance",
         &["LEAVES", "error", "registry::store", "service"],
     ),
-    ("registry", &["LEAVES", "error", "service", "write_timeout"]),
+    ("registry", &["LEAVES", "error", "service"]),
     ("cli", &["EVERYTHING"]),
 ];
 
