@@ -70,6 +70,8 @@ pub use error::{Error, Result, StorageError};
 pub use id::{InvalidId, InvalidTarSumText, LayerId, TarSum, TarSumVersion};
 pub use memory::MemoryLayerService;
 pub use name::{InvalidName, InvalidTag, RepositoryName, Tag};
+#[cfg(feature = "registry")]
+pub use s3::ManifestEntry;
 pub use s3::doctor;
 pub use s3::{
     ClientError, ClientOptions, ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET,

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::place::Absent;
 use crate::error::Error;
 
-/// Remove uploads that are not finished, and all their bytes
+/// Remove unfinished uploads and their bytes
 ///
 /// It does not matter which process began them: a push under way fails. One that is being committed
 /// is committed instead, since its layer may be published at any moment; it is cancelled only if
@@ -17,7 +17,7 @@ use crate::error::Error;
 /// are cancelled are printed.
 #[derive(Debug, Args)]
 pub(super) struct Cancel {
-    /// The uploads, as `uploads` and `push` print them
+    /// Cancel these uploads; `uploads` lists them
     #[arg(value_name = "UUID", required = true)]
     uuids: Vec<Uuid>,
 }

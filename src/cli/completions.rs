@@ -13,7 +13,7 @@ use super::output::Output;
 /// fish: as a file `s3layers.fish` in ~/.config/fish/completions.
 #[derive(Debug, Args)]
 pub(super) struct Completions {
-    /// The shell
+    /// Print the completions of this shell
     shell: Shell,
 }
 

@@ -14,16 +14,16 @@ use super::settings::table::{Row, Source};
 use super::settings::{Location, example};
 use crate::s3::{Keys, Known, known};
 
-/// Show every setting, and where it comes from
+/// Show every setting and its source
 ///
 /// A setting is what its flag says, else its environment variable, else the configuration file,
 /// else its default. Nothing is asked of the store, and no secret is shown.
 #[derive(Debug, Args)]
 pub(super) struct Config {
-    /// Print where the configuration file is, or would be
+    /// Print the path of the configuration file
     #[arg(long)]
     path: bool,
-    /// Print a configuration file that has every setting, as comments
+    /// Print a configuration file with every setting, as comments
     #[arg(long, conflicts_with = "path")]
     example: bool,
 }

@@ -107,11 +107,25 @@ impl Failure {
 }
 
 /// What the SDK says of itself and not of what happened.
-const NOISE: &[&str] = &["service error", "dispatch failure", "io error", "other"];
+const NOISE: &[&str] = &[
+    "service error",
+    "dispatch failure",
+    "io error",
+    "other",
+    NOT_ENABLED,
+];
+/// Of a source of credentials that is not configured.
+const NOT_ENABLED: &str = "the credential provider was not enabled";
 
 /// The text of an error on one line, if it says something. The SDK wraps what a store answered in
 /// words of its own, and shows it as a debug text.
 fn plain(text: &str) -> Option<String> {
+    if let Some(tried) = text.strip_prefix("no credentials found in chain. Attempted:") {
+        return Some(format!(
+            "no credentials were found; tried {}",
+            sources(tried)
+        ));
+    }
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let text = text
         .split(" Response {")
@@ -133,6 +147,22 @@ fn plain(text: &str) -> Option<String> {
         (Some(only), None) | (None, Some(only)) => Some(only.to_owned()),
         (None, None) => None,
     }
+}
+
+/// The sources of credentials that were tried, each with the reason, which the SDK gives as lines.
+fn sources(tried: &str) -> String {
+    let tried = tried.lines().map(str::trim).filter(|line| !line.is_empty());
+    let source = |line: &str| {
+        let Some((name, reason)) = line.split_once(": ") else {
+            return line.to_owned();
+        };
+        let reason = reason.strip_prefix(NOT_ENABLED).unwrap_or(reason);
+        match reason.trim_start_matches(": ") {
+            "" => name.to_owned(),
+            reason => format!("{name} ({reason})"),
+        }
+    };
+    tried.map(source).collect::<Vec<_>>().join(", ")
 }
 
 impl From<crate::error::Error> for Failure {
@@ -184,6 +214,12 @@ mod tests {
                 Some("NoSuchBucket: No such bucket."),
             ),
             ("tcp connect error", Some("tcp connect error")),
+            (
+                "no credentials found in chain. Attempted:\n    \
+                 Environment: the credential provider was not enabled: variable not set\n    \
+                 Profile: the credential provider was not enabled\n",
+                Some("no credentials were found; tried Environment (variable not set), Profile"),
+            ),
             (
                 "error response from IMDS (code: 403). Response { status: StatusCode(403) }",
                 Some("error response from IMDS (code: 403)."),

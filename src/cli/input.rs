@@ -49,3 +49,9 @@ pub(super) fn open(file: &Path) -> Result<Input, Failure> {
         size: metadata.is_file().then_some(metadata.len()),
     })
 }
+
+/// The size of a file in bytes. `None` where it is no regular file, or cannot be looked at.
+pub(super) fn size(file: &Path) -> Option<u64> {
+    let metadata = std::fs::metadata(file).ok()?;
+    (!is_stdin(file) && metadata.is_file()).then_some(metadata.len())
+}

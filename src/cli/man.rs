@@ -16,10 +16,10 @@ use super::settings::ALL;
 /// To read it at once: `s3layers man | man -l -`
 #[derive(Debug, Args)]
 pub(super) struct Man {
-    /// The page of this command, and not of the program
+    /// Print the page of this command
     #[arg(conflicts_with = "out")]
     command: Option<String>,
-    /// Write s3layers.1 and a page for each command into this folder
+    /// Write all pages into this folder
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
 }
@@ -33,7 +33,7 @@ enum Event<'a> {
 impl Man {
     pub(super) fn run(&self, output: Output) -> Result<(), Failure> {
         // Built, it has the options of every command in each of them.
-        let mut program = super::grammar();
+        let mut program = super::grammar().disable_help_subcommand(true);
         program.build();
         if let Some(folder) = &self.out {
             return write_all(output, &program, folder);

@@ -46,6 +46,7 @@ mod place;
 mod progress;
 mod pull;
 mod push;
+mod rm;
 mod serve;
 mod settings;
 mod stat;
@@ -59,9 +60,9 @@ mod threads;
 mod uploads;
 mod wanted;
 
-/// Container layers in any S3-compatible object store.
+/// Keep container layers in any S3-compatible object store.
 #[derive(Debug, Parser)]
-#[command(name = "s3layers", version, disable_help_subcommand = true)]
+#[command(name = "s3layers", version)]
 struct CommandLine {
     #[command(flatten)]
     common: Common,
@@ -73,7 +74,7 @@ struct CommandLine {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Common options")]
 struct Common {
-    /// The configuration file, if it is not the user's own
+    /// Read this configuration file instead of the user's own
     ///
     /// In S3LAYERS_CONFIG as well; an empty name stands for no file. Flags go before the environment,
     /// and that before the file: `s3layers config` shows what holds and why, and where the user's own
@@ -86,10 +87,10 @@ struct Common {
         display_order = 90
     )]
     config: Option<OsString>,
-    /// Print one JSON object a line on stdout
+    /// Print one JSON object per line on stdout
     #[arg(long, global = true, display_order = 91)]
     json: bool,
-    /// No progress and no notes on stderr, only errors
+    /// Print only errors on stderr
     #[arg(
         short,
         long,
@@ -98,7 +99,9 @@ struct Common {
         display_order = 92
     )]
     quiet: bool,
-    /// Log more to stderr; once: what is done, twice: each request. RUST_LOG says it finer
+    /// Log more; -vv logs each request to the store
+    ///
+    /// Once logs what is done, and shows requests by operation. RUST_LOG is finer.
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = 93)]
     verbose: u8,
 }
@@ -108,6 +111,7 @@ impl Common {
         Output {
             json: self.json,
             quiet: self.quiet,
+            verbose: self.verbose > 0,
         }
     }
 }
@@ -122,6 +126,7 @@ enum Command {
     Stat(stat::Stat),
     Ls(ls::Ls),
     Uploads(uploads::Uploads),
+    Rm(rm::Rm),
     Cancel(cancel::Cancel),
     Serve(serve::Serve),
     Sweep(sweep::Sweep),
@@ -142,6 +147,7 @@ impl Command {
             Command::Stat(command) => command.run(context).await,
             Command::Ls(command) => command.run(context).await,
             Command::Uploads(command) => command.run(context).await,
+            Command::Rm(command) => command.run(context).await,
             Command::Cancel(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
             Command::Sweep(command) => command.run(context).await,
@@ -284,12 +290,14 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     }
     if arguments.iter().any(|argument| argument == "--json") {
         let text = error.to_string();
-        let message = text.lines().next().unwrap_or_default();
-        let message = message.strip_prefix("error: ").unwrap_or(message);
+        // What follows an empty line is usage and advice.
+        let lines = text.lines().take_while(|line| !line.trim().is_empty());
+        let message = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+        let message = message.strip_prefix("error: ").unwrap_or(&message);
         let event = serde_json::json!({"event": "error", "message": message, "causes": []});
         let output = Output {
             json: true,
-            quiet: false,
+            ..Output::default()
         };
         let _ = output.event(&event);
     }
@@ -337,6 +345,30 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         grammar().debug_assert();
+    }
+
+    #[test]
+    fn help_is_short() {
+        let mut grammar = grammar();
+        grammar.build();
+        let mut pending = vec![grammar];
+        while let Some(command) = pending.pop() {
+            let of_command = command.get_about().map(|about| (command.get_name(), about));
+            let of_arguments = command
+                .get_arguments()
+                .filter_map(|argument| Some((argument.get_id().as_str(), argument.get_help()?)));
+            for (name, help) in of_command.into_iter().chain(of_arguments) {
+                let help = help.to_string();
+                let (help, _) = help.split_once(" [default").unwrap_or((&help, ""));
+                let words = help.split_whitespace().count();
+                assert!(
+                    words <= 10,
+                    "{} {name}: {words} words: {help}",
+                    command.get_name()
+                );
+            }
+            pending.extend(command.get_subcommands().cloned());
+        }
     }
 
     #[test]

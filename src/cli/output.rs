@@ -12,12 +12,14 @@ use super::progress::{self, Bar};
 use crate::telemetry::Usage;
 
 /// Where a command speaks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Output {
     /// Whether stdout is for programs.
     pub(super) json: bool,
     /// Whether stderr is for errors only.
     pub(super) quiet: bool,
+    /// Whether notes have details.
+    pub(super) verbose: bool,
 }
 
 impl Output {
@@ -56,6 +58,15 @@ impl Output {
     pub(super) fn note(self, line: impl Display) {
         if !self.json && !self.quiet {
             tell(&line);
+        }
+    }
+
+    /// What was asked of the store, as a note says it.
+    pub(super) fn requests(self, usage: &Usage) -> String {
+        if self.verbose {
+            usage.to_string()
+        } else {
+            format!("{} requests", grouped(usage.requests()))
         }
     }
 

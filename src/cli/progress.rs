@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use indicatif::{
@@ -50,12 +50,15 @@ impl Write for AboveBars {
 }
 
 /// A bar, or nothing at all. It goes away when it is dropped.
-#[derive(Debug)]
 pub(super) struct Bar {
     bar: ProgressBar,
     label: String,
     following: Option<AbortHandle>,
+    input: Input,
 }
+
+/// Says how many bytes of an input were read, once it is being read.
+type Input = Arc<OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>>;
 
 impl Bar {
     /// Nothing, for where nobody looks.
@@ -64,6 +67,7 @@ impl Bar {
             bar: ProgressBar::hidden(),
             label: String::new(),
             following: None,
+            input: Input::default(),
         }
     }
 
@@ -77,8 +81,11 @@ impl Bar {
             .map(|c| if c.is_control() { '?' } else { c })
             .collect();
         let name = label.clone();
+        let input = Input::default();
+        let reads = Arc::clone(&input);
         let write = move |state: &ProgressState, out: &mut dyn fmt::Write| {
-            let _ = out.write_str(&Shown::of(&name, state).line(columns()));
+            let read = reads.get().map(|read| read());
+            let _ = out.write_str(&Shown::of(&name, state, read).line(columns()));
         };
         // It is a template.
         if let Ok(style) = ProgressStyle::with_template("{line}") {
@@ -93,7 +100,14 @@ impl Bar {
             bar,
             label,
             following: None,
+            input,
         }
+    }
+
+    /// From now on the bar of something of unknown size also shows how many bytes were read: the
+    /// first ones are sent only when there are enough of them.
+    pub(super) fn follow_input(&self, read: impl Fn() -> u64 + Send + Sync + 'static) {
+        let _ = self.input.set(Box::new(read));
     }
 
     /// From now on as many bytes are done as this says.
@@ -123,6 +137,7 @@ impl Bar {
             label: &self.label,
             done: position,
             size: self.bar.length(),
+            read: None,
             per_second: 0,
             left: None,
         };
@@ -155,18 +170,21 @@ struct Shown<'a> {
     label: &'a str,
     done: u64,
     size: Option<u64>,
+    /// Bytes of the input that were read, where that is more.
+    read: Option<u64>,
     /// In bytes; 0 where nothing moves.
     per_second: u64,
     left: Option<Duration>,
 }
 
 impl<'a> Shown<'a> {
-    fn of(label: &'a str, state: &ProgressState) -> Self {
+    fn of(label: &'a str, state: &ProgressState, read: Option<u64>) -> Self {
         let left = state.eta();
         Shown {
             label,
             done: state.pos(),
             size: state.len(),
+            read,
             per_second: state.per_sec() as u64,
             left: (!left.is_zero() && left < FORESEEABLE).then_some(left),
         }
@@ -206,7 +224,11 @@ impl<'a> Shown<'a> {
             rate => format!("  {}/s", HumanBytes(rate)),
         };
         let Some(size) = self.size else {
-            return vec![format!("{done}{rate}"), done];
+            let sent = match self.read {
+                Some(read) => format!("{} read, {done} sent", HumanBytes(read)),
+                None => done.clone(),
+            };
+            return vec![format!("{sent}{rate}"), sent, done];
         };
         let percent = match size {
             0 => 100,
@@ -272,6 +294,7 @@ mod tests {
             label,
             done: 63 * MIB,
             size: Some(200 * MIB),
+            read: None,
             per_second: 12 * MIB,
             left: Some(Duration::from_secs(11)),
         }
@@ -302,6 +325,15 @@ mod tests {
             ..shown("")
         };
         assert_eq!(unsized_line.line(80), "63.00 MiB  12.00 MiB/s");
+        let pipe = Shown {
+            done: 0,
+            size: None,
+            read: Some(7 * MIB),
+            per_second: 0,
+            ..shown("")
+        };
+        assert_eq!(pipe.line(80), "7.00 MiB read, 0 B sent");
+        assert_eq!(pipe.line(10), "0 B");
     }
 
     #[test]

@@ -37,7 +37,7 @@ enum Event<'a> {
 
 impl Serve {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let mut stop = Stop::listen()?;
+        let mut stop = Stop::listen(context.output)?;
         let settings = &context.settings;
         if settings.serve_redirect.value && !matches!(context.place, Place::S3 { .. }) {
             return Err(Failure::usage(format!(
@@ -50,7 +50,7 @@ impl Serve {
                 "--redirect-endpoint says where --redirect sends clients; wanted both",
             ));
         }
-        let listen = settings.serve_listen.value;
+        let listen = settings.serve_listen.value.0;
         check_access(listen, settings.serve_allow_anonymous.value)?;
         let service = context.connect(Absent::Create).await?;
         let cannot_listen = |error: std::io::Error| {

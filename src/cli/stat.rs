@@ -16,7 +16,7 @@ use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::{LayerObject, LayerStat};
 
-/// Tell what is known of a layer
+/// Show what is stored of a layer
 ///
 /// Asks the store whether the object that has its bytes is there, with the size, the ETag and,
 /// where the store has one, the checksum that were recorded. The bytes are not read: `pull` does
@@ -24,7 +24,7 @@ use crate::s3::{LayerObject, LayerStat};
 /// was recorded.
 #[derive(Debug, Args)]
 pub(super) struct Stat {
-    /// The layer: sha256:…, sha512:…, the first digits of one, or a TarSum
+    /// Show this layer: a digest, its beginning, or a TarSum
     id: Wanted,
 }
 

@@ -1,39 +1,105 @@
 //! Being told to stop, by SIGINT (Ctrl-C) or SIGTERM.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::failure::Failure;
+use super::output::Output;
 
-/// Hears the first signal. The second one ends the process on the spot.
+/// How long the last words may take: stdout may be a pipe that nobody reads.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Resolves at the first signal. The second one ends the process at once, after the
+/// [last words](Self::last_words).
 #[derive(Clone, Debug)]
-pub(super) struct Stop(watch::Receiver<bool>);
+pub(super) struct Stop {
+    told: watch::Receiver<bool>,
+    last_words: Arc<LastWords>,
+}
 
 impl Stop {
     /// From here on signals do not end the process by themselves.
-    pub(super) fn listen() -> Result<Self, Failure> {
-        let (told, stop) = watch::channel(false);
+    pub(super) fn listen(output: Output) -> Result<Self, Failure> {
+        let (tell, told) = watch::channel(false);
+        let last_words = Arc::<LastWords>::default();
+        let all = Arc::clone(&last_words);
         let mut signals = signals()?;
         tokio::spawn(async move {
             signals.next().await;
-            let _ = told.send(true);
+            let _ = tell.send(true);
             signals.next().await;
+            let hints = all.lines();
+            if !hints.is_empty() {
+                let failure = Failure::new("interrupted twice; ended at once").hints(hints);
+                let say = tokio::task::spawn_blocking(move || output.fail(&failure));
+                let _ = tokio::time::timeout(LAST_WORDS, say).await;
+            }
             std::process::exit(1);
         });
-        Ok(Stop(stop))
+        Ok(Stop { told, last_words })
     }
 
     /// Whether a signal has come.
     pub(super) fn is_told(&self) -> bool {
-        *self.0.borrow()
+        *self.told.borrow()
     }
 
     /// Resolves when a signal has come, now or earlier.
     pub(super) async fn told(&mut self) {
         // The sender lives in a task that ends only with the process.
-        if self.0.wait_for(|told| *told).await.is_err() {
+        if self.told.wait_for(|told| *told).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Prints these lines if a second signal ends the process before the guard is dropped.
+    pub(super) fn last_words(&self, lines: Vec<String>) -> LastWordsGuard {
+        let mut state = self.last_words.lock();
+        let id = state.next;
+        state.next += 1;
+        state.lines.insert(id, lines);
+        drop(state);
+        LastWordsGuard {
+            id,
+            last_words: Arc::clone(&self.last_words),
+        }
+    }
+}
+
+/// What is to be said of each piece of work that a second signal would break off.
+#[derive(Debug, Default)]
+struct LastWords(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    lines: BTreeMap<u64, Vec<String>>,
+}
+
+impl LastWords {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.lock().lines.values().flatten().cloned().collect()
+    }
+}
+
+/// Keeps the last words until it is dropped.
+#[derive(Debug)]
+pub(super) struct LastWordsGuard {
+    id: u64,
+    last_words: Arc<LastWords>,
+}
+
+impl Drop for LastWordsGuard {
+    fn drop(&mut self) {
+        self.last_words.lock().lines.remove(&self.id);
     }
 }
 

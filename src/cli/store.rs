@@ -1,7 +1,5 @@
 //! `store`: serves an embedded store to any S3 client.
 
-use std::net::SocketAddr;
-
 use clap::Args;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -10,6 +8,7 @@ use super::Context;
 use super::descriptors;
 use super::failure::Failure;
 use super::place::{Absent, BUCKET};
+use super::settings::value::Listen;
 use super::stop::Stop;
 use embedded_s3::Limits;
 
@@ -20,10 +19,10 @@ use embedded_s3::Limits;
 /// --secret-key, or with S3LAYERS_ACCESS_KEY and S3LAYERS_SECRET_KEY in the environment.
 #[derive(Debug, Args)]
 pub(super) struct Store {
-    /// Where to listen; port 0 takes a free one
+    /// Listen on this address; port 0 takes a free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
-    listen: SocketAddr,
-    /// The access key that clients must have; random unless given
+    listen: Listen,
+    /// Require this access key of clients; random by default
     #[arg(
         long,
         value_name = "KEY",
@@ -32,8 +31,9 @@ pub(super) struct Store {
         requires = "secret_key"
     )]
     access_key: Option<String>,
-    /// The secret key that clients must have; random unless given. On the command line others on this
-    /// machine can see it
+    /// Require this secret key of clients; random by default
+    ///
+    /// Other users of this machine can see it on the command line.
     #[arg(
         long,
         value_name = "KEY",
@@ -67,16 +67,16 @@ impl Store {
             ));
         }
         let limits = limits(descriptors::raise());
-        let mut stop = Stop::listen()?;
+        let mut stop = Stop::listen(context.output)?;
         let store = context.place.open(Absent::Create).await?;
         let store = match keys {
             Some((access_key, secret_key)) => store.with_keys(access_key, secret_key),
             None => store,
         };
         let cannot_listen = |error: std::io::Error| {
-            Failure::of(&error).context(format_args!("cannot listen on {}", self.listen))
+            Failure::of(&error).context(format_args!("cannot listen on {}", self.listen.0))
         };
-        let listener = TcpListener::bind(self.listen)
+        let listener = TcpListener::bind(self.listen.0)
             .await
             .map_err(cannot_listen)?;
         let endpoint = format!("http://{}", listener.local_addr().map_err(cannot_listen)?);

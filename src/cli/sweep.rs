@@ -16,16 +16,16 @@ use crate::s3::{SweepAction, Swept};
 /// What nobody has touched for so long is removed, where nothing else is said.
 pub(super) const OLD: Duration = Duration::from_secs(24 * 3600);
 
-/// Remove what dead uploads left behind
+/// Remove the remains of abandoned uploads
 ///
 /// Looks at uploads only; a stored layer is never touched. A live upload is touched every ten
 /// minutes at least, so an hour is safe.
 #[derive(Debug, Args)]
 pub(super) struct Sweep {
-    /// Only uploads that nobody has touched for so long: 24h, 30m, 7d, 0s
+    /// Remove uploads untouched for this long: 24h, 30m, 7d, 0s
     #[arg(long, value_name = "AGE", default_value = "24h", value_parser = age)]
     older_than: Duration,
-    /// Tell what would be done, and do nothing
+    /// Show what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
 }

@@ -23,25 +23,25 @@ const PIECE: usize = 1024 * 1024;
 /// version 1, and `push --tarsum` and `push --id` take it.
 #[derive(Debug, Args)]
 pub(super) struct Tarsum {
-    /// The archive, or - for standard input
+    /// Read this archive, or standard input for -
     file: PathBuf,
-    /// The rules to compute it by
+    /// Compute it by the rules of this version
     #[arg(long, value_enum, default_value = "1")]
     version: Version,
-    /// The hash function
+    /// Use this hash function
     #[arg(long, value_enum, default_value = "sha256")]
     algorithm: Function,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Version {
-    /// Counts modification times, and not extended attributes; no registry takes it
+    /// Counts modification times; no registry accepts it
     #[value(name = "0")]
     V0,
-    /// What layers are named by
+    /// Names layers
     #[value(name = "1")]
     V1,
-    /// As 1, under another name
+    /// Equals 1 under another name
     Dev,
 }
 

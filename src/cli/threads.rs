@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Algorithm, Digest, Hasher};
 use crate::id::TarSum;
 use crate::tarsum::{BrokenArchive, TarSummer};
 
@@ -39,6 +39,21 @@ pub(super) struct End {
     pub(super) tar_sum: Option<Result<TarSum, BrokenArchive>>,
 }
 
+/// The beginning of an input, which an upload has already.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Skip {
+    /// In bytes. They are hashed with the others, and not handed out.
+    pub(super) bytes: u64,
+    /// The SHA-256 that they must have. Otherwise nothing is handed out, and the end is an
+    /// [`OtherInput`].
+    pub(super) digest: Option<Digest>,
+}
+
+/// The input does not begin with the bytes that it should.
+#[derive(Debug, thiserror::Error)]
+#[error("it begins with other bytes")]
+pub(super) struct OtherInput;
+
 /// What an input is to be asked while it is read.
 #[derive(Default)]
 pub(super) struct Sums {
@@ -65,10 +80,10 @@ struct ReadState {
 }
 
 impl Reading {
-    /// Reads `input` to its end. Its first `skip` bytes are hashed and not handed out.
+    /// Reads `input` to its end.
     pub(super) fn start(
         mut input: Box<dyn Read + Send>,
-        skip: u64,
+        skip: Skip,
         mut sums: Sums,
     ) -> io::Result<Self> {
         let (sender, pieces) = mpsc::channel(WAITING);
@@ -79,7 +94,7 @@ impl Reading {
             .name("read".to_owned())
             .spawn(move || {
                 let size = read(&mut *input, skip, &mut sums, &sender, &shared);
-                // Whoever waits for a piece need not wait for these.
+                // Nothing waits for a piece while these are computed.
                 drop(sender);
                 let _ = ended.send(size.map(|size| End {
                     size,
@@ -100,6 +115,12 @@ impl Reading {
         self.state.read.load(Ordering::SeqCst)
     }
 
+    /// The same, to be watched.
+    pub(super) fn watch(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+        let state = Arc::clone(&self.state);
+        move || state.read.load(Ordering::SeqCst)
+    }
+
     /// What the input was, once there are no more pieces.
     pub(super) async fn end(self) -> io::Result<End> {
         drop(self.pieces);
@@ -109,13 +130,15 @@ impl Reading {
 
 fn read(
     input: &mut dyn Read,
-    skip: u64,
+    skip: Skip,
     sums: &mut Sums,
     pieces: &mpsc::Sender<Bytes>,
     state: &ReadState,
 ) -> io::Result<u64> {
     let mut size = 0;
     let mut buffer = BytesMut::new();
+    let digest = skip.digest.filter(|_| skip.bytes > 0);
+    let mut beginning = digest.map(|digest| (Hasher::new(Algorithm::Sha256), digest));
     while !state.stop.load(Ordering::SeqCst) {
         if buffer.len() < WORTH_READING {
             buffer = BytesMut::zeroed(PIECE);
@@ -127,11 +150,20 @@ fn read(
             Err(error) => return Err(error),
         };
         let piece = buffer.split_to(read).freeze();
-        let passed = skip.saturating_sub(size).min(read as u64);
+        let passed = skip.bytes.saturating_sub(size).min(read as u64);
+        let passed = usize::try_from(passed).unwrap_or(read);
         size += read as u64;
         state.read.store(size, Ordering::SeqCst);
-        let wanted = piece.slice(usize::try_from(passed).unwrap_or(read)..);
-        if !wanted.is_empty() && pieces.blocking_send(wanted).is_err() {
+        if let Some((hasher, _)) = &mut beginning {
+            hasher.update(&piece[..passed]);
+        }
+        if let Some((hasher, digest)) = beginning.take_if(|_| size >= skip.bytes)
+            && hasher.digest() != digest
+        {
+            return Err(io::Error::other(OtherInput));
+        }
+        let rest = piece.slice(passed..);
+        if !rest.is_empty() && pieces.blocking_send(rest).is_err() {
             break;
         }
         sums.update(&piece);
@@ -191,7 +223,25 @@ fn thread_died() -> io::Error {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::digest::Algorithm;
+
+    #[tokio::test]
+    async fn other_bytes_at_the_beginning_are_refused() {
+        let bytes = vec![7; 3_000_000];
+        for (skip, size) in [(1, 1), (1_048_577, 3_000_000), (3_000_000, 3_000_000)] {
+            let input = Box::new(io::Cursor::new(bytes[..size].to_vec()));
+            let wrong = Skip {
+                bytes: skip,
+                digest: Some(Digest::of(Algorithm::Sha256, b"other")),
+            };
+            let mut reading = Reading::start(input, wrong, Sums::default()).unwrap();
+            assert_eq!(reading.pieces.recv().await, None, "{skip}");
+            let error = reading.end().await.unwrap_err();
+            assert!(
+                error.get_ref().unwrap().is::<OtherInput>(),
+                "{skip}: {error}"
+            );
+        }
+    }
 
     #[tokio::test]
     async fn the_skipped_bytes_are_hashed_and_not_handed_out() {
@@ -202,7 +252,12 @@ mod tests {
                 hasher: Some(Hasher::new(Algorithm::Sha256)),
                 summer: None,
             };
-            let mut reading = Reading::start(input, skip, sums).unwrap();
+            let beginning = &bytes[..bytes.len().min(skip as usize)];
+            let right = Skip {
+                bytes: skip,
+                digest: Some(Digest::of(Algorithm::Sha256, beginning)),
+            };
+            let mut reading = Reading::start(input, right, sums).unwrap();
             let mut got = Vec::new();
             while let Some(piece) = reading.pieces.recv().await {
                 got.extend_from_slice(&piece);

@@ -19,7 +19,7 @@ use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::{UploadEntry, UploadPhase};
 
-/// List uploads that are not finished
+/// List unfinished uploads
 ///
 /// STORED is what a resume would not send again; AGE the time since the upload was begun, IDLE the
 /// time since anything of it was written, by the store's clock. DECLARED is the id that the layer

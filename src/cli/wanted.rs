@@ -5,7 +5,10 @@ use std::str::FromStr;
 
 use super::failure::Failure;
 use crate::digest::{Algorithm, is_lower_hex};
+use crate::error::Error;
 use crate::id::{InvalidId, LayerId};
+use crate::name::{InvalidName, RepositoryName, Tag};
+use crate::registry::RepositoryService as _;
 use crate::s3::S3LayerService;
 
 /// Fewer hex digits than this name nothing: they would soon be those of another layer as well.
@@ -20,6 +23,8 @@ pub(super) enum Wanted {
     Whole(LayerId),
     /// The beginning of a digest.
     Shortened(Algorithm, String),
+    /// One of these, in a repository.
+    In(RepositoryName, Box<Wanted>),
 }
 
 /// A text that names no layer.
@@ -28,10 +33,18 @@ pub(super) enum InvalidWanted {
     #[error("it has fewer than {FEWEST} hex digits; wanted that many of a digest, or all of it")]
     TooShort,
     #[error(
-        "it is no digest and no beginning of one; wanted sha256:<64 hex digits>, sha512:<128 hex \
-         digits>, lower case, or their first {FEWEST} or more, or a TarSum"
+        "it is neither a digest nor the beginning of one; expected sha256:<64 hex digits> or \
+         sha512:<128 hex digits>, lower case, or their first {FEWEST} or more, or a TarSum; `s3layers ls \
+         REPO` lists the layers of a repository"
     )]
     NoHex,
+    #[error(
+        "it names an image, and a layer is expected: `s3layers ls {0}` lists the layers, and docker or \
+         skopeo pull an image from `s3layers serve`"
+    )]
+    Image(RepositoryName),
+    #[error(transparent)]
+    Name(#[from] InvalidName),
     #[error(transparent)]
     Id(#[from] InvalidId),
 }
@@ -43,8 +56,16 @@ impl FromStr for Wanted {
         if text.starts_with("tarsum") {
             return Ok(Wanted::Whole(text.parse()?));
         }
+        if let Some((name, layer)) = text.split_once('@') {
+            return Ok(Wanted::In(name.parse()?, Box::new(layer.parse()?)));
+        }
         let (name, hex) = text.split_once(':').unwrap_or(("sha256", text));
         let Some(algorithm) = Algorithm::from_name(name) else {
+            if let (Ok(name), Ok(_)) = (name.parse(), hex.parse::<Tag>())
+                && !is_lower_hex(hex)
+            {
+                return Err(InvalidWanted::Image(name));
+            }
             // It says which algorithms there are.
             return Ok(Wanted::Whole(text.parse()?));
         };
@@ -66,18 +87,39 @@ impl fmt::Display for Wanted {
         match self {
             Wanted::Whole(id) => id.fmt(f),
             Wanted::Shortened(algorithm, hex) => write!(f, "{algorithm}:{hex}"),
+            Wanted::In(name, layer) => write!(f, "{name}@{layer}"),
         }
     }
 }
 
 impl Wanted {
-    /// The id that is meant. What is shortened is looked for, by one request; what is not need not
-    /// be stored.
+    /// The id that is meant. What is shortened is looked for, by one request, and so is a layer in a
+    /// repository; another one need not be stored.
     pub(super) async fn resolve(&self, service: &S3LayerService) -> Result<LayerId, Failure> {
-        let (algorithm, hex) = match self {
-            Wanted::Whole(id) => return Ok(id.clone()),
-            Wanted::Shortened(algorithm, hex) => (*algorithm, hex),
-        };
+        match self {
+            Wanted::Whole(id) => Ok(id.clone()),
+            Wanted::Shortened(algorithm, hex) => self.find(service, *algorithm, hex).await,
+            Wanted::In(name, layer) => {
+                let id = Box::pin(layer.resolve(service)).await?;
+                match service.layer(name, &id).await {
+                    Ok(_) => Ok(id),
+                    Err(Error::LayerUnknown { .. }) => {
+                        let absent = Failure::new(format!("repository {name} has no layer {id}"));
+                        Err(absent
+                            .hint(format!("`s3layers ls {name}` lists the layers that it has")))
+                    }
+                    Err(error) => Err(error.into()),
+                }
+            }
+        }
+    }
+
+    async fn find(
+        &self,
+        service: &S3LayerService,
+        algorithm: Algorithm,
+        hex: &str,
+    ) -> Result<LayerId, Failure> {
         let mut found = service.find(algorithm, hex, LISTED + 1).await?;
         match (found.pop(), found.len()) {
             (None, _) => Err(Failure::new(format!(
@@ -133,6 +175,16 @@ mod tests {
             (&format!("{full}0"), None),
             (&format!("{hex}{hex}"), None),
             ("tarsum.v1+sha256:9f3c", None),
+            (
+                "library/x@sha256:9f3c",
+                Some(Wanted::In(
+                    "library/x".parse().unwrap(),
+                    Box::new(Wanted::Shortened(Algorithm::Sha256, "9f3c".to_owned())),
+                )),
+            ),
+            ("library/x@latest", None),
+            ("library/x:latest", None),
+            ("Library@sha256:9f3c", None),
         ] {
             let wanted = text.parse::<Wanted>().ok();
             assert_eq!(wanted, want, "{text:?}");

@@ -178,6 +178,19 @@ impl Keys {
         ))
     }
 
+    /// The prefix of a repository's manifests.
+    pub(crate) fn manifests(&self, name: &RepositoryName) -> String {
+        format!("{}repositories/{name}/_manifests/", self.root)
+    }
+
+    /// The manifest that has this key.
+    pub(crate) fn digest_of_manifest(&self, name: &RepositoryName, key: &str) -> Option<Digest> {
+        let (path, hex) = key.rsplit_once('/')?;
+        let (_, algorithm) = path.rsplit_once('/')?;
+        let digest: Digest = format!("{algorithm}:{hex}").parse().ok()?;
+        (self.manifest(name, &digest).as_str() == key).then_some(digest)
+    }
+
     pub(crate) fn tag(&self, name: &RepositoryName, tag: &Tag) -> Key {
         self.key(format_args!("repositories/{name}/_tags/{tag}"))
     }

@@ -76,6 +76,8 @@ pub use inventory::{
     LayerEntry, LayerInfo, LayerObject, LayerStat, UploadEntry, UploadPhase, UploadState,
 };
 pub use profile::StoreProfile;
+#[cfg(feature = "registry")]
+pub use repositories::ManifestEntry;
 pub use sweep::{SweepAction, Swept};
 
 /// A [`LayerService`] over a bucket. Clones share one client, one byte budget and one set of

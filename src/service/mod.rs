@@ -206,6 +206,12 @@ pub trait LayerUpload: AsyncWrite + Send + Sync + Unpin {
         Sent::from_offset(self.offset())
     }
 
+    /// The SHA-256 of the bytes that the upload held when this handle was made, so that a resume can
+    /// check that it has the same input. `None` where an implementation does not say.
+    fn digest_at_start(&self) -> Option<&Digest> {
+        None
+    }
+
     /// The first offset beyond the present one at which a close leaves nothing that will have to be
     /// sent to the store once more. `None` where there is no such place, or all are.
     fn next_boundary(&self) -> Option<u64> {

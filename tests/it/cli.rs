@@ -9,15 +9,17 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::program::{MIB, Running, Served, User, digest, events, noise};
+use crate::support::program::{MIB, Running, Served, User, digest, events, noise, said};
 
 #[test]
 fn the_demo_tells_a_true_story() {
     let user = User::new();
     let told = String::from_utf8(user.ok(&["demo"])).unwrap();
-    let last = told.lines().last().unwrap_or_default();
-    let truth = "the layer that came back is the layer that went in: sha256:";
-    assert!(last.starts_with(truth), "{told}");
+    let truth = "the layer that was read back is the layer that was pushed:\n   sha256:";
+    assert!(told.contains(truth), "{told}");
+    for line in told.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
     let events = user.events(&["demo"]);
     let names: Vec<_> = events
         .iter()
@@ -110,8 +112,19 @@ fn every_line_of_json_is_an_event() {
     let wrong = user.run(&["--json", "push", &file, "--name", "X"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert_eq!(events(&wrong.stdout)[0]["event"], "error");
-    let mixed = user.fails(2, &["--json", "pull", &id]);
-    assert!(mixed.contains("-o FILE"), "{mixed}");
+    for to_stdout in [
+        &["--json", "pull", &id][..],
+        &["--json", "pull", &id, "-o", "-"],
+    ] {
+        let mixed = user.fails(2, to_stdout);
+        assert!(mixed.contains("-o FILE"), "{mixed}");
+    }
+    let missing = user.run(&["--json", "push", "--name", "x"]);
+    let missing = &events(&missing.stdout)[0];
+    assert_eq!(
+        missing["message"],
+        "the following required arguments were not provided: <FILE>..."
+    );
 }
 
 #[test]
@@ -145,6 +158,22 @@ fn what_is_refused_is_named() {
         ),
         (1, &["pull", &id], &[&id, "unknown"]),
         (1, &["pull", &id, "-o", "."], &[". is a folder"]),
+        (
+            2,
+            &["pull", "library/x:latest"],
+            &[
+                "it names an image",
+                "s3layers ls library/x",
+                "s3layers serve",
+            ],
+        ),
+        (2, &["rm", "x"], &["REPO:TAG or REPO@DIGEST"]),
+        (1, &["rm", "x:latest"], &["x:latest does not exist"]),
+        (
+            2,
+            &["serve", "--listen", ":0"],
+            &["--listen 0.0.0.0:0", "--allow-anonymous"],
+        ),
         (
             2,
             &["pull", "latest"],
@@ -230,6 +259,8 @@ fn an_s3_store_that_does_not_let_us_in_is_named() {
         said.contains("attempts") && said.contains("refused"),
         "{said}"
     );
+    // It took a while, and the user saw why.
+    assert!(said.contains("WARN retrying"), "{said}");
 }
 
 #[test]
@@ -278,12 +309,13 @@ fn every_command_has_help() {
     let user = User::new();
     let help = String::from_utf8(user.ok(&["--help"])).unwrap();
     for command in [
-        "demo", "doctor", "push", "pull", "serve", "sweep", "store", "tarsum",
+        "demo", "doctor", "push", "pull", "rm", "serve", "sweep", "store", "tarsum",
     ] {
         assert!(help.contains(command), "{help}");
         let of_command = String::from_utf8(user.ok(&[command, "--help"])).unwrap();
         let usage = format!("Usage: s3layers {command}");
         assert!(of_command.contains(&usage), "{of_command}");
+        assert_eq!(said(user.ok(&["help", command])), of_command);
     }
     user.ok(&["--version"]);
     assert_eq!(fs::read_dir(user.home.path()).unwrap().count(), 0);

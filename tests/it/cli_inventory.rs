@@ -170,45 +170,80 @@ fn what_a_registry_was_told_is_listed() {
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     };
-    let layer = digest(b"a layer");
+    let (layer, config) = (digest(b"a layer"), digest(b"a config"));
     let bytes = "application/octet-stream";
-    let path = format!("/v2/library/x/blobs/uploads/?digest={layer}");
-    ask("POST", &path, bytes, "a layer");
+    for (digest, content) in [(&layer, "a layer"), (&config, "a config")] {
+        let path = format!("/v2/library/x/blobs/uploads/?digest={digest}");
+        ask("POST", &path, bytes, content);
+    }
     let kind = "application/vnd.oci.image.manifest.v1+json";
-    let descriptor = json!({"mediaType": bytes, "digest": layer, "size": 7});
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": kind, "config": descriptor, "layers": [descriptor],
+    let manifest_text = json!({
+        "schemaVersion": 2, "mediaType": kind,
+        "config": {"mediaType": bytes, "digest": config, "size": 8},
+        "layers": [{"mediaType": bytes, "digest": layer, "size": 7}],
     });
-    let manifest = manifest.to_string();
+    let manifest_text = manifest_text.to_string();
     for tag in ["v1", "latest"] {
         ask(
             "PUT",
             &format!("/v2/library/x/manifests/{tag}"),
             kind,
-            &manifest,
+            &manifest_text,
         );
     }
     // While it is served, and from another process.
     let output = user.ok(&["ls", "library/x"]);
-    let manifest = digest(manifest.as_bytes());
-    let rows = rows(&output);
-    assert_eq!(rows[0][..3], ["layer", &layer, "7"]);
-    assert_eq!(rows[1], ["tag", "latest", &manifest, "-"]);
-    assert_eq!(rows[2], ["tag", "v1", &manifest, "-"]);
+    let manifest = digest(manifest_text.as_bytes());
+    let of_library = rows(&output);
+    let size = manifest_text.len().to_string();
+    assert_eq!(of_library[0], ["tag", "latest", &manifest, "-"]);
+    assert_eq!(of_library[1], ["tag", "v1", &manifest, "-"]);
+    assert_eq!(of_library[2], ["manifest", &manifest, &size, kind, "-"]);
+    assert_eq!(of_library[3][..3], ["layer", &layer, "7"]);
+    assert_eq!(of_library[4][..3], ["config", &config, "8"]);
+    assert_eq!(of_library.len(), 5);
     let told = user.events(&["ls", "library/x"]);
     let want = json!({"event": "tag", "tag": "v1", "manifest": manifest, "error": null});
-    assert_eq!(told[2], want);
+    assert_eq!(told[1], want);
+    let told_of = |kind: &str| told.iter().find(|event| event["event"] == kind).unwrap();
+    assert_eq!(told_of("manifest")["tagged"], true);
+    assert_eq!(told_of("config")["digest"], config);
 
     // One that cannot be read does not hide the others.
     Bucket::of(&store).put("repositories/library/x/_tags/latest", "garbage");
     let output = user.run(&["ls", "library/x"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("1 of 3 could not be read"));
+    assert!(stderr(&output).contains("1 of 5 could not be read"));
     let told = said(output.stdout);
     assert!(
         told.contains("_tags/latest is damaged") && told.contains("v1"),
         "{told}"
     );
+
+    // Away with the tags, then the manifest, then the layer; what is not there is named.
+    let removed = user.ok(&["rm", "library/x:v1", "library/x:latest"]);
+    assert_eq!(said(removed), "library/x:v1\nlibrary/x:latest\n");
+    let output = user.ok(&["ls", "library/x"]);
+    let untagged = rows(&output);
+    assert_eq!(
+        untagged[0],
+        ["manifest", &manifest, &size, kind, "untagged"]
+    );
+    assert_eq!(untagged.len(), 3);
+    for (content, kind) in [(&manifest, "manifest"), (&layer, "layer")] {
+        let reference = format!("library/x@{content}");
+        let removed = json!({"event": "removed", "reference": reference, "kind": kind});
+        assert_eq!(user.events(&["rm", &reference]), [removed]);
+        let said = user.fails(1, &["rm", &reference]);
+        assert!(
+            said.contains(&format!("{reference} does not exist")),
+            "{said}"
+        );
+    }
+    // No manifest says any more that it is a config.
+    let output = user.ok(&["ls", "library/x"]);
+    assert_eq!(rows(&output).len(), 1);
+    assert_eq!(user.pulled(&layer), b"a layer", "its bytes stay");
 }
 
 #[test]
@@ -510,7 +545,7 @@ fn each_command_is_explained() {
     let user = User::new();
     let help = said(user.ok(&["--help"]));
     for (command, want) in [
-        ("stat", "Tell what is known"),
+        ("stat", "Show what is stored"),
         ("ls", "separated by tabs"),
         ("uploads", "separated by tabs"),
         ("cancel", "UUID"),

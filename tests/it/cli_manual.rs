@@ -29,7 +29,8 @@ fn commands(user: &User) -> BTreeMap<String, String> {
     let (listed, _) = listed.split_once("\n\n").unwrap();
     let names = listed
         .lines()
-        .filter_map(|line| line.split_whitespace().next());
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help");
     let names: Vec<_> = names.map(str::to_owned).collect();
     assert!(names.len() > 8, "{listed}");
     names

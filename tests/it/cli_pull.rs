@@ -15,6 +15,7 @@ use crate::support::program::{
     MIB, Running, Served, User, digest, events, noise, printed_commands, stderr,
 };
 use crate::support::proxy::{Proxy, Way};
+use crate::support::terminal::Terminal;
 
 /// How many bytes have to come before the partial file is sure to have some.
 const SOME: u64 = 12 * MIB as u64;
@@ -397,4 +398,61 @@ fn what_is_no_file_is_written_to_and_not_replaced() {
     assert_eq!(reader.join().unwrap(), b"bytes");
     let said = user.fails(1, &["pull", &digest(b"bytes"), "-o", "."]);
     assert!(said.contains(". is a folder"), "{said}");
+}
+
+#[test]
+fn binary_is_not_written_to_a_terminal_unless_asked_for() {
+    let user = User::new();
+    let file = user.file("layer", b"a layer");
+    user.ok(&["push", &file, "--name", "library/x"]);
+    let id = digest(b"a layer");
+    let mut terminal = Terminal::new(80);
+    for (arguments, code) in [(&["pull", &id][..], 2), (&["pull", &id, "-o", "-"], 0)] {
+        let mut pull = user.command(arguments);
+        let output = pull.stdout(terminal.stream()).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(code == 0 || said.contains("-o FILE"), "{said}");
+    }
+    assert_eq!(terminal.end(), ["a layer"]);
+    // In a pipe both are the same.
+    assert_eq!(user.ok(&["pull", &id, "-o", "-"]), b"a layer");
+    assert!(!user.path("-").exists());
+}
+
+#[test]
+fn layer_is_pulled_from_a_repository_that_has_it() {
+    let user = User::new();
+    let file = user.file("layer", b"a layer");
+    user.ok(&["push", &file, "--name", "library/x"]);
+    let id = digest(b"a layer");
+    for named in [
+        format!("library/x@{id}"),
+        format!("library/x@{}", &id[..14]),
+    ] {
+        assert_eq!(user.pulled(&named), b"a layer", "{named}");
+    }
+    let said = user.fails(1, &["pull", &format!("library/y@{id}")]);
+    assert!(said.contains("repository library/y has no layer"), "{said}");
+}
+
+#[test]
+fn second_signal_prints_how_to_resume_a_pull() {
+    let site = Site::new();
+    let mut pull = site.begun();
+    // Both are pending when it continues.
+    for signal in [Signal::STOP, Signal::INT, Signal::TERM, Signal::CONT] {
+        pull.signal(signal);
+    }
+    let error = pull.hear("error");
+    let hints = error["hints"].to_string();
+    assert!(
+        hints.contains("to resume: ") && hints.contains("-o out"),
+        "{error}"
+    );
+    assert_eq!(pull.code(), Some(1));
+    site.proxy.release();
+    let there = fs::read(site.partial()).unwrap();
+    assert!(!there.is_empty() && site.is_prefix(&there));
+    site.goes_on_after(there.len() as u64);
 }

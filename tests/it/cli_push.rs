@@ -199,6 +199,21 @@ fn events_of_several_files_say_which_one() {
         (format!("\"{name}\""), format!("\"{digest}\""))
     });
     assert_eq!(stored, want);
+    // What each has cost is its own; the requests are known of all together.
+    user.file("large", &noise(100_000));
+    let pushed = user.events(&["push", "one", "large", "--name", "y"]);
+    let told = |kind: &str| pushed.iter().find(|event| event["event"] == kind).unwrap();
+    assert_eq!(told("exists")["file"], "one");
+    let stored = told("stored");
+    assert_eq!(stored["sent"], 100_000, "{stored}");
+    assert!(stored["seconds"].as_f64().unwrap() > 0.0, "{stored}");
+    assert_eq!(stored["requests"], serde_json::Value::Null, "{stored}");
+    let done = pushed.last().unwrap();
+    assert_eq!(
+        (&done["event"], &done["files"]),
+        (&"done".into(), &2.into())
+    );
+    assert!(done["requests"].as_u64().unwrap() > 2, "{done}");
     let failed = user.run(&["--json", "push", "one", "none", "--name", "x"]);
     assert_eq!(failed.status.code(), Some(1));
     let errors: Vec<_> = events(&failed.stdout)
@@ -357,44 +372,90 @@ fn a_push_that_was_killed_is_resumed_from_what_was_recorded() {
 }
 
 #[test]
-fn a_wrong_digest_publishes_nothing_and_keeps_the_bytes() {
-    let user = User::new();
-    let layer = noise(1000);
+fn file_that_is_stored_is_not_sent_again() {
+    let store = Served::start(&[]);
+    let proxy = Proxy::to(&store.endpoint);
+    let user = User::at(&proxy.endpoint);
+    let layer = noise(20 * MIB);
     let file = user.file("layer", &layer);
-    let wrong = digest(b"other bytes");
-    let said = user.fails(1, &["push", &file, "--name", "x", "--id", &wrong]);
-    assert!(
-        said.contains(&wrong) && said.contains(&digest(&layer)),
-        "{said}"
-    );
-    assert!(
-        said.contains("--resume") && said.contains("1,000 bytes"),
-        "{said}"
-    );
-    user.fails(1, &["pull", &wrong]);
-    user.fails(1, &["pull", &digest(&layer)]);
-
-    // Another push of the same id is told how to go on.
-    let said = user.fails(1, &["push", &file, "--name", "x", "--id", &wrong]);
-    assert!(
-        said.contains("go on with it: ") && said.contains("s3layers --store file:"),
-        "{said}"
-    );
-
-    let dry = user.events(&["sweep", "--older-than", "0s", "--dry-run"]);
-    assert_eq!(dry[0]["action"], "remove");
-    let swept = String::from_utf8(user.ok(&["sweep", "--older-than", "0s"])).unwrap();
-    assert!(swept.contains("removed"), "{swept}");
-    assert_eq!(
-        user.events(&["sweep", "--older-than", "0s"])[0]["uploads"],
-        0
-    );
+    user.ok(&["push", &file, "--name", "x"]);
+    let first = proxy.passed(Way::Up);
+    for name in ["x", "y"] {
+        let output = user.run(&["push", &file, "--name", name]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("already stored"),
+            "{}",
+            stderr(&output)
+        );
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(printed, format!("{}\n", digest(&layer)));
+        assert_eq!(user.events(&["ls", name])[0]["digest"], digest(&layer));
+    }
+    let sent = proxy.passed(Way::Up) - first;
+    assert!(sent < 100_000, "{sent} bytes were sent for a stored layer");
+    assert_eq!(user.events(&["uploads"]).len(), 0);
 }
 
 #[test]
-fn an_input_that_changed_is_not_mixed_into_the_old_one() {
+fn wrong_id_of_a_file_sends_nothing() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    let layer = noise(1000);
+    let file = user.file("layer", &layer);
+    let wrong = digest(b"other bytes");
+    let sha512 = format!("sha512:{}", "0".repeat(128));
+    for wrong in [&wrong, &sha512] {
+        let said = user.fails(1, &["push", &file, "--name", "x", "--id", wrong]);
+        assert!(
+            said.contains("digest mismatch") && said.contains(wrong),
+            "{said}"
+        );
+        assert!(!said.contains("--resume"), "{said}");
+        assert_eq!(user.events(&["uploads"]).len(), 0);
+    }
+    assert!(
+        user.fails(1, &["push", &file, "--name", "x", "--id", &wrong])
+            .contains(&digest(&layer))
+    );
+    user.fails(1, &["pull", &digest(&layer)]);
+}
+
+#[test]
+fn wrong_id_of_a_pipe_leaves_nothing() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    let layer = noise(17 * MIB);
+    let wrong = digest(b"other bytes");
+    for _ in 0..2 {
+        let mut push = user
+            .command(&["push", "-", "--name", "x", "--id", &wrong])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        push.stdin.take().unwrap().write_all(&layer).unwrap();
+        let output = push.wait_with_output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains(&wrong) && said.contains(&digest(&layer)),
+            "{said}"
+        );
+        // A resume could not make it right, and the id is not taken.
+        assert!(
+            !said.contains("--resume") && said.contains("is removed"),
+            "{said}"
+        );
+        assert_eq!(user.events(&["uploads"]).len(), 0);
+    }
+    user.fails(1, &["pull", &digest(&layer)]);
+}
+
+#[test]
+fn other_input_does_not_spoil_an_upload() {
     let user = User::new();
-    let store = user.path("data/s3layers");
     let layer = noise(2000);
     let mut push = Running::start(&user, &["push", "-", "--name", "x"]);
     let uuid = push.hear("started")["uuid"].as_str().unwrap().to_owned();
@@ -402,12 +463,98 @@ fn an_input_that_changed_is_not_mixed_into_the_old_one() {
     push.until(|said| said["offset"] == 1000);
     push.signal(Signal::TERM);
     push.hear("kept");
+    assert_eq!(push.code(), Some(1));
     drop(push);
-    assert!(store.is_dir());
+    let resume = |input: &str| ["push", input, "--name", "x", "--resume", &uuid].map(str::to_owned);
     let other = user.file("other", &layer[1..]);
-    let said = user.fails(1, &["push", &other, "--name", "x", "--resume", &uuid]);
-    assert!(said.contains("push it without --resume"), "{said}");
     let short = user.file("short", &layer[..10]);
-    let said = user.fails(1, &["push", &short, "--name", "x", "--resume", &uuid]);
-    assert!(said.contains("wanted the whole layer"), "{said}");
+    for (input, want) in [
+        (&other, "does not begin with the 1,000 bytes"),
+        (&short, "expected the whole layer"),
+    ] {
+        let arguments = resume(input);
+        let said = user.fails(1, &arguments.each_ref().map(String::as_str));
+        assert!(said.contains(want), "{said}");
+        assert!(
+            said.contains("resume it with the file it began with"),
+            "{said}"
+        );
+        assert!(said.contains("push it without --resume"), "{said}");
+        // The same command would fail again.
+        assert_eq!(printed_commands(&said), [""; 0], "{said}");
+    }
+    let mut piped = Running::start(&user, &["push", "-", "--name", "x", "--resume", &uuid]);
+    piped.feed(&layer[1..]);
+    piped.stdin = None;
+    let error = piped.hear("error");
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("does not begin"),
+        "{error}"
+    );
+    assert_eq!(piped.code(), Some(1));
+    drop(piped);
+    let right = user.file("right", &layer);
+    let arguments = resume(&right);
+    let stored = user.events(&arguments.each_ref().map(String::as_str));
+    assert_eq!(stored[0]["offset"], 1000, "{stored:?}");
+    assert!(user.pulled(&digest(&layer)) == layer);
+}
+
+#[test]
+fn second_signal_prints_how_to_resume() {
+    let store = Served::start(&[]);
+    let proxy = Proxy::to(&store.endpoint);
+    let user = User::at(&proxy.endpoint);
+    let layer = large(40);
+    let file = user.file("layer", &layer);
+    proxy.hold_after(Way::Up, 20 * MIB as u64);
+    let mut push = user
+        .command(&["push", &file, "--name", "x"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    proxy.holds(Way::Up);
+    let mut said = String::new();
+    let mut lines = BufReader::new(push.stderr.take().unwrap());
+    kill_process(Pid::from_child(&push), Signal::INT).unwrap();
+    while !said.contains("Press Ctrl-C again") {
+        assert!(lines.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    kill_process(Pid::from_child(&push), Signal::INT).unwrap();
+    lines.read_to_string(&mut said).unwrap();
+    assert_eq!(push.wait().unwrap().code(), Some(1), "{said}");
+    let commands = printed_commands(&said);
+    assert_eq!(commands.len(), 1, "{said}");
+    proxy.release();
+    let pasted = user.shell(&commands[0]).output().unwrap();
+    assert!(pasted.status.success(), "{}", stderr(&pasted));
+    assert!(user.pulled(&digest(&layer)) == layer);
+}
+
+#[test]
+fn push_that_was_killed_early_keeps_its_first_part() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    let layer = noise(40 * MIB);
+    let file = user.file("layer", &layer);
+    let mut push = Running::start(&user, &["push", "-", "--name", "x"]);
+    let uuid = push.hear("started")["uuid"].as_str().unwrap().to_owned();
+    push.feed(&layer[..33 * MIB]);
+    // The first part is recorded a second after it arrived, long before 128 MiB.
+    let recorded = || user.events(&["uploads"])[0]["offset"].as_u64().unwrap();
+    let begun = std::time::Instant::now();
+    while recorded() == 0 {
+        assert!(begun.elapsed().as_secs() < 60, "nothing was recorded");
+    }
+    push.signal(Signal::KILL);
+    assert_eq!(push.code(), None);
+    let resumed = user.events(&["push", &file, "--name", "x", "--resume", &uuid]);
+    let offset = resumed[0]["offset"].as_u64().unwrap();
+    assert!(offset >= 16 * MIB as u64, "{resumed:?}");
+    let stored = resumed.last().unwrap();
+    assert_eq!(stored["sent"], layer.len() as u64 - offset, "{stored}");
+    assert!(user.pulled(&digest(&layer)) == layer);
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use std::io::Write as _;
 use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -65,8 +66,12 @@ fn shows_progress(screen: &[String]) -> bool {
 #[test]
 fn a_push_and_a_pull_show_how_far_they_are() {
     let site = Site::new();
-    let id = digest(&site.layer);
     for columns in [100, 40] {
+        // One that is stored already would not be sent.
+        let mut layer = site.layer.clone();
+        layer[0] ^= columns as u8;
+        site.user.file("layer.tar", &layer);
+        let id = digest(&layer);
         let name = format!("x{columns}");
         let push = ["push", "layer.tar", "--name", &name];
         let pull = ["pull", &id, "-o", "out", "--force"];
@@ -149,7 +154,19 @@ fn several_files_have_a_bar_each() {
             .iter()
             .any(|line| line.starts_with(name) && percent(line).is_some())
     };
-    terminal.until(|screen| has(screen, "layer.tar  ") && has(screen, "other.tar  "));
+    let has_all = |screen: &[String]| {
+        let all = ["total  ", "layer.tar  ", "other.tar  "];
+        all.iter().all(|name| has(screen, name))
+    };
+    // What is held may be the first request of the second file.
+    for _ in 0..100 {
+        if has_all(&terminal.screen()) {
+            break;
+        }
+        site.proxy.let_through(Way::Up, MIB as u64 / 4);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    terminal.until(has_all);
     site.proxy.release();
     assert_eq!(push.wait().unwrap().code(), Some(0));
     let screen = terminal.end();
@@ -161,6 +178,43 @@ fn several_files_have_a_bar_each() {
         screen.contains(&"layer.tar: stored 41,943,040 bytes".to_owned()),
         "{screen:#?}"
     );
+}
+
+#[test]
+fn pipe_shows_what_was_read_before_the_first_part_is_sent() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    let terminal = Terminal::new(80);
+    let mut push = user
+        .command(&["push", "-", "--name", "x"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(terminal.stream())
+        .env("TERM", "xterm")
+        .spawn()
+        .unwrap();
+    let mut stdin = push.stdin.take().unwrap();
+    stdin.write_all(&noise(3 * MIB)).unwrap();
+    terminal.until(|screen| {
+        let mut lines = screen.iter();
+        lines.any(|line| line.starts_with("3.00 MiB read, 0 B sent"))
+    });
+    drop(stdin);
+    assert_eq!(push.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn requests_by_operation_are_shown_with_v_only() {
+    let user = User::new();
+    user.file("one", b"one");
+    user.file("two", b"two");
+    let said = stderr(&user.run(&["push", "one", "--name", "x"]));
+    assert!(
+        said.contains(" requests") && !said.contains("PutObject"),
+        "{said}"
+    );
+    let said = stderr(&user.run(&["-v", "push", "two", "--name", "x"]));
+    assert!(said.contains("PutObject"), "{said}");
 }
 
 #[test]

@@ -50,7 +50,7 @@ const SECOND_CUT: u64 = 49 * MIB + 11;
 const SEEKS: u64 = 16;
 const SOUGHT: usize = 4096;
 
-/// See it work: push a layer, cut it twice, resume, read it back
+/// Show an interrupted push that is resumed, and read back
 ///
 /// Needs nothing: it brings a store of its own, in a temporary folder that is removed afterwards.
 #[derive(Debug, Args)]
@@ -93,7 +93,7 @@ enum Event<'a> {
 
 impl Demo {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let mut stop = Stop::listen()?;
+        let mut stop = Stop::listen(context.output)?;
         tokio::select! {
             played = play(context.output) => played,
             () = stop.told() => Err(Failure::new("interrupted")),
@@ -174,9 +174,9 @@ impl<'a> Tale<'a> {
             .map_err(|error| Failure::of(&error))?;
         let layer = layer::make(usize::try_from(SIZE).unwrap_or(usize::MAX));
         let digest = Digest::of(Algorithm::Sha256, &layer);
-        output.say(format_args!("a store of its own    {}", stage.endpoint))?;
-        output.say(format_args!("a layer, {digest}"))?;
-        line(output, "", SIZE, "bytes")?;
+        output.say(format_args!("a store of its own at {}", stage.endpoint))?;
+        output.say(format_args!("a layer of {} bytes", grouped(SIZE)))?;
+        output.say(format_args!("   {digest}"))?;
         output.event(&Event::Made {
             digest: &digest,
             size: SIZE,
@@ -201,7 +201,7 @@ impl<'a> Tale<'a> {
         account.print(self.output)?;
         let seconds = begun.elapsed().as_secs_f64();
         self.output.say(format_args!(
-            "(here: finding out what the store can do, and reading back; {seconds:.1} s in all)"
+            "here: learning what the store can do, and reading back; {seconds:.1} s in all"
         ))?;
         self.output.event(&Event::Done {
             total: account.total(),
@@ -212,9 +212,9 @@ impl<'a> Tale<'a> {
             return Err(Error::InvalidChecksum { claimed, computed }.into());
         }
         self.output.say("")?;
-        self.output.say(format_args!(
-            "the layer that came back is the layer that went in: {came_back}"
-        ))
+        self.output
+            .say("the layer that was read back is the layer that was pushed:")?;
+        self.output.say(format_args!("   {came_back}"))
     }
 
     /// The first process takes a part of the layer, and is asked to stop.
@@ -231,7 +231,7 @@ impl<'a> Tale<'a> {
         line(self.output, "took", taken, "bytes, then SIGTERM")?;
         let offset = self.offset(uuid).await?;
         let told = match offset == taken {
-            true => "bytes: not one of them is sent again",
+            true => "bytes: none of them is sent again",
             false => "bytes",
         };
         line(self.output, "the store has", offset, told)?;
@@ -259,7 +259,7 @@ impl<'a> Tale<'a> {
             self.output,
             "on record",
             offset,
-            "bytes: those after them are sent again",
+            "bytes: the others are sent again",
         )?;
         self.spent.push(last);
         self.output.event(&Event::Cut {
@@ -295,7 +295,7 @@ impl<'a> Tale<'a> {
     async fn resumed(&self, child: &mut Child) -> Result<(), Failure> {
         let started = child.hear("started").await?;
         let (uuid, offset) = (started.uuid, started.offset.unwrap_or(0));
-        line(self.output, "goes on at", offset, "")?;
+        line(self.output, "resumes at", offset, "")?;
         self.output.event(&Event::Resumed { uuid, offset })
     }
 

@@ -11,7 +11,7 @@ use crate::s3::doctor::{Examination, Weight, examine};
 
 mod report;
 
-/// Ask the store what it can do, and what that means
+/// Check what the store can do
 ///
 /// Tries each thing that a push, a pull or a sweep relies on: conditional writes with racing
 /// writers, lists, checksums, parts, permissions one by one, the clock, lifecycle rules. Writes
@@ -25,7 +25,7 @@ impl Doctor {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let output = context.output;
         let place = &context.place;
-        let mut stop = Stop::listen()?;
+        let mut stop = Stop::listen(context.output)?;
         let (client, config) = place
             .client(Absent::Create, context.settings.client_options())
             .await?;

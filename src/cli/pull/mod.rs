@@ -4,7 +4,7 @@
 //! in a [partial file](partial), and the next pull of the same layer goes on from their end. If the
 //! whole turns out to be wrong then, it is fetched anew, once.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -32,24 +32,27 @@ mod partial;
 mod range;
 mod target;
 
-/// Download a layer, or a part of it
+/// Download a layer, or a range of it
 ///
 /// A whole layer is verified: with -o nothing appears under that name before; on standard output
 /// the exit code tells. With -o, what an interrupted pull leaves beside FILE is gone on with by the
 /// next one.
 #[derive(Debug, Args)]
 pub(super) struct Pull {
-    /// The layer: sha256:… or sha512:…, which can be shortened where that is unambiguous, or a
-    /// TarSum
+    /// Download this layer: a digest, its beginning, or a TarSum
+    ///
+    /// REPO@DIGEST downloads it only if it is in this repository.
     id: Wanted,
-    /// Write to this file, and not to standard output
+    /// Write to this file; - is standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Replace FILE if it exists
     #[arg(short, long, requires = "output")]
     force: bool,
-    /// Only these bytes, counted from 0, the last one included: 0-99, 100- for all from there, -100
-    /// for the last 100
+    /// Download these bytes: 0-99, 100- or -100
+    ///
+    /// Bytes are counted from 0, and the last one is included: 0-99 is the first hundred, 100- is
+    /// everything after them, -100 is the last hundred.
     #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
     range: Option<ByteRange>,
 }
@@ -86,13 +89,11 @@ enum Event<'a> {
 
 impl Pull {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        if context.output.json && self.output.is_none() {
-            return Err(Failure::usage(
-                "--json needs -o FILE: without it standard output is for the bytes of the layer",
-            ));
-        }
         let target = Target::of(self.output.as_deref(), self.force)?;
-        let mut stop = Stop::listen()?;
+        if matches!(target, Target::Stdout) {
+            self.check_stdout(context.output.json)?;
+        }
+        let mut stop = Stop::listen(context.output)?;
         let found = async {
             let service = context.connect(Absent::Refuse).await?;
             let id = self.id.resolve(&service).await?;
@@ -124,6 +125,22 @@ impl Pull {
             }
             Target::File(path) => pulling.write(layer, &path, &mut stop).await,
         }
+    }
+
+    /// Refuses to write a layer where nobody can use it.
+    fn check_stdout(&self, is_for_events: bool) -> Result<(), Failure> {
+        if is_for_events {
+            return Err(Failure::usage(
+                "--json needs -o FILE: without it standard output is for the bytes of the layer",
+            ));
+        }
+        if self.output.is_none() && io::stdout().is_terminal() {
+            return Err(Failure::usage(
+                "standard output is a terminal, and a layer is binary; expected -o FILE, a pipe, or \
+                 -o - to write it there all the same",
+            ));
+        }
+        Ok(())
     }
 
     fn range_of(&self, id: &LayerId, size: u64) -> Result<Range<u64>, Failure> {
@@ -212,6 +229,12 @@ impl Pulling<'_> {
             false => Partial::fresh(path),
         };
         let partial = partial.map_err(|error| cannot_write(path, &error))?;
+        let last_words = if self.is_whole() {
+            vec![format!("to resume: {}", self.resuming(path))]
+        } else {
+            Vec::new()
+        };
+        let _last_words = stop.last_words(last_words);
         let kept = match self.fill(layer, &partial, path, stop).await {
             Ok(kept) => kept,
             Err(unfilled) => return Err(self.kept(unfilled, partial, path)),
@@ -339,7 +362,7 @@ impl Pulling<'_> {
                 grouped(bytes),
                 grouped(self.size)
             ))
-            .hint(format!("to go on: {resume}"))
+            .hint(format!("to resume: {resume}"))
     }
 
     /// The command that goes on with what is there.
@@ -360,10 +383,11 @@ impl Pulling<'_> {
             false => "",
         };
         self.context.output.note(format_args!(
-            "{}: {} bytes of {}{verified}; {usage}",
+            "{}: {} bytes of {}{verified}; {}",
             path.display(),
             grouped(bytes),
             self.digest,
+            self.context.output.requests(&usage),
         ));
         self.context.output.event(&Event::Pulled {
             id: &self.id,

@@ -17,9 +17,10 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// The target of this name. What exists is replaced with `force` only.
+    /// The target of this name, of which `-` is standard output. What exists is replaced with `force`
+    /// only.
     pub(super) fn of(path: Option<&Path>, force: bool) -> Result<Self, Failure> {
-        let Some(path) = path else {
+        let Some(path) = path.filter(|path| *path != Path::new("-")) else {
             return Ok(Target::Stdout);
         };
         let shown = path.display();

@@ -5,6 +5,8 @@
 //! fails does not stop the others.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use clap::Args;
 use futures_util::StreamExt as _;
@@ -19,13 +21,17 @@ use super::failure::Failure;
 use super::input;
 use super::output::{Output, Spent};
 use super::place::Absent;
+use super::progress::Bar;
 use super::stop::Stop;
 use crate::digest::Digest;
 use crate::id::{LayerId, TarSum};
 use crate::name::RepositoryName;
 
+mod cut;
 mod held;
 mod item;
+mod known;
+mod report;
 mod running;
 
 /// How many files are pushed at a time.
@@ -34,29 +40,29 @@ const AT_ONCE: usize = 2;
 /// Upload layers
 ///
 /// Each file is a layer, and on success its digest is printed; of several files with the name, as
-/// sha256sum does. When it is interrupted, every upload is closed, what was sent is kept, and the
-/// commands that go on from there are printed. With --resume the input is the whole layer again: the
-/// bytes that the store has are passed over.
+/// sha256sum does. A file is hashed first, and a layer that is stored already is not sent. A push that
+/// is interrupted keeps what was sent, and prints the commands that resume the uploads. With --resume
+/// the input is the whole layer again: bytes that the store has are not sent again.
 ///
-/// With --tarsum, the layer is found by the TarSum of its archive as well. A file is read once more
-/// before, so that a layer that is there already is not sent. Of standard input it is known at the
-/// end only; the store then reads the layer back to us once, to verify it.
+/// With --tarsum, the layer is found by the TarSum of its archive as well. Of standard input it is
+/// known at the end only; the layer is then read back from the store once, to verify it.
 #[derive(Debug, Args)]
 pub(super) struct Push {
-    /// The layers, or - for standard input
+    /// Upload these layers, or standard input for -
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The repository, such as library/alpine
+    /// Upload to this repository, such as library/alpine
     #[arg(long, value_name = "REPO")]
     name: RepositoryName,
-    /// What the layer must turn out to be: sha256:…, sha512:… or a TarSum. For one file
+    /// Require this digest or TarSum, of one file
     #[arg(long)]
     id: Option<LayerId>,
-    /// Go on with this upload. FILE, or standard input, is the whole layer from its first byte. For
-    /// one file
+    /// Resume this upload, with the whole layer again
     #[arg(long, value_name = "UUID")]
     resume: Option<Uuid>,
-    /// Compute the TarSum (version 1, SHA-256) of the archive, and publish the layer under it too
+    /// Publish the layer under its TarSum too
+    ///
+    /// The TarSum is of version 1, by SHA-256.
     #[arg(long, conflicts_with = "id")]
     tarsum: bool,
 }
@@ -82,7 +88,7 @@ enum What<'a> {
         /// Bytes that have left for the store.
         sent: u64,
         #[serde(flatten)]
-        spent: Spent,
+        spent: Option<Spent>,
     },
     /// The layer is there.
     Stored {
@@ -90,8 +96,12 @@ enum What<'a> {
         digest: &'a Digest,
         tar_sum: Option<&'a TarSum>,
         size: u64,
+        /// Bytes of this file that were sent here: all but those that the upload had before.
+        sent: u64,
+        /// Since the upload was begun.
+        seconds: f64,
         #[serde(flatten)]
-        spent: Spent,
+        spent: Option<Spent>,
     },
     /// The layer was there before.
     Exists { id: &'a LayerId },
@@ -101,16 +111,23 @@ enum What<'a> {
         offset: Option<u64>,
         resume: &'a str,
         #[serde(flatten)]
-        spent: Spent,
+        spent: Option<Spent>,
     },
 }
 
 /// What happened to all of them.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum Heard {
+enum OfAll {
     /// A signal came; what was taken is being stored.
     Stopping,
+    /// The end of several files.
+    Done {
+        files: usize,
+        failed: usize,
+        #[serde(flatten)]
+        spent: Spent,
+    },
 }
 
 impl Push {
@@ -121,7 +138,7 @@ impl Push {
             [only] => Some(input::open(only)?),
             _ => None,
         };
-        let mut stop = Stop::listen()?;
+        let mut stop = Stop::listen(context.output)?;
         let service = tokio::select! {
             service = context.connect(Absent::Create) => service?,
             () = stop.told() => return Err(Failure::new("interrupted before the upload began")),
@@ -132,13 +149,29 @@ impl Push {
             context,
             service: &service,
             file,
+            position: Arc::default(),
         };
         if let (Some(input), [file]) = (only, &self.files[..]) {
             let digest = item(file).push(input, stop).await?;
             return context.output.say(digest);
         }
         let items: Vec<Item<'_>> = self.files.iter().map(|file| item(file)).collect();
-        all(&items, &stop, context.output).await
+        let _bar = total_bar(&items, context.output);
+        let pushed = all(&items, &stop, context.output).await;
+        let usage = service.usage();
+        let failed = pushed.failed;
+        context.output.note(format_args!(
+            "{} of {} files; {}",
+            items.len() - failed,
+            items.len(),
+            context.output.requests(&usage)
+        ));
+        context.output.event(&OfAll::Done {
+            files: items.len(),
+            failed,
+            spent: usage.into(),
+        })?;
+        pushed.result(items.len())
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -169,15 +202,15 @@ impl Push {
 fn announce(mut stop: Stop, output: Output) {
     tokio::spawn(async move {
         stop.told().await;
-        output.note("interrupted; storing what was taken. Once more: end at once");
+        output.note("interrupted; storing what was taken. Press Ctrl-C again to end at once.");
         // Who reads events is told of a failure by another one.
-        let _ = output.event(&Heard::Stopping);
+        let _ = output.event(&OfAll::Stopping);
     });
 }
 
 /// Pushes all files, some at a time. Failures are told as they come, results in the order of the
 /// files.
-async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> Result<(), Failure> {
+async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> Pushed {
     let places = Semaphore::new(AT_ONCE);
     let push = async |item: &Item<'_>| {
         let _place = places.acquire().await;
@@ -194,24 +227,55 @@ async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> Result<(), Fail
         })
     };
     let mut pushes: FuturesOrdered<_> = items.iter().map(push).collect();
-    let (mut printed, mut failed) = (Ok(()), 0);
+    let mut pushed = Pushed {
+        printed: Ok(()),
+        failed: 0,
+    };
     for item in items {
         match pushes.next().await {
             // A reader that went away does not stop what is under way.
-            Some(Ok(digest)) if printed.is_ok() => {
-                printed = output.say(line(&digest, item.file));
+            Some(Ok(digest)) if pushed.printed.is_ok() => {
+                pushed.printed = output.say(line(&digest, item.file));
             }
             Some(Ok(_)) => {}
-            Some(Err(())) | None => failed += 1,
+            Some(Err(())) | None => pushed.failed += 1,
         }
     }
-    match failed {
-        0 => printed,
-        failed => Err(Failure::new(format!(
-            "{failed} of {} files are not pushed",
-            items.len()
-        ))),
+    pushed
+}
+
+/// How several pushes ended.
+struct Pushed {
+    printed: Result<(), Failure>,
+    failed: usize,
+}
+
+impl Pushed {
+    fn result(self, files: usize) -> Result<(), Failure> {
+        match self.failed {
+            0 => self.printed,
+            failed => Err(Failure::new(format!(
+                "{failed} of {files} files are not pushed"
+            ))),
+        }
     }
+}
+
+/// A bar of all files together, above those of each.
+fn total_bar(items: &[Item<'_>], output: Output) -> Bar {
+    let size = items.iter().map(|item| input::size(item.file)).sum();
+    let positions: Vec<_> = items
+        .iter()
+        .map(|item| Arc::clone(&item.position))
+        .collect();
+    let mut bar = output.bar("total", size, 0);
+    bar.follow(move || {
+        positions
+            .iter()
+            .map(|one| one.load(Ordering::Relaxed))
+            .sum()
+    });
+    bar
 }
 
 /// A line of sha256sum, with all of the digest: a name that would break it is escaped, and the line

@@ -2,74 +2,66 @@
 
 use std::io;
 use std::pin::pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::{Interval, MissedTickBehavior, interval};
-use uuid::Uuid;
+use tokio::time::Instant;
 
 use super::What;
+use super::cut::{Cut, is_refusal};
 use super::held::Held;
 use super::item::Item;
+use super::report::{Report, ticks};
 use crate::cli::failure::Failure;
 use crate::cli::input::{self, Input};
 use crate::cli::output::grouped;
 use crate::cli::progress::Bar;
-use crate::cli::stop::Stop;
+use crate::cli::stop::{LastWordsGuard, Stop};
 use crate::cli::tarsum;
-use crate::cli::threads::{Reading, Sums};
+use crate::cli::threads::{Reading, Skip, Sums};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::Error;
 use crate::id::LayerId;
-use crate::service::{Layer, LayerService as _, LayerUpload, Sent};
-use crate::tarsum::{BrokenArchive, TarSummer};
-
-/// How often progress is told with `--json`.
-const PROGRESS: Duration = Duration::from_millis(500);
-
-/// Why the bytes ended before the input did.
-pub(super) enum Cut {
-    /// By a signal.
-    Told,
-    /// The input could not be read.
-    Input(io::Error),
-    /// The input ends before the bytes that the upload has.
-    Short { size: u64 },
-    /// It is no archive, and its TarSum is wanted.
-    Archive(BrokenArchive),
-    /// The store, or the contract.
-    Upload(Error),
-}
+use crate::service::{Layer, LayerService as _, LayerUpload};
+use crate::tarsum::TarSummer;
 
 /// An upload and what is known around it.
 pub(super) struct Running<'a> {
     item: &'a Item<'a>,
     upload: Box<dyn LayerUpload>,
     bar: Bar,
-    /// For the TarSum of an input that can be read once only.
-    summer: Option<TarSummer>,
+    /// The digest of the input, where that is known.
+    digest: Option<Digest>,
+    /// Of the upload, when it was begun or resumed here.
+    start: u64,
+    begun: Instant,
+    /// Whether the input can be read again.
+    is_file: bool,
+    _last_words: LastWordsGuard,
 }
 
 impl<'a> Running<'a> {
     pub(super) fn new(
         item: &'a Item<'a>,
         upload: Box<dyn LayerUpload>,
-        size: Option<u64>,
-        summer: Option<TarSummer>,
+        stop: &Stop,
+        digest: Option<Digest>,
     ) -> Self {
-        let label = match item.has_others() {
-            true => item.file.to_string_lossy(),
-            false => "".into(),
-        };
-        let mut bar = item.context.output.bar(&label, size, upload.offset());
-        let sent = upload.sent();
-        bar.follow(move || sent.bytes());
+        let uuid = upload.uuid();
         Running {
             item,
+            bar: Bar::hidden(),
+            digest,
+            start: upload.offset(),
+            begun: Instant::now(),
+            is_file: false,
+            _last_words: stop.last_words(vec![
+                format!("the store keeps what was recorded of upload {uuid} until it is swept"),
+                format!("to resume: {}", item.again(Some(uuid), true)),
+            ]),
             upload,
-            bar,
-            summer,
         }
     }
 
@@ -80,7 +72,7 @@ impl<'a> Running<'a> {
                 .item
                 .note(format_args!("upload {uuid} to {}", self.item.push.name)),
             Some(_) => self.item.note(format_args!(
-                "upload {uuid} goes on at byte {}",
+                "upload {uuid} resumes at byte {}",
                 grouped(offset)
             )),
         }
@@ -91,24 +83,31 @@ impl<'a> Running<'a> {
     pub(super) async fn feed(
         &mut self,
         input: Input,
+        summer: Option<TarSummer>,
         stop: &mut Stop,
     ) -> Result<Box<dyn Layer>, Cut> {
+        self.is_file = input.size.is_some();
         let id = self.item.push.id.as_ref();
-        let claimed = id.and_then(LayerId::as_digest).cloned();
-        // A digest that was given is verified by the upload; another one is computed here.
+        let claimed = self.digest.clone();
+        let claimed = claimed.or_else(|| id.and_then(LayerId::as_digest).cloned());
+        // A digest that is known is verified by the upload; another one is computed here.
         let hasher = claimed.is_none().then(|| Hasher::new(Algorithm::Sha256));
-        let offset = self.upload.offset();
-        let summer = self.summer.take();
         let sums = Sums { hasher, summer };
-        let mut held = Held::new(input.size.is_some());
-        let mut reading = Reading::start(input.reader, offset, sums).map_err(Cut::Input)?;
-        let mut told = Told::default();
-        self.take(&mut reading, &mut held, &mut told, stop).await?;
-        let end = reading.end().await.map_err(Cut::Input)?;
+        let mut held = Held::new(self.is_file);
+        let skip = Skip {
+            bytes: self.start,
+            digest: self.upload.digest_at_start().cloned(),
+        };
+        let mut reading = Reading::start(input.reader, skip, sums).map_err(Cut::Input)?;
+        self.show(input.size, &reading);
+        let mut report = Report::default();
+        self.take(&mut reading, &mut held, &mut report, stop)
+            .await?;
+        let end = reading.end().await.map_err(Cut::of_input)?;
         if end.size < self.upload.offset() {
             return Err(Cut::Short { size: end.size });
         }
-        self.flush(told, stop).await?;
+        self.flush(report, stop).await?;
         self.give(held.rest()).await?;
         let digest = claimed
             .or(end.digest)
@@ -121,12 +120,29 @@ impl<'a> Running<'a> {
         self.upload.finish(size, &digest).await.map_err(Cut::Upload)
     }
 
+    /// Shows how far it is from now on.
+    fn show(&mut self, size: Option<u64>, reading: &Reading) {
+        let label = if self.item.has_others() {
+            self.item.file.to_string_lossy()
+        } else {
+            "".into()
+        };
+        self.bar = self.item.context.output.bar(&label, size, self.start);
+        self.bar.follow_input(reading.watch());
+        let (sent, position) = (self.upload.sent(), Arc::clone(&self.item.position));
+        self.bar.follow(move || {
+            let sent = sent.bytes();
+            position.store(sent, Ordering::Relaxed);
+            sent
+        });
+    }
+
     /// Takes what is read, until the input ends.
     async fn take(
         &mut self,
         reading: &mut Reading,
         held: &mut Held,
-        told: &mut Told,
+        report: &mut Report,
         stop: &mut Stop,
     ) -> Result<(), Cut> {
         let mut tick = ticks();
@@ -138,7 +154,7 @@ impl<'a> Running<'a> {
                     return Err(Cut::Told);
                 }
                 _ = tick.tick() => {
-                    told.tell(self.item, self.upload.uuid(), self.now());
+                    report.update(self.item, self.upload.uuid(), self.now());
                     continue;
                 }
                 piece = reading.pieces.recv() => piece,
@@ -168,7 +184,7 @@ impl<'a> Running<'a> {
     }
 
     /// Waits until whole parts have arrived: until then the upload can be closed early.
-    async fn flush(&mut self, mut told: Told, stop: &mut Stop) -> Result<(), Cut> {
+    async fn flush(&mut self, mut report: Report, stop: &mut Stop) -> Result<(), Cut> {
         let (uuid, offset, sent) = (self.upload.uuid(), self.upload.offset(), self.upload.sent());
         let mut tick = ticks();
         let mut flush = pin!(self.upload.flush());
@@ -179,14 +195,14 @@ impl<'a> Running<'a> {
                 flushed = &mut flush => {
                     return flushed.map_err(|error| Cut::Upload(Error::from_io(error)));
                 }
-                _ = tick.tick() => told.tell(self.item, uuid, Told::new(offset, &sent)),
+                _ = tick.tick() => report.update(self.item, uuid, Report::new(offset, &sent)),
             }
         }
     }
 
     /// How far it is.
-    fn now(&self) -> Told {
-        Told::new(self.upload.offset(), &self.upload.sent())
+    fn now(&self) -> Report {
+        Report::new(self.upload.offset(), &self.upload.sent())
     }
 
     /// Declares what was not known at the beginning: an upload can be told at a resume.
@@ -218,51 +234,69 @@ impl<'a> Running<'a> {
     }
 
     /// Tells that it is there. Its digest is the result.
-    pub(super) async fn stored(self, layer: &dyn Layer) -> Result<Digest, Failure> {
-        let Running {
-            item, upload, bar, ..
-        } = self;
-        drop(bar);
+    pub(super) async fn stored(mut self, layer: &dyn Layer) -> Result<Digest, Failure> {
+        self.bar = Bar::hidden();
+        let (item, seconds) = (self.item, self.begun.elapsed().as_secs_f64());
+        item.position.store(layer.size(), Ordering::Relaxed);
         item.service.wait_for_background().await;
-        let usage = item.service.usage();
         let size = grouped(layer.size());
-        match item.has_others() {
-            // The requests are those of all of them.
-            true => item.note(format_args!("stored {size} bytes")),
-            false => item.note(format_args!("stored {size} bytes; {usage}")),
+        if item.has_others() {
+            item.note(format_args!("stored {size} bytes"));
+        } else {
+            let requests = item.context.output.requests(&item.service.usage());
+            item.note(format_args!("stored {size} bytes; {requests}"));
         }
         if let Some(tar_sum) = layer.tar_sum() {
             item.note(format_args!("it is found as {tar_sum}, too"));
         }
         item.event(What::Stored {
-            uuid: upload.uuid(),
+            uuid: self.upload.uuid(),
             digest: layer.digest(),
             tar_sum: layer.tar_sum(),
             size: layer.size(),
-            spent: usage.into(),
+            sent: layer.size().saturating_sub(self.start),
+            seconds,
+            spent: item.spent(),
         })?;
         Ok(layer.digest().clone())
     }
 
-    /// Lets go of the upload, and says how to go on.
+    /// Closes the upload, and says how to resume it; or cancels it, where it can never be finished.
     pub(super) async fn cut(mut self, cut: Cut) -> Failure {
+        match &cut {
+            // The handle is closed, and the upload is not ours.
+            Cut::Upload(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) => {
+                self.bar.leave(self.now().sent);
+                self.told(cut)
+            }
+            Cut::Upload(error) if is_refusal(error) => {
+                let cancelled = self.upload.cancel().await;
+                let failure = self.told(cut);
+                match cancelled {
+                    Ok(()) => failure.hint("what was sent is removed"),
+                    Err(error) => {
+                        failure.because(Failure::from(error).context("cannot cancel the upload"))
+                    }
+                }
+            }
+            _ => self.close(cut).await,
+        }
+    }
+
+    async fn close(mut self, cut: Cut) -> Failure {
         let offset = self.upload.offset();
         // After a failure of the store the handle is closed, and what arrived is recorded.
         let closed = match &cut {
-            Cut::Upload(error) if !is_refusal(error) => None,
+            Cut::Upload(_) => None,
             _ => Some(self.upload.close().await),
         };
-        self.bar.leave(match closed {
-            Some(Ok(())) => offset,
-            _ => self.now().sent,
-        });
-        let can_go_on = match &cut {
-            Cut::Upload(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) => false,
-            // Bytes of two inputs, which no third one can put right.
-            Cut::Upload(Error::InvalidChecksum { .. }) => self.item.push.id.is_some(),
-            _ => true,
-        };
         let kept = matches!(closed, Some(Ok(()))).then_some(offset);
+        self.bar.leave(kept.unwrap_or_else(|| self.now().sent));
+        let hints = match &cut {
+            Cut::Short { .. } | Cut::Other => self.needs_its_input(offset),
+            Cut::Archive(_) => self.kept(kept, false),
+            _ => self.kept(kept, true),
+        };
         let failure = self.told(cut);
         let failure = match closed {
             Some(Err(error)) => {
@@ -270,10 +304,7 @@ impl<'a> Running<'a> {
             }
             _ => failure,
         };
-        match can_go_on {
-            true => failure.hints(self.kept(kept)),
-            false => failure,
-        }
+        failure.hints(hints)
     }
 
     /// What the cut was, in words.
@@ -283,26 +314,28 @@ impl<'a> Running<'a> {
             Cut::Told => Failure::new("interrupted"),
             Cut::Input(error) => Failure::of(&error).context(format_args!("cannot read {input}")),
             Cut::Short { size } => Failure::new(format!(
-                "{input} has {} bytes and the upload has {} already; wanted the whole layer",
+                "{input} has {} bytes and the upload has {} already; expected the whole layer",
                 grouped(size),
                 grouped(self.upload.offset())
             )),
-            Cut::Archive(broken) => tarsum::has_none(&input, &broken)
-                .hint("it can be stored all the same: leave out --tarsum"),
+            Cut::Other => Failure::new(format!(
+                "{input} does not begin with the {} bytes that the upload has",
+                grouped(self.start)
+            )),
+            Cut::Archive(broken) => {
+                tarsum::has_none(&input, &broken).hint("it can be stored without --tarsum")
+            }
             Cut::Upload(error) => self.refusal(error),
         }
     }
 
     fn refusal(&self, error: Error) -> Failure {
         let hint = match &error {
-            Error::InvalidChecksum { .. } if self.item.push.id.is_none() => Some(
-                "the input is not the one that the upload began with; push it without --resume",
-            ),
-            Error::InvalidTarSum { .. } if self.item.push.tarsum => {
-                Some("it changed while it was read; push it again")
+            Error::InvalidChecksum { .. } | Error::InvalidTarSum { .. } if self.is_file => {
+                Some("the file changed while it was read; push it again")
             }
             Error::InvalidChecksum { .. } | Error::InvalidTarSum { .. } => {
-                Some("if the id was wrong, push again with the right one, or without")
+                Some("push it again with the right --id, or without")
             }
             _ => None,
         };
@@ -313,77 +346,41 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Tells what the store keeps; the hints for people.
-    fn kept(&self, offset: Option<u64>) -> Vec<String> {
+    /// No other input can be the rest of this upload.
+    fn needs_its_input(&self, offset: u64) -> Vec<String> {
         let uuid = self.upload.uuid();
-        let resume = self.item.again(Some(uuid));
+        let bytes = grouped(offset);
+        vec![
+            format!("upload {uuid} keeps its {bytes} bytes; resume it with the file it began with"),
+            "to store this one, push it without --resume".to_owned(),
+        ]
+    }
+
+    /// Tells what the store keeps; the hints for people.
+    fn kept(&self, offset: Option<u64>, with_tar_sum: bool) -> Vec<String> {
+        let uuid = self.upload.uuid();
+        let resume = self.item.again(Some(uuid), with_tar_sum);
         // The error that follows says the same.
         let _ = self.item.event(What::Kept {
             uuid,
             offset,
             resume: &resume,
-            spent: self.item.service.usage().into(),
+            spent: self.item.spent(),
         });
         let kept = match offset {
             Some(offset) => format!("the store keeps all {} bytes", grouped(offset)),
             None => "the store keeps what arrived".to_owned(),
         };
-        let again = match input::is_stdin(self.item.file) {
-            true => ", with the whole layer on standard input",
-            false => "",
+        let again = if input::is_stdin(self.item.file) {
+            ", with the whole layer on standard input"
+        } else if self.is_file {
+            ""
+        } else {
+            ", with the whole layer again"
         };
         vec![
             format!("{kept} of upload {uuid} until it is swept"),
-            format!("to go on{again}: {resume}"),
+            format!("to resume{again}: {resume}"),
         ]
     }
-}
-
-/// How far an upload is, as it was told last.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Told {
-    /// Bytes that it has taken.
-    offset: u64,
-    /// Bytes that have left.
-    sent: u64,
-}
-
-impl Told {
-    fn new(offset: u64, sent: &Sent) -> Self {
-        // A few that were sent before may count twice.
-        let sent = sent.bytes().min(offset);
-        Told { offset, sent }
-    }
-
-    /// Tells programs, where that has changed.
-    fn tell(&mut self, item: &Item<'_>, uuid: Uuid, now: Told) {
-        if *self == now {
-            return;
-        }
-        *self = now;
-        // A failure to print comes again with an event that matters.
-        let _ = item.event(What::Progress {
-            uuid,
-            offset: now.offset,
-            sent: now.sent,
-            spent: item.service.usage().into(),
-        });
-    }
-}
-
-fn ticks() -> Interval {
-    let mut tick = interval(PROGRESS);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    tick
-}
-
-/// Whether the upload can still be closed after this error: a claim was wrong, and nothing else.
-fn is_refusal(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::InvalidLength { .. }
-            | Error::InvalidChecksum { .. }
-            | Error::InvalidTarSum { .. }
-            | Error::TarSumVersionUnsupported { .. }
-    )
 }

@@ -18,7 +18,7 @@ use self::flags::Flags;
 pub(super) use self::location::Location;
 use self::table::{Chosen, Flag, Row, Setting, Source};
 use self::time::{Interval, Timeout};
-use self::value::{Format, Kind, Level, Size, Url, Word};
+use self::value::{Format, Kind, Level, Listen, Size, Url, Word};
 use super::failure::Failure;
 use super::place::Place;
 use crate::registry::{CorsOrigins, DEFAULT_MAX_REQUESTS, TrustedProxies};
@@ -86,7 +86,7 @@ macro_rules! settings {
 
 settings! {
     store: Option<Place> = None, Setting {
-        about: "Where layers are kept: s3://BUCKET[/ROOT], file:PATH or memory:",
+        about: "Use the store s3://BUCKET[/ROOT], file:PATH or memory:",
         more: "Default: a folder in the user's data directory. `file:` is a store in a folder, which \
                one process at a time can open; in a configuration file its path begins at the \
                folder of that file. `memory:` vanishes when the program ends. For `s3:`, \
@@ -97,19 +97,19 @@ settings! {
         ..Setting::new("store", "PLACE")
     };
     endpoint_url: Option<Url> = None, Setting {
-        about: "The URL of the S3 store, where it is not AWS",
+        about: "Use the S3 store at this URL instead of AWS",
         sample: "http://127.0.0.1:9000",
         also: &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"],
         ..Setting::new("endpoint_url", "URL")
     };
     region: Option<Word> = None, Setting {
-        about: "The region of the S3 store",
+        about: "Use this region of the S3 store",
         sample: "eu-central-1",
         also: &["AWS_REGION", "AWS_DEFAULT_REGION"],
         ..Setting::new("region", "REGION")
     };
     profile: Option<Word> = None, Setting {
-        about: "The profile in ~/.aws that has the keys",
+        about: "Use the keys of this profile in ~/.aws",
         more: "Given as a flag or in S3LAYERS_PROFILE its keys are used even where the environment \
                has some.",
         sample: "minio",
@@ -117,60 +117,61 @@ settings! {
         ..Setting::new("profile", "NAME")
     };
     part_size: Size = Size(DEFAULT_PART_SIZE), Setting {
-        about: "Bytes that are sent in one request, 5 MiB to 5 GiB",
-        more: "Larger parts cost fewer requests and more memory. They grow by themselves when a \
-               layer becomes large.",
+        about: "Send parts of this size, 5 MiB to 5 GiB",
+        more: "Larger parts need fewer requests and more memory. Parts grow automatically when a \
+               layer becomes large. Above half of memory_budget, that has to be raised too.",
         flag: Flag::Tuning,
         ..Setting::new("part_size", "SIZE")
     };
     parallelism: usize = DEFAULT_PARALLELISM, Setting {
-        about: "Requests of one upload or download under way at a time, 1 to 64",
+        about: "Limit concurrent requests of one upload or download, 1 to 64",
         flag: Flag::Tuning,
         ..Setting::new("parallelism", "NUMBER")
     };
     memory_budget: Size = Size(DEFAULT_MEMORY_BUDGET), Setting {
-        about: "Bytes of layers that may wait in memory, at least two parts",
+        about: "Limit layer bytes in memory, at least two parts",
         flag: Flag::Tuning,
         ..Setting::new("memory_budget", "SIZE")
     };
     single_writer: bool = false, Setting {
-        about: "Declare that no other process ever writes below this root",
+        about: "Declare that no other process writes below this root",
         more: "A store without conditional writes can be used then. Two writers would mix unnoticed.",
         flag: Flag::Tuning,
         ..Setting::new("single_writer", "BOOL")
     };
     log_level: Level = Level::Word("warn".to_owned()), Setting {
-        about: "What is logged to stderr; -v is info, -vv debug, --quiet error",
+        about: "Log at this level; -v info, -vv debug, --quiet error",
         also: &["RUST_LOG"],
         flag: Flag::None,
         ..Setting::new("log.level", "LEVEL")
     };
     log_format: Format = Format::Text, Setting {
-        about: "What a line of the log looks like: text or json",
+        about: "Write log lines as text or json",
         flag: Flag::Tuning,
         ..Setting::new("log.format", "FORMAT")
     };
-    serve_listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)), Setting {
-        about: "Where to listen; port 0 takes a free one",
+    serve_listen: Listen = Listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000))), Setting {
+        about: "Listen on this address; port 0 takes a free port",
+        more: "`:5000` listens on all IPv4 addresses of this machine, `localhost:5000` on 127.0.0.1.",
         flag: Flag::Serve,
         ..Setting::new("serve.listen", "ADDRESS")
     };
     serve_allow_anonymous: bool = false, Setting {
-        about: "Listen on an address that other machines can reach, without authentication",
+        about: "Allow other machines to connect, without authentication",
         more: "Every client that reaches the address can then read, push and delete. Needed unless \
                serve.listen is a loopback address.",
         flag: Flag::Serve,
         ..Setting::new("serve.allow_anonymous", "BOOL")
     };
     serve_trusted_proxies: TrustedProxies = TrustedProxies::default(), Setting {
-        about: "Proxies whose Forwarded and X-Forwarded-* headers are believed",
+        about: "Trust Forwarded and X-Forwarded-* headers of these proxies",
         more: "A list of addresses and networks such as 10.0.0.0/8, with commas between them. \
                `loopback` and `private` stand for such addresses, `none` for no proxy.",
         flag: Flag::Serve,
         ..Setting::new("serve.trusted_proxies", "LIST")
     };
     serve_cors_origin: Option<CorsOrigins> = None, Setting {
-        about: "Origins whose scripts may use the registry in a browser",
+        about: "Allow scripts of these origins in a browser",
         more: "A list such as https://ui.example.com,http://localhost:8080, or * for all, whose \
                scripts may then not send credentials.",
         sample: "https://ui.example.com",
@@ -178,54 +179,55 @@ settings! {
         ..Setting::new("serve.cors_origin", "LIST")
     };
     serve_redirect: bool = false, Setting {
-        about: "Send clients to the store itself for the bytes of a layer, by a signed URL",
+        about: "Redirect downloads of layers to signed URLs of the store",
         flag: Flag::Serve,
         ..Setting::new("serve.redirect", "BOOL")
     };
     serve_redirect_endpoint: Option<Url> = None, Setting {
-        about: "The URL by which clients reach the store, where it is another than for this program",
+        about: "Redirect to this URL of the store",
+        more: "For clients that reach the store by another URL than this program does.",
         sample: "https://s3.example.com",
         flag: Flag::Serve,
         ..Setting::new("serve.redirect_endpoint", "URL")
     };
     serve_redirect_lifetime: Duration = DEFAULT_PRESIGN_LIFETIME, Setting {
-        about: "How long such a URL is good for, up to 7 days",
+        about: "Limit how long such a URL works, up to 7 days",
         flag: Flag::Serve,
         ..Setting::new("serve.redirect_lifetime", "TIME")
     };
     serve_relative_location: bool = false, Setting {
-        about: "Say where things are without scheme and host, for a proxy that does not tell how \
-                clients see it",
+        about: "Send locations without scheme and host",
+        more: "For a proxy that does not pass on how clients see it.",
         flag: Flag::Serve,
         ..Setting::new("serve.relative_location", "BOOL")
     };
     serve_sparse: bool = false, Setting {
-        about: "Take manifests that name what is not stored",
+        about: "Accept manifests that name content that is not stored",
         flag: Flag::Serve,
         ..Setting::new("serve.sparse", "BOOL")
     };
     serve_automatic_mount: bool = false, Setting {
-        about: "Mount a layer from any repository when a client names no source",
+        about: "Mount layers from any repository if no source is named",
         more: "Anyone who may push to one repository and knows the digest of a layer can then read \
                it, wherever it was pushed.",
         flag: Flag::Serve,
         ..Setting::new("serve.automatic_mount", "BOOL")
     };
     serve_max_requests: usize = DEFAULT_MAX_REQUESTS, Setting {
-        about: "Limit concurrent requests, without those that send or receive a layer",
+        about: "Limit concurrent requests, except transfers of layers",
         more: "A quarter of them is kept for reads of blobs and manifests.",
         flag: Flag::Serve,
         ..Setting::new("serve.max_requests", "NUMBER")
     };
     serve_body_timeout: Timeout = Timeout(Duration::from_secs(600)), Setting {
-        about: "Limit how long a client may pause while it sends a body",
+        about: "Limit pauses of a client that sends a body",
         more: "Then the request is answered with 408. Every byte that arrived is kept, and the client \
                can resume the upload.",
         flag: Flag::Serve,
         ..Setting::new("serve.body_timeout", "TIME")
     };
     serve_write_timeout: Timeout = Timeout(Duration::from_secs(600)), Setting {
-        about: "Limit how long a client may pause while it reads an answer",
+        about: "Limit pauses of a client that reads an answer",
         flag: Flag::Serve,
         ..Setting::new("serve.write_timeout", "TIME")
     };
@@ -354,6 +356,22 @@ impl Settings {
         let Err(error) = self.apply(S3Config::new(bucket).root(root)).check() else {
             return Ok(());
         };
+        // The default of the budget is not what the user got wrong.
+        let is_part = error.option == "memory_budget"
+            && self.memory_budget.source == Source::Default
+            && self.part_size.source != Source::Default;
+        if is_part {
+            let (part, budget) = (self.part_size.value, self.memory_budget.value);
+            let expected = format!(
+                "at most {}, half of memory_budget, or a memory_budget of at least {}",
+                text(Size(budget.0 / 2)),
+                text(Size(part.0.saturating_mul(2)))
+            );
+            return Err(self
+                .part_size
+                .source
+                .refuse("part_size", &text(part), &expected));
+        }
         let name = match error.option {
             "bucket" | "root" => "store",
             "presign_lifetime" => "serve.redirect_lifetime",
@@ -367,6 +385,11 @@ impl Settings {
         let value = row.value.as_deref().unwrap_or(&error.value);
         Err(row.source.refuse(name, value, &error.wanted))
     }
+}
+
+/// A value as errors show it.
+fn text(value: impl Kind) -> String {
+    value.show().unwrap_or_default()
 }
 
 /// Where values come from.

@@ -1,6 +1,7 @@
 //! What a setting can be: how its text is read, wherever it stands, and how it is shown.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
 
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
@@ -112,23 +113,23 @@ impl Kind for Url {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Size(pub(in crate::cli) u64);
 
-/// Largest first, for [`Kind::show`].
-const UNITS: &[(&str, u64)] = &[
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("TB", 1_000_000_000_000),
-    ("GB", 1_000_000_000),
-    ("MB", 1_000_000),
-    ("kB", 1_000),
-    ("B", 1),
+/// Largest first. Those with one letter are powers of 1024, as `docker` and `dd` have them.
+const UNITS: &[(&[&str], u64)] = &[
+    (&["TiB", "T"], 1 << 40),
+    (&["GiB", "G"], 1 << 30),
+    (&["MiB", "M"], 1 << 20),
+    (&["KiB", "K"], 1 << 10),
+    (&["TB"], 1_000_000_000_000),
+    (&["GB"], 1_000_000_000),
+    (&["MB"], 1_000_000),
+    (&["kB"], 1_000),
+    (&["B"], 1),
 ];
-/// Those that sizes are shown in.
+/// The first so many are those that sizes are shown in.
 const SHOWN: usize = 4;
 
 impl Kind for Size {
-    const WANTED: &str = "a size such as 16 MiB, 1GiB or 16777216 (bytes)";
+    const WANTED: &str = "a size such as 16 MiB, 20M, 1g or 16777216 (bytes)";
     const SHAPES: &[Shape] = &[Shape::Text, Shape::Integer];
 
     fn parse(text: &str) -> Option<Self> {
@@ -137,15 +138,18 @@ impl Kind for Size {
         let number: u64 = number.parse().ok()?;
         let factor = match unit.trim_start() {
             "" => 1,
-            unit => UNITS.iter().find(|(name, _)| *name == unit)?.1,
+            unit => {
+                let is_unit = |name: &&str| name.eq_ignore_ascii_case(unit);
+                UNITS.iter().find(|(names, _)| names.iter().any(is_unit))?.1
+            }
         };
         number.checked_mul(factor).map(Size)
     }
 
     fn show(&self) -> Option<String> {
-        let fits = |&&(_, factor): &&(&str, u64)| self.0 > 0 && self.0.is_multiple_of(factor);
+        let fits = |&&(_, factor): &&(&[&str], u64)| self.0 > 0 && self.0.is_multiple_of(factor);
         Some(match UNITS[..SHOWN].iter().find(fits) {
-            Some((unit, factor)) => format!("{} {unit}", self.0 / factor),
+            Some((names, factor)) => format!("{} {}", self.0 / factor, names[0]),
             None => self.0.to_string(),
         })
     }
@@ -192,15 +196,41 @@ impl Kind for bool {
     }
 }
 
-impl Kind for SocketAddr {
-    const WANTED: &str = "an address and a port, such as 127.0.0.1:5000 or [::1]:5000";
+/// The address of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Listen(pub(in crate::cli) SocketAddr);
+
+/// A text that is no address.
+#[derive(Debug, thiserror::Error)]
+#[error("expected {}", Listen::WANTED)]
+pub(in crate::cli) struct InvalidListen;
+
+impl FromStr for Listen {
+    type Err = InvalidListen;
+
+    fn from_str(text: &str) -> Result<Self, InvalidListen> {
+        let (host, port) = text.rsplit_once(':').ok_or(InvalidListen)?;
+        let ip = match host {
+            // As Go's servers, and so distribution, have it.
+            "" => Ipv4Addr::UNSPECIFIED,
+            "localhost" => Ipv4Addr::LOCALHOST,
+            _ => return text.parse().map(Listen).map_err(|_| InvalidListen),
+        };
+        let port: u16 = port.parse().map_err(|_| InvalidListen)?;
+        Ok(Listen(SocketAddr::from((ip, port))))
+    }
+}
+
+impl Kind for Listen {
+    const WANTED: &str =
+        "an address and a port, such as 127.0.0.1:5000, [::1]:5000, or :5000 for all";
 
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok()
     }
 
     fn show(&self) -> Option<String> {
-        Some(self.to_string())
+        Some(self.0.to_string())
     }
 }
 
@@ -288,8 +318,12 @@ mod tests {
             ("16 MB", Some(16_000_000)),
             ("7 B", Some(7)),
             ("0", Some(0)),
-            ("16M", None),
-            ("16 mib", None),
+            ("20M", Some(20 << 20)),
+            ("1g", Some(1 << 30)),
+            ("2k", Some(2 << 10)),
+            ("16 mib", Some(16 << 20)),
+            ("16 kb", Some(16_000)),
+            ("16 X", None),
             ("1.5 GiB", None),
             ("-1", None),
             ("MiB", None),
@@ -307,6 +341,23 @@ mod tests {
             assert_eq!(Size::parse(&shown), Some(Size(bytes)), "{shown}");
         }
         assert_eq!(Size(16 << 20).show().as_deref(), Some("16 MiB"));
+    }
+
+    #[test]
+    fn addresses() {
+        for (text, want) in [
+            ("127.0.0.1:5000", Some("127.0.0.1:5000")),
+            ("[::1]:5000", Some("[::1]:5000")),
+            (":5000", Some("0.0.0.0:5000")),
+            ("localhost:0", Some("127.0.0.1:0")),
+            ("5000", None),
+            (":", None),
+            (":70000", None),
+            ("example.com:5000", None),
+        ] {
+            let listen = Listen::parse(text).and_then(|listen| listen.show());
+            assert_eq!(listen.as_deref(), want, "{text:?}");
+        }
     }
 
     #[test]

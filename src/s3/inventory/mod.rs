@@ -32,6 +32,8 @@ mod walk;
 pub use plan::UploadPhase;
 pub(crate) use plan::{Found, ListedSession};
 pub(crate) use walk::found;
+#[cfg(feature = "registry")]
+pub(crate) use walk::pages;
 
 /// How many documents one listing reads at a time.
 const READS_AT_ONCE: usize = 8;

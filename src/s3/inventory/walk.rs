@@ -17,7 +17,7 @@ use crate::s3::store::Store;
 /// # Cost
 ///
 /// One request for a thousand.
-pub(super) fn pages(store: Arc<Store>, prefix: String) -> impl Stream<Item = Result<Page>> {
+pub(crate) fn pages(store: Arc<Store>, prefix: String) -> impl Stream<Item = Result<Page>> {
     let first = Some(None);
     stream::try_unfold((store, prefix, first), async |(store, prefix, from)| {
         let Some(from) = from else {

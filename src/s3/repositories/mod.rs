@@ -28,9 +28,12 @@ use crate::service::{Layer, LayerUpload};
 
 mod catalog;
 mod links;
+mod list;
 mod manifests;
 mod referrers;
 mod tags;
+
+pub use list::ManifestEntry;
 
 /// # Cost
 ///

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::part_buffer::PartBuffer;
 use super::part_cursor::PartCursor;
 use super::sender::PartEnd;
-use crate::digest::{Algorithm, Hasher, SavedHasher};
+use crate::digest::{Algorithm, Digest, Hasher, SavedHasher};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::s3::checksum::{Crc64, Tracker};
@@ -73,6 +73,11 @@ impl Intake {
     /// Bytes received.
     pub(super) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// The SHA-256 of the bytes up to there.
+    pub(super) fn digest(&self) -> Digest {
+        self.sha256.digest()
     }
 
     /// How many of `available` bytes belong to the part under way; `None` where S3 takes no

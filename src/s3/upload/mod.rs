@@ -81,6 +81,7 @@ pub(crate) struct S3LayerUpload {
     name: RepositoryName,
     tar_sum: Option<TarSum>,
     offset: u64,
+    digest_at_start: Digest,
     sent: Sent,
     schedule: Schedule,
     /// Without a bound, so that what is asked for is on its way at once, whoever drops the future.
@@ -121,6 +122,7 @@ impl S3LayerUpload {
             name: uploader.session().repository.clone(),
             tar_sum: declared.cloned(),
             offset: uploader.offset(),
+            digest_at_start: uploader.digest(),
             sent: uploader.progress(),
             schedule: uploader.session().schedule,
             commands,
@@ -273,6 +275,10 @@ impl LayerUpload for S3LayerUpload {
 
     fn next_boundary(&self) -> Option<u64> {
         self.schedule.end_beyond(self.offset)
+    }
+
+    fn digest_at_start(&self) -> Option<&Digest> {
+        Some(&self.digest_at_start)
     }
 
     fn sent(&self) -> Sent {

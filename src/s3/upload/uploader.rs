@@ -105,6 +105,11 @@ impl Uploader {
         self.intake.offset()
     }
 
+    /// The SHA-256 of the bytes up to there.
+    pub(super) fn digest(&self) -> Digest {
+        self.intake.digest()
+    }
+
     pub(super) fn progress(&self) -> Sent {
         self.sender.progress()
     }

@@ -60,6 +60,15 @@ fn credentials_that_nobody_has() {
         said.contains("cannot get credentials; set AWS_ACCESS_KEY_ID"),
         "{said}"
     );
+    // Each source once, without the SDK's own words, and nothing of it as a warning.
+    assert!(
+        said.contains("tried Environment (environment variable not set)"),
+        "{said}"
+    );
+    assert!(
+        !said.contains("not enabled") && !said.contains("WARN"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -91,8 +91,12 @@ fn bad_flags_and_variables_are_named() {
         ),
         (
             &[],
-            &["--part-size", "1GiB"],
-            &["memory_budget is 256 MiB", "two parts"],
+            &["--part-size", "200M"],
+            &[
+                "--part-size is 200 MiB",
+                "128 MiB, half of memory_budget",
+                "at least 400 MiB",
+            ],
         ),
         (
             &[],

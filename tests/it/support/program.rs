@@ -127,7 +127,7 @@ impl User {
 pub(crate) fn printed_commands(said: &str) -> Vec<String> {
     let lines = said.lines().filter_map(|line| {
         let line = line.trim();
-        ["to go on: ", "to begin it: "]
+        ["to resume: ", "to begin it: "]
             .iter()
             .find_map(|hint| line.strip_prefix(hint))
     });

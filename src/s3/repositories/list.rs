@@ -1,0 +1,63 @@
+//! All manifests of a repository, tagged or not.
+
+use std::sync::Arc;
+
+use futures_util::future::ready;
+use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+
+use super::manifests;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::name::RepositoryName;
+use crate::registry::store::Manifest;
+use crate::s3::S3LayerService;
+use crate::s3::inventory::pages;
+
+/// How many manifests are read at a time: one has up to 4 MiB.
+const READS_AT_ONCE: usize = 4;
+
+/// A manifest in a listing.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ManifestEntry {
+    /// Its digest.
+    pub digest: Digest,
+    /// The manifest, or why it could not be read.
+    pub manifest: Result<Manifest>,
+}
+
+impl S3LayerService {
+    /// The manifests of a repository, whether or not a tag names them, in the order of their keys:
+    /// by algorithm, then by digest. None where there is no such repository.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Error::Storage) where the listing failed; the stream ends with it. A
+    /// manifest that could not be read is an item with the reason.
+    ///
+    /// # Cost
+    ///
+    /// One request for a thousand manifests, and one for each. In memory a page, and four manifests.
+    pub fn manifests_of(&self, name: &RepositoryName) -> BoxStream<'static, Result<ManifestEntry>> {
+        let (store, name) = (Arc::clone(&self.store), name.clone());
+        let (keys, below) = (store.keys.clone(), store.keys.manifests(&name));
+        let named = name.clone();
+        let digests = pages(Arc::clone(&store), below).map_ok(move |page| {
+            let keys_of_page = page.objects.into_iter().map(|object| object.key);
+            let digests =
+                keys_of_page.filter_map(|key| keys.digest_of_manifest(&named, key.as_str()));
+            stream::iter(digests.map(Ok::<_, Error>).collect::<Vec<_>>())
+        });
+        let entries = digests.try_flatten().map(move |digest| {
+            let (store, name) = (Arc::clone(&store), name.clone());
+            async move {
+                let digest = digest?;
+                let manifest = manifests::get(&store, &name, &digest).await.transpose();
+                Ok(manifest.map(|manifest| ManifestEntry { digest, manifest }))
+            }
+        });
+        // One that was removed since it was listed is left out.
+        let entries = entries.buffered(READS_AT_ONCE);
+        entries.try_filter_map(|entry| ready(Ok(entry))).boxed()
+    }
+}
