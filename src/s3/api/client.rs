@@ -51,10 +51,14 @@ pub struct ClientOptions {
 #[non_exhaustive]
 pub enum ClientError {
     /// The options or `AWS_PROFILE` name a profile that does not exist.
-    #[error("profile {name} is in neither ~/.aws/config nor ~/.aws/credentials")]
+    #[error("profile {name} is in neither {config} nor {credentials}")]
     UnknownProfile {
         /// The name of the profile.
         name: String,
+        /// The configuration file that was read: `AWS_CONFIG_FILE`, or the user's own.
+        config: String,
+        /// The file of credentials: `AWS_SHARED_CREDENTIALS_FILE`, or the user's own.
+        credentials: String,
     },
     /// A shared configuration file of AWS cannot be read.
     #[error("cannot read the shared configuration of AWS")]
@@ -182,8 +186,15 @@ pub(super) async fn profiles(name: Option<&str>) -> Result<ProfileSet, ClientErr
         && selected != "default"
         && (name.is_some() || !has_keys)
     {
-        let name = selected.to_owned();
-        return Err(ClientError::UnknownProfile { name });
+        let file = |variable: &str, usual: &str| {
+            let named = std::env::var(variable).ok().filter(|path| !path.is_empty());
+            named.unwrap_or_else(|| usual.to_owned())
+        };
+        return Err(ClientError::UnknownProfile {
+            name: selected.to_owned(),
+            config: file("AWS_CONFIG_FILE", "~/.aws/config"),
+            credentials: file("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+        });
     }
     Ok(files)
 }

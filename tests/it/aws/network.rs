@@ -109,8 +109,15 @@ fn unknown_profiles_are_named() {
         (&KEYS, &["--profile", "absent", "ls"]),
     ] {
         let said = fails(&user, &[known, variables].concat(), arguments);
-        assert!(said.contains("profile absent is in neither"), "{said}");
+        let want = "profile absent is in neither ~/.aws/config nor ~/.aws/credentials";
+        assert!(said.contains(want), "{said}");
     }
+    let elsewhere = [("AWS_PROFILE", "absent"), ("AWS_CONFIG_FILE", "/nowhere")];
+    let said = fails(&user, &[known, &elsewhere].concat(), &["ls"]);
+    assert!(
+        said.contains("neither /nowhere nor ~/.aws/credentials"),
+        "{said}"
+    );
     let user = self::user(&[("config", "[profile\n")]);
     let said = fails(&user, known, &["ls"]);
     assert!(said.contains(".aws/config"), "{said}");
