@@ -70,7 +70,7 @@ fn filter(level: &Level) -> String {
             // The embedded store tells its clients what it refuses, and need not tell us. What the SDK
             // warns of is in the error that follows, if one does.
             "error" | "warn" => format!("{word},s3s=off,aws=off"),
-            "info" => "s3layers=info,warn,aws=off".to_owned(),
+            "info" | "debug" => format!("s3layers={word},warn,aws=off"),
             word => format!("s3layers={word},embedded_s3={word},warn"),
         },
     }

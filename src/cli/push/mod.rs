@@ -161,7 +161,7 @@ impl Push {
         let usage = service.usage();
         let failed = pushed.failed;
         context.output.note(format_args!(
-            "{} of {} files; {}",
+            "pushed {} of {} files; {}",
             items.len() - failed,
             items.len(),
             context.output.requests(&usage)

@@ -69,6 +69,9 @@ fn credentials_that_nobody_has() {
         !said.contains("not enabled") && !said.contains("WARN"),
         "{said}"
     );
+    // The SDK logs its errors as debug texts.
+    let said = fails(&user, &none, &["-vv", "ls"]);
+    assert!(!said.contains("aws_config"), "{said}");
 }
 
 #[test]
