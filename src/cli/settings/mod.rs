@@ -124,7 +124,7 @@ settings! {
         ..Setting::new("part_size", "SIZE")
     };
     parallelism: usize = DEFAULT_PARALLELISM, Setting {
-        about: "Limit concurrent requests of one upload or download, 1 to 64",
+        about: "Limit concurrent requests of one transfer, 1 to 64",
         flag: Flag::Tuning,
         ..Setting::new("parallelism", "NUMBER")
     };
@@ -191,7 +191,7 @@ settings! {
         ..Setting::new("serve.redirect_endpoint", "URL")
     };
     serve_redirect_lifetime: Duration = DEFAULT_PRESIGN_LIFETIME, Setting {
-        about: "Limit how long such a URL works, up to 7 days",
+        about: "Limit the lifetime of this URL, up to 7 days",
         flag: Flag::Serve,
         ..Setting::new("serve.redirect_lifetime", "TIME")
     };

@@ -161,7 +161,11 @@ fn ranges_are_told_with_their_place() {
         ),
         (
             "part_size = \"1 GiB\"",
-            "memory_budget is 256 MiB; wanted at least two parts",
+            "config.toml:1: part_size is 1 GiB; wanted at most 128 MiB, half of memory_budget",
+        ),
+        (
+            "memory_budget = \"8 MiB\"",
+            "config.toml:1: memory_budget is 8 MiB; wanted at least two parts",
         ),
         (
             "store = \"s3://b/a//b\"",
