@@ -1,5 +1,9 @@
 //! Publishing: the conditional PUT of a layer's record decides who stores its digest; aliases and
 //! links repeat what it says.
+//!
+//! The rule of writers, on which a collection relies: who writes a link has read the record as live, or has written it
+//! so, and signs the link at most [`LOOK_LIFETIME`] after that. A condemned record is written back to live first.
+//! [`LiveLayer`] is the proof; `tests/it/collector_protocol` shows what is lost without it.
 
 use std::time::Duration;
 
@@ -8,9 +12,9 @@ use bytes::Bytes;
 use super::api::{Condition, ETag, Put};
 use super::document::{Document as _, decode, encode};
 use super::keys::Key;
-use super::presence;
+use super::presence::{self, LOOK_LIFETIME};
 use super::record::{Alias, Link, LinkState, Record, RecordState, StoredLayer};
-use super::store::Store;
+use super::store::{Loaded, Store};
 use crate::clock::Moment;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::id::LayerId;
@@ -18,6 +22,72 @@ use crate::name::RepositoryName;
 
 /// How often a record is contended for before that is reported as an error that can be retried.
 const ROUNDS: u32 = 5;
+
+/// A layer whose record was read as live, or was written so.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveLayer {
+    pub(crate) layer: StoredLayer,
+    /// When the request began that read or wrote it.
+    live_at: Moment,
+}
+
+impl LiveLayer {
+    /// A layer whose bytes are in the link too, which therefore relies on no record.
+    pub(crate) fn inline(layer: StoredLayer) -> Self {
+        LiveLayer {
+            layer,
+            live_at: Moment::now(),
+        }
+    }
+
+    /// Whether a link can still rely on it.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.live_at.is_within(LOOK_LIFETIME)
+    }
+
+    /// The same layer with further ids, see [`StoredLayer::with_aliases`].
+    pub(crate) fn with_aliases(&self, ids: &[LayerId]) -> Self {
+        LiveLayer {
+            layer: self.layer.with_aliases(ids),
+            live_at: self.live_at,
+        }
+    }
+}
+
+/// The layer with this SHA-256, if it is there; a record that is condemned is written back to live.
+///
+/// # Cost
+///
+/// 1 request; where the record is condemned, 2.
+///
+/// # Errors
+///
+/// As [`Store::layer`].
+pub(crate) async fn find_live(store: &Store, id: &LayerId) -> Result<Option<LiveLayer>> {
+    let key = store.keys.layer(id);
+    for _ in 0..ROUNDS {
+        let read_at = Moment::now();
+        let Some(Loaded { document, etag }) = store.record(id).await? else {
+            return Ok(None);
+        };
+        let layer = document.layer;
+        match document.state {
+            RecordState::Live => {
+                let live_at = read_at;
+                return Ok(Some(LiveLayer { layer, live_at }));
+            }
+            RecordState::Dead { .. } | RecordState::Purging { .. } => return Ok(None),
+            RecordState::Condemned { .. } => {}
+        }
+        let rescued = encode(&Record::live(layer.clone()))?;
+        let live_at = Moment::now();
+        let put = store.api.put_if(&key, rescued, Condition::Matches(&etag));
+        if let Put::Written(_) = put.await? {
+            return Ok(Some(LiveLayer { layer, live_at }));
+        }
+    }
+    Err(contended(&key))
+}
 
 /// Publishes a layer under its SHA-256. The layer that stands afterwards: ours, or that of another
 /// upload of the same bytes, which was first and whose data is there. No attempt is signed later
@@ -30,7 +100,7 @@ pub(crate) async fn publish(
     store: &Store,
     layer: &StoredLayer,
     until: Option<(Moment, Duration)>,
-) -> Result<StoredLayer> {
+) -> Result<LiveLayer> {
     let key = store.keys.layer(&layer.id());
     let mut candidate = layer.clone();
     let mut standing: Option<ETag> = None;
@@ -38,9 +108,13 @@ pub(crate) async fn publish(
         let condition = standing.as_ref();
         let condition = condition.map_or(Condition::Absent, Condition::Matches);
         let document = encode(&Record::live(candidate.clone()))?;
+        let live_at = Moment::now();
         let put = store.api.put_if_until(&key, document, condition, until);
         let held = match put.await? {
-            Put::Written(_) => return Ok(candidate),
+            Put::Written(_) => {
+                let layer = candidate;
+                return Ok(LiveLayer { layer, live_at });
+            }
             Put::Gone => {
                 standing = None;
                 continue;
@@ -57,7 +131,10 @@ pub(crate) async fn publish(
             continue;
         }
         match record.state {
-            RecordState::Live => return Ok(record.layer),
+            RecordState::Live => {
+                let layer = record.layer;
+                return Ok(LiveLayer { layer, live_at });
+            }
             // Written back to live.
             RecordState::Condemned { .. } => candidate = record.layer,
             RecordState::Dead { .. } | RecordState::Purging { .. } => {}
@@ -104,17 +181,22 @@ fn contended(key: &Key) -> Error {
 }
 
 /// Makes a published layer available under its other ids, and links it under a repository.
+///
+/// # Errors
+///
+/// One that can be retried, where the record was live too long ago.
 pub(crate) async fn link(
     store: &Store,
     name: &RepositoryName,
-    layer: &StoredLayer,
+    live: &LiveLayer,
     aliases: &[LayerId],
 ) -> Result<()> {
+    let layer = &live.layer;
     for id in aliases.iter().filter(|id| **id != layer.id()) {
         put_alias(store, layer, id).await?;
     }
     // An unlink has to know all ids.
-    link_under(store, name, &layer.with_aliases(aliases), aliases).await
+    link_under(store, name, &live.with_aliases(aliases), aliases).await
 }
 
 /// An alias that leads to another layer stays, for two digests can share a TarSum. One that names
@@ -136,12 +218,18 @@ async fn put_alias(store: &Store, layer: &StoredLayer, id: &LayerId) -> Result<(
 }
 
 /// Links a published layer under a repository, by its SHA-256 and some of its other ids.
+///
+/// # Errors
+///
+/// As [`link`].
 pub(crate) async fn link_under(
     store: &Store,
     name: &RepositoryName,
-    layer: &StoredLayer,
+    live: &LiveLayer,
     aliases: &[LayerId],
 ) -> Result<()> {
+    let layer = &live.layer;
+    let until = Some((live.live_at, LOOK_LIFETIME));
     let sha256 = layer.id();
     let others = aliases.iter().filter(|id| **id != sha256);
     for id in std::iter::once(&sha256).chain(others) {
@@ -166,7 +254,7 @@ pub(crate) async fn link_under(
             }
             Err(error) => !matches!(error, Error::Damaged { .. }),
         };
-        store.put_unless(&key, encode(&link)?, None, keep).await?;
+        store.put_unless(&key, encode(&link)?, until, keep).await?;
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use super::presence::Looks;
 use super::profile::StoreProfile;
 use super::record::{Alias, Link, Record, StoredLayer};
 use super::upload::SessionCache;
+use crate::clock::Moment;
 use crate::digest::Algorithm;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::id::LayerId;
@@ -114,6 +115,20 @@ impl Store {
         checked(&key, id, layer)
     }
 
+    /// The record of the layer with this SHA-256, in any state.
+    ///
+    /// # Errors
+    ///
+    /// As [`layer`](Self::layer).
+    pub(crate) async fn record(&self, id: &LayerId) -> Result<Option<Loaded<Record>>> {
+        let key = self.keys.layer(id);
+        let Some(loaded) = self.load::<Record>(&key).await? else {
+            return Ok(None);
+        };
+        checked(&key, id, Some(loaded.document.layer.clone()))?;
+        Ok(Some(loaded))
+    }
+
     /// A layer that is linked under a repository, as the link repeats it.
     ///
     /// # Errors
@@ -177,8 +192,8 @@ impl Store {
         }
     }
 
-    /// Stores a document, unless the one that stands there will do: `keep` judges. The first write
-    /// is conditional on `known`, if that is given.
+    /// Stores a document, unless the one that stands there will do: `keep` judges. No attempt is signed
+    /// later than `until`: so long after that moment.
     ///
     /// # Errors
     ///
@@ -187,14 +202,17 @@ impl Store {
         &self,
         key: &Key,
         document: Bytes,
-        known: Option<ETag>,
+        until: Option<(Moment, Duration)>,
         keep: impl Fn(&[u8]) -> bool,
     ) -> Result<()> {
-        let mut standing = known;
+        let mut standing: Option<ETag> = None;
         for _ in 0..ROUNDS {
             let condition = standing.as_ref();
             let condition = condition.map_or(Condition::Absent, Condition::Matches);
-            match self.api.put_if(key, document.clone(), condition).await? {
+            let put = self
+                .api
+                .put_if_until(key, document.clone(), condition, until);
+            match put.await? {
                 Put::Written(_) => return Ok(()),
                 Put::Held(held) if keep(&held.bytes) => return Ok(()),
                 Put::Held(held) => standing = Some(held.etag),

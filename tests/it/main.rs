@@ -49,6 +49,7 @@ mod on_the_way;
 mod reading;
 mod registry;
 mod requests;
+mod rescue;
 mod schedules;
 mod secrets;
 mod session_cache;

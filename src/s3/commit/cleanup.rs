@@ -11,7 +11,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::s3::api::{UploadId, pause};
 use crate::s3::keys::Key;
-use crate::s3::publish;
+use crate::s3::publish::{self, LiveLayer};
 use crate::s3::record::{SegmentName, StoredLayer};
 use crate::s3::session::owned::OwnedSession;
 use crate::s3::session::{CommitIntent, Phase, Session, claim};
@@ -22,23 +22,25 @@ use crate::s3::store::Store;
 pub(crate) const KEPT_DATA: Duration = Duration::from_secs(20 * 3600);
 
 /// As [`remove_finished`]. The layer is published, so a failure is left to the sweep.
-pub(super) async fn remove_finished_logged(
-    store: &Store,
-    session: &Session,
-    standing: &StoredLayer,
-) {
+pub(super) async fn remove_finished_logged(store: &Store, session: &Session, standing: &LiveLayer) {
     if let Err(error) = remove_finished(store, session, standing).await {
         tracing::warn!(uuid = %session.uuid, %error, "left a finished upload to the sweep");
     }
 }
 
 /// Removes an upload whose layer is published, and its data where the layer does not name it.
-async fn remove_finished(store: &Store, session: &Session, standing: &StoredLayer) -> Result<()> {
+async fn remove_finished(store: &Store, session: &Session, standing: &LiveLayer) -> Result<()> {
+    // A process that was suspended: another driver may have looked at the data meanwhile, and publish it if the
+    // equal layer has been collected since.
+    if standing.layer.upload != session.uuid && !standing.is_fresh() {
+        tracing::info!(uuid = %session.uuid, "left a duplicate to the sweep");
+        return Ok(());
+    }
     // One without parts was not completed.
     if session.orphans || (session.multipart.is_some() && !session.has_parts()) {
         abort_multiparts(store, session).await?;
     }
-    remove_objects(store, session, Some(standing)).await?;
+    remove_objects(store, session, Some(&standing.layer)).await?;
     remove_claim_and_session(store, session).await
 }
 
@@ -92,8 +94,12 @@ async fn published_after_all(
     if let (None, Some(layer)) = (&record, &link) {
         publish::publish(store, layer, None).await?;
     }
-    if let (Some(layer), None) = (&record, &link) {
-        publish::link(store, &session.repository, layer, &layer.aliases).await?;
+    if record.is_some()
+        && link.is_none()
+        && let Some(live) = publish::find_live(store, &id).await?
+    {
+        let aliases = live.layer.aliases.clone();
+        publish::link(store, &session.repository, &live, &aliases).await?;
     }
     Ok(record.or(link))
 }

@@ -20,7 +20,7 @@ use crate::s3::document::Inline;
 use crate::s3::keys::Key;
 use crate::s3::presence::{self, Judgement, LOOK_LIFETIME};
 use crate::s3::profile::StoreProfile;
-use crate::s3::publish;
+use crate::s3::publish::{self, LiveLayer};
 use crate::s3::record::{Content, Segment, SegmentName, StoredLayer};
 use crate::s3::session::owned::OwnedSession;
 use crate::s3::session::plan::resume::{Parts, compare};
@@ -158,7 +158,7 @@ struct Driver<'a> {
     /// Why the claims are wrong.
     wrong: Option<Error>,
     /// What is published under the digest: ours, or an equal layer.
-    published: Option<StoredLayer>,
+    published: Option<LiveLayer>,
 }
 
 impl<'a> Driver<'a> {
@@ -216,6 +216,10 @@ impl<'a> Driver<'a> {
             {
                 self.facts.session = SessionState::Stale;
             }
+            let is_fresh = self.published.as_ref().is_none_or(LiveLayer::is_fresh);
+            if self.facts.published == Published::Record && !is_fresh {
+                self.facts.published = Published::Unknown;
+            }
             match (next(&self.facts), intent) {
                 (Step::End(end), _) => return Ok(end),
                 (Step::AwaitObject, _) => self.await_object().await?,
@@ -247,13 +251,14 @@ impl<'a> Driver<'a> {
         let uuid = self.session.uuid;
         let key = self.store.keys.data_prefix(uuid);
         match (end, self.published, self.wrong) {
-            (End::Published, Some(layer), _) => {
+            (End::Published, Some(live), _) => {
+                let layer = live.layer.clone();
                 tracing::info!(%uuid, digest = %layer.digest, size = layer.size, "published");
                 if self.facts.session != SessionState::Removed {
-                    let (store, standing) = (Arc::clone(self.store), layer.clone());
+                    let store = Arc::clone(self.store);
                     let session = owned.get().clone();
                     self.store.background.spawn(async move {
-                        cleanup::remove_finished_logged(&store, &session, &standing).await;
+                        cleanup::remove_finished_logged(&store, &session, &live).await;
                     });
                 }
                 Ok(layer)
@@ -526,7 +531,8 @@ impl<'a> Driver<'a> {
         let links_at_once = layer.aliases.is_empty();
         let link = async {
             if links_at_once {
-                publish::link(self.store, name, &layer, &[]).await?;
+                let inline = LiveLayer::inline(layer.clone());
+                publish::link(self.store, name, &inline, &[]).await?;
             }
             Ok::<_, Error>(())
         };
@@ -562,7 +568,7 @@ impl<'a> Driver<'a> {
         self.facts.published = Published::Absent;
         if let Some(layer) = found {
             self.verified.clone_from(&intent.unverified);
-            self.verified.retain(|id| *id != layer.id());
+            self.verified.retain(|id| *id != layer.layer.id());
             let aliases = self.aliases(intent);
             self.published = Some(layer.with_aliases(&aliases));
             self.facts.published = Published::Record;

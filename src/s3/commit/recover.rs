@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::id::LayerId;
 use crate::s3::presence;
-use crate::s3::record::StoredLayer;
+use crate::s3::publish::{self, LiveLayer};
 use crate::s3::session::{CommitIntent, Session};
 use crate::s3::store::Store;
 
@@ -21,12 +21,13 @@ pub(super) async fn find_published(
     store: &Arc<Store>,
     session: &Session,
     intent: &CommitIntent,
-) -> Result<Option<StoredLayer>> {
+) -> Result<Option<LiveLayer>> {
     let id = LayerId::from(intent.digest.clone());
-    let Some(published) = store.layer(&id).await? else {
+    let Some(live) = publish::find_live(store, &id).await? else {
         return Ok(None);
     };
-    if published.size != session.offset || !presence::look(store, &published).await? {
+    let published = &live.layer;
+    if published.size != session.offset || !presence::look(store, published).await? {
         return Ok(None);
     }
     for id in intent.unverified.iter().filter(|other| **other != id) {
@@ -38,5 +39,5 @@ pub(super) async fn find_published(
             return Ok(None);
         }
     }
-    Ok(Some(published))
+    Ok(Some(live))
 }

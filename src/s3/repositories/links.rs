@@ -23,6 +23,10 @@ pub(super) async fn layer(
     Ok(Box::new(S3Layer::new(Arc::clone(store), Arc::new(layer))))
 }
 
+/// # Cost
+///
+/// 1 request for the source, 1 for the record, 1 for each data object that this process has not looked at lately, and 1 for
+/// each link.
 pub(super) async fn mount(
     store: &Store,
     name: &RepositoryName,
@@ -36,15 +40,21 @@ pub(super) async fn mount(
     let Some(found) = found else {
         return Ok(false);
     };
-    let Some(mut layer) = presence::present(store, &found).await? else {
-        return Ok(false);
+    // A link protects its layer from a collection only if the record was live when it was written.
+    let live = match publish::find_live(store, &found.id()).await {
+        Ok(Some(live)) => live,
+        // An upload stores a damaged record again.
+        Ok(None) | Err(Error::Damaged { .. }) => return Ok(false),
+        Err(error) => return Err(error),
     };
-    // An alias of a duplicate: the record that it repeats was published without this id.
-    if !layer.has_id(id) {
-        layer = layer.with_aliases(std::slice::from_ref(id));
+    let live = live.with_aliases(&found.aliases);
+    if presence::present(store, &live.layer).await?.is_none() {
+        return Ok(false);
     }
-    let aliases = layer.aliases.clone();
-    publish::link_under(store, name, &layer, &aliases).await?;
+    // An alias of a duplicate: the record that it repeats was published without this id.
+    let live = live.with_aliases(std::slice::from_ref(id));
+    let aliases = live.layer.aliases.clone();
+    publish::link_under(store, name, &live, &aliases).await?;
     Ok(true)
 }
 

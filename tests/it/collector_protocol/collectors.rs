@@ -59,11 +59,13 @@ pub fn record(at: OfRecord, rules: Rules, steps: &mut Steps<'_>) {
             Write::Collect,
             |next, condemned| {
                 next.record_waits_for = next.windows;
+                next.record_waits_next_for = 0;
                 Wait(condemned)
             },
         ),
         Wait(record) => {
-            let is_over = now.record_waits_for == 0 || now.record != Some(record);
+            let is_over = (now.record_waits_for | now.record_waits_next_for) == 0
+                || now.record != Some(record);
             if rules.has(Mutant::RecordWithoutSecondListing) && is_over {
                 steps.go(Kill(record));
             } else if is_over || rules.has(Mutant::RecordWithoutWait) {
@@ -85,6 +87,17 @@ pub fn record(at: OfRecord, rules: Rules, steps: &mut Steps<'_>) {
                 }
             })
         }
+        Purge(_) | Replaced(_) | RemoveFirstObject(_) | RemoveSecondObject(_) | RemoveRecord(_) => {
+            remove_record(at, rules, steps)
+        }
+    }
+}
+
+/// The second half: the record is dead.
+fn remove_record(at: OfRecord, rules: Rules, steps: &mut Steps<'_>) {
+    use OfRecord::*;
+    let now = *steps.now();
+    match at {
         Purge(record) if now.record != Some(record) => steps.go(Replaced(record)),
         Purge(record) => steps.replace_record(
             record,
@@ -111,7 +124,7 @@ pub fn record(at: OfRecord, rules: Rules, steps: &mut Steps<'_>) {
         {
             steps.write(|next| next.record = None).done()
         }
-        RemoveRecord(_) => steps.done(),
+        _ => steps.done(),
     }
 }
 
@@ -247,13 +260,13 @@ pub fn manifest(repository: usize, at: OfManifest, rules: Rules, steps: &mut Ste
                 .write(|next| next.repositories[repository].manifest = Some(kept))
                 .done();
         }
-        Remove(manifest) if here.manifest == Some(manifest) => remove(repository, steps),
-        RemoveUnconditionally => remove(repository, steps),
+        Remove(manifest) if here.manifest == Some(manifest) => remove_manifest(repository, steps),
+        RemoveUnconditionally => remove_manifest(repository, steps),
         Condemn(_) | Keep(_) | Remove(_) => steps.done(),
     }
 }
 
-fn remove(repository: usize, steps: &mut Steps<'_>) {
+fn remove_manifest(repository: usize, steps: &mut Steps<'_>) {
     steps
         .write(|next| {
             next.repositories[repository].manifest = None;

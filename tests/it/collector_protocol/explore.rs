@@ -36,6 +36,7 @@ pub enum Broken {
     AcknowledgedParentWithoutManifest,
     /// A manifest was refused although no user deleted its layer.
     PushRefused,
+    /// A committing upload was not published, although no user deleted its layer.
     UploadLost,
     RestoredLayerLost,
     LinkToNothing,
@@ -260,7 +261,7 @@ impl Mix {
         });
         if state.manifest_refused && !has_unlink {
             Some(Broken::PushRefused)
-        } else if state.upload_lost {
+        } else if state.upload_lost && !has_unlink {
             Some(Broken::UploadLost)
         } else if restored.is_some_and(|record| !state.has_data(record.content)) {
             Some(Broken::RestoredLayerLost)

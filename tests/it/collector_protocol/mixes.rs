@@ -171,6 +171,11 @@ pub fn mixes() -> Vec<Mix> {
             ],
         ),
         mix(
+            "crash, driver, unlink",
+            UNLINKED,
+            &[RecordCollector, Push(dying(0, a)), driver(0, a), Unlink(0)],
+        ),
+        mix(
             "crash, driver, collectors",
             LAYER,
             &[

@@ -9,6 +9,11 @@ pub enum Mutant {
     MountWithoutReadingRecord,
     /// A finish that meets a condemned record leaves it condemned.
     FinishWithoutRescue,
+    /// A driver that finds its data gone links what is published, though condemned.
+    FoundLayerWithoutRescue,
+    /// A driver removes the data of a duplicate long after it read the record: another driver of the same upload looks at
+    /// the data, finds the record dead, and publishes them.
+    DuplicateRemovedLate,
     HeadWithoutRescue,
     ManifestPutWithoutRescue,
     IndexPutWithoutRescue,
@@ -41,7 +46,7 @@ pub enum Mutant {
 }
 
 /// Each mutant, the mix that catches it, and the promise that it breaks there.
-pub const CAUGHT: [(Mutant, &str, Broken); 21] = [
+pub const CAUGHT: [(Mutant, &str, Broken); 23] = [
     (
         Mutant::MountWithoutReadingRecord,
         "mount, manifest deleted",
@@ -50,6 +55,16 @@ pub const CAUGHT: [(Mutant, &str, Broken); 21] = [
     (
         Mutant::FinishWithoutRescue,
         "HEAD, link and record collector",
+        Broken::LinkToNothing,
+    ),
+    (
+        Mutant::FoundLayerWithoutRescue,
+        "crash, driver, unlink",
+        Broken::LinkToNothing,
+    ),
+    (
+        Mutant::DuplicateRemovedLate,
+        "crash, driver, unlink",
         Broken::LinkToNothing,
     ),
     (

@@ -153,10 +153,11 @@ pub struct Repository {
 
 /// One state of the store and of all actors.
 ///
-/// The wait W is not a clock. A *window* opens when an actor reads the record as live and ends when the link that relies on it
-/// is written; a *promise* opens when a client learns that the layer is present and ends when its manifest is
-/// acknowledged. W is longer than both, so a collector waits for those that were open when it condemned the document, and
-/// for no later one.
+/// The wait W is not a clock. A *window* (E) opens when an actor reads the record as live, or looks at its data, and ends when
+/// the link that relies on that is written and the data of a duplicate are removed. A *promise* opens when a client learns
+/// that the layer is present and ends when its manifest is acknowledged. W is longer than both, so a collector waits for those
+/// that were open when it condemned the document. W is longer than two windows, so it waits as well for windows that opened while
+/// one of those was open; it waits for no later one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct State<Local> {
     pub record: Option<Record>,
@@ -170,6 +171,8 @@ pub struct State<Local> {
     pub promises: u8,
     /// Actors whose window was open when the record was condemned (when the upload was cancelled), and still is.
     pub record_waits_for: u8,
+    /// Actors whose window opened while there was one of those, and still is.
+    pub record_waits_next_for: u8,
     pub cancel_waits_for: u8,
     /// A user deleted the link: a manifest may be refused.
     pub user_unlinked: bool,
@@ -191,6 +194,7 @@ impl<Local: Copy> State<Local> {
             windows: 0,
             promises: 0,
             record_waits_for: 0,
+            record_waits_next_for: 0,
             cancel_waits_for: 0,
             user_unlinked: false,
             manifest_refused: false,
@@ -219,14 +223,19 @@ impl<Local: Copy> State<Local> {
 
     /// Opens the actor's window. A collector does not wait for one that opened after it condemned.
     pub fn open_window(&mut self, actor: usize) {
+        let is_waiting = self.record_waits_for != 0;
         self.close_window(actor);
         self.windows |= 1 << actor;
+        if is_waiting {
+            self.record_waits_next_for |= 1 << actor;
+        }
     }
 
     pub fn close_window(&mut self, actor: usize) {
         let others = !(1 << actor);
         self.windows &= others;
         self.record_waits_for &= others;
+        self.record_waits_next_for &= others;
         self.cancel_waits_for &= others;
     }
 

@@ -32,8 +32,29 @@ pub fn begin(push: Push, at: OfPush, rules: Rules, steps: &mut Steps<'_>) {
             .write(|next| next.open_window(me))
             .go(at.at(Request::Publish));
     } else {
-        let is_published = now.served_record().is_some() || now.link(push.repository).is_some();
-        steps.write(|next| next.upload_lost |= !is_published).done();
+        steps.go(at.at(Request::FindPublished));
+    }
+}
+
+/// The data are gone. The record is read, and rescued, as by a mount.
+pub fn find_published(push: Push, at: OfPush, rules: Rules, steps: &mut Steps<'_>) {
+    let me = steps.me;
+    let rescues = !rules.has(Mutant::FoundLayerWithoutRescue);
+    let now = steps.now();
+    match (at.request, now.served_record()) {
+        (Request::RescueFound(seen), Some(record)) if record == seen => {
+            rescue_record(at, record, steps);
+        }
+        (Request::RescueFound(_), _) => steps.go(at.at(Request::FindPublished)),
+        (_, Some(record)) if record.state == RecordState::Live || !rescues => steps
+            .write(|next| next.open_window(me))
+            .go(at.at(Request::WriteLink(record.content))),
+        (_, Some(record)) => steps.go(at.at(Request::RescueFound(record))),
+        (_, None) => {
+            let is_over = now.sessions & push.upload.content(at.round).session() == 0;
+            let is_published = is_over || now.link(push.repository).is_some();
+            steps.write(|next| next.upload_lost |= !is_published).done();
+        }
     }
 }
 
@@ -115,9 +136,7 @@ fn write_link(push: Push, at: OfPush, content: Content, rules: Rules, steps: &mu
     let me = steps.me;
     if at.pending.link_is_final {
         if !at.pending.link && !at.pending.session {
-            steps
-                .write(|next| next.close_window(me))
-                .go(at.at(Request::RemoveDuplicate(content)));
+            steps.go(at.at(Request::RemoveDuplicate(content)));
         }
         return;
     }
@@ -133,7 +152,9 @@ fn write_link(push: Push, at: OfPush, content: Content, rules: Rules, steps: &mu
     steps
         .write(|next| {
             next.repositories[push.repository].link = Some(link);
-            next.close_window(me);
+            if rules.has(Mutant::DuplicateRemovedLate) {
+                next.close_window(me);
+            }
             next.open_promise(me);
         })
         .go(settled.at(Request::RemoveDuplicate(content)));
@@ -193,6 +214,7 @@ pub fn clean_up(push: Push, at: OfPush, rules: Rules, steps: &mut Steps<'_>) {
                 if published != own && is_owner {
                     next.data &= !own.objects();
                 }
+                next.close_window(me);
             })
             .go(at.at(Request::RemoveSession));
     } else if push.puts_manifest {

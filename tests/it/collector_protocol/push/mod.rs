@@ -129,6 +129,9 @@ enum Request {
     Upload,
     /// Only a driver: is there a session, and are the data there?
     FindSession,
+    /// The data are gone: another driver has published the layer, or an equal one.
+    FindPublished,
+    RescueFound(Record),
     /// The record, by If-None-Match.
     Publish,
     /// Over a record that reads as absent, by If-Match.
@@ -171,6 +174,7 @@ pub fn step(push: Push, at: OfPush, rules: Rules, steps: &mut Steps<'_>) {
         Head | RescueForHead(_) => head(push, at, rules, steps),
         ReadLinkToMount | ReadRecordToMount | RescueForMount(_) => mount(push, at, rules, steps),
         Upload | FindSession => commit::begin(push, at, rules, steps),
+        FindPublished | RescueFound(_) => commit::find_published(push, at, rules, steps),
         Publish | Replace(_) | RescueRecord(_) | WriteLink(_) => {
             commit::write_pending(push, at, steps);
             commit::write_record(push, at, rules, steps);
