@@ -53,6 +53,13 @@ impl Crc64 {
         BASE64.encode(self.value.to_be_bytes())
     }
 
+    /// The checksum of `len` bytes that an S3 header tells.
+    pub(crate) fn from_base64(base64: &str, len: u64) -> Option<Self> {
+        let value = BASE64.decode(base64).ok()?;
+        let value = u64::from_be_bytes(value.try_into().ok()?);
+        Some(Crc64 { value, len })
+    }
+
     /// Whether an S3 header tells this value.
     pub(crate) fn is(self, base64: &str) -> bool {
         self.to_base64() == base64

@@ -203,6 +203,12 @@ pub enum ConnectError {
          declare a single writer"
     )]
     NoConditionalWrites,
+    /// No layer of more than one part can be stored.
+    #[error("no multipart upload can be completed on this store: {answer}")]
+    NoMultipart {
+        /// What the store answered, and to which request.
+        answer: String,
+    },
     /// The store could not be asked.
     #[error("the store cannot be used")]
     Store(#[from] crate::error::Error),

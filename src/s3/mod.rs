@@ -99,7 +99,7 @@ impl S3LayerService {
     ///
     /// # Cost
     ///
-    /// One request, or none where the configuration brings a profile; some twenty more where the
+    /// One request, or none where the configuration brings a profile; some sixty more where the
     /// bucket has none yet.
     ///
     /// # Cancellation
@@ -116,6 +116,7 @@ impl S3LayerService {
         if !profile.conditional_writes && !config.single_writer {
             return Err(ConnectError::NoConditionalWrites);
         }
+        let api = api.with_conditions(profile.conditions(config.single_writer));
         Ok(S3LayerService {
             store: Arc::new(Store {
                 api,

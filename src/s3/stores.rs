@@ -1,35 +1,48 @@
 //! The stores that are known, a row each: what they are expected to do, and who says so. An
 //! examination ([`doctor`](super::doctor)) tells where a store is found to be otherwise.
 
-use super::profile::StoreProfile;
+use super::profile::{MAX_OBJECT_SIZE, R2_MAX_OBJECT_SIZE, StoreProfile};
 
 /// A store, and what is known of it. `None` where nobody says, so either answer will do.
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) name: &'static str,
-    /// What its `Server` header begins with.
-    server: &'static str,
+    /// How it is recognised.
+    sign: Sign,
     conditional_writes: Option<bool>,
     crc64nvme: Option<bool>,
     checks_part_etags: Option<bool>,
     equal_parts: Option<bool>,
     batch_delete: Option<bool>,
+    partial_complete: Option<bool>,
+    /// In bytes.
+    max_object_size: u64,
     /// It ends multipart uploads at some time, without a rule of the bucket.
     pub(crate) ends_uploads: bool,
     /// What cannot be asked.
     pub(crate) remarks: &'static [&'static str],
 }
 
+#[derive(Debug)]
+enum Sign {
+    /// What its `Server` header begins with.
+    Server(&'static str),
+    /// What its host names end with: emulators send the same header.
+    Hosts(&'static [&'static str]),
+}
+
 const KNOWN: &[Known] = &[
     // Measured by an independent probe (`.ci/run probe`).
     Known {
         name: "the embedded store of s3layers",
-        server: "s3layers",
+        sign: Sign::Server("s3layers"),
         conditional_writes: Some(true),
         crc64nvme: Some(true),
         checks_part_etags: Some(true),
         equal_parts: Some(false),
         batch_delete: Some(true),
+        partial_complete: Some(true),
+        max_object_size: MAX_OBJECT_SIZE,
         ends_uploads: false,
         remarks: &[],
     },
@@ -38,12 +51,14 @@ const KNOWN: &[Known] = &[
     // <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>
     Known {
         name: "Amazon S3",
-        server: "AmazonS3",
+        sign: Sign::Hosts(&[".amazonaws.com", ".amazonaws.com.cn"]),
         conditional_writes: Some(true),
         crc64nvme: Some(true),
         checks_part_etags: Some(true),
         equal_parts: Some(false),
         batch_delete: Some(true),
+        partial_complete: Some(true),
+        max_object_size: MAX_OBJECT_SIZE,
         ends_uploads: false,
         remarks: &[],
     },
@@ -54,12 +69,14 @@ const KNOWN: &[Known] = &[
     // Measured, 2026-02-12: a Complete whose connection breaks can leave an upload without parts.
     Known {
         name: "MinIO",
-        server: "MinIO",
+        sign: Sign::Server("MinIO"),
         conditional_writes: Some(true),
         crc64nvme: Some(true),
         checks_part_etags: Some(true),
         equal_parts: Some(false),
         batch_delete: Some(true),
+        partial_complete: Some(true),
+        max_object_size: MAX_OBJECT_SIZE,
         ends_uploads: true,
         remarks: &[
             "it removes multipart uploads 24 hours after they were begun, unless \
@@ -70,12 +87,14 @@ const KNOWN: &[Known] = &[
     // before it is overwritten, and stays so where the connection breaks just then.
     Known {
         name: "LocalStack",
-        server: "LocalStack",
+        sign: Sign::Server("LocalStack"),
         conditional_writes: Some(true),
         crc64nvme: Some(true),
         checks_part_etags: Some(true),
         equal_parts: Some(false),
         batch_delete: Some(true),
+        partial_complete: Some(true),
+        max_object_size: MAX_OBJECT_SIZE,
         ends_uploads: false,
         remarks: &[
             "it is for tests: what it stores is gone when it ends, and an overwrite that breaks off \
@@ -90,12 +109,14 @@ const KNOWN: &[Known] = &[
     // <https://developers.cloudflare.com/r2/objects/upload-objects/>
     Known {
         name: "Cloudflare R2",
-        server: "cloudflare",
+        sign: Sign::Hosts(&[".r2.cloudflarestorage.com"]),
         conditional_writes: Some(true),
         crc64nvme: Some(true),
         checks_part_etags: None,
         equal_parts: Some(true),
         batch_delete: Some(true),
+        partial_complete: None,
+        max_object_size: R2_MAX_OBJECT_SIZE,
         ends_uploads: true,
         remarks: &[
             "it takes one write a second of one key",
@@ -109,12 +130,14 @@ const KNOWN: &[Known] = &[
     // <https://docs.cloud.google.com/storage/docs/multipart-uploads>
     Known {
         name: "Google Cloud Storage (XML API)",
-        server: "UploadServer",
+        sign: Sign::Hosts(&["storage.googleapis.com"]),
         conditional_writes: Some(false),
         crc64nvme: Some(false),
         checks_part_etags: None,
         equal_parts: Some(false),
         batch_delete: Some(false),
+        partial_complete: None,
+        max_object_size: MAX_OBJECT_SIZE,
         ends_uploads: false,
         remarks: &[],
     },
@@ -123,12 +146,14 @@ const KNOWN: &[Known] = &[
     // <https://garagehq.deuxfleurs.fr/documentation/reference-manual/s3-compatibility/>
     Known {
         name: "Garage",
-        server: "Garage",
+        sign: Sign::Server("Garage"),
         conditional_writes: Some(false),
         crc64nvme: None,
         checks_part_etags: None,
         equal_parts: Some(false),
         batch_delete: Some(true),
+        partial_complete: None,
+        max_object_size: MAX_OBJECT_SIZE,
         ends_uploads: false,
         remarks: &[],
     },
@@ -138,22 +163,42 @@ const KNOWN: &[Known] = &[
     // <https://docs.ceph.com/en/tentacle/radosgw/s3/>
     Known {
         name: "Ceph",
-        server: "Ceph",
+        sign: Sign::Server("Ceph"),
         conditional_writes: None,
         crc64nvme: None,
         checks_part_etags: None,
         equal_parts: Some(false),
         batch_delete: Some(true),
+        partial_complete: Some(false),
+        max_object_size: MAX_OBJECT_SIZE,
         ends_uploads: false,
         remarks: &["a part that is sent again can race with Complete; an upload may be lost then"],
     },
 ];
 
-/// The store whose header this is.
-pub(crate) fn by_server(header: &str) -> Option<&'static Known> {
-    let header = header.to_ascii_lowercase();
-    let is_of = |known: &&Known| header.starts_with(&known.server.to_ascii_lowercase());
-    KNOWN.iter().find(is_of)
+/// The store that was asked at this host, and sent this `Server` header.
+pub(crate) fn identify(host: Option<&str>, server: Option<&str>) -> Option<&'static Known> {
+    let server = server.unwrap_or_default().to_ascii_lowercase();
+    let host = host.unwrap_or_default().to_ascii_lowercase();
+    let is_host = |known: &&Known| match known.sign {
+        Sign::Server(_) => false,
+        Sign::Hosts(ends) => ends.iter().any(|end| host.ends_with(end)),
+    };
+    let is_server = |known: &&Known| match known.sign {
+        Sign::Server(sign) => server.starts_with(&sign.to_ascii_lowercase()),
+        Sign::Hosts(_) => false,
+    };
+    let by_host = KNOWN.iter().find(is_host);
+    by_host.or_else(|| KNOWN.iter().find(is_server))
+}
+
+/// What is relied on without asking.
+pub(crate) fn expected(known: Option<&Known>) -> StoreProfile {
+    StoreProfile {
+        equal_parts: known.is_some_and(|known| known.equal_parts == Some(true)),
+        max_object_size: known.map_or(MAX_OBJECT_SIZE, |known| known.max_object_size),
+        ..StoreProfile::AWS
+    }
 }
 
 impl Known {
@@ -176,6 +221,11 @@ impl Known {
                 self.equal_parts,
                 found.equal_parts,
             ),
+            (
+                "Complete without a part that was uploaded",
+                self.partial_complete,
+                found.partial_complete,
+            ),
             ("DeleteObjects", self.batch_delete, found.batch_delete),
         ];
         let differing = rows
@@ -195,24 +245,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stores_by_their_headers() {
-        for (header, want) in [
-            ("AmazonS3", Some("Amazon S3")),
-            ("MinIO", Some("MinIO")),
-            ("MinIO/RELEASE.2024", Some("MinIO")),
-            ("cloudflare", Some("Cloudflare R2")),
-            ("UploadServer", Some("Google Cloud Storage (XML API)")),
-            ("Ceph Object Gateway (squid)", Some("Ceph")),
-            ("nginx", None),
-            ("", None),
+    fn stores_by_host_and_header() {
+        for (host, server, want) in [
+            (
+                "layers.s3.eu-west-1.amazonaws.com",
+                "AmazonS3",
+                Some("Amazon S3"),
+            ),
+            ("127.0.0.1", "AmazonS3", None),
+            ("amazonaws.com.example", "AmazonS3", None),
+            ("127.0.0.1", "MinIO", Some("MinIO")),
+            ("127.0.0.1", "MinIO/RELEASE.2024", Some("MinIO")),
+            (
+                "0123.r2.cloudflarestorage.com",
+                "cloudflare",
+                Some("Cloudflare R2"),
+            ),
+            ("s3.example.org", "cloudflare", None),
+            (
+                "storage.googleapis.com",
+                "UploadServer",
+                Some("Google Cloud Storage (XML API)"),
+            ),
+            ("rgw", "Ceph Object Gateway (squid)", Some("Ceph")),
+            ("127.0.0.1", "nginx", None),
+            ("", "", None),
         ] {
-            assert_eq!(by_server(header).map(|known| known.name), want, "{header}");
+            let found = identify(Some(host), Some(server)).map(|known| known.name);
+            assert_eq!(found, want, "{host} {server}");
         }
+        assert!(identify(None, None).is_none());
+    }
+
+    #[test]
+    fn parts_of_r2_are_equal_without_asking() {
+        let r2 = identify(Some("0123.r2.cloudflarestorage.com"), None);
+        assert!(expected(r2).equal_parts);
+        assert!(expected(r2).max_object_size < expected(None).max_object_size);
+        assert_eq!(expected(None), StoreProfile::AWS);
     }
 
     #[test]
     fn differences_are_told_where_something_is_known() {
-        let minio = by_server("MinIO").unwrap();
+        let minio = identify(None, Some("MinIO")).unwrap();
         assert_eq!(minio.differences(&StoreProfile::AWS), [""; 0]);
         let found = StoreProfile {
             batch_delete: false,
@@ -226,9 +301,10 @@ mod tests {
                 "DeleteObjects: not found, and expected of MinIO",
             ]
         );
-        let ceph = by_server("Ceph").unwrap();
+        let ceph = identify(None, Some("Ceph")).unwrap();
         let without = StoreProfile {
             conditional_writes: false,
+            partial_complete: false,
             ..StoreProfile::AWS
         };
         assert_eq!(ceph.differences(&without), [""; 0], "nobody says");

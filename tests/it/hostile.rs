@@ -28,7 +28,7 @@ fn with(set: impl FnOnce(&mut Vices)) -> Vices {
 }
 
 /// What a first process finds out about the store itself.
-async fn probe(http: &SharedHttpClient, store: &EmbeddedStore) -> S3LayerService {
+pub async fn probe(http: &SharedHttpClient, store: &EmbeddedStore) -> S3LayerService {
     let client = stores::client(store, http.clone());
     let connected = S3LayerService::connect(client, stores::config()).await;
     connected.unwrap()
@@ -36,7 +36,7 @@ async fn probe(http: &SharedHttpClient, store: &EmbeddedStore) -> S3LayerService
 
 /// An upload that is cut by a process which dies, resumed by the next, finished by the last, read
 /// and left without a trace.
-async fn live(http: &SharedHttpClient, store: &EmbeddedStore) {
+pub async fn live(http: &SharedHttpClient, store: &EmbeddedStore) {
     let bytes = ramp(3, SIZE);
     let first = probe(http, store).await;
     let mut upload = first.upload(&name(), None).await.unwrap();
@@ -75,7 +75,7 @@ async fn live(http: &SharedHttpClient, store: &EmbeddedStore) {
     assert_eq!(bucket::multiparts(&client).await, [""; 0]);
 }
 
-async fn assert_reads(service: &S3LayerService, bytes: &Bytes) {
+pub async fn assert_reads(service: &S3LayerService, bytes: &Bytes) {
     let mut layer = service.fetch(&sha256(bytes).into()).await.unwrap();
     let mut got = Vec::new();
     layer.read_to_end(&mut got).await.unwrap();

@@ -46,6 +46,7 @@ mod layout;
 mod leftovers;
 mod model;
 mod on_the_way;
+mod other_stores;
 mod reading;
 mod registry;
 mod requests;

@@ -2,6 +2,9 @@
 //! `S3LAYERS_TEST_ENDPOINTS` names, as `NAME=http://KEY:SECRET@HOST:PORT/BUCKET`, separated by
 //! commas. `.ci/servers start` starts LocalStack and MinIO and writes the variable down.
 //!
+//! `S3LAYERS_TEST_SINGLE_WRITER` names those of them, separated by commas, that have no conditional
+//! writes: one process uses them, as a single writer.
+//!
 //! A server that is named and does not answer is a failure. LocalStack and MinIO are told to be
 //! ignored where they are not named.
 
@@ -17,7 +20,7 @@ use killed::Kill;
 use libtest_mimic::{Arguments, Failed, Trial};
 use machine::Machine;
 use s3layers::conformance::{self, NamedCase, Subject, repositories};
-use s3layers::doctor::{Answer, ProfileKept, Question, examine};
+use s3layers::doctor::{Answer, ProfileKept, Question, Weight, examine};
 use s3layers::{S3Config, S3LayerService};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -40,6 +43,7 @@ mod spoilt;
 type Life = fn(&Machine, Option<Kill>) -> Result<Duration, String>;
 
 const VARIABLE: &str = "S3LAYERS_TEST_ENDPOINTS";
+const SINGLE_WRITER: &str = "S3LAYERS_TEST_SINGLE_WRITER";
 
 /// The servers that every full run has.
 const EXPECTED: [&str; 2] = ["localstack", "minio"];
@@ -54,6 +58,14 @@ struct Endpoint {
     access_key: String,
     secret_key: String,
     bucket: String,
+}
+
+impl Endpoint {
+    /// Whether one process has it for itself.
+    fn is_single_writer(&self) -> bool {
+        let named = std::env::var(SINGLE_WRITER).unwrap_or_default();
+        named.split(',').any(|name| name.trim() == self.name)
+    }
 }
 
 fn main() {
@@ -73,6 +85,9 @@ fn main() {
         let registry = repositories::cases().into_iter();
         trials.extend(registry.map(|case| trial(endpoint.clone(), case, registry_subject)));
         trials.push(examination(endpoint));
+        if endpoint.is_single_writer() {
+            continue;
+        }
         trials.push(kills(endpoint, "push", killed::push));
         trials.push(kills(endpoint, "serve", killed::serve));
         trials.extend([2, 3].map(|count| balanced(endpoint, count)));
@@ -112,7 +127,9 @@ fn examination(endpoint: &Endpoint) -> Trial {
         let runtime = Runtime::new().map_err(|error| Failed::from(error.to_string()))?;
         runtime.block_on(async {
             let root = format!("suite/{}", Uuid::new_v4());
-            let config = S3Config::new(&endpoint.bucket).root(root);
+            let config = S3Config::new(&endpoint.bucket)
+                .root(root)
+                .single_writer(endpoint.is_single_writer());
             let examined = examine(client(&endpoint), config, std::future::pending()).await;
             let examined = examined.map_err(|error| Failed::from(format!("{error:?}")))?;
             let examination = examined.ok_or("nobody told it to stop")?;
@@ -126,7 +143,11 @@ fn examination(endpoint: &Endpoint) -> Trial {
                     &[Question::CompleteAgain, Question::UploadsListedBelow],
                 ),
                 // Nothing is known of it but that the contract suite has to pass.
-                _ => return same(examination.keeps_promises(), true),
+                _ => {
+                    let broken = examination.of(Weight::Breaks);
+                    let broken: Vec<_> = broken.cloned().collect();
+                    return same(broken, Vec::new());
+                }
             };
             let unlike = |answer: Answer| answer != Answer::Yes;
             let findings = examination.findings.iter();
@@ -203,10 +224,12 @@ fn machine_on(endpoint: &Endpoint, what: &str) -> Machine {
 /// Two services as two processes would have them, below a root of their own.
 async fn services(endpoint: &Endpoint) -> Result<[Arc<S3LayerService>; 2], Failed> {
     let root = format!("suite/{}", Uuid::new_v4());
-    Ok([
-        Arc::new(service(endpoint, &root).await?),
-        Arc::new(service(endpoint, &root).await?),
-    ])
+    let here = service(endpoint, &root).await?;
+    let elsewhere = match endpoint.is_single_writer() {
+        true => here.clone(),
+        false => service(endpoint, &root).await?,
+    };
+    Ok([Arc::new(here), Arc::new(elsewhere)])
 }
 
 async fn subject(endpoint: Endpoint) -> Result<Subject, Failed> {
@@ -246,6 +269,7 @@ async fn service(endpoint: &Endpoint, root: &str) -> Result<S3LayerService, Fail
     let settings = S3Config::new(&endpoint.bucket)
         .root(root)
         .part_size(PART)
+        .single_writer(endpoint.is_single_writer())
         .memory_budget(16 * PART);
     let connected = S3LayerService::connect(client(endpoint), settings).await;
     connected.map_err(|error| Failed::from(format!("{} cannot be used: {error:?}", endpoint.url)))

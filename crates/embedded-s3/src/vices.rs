@@ -13,6 +13,8 @@ pub struct Vices {
     pub ignore_checksums: bool,
     /// Complete takes whichever bytes were last sent under a part number.
     pub ignore_part_etags: bool,
+    /// Complete refuses to leave out a part that was uploaded (Ceph RGW).
+    pub complete_needs_all_parts: bool,
     /// ListMultipartUploads answers only for a prefix that is a whole key (MinIO).
     pub list_uploads_by_exact_key: bool,
     /// The second Complete of an upload answers `NoSuchUpload` (MinIO, LocalStack).

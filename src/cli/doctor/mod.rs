@@ -30,7 +30,7 @@ impl Doctor {
             .client(Absent::Create, context.settings.client_options())
             .await?;
         let config = context.settings.apply(config);
-        output.note(format_args!("asking {place}: some 200 requests and 10 MiB"));
+        output.note(format_args!("asking {place}: some 550 requests and 10 MiB"));
         let examined = examine(client, config, stop.told()).await;
         let examined = examined.map_err(|error| place.unusable(error))?;
         let Some(examination) = examined else {

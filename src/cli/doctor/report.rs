@@ -36,7 +36,7 @@ pub(super) struct Asked<'a> {
     question: &'static str,
     /// What we promise because of it.
     promise: &'static str,
-    /// `yes`, `no` or `unknown`.
+    /// `yes`, `no`, `unknown` or `not_asked`.
     answer: &'static str,
     found: &'a str,
     /// `fine`, `note`, `costs` or `breaks`.
@@ -138,6 +138,7 @@ fn mark(answer: Answer, weight: Weight) -> &'static str {
         (Weight::Breaks, _) => "BROKEN",
         (Weight::Costs, _) => "costs",
         (Weight::Note, Answer::Unknown) => "unknown",
+        (Weight::Note, Answer::NotAsked) => "-",
         (Weight::Note, _) => "note",
     }
 }
@@ -214,6 +215,7 @@ fn answer(answer: Answer) -> &'static str {
         Answer::Yes => "yes",
         Answer::No => "no",
         Answer::Unknown => "unknown",
+        Answer::NotAsked => "not_asked",
     }
 }
 

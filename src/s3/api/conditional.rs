@@ -3,11 +3,14 @@
 //! A repeated request can turn a success into a 412. The bytes of every document hold a fresh nonce
 //! (or are the same whoever writes them), so what is stored is ours exactly if it is the same bytes.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::{Mutex, MutexGuard};
 
-use super::{Api, ApiError, ApiResult, Condition, Put};
+use super::{Api, ApiError, ApiResult, Condition, ConditionForm, Put};
 use crate::clock::Moment;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::s3::keys::Key;
@@ -15,7 +18,29 @@ use crate::s3::keys::Key;
 /// How often a refusal is looked into before it is told as an error that can be retried.
 const MAX_LOOKS: u32 = 5;
 
+/// Writes of a single writer, one at a time for each key.
+#[derive(Clone, Debug)]
+pub(super) struct Turns(Arc<Vec<Mutex<()>>>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Turns(Arc::new((0..64).map(|_| Mutex::default()).collect()))
+    }
+}
+
 impl Api {
+    /// Waits for the other conditional writes of this key, where the store cannot tell them apart.
+    async fn turn(&self, key: &Key) -> Option<MutexGuard<'_, ()>> {
+        if self.form != ConditionForm::Unsent {
+            return None;
+        }
+        let mut hasher = DefaultHasher::new();
+        key.as_str().hash(&mut hasher);
+        let turns = &self.turns.0;
+        let index = hasher.finish() as usize % turns.len();
+        Some(turns.get(index)?.lock().await)
+    }
+
     /// Writes a document if `condition` holds. Never repeats a write that another one followed.
     ///
     /// Cancelling leaves it written or not; whoever reads it later can tell.
@@ -65,6 +90,15 @@ impl Api {
     ) -> ApiResult<(Put, bool)> {
         let segments = [document];
         let mut looks = 0;
+        let _turn = self.turn(key).await;
+        if self.form == ConditionForm::Unsent {
+            match (self.get_small(key).await?, condition) {
+                (Some(found), Condition::Matches(etag)) if found.etag == *etag => {}
+                (Some(found), _) => return Ok((Put::Held(found), false)),
+                (None, Condition::Matches(_)) => return Ok((Put::Gone, false)),
+                (None, Condition::Absent) => {}
+            }
+        }
         loop {
             if until.is_some_and(|(at, lifetime)| !at.is_within(lifetime)) {
                 let why = "the last look at the bytes of the layer is too long ago";

@@ -1,9 +1,11 @@
-//! The store's own clock and name, read off the headers of an answer.
+//! The store's own clock and name, read off the headers of an answer, and the host that was asked.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
-use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::interceptors::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+};
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
@@ -17,6 +19,7 @@ pub(super) struct CatchDate(Arc<Mutex<Caught>>);
 struct Caught {
     date: Option<SystemTime>,
     server: Option<String>,
+    host: Option<String>,
 }
 
 impl CatchDate {
@@ -27,6 +30,11 @@ impl CatchDate {
     /// As the `Server` header says it, or a header that only one store has.
     pub(super) fn server(&self) -> Option<String> {
         self.locked().server.clone()
+    }
+
+    /// The host that the request was sent to.
+    pub(super) fn host(&self) -> Option<String> {
+        self.locked().host.clone()
     }
 
     fn locked(&self) -> MutexGuard<'_, Caught> {
@@ -40,6 +48,17 @@ impl CatchDate {
 impl Intercept for CatchDate {
     fn name(&self) -> &'static str {
         "CatchDate"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let uri: http::Uri = context.request().uri().parse()?;
+        self.locked().host = uri.host().map(str::to_owned);
+        Ok(())
     }
 
     fn read_before_deserialization(
@@ -58,10 +77,9 @@ impl Intercept for CatchDate {
             Some(_) => Some("LocalStack"),
             None => headers.get("server"),
         };
-        *self.locked() = Caught {
-            date,
-            server: server.map(str::to_owned),
-        };
+        let mut caught = self.locked();
+        caught.date = date;
+        caught.server = server.map(str::to_owned);
         Ok(())
     }
 }

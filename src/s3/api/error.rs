@@ -43,6 +43,8 @@ pub(super) enum Verdict {
     InvalidRange,
     Permission,
     NoSuchBucket,
+    /// The store does not know the operation, or one of its headers.
+    NotImplemented,
     Refused,
 }
 
@@ -113,11 +115,11 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
         }
         // R2's and GCS's words for a header that they do not know, such as an algorithm of a
         // checksum: they will not know it the next time either.
-        (501, _) | (_, "NotImplemented") => Verdict::Refused,
+        (501, _) | (_, "NotImplemented") => Verdict::NotImplemented,
         (500.., _) => Verdict::Unavailable,
         // A 200 that holds an error (Complete, DeleteObjects) comes with the code of the error; one
         // without a code could not be read.
-        (200..300, "") => Verdict::Unavailable,
+        (200..300, "") => Verdict::Unreadable,
         (200..300, "AccessDenied") => Verdict::Permission,
         _ => Verdict::Refused,
     }
@@ -131,6 +133,7 @@ pub(crate) enum ApiError {
     Precondition(StorageError),
     InvalidPart(StorageError),
     InvalidRange(StorageError),
+    NotImplemented(StorageError),
     Other(StorageError),
 }
 
@@ -142,6 +145,7 @@ impl ApiError {
             Verdict::Precondition => ApiError::Precondition(error),
             Verdict::InvalidPart => ApiError::InvalidPart(error),
             Verdict::InvalidRange => ApiError::InvalidRange(error),
+            Verdict::NotImplemented => ApiError::NotImplemented(error),
             Verdict::Unavailable
             | Verdict::Throttled
             | Verdict::Unreadable
@@ -163,6 +167,7 @@ impl ApiError {
             | ApiError::Precondition(error)
             | ApiError::InvalidPart(error)
             | ApiError::InvalidRange(error)
+            | ApiError::NotImplemented(error)
             | ApiError::Other(error) => error,
         }
     }
@@ -174,6 +179,7 @@ impl ApiError {
             | ApiError::Precondition(error)
             | ApiError::InvalidPart(error)
             | ApiError::InvalidRange(error)
+            | ApiError::NotImplemented(error)
             | ApiError::Other(error) => error,
         }
     }
@@ -233,11 +239,11 @@ impl Attempt {
     }
 }
 
-/// An answer that could not be read: cut, or garbled by something in between. The status alone says
+/// An answer of which not all arrived. The status alone says
 /// little where S3's code is missing: a 404 may be about the key or about the bucket.
 fn judge_unread(operation: Operation, status: u16) -> Verdict {
     match judge(operation, status, None) {
-        Verdict::Refused => Verdict::Unavailable,
+        Verdict::Refused | Verdict::Unreadable => Verdict::Unavailable,
         verdict => verdict,
     }
 }
@@ -275,7 +281,7 @@ mod tests {
                 CreateMultipartUpload,
                 501,
                 Some("NotImplemented"),
-                Verdict::Refused,
+                Verdict::NotImplemented,
             ),
             (GetObject, 502, None, Verdict::Unavailable),
             (GetObject, 408, None, Verdict::Unavailable),
@@ -295,7 +301,7 @@ mod tests {
                 Verdict::Unavailable,
             ),
             (GetObject, 404, Some("NoSuchKey"), Verdict::NoSuchKey),
-            (DeleteObjects, 200, None, Verdict::Unavailable),
+            (DeleteObjects, 200, None, Verdict::Unreadable),
             (HeadObject, 404, None, Verdict::NoSuchKey),
             (GetObject, 404, Some("NoSuchBucket"), Verdict::NoSuchBucket),
             (GetObject, 404, None, Verdict::Refused),

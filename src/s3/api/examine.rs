@@ -23,6 +23,8 @@ pub(crate) struct Listing {
     pub(crate) date: Option<SystemTime>,
     /// Who the store says that it is.
     pub(crate) server: Option<String>,
+    /// The host that was asked.
+    pub(crate) host: Option<String>,
 }
 
 /// A rule by which the store removes or moves objects by itself.
@@ -59,6 +61,7 @@ impl Api {
             next: listing::next_page(&answer),
             date: seen.caught(),
             server: seen.server(),
+            host: seen.host(),
         })
     }
 

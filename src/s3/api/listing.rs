@@ -4,7 +4,8 @@ use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 
 use super::date::CatchDate;
 use super::types::ListedObject;
-use super::{Api, ApiResult, Call, ETag, Page, SMALL_TIMEOUT, to_system_time};
+use super::{Api, ApiError, ApiResult, Call, ETag, Page, SMALL_TIMEOUT, to_system_time};
+use crate::error::{StorageError, StorageErrorKind};
 use crate::s3::keys::Key;
 use crate::telemetry::Operation;
 
@@ -38,7 +39,7 @@ impl Api {
             key: prefix,
             body: 0,
         };
-        self.call(call, || {
+        let answer = self.call(call, || {
             self.client
                 .list_objects_v2()
                 .bucket(&self.bucket)
@@ -51,8 +52,15 @@ impl Api {
                 .config_override(Self::settings(SMALL_TIMEOUT))
                 .interceptor(seen.clone())
                 .send()
-        })
-        .await
+        });
+        let answer = answer.await?;
+        let next = answer.next_continuation_token();
+        let is_cut = answer.is_truncated() == Some(true);
+        if is_cut && (next.is_none() || next == sought.from.as_deref()) {
+            let why = "the listing does not get on: it has more pages, and names no next one";
+            return Err(refused(prefix, why));
+        }
+        Ok(answer)
     }
 
     /// One page of the objects below `prefix`, in the order of their keys.
@@ -64,7 +72,7 @@ impl Api {
         };
         let answer = self.listed(prefix, &sought, &seen).await?;
         Ok(Page {
-            objects: objects(&answer),
+            objects: objects(&answer, prefix),
             next: next_page(&answer),
             date: seen.caught(),
         })
@@ -72,6 +80,10 @@ impl Api {
 
     /// Objects below `prefix` whose keys come after `after`, in the order of their keys: at most
     /// `limit` of them, and at most a thousand. Whether there are more.
+    ///
+    /// # Errors
+    ///
+    /// Where the store lists out of order, and there are more: the next page would leave some out.
     pub(crate) async fn list_after(
         &self,
         prefix: &str,
@@ -84,11 +96,20 @@ impl Api {
             ..Sought::default()
         };
         let answer = self.listed(prefix, &sought, &CatchDate::default()).await?;
-        Ok((objects(&answer), answer.is_truncated() == Some(true)))
+        let mut objects = objects(&answer, prefix);
+        let more = answer.is_truncated() == Some(true);
+        if more && !objects.is_sorted_by_key(|object| &object.key) {
+            return Err(refused(prefix, "the store lists keys out of order"));
+        }
+        objects.retain(|object| after < Some(object.key.as_str()));
+        objects.sort_by(|a, b| a.key.cmp(&b.key));
+        objects.dedup_by(|a, b| a.key == b.key);
+        Ok((objects, more))
     }
 
     /// A page of the paths that go on from `prefix` to the next slash, each with that at its end,
-    /// in order; and where the next page begins.
+    /// in order within the page; and where the next page begins. A path may have nothing below it
+    /// any more (SeaweedFS).
     #[cfg(feature = "registry")]
     pub(crate) async fn list_level(
         &self,
@@ -103,12 +124,24 @@ impl Api {
             ..Sought::default()
         };
         let answer = self.listed(prefix, &sought, &CatchDate::default()).await?;
-        Ok((paths(&answer), next_page(&answer)))
+        let mut paths = paths(&answer);
+        paths.retain(|path| path.starts_with(prefix) && path.ends_with('/'));
+        paths.sort();
+        paths.dedup();
+        Ok((paths, next_page(&answer)))
     }
 }
 
-fn objects(answer: &ListObjectsV2Output) -> Vec<ListedObject> {
+fn refused(prefix: &str, why: &'static str) -> ApiError {
+    let operation = Operation::ListObjectsV2.as_str();
+    let kind = StorageErrorKind::Other;
+    ApiError::Other(StorageError::new(operation, prefix, kind, why))
+}
+
+/// Those whose keys begin with the prefix that was asked for.
+fn objects(answer: &ListObjectsV2Output, prefix: &str) -> Vec<ListedObject> {
     let objects = answer.contents().iter().filter_map(|object| {
+        object.key().filter(|key| key.starts_with(prefix))?;
         Some(ListedObject {
             key: Key::from_listing(object.key()?),
             size: u64::try_from(object.size()?).ok()?,

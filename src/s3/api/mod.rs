@@ -51,6 +51,7 @@ mod types;
 pub(crate) use aws_sdk_s3::Client;
 pub(crate) use body::RangeBody;
 pub use client::{ClientError, ClientOptions, client_from_env, client_over};
+use conditional::Turns;
 pub(crate) use error::ApiError;
 pub(crate) use examine::{LifecycleRule, Listing, Versioning};
 pub(crate) use gauge::Gauge;
@@ -59,7 +60,8 @@ pub(crate) use known::{Keys, Known, known};
 pub(crate) use listing::Sought;
 pub(crate) use retry::pause;
 pub(crate) use types::{
-    CompletePart, Condition, ETag, ListedPart, ObjectInfo, Page, Put, SmallObject, UploadId,
+    CompletePart, Condition, ConditionForm, ETag, ListedPart, ObjectInfo, Page, Put, SmallObject,
+    UploadId,
 };
 
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
@@ -74,13 +76,15 @@ const SLOWEST_RATE: u64 = 128 * 1024;
 /// A request that is repeated for so long is mentioned in the log.
 const TELL_AFTER: Duration = Duration::from_secs(2);
 
-/// One bucket, seen through one client.
-#[derive(Debug)]
+/// One bucket, seen through one client. Clones share the counters.
+#[derive(Clone, Debug)]
 pub(crate) struct Api {
     client: Client,
     /// Signs URLs, by the name that others know the store by.
     signer: Client,
     bucket: String,
+    form: ConditionForm,
+    turns: Turns,
     telemetry: Arc<Telemetry>,
 }
 
@@ -106,7 +110,30 @@ impl Api {
             client,
             signer,
             bucket,
+            form: ConditionForm::default(),
+            turns: Turns::default(),
             telemetry: Arc::default(),
+        }
+    }
+
+    /// The same bucket, with conditions sent in this form.
+    pub(crate) fn with_conditions(&self, form: ConditionForm) -> Self {
+        Api {
+            form,
+            ..self.clone()
+        }
+    }
+
+    /// The form in which conditions are sent.
+    pub(crate) fn conditions(&self) -> ConditionForm {
+        self.form
+    }
+
+    /// The value of an `If-Match` header.
+    fn if_match(&self, etag: &ETag) -> String {
+        match self.form {
+            ConditionForm::Quoted | ConditionForm::Unsent => etag.quoted(),
+            ConditionForm::Bare => etag.to_string(),
         }
     }
 

@@ -165,7 +165,6 @@ impl Api {
                     .multipart_upload(parts.clone())
                     .set_checksum_type(whole.map(|_| ChecksumType::FullObject))
                     .set_checksum_crc64_nvme(whole.map(Crc64::to_base64))
-                    .set_mpu_object_size(whole.map(|sum| to_i64(sum.len())))
                     .customize()
                     .config_override(Self::settings(COMPLETE_TIMEOUT))
                     .send()
@@ -205,7 +204,8 @@ impl Api {
         sent.await.map(drop)
     }
 
-    /// All parts that S3 holds, by number; `None` where there is no such upload. Pages by what
+    /// All parts that S3 holds, by number; `None` where there is no such upload. A part that was
+    /// replaced can be listed twice (SeaweedFS). Pages by what
     /// S3 says, not by how full a page is: MinIO's pages have other sizes than AWS's.
     pub(crate) async fn list_parts(
         &self,
@@ -251,7 +251,6 @@ impl Api {
             marker = next;
         }
         parts.sort_by_key(|part| part.number);
-        parts.dedup_by_key(|part| part.number);
         Ok(Some(parts))
     }
 

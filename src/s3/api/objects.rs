@@ -12,8 +12,8 @@ use super::body::segments_body;
 use super::gauge::Gauge;
 use super::retry::pause;
 use super::{
-    Api, ApiError, ApiResult, Call, Condition, ETag, ObjectInfo, RangeBody, SMALL_TIMEOUT,
-    SmallObject, http_range, incomplete, to_i64, to_u64,
+    Api, ApiError, ApiResult, Call, Condition, ConditionForm, ETag, ObjectInfo, RangeBody,
+    SMALL_TIMEOUT, SmallObject, http_range, incomplete, to_i64, to_u64,
 };
 use crate::clock::{self, Moment};
 use crate::error::{StorageError, StorageErrorKind};
@@ -28,6 +28,9 @@ const MAX_DOCUMENT: u64 = 64 * 1024 * 1024;
 /// sending then, may never read why (MinIO, through a proxy). What is shorter than this, in bytes,
 /// is sent by then.
 const SENT_AT_ONCE: u64 = 64 * 1024;
+
+const NO_CONDITIONS: &str =
+    "the store has no conditional writes: use another store, or declare a single writer";
 
 impl Api {
     /// Writes an object whose condition holds. What an unclear end means is for
@@ -79,10 +82,10 @@ impl Api {
                 .key(key.as_str())
                 .content_length(to_i64(size))
                 .set_checksum_crc64_nvme(crc64.map(Crc64::to_base64));
-            let request = match condition {
+            let request = match condition.filter(|_| self.form != ConditionForm::Unsent) {
                 None => request,
                 Some(Condition::Absent) => request.if_none_match("*"),
-                Some(Condition::Matches(etag)) => request.if_match(etag.quoted()),
+                Some(Condition::Matches(etag)) => request.if_match(self.if_match(etag)),
             };
             let settings = Self::settings(Self::timeout_for(size));
             match (segments, crc64) {
@@ -101,7 +104,13 @@ impl Api {
                     .send(),
             }
         };
-        let (answer, request) = self.call_while(call, send, holds).await?;
+        let sent = self.call_while(call, send, holds).await;
+        let (answer, request) = sent.map_err(|error| match error {
+            ApiError::NotImplemented(error) if condition.is_some() => {
+                ApiError::NotImplemented(error.advised(Some(NO_CONDITIONS.to_owned())))
+            }
+            error => error,
+        })?;
         let etag = answer
             .e_tag()
             .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
@@ -248,7 +257,7 @@ impl Api {
                     .bucket(&self.bucket)
                     .key(key.as_str())
                     .range(http_range(&range))
-                    .if_match(etag.quoted())
+                    .if_match(self.if_match(etag))
                     .customize()
                     .config_override(Self::settings(SMALL_TIMEOUT))
                     .send()

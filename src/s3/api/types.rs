@@ -20,7 +20,7 @@ impl ETag {
         ETag(text.trim_start_matches("W/").trim_matches('"').to_owned())
     }
 
-    /// As conditions carry it.
+    /// As RFC 9110 has it.
     pub(super) fn quoted(&self) -> String {
         format!("\"{}\"", self.0)
     }
@@ -84,6 +84,19 @@ pub(crate) enum Condition<'a> {
     Absent,
     /// What is stored has this ETag.
     Matches(&'a ETag),
+}
+
+/// How the conditions of writes are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ConditionForm {
+    /// ETags have quotes.
+    #[default]
+    Quoted,
+    /// ETags have no quotes: Ceph RGW compares the header literally.
+    Bare,
+    /// No condition is sent, for a single writer: it looks before it writes, and its writes of one
+    /// key take turns.
+    Unsent,
 }
 
 impl Condition<'_> {

@@ -14,7 +14,7 @@ use super::recover::find_published;
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
-use crate::s3::api::{ApiError, CompletePart, ETag, ObjectInfo};
+use crate::s3::api::{ApiError, CompletePart, ETag, ListedPart, ObjectInfo};
 use crate::s3::checksum::Crc64;
 use crate::s3::document::Inline;
 use crate::s3::keys::Key;
@@ -148,6 +148,8 @@ struct Driver<'a> {
     inline: Option<Buffer>,
     /// The recorded parts, with the ETags that they have now.
     parts: Vec<Part>,
+    /// Parts that an owner sent and did not record, where the store refuses to leave them out.
+    surplus: Vec<ListedPart>,
     /// What the multipart upload was completed to.
     completed: Option<Segment>,
     looked_at: Option<Moment>,
@@ -188,6 +190,7 @@ impl<'a> Driver<'a> {
             facts,
             inline,
             parts: parts.unwrap_or_default(),
+            surplus: Vec::new(),
             completed: None,
             looked_at: None,
             seen_at: Moment::now(),
@@ -286,7 +289,7 @@ impl<'a> Driver<'a> {
             self.facts.bytes = Bytes::Gone;
             return Ok(());
         };
-        let parts: Vec<CompletePart> = (1..)
+        let mut parts: Vec<CompletePart> = (1..)
             .zip(&self.parts)
             .map(|(number, part)| CompletePart {
                 number,
@@ -295,13 +298,24 @@ impl<'a> Driver<'a> {
             })
             .collect();
         let sum = open.sum();
+        let mut object = Some(sum);
+        for part in &self.surplus {
+            let told = part.crc64.as_deref();
+            let told = told.and_then(|crc64| Crc64::from_base64(crc64, part.size));
+            parts.push(CompletePart {
+                number: part.number,
+                etag: part.etag.clone(),
+                crc64: told.unwrap_or_default(),
+            });
+            object = object.zip(told).map(|(object, part)| object.then(part));
+        }
         let asked_at = Moment::now();
-        let checksum = self.store.checksum(sum);
+        let checksum = object.and_then(|object| self.store.checksum(object));
         let api = &self.store.api;
         let completed = api.complete_multipart(&key, &open.upload_id, &parts, checksum);
         self.facts.bytes = match completed.await {
-            Ok(etag) if checksum.is_some() => {
-                self.found(etag, sum, asked_at);
+            Ok(etag) if let Some(object) = checksum => {
+                self.found(etag, sum, object.len(), asked_at);
                 Bytes::Complete(Proof::Store)
             }
             // Nobody but us has checked that all bytes are there.
@@ -316,8 +330,8 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// The multipart upload was completed to this object.
-    fn found(&mut self, etag: ETag, sum: Crc64, seen_at: Moment) {
+    /// The multipart upload was completed to this object of `size` bytes.
+    fn found(&mut self, etag: ETag, sum: Crc64, size: u64, seen_at: Moment) {
         let Some((open, key)) = self.open() else {
             return;
         };
@@ -327,7 +341,7 @@ impl<'a> Driver<'a> {
             name,
             etag,
             sum,
-            object_size: None,
+            object_size: Some(size).filter(|size| *size != sum.len()),
         });
         if self.session.segments.is_empty() {
             self.looked_at = Some(seen_at);
@@ -357,7 +371,7 @@ impl<'a> Driver<'a> {
             Some(head) => {
                 let judged = judge_completed(&head, sum, &self.store.profile);
                 if matches!(judged, Bytes::Complete(_)) {
-                    self.found(head.etag, sum, asked_at);
+                    self.found(head.etag, sum, head.size, asked_at);
                 }
                 judged
             }
@@ -410,7 +424,12 @@ impl<'a> Driver<'a> {
             return Ok(());
         };
         let listed = self.store.api.list_parts(&key, &open.upload_id).await?;
-        self.facts.listings += 1;
+        // Parts that still arrive are a reason to try again.
+        let surplus = self.surplus_of(listed.as_deref().unwrap_or_default());
+        if surplus == self.surplus {
+            self.facts.listings += 1;
+        }
+        self.surplus = surplus;
         self.facts.bytes = match compare(&self.parts, listed.as_deref()) {
             _ if listed.is_none() => Bytes::UploadGone,
             Parts::Present(parts) => {
@@ -420,6 +439,16 @@ impl<'a> Driver<'a> {
             Parts::Lost { number, reason } => Bytes::Damaged(format!("part {number}: {reason}")),
         };
         Ok(())
+    }
+
+    /// Listed parts that are not recorded, where Complete has to name them.
+    fn surplus_of(&self, listed: &[ListedPart]) -> Vec<ListedPart> {
+        if self.store.profile.partial_complete {
+            return Vec::new();
+        }
+        let recorded = u32::try_from(self.parts.len()).unwrap_or(u32::MAX);
+        let surplus = listed.iter().filter(|part| part.number > recorded);
+        surplus.cloned().collect()
     }
 
     fn segments(&self) -> Vec<Segment> {
@@ -590,6 +619,14 @@ impl<'a> Driver<'a> {
 
 /// What HEAD says of an object that was to be completed from these bytes.
 fn judge_completed(head: &ObjectInfo, sum: Crc64, profile: &StoreProfile) -> Bytes {
+    if head.size > sum.len() && !profile.partial_complete {
+        // It was completed with surplus parts, behind the recorded ones. Those were named by their
+        // ETags; the checksum of the object is that of all.
+        return Bytes::Complete(match profile.checks_part_etags {
+            true => Proof::Store,
+            false => Proof::None,
+        });
+    }
     if head.size != sum.len() {
         let (sent, has) = (sum.len(), head.size);
         return Bytes::Damaged(format!("{sent} bytes were sent, the object has {has}"));

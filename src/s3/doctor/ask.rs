@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 
+use super::plan;
 use super::question::{Answer, Finding, Question};
 use crate::error::{Error, Result};
 use crate::s3::api::{Api, ApiResult, UploadId};
@@ -13,7 +14,8 @@ use crate::s3::keys::{Key, Keys};
 
 /// Keys of one examination, all below one prefix, and what was found so far.
 pub(super) struct Ask<'a> {
-    pub(super) api: &'a Api,
+    /// With the form of conditions that the store takes, once that is known.
+    pub(super) api: Api,
     keys: &'a Keys,
     nonce: &'a str,
     pub(super) findings: Vec<Finding>,
@@ -22,21 +24,23 @@ pub(super) struct Ask<'a> {
     begun: Mutex<Vec<(Key, UploadId)>>,
     /// Why questions were left unanswered by the store, each repeated as often as any request is.
     silences: Vec<Error>,
+    /// What kept questions from being asked, each with the question that names it.
+    causes: Vec<(String, Question)>,
 }
 
-/// Whether it holds, and what the store did.
-pub(super) type Told = (bool, String);
+pub(super) use crate::s3::probe::Told;
 
 impl<'a> Ask<'a> {
-    pub(super) fn new(api: &'a Api, keys: &'a Keys, nonce: &'a str) -> Self {
+    pub(super) fn new(api: &Api, keys: &'a Keys, nonce: &'a str) -> Self {
         Ask {
-            api,
+            api: api.clone(),
             keys,
             nonce,
             findings: Vec::new(),
             used: Mutex::default(),
             begun: Mutex::default(),
             silences: Vec::new(),
+            causes: Vec::new(),
         }
     }
 
@@ -98,11 +102,50 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// None of these could be asked.
+    /// None of these could be asked. The reason is given once, to the question that most depends on.
     pub(super) fn give_up(&mut self, questions: &[Question], why: &str) {
-        for &question in questions {
-            self.tell(question, Answer::Unknown, why);
+        let weight = |question: &Question| plan::weight_of_unknown(*question);
+        let heaviest = questions.iter().map(weight).max();
+        let before = self.causes.iter().find(|(cause, _)| cause == why);
+        let before = before.map(|(_, question)| *question);
+        let before = before.filter(|question| Some(plan::weight_of_no(*question)) >= heaviest);
+        let first = questions.iter().copied();
+        let mut first = first.filter(|question| Some(weight(question)) == heaviest);
+        let Some(cause) = before.or_else(|| first.next()) else {
+            return;
+        };
+        if before.is_none() {
+            self.tell(cause, Answer::Unknown, why);
+            self.caused(why, cause);
         }
+        self.depend(questions, cause);
+    }
+
+    /// This question names the reason for which others may not be asked.
+    pub(super) fn caused(&mut self, why: &str, question: Question) {
+        self.causes.push((why.to_owned(), question));
+    }
+
+    /// Those that have no answer yet are not asked, because of another answer.
+    pub(super) fn depend(&mut self, questions: &[Question], on: Question) {
+        for &question in questions {
+            if self.answer_to(question).is_none() {
+                let why = format!("not asked; see \"{}\"", on.text());
+                self.tell(question, Answer::NotAsked, why);
+            }
+        }
+    }
+
+    /// Of these, those that have no answer yet are not asked, because of the last one that has.
+    pub(super) fn leave_out(&mut self, questions: &[Question]) {
+        let mut told = questions.iter().rev().copied();
+        if let Some(last) = told.find(|question| self.answer_to(*question).is_some()) {
+            self.depend(questions, last);
+        }
+    }
+
+    pub(super) fn holds(&self, question: Question) -> bool {
+        self.answer_to(question) == Some(Answer::Yes)
     }
 
     /// An error where there is no use in asking on.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::ask::{Ask, Told, is_answer, reason};
 use super::question::Question;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::s3::api::{ApiError, ETag, Listing, Sought};
 use crate::s3::keys::Key;
 
@@ -246,7 +246,14 @@ async fn changed_refused(ask: &Ask<'_>) -> Result<Told> {
     let bytes = [Bytes::from_static(b"before")];
     let before = ask.api.put(&key, &bytes, None, None).await?;
     let bytes = [Bytes::from_static(b"behind")];
-    ask.api.put(&key, &bytes, None, None).await?;
+    let now = ask.api.put(&key, &bytes, None, None).await?;
+    if let Err(error) = ask.api.get_range(&key, 1..4, &now).await {
+        let error = Error::from(error);
+        return match is_answer(&error) {
+            true => Ok((false, format!("the right one: {}", reason(&error)))),
+            false => Err(error),
+        };
+    }
     match ask.api.get_range(&key, 1..4, &before).await {
         Err(ApiError::Precondition(error)) => {
             let answer = error.answer().unwrap_or("refused");

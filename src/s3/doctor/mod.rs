@@ -4,7 +4,8 @@
 //! group of questions has a file; what an answer means is decided in `plan`, which is pure.
 //!
 //! 1. A question ends with Yes, No, or Unknown and the reason. Silence and missing permission are
-//!    no answers about anything else.
+//!    no answers about anything else. A refusal proves something only after the right request was
+//!    seen to succeed; what depends on another answer is not asked, and each cause is named once.
 //! 2. What cannot be removed again is not written: without permission to delete or to abort, only
 //!    permissions and settings are asked about.
 //! 3. Whatever happens, and also when it is told to stop, what was written is removed.
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use self::ask::{Ask, reason};
 use self::plan::Setting;
-use super::api::{Api, Client};
+use super::api::{Api, Client, ConditionForm};
 use super::config::{ConnectError, S3Config};
 use super::document::{decode, encode};
 use super::keys::Keys;
@@ -111,7 +112,7 @@ impl Examination {
 ///
 /// # Cost
 ///
-/// Some 200 requests and 10 MiB up.
+/// Some 550 requests and 10 MiB up.
 ///
 /// # Cancellation
 ///
@@ -148,12 +149,17 @@ pub async fn examine(
     };
     let left_behind = cleaned.err().map(|error| reason(&error));
     let findings = std::mem::take(&mut ask.findings);
-    let profile = plan::profile(&findings);
+    let known = &known;
+    let expected = StoreProfile {
+        bare_etags: ask.api.conditions() == ConditionForm::Bare,
+        ..stores::expected(known.known)
+    };
+    let profile = plan::profile(&findings, expected);
     let kept = match &profile {
         Some(profile) => keep(&api, &keys, profile).await,
         None => ProfileKept::Untouched("not all that it says could be asked".to_owned()),
     };
-    let Seen { server, known } = known;
+    let Seen { server, known } = known.clone();
     let differences = match (known, &profile) {
         (Some(known), Some(profile)) => known.differences(profile),
         _ => Vec::new(),
@@ -177,6 +183,7 @@ pub async fn examine(
 }
 
 /// Who the store says that it is.
+#[derive(Clone)]
 struct Seen {
     server: Option<String>,
     known: Option<&'static Known>,
@@ -188,8 +195,9 @@ struct Seen {
 ///
 /// Where there is no use in asking on.
 async fn ask_all(ask: &mut Ask<'_>, root: &str) -> Result<Seen> {
-    let server = permissions::permissions(ask).await?.server;
-    let known = server.as_deref().and_then(stores::by_server);
+    let listed = permissions::permissions(ask).await?;
+    let server = listed.server;
+    let known = stores::identify(listed.host.as_deref(), server.as_deref());
     let missing = [Question::MayDelete, Question::MayAbort];
     let missing = missing
         .into_iter()
@@ -205,14 +213,12 @@ async fn ask_all(ask: &mut Ask<'_>, root: &str) -> Result<Seen> {
             consistency::range_of_small(ask).await;
         }
         Some(missing) => {
-            let action = missing.text();
-            let why = format!("without {action} nothing could be removed again");
-            for &question in Question::ALL {
-                let is_asked = matches!(question.topic(), Topic::Permissions | Topic::Surroundings);
-                if !is_asked {
-                    ask.tell(question, Answer::Unknown, why.as_str());
-                }
-            }
+            let questions = Question::ALL.iter().copied();
+            let is_asked = [Topic::Permissions, Topic::Surroundings];
+            let others: Vec<_> = questions
+                .filter(|question| !is_asked.contains(&question.topic()))
+                .collect();
+            ask.depend(&others, missing);
         }
     }
     surroundings::clocks(ask).await;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::ask::{Ask, Told, is_answer, pattern, reason};
 use super::consistency::range_is;
-use super::question::{Answer, Question};
+use super::question::{Question, Topic};
 use crate::error::{Error, Result};
 use crate::s3::api::{ApiError, CompletePart, ETag, UploadId};
 use crate::s3::checksum::Crc64;
@@ -19,53 +19,71 @@ const SIZES: [usize; 3] = [5 * MIB as usize, 5 * MIB as usize + 65_536, 1024];
 const LOOKS: u32 = 3;
 
 pub(super) async fn parts(ask: &mut Ask<'_>) {
+    let asked = object_checksum(ask).await;
+    ask.end(Question::ObjectChecksum, asked);
     let checksummed = checksums(ask).await;
-    large(ask, checksummed).await;
-    let asked = part_replaced(ask).await;
-    ask.end(Question::PartReplaced, asked);
-    let asked = small_part(ask).await;
-    ask.end(Question::SmallPart, asked);
-    let asked = abort_again(ask).await;
-    ask.end(Question::AbortAgain, asked);
+    if ask.holds(Question::Completes) {
+        large(ask, checksummed).await;
+        let asked = part_replaced(ask).await;
+        ask.end(Question::PartReplaced, asked);
+        let asked = small_part(ask).await;
+        ask.end(Question::SmallPart, asked);
+        let asked = abort_again(ask).await;
+        ask.end(Question::AbortAgain, asked);
+    }
+    let questions = Question::ALL.iter().copied();
+    let topics = [Topic::Parts, Topic::Checksums];
+    let all: Vec<_> = questions
+        .filter(|question| topics.contains(&question.topic()))
+        .collect();
+    ask.depend(&all, Question::Completes);
 }
 
 /// What is verified. Whether the large upload shall carry checksums.
 async fn checksums(ask: &mut Ask<'_>) -> bool {
-    let asked = object_checksum(ask).await;
-    ask.end(Question::ObjectChecksum, asked);
-    let found = match probe::checksums(ask.api, &ask.key("checksums")).await {
+    let found = match probe::multipart(&ask.api, &ask.key("checksums")).await {
         Ok(found) => found,
         Err(error) => {
-            let questions = [
-                Question::PartChecksum,
-                Question::WholeChecksum,
-                Question::StalePart,
-            ];
-            ask.fail(&questions, error);
+            ask.fail(&[Question::Completes], error);
             return false;
         }
     };
-    let told = |holds: bool| match holds {
-        true => (true, "refused".to_owned()),
-        false if !found.knows_crc64nvme => (false, "CRC64NVME is not known".to_owned()),
-        false => (false, "accepted".to_owned()),
-    };
-    ask.tell_whether(Question::PartChecksum, told(found.refuses_part));
-    if found.knows_crc64nvme && !found.refuses_part {
-        let why = "not asked: parts are not verified";
-        ask.tell(Question::WholeChecksum, Answer::No, why);
-    } else {
-        ask.tell_whether(Question::WholeChecksum, told(found.refuses_whole));
+    let checksummed = found.crc64nvme();
+    let refuses_part = found
+        .refuses_part
+        .or(found.knows_crc64nvme.map(|(_, found)| {
+            let unknown = format!("CRC64NVME is not known ({found})");
+            (false, unknown)
+        }));
+    let is_completed = probe::holds(&found.completes);
+    for (question, told) in [
+        (Question::Completes, found.completes),
+        (
+            Question::PartChecksum,
+            refuses_part.filter(|_| is_completed),
+        ),
+        (Question::WholeChecksum, found.refuses_whole),
+        (Question::StalePart, found.refuses_stale_part),
+        (Question::LeavesOutParts, found.leaves_out_parts),
+    ] {
+        if let Some(told) = told {
+            ask.tell_whether(question, told);
+        }
     }
-    let stale = found.refuses_stale_part;
-    let said = if stale { "refused" } else { "accepted" };
-    ask.tell_whether(Question::StalePart, (stale, said.to_owned()));
-    found.all_hold()
+    if is_completed {
+        ask.depend(&[Question::WholeChecksum], Question::PartChecksum);
+    }
+    checksummed
 }
 
 async fn object_checksum(ask: &Ask<'_>) -> Result<Told> {
     let key = ask.key("checksum");
     let bytes = [Bytes::from_static(b"some bytes")];
+    let right = Crc64::of(b"some bytes");
+    if let Err(error) = ask.api.put(&key, &bytes, Some(right), None).await {
+        let refused = refusal(error.into());
+        return refused.map(|(_, answer)| (false, format!("the right one: {answer}")));
+    }
     let wrong = Crc64::of(b"sum bytes.");
     match ask.api.put(&key, &bytes, Some(wrong), None).await {
         Ok(_) => Ok((false, "accepted".to_owned())),
@@ -137,8 +155,10 @@ async fn large(ask: &mut Ask<'_>, checksummed: bool) {
                 false => Err(error),
             };
             ask.end(Question::UnequalParts, told);
-            let why = "there was no object of several parts";
-            ask.give_up(&[Question::CompleteAgain, Question::ChecksumTold], why);
+            ask.depend(
+                &[Question::CompleteAgain, Question::ChecksumTold],
+                Question::UnequalParts,
+            );
         }
     }
 }
@@ -249,7 +269,7 @@ async fn completed_object(ask: &mut Ask<'_>, upload: &Upload) {
 }
 
 async fn part_replaced(ask: &Ask<'_>) -> Result<Told> {
-    let (api, key) = (ask.api, ask.key("replaced"));
+    let (api, key) = (&ask.api, ask.key("replaced"));
     let id = ask.begin(&key, false).await?;
     let (first, second): (&[u8], &[u8]) = (b"the first", b"the second one");
     let segments = [Bytes::copy_from_slice(first)];
@@ -276,7 +296,7 @@ async fn part_replaced(ask: &Ask<'_>) -> Result<Told> {
 }
 
 async fn small_part(ask: &Ask<'_>) -> Result<Told> {
-    let (api, key) = (ask.api, ask.key("small"));
+    let (api, key) = (&ask.api, ask.key("small"));
     let id = ask.begin(&key, false).await?;
     let mut parts = Vec::new();
     for number in [1, 2] {
@@ -299,7 +319,7 @@ async fn small_part(ask: &Ask<'_>) -> Result<Told> {
 }
 
 async fn abort_again(ask: &Ask<'_>) -> Result<Told> {
-    let (api, key) = (ask.api, ask.key("aborted"));
+    let (api, key) = (&ask.api, ask.key("aborted"));
     let id = ask.begin(&key, false).await?;
     api.abort_known(&key, &id).await.map_err(Error::from)?;
     match api.abort_known(&key, &id).await {

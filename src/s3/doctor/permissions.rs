@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::ask::{Ask, reason};
 use super::question::{Answer, Question};
 use crate::error::{Error, Result};
-use crate::s3::api::{ApiError, ApiResult, CompletePart, Condition, Listing, Sought};
+use crate::s3::api::{ApiError, ApiResult, CompletePart, Listing, Sought};
 use crate::s3::checksum::Crc64;
 
 /// How the operations of one permission were answered.
@@ -44,11 +44,13 @@ pub(super) async fn permissions(ask: &mut Ask<'_>) -> Result<Listing> {
     let [put, get, delete, list, abort, list_parts, list_uploads] =
         tried.each_mut().map(|(_, tried)| tried);
     let listing = list.note(listed).unwrap_or_default();
-    let api = ask.api;
+    let api = ask.api.clone();
+    let api = &api;
 
     let key = ask.key("may");
     let bytes = [Bytes::from_static(b"may I?")];
-    let written = api.put(&key, &bytes, None, Some(Condition::Absent)).await;
+    // Without a condition: some stores have none.
+    let written = api.put(&key, &bytes, None, None).await;
     put.note(written);
     get.note(api.get_small(&key).await);
     get.note(api.head(&key).await);
@@ -85,6 +87,9 @@ pub(super) async fn permissions(ask: &mut Ask<'_>) -> Result<Listing> {
         return Err(error);
     }
     for (question, tried) in tried {
+        for refusal in &tried.refused {
+            ask.caused(refusal, question);
+        }
         let (answer, found) = tried.judged();
         ask.tell(question, answer, found);
     }

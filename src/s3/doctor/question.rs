@@ -63,6 +63,8 @@ questions! {
     /// ListMultipartUploads.
     MayListUploads in Permissions, "may_list_bucket_multipart_uploads", "s3:ListBucketMultipartUploads";
 
+    /// If-None-Match on a key that is free.
+    CreateTaken in ConditionalWrites, "create_taken", "create where nothing is: taken";
     /// If-None-Match on a key that is taken.
     CreateRefused in ConditionalWrites, "create_refused", "create where something is: refused";
     /// If-Match with the right ETag.
@@ -110,6 +112,10 @@ questions! {
     /// Complete with the ETag of a part that was replaced.
     StalePart in Checksums, "stale_part_refused", "a part by an old ETag: refused";
 
+    /// CreateMultipartUpload, UploadPart, CompleteMultipartUpload with nothing wrong.
+    Completes in Parts, "completes", "an upload of parts can be completed";
+    /// Complete with fewer parts than were uploaded.
+    LeavesOutParts in Parts, "leaves_out_parts", "Complete can leave out a part";
     /// ListParts after UploadPart.
     PartsListed in Parts, "parts_listed", "parts are listed at once";
     /// ListParts by pages, in the order of the numbers.
@@ -152,6 +158,8 @@ pub enum Answer {
     No,
     /// It could not be asked.
     Unknown,
+    /// It was not asked, because of the answer to another question.
+    NotAsked,
 }
 
 /// What was found.

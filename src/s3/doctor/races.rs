@@ -1,91 +1,56 @@
 //! Conditional writes: one after the other, and several at once.
 
-use bytes::Bytes;
-use futures_util::future::join_all;
+use super::ask::Ask;
+use super::question::{Question, Topic};
+use crate::s3::probe::{self, Race, Rounds};
 
-use super::ask::{Ask, Told};
-use super::question::Question;
-use crate::error::Result;
-use crate::s3::api::{Condition, Put};
-use crate::s3::keys::Key;
-use crate::s3::probe;
+/// Enough to find a store that loses one race in three.
+const ROUNDS: Rounds = Rounds {
+    rounds: 20,
+    writers: 4,
+};
 
-/// Writers of one race.
-const WRITERS: usize = 8;
-/// Races of one kind: a store that mixes up writers does not do it each time.
-const ROUNDS: usize = 2;
-
+/// Asks in the order of the questions, as far as each one holds.
 pub(super) async fn conditional_writes(ask: &mut Ask<'_>) {
+    in_order(ask).await;
+    let questions = Question::ALL.iter().copied();
+    let all: Vec<_> = questions
+        .filter(|question| question.topic() == Topic::ConditionalWrites)
+        .collect();
+    ask.leave_out(&all);
+}
+
+async fn in_order(ask: &mut Ask<'_>) {
     let (key, absent) = (ask.key("conditions"), ask.key("absent"));
-    match probe::conditions(ask.api, &key, &absent).await {
-        Ok(found) => {
-            let refused = |is: bool| (is, if is { "refused" } else { "overwritten" }.to_owned());
-            let taken = |is: bool| (is, if is { "replaced" } else { "refused" }.to_owned());
-            let created = |is: bool| (is, if is { "refused" } else { "created" }.to_owned());
-            ask.tell_whether(Question::CreateRefused, refused(found.refuses_present));
-            ask.tell_whether(Question::ReplaceTaken, taken(found.replaces));
-            ask.tell_whether(Question::StaleRefused, refused(found.refuses_stale));
-            ask.tell_whether(Question::AbsentRefused, created(found.refuses_absent));
-        }
-        Err(error) => ask.fail(
-            &[
-                Question::CreateRefused,
-                Question::ReplaceTaken,
-                Question::StaleRefused,
-                Question::AbsentRefused,
-            ],
-            error,
-        ),
-    }
-    let raced = create_race(ask).await;
-    ask.end(Question::CreateRace, raced);
-    let raced = replace_race(ask).await;
-    ask.end(Question::ReplaceRace, raced);
-}
-
-async fn create_race(ask: &Ask<'_>) -> Result<Told> {
-    let mut winners = Vec::new();
-    for round in 0..ROUNDS {
-        let key = ask.key(&format!("create-race-{round}"));
-        winners.push(race(ask, &key, round, Condition::Absent).await?);
-    }
-    Ok(told(&winners))
-}
-
-async fn replace_race(ask: &Ask<'_>) -> Result<Told> {
-    let key = ask.key("replace-race");
-    let mut winners = Vec::new();
-    let bytes = [Bytes::from_static(b"the first")];
-    let mut standing = ask.api.put(&key, &bytes, None, None).await?;
-    for round in 0..ROUNDS {
-        winners.push(race(ask, &key, round, Condition::Matches(&standing)).await?);
-        match ask.api.get_small(&key).await? {
-            Some(found) => standing = found.etag,
-            None => return Ok((false, "the object was gone after the race".to_owned())),
+    let found = match probe::conditions(&ask.api, &key, &absent).await {
+        Ok(found) => found,
+        Err(error) => return ask.fail(&[Question::CreateTaken], error),
+    };
+    let holds = found.all_hold();
+    ask.api = ask.api.with_conditions(found.form);
+    for (question, told) in [
+        (Question::CreateTaken, found.creates),
+        (Question::CreateRefused, found.refuses_present),
+        (Question::ReplaceTaken, found.replaces),
+        (Question::StaleRefused, found.refuses_stale),
+        (Question::AbsentRefused, found.refuses_absent),
+    ] {
+        if let Some(told) = told {
+            ask.tell_whether(question, told);
         }
     }
-    Ok(told(&winners))
-}
-
-/// How many of several writers were told that theirs is stored.
-async fn race(ask: &Ask<'_>, key: &Key, round: usize, condition: Condition<'_>) -> Result<usize> {
-    let writes = (0..WRITERS).map(|writer| {
-        let bytes = Bytes::from(format!("writer {writer} of round {round}"));
-        ask.api.put_if(key, bytes, condition)
-    });
-    let mut winners = 0;
-    for put in join_all(writes).await {
-        winners += usize::from(matches!(put?, Put::Written(_)));
+    if !holds {
+        return;
     }
-    Ok(winners)
-}
-
-fn told(winners: &[usize]) -> Told {
-    match winners.iter().find(|&&winners| winners != 1) {
-        None => (true, format!("1 of {WRITERS} won, each time")),
-        Some(several) => (
-            false,
-            format!("{several} of {WRITERS} were told that they won"),
-        ),
+    for (question, race, name) in [
+        (Question::CreateRace, Race::Create, "create-race"),
+        (Question::ReplaceRace, Race::Replace, "replace-race"),
+    ] {
+        let key = |round| ask.key(&format!("{name}-{round}"));
+        let raced = probe::race(&ask.api, key, race, ROUNDS).await;
+        ask.end(question, raced);
+        if !ask.holds(question) {
+            return;
+        }
     }
 }

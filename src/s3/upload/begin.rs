@@ -53,7 +53,13 @@ fn fresh_session(store: &Store, name: &RepositoryName, id: Option<&LayerId>) -> 
     {
         hashers.push(Hasher::new(digest.algorithm()).save());
     }
-    let equal_parts = store.profile.equal_parts;
+    let profile = &store.profile;
+    let schedule = Schedule::new(
+        store.part_size,
+        store.memory_budget,
+        profile.equal_parts,
+        profile.max_object_size,
+    );
     Session {
         version: Session::VERSION,
         uuid: uuid::Uuid::nil(),
@@ -62,7 +68,7 @@ fn fresh_session(store: &Store, name: &RepositoryName, id: Option<&LayerId>) -> 
         repository: name.clone(),
         declared_id: id.cloned(),
         begun_at: clock::now_timestamp(),
-        schedule: Schedule::new(store.part_size, store.memory_budget, equal_parts),
+        schedule,
         segments: Vec::new(),
         segment_parts: 0,
         multiparts: 0,

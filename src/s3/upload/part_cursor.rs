@@ -60,7 +60,7 @@ mod tests {
         /// However the bytes arrive, parts are as long as the schedule says, and none is lost.
         #[test]
         fn parts_follow_the_schedule(writes in prop::collection::vec(0u64..40 * MIB, 0..40)) {
-            let schedule = Schedule::new(5 * MIB, 40 * MIB, false);
+            let schedule = Schedule::new(5 * MIB, 40 * MIB, false, u64::MAX);
             let mut cut = PartCursor::new(schedule, 0, 0);
             let mut parts = Vec::new();
             for &write in &writes {
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn after_the_last_part_there_is_none() {
-        let schedule = Schedule::new(5 * MIB, 40 * MIB, false);
+        let schedule = Schedule::new(5 * MIB, 40 * MIB, false, u64::MAX);
         assert_eq!(PartCursor::new(schedule, 10_000, 0).take(1), None);
         assert_eq!(PartCursor::new(schedule, 9_999, 0).take(1), Some(1));
     }

@@ -18,5 +18,5 @@ pub mod schedule;
 pub mod session;
 pub mod stores;
 pub(crate) mod terminal;
-mod through;
+pub mod through;
 pub mod wire;

@@ -90,6 +90,11 @@ fn no(question: Question) -> (Weight, &'static str, &'static str) {
             "",
         ),
 
+        Q::CreateTaken => (
+            Breaks,
+            "no record and no session can be written",
+            ANOTHER_STORE,
+        ),
         Q::CreateRefused => (
             Breaks,
             "two uploads of one layer overwrite each other's record",
@@ -190,6 +195,16 @@ fn no(question: Question) -> (Weight, &'static str, &'static str) {
             "",
         ),
 
+        Q::Completes => (
+            Breaks,
+            "no layer of more than one part can be stored",
+            NOT_THIS_STORE,
+        ),
+        Q::LeavesOutParts => (
+            Note,
+            "the object of a layer whose upload was cut can have some bytes more",
+            "",
+        ),
         Q::PartsListed => (Costs, "a resume may take two looks", ""),
         Q::PartsInOrder => (Note, "we sort them", ""),
         Q::PartReplaced => (
@@ -265,6 +280,16 @@ fn unknown(question: Question) -> (Weight, &'static str) {
     }
 }
 
+/// How much depends on a question that could not be asked.
+pub(super) fn weight_of_unknown(question: Question) -> Weight {
+    unknown(question).0
+}
+
+/// How much depends on a question whose statement does not hold.
+pub(super) fn weight_of_no(question: Question) -> Weight {
+    no(question).0
+}
+
 pub(super) fn judge(finding: &Finding, setting: Setting<'_>) -> Judgement {
     let question = finding.question;
     let (weight, means, change) = match finding.answer {
@@ -277,6 +302,8 @@ pub(super) fn judge(finding: &Finding, setting: Setting<'_>) -> Judgement {
             let (weight, means) = unknown(question);
             (weight, means, String::new())
         }
+        // The other answer has the weight.
+        Answer::NotAsked => (Weight::Note, "", String::new()),
     };
     let is_condition = question.topic() == Topic::ConditionalWrites;
     let weight = match weight {
@@ -306,29 +333,41 @@ fn permit(question: Question, setting: Setting<'_>) -> String {
     }
 }
 
-/// The profile that the findings make; `None` where not all of it could be asked.
-pub(super) fn profile(findings: &[Finding]) -> Option<StoreProfile> {
+/// The profile that the findings make; `None` where not all of it could be asked. `known`: what the
+/// findings do not tell.
+pub(super) fn profile(findings: &[Finding], known: StoreProfile) -> Option<StoreProfile> {
     let holds = |question| {
         let finding = findings.iter().find(|told| told.question == question)?;
         match finding.answer {
             Answer::Yes => Some(true),
             Answer::No => Some(false),
-            Answer::Unknown => None,
+            Answer::Unknown | Answer::NotAsked => None,
         }
     };
-    let mut conditional_writes = true;
-    for question in Question::ALL {
-        if question.topic() == Topic::ConditionalWrites {
-            conditional_writes &= holds(*question)?;
+    // One that does not hold decides, whether the others were asked or not.
+    let all_hold = |questions: &[Question]| {
+        let answers = questions.iter().map(|question| holds(*question));
+        let answers: Vec<_> = answers.collect();
+        if answers.contains(&Some(false)) {
+            return Some(false);
         }
-    }
+        answers
+            .into_iter()
+            .collect::<Option<Vec<_>>>()
+            .map(|_| true)
+    };
+    let questions = Question::ALL.iter().copied();
+    let conditions: Vec<_> = questions
+        .filter(|question| question.topic() == Topic::ConditionalWrites)
+        .collect();
     Some(StoreProfile {
-        conditional_writes,
-        crc64nvme: holds(Question::PartChecksum)? && holds(Question::WholeChecksum)?,
+        conditional_writes: all_hold(&conditions)?,
+        crc64nvme: all_hold(&[Question::PartChecksum, Question::WholeChecksum])?,
         checks_part_etags: holds(Question::StalePart)?,
         equal_parts: !holds(Question::UnequalParts)?,
+        partial_complete: holds(Question::LeavesOutParts)?,
         batch_delete: holds(Question::BatchDelete)?,
-        ..StoreProfile::AWS
+        ..known
     })
 }
 

@@ -97,12 +97,15 @@ fn a_missing_permission_is_told_as_a_policy_says_it() {
 
 #[test]
 fn the_profile_is_what_was_found() {
-    assert_eq!(profile(&all(Answer::Yes)), Some(StoreProfile::AWS));
+    assert_eq!(
+        profile(&all(Answer::Yes), StoreProfile::AWS),
+        Some(StoreProfile::AWS)
+    );
     let with = |question, answer| {
         let mut findings = all(Answer::Yes);
         let at = findings.iter_mut().find(|told| told.question == question);
         at.unwrap().answer = answer;
-        profile(&findings)
+        profile(&findings, StoreProfile::AWS)
     };
     let aws = || StoreProfile::AWS;
     let lacking = |lacks: fn(&mut StoreProfile)| {
@@ -131,5 +134,5 @@ fn the_profile_is_what_was_found() {
         assert_eq!(with(question, Answer::No), want, "{question:?}");
     }
     assert_eq!(with(Question::BatchDelete, Answer::Unknown), None);
-    assert_eq!(profile(&[]), None);
+    assert_eq!(profile(&[], StoreProfile::AWS), None);
 }

@@ -28,10 +28,14 @@ pub(crate) fn compare(recorded: &[Part], listed: Option<&[ListedPart]>) -> Parts
     };
     let mut parts = Vec::with_capacity(recorded.len());
     for (number, part) in (1..).zip(recorded) {
-        let found = listed.binary_search_by_key(&number, |listed| listed.number);
-        let confirmed = found
-            .map_err(|_| "the part is gone")
-            .and_then(|index| confirm(part, &listed[index]));
+        let first = listed.partition_point(|listed| listed.number < number);
+        let same_number = listed.iter().skip(first);
+        let same_number = same_number.take_while(|listed| listed.number == number);
+        // Which of several it completes is decided by the ETag.
+        let mut confirmed = Err("the part is gone");
+        for listed in same_number {
+            confirmed = confirmed.or_else(|_| confirm(part, listed));
+        }
         match confirmed {
             Ok(part) => parts.push(part),
             Err(reason) => return Parts::Lost { number, reason },
@@ -98,6 +102,14 @@ mod tests {
         Some(parts)
     }
 
+    /// SeaweedFS lists a part that was replaced beside the one that replaced it.
+    fn changed_twice() -> Option<Vec<ListedPart>> {
+        let mut parts = listed(&[1, 2, 2, 3]);
+        parts[1].etag = etag("replaced");
+        parts[1].crc64 = None;
+        Some(parts)
+    }
+
     #[test]
     fn recorded_parts_are_compared_with_the_listing() {
         let three = recorded(1..=3);
@@ -114,6 +126,7 @@ mod tests {
             ("a part that is not recorded", &three, Some(listed(&[1, 2, 3, 4])), same()),
             ("a recorded part is gone", &three, Some(listed(&[1, 3])), lost(2, "the part is gone")),
             ("the last part is gone", &three, Some(listed(&[1, 2])), lost(3, "the part is gone")),
+            ("a replaced part is listed twice", &three, changed_twice(), same()),
             ("all parts are gone", &three, Some(listed(&[])), lost(1, "the part is gone")),
             ("the upload is gone", &three, None, lost(1, "its multipart upload is gone")),
             ("gone, but nothing was recorded", &Vec::new(), None, Parts::Present(Vec::new())),

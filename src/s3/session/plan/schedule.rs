@@ -10,18 +10,30 @@ const STEP: u32 = 1_000;
 /// The largest part that S3 takes.
 const MAX_PART_SIZE: u64 = 5 * 1024 * 1024 * 1024;
 
-/// Part sizes: `base`, doubling every 1,000 parts up to `cap`.
+/// Part sizes: `base`, doubling every 1,000 parts up to `cap`; `last` parts at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Schedule {
     base: u64,
     cap: u64,
+    /// Fewer than S3's limit where more would pass the store's maximum size of an object.
+    #[serde(default = "all_parts", skip_serializing_if = "is_all_parts")]
+    last: u32,
+}
+
+fn all_parts() -> u32 {
+    MAX_PARTS
+}
+
+fn is_all_parts(last: &u32) -> bool {
+    *last == MAX_PARTS
 }
 
 impl Schedule {
     /// Parts of `base` bytes, larger later unless the store wants all of them equal. No part is
-    /// larger than a quarter of the byte budget, so that several move at a time.
-    pub(crate) fn new(base: u64, budget: u64, equal_parts: bool) -> Self {
+    /// larger than a quarter of the byte budget, so that several move at a time. All together have
+    /// at most `max_size` bytes.
+    pub(crate) fn new(base: u64, budget: u64, equal_parts: bool, max_size: u64) -> Self {
         let ceiling = if equal_parts {
             base
         } else {
@@ -31,13 +43,26 @@ impl Schedule {
         while cap * 2 <= ceiling {
             cap *= 2;
         }
-        Schedule { base, cap }
+        let mut schedule = Schedule {
+            base,
+            cap,
+            last: MAX_PARTS,
+        };
+        let (mut last, mut end) = (0, 0_u64);
+        while let Some(size) = schedule.part_size(last + 1)
+            && end.saturating_add(size) <= max_size
+        {
+            last += 1;
+            end += size;
+        }
+        schedule.last = last;
+        schedule
     }
 
     /// The size of part `number` (from 1) in bytes, if it is not the last; `None` past the last
-    /// number that S3 takes.
+    /// number that the store takes.
     pub(crate) fn part_size(self, number: u32) -> Option<u64> {
-        if !(1..=MAX_PARTS).contains(&number) {
+        if !(1..=self.last).contains(&number) {
             return None;
         }
         let doublings = (number - 1) / STEP;
@@ -71,10 +96,26 @@ mod tests {
     const MIB: u64 = 1024 * 1024;
 
     #[test]
+    fn no_part_passes_the_largest_object() {
+        for (max_mib, parts) in [
+            (31, 1),
+            (32, 2),
+            (16_000, 1000),
+            (16_031, 1000),
+            (16_032, 1001),
+        ] {
+            let schedule = Schedule::new(16 * MIB, 256 * MIB, false, max_mib * MIB);
+            assert!(schedule.part_size(parts).is_some(), "{max_mib}");
+            assert_eq!(schedule.part_size(parts + 1), None, "{max_mib}");
+            assert!(schedule.limit() <= max_mib * MIB, "{max_mib}");
+        }
+    }
+
+    #[test]
     fn sizes_double_as_far_as_the_budget_allows() {
-        let growing = Schedule::new(16 * MIB, 256 * MIB, false);
-        let equal = Schedule::new(16 * MIB, 256 * MIB, true);
-        let tight = Schedule::new(5 * MIB, 10 * MIB, false);
+        let growing = Schedule::new(16 * MIB, 256 * MIB, false, 5 << 40);
+        let equal = Schedule::new(16 * MIB, 256 * MIB, true, 5 << 40);
+        let tight = Schedule::new(5 * MIB, 10 * MIB, false, 5 << 40);
         for (case, schedule, number, want) in [
             ("the first", growing, 1, Some(16 * MIB)),
             ("last of the first thousand", growing, 1000, Some(16 * MIB)),
@@ -100,7 +141,7 @@ mod tests {
         }
         assert_eq!(growing.limit(), (16 + 32 + 8 * 64) * 1000 * MIB);
         assert_eq!(
-            Schedule::new(16 * MIB, u64::MAX, false).part_size(10_000),
+            Schedule::new(16 * MIB, u64::MAX, false, u64::MAX).part_size(10_000),
             Some(4096 * MIB)
         );
     }

@@ -1,0 +1,336 @@
+//! Stores that do not answer as Amazon S3 does: each is used as it is, or refused for the true reason.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aws_sdk_s3::config::SharedHttpClient;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector as _, HttpConnectorFuture, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_types::body::SdkBody;
+use s3layers::doctor::{Answer, Examination, Question as Q, Weight, examine};
+use s3layers::embedded::{EmbeddedStore, Vices};
+use s3layers::{ConnectError, LayerService as _, S3LayerService, StoreProfile};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::hostile::{assert_reads, live};
+use crate::support::answers::{Reword, reword};
+use crate::support::bytes::{ramp, sha256};
+use crate::support::stores::{self, PART, name};
+use crate::support::through::{self, Handle};
+
+/// Answers some requests itself.
+type Rule = Arc<dyn Fn(&HttpRequest) -> Option<(u16, &'static str)> + Send + Sync>;
+
+#[derive(Clone)]
+struct Refusing(Rule);
+
+impl fmt::Debug for Refusing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Refusing")
+    }
+}
+
+impl Handle for Refusing {
+    fn handle(&self, store: SharedHttpConnector, request: HttpRequest) -> HttpConnectorFuture {
+        match (self.0)(&request) {
+            Some((status, code)) => {
+                let body = format!("<Error><Code>{code}</Code></Error>");
+                HttpConnectorFuture::ready(Ok(answer(status, body)))
+            }
+            None => store.call(request),
+        }
+    }
+}
+
+fn answer(status: u16, body: String) -> HttpResponse {
+    let answer = http::Response::builder().status(status);
+    let answer = answer.body(SdkBody::from(body)).unwrap();
+    HttpResponse::try_from(answer).unwrap()
+}
+
+fn refusing(
+    store: &EmbeddedStore,
+    rule: impl Fn(&HttpRequest) -> Option<(u16, &'static str)> + Send + Sync + 'static,
+) -> SharedHttpClient {
+    through::client(store.http_client(), Refusing(Arc::new(rule)))
+}
+
+fn is_conditional_put(request: &HttpRequest) -> bool {
+    let header = |name| request.headers().get(name).is_some();
+    request.method() == "PUT" && (header("if-match") || header("if-none-match"))
+}
+
+fn is_complete(request: &HttpRequest) -> bool {
+    request.method() == "POST" && request.uri().contains("uploadId=")
+}
+
+async fn connect(
+    store: &EmbeddedStore,
+    http: &SharedHttpClient,
+) -> Result<S3LayerService, ConnectError> {
+    S3LayerService::connect(stores::client(store, http.clone()), stores::config()).await
+}
+
+async fn examined(store: &EmbeddedStore, http: SharedHttpClient) -> Examination {
+    let client = stores::client(store, http);
+    let examined = examine(client, stores::config(), std::future::pending()).await;
+    examined.unwrap().unwrap()
+}
+
+fn breaks(examination: &Examination) -> Vec<Q> {
+    let broken = examination.of(Weight::Breaks);
+    broken.map(|finding| finding.question).collect()
+}
+
+fn unlike(examination: &Examination, answer: Answer) -> Vec<Q> {
+    let findings = examination.findings.iter();
+    let so = findings.filter(|(finding, _)| finding.answer == answer);
+    so.map(|(finding, _)| finding.question).collect()
+}
+
+/// Ceph RGW compares If-Match with the ETag as it stands, without quotes.
+#[tokio::test]
+async fn etag_in_a_condition_is_sent_bare_where_a_quoted_one_is_refused() {
+    let store = stores::in_memory().await;
+    let literal = |request: &HttpRequest| {
+        let etag = request.headers().get("if-match")?;
+        let is_quoted = request.method() == "PUT" && etag.starts_with('"');
+        is_quoted.then_some((412, "PreconditionFailed"))
+    };
+    let http = refusing(&store, literal);
+    live(&http, &store).await;
+    let service = connect(&store, &http).await.unwrap();
+    assert!(service.profile().bare_etags && service.profile().conditional_writes);
+
+    let examination = examined(&store, http).await;
+    assert_eq!(breaks(&examination), []);
+    assert_eq!(examination.profile.as_ref(), Some(service.profile()));
+}
+
+/// Backblaze B2 and s3proxy answer 501 to what they do not know.
+#[tokio::test]
+async fn conditional_write_that_is_not_implemented_is_refused_by_name() {
+    let store = stores::in_memory().await;
+    let unknown =
+        |request: &HttpRequest| is_conditional_put(request).then_some((501, "NotImplemented"));
+    let http = refusing(&store, unknown);
+    let refused = connect(&store, &http).await;
+    assert!(
+        matches!(refused, Err(ConnectError::NoConditionalWrites)),
+        "{refused:?}"
+    );
+    let examination = examined(&store, http.clone()).await;
+    assert_eq!(breaks(&examination), [Q::CreateTaken]);
+    let found = &examination.of(Weight::Breaks).next().unwrap().found;
+    assert_eq!(found, "501 NotImplemented");
+    assert_eq!(examination.kept, s3layers::doctor::ProfileKept::Same);
+
+    // One that was told otherwise gives the reason and the remedy.
+    let client = stores::client(&store, http);
+    let config = stores::config().profile(StoreProfile::AWS);
+    let service = S3LayerService::connect(client, config).await.unwrap();
+    let refused = service.upload(&name(), None).await.map(drop).unwrap_err();
+    let s3layers::Error::Storage(refused) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(
+        refused
+            .advice()
+            .unwrap()
+            .contains("declare a single writer")
+    );
+}
+
+/// One process is told apart from nobody, but its own uploads are.
+#[tokio::test]
+async fn single_writer_sends_no_conditions_and_keeps_its_own_uploads_apart() {
+    let store = stores::in_memory().await;
+    let conditions = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&conditions);
+    let counted = move |request: &HttpRequest| {
+        seen.fetch_add(usize::from(is_conditional_put(request)), Ordering::Relaxed);
+        None
+    };
+    let client = stores::client(&store, refusing(&store, counted));
+    let mut profile = StoreProfile::AWS;
+    profile.conditional_writes = false;
+    let config = stores::config().profile(profile).single_writer(true);
+    let service = S3LayerService::connect(client, config).await.unwrap();
+
+    let bytes = ramp(1, PART + 1000);
+    let push = async || {
+        let mut upload = service.upload(&name(), None).await.unwrap();
+        upload.write_bytes(bytes.clone()).await.unwrap();
+        upload.finish(PART + 1000, &sha256(&bytes)).await.unwrap();
+    };
+    tokio::join!(push(), push(), push());
+    service.wait_for_background().await;
+    assert_reads(&service, &bytes).await;
+    let id = sha256(&bytes).into();
+    let again = service.upload(&name(), Some(&id)).await;
+    assert!(matches!(again, Err(s3layers::Error::LayerExists { .. })));
+    assert_eq!(conditions.load(Ordering::Relaxed), 0);
+    // Of three uploads of one layer, the data of one is kept.
+    let keys = crate::support::bucket::keys(&stores::client(&store, store.http_client())).await;
+    let data = keys.iter().filter(|key| key.starts_with("data/"));
+    assert_eq!(data.count(), 1, "{keys:?}");
+}
+
+/// s3proxy answers 501 to a header that nobody needs.
+#[tokio::test]
+async fn complete_sends_no_object_size() {
+    let store = stores::in_memory().await;
+    let unknown = |request: &HttpRequest| {
+        let size = request.headers().get("x-amz-mp-object-size");
+        size.map(|_| (501, "NotImplemented"))
+    };
+    live(&refusing(&store, unknown), &store).await;
+}
+
+#[tokio::test]
+async fn store_that_completes_no_multipart_upload_is_refused() {
+    let store = stores::in_memory().await;
+    let http = refusing(&store, |request| {
+        is_complete(request).then_some((400, "InvalidPart"))
+    });
+    match connect(&store, &http).await {
+        Err(ConnectError::NoMultipart { answer }) => {
+            assert_eq!(answer, "CompleteMultipartUpload: 400 InvalidPart");
+        }
+        other => panic!("{other:?}"),
+    }
+    let examination = examined(&store, http).await;
+    assert_eq!(breaks(&examination), [Q::Completes]);
+    let not_asked = unlike(&examination, Answer::NotAsked);
+    for question in [
+        Q::StalePart,
+        Q::WholeChecksum,
+        Q::UnequalParts,
+        Q::PartReplaced,
+    ] {
+        assert!(not_asked.contains(&question), "{question:?}: {not_asked:?}");
+    }
+    assert_eq!(examination.profile, None);
+}
+
+/// An emulator that refuses every write in one way is said to do so once.
+#[tokio::test]
+async fn one_cause_is_named_once() {
+    let store = stores::in_memory().await;
+    let http = refusing(&store, |request| {
+        (request.method() == "PUT" && !request.uri().contains("partNumber="))
+            .then_some((400, "InvalidArgument"))
+    });
+    let examination = examined(&store, http).await;
+    let broken = breaks(&examination);
+    assert!(broken.len() <= 2, "{broken:?}");
+}
+
+/// A store that tells one in three losers of a race that it has won.
+#[tokio::test]
+async fn store_that_loses_one_race_in_three_is_found() {
+    #[derive(Clone, Debug, Default)]
+    struct Losing(Arc<AtomicUsize>);
+
+    impl Handle for Losing {
+        fn handle(&self, store: SharedHttpConnector, request: HttpRequest) -> HttpConnectorFuture {
+            let is_race = is_conditional_put(&request) && request.uri().contains("race");
+            let losers = Arc::clone(&self.0);
+            HttpConnectorFuture::new(async move {
+                let answer = store.call(request).await?;
+                let is_lost = is_race && answer.status().as_u16() == 412;
+                // The first ten are told the truth.
+                if !is_lost || losers.fetch_add(1, Ordering::Relaxed) < 10 {
+                    return Ok(answer);
+                }
+                let told = http::Response::builder()
+                    .status(200)
+                    .header("etag", "\"e\"");
+                let told = told.body(SdkBody::empty()).unwrap();
+                Ok(HttpResponse::try_from(told).unwrap())
+            })
+        }
+    }
+
+    let store = stores::in_memory().await;
+    let http = through::client(store.http_client(), Losing::default());
+    let examination = examined(&store, http).await;
+    assert_eq!(breaks(&examination), [Q::CreateRace]);
+}
+
+#[tokio::test]
+async fn server_header_of_amazon_is_believed_of_its_own_hosts_only() {
+    struct Amazon;
+
+    impl Reword for Amazon {
+        fn header(&self, name: &str, value: &str) -> String {
+            match name {
+                "server" => "AmazonS3".to_owned(),
+                _ => value.to_owned(),
+            }
+        }
+    }
+
+    let store = stores::in_memory().await;
+    let http = reword(store.http_client(), Amazon);
+    let examination = examined(&store, http).await;
+    assert_eq!(examination.store, None);
+    assert_eq!(examination.server.as_deref(), Some("AmazonS3"));
+}
+
+/// The parts of R2 have one size, which no small request would show.
+#[tokio::test]
+async fn parts_of_r2_are_known_by_its_host() {
+    let store = stores::in_memory().await;
+    let client = stores::client(&store, store.http_client());
+    let config = client.config().to_builder();
+    let config = config.endpoint_url("http://0123.r2.cloudflarestorage.com");
+    let client = aws_sdk_s3::Client::from_conf(config.build());
+    let service = S3LayerService::connect(client, stores::config()).await;
+    assert!(service.unwrap().profile().equal_parts);
+}
+
+/// Ceph RGW completes an upload with all of its parts only. What an owner that died has sent and not
+/// recorded is then at the end of the object, and not part of the layer.
+#[tokio::test]
+async fn parts_that_cannot_be_left_out_are_no_part_of_the_layer() {
+    for checksummed in [true, false] {
+        let mut vices = Vices::none();
+        vices.complete_needs_all_parts = true;
+        vices.ignore_checksums = !checksummed;
+        let store = stores::in_memory().await.with_vices(vices);
+        live(&store.http_client(), &store).await;
+        let size = 3 * PART + 100_000;
+        let bytes = ramp(6, size);
+        let mut upload = {
+            let service = connect(&store, &store.http_client()).await.unwrap();
+            assert!(!service.profile().partial_complete);
+            assert_eq!(service.profile().crc64nvme, checksummed);
+            service.upload(&name(), None).await.unwrap()
+        };
+        let first = PART as usize + 1000;
+        upload.write_bytes(bytes.slice(..first)).await.unwrap();
+        upload.close().await.unwrap();
+        let uuid = upload.uuid();
+
+        // Of an owner that dies, parts of other bytes have arrived and are not recorded.
+        let dying = connect(&store, &store.http_client()).await.unwrap();
+        let mut older = dying.resume(&name(), None, uuid).await.unwrap();
+        older.write_bytes(ramp(9, 2 * PART)).await.unwrap();
+        older.flush().await.unwrap();
+
+        let heir = connect(&store, &store.http_client()).await.unwrap();
+        let mut newer = heir.resume(&name(), None, uuid).await.unwrap();
+        assert_eq!(newer.offset(), first as u64);
+        newer.write_bytes(bytes.slice(first..)).await.unwrap();
+        newer.finish(size, &sha256(&bytes)).await.unwrap();
+        assert_reads(&heir, &bytes).await;
+        let afresh = connect(&store, &store.http_client()).await.unwrap();
+        assert!(afresh.exists(&sha256(&bytes).into()).await.unwrap());
+        assert_reads(&afresh, &bytes).await;
+        drop(older);
+    }
+}
