@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use aws_sdk_s3::config::SharedHttpClient;
 use aws_smithy_runtime_api::client::http::{
@@ -12,6 +13,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
 use s3layers::doctor::{Answer, Examination, Question as Q, Weight, examine};
 use s3layers::embedded::{EmbeddedStore, Vices};
+use s3layers::registry::RepositoryService;
 use s3layers::{ConnectError, LayerService as _, S3LayerService, StoreProfile};
 use tokio::io::AsyncWriteExt as _;
 
@@ -333,4 +335,76 @@ async fn parts_that_cannot_be_left_out_are_no_part_of_the_layer() {
         assert_reads(&afresh, &bytes).await;
         drop(older);
     }
+}
+
+/// Listings of another order, with entries twice, or without an end.
+struct Lying(fn(String) -> String);
+
+impl Reword for Lying {
+    fn text(&self, request: &str, text: String) -> String {
+        match request.contains("list-type=2") {
+            true => (self.0)(text),
+            false => text,
+        }
+    }
+}
+
+/// The `<Contents>` of a listing, the text before them, and the text behind.
+fn entries(text: &str) -> Option<(String, Vec<String>, String)> {
+    let first = text.find("<Contents>")?;
+    let last = text.rfind("</Contents>")? + "</Contents>".len();
+    let entries = text[first..last].split_inclusive("</Contents>");
+    let entries = entries.map(str::to_owned).collect();
+    Some((text[..first].to_owned(), entries, text[last..].to_owned()))
+}
+
+#[tokio::test]
+async fn listing_that_repeats_or_mis_orders_leaves_nothing_out() {
+    let reversed = |text: String| match entries(&text) {
+        Some((head, mut entries, tail)) => {
+            entries.reverse();
+            head + &entries.concat() + &entries.concat() + &tail
+        }
+        None => text,
+    };
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    let registry: &dyn RepositoryService = &service;
+    let digest = sha256(b"manifest");
+    for tag in ["a", "b", "c"] {
+        let tag = tag.parse().unwrap();
+        registry.put_tag(&name(), &tag, &digest).await.unwrap();
+    }
+    let http = reword(store.http_client(), Lying(reversed));
+    let client = stores::client(&store, http);
+    let lied_to = S3LayerService::connect(client, stores::config())
+        .await
+        .unwrap();
+    let registry: &dyn RepositoryService = &lied_to;
+    let page = registry.tags(&name(), None, 10).await.unwrap();
+    let tags: Vec<_> = page
+        .unwrap()
+        .items
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(tags, ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn listing_without_an_end_is_an_error() {
+    let endless = |text: String| {
+        let text = text.replace("<IsTruncated>false", "<IsTruncated>true");
+        let token = "<NextContinuationToken>again</NextContinuationToken></ListBucketResult>";
+        text.replace("</ListBucketResult>", token)
+    };
+    let store = stores::in_memory().await;
+    stores::service(&store).await;
+    let http = reword(store.http_client(), Lying(endless));
+    let client = stores::client(&store, http);
+    let service = S3LayerService::connect(client, stores::config())
+        .await
+        .unwrap();
+    let swept = service.sweep(Duration::ZERO, true).await;
+    assert!(swept.is_err(), "{swept:?}");
 }

@@ -137,6 +137,19 @@ impl Api {
         parts: &[CompletePart],
         whole: Option<Crc64>,
     ) -> ApiResult<ETag> {
+        let completed = self.complete_counted(key, upload_id, parts, whole);
+        Ok(completed.await?.0)
+    }
+
+    /// As [`complete_multipart`](Self::complete_multipart), and how many attempts it took. Ceph RGW
+    /// gives the second of them another ETag than the object has.
+    pub(crate) async fn complete_counted(
+        &self,
+        key: &Key,
+        upload_id: &UploadId,
+        parts: &[CompletePart],
+        whole: Option<Crc64>,
+    ) -> ApiResult<(ETag, u32)> {
         let call = Call {
             operation: Operation::CompleteMultipartUpload,
             key: key.as_str(),
@@ -155,8 +168,8 @@ impl Api {
         let parts = CompletedMultipartUpload::builder()
             .set_parts(Some(parts))
             .build();
-        let answer = self
-            .call(call, || {
+        let (answer, attempts) = self
+            .call_counted(call, || {
                 self.client
                     .complete_multipart_upload()
                     .bucket(&self.bucket)
@@ -173,7 +186,7 @@ impl Api {
         let etag = answer
             .e_tag()
             .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
-        Ok(ETag::parse(etag))
+        Ok((ETag::parse(etag), attempts))
     }
 
     /// Ends a multipart upload and drops its parts, or finds that it is gone.

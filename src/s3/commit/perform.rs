@@ -312,9 +312,9 @@ impl<'a> Driver<'a> {
         let asked_at = Moment::now();
         let checksum = object.and_then(|object| self.store.checksum(object));
         let api = &self.store.api;
-        let completed = api.complete_multipart(&key, &open.upload_id, &parts, checksum);
+        let completed = api.complete_counted(&key, &open.upload_id, &parts, checksum);
         self.facts.bytes = match completed.await {
-            Ok(etag) if let Some(object) = checksum => {
+            Ok((etag, 1)) if let Some(object) = checksum => {
                 self.found(etag, sum, object.len(), asked_at);
                 Bytes::Complete(Proof::Store)
             }
