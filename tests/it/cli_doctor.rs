@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustix::process::Signal;
-use s3layers::embedded::{EmbeddedStore, Vices};
+use s3layers::embedded::{EmbeddedStore, Quirks};
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -22,10 +22,10 @@ struct Bad {
 }
 
 impl Bad {
-    fn serve(vices: Vices) -> Self {
+    fn serve(quirks: Quirks) -> Self {
         let runtime = Runtime::new().unwrap();
         let (store, address) = runtime.block_on(async {
-            let store = stores::in_memory().await.with_vices(vices);
+            let store = stores::in_memory().await.with_quirks(quirks);
             let store = store.with_keys(ACCESS_KEY, SECRET_KEY);
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
@@ -116,9 +116,9 @@ fn a_good_store_is_told_in_a_table_and_remembered() {
 
 #[test]
 fn a_store_that_breaks_a_promise_ends_with_1_and_says_which() {
-    let mut vices = Vices::none();
-    vices.ignore_conditions = true;
-    let store = Bad::serve(vices);
+    let mut quirks = Quirks::none();
+    quirks.ignore_conditions = true;
+    let store = Bad::serve(quirks);
     let user = User::new();
     let output = store.doctor(&user, &[]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
@@ -158,10 +158,10 @@ fn a_store_that_breaks_a_promise_ends_with_1_and_says_which() {
 
 #[test]
 fn a_store_that_is_lived_with_ends_with_0_and_says_the_price() {
-    let mut vices = Vices::none();
-    vices.ignore_checksums = true;
-    vices.ignore_part_etags = true;
-    let store = Bad::serve(vices);
+    let mut quirks = Quirks::none();
+    quirks.ignore_checksums = true;
+    quirks.ignore_part_etags = true;
+    let store = Bad::serve(quirks);
     let output = store.doctor(&User::new(), &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let said = text(&output.stdout);
@@ -215,7 +215,7 @@ async fn stall(listener: TcpListener, store: SocketAddr, stalled: Arc<Semaphore>
 #[test]
 fn told_to_stop_in_the_middle_of_a_part_it_cleans_up() {
     for signal in [Signal::INT, Signal::TERM] {
-        let store = Bad::serve(Vices::none());
+        let store = Bad::serve(Quirks::none());
         let stalled = Arc::new(Semaphore::new(0));
         let door = store.runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -4,7 +4,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
-use s3layers::embedded::{EmbeddedStore, Vices};
+use s3layers::embedded::{EmbeddedStore, Quirks};
 use s3layers::registry::RepositoryService as _;
 use s3layers::{LayerService as _, LayerServiceExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,9 +15,9 @@ use crate::support::stores::{self, BUCKET, PART, name};
 
 /// A store whose ETags are no checksums, so that no copy has the ETag of its original.
 async fn opaque() -> EmbeddedStore {
-    let mut vices = Vices::none();
-    vices.opaque_etags = true;
-    stores::in_memory().await.with_vices(vices)
+    let mut quirks = Quirks::none();
+    quirks.opaque_etags = true;
+    stores::in_memory().await.with_quirks(quirks)
 }
 
 async fn copy(from: &Client, to: &Client) {

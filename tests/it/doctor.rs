@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use s3layers::doctor::{Answer, Examination, ProfileKept, Question as Q, Weight, examine};
-use s3layers::embedded::{EmbeddedStore, Vices};
+use s3layers::embedded::{EmbeddedStore, Quirks};
 use s3layers::{ConnectError, S3Config, S3LayerService, StoreProfile};
 
 use crate::support::answers::{Reword, reword};
@@ -21,10 +21,10 @@ use crate::support::wire::{
 /// What no embedded store tells: it has neither rules nor versions.
 const NOT_TOLD: [Q; 2] = [Q::NothingExpires, Q::OldVersions];
 
-fn with(set: impl FnOnce(&mut Vices)) -> Vices {
-    let mut vices = Vices::none();
-    set(&mut vices);
-    vices
+fn with(set: impl FnOnce(&mut Quirks)) -> Quirks {
+    let mut quirks = Quirks::none();
+    set(&mut quirks);
+    quirks
 }
 
 async fn examined(store: &EmbeddedStore, http: SharedHttpClient) -> Examination {
@@ -84,100 +84,100 @@ async fn a_store_that_does_all_keeps_every_promise() {
 }
 
 #[tokio::test]
-async fn each_vice_is_found_and_weighed() {
-    type Case = (&'static str, fn(&mut Vices), &'static [Q], bool);
+async fn each_quirk_is_found_and_weighed() {
+    type Case = (&'static str, fn(&mut Quirks), &'static [Q], bool);
     let cases: [Case; 9] = [
         (
             "ignore_conditions",
-            |vices| vices.ignore_conditions = true,
+            |quirks| quirks.ignore_conditions = true,
             &[Q::CreateRefused],
             false,
         ),
         (
             "if_match_absent_succeeds",
-            |vices| vices.if_match_absent_succeeds = true,
+            |quirks| quirks.if_match_absent_succeeds = true,
             &[Q::AbsentRefused],
             false,
         ),
         (
             "ignore_checksums",
-            |vices| vices.ignore_checksums = true,
+            |quirks| quirks.ignore_checksums = true,
             &[Q::ObjectChecksum, Q::PartChecksum, Q::ChecksumTold],
             true,
         ),
         (
             "complete_needs_all_parts",
-            |vices| vices.complete_needs_all_parts = true,
+            |quirks| quirks.complete_needs_all_parts = true,
             &[Q::LeavesOutParts],
             true,
         ),
         (
             "ignore_part_etags",
-            |vices| vices.ignore_part_etags = true,
+            |quirks| quirks.ignore_part_etags = true,
             &[Q::StalePart],
             true,
         ),
         (
             "list_uploads_by_exact_key",
-            |vices| vices.list_uploads_by_exact_key = true,
+            |quirks| quirks.list_uploads_by_exact_key = true,
             &[Q::UploadsListedBelow],
             true,
         ),
         (
             "second_complete_is_no_such_upload",
-            |vices| vices.second_complete_is_no_such_upload = true,
+            |quirks| quirks.second_complete_is_no_such_upload = true,
             &[Q::CompleteAgain],
             true,
         ),
-        ("opaque_etags", |vices| vices.opaque_etags = true, &[], true),
+        ("opaque_etags", |quirks| quirks.opaque_etags = true, &[], true),
         (
             "small_unsorted_pages",
-            |vices| vices.small_unsorted_pages = true,
+            |quirks| quirks.small_unsorted_pages = true,
             &[Q::PartsInOrder],
             true,
         ),
     ];
-    for (vice, set, lacks, keeps) in cases {
+    for (quirk, set, lacks, keeps) in cases {
         let store = stores::in_memory().await.with_vices(with(set));
         let examination = examined(&store, store.http_client()).await;
-        assert_eq!(answered(&examination, Answer::No), lacks, "{vice}");
-        assert_eq!(answered(&examination, Answer::Unknown), NOT_TOLD, "{vice}");
-        assert_eq!(examination.keeps_promises(), keeps, "{vice}");
+        assert_eq!(answered(&examination, Answer::No), lacks, "{quirk}");
+        assert_eq!(answered(&examination, Answer::Unknown), NOT_TOLD, "{quirk}");
+        assert_eq!(examination.keeps_promises(), keeps, "{quirk}");
         let broken = if keeps { &[] } else { lacks };
-        assert_eq!(breaks(&examination), broken, "{vice}");
-        assert_eq!(left(&store).await, ["profile"], "{vice}");
+        assert_eq!(breaks(&examination), broken, "{quirk}");
+        assert_eq!(left(&store).await, ["profile"], "{quirk}");
         // The service that comes after it goes by what was found.
         let client = stores::client(&store, store.http_client());
         match S3LayerService::connect(client, stores::config()).await {
             Ok(service) => {
-                assert!(keeps, "{vice}");
+                assert!(keeps, "{quirk}");
                 assert_eq!(
                     Some(service.profile()),
                     examination.profile.as_ref(),
-                    "{vice}"
+                    "{quirk}"
                 );
             }
-            Err(ConnectError::NoConditionalWrites) => assert!(!keeps, "{vice}"),
-            Err(error) => panic!("{vice}: {error:?}"),
+            Err(ConnectError::NoConditionalWrites) => assert!(!keeps, "{quirk}"),
+            Err(error) => panic!("{quirk}: {error:?}"),
         }
     }
 }
 
 #[tokio::test]
 async fn a_store_that_verifies_nothing_is_read_back() {
-    let vices = with(|vices| {
-        vices.ignore_checksums = true;
-        vices.ignore_part_etags = true;
+    let quirks = with(|quirks| {
+        quirks.ignore_checksums = true;
+        quirks.ignore_part_etags = true;
     });
-    let store = stores::in_memory().await.with_vices(vices);
+    let store = stores::in_memory().await.with_vices(quirks);
     let examination = examined(&store, store.http_client()).await;
     assert!(examination.keeps_promises() && examination.needs_read_back());
 }
 
 #[tokio::test]
 async fn a_single_writer_needs_no_conditions() {
-    let vices = with(|vices| vices.ignore_conditions = true);
-    let store = stores::in_memory().await.with_vices(vices);
+    let quirks = with(|quirks| quirks.ignore_conditions = true);
+    let store = stores::in_memory().await.with_vices(quirks);
     let client = stores::client(&store, store.http_client());
     let config = stores::config().single_writer(true);
     let examined = examine(client, config, std::future::pending()).await;
@@ -190,7 +190,7 @@ async fn the_profile_of_an_older_store_is_replaced() {
     let store = stores::in_memory().await;
     let before = stores::service(&store).await;
     assert!(before.profile().crc64nvme);
-    let store = store.with_vices(with(|vices| vices.ignore_checksums = true));
+    let store = store.with_vices(with(|quirks| quirks.ignore_checksums = true));
     let stale = stores::service(&store).await;
     assert!(
         stale.profile().crc64nvme,

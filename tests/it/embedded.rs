@@ -12,7 +12,7 @@ use aws_sdk_s3::types::{
     ObjectIdentifier,
 };
 use aws_sdk_s3::{Client, Config};
-use s3layers::embedded::{EmbeddedStore, Vices};
+use s3layers::embedded::{EmbeddedStore, Quirks};
 
 pub(crate) const BUCKET: &str = "bucket";
 const PART: usize = 5 << 20;
@@ -123,6 +123,42 @@ async fn both() -> [(&'static str, EmbeddedStore, Option<tempfile::TempDir>); 2]
         ("memory", EmbeddedStore::in_memory(), None),
         ("folder", on_disk, Some(folder)),
     ]
+}
+
+/// A client without a CRC64NVME may compare the ETag of a part with its MD5; one that sends it has no
+/// use for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn etag_of_a_part_is_its_md5_unless_it_has_a_crc64nvme() {
+    for (case, store, _folder) in both().await {
+        let client = client(&store).await;
+        let body = b"123456789".to_vec();
+        let upload = begin(&client, "key").await;
+        let send = |number| {
+            let send = client
+                .upload_part()
+                .bucket(BUCKET)
+                .key("key")
+                .upload_id(&upload);
+            send.part_number(number)
+                .body(ByteStream::from(body.clone()))
+        };
+        let plain = send(1).send().await.unwrap().e_tag.unwrap();
+        assert_eq!(plain, "\"25f9e794323b453885f5181f1b624d0b\"", "{case}");
+        let fast = send(2).checksum_crc64_nvme("rosUhgp5mIg=");
+        let fast = fast.send().await.unwrap().e_tag.unwrap();
+        assert_eq!(fast, "\"ae8b14860a799888-9\"", "{case}");
+        let named = CompletedPart::builder().part_number(2).e_tag(&fast).build();
+        let md5 = CompletedPart::builder()
+            .part_number(2)
+            .e_tag(&plain)
+            .build();
+        let refused = complete(&client, "key", &upload, vec![md5]).await;
+        assert_eq!(refused, Err("InvalidPart".to_owned()), "{case}");
+        complete(&client, "key", &upload, vec![named])
+            .await
+            .unwrap();
+        assert_eq!(get(&client, "key").await, body, "{case}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -280,16 +316,16 @@ async fn ranges_cross_the_parts_of_an_object() {
 }
 
 #[tokio::test]
-async fn vices_are_those_of_other_stores() {
+async fn quirks_match_other_stores() {
     let store = EmbeddedStore::in_memory();
     let honest = client(&store).await;
     put(&honest, "key", b"1".to_vec()).await;
-    let mut vices = Vices::none();
-    vices.ignore_conditions = true;
-    vices.ignore_part_etags = true;
-    vices.list_uploads_by_exact_key = true;
-    vices.second_complete_is_no_such_upload = true;
-    let other = client_with(&store.clone().with_vices(vices), store.secret_key());
+    let mut quirks = Quirks::none();
+    quirks.ignore_conditions = true;
+    quirks.ignore_part_etags = true;
+    quirks.list_uploads_by_exact_key = true;
+    quirks.second_complete_is_no_such_upload = true;
+    let other = client_with(&store.clone().with_quirks(quirks), store.secret_key());
     let create = |client: &Client| {
         let put = client
             .put_object()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use bytes::Bytes;
-use s3layers::embedded::{EmbeddedStore, Vices};
+use s3layers::embedded::{EmbeddedStore, Quirks};
 use s3layers::{ConnectError, Error, LayerId, LayerService as _, S3LayerService, StoreProfile};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
@@ -21,10 +21,10 @@ use crate::support::{bucket, cases};
 /// Three parts and a tail.
 const SIZE: u64 = 3 * PART + 100_000;
 
-fn with(set: impl FnOnce(&mut Vices)) -> Vices {
-    let mut vices = Vices::none();
-    set(&mut vices);
-    vices
+fn with(set: impl FnOnce(&mut Quirks)) -> Quirks {
+    let mut quirks = Quirks::none();
+    set(&mut quirks);
+    quirks
 }
 
 /// What a first process finds out about the store itself.
@@ -85,23 +85,23 @@ pub async fn assert_reads(service: &S3LayerService, bytes: &Bytes) {
 #[tokio::test]
 async fn etags_that_are_no_md5() {
     let store = stores::in_memory().await;
-    let store = store.with_vices(with(|vices| vices.opaque_etags = true));
+    let store = store.with_quirks(with(|quirks| quirks.opaque_etags = true));
     live(&store.http_client(), &store).await;
 }
 
 #[tokio::test]
 async fn pages_that_are_short_and_out_of_order() {
     let store = stores::in_memory().await;
-    let store = store.with_vices(with(|vices| vices.small_unsorted_pages = true));
+    let store = store.with_quirks(with(|quirks| quirks.small_unsorted_pages = true));
     live(&store.http_client(), &store).await;
 }
 
 #[tokio::test]
 async fn a_second_complete_that_is_unknown() {
     let store = stores::in_memory().await;
-    let store = store.with_vices(with(|vices| {
-        vices.second_complete_is_no_such_upload = true;
-        vices.list_uploads_by_exact_key = true;
+    let store = store.with_quirks(with(|quirks| {
+        quirks.second_complete_is_no_such_upload = true;
+        quirks.list_uploads_by_exact_key = true;
     }));
     live(&store.http_client(), &store).await;
 }
@@ -110,9 +110,9 @@ async fn a_second_complete_that_is_unknown() {
 #[tokio::test]
 async fn checksums_that_are_ignored() {
     let store = stores::in_memory().await;
-    let store = store.with_vices(with(|vices| {
-        vices.ignore_checksums = true;
-        vices.ignore_part_etags = true;
+    let store = store.with_quirks(with(|quirks| {
+        quirks.ignore_checksums = true;
+        quirks.ignore_part_etags = true;
     }));
     let wire = Wire::over(store.http_client());
     let service = probe(&wire.http_client(), &store).await;
@@ -135,9 +135,9 @@ async fn checksums_that_are_ignored() {
 #[tokio::test]
 async fn late_part_of_a_replaced_owner_changes_nothing_on_a_store_that_checks_nothing() {
     let store = stores::in_memory().await;
-    let store = store.with_vices(with(|vices| {
-        vices.ignore_checksums = true;
-        vices.ignore_part_etags = true;
+    let store = store.with_quirks(with(|quirks| {
+        quirks.ignore_checksums = true;
+        quirks.ignore_part_etags = true;
     }));
     let wire = Wire::over(store.http_client());
     let client = stores::client(&store, wire.http_client());
@@ -218,7 +218,7 @@ async fn upload_again(service: &S3LayerService, uuid: Uuid, bytes: &Bytes) -> Re
 #[tokio::test]
 async fn a_store_without_conditional_writes_is_refused_unless_one_writer_is_declared() {
     let store = stores::in_memory().await;
-    let store = store.with_vices(with(|vices| vices.ignore_conditions = true));
+    let store = store.with_quirks(with(|quirks| quirks.ignore_conditions = true));
     let connect =
         |config| S3LayerService::connect(stores::client(&store, store.http_client()), config);
     let refused = connect(stores::config()).await;
@@ -234,7 +234,7 @@ async fn a_store_without_conditional_writes_is_refused_unless_one_writer_is_decl
 #[tokio::test]
 async fn a_store_that_lets_if_match_create_is_refused() {
     let store = stores::in_memory().await;
-    let store = store.with_vices(with(|vices| vices.if_match_absent_succeeds = true));
+    let store = store.with_quirks(with(|quirks| quirks.if_match_absent_succeeds = true));
     let client = stores::client(&store, store.http_client());
     let refused = S3LayerService::connect(client, stores::config()).await;
     assert!(matches!(refused, Err(ConnectError::NoConditionalWrites)));

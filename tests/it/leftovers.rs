@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use s3layers::embedded::{EmbeddedStore, Vices};
+use s3layers::embedded::{EmbeddedStore, Quirks};
 use s3layers::{Algorithm, Digest, Error, LayerService as _, LayerServiceExt as _};
 use tokio::io::AsyncWriteExt as _;
 
@@ -187,9 +187,9 @@ async fn an_abort_that_leaves_parts_is_repeated() {
 #[tokio::test(start_paused = true)]
 async fn a_bit_that_flips_in_a_record_on_its_way_replaces_no_record() {
     // With checksums of the store's own, the SDK would see it.
-    let mut vices = Vices::none();
-    vices.ignore_checksums = true;
-    let store = stores::in_memory().await.with_vices(vices);
+    let mut quirks = Quirks::none();
+    quirks.ignore_checksums = true;
+    let store = stores::in_memory().await.with_quirks(quirks);
     let wire = Wire::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let bytes = ramp(5, 100_000);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
-use s3layers::embedded::{EmbeddedStore, Vices};
+use s3layers::embedded::{EmbeddedStore, Quirks};
 use s3layers::{
     Error, LayerService as _, LayerServiceExt as _, S3LayerService, SweepAction, Swept,
 };
@@ -66,18 +66,18 @@ async fn a_young_upload_and_a_published_layer_are_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_upload_goes_with_all_it_has_and_a_dry_run_only_says_so() {
-    let vices = {
-        let mut vices = Vices::none();
-        vices.list_uploads_by_exact_key = true;
-        vices
+    let quirks = {
+        let mut quirks = Quirks::none();
+        quirks.list_uploads_by_exact_key = true;
+        quirks
     };
     for store in [
         stores::in_memory().await,
-        stores::in_memory().await.with_vices(vices),
+        stores::in_memory().await.with_quirks(quirks),
     ] {
         let service = stores::service(&store).await;
         let uuid = open_upload(&service).await;
-        let before = everything(&store.clone().with_vices(Vices::none())).await;
+        let before = everything(&store.clone().with_quirks(Quirks::none())).await;
         for part in ["/session", "/tail/", "_claims/", "multipart"] {
             assert!(
                 before.iter().any(|key| key.contains(part)),
@@ -86,7 +86,7 @@ async fn an_old_upload_goes_with_all_it_has_and_a_dry_run_only_says_so() {
         }
         let told = service.sweep(Duration::ZERO, true).await.unwrap();
         assert_eq!(actions(&told), [(uuid, SweepAction::Remove)]);
-        let plain = store.clone().with_vices(Vices::none());
+        let plain = store.clone().with_quirks(Quirks::none());
         assert_eq!(everything(&plain).await, before, "a dry run");
 
         let swept = service.sweep(Duration::ZERO, false).await.unwrap();

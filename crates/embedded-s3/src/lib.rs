@@ -73,6 +73,7 @@ mod listing;
 mod multipart;
 mod precondition;
 mod private;
+mod quirks;
 mod ram;
 mod receive;
 mod refusal;
@@ -80,7 +81,6 @@ mod send;
 mod server;
 mod service;
 mod space;
-mod vices;
 
 use std::future::Future;
 use std::path::Path;
@@ -97,7 +97,7 @@ use self::folder::Folder;
 
 pub use self::error::EmbeddedError;
 pub use self::limits::Limits;
-pub use self::vices::Vices;
+pub use self::quirks::Quirks;
 
 /// What it calls itself in the `Server` header.
 const SERVER: &str = "s3layers";
@@ -108,7 +108,7 @@ pub struct EmbeddedStore {
     engine: Arc<Engine>,
     access_key: Arc<str>,
     secret_key: SecretKey,
-    vices: Vices,
+    quirks: Quirks,
 }
 
 impl EmbeddedStore {
@@ -165,7 +165,7 @@ impl EmbeddedStore {
             engine: Arc::new(Engine::new(state, backing)),
             access_key: random_access_key().into(),
             secret_key: SecretKey::from(random_secret_key()),
-            vices: Vices::none(),
+            quirks: Quirks::none(),
         }
     }
 
@@ -217,8 +217,8 @@ impl EmbeddedStore {
 
     /// The same store, behaving worse for whoever comes through this handle. Test equipment.
     #[must_use]
-    pub fn with_vices(self, vices: Vices) -> Self {
-        Self { vices, ..self }
+    pub fn with_quirks(self, quirks: Quirks) -> Self {
+        Self { quirks, ..self }
     }
 
     /// Lets the disk of the folder be full once so many more bytes were written; `None` lifts that.
@@ -273,7 +273,7 @@ impl EmbeddedStore {
     fn service(&self) -> service::Door {
         service::build(
             self.engine.clone(),
-            self.vices,
+            self.quirks,
             &self.access_key,
             self.secret_key.clone(),
         )

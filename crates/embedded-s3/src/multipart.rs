@@ -7,8 +7,8 @@ use md5::Digest as _;
 
 use crate::checksum::{self, Kind, Sum};
 use crate::index::{Part, Upload};
+use crate::quirks::Quirks;
 use crate::refusal::Refusal;
-use crate::vices::Vices;
 
 /// The smallest part that may be followed by another.
 pub(crate) const MIN_PART: u64 = 5 << 20;
@@ -58,7 +58,7 @@ pub(crate) fn part_number(number: i32) -> Result<u16, Refusal> {
 pub(crate) fn assemble(
     upload: &Upload,
     asked: &Completion,
-    vices: Vices,
+    quirks: Quirks,
 ) -> Result<Assembled, Refusal> {
     if asked.parts.is_empty() {
         return Err(Refusal::MalformedXml);
@@ -76,7 +76,7 @@ pub(crate) fn assemble(
     let parts = asked
         .parts
         .iter()
-        .map(|named| chosen(upload, named, vices))
+        .map(|named| chosen(upload, named, quirks))
         .collect::<Result<Vec<Part>, Refusal>>()?;
     if let Some((_, before)) = parts.split_last()
         && let Some(small) = before.iter().find(|part| part.size < MIN_PART)
@@ -89,13 +89,13 @@ pub(crate) fn assemble(
             "The object would not have the size that is named.".into(),
         ));
     }
-    let sum = if vices.ignore_checksums {
+    let sum = if quirks.ignore_checksums {
         None
     } else {
         whole_sum(upload, asked, &parts)?
     };
     Ok(Assembled {
-        etag: vices.etag(etag_of(&parts)),
+        etag: quirks.etag(etag_of(&parts)),
         size,
         sum,
         parts,
@@ -103,17 +103,17 @@ pub(crate) fn assemble(
 }
 
 /// The uploaded part that is meant, if it is the one that is named.
-fn chosen(upload: &Upload, named: &NamedPart, vices: Vices) -> Result<Part, Refusal> {
+fn chosen(upload: &Upload, named: &NamedPart, quirks: Quirks) -> Result<Part, Refusal> {
     let number = part_number(named.number)?;
     let part = upload
         .parts
         .get(&number)
         .ok_or(Refusal::InvalidPart(number))?;
     let same = named.etag.as_ref().is_some_and(|etag| *etag == part.etag);
-    if !same && !vices.ignore_part_etags {
+    if !same && !quirks.ignore_part_etags {
         return Err(Refusal::InvalidPart(number));
     }
-    if vices.ignore_checksums {
+    if quirks.ignore_checksums {
         return Ok(part.clone());
     }
     let sum = named
@@ -154,15 +154,12 @@ fn whole_sum(upload: &Upload, asked: &Completion, parts: &[Part]) -> Result<Opti
         .map(|part| (part.sum.as_deref().unwrap_or_default(), part.size));
     let sum = checksum::of_parts(upload.algorithm, upload.kind, of_parts);
     for named in &asked.sums {
-        let same = sum
-            .as_ref()
-            .is_some_and(|sum| match sum.algorithm == named.algorithm {
-                // A client may leave out the number of parts behind a composite.
-                true => {
-                    sum.value == named.value || sum.value.split('-').next() == Some(&named.value)
-                }
-                false => false,
-            });
+        // A client may leave out the number of parts behind a composite.
+        let same = sum.as_ref().is_some_and(|sum| {
+            let bare = sum.value.split('-').next();
+            sum.algorithm == named.algorithm
+                && (sum.value == named.value || bare == Some(&named.value))
+        });
         if !same {
             return Err(Refusal::BadDigest(named.algorithm.name().to_owned()));
         }
@@ -170,11 +167,12 @@ fn whole_sum(upload: &Upload, asked: &Completion, parts: &[Part]) -> Result<Opti
     Ok(sum)
 }
 
-/// The ETag of a multipart object: the MD5 of the MD5s of its parts, and their number.
+/// The ETag of a multipart object: the MD5 of the MD5s of its parts, and their number. A part's ETag
+/// that is not hex is hashed as text.
 fn etag_of(parts: &[Part]) -> String {
     let mut md5 = md5::Md5::new();
     for part in parts {
-        md5.update(unhex(&part.etag));
+        md5.update(unhex(&part.etag).unwrap_or_else(|| part.etag.clone().into_bytes()));
     }
     format!("{}-{}", hex(&md5.finalize()), parts.len())
 }
@@ -184,12 +182,15 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes of our own hex.
-fn unhex(text: &str) -> Vec<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or(0) as u8;
+/// The bytes of a hex text.
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
     text.as_bytes()
         .chunks(2)
-        .map(|pair| pair.iter().fold(0, |sum, byte| sum << 4 | digit(*byte)))
+        .map(|pair| {
+            pair.iter()
+                .try_fold(0, |sum, byte| Some(sum << 4 | digit(byte)? as u8))
+        })
         .collect()
 }
 
@@ -266,8 +267,8 @@ mod tests {
             asked.parts[0].sums = vec![sum_of(Algorithm::Crc64Nvme, number)];
             asked
         };
-        let none = Vices::none();
-        let careless = Vices {
+        let none = Quirks::none();
+        let careless = Quirks {
             ignore_part_etags: true,
             ..none
         };
@@ -309,8 +310,8 @@ mod tests {
             ("another algorithm", &full, whole(Algorithm::Crc32, 3), none, "BadDigest"),
             ("another kind", &full, Completion { kind, ..named(&[3]) }, none, "InvalidRequest"),
         ];
-        for (case, upload, asked, vices, want) in cases {
-            assert_eq!(verdict(assemble(upload, &asked, vices)), want, "{case}");
+        for (case, upload, asked, quirks, want) in cases {
+            assert_eq!(verdict(assemble(upload, &asked, quirks)), want, "{case}");
         }
     }
 
@@ -318,6 +319,13 @@ mod tests {
     fn the_etag_is_the_md5_of_the_md5s() {
         let mut one = part(1, 0);
         one.etag = "d41d8cd98f00b204e9800998ecf8427e".into();
-        assert_eq!(etag_of(&[one]), "59adb24ef3cdbe0297f05b395827453f-1");
+        assert_eq!(
+            etag_of(&[one.clone()]),
+            "59adb24ef3cdbe0297f05b395827453f-1"
+        );
+        // An ETag that is no hex counts too.
+        let mut other = one.clone();
+        (one.etag, other.etag) = ("0-1".into(), "0-2".into());
+        assert_ne!(etag_of(&[one]), etag_of(&[other]));
     }
 }

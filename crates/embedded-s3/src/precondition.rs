@@ -1,7 +1,7 @@
 //! Conditional requests, decided without touching anything.
 
+use crate::quirks::Quirks;
 use crate::refusal::Refusal;
-use crate::vices::Vices;
 
 /// The value of `If-Match` or `If-None-Match`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +32,9 @@ pub(crate) struct WriteConditions {
 pub(crate) fn may_write(
     current: Option<&str>,
     conditions: &WriteConditions,
-    vices: Vices,
+    quirks: Quirks,
 ) -> Result<(), Refusal> {
-    if vices.ignore_conditions {
+    if quirks.ignore_conditions {
         return Ok(());
     }
     match (&conditions.if_none_match, current) {
@@ -49,7 +49,7 @@ pub(crate) fn may_write(
     match (&conditions.if_match, current) {
         (None, _) => Ok(()),
         // AWS: a 404 here, not a 412.
-        (Some(_), None) if vices.if_match_absent_succeeds => Ok(()),
+        (Some(_), None) if quirks.if_match_absent_succeeds => Ok(()),
         (Some(_), None) => Err(Refusal::NoSuchKey),
         (Some(wanted), Some(etag)) if wanted.holds_for(etag) => Ok(()),
         (Some(_), Some(_)) => Err(Refusal::PreconditionFailed),
@@ -113,16 +113,16 @@ mod tests {
 
     #[test]
     fn write_cases() {
-        let none = Vices::none();
-        let garage = Vices {
+        let none = Quirks::none();
+        let garage = Quirks {
             ignore_conditions: true,
             ..none
         };
-        let old_minio = Vices {
+        let old_minio = Quirks {
             if_match_absent_succeeds: true,
             ..none
         };
-        for (case, current, if_match, if_none_match, vices, want) in [
+        for (case, current, if_match, if_none_match, quirks, want) in [
             ("unconditional, absent", None, None, None, none, "yes"),
             ("unconditional, present", Some("a"), None, None, none, "yes"),
             ("create, absent", None, None, Some(Match::Any), none, "yes"),
@@ -199,7 +199,7 @@ mod tests {
                 if_none_match,
             };
             assert_eq!(
-                verdict(may_write(current, &conditions, vices)),
+                verdict(may_write(current, &conditions, quirks)),
                 want,
                 "{case}"
             );

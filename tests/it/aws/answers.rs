@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-use s3layers::embedded::{EmbeddedStore, Vices};
+use s3layers::embedded::{EmbeddedStore, Quirks};
 use s3layers::{LayerService as _, LayerServiceExt as _, S3Config, S3LayerService};
 use tokio::io::AsyncReadExt as _;
 
@@ -14,11 +14,11 @@ use crate::support::stores;
 /// With KMS an ETag is no MD5, and every answer says so.
 #[tokio::test]
 async fn objects_encrypted_by_kms() {
-    let mut vices = Vices::none();
-    vices.opaque_etags = true;
+    let mut quirks = Quirks::none();
+    quirks.opaque_etags = true;
     let store = EmbeddedStore::in_memory()
         .with_keys(KEY, SECRET)
-        .with_vices(vices);
+        .with_quirks(quirks);
     let store = stores::with_bucket(store).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());

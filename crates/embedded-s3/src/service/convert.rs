@@ -15,7 +15,7 @@ use crate::checksum::{Algorithm, Sum};
 use crate::listing::After;
 use crate::multipart::MAX_BODY;
 use crate::precondition::Match;
-use crate::receive::Claims;
+use crate::receive::{Claims, EtagSource};
 use crate::refusal::Refusal;
 use crate::send::Outgoing;
 
@@ -182,6 +182,17 @@ impl Promised {
     pub(super) fn algorithms(&self) -> Vec<Algorithm> {
         let headers = self.claims.sums.iter().map(|sum| sum.algorithm);
         headers.chain(self.trailer).collect()
+    }
+
+    /// A client that sends a CRC64NVME has its own check of the part, and needs no MD5 for it. Others may
+    /// compare the ETag with theirs.
+    pub(super) fn part_etag(&self) -> EtagSource {
+        let has_crc = self.algorithms().contains(&Algorithm::Crc64Nvme);
+        if has_crc && self.claims.md5.is_none() {
+            EtagSource::Crc64Nvme
+        } else {
+            EtagSource::Md5
+        }
     }
 
     /// All claims, now that the body and its trailers were read.

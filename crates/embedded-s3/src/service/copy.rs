@@ -12,7 +12,7 @@ use crate::engine::Pinned;
 use crate::index::{Attributes, Object};
 use crate::multipart::{self, MAX_BODY};
 use crate::precondition::{self, ReadConditions, WriteConditions};
-use crate::receive::receive;
+use crate::receive::{EtagSource, receive};
 use crate::refusal::Refusal;
 use crate::send::Outgoing;
 
@@ -87,9 +87,10 @@ pub(super) async fn copy_object(
         &service.engine,
         Outgoing::new(parts, 0..object.size)?,
         &[algorithm],
+        EtagSource::Md5,
     )
     .await?;
-    let (copy, blob) = plain_object(received, attributes, algorithm, service.vices);
+    let (copy, blob) = plain_object(received, attributes, algorithm, service.quirks);
     let mut result = dto::CopyObjectResult {
         e_tag: convert::etag(&copy.etag),
         last_modified: Some(convert::timestamp(copy.modified)),
@@ -138,7 +139,13 @@ pub(super) async fn upload_part_copy(
         service.upload_checksum(&input.bucket, &input.key, &input.upload_id)?;
     let (object, parts) = source(service, &input.copy_source, &source_conditions!(input))?;
     let range = copied_range(input.copy_source_range.as_deref(), object.size)?;
-    let received = receive(&service.engine, Outgoing::new(parts, range)?, &[algorithm]).await?;
+    let received = receive(
+        &service.engine,
+        Outgoing::new(parts, range)?,
+        &[algorithm],
+        EtagSource::Md5,
+    )
+    .await?;
     let (part, blob) = service.part_of(number, received, algorithm);
     let mut result = dto::CopyPartResult {
         e_tag: convert::etag(&part.etag),

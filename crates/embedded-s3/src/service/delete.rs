@@ -25,13 +25,13 @@ pub(super) async fn delete_object(
         if_match: convert::condition(if_match),
         if_none_match: None,
     };
-    let vices = service.vices;
+    let quirks = service.quirks;
     let decide = move |index: &_| {
         let current = bucket(index, &name)?.objects.get(&key);
         precondition::may_write(
             current.map(|object| object.etag.as_str()),
             &conditions,
-            vices,
+            quirks,
         )?;
         Ok(match current {
             Some(_) => Decision::change(Change::DeleteObject { bucket: name, key }, None, ()),
@@ -68,7 +68,7 @@ pub(super) async fn delete_objects(
         return Err(Refusal::MalformedXml);
     }
     let quiet = delete.quiet.unwrap_or(false);
-    let vices = service.vices;
+    let quirks = service.quirks;
     let decide = move |index: &_| {
         let mut decision = Decision::answer((Vec::new(), Vec::new()));
         let objects = &bucket(index, &name)?.objects;
@@ -79,7 +79,7 @@ pub(super) async fn delete_objects(
                 if_none_match: None,
             };
             let etag = current.map(|object| object.etag.as_str());
-            if let Err(refusal) = precondition::may_write(etag, &conditions, vices) {
+            if let Err(refusal) = precondition::may_write(etag, &conditions, quirks) {
                 decision.answer.1.push((key, refusal));
                 continue;
             }

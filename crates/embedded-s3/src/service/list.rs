@@ -12,8 +12,8 @@ use super::object::checksum_type;
 use crate::checksum::Sum;
 use crate::index::{Bucket, Object, Upload};
 use crate::listing::{self, After, Page, Query};
+use crate::quirks::Quirks;
 use crate::refusal::Refusal;
-use crate::vices::Vices;
 
 /// The longest page.
 const MAX_PAGE: i32 = 1000;
@@ -103,7 +103,7 @@ pub(super) async fn list_objects_v2(
             .filter(|delimiter| !delimiter.is_empty()),
         after,
         limit: service
-            .vices
+            .quirks
             .page_limit(usize::try_from(max_keys).unwrap_or_default()),
     };
     let page = service
@@ -153,7 +153,7 @@ pub(super) async fn list_objects(
             .map(|marker| marker_of(marker, delimiter.as_deref())),
         delimiter,
         limit: service
-            .vices
+            .quirks
             .page_limit(usize::try_from(max_keys).unwrap_or_default()),
     };
     let page = service
@@ -218,7 +218,7 @@ pub(super) async fn list_multipart_uploads(
             &query,
             marker.as_deref(),
             id_marker.as_deref(),
-            service.vices,
+            service.quirks,
         )
     })?;
     let encoder = Encoder::new(input.encoding_type.as_ref());
@@ -260,7 +260,7 @@ fn uploads_page(
     query: &Query,
     key_marker: Option<&str>,
     id_marker: Option<&str>,
-    vices: Vices,
+    quirks: Quirks,
 ) -> Page<dto::MultipartUpload> {
     let from = (query.prefix.clone(), String::new());
     let behind_marker = |key: &str, id: &str| match (key_marker, id_marker) {
@@ -278,7 +278,7 @@ fn uploads_page(
         .uploads
         .range(from..)
         .filter(|((key, id), _)| behind_marker(key, id))
-        .filter(|((key, _), _)| !vices.list_uploads_by_exact_key || *key == query.prefix)
+        .filter(|((key, _), _)| !quirks.list_uploads_by_exact_key || *key == query.prefix)
         .map(|((key, id), upload)| (key.as_str(), describe_upload(key, id, upload)));
     listing::page(uploads, query)
 }
@@ -303,8 +303,8 @@ pub(super) async fn list_parts(
 ) -> Result<S3Response<dto::ListPartsOutput>, Refusal> {
     let input = request.input;
     let max_parts = page_limit(input.max_parts)?;
-    let vices = service.vices;
-    let limit = vices.page_limit(usize::try_from(max_parts).unwrap_or_default());
+    let quirks = service.quirks;
+    let limit = quirks.page_limit(usize::try_from(max_parts).unwrap_or_default());
     let marker = u16::try_from(input.part_number_marker.unwrap_or(0)).unwrap_or(u16::MAX);
     let name = (input.key.clone(), input.upload_id.clone());
     let (upload, mut parts, more) = service.engine.read_bucket(&input.bucket, |bucket| {
@@ -315,13 +315,13 @@ pub(super) async fn list_parts(
         let parts: Vec<dto::Part> = rest
             .by_ref()
             .take(limit)
-            .map(|(_, part)| describe_part(part, upload, service.vices))
+            .map(|(_, part)| describe_part(part, upload, service.quirks))
             .collect();
         let about = describe_upload(&name.0, &name.1, upload);
         Ok::<_, Refusal>((about, parts, limit > 0 && rest.next().is_some()))
     })??;
     let last = parts.last().and_then(|part| part.part_number);
-    if vices.small_unsorted_pages {
+    if quirks.small_unsorted_pages {
         parts.reverse();
     }
     Ok(S3Response::new(dto::ListPartsOutput {
@@ -340,7 +340,7 @@ pub(super) async fn list_parts(
     }))
 }
 
-fn describe_part(part: &crate::index::Part, upload: &Upload, vices: Vices) -> dto::Part {
+fn describe_part(part: &crate::index::Part, upload: &Upload, quirks: Quirks) -> dto::Part {
     let mut described = dto::Part {
         part_number: Some(part.number.into()),
         e_tag: convert::etag(&part.etag),
@@ -352,7 +352,7 @@ fn describe_part(part: &crate::index::Part, upload: &Upload, vices: Vices) -> dt
     let told = part
         .sum
         .clone()
-        .filter(|_| upload.declared && !vices.ignore_checksums);
+        .filter(|_| upload.declared && !quirks.ignore_checksums);
     convert::set_sum!(
         described,
         told.map(|value| Sum {

@@ -19,14 +19,14 @@ use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use crate::engine::Engine;
 use crate::gate;
+use crate::quirks::Quirks;
 use crate::refusal::Refusal;
-use crate::vices::Vices;
 
 /// The store as a client sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Service {
     engine: Arc<Engine>,
-    vices: Vices,
+    quirks: Quirks,
 }
 
 /// The service that both doors lead to: the socket and the connector inside the process.
@@ -53,11 +53,11 @@ pub(super) fn answer(refusal: Refusal) -> Result<HttpResponse, HttpError> {
 /// Over this engine.
 pub(super) fn build(
     engine: Arc<Engine>,
-    vices: Vices,
+    quirks: Quirks,
     access_key: &str,
     secret_key: SecretKey,
 ) -> Door {
-    let mut builder = S3ServiceBuilder::new(Service { engine, vices });
+    let mut builder = S3ServiceBuilder::new(Service { engine, quirks });
     builder.set_host(host::Hosts);
     builder.set_auth(OneKey {
         access_key: access_key.to_owned(),

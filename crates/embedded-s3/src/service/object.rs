@@ -14,10 +14,10 @@ use crate::checksum::{Algorithm, Kind, Sum};
 use crate::engine::{Decision, bucket};
 use crate::index::{Attributes, Change, Object, Part};
 use crate::precondition::{self, ReadConditions, WriteConditions};
-use crate::receive::{Claims, Received, receive};
+use crate::quirks::Quirks;
+use crate::receive::{Claims, EtagSource, Received, receive};
 use crate::refusal::Refusal;
 use crate::send::Outgoing;
-use crate::vices::Vices;
 
 pub(super) async fn put_object(
     service: &Service,
@@ -39,14 +39,20 @@ pub(super) async fn put_object(
     let promised = Promised::new(claims, &headers);
     let algorithm = stored_algorithm(&input, &promised);
     let received = service
-        .receive(input.body.take(), promised, &[algorithm], trailing_headers)
+        .receive(
+            input.body.take(),
+            promised,
+            &[algorithm],
+            EtagSource::Md5,
+            trailing_headers,
+        )
         .await?;
     let conditions = WriteConditions {
         if_match: convert::condition(input.if_match.take()),
         if_none_match: convert::condition(input.if_none_match.take()),
     };
     let attributes = convert::attributes!(input);
-    let (object, blob) = plain_object(received, attributes, algorithm, service.vices);
+    let (object, blob) = plain_object(received, attributes, algorithm, service.quirks);
     let mut output = dto::PutObjectOutput {
         e_tag: convert::etag(&object.etag),
         ..Default::default()
@@ -82,11 +88,11 @@ pub(super) fn plain_object(
     received: Received,
     attributes: Attributes,
     algorithm: Algorithm,
-    vices: Vices,
+    quirks: Quirks,
 ) -> (Object, Option<NewBlob>) {
     let sum = received
         .sum(algorithm)
-        .filter(|_| !vices.ignore_checksums)
+        .filter(|_| !quirks.ignore_checksums)
         .cloned();
     let Received {
         size, etag, blob, ..
@@ -126,6 +132,7 @@ impl Service {
         body: Option<dto::StreamingBlob>,
         promised: Promised,
         algorithms: &[Algorithm],
+        mut etag: EtagSource,
         trailers: Option<s3s::TrailingHeaders>,
     ) -> Result<Received, Refusal> {
         let mut all = promised.algorithms();
@@ -134,16 +141,17 @@ impl Service {
                 .iter()
                 .filter(|algorithm| !promised.algorithms().contains(algorithm)),
         );
-        if self.vices.ignore_checksums {
+        if self.quirks.ignore_checksums {
             all.clear();
+            etag = EtagSource::Md5;
         }
-        let mut received = receive(&self.engine, convert::body(body), &all).await?;
+        let mut received = receive(&self.engine, convert::body(body), &all, etag).await?;
         let mut claims = promised.settled(trailers.as_ref())?;
-        if self.vices.ignore_checksums {
+        if self.quirks.ignore_checksums {
             claims.sums.clear();
         }
         received.check(&claims)?;
-        received.etag = self.vices.etag(received.etag);
+        received.etag = self.quirks.etag(received.etag);
         Ok(received)
     }
 
@@ -156,13 +164,13 @@ impl Service {
         blob: Option<NewBlob>,
         conditions: WriteConditions,
     ) -> Result<(), Refusal> {
-        let vices = self.vices;
+        let quirks = self.quirks;
         let decide = move |index: &_| {
             let current = bucket(index, &name)?.objects.get(&key);
             precondition::may_write(
                 current.map(|object| object.etag.as_str()),
                 &conditions,
-                vices,
+                quirks,
             )?;
             Ok(Decision::change(
                 Change::PutObject {

@@ -15,9 +15,9 @@ use crate::engine::{Decision, bucket};
 use crate::index::{Bucket, Change, Object, Part, Upload};
 use crate::multipart::{self, Completion, NamedPart};
 use crate::precondition::{self, WriteConditions};
+use crate::quirks::Quirks;
 use crate::receive::{Claims, Received};
 use crate::refusal::Refusal;
-use crate::vices::Vices;
 
 pub(super) async fn create_multipart_upload(
     service: &Service,
@@ -28,7 +28,7 @@ pub(super) async fn create_multipart_upload(
     let named = input
         .checksum_algorithm
         .take()
-        .filter(|_| !service.vices.ignore_checksums);
+        .filter(|_| !service.quirks.ignore_checksums);
     let (algorithm, kind) = checksum_of(named.as_ref(), input.checksum_type.as_ref())?;
     let upload = Upload {
         initiated: now(),
@@ -186,15 +186,22 @@ pub(super) async fn upload_part(
     };
     let promised = Promised::new(claims, &headers);
     let named = promised.algorithms().first().copied();
-    if declared && named.is_some_and(|named| named != algorithm) && !service.vices.ignore_checksums
+    if declared && named.is_some_and(|named| named != algorithm) && !service.quirks.ignore_checksums
     {
         return Err(Refusal::InvalidRequest(format!(
             "The upload was created with {}; the part comes with another checksum.",
             algorithm.name()
         )));
     }
+    let etag = promised.part_etag();
     let received = service
-        .receive(input.body.take(), promised, &[algorithm], trailing_headers)
+        .receive(
+            input.body.take(),
+            promised,
+            &[algorithm],
+            etag,
+            trailing_headers,
+        )
         .await?;
     let mut output = dto::UploadPartOutput {
         e_tag: convert::etag(&received.etag),
@@ -223,7 +230,7 @@ pub(super) async fn complete_multipart_upload(
         if_none_match: convert::condition(input.if_none_match.take()),
     };
     let asked = completion(&input)?;
-    let vices = service.vices;
+    let quirks = service.quirks;
     let mut output = dto::CompleteMultipartUploadOutput {
         bucket: Some(input.bucket.clone()),
         key: Some(input.key.clone()),
@@ -240,7 +247,7 @@ pub(super) async fn complete_multipart_upload(
         let bucket = bucket(index, &name)?;
         let current = bucket.objects.get(&key);
         if let Some(object) = current
-            && completed_before(object, &upload_id, vices)
+            && completed_before(object, &upload_id, quirks)
         {
             return Ok(Decision::answer(Told::of(object)));
         }
@@ -248,9 +255,9 @@ pub(super) async fn complete_multipart_upload(
         precondition::may_write(
             current.map(|object| object.etag.as_str()),
             &conditions,
-            vices,
+            quirks,
         )?;
-        let object = completed(upload, &asked, &upload_id, vices)?;
+        let object = completed(upload, &asked, &upload_id, quirks)?;
         let answer = Told::of(&object);
         Ok(Decision::change(
             Change::Complete {
@@ -271,8 +278,8 @@ pub(super) async fn complete_multipart_upload(
 }
 
 /// AWS answers a repeated Complete as it did the first: the client may not have heard it.
-fn completed_before(object: &Object, upload_id: &str, vices: Vices) -> bool {
-    object.upload_id.as_deref() == Some(upload_id) && !vices.second_complete_is_no_such_upload
+fn completed_before(object: &Object, upload_id: &str, quirks: Quirks) -> bool {
+    object.upload_id.as_deref() == Some(upload_id) && !quirks.second_complete_is_no_such_upload
 }
 
 /// What Complete tells of the object.
@@ -297,14 +304,14 @@ fn completed(
     upload: &Upload,
     asked: &Completion,
     upload_id: &str,
-    vices: Vices,
+    quirks: Quirks,
 ) -> Result<Object, Refusal> {
     let multipart::Assembled {
         parts,
         etag,
         size,
         sum,
-    } = multipart::assemble(upload, asked, vices)?;
+    } = multipart::assemble(upload, asked, quirks)?;
     Ok(Object {
         etag,
         size,
