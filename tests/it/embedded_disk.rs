@@ -12,17 +12,24 @@ use s3layers::embedded::{EmbeddedError, EmbeddedStore};
 
 use crate::embedded::{BUCKET, begin, blobs, bytes, client, get, part, put};
 
-/// A PUT that must be refused: status and code.
+/// Status and code of a PUT that must be refused.
 async fn refused(client: &Client, key: &str, size: usize) -> (u16, String) {
+    attempt(client, key, size).await.unwrap_err()
+}
+
+/// A PUT, once; status and code if it is refused.
+async fn attempt(client: &Client, key: &str, size: usize) -> Result<(), (u16, String)> {
     let body = ByteStream::from(bytes(9, size));
     let put = client.put_object().bucket(BUCKET).key(key).body(body);
     let put = put.customize().config_override(
         aws_sdk_s3::config::Builder::new()
             .retry_config(aws_sdk_s3::config::retry::RetryConfig::disabled()),
     );
-    let error = put.send().await.unwrap_err();
+    let Err(error) = put.send().await else {
+        return Ok(());
+    };
     let status = error.raw_response().unwrap().status().as_u16();
-    (status, error.code().unwrap().to_owned())
+    Err((status, error.code().unwrap().to_owned()))
 }
 
 #[tokio::test]
@@ -32,12 +39,18 @@ async fn full_disk_refuses_writes_and_keeps_what_is_stored() {
     let inside = client(&store).await;
     put(&inside, "key", bytes(1, 100_000)).await;
     let full = (507, "InsufficientStorage".to_owned());
-    // Not even a part of the body; a part of the body; the body and not its line in the journal.
+    // The metadata has some space of its own.
+    store.limit_space(Some(0));
+    let mut small = 0;
+    while attempt(&inside, &format!("{small}"), 3000).await.is_ok() {
+        small += 1;
+    }
+    // No part of the body; a part of the body; the body and not its metadata.
     for free in [0, 70_000, 5 << 20] {
         store.limit_space(Some(free));
         assert_eq!(refused(&inside, "key", 5 << 20).await, full, "{free}");
         store.limit_space(Some(0));
-        assert_eq!(refused(&inside, "small", 10).await, full, "{free}");
+        assert_eq!(refused(&inside, "small", 3000).await, full, "{free}");
         assert_eq!(get(&inside, "key").await, bytes(1, 100_000), "{free}");
         assert_eq!(blobs(folder.path()), 1, "{free}: a body was left behind");
     }
@@ -45,6 +58,9 @@ async fn full_disk_refuses_writes_and_keeps_what_is_stored() {
     let store = EmbeddedStore::open(folder.path()).await.unwrap();
     let inside = client(&store).await;
     assert_eq!(get(&inside, "key").await, bytes(1, 100_000));
+    for key in 0..small {
+        assert_eq!(get(&inside, &format!("{key}")).await, bytes(9, 3000));
+    }
     put(&inside, "key", bytes(2, 100_000)).await;
     assert_eq!(get(&inside, "key").await, bytes(2, 100_000));
 }
@@ -117,6 +133,22 @@ async fn second_process_learns_who_has_the_folder() {
         panic!("{locked}");
     };
     assert_eq!(process, Some(std::process::id()));
+}
+
+#[tokio::test]
+async fn store_of_an_earlier_version_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = folder.path().join("journal");
+    std::fs::write(&journal, "{\"format\":\"s3layers-store\",\"version\":1}\n").unwrap();
+    let present = EmbeddedStore::open_if_present(folder.path()).await;
+    for refused in [EmbeddedStore::open(folder.path()).await, present] {
+        let refused = refused.unwrap_err();
+        assert!(
+            matches!(refused, EmbeddedError::OlderFormat { .. }),
+            "{refused}"
+        );
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ async fn bytes_that_nothing_names_are_removed_on_opening() {
         .join("blobs")
         .join("0123456789abcdef0123456789abcdef");
     std::fs::write(&torn, "torn").unwrap();
-    std::fs::write(folder.path().join("journal.new"), "torn").unwrap();
+    std::fs::write(folder.path().join("metadata.redb.new"), "torn").unwrap();
     let store = EmbeddedStore::open(folder.path()).await.unwrap();
     assert!(!torn.exists());
     assert_eq!(get(&client(&store).await, "key").await, bytes(1, 100_000));

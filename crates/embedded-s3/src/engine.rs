@@ -197,18 +197,25 @@ impl Engine {
             return self.commit_in_ram(decide);
         };
         // Held to the end: the index cannot change between the decision and its coming true.
-        let mut journal = folder.journal();
-        let decision = decide(&self.shared().index)?;
+        let mut metadata = folder.metadata();
+        let state = self.shared();
+        let decision = decide(&state.index)?;
         if decision.changes.is_empty() {
             return Ok(decision.answer);
         }
-        journal.append(&decision.changes, &decision.blobs)?;
+        let new: HashMap<BlobId, Arc<Blob>> = decision
+            .blobs
+            .iter()
+            .map(|new| (new.id, new.blob.clone()))
+            .collect();
+        let blob = |id| new.get(&id).or_else(|| state.blobs.get(&id)).cloned();
+        metadata.commit(&decision.changes, new.values(), blob)?;
+        drop(state);
         let freed = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             state.apply(decision.changes, decision.blobs)
         };
-        journal.compact_if_worth(&self.shared());
-        drop(journal);
+        drop(metadata);
         for blob in &freed {
             blob.discard();
         }

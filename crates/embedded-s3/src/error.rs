@@ -28,9 +28,9 @@ pub enum EmbeddedError {
         /// The folder that was asked for.
         folder: PathBuf,
         /// The format it has.
-        found: u32,
+        found: u64,
         /// The newest format that this program reads.
-        known: u32,
+        known: u64,
     },
     /// The folder holds other files and no store. Nothing was written to it.
     #[error("{} is not empty and holds no store", folder.display())]
@@ -38,13 +38,17 @@ pub enum EmbeddedError {
         /// The folder that was asked for.
         folder: PathBuf,
     },
-    /// The journal is damaged in its middle, where no crash of this program leaves damage.
-    #[error("the journal {} is damaged at line {line}: {reason}", path.display())]
+    /// The folder was written by a version of this program that kept a journal.
+    #[error("the store in {} was written by an earlier version, which this one cannot read; move the folder away, and push again", folder.display())]
+    OlderFormat {
+        /// The folder that was asked for.
+        folder: PathBuf,
+    },
+    /// The metadata cannot be read. No crash of this program leaves such damage.
+    #[error("the metadata in {} is damaged: {reason}", path.display())]
     Damaged {
-        /// The journal.
+        /// The file of the metadata.
         path: PathBuf,
-        /// The first line that cannot be read, from 1.
-        line: u64,
         /// What is wrong with it.
         reason: String,
     },

@@ -1,22 +1,21 @@
 //! A store over a folder.
 //!
 //! ```text
-//! lock      held while a process has the store open
-//! journal   every change, in order (see `journal.rs`)
-//! blobs/    the bytes of each part in a file of their own, under a random name
+//! lock           held while a process has the store open
+//! metadata.redb  buckets, objects, uploads and parts (see `metadata.rs`)
+//! blobs/         the bytes of each part in a file of their own, under a random name
 //! ```
 //!
-//! A blob is written and synced before the journal names it, so the journal never names torn or
-//! absent bytes. A blob that it does not name is nobody's: it was being written when the process
-//! died, or its object was deleted and the file not yet. Opening the store removes those. That is
-//! why a blob needs no temporary name and no rename.
+//! A blob is written and synced before the metadata names it, so the metadata never names torn or
+//! absent bytes. A blob that no part names is an orphan: it was being written when the process died,
+//! or its object was deleted and the file was not yet. Opening the store removes those. So a blob
+//! needs no temporary name and no rename.
 //!
-//! Up to [`SMALL`] bytes have no file: they are kept in memory and written into the journal, in the
-//! line of the commit that names them. A file of its own costs two more syncs, and most objects of a
-//! registry are this small: a PUT took 23 ms and takes a third of it. They take no more memory than
-//! what the index holds about them anyway, give or take.
+//! Up to [`SMALL`] bytes have no file: they are kept in memory and stored with the metadata. A file of
+//! its own costs two more syncs, and most objects of a registry are this small: a PUT took 23 ms and
+//! takes a third of it. They take about as much memory as the index needs for them anyway.
 //!
-//! Keys never become file names. So any key will do, and none leads out of the folder.
+//! Keys never become file names. So every key is possible, and none leads out of the folder.
 //!
 //! Files are readable by their owner only. A folder that may not be written to is opened for reading:
 //! nothing in it is changed, and writes are refused.
@@ -34,20 +33,22 @@ use crate::blob::Blob;
 use crate::engine::State;
 use crate::error::EmbeddedError;
 use crate::index::BlobId;
-use crate::journal::Journal;
+use crate::metadata::Metadata;
 use crate::private;
 use crate::space::Space;
 
 const LOCK: &str = "lock";
 const BLOBS: &str = "blobs";
-/// The largest body that the journal holds itself.
+/// The journal of earlier versions.
+const JOURNAL: &str = "journal";
+/// The largest body without a file.
 const SMALL: usize = 4 << 10;
 
 /// An open folder.
 #[derive(Debug)]
 pub(crate) struct Folder {
     blobs: Arc<Path>,
-    journal: Mutex<Journal>,
+    metadata: Mutex<Metadata>,
     space: Arc<Space>,
     /// The lock goes when the file is closed, however the process ends. A folder for reading may
     /// have none.
@@ -68,7 +69,7 @@ impl Folder {
     /// Opens the folder and gives what is in it. Blocks.
     pub(crate) fn open(root: &Path) -> Result<(Self, State), EmbeddedError> {
         create_dir(root)?;
-        if !Journal::is_in(root) {
+        if !Metadata::is_in(root) {
             refuse_foreign_files(root)?;
         }
         Self::open_existing(root)
@@ -76,7 +77,7 @@ impl Folder {
 
     /// The same, if there is a store. Blocks.
     pub(crate) fn open_if_present(root: &Path) -> Result<(Self, State), EmbeddedError> {
-        if !Journal::is_in(root) {
+        if !Metadata::is_in(root) && !root.join(JOURNAL).exists() {
             return Err(EmbeddedError::NoStore {
                 folder: root.to_owned(),
             });
@@ -85,13 +86,18 @@ impl Folder {
     }
 
     fn open_existing(root: &Path) -> Result<(Self, State), EmbeddedError> {
+        if !Metadata::is_in(root) && root.join(JOURNAL).exists() {
+            return Err(EmbeddedError::OlderFormat {
+                folder: root.to_owned(),
+            });
+        }
         let blobs: Arc<Path> = root.join(BLOBS).into();
         let space = Arc::new(Space::default());
         let (lock, access) = lock(root)?;
         if access == Access::Write {
             create_dir(&blobs)?;
         }
-        let (journal, mut state) = Journal::open(root, access, space.clone())?;
+        let (metadata, mut state) = Metadata::open(root, access, space.clone())?;
         let filed: Vec<BlobId> = state
             .index
             .blobs()
@@ -111,7 +117,7 @@ impl Folder {
         Ok((
             Self {
                 blobs,
-                journal: Mutex::new(journal),
+                metadata: Mutex::new(metadata),
                 space,
                 lock,
             },
@@ -134,9 +140,9 @@ impl Folder {
         &self.space
     }
 
-    /// The journal, for one commit.
-    pub(crate) fn journal(&self) -> MutexGuard<'_, Journal> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The metadata, for one commit.
+    pub(crate) fn metadata(&self) -> MutexGuard<'_, Metadata> {
+        self.metadata.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -202,7 +208,7 @@ impl FileSink {
         self.space.write_all(file, bytes)
     }
 
-    /// The bytes and their name: on the disk, or for the journal to put there.
+    /// The bytes and their name: on the disk, or to be stored with the metadata.
     pub(crate) fn finish(self) -> io::Result<(BlobId, Blob)> {
         let Some((id, blob, file)) = self.open else {
             return Ok((Uuid::new_v4(), Blob::Ram(vec![self.head.into()])));
@@ -273,7 +279,7 @@ pub(crate) fn io_error(
 /// A folder that someone else uses is not taken over. What a crash in the very first opening can
 /// leave behind is ours.
 fn refuse_foreign_files(root: &Path) -> Result<(), EmbeddedError> {
-    let ours = [LOCK, BLOBS, Journal::NEW_NAME];
+    let ours = [LOCK, BLOBS, JOURNAL, Metadata::NEW_NAME];
     for entry in fs::read_dir(root).map_err(io_error("read", root))? {
         let name = entry.map_err(io_error("read", root))?.file_name();
         if !ours.iter().any(|ours| name == *ours) {

@@ -1,8 +1,6 @@
 //! What the store knows: buckets, objects, uploads and where their bytes are. Pure data.
 //!
-//! Everything that happens to it is a [`Change`]. The folder writes changes down before they are
-//! applied, and builds the index anew by applying them again: so there is one way to change the
-//! index, and a restart cannot differ from the run before it.
+//! It changes by a [`Change`] only. A folder stores the changes before they are applied.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,6 +74,7 @@ pub(crate) struct Upload {
     pub(crate) kind: Kind,
     /// Whether the client chose the algorithm. If it did, S3 is stricter at Complete.
     pub(crate) declared: bool,
+    /// Stored apart.
     #[serde(skip)]
     pub(crate) parts: BTreeMap<u16, Part>,
 }
@@ -97,7 +96,7 @@ pub(crate) struct Index {
 }
 
 /// A thing that happens to the index.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Change {
     CreateBucket {
         bucket: String,
@@ -139,23 +138,6 @@ pub(crate) enum Change {
         upload_id: String,
         object: Object,
     },
-}
-
-impl Change {
-    /// The blobs that it names.
-    pub(crate) fn blobs(&self) -> Vec<BlobId> {
-        match self {
-            Self::PutObject { object, .. } | Self::Complete { object, .. } => {
-                object.blobs().collect()
-            }
-            Self::PutPart { part, .. } => part.blob.into_iter().collect(),
-            Self::CreateBucket { .. }
-            | Self::DeleteBucket { .. }
-            | Self::DeleteObject { .. }
-            | Self::CreateUpload { .. }
-            | Self::Abort { .. } => Vec::new(),
-        }
-    }
 }
 
 impl Index {
@@ -266,30 +248,6 @@ impl Index {
     pub(crate) fn blobs(&self) -> impl Iterator<Item = BlobId> {
         self.buckets.values().flat_map(Bucket::blobs)
     }
-
-    /// The fewest changes that make this index out of an empty one.
-    pub(crate) fn replay(&self) -> impl Iterator<Item = Change> {
-        self.buckets.iter().flat_map(|(name, bucket)| {
-            let create = Change::CreateBucket {
-                bucket: name.clone(),
-                created: bucket.created,
-                region: bucket.region.clone(),
-            };
-            let objects = bucket
-                .objects
-                .iter()
-                .map(|(key, object)| Change::PutObject {
-                    bucket: name.clone(),
-                    key: key.clone(),
-                    object: Object::clone(object),
-                });
-            let uploads = bucket
-                .uploads
-                .iter()
-                .flat_map(|((key, upload_id), upload)| upload.replay(name, key, upload_id));
-            std::iter::once(create).chain(objects).chain(uploads)
-        })
-    }
 }
 
 impl Bucket {
@@ -307,7 +265,8 @@ impl Bucket {
 }
 
 impl Object {
-    fn blobs(&self) -> impl Iterator<Item = BlobId> {
+    /// The blobs of its parts.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = BlobId> {
         self.parts.iter().filter_map(|part| part.blob)
     }
 }
@@ -315,24 +274,5 @@ impl Object {
 impl Upload {
     fn blobs(&self) -> impl Iterator<Item = BlobId> {
         self.parts.values().filter_map(|part| part.blob)
-    }
-
-    fn replay(&self, bucket: &str, key: &str, upload_id: &str) -> impl Iterator<Item = Change> {
-        let create = Change::CreateUpload {
-            bucket: bucket.to_owned(),
-            key: key.to_owned(),
-            upload_id: upload_id.to_owned(),
-            upload: Upload {
-                parts: BTreeMap::new(),
-                ..self.clone()
-            },
-        };
-        let parts = self.parts.values().map(|part| Change::PutPart {
-            bucket: bucket.to_owned(),
-            key: key.to_owned(),
-            upload_id: upload_id.to_owned(),
-            part: part.clone(),
-        });
-        std::iter::once(create).chain(parts)
     }
 }

@@ -1,46 +1,46 @@
 //! An S3-compatible store inside the process, in memory or over a folder.
 //!
-//! It is the default store of the command line and of the tests, so it is correct where an S3
-//! client looks: conditions, listings, multipart uploads, checksums, ranges, signatures.
+//! It is the default store of the command line and of the tests of `s3layers`, so it is correct where
+//! an S3 client looks: conditions, listings, multipart uploads, checksums, ranges, signatures.
 //!
-//! # How a request goes
+//! # A request
 //!
-//! `server` (a socket, within `limits`) or `connector` (the SDK in this process) hands it to one s3s
-//! service, which verifies the signature and parses it, unless `gate` refuses it first. `service` puts it into our words. A body is taken in by
-//! `receive`: hashed and stored as a blob that nothing names yet. Then `engine` commits: it looks
-//! at the `index`, decides (`precondition`, `multipart` and `listing` are pure), writes the change
-//! down and shows it. A read pins the blobs of an object and `send` streams them.
+//! `server` (a socket, within `limits`) or `connector` (the SDK in this process) passes a request to one
+//! s3s service, which verifies the signature and parses it, unless `gate` refuses it first. `service`
+//! converts between the types of s3s and ours. `receive` hashes a body and stores it as a blob that no
+//! object names yet. Then `engine` commits: it reads the `index`, decides (`precondition`, `multipart`
+//! and `listing` are pure), stores the change and applies it. A read pins the blobs of an object, and
+//! `send` streams them.
 //!
-//! # What holds
+//! # Invariants
 //!
-//! 1. Commits come one after the other, each decided over what all before it left. Of writers with
-//!    the same condition exactly one wins.
-//! 2. A blob never changes. An object is a list of them, so Complete moves no byte, and a reader of
-//!    an object that is replaced or deleted reads the old one to its end.
-//! 3. In a folder nothing is acknowledged, or shown to anyone, before it is synced: first the blob,
-//!    then the line of the journal that names it. A process that is killed loses nothing that was
-//!    acknowledged and leaves nothing half done (`folder`, `journal`).
-//! 4. In a folder no large body is held in memory: a request holds two batches of 1 MiB, or what one
-//!    frame brings. Bodies up to 4 KiB are held, and the index: less than 1 KiB for each object and
-//!    part.
-//! 5. One process has a folder open. A second fails and names the first. A folder that may not be
-//!    written to can be open in many.
-//! 6. A refused Complete leaves its upload as it was.
+//! 1. Commits are serial, each decided over the result of all before it. Of concurrent writers with the
+//!    same condition exactly one succeeds.
+//! 2. A blob never changes. An object is a list of blobs, so Complete copies no byte, and a reader of an
+//!    object that is replaced or deleted reads the old one to its end.
+//! 3. In a folder nothing is acknowledged or visible before it is synced: first the blob, then the
+//!    transaction that names it. A process that is killed loses nothing that was acknowledged, and
+//!    leaves nothing partial (`folder`, `metadata`).
+//! 4. In a folder no large body is held in memory: a request holds two batches of 1 MiB, or one frame if
+//!    that is larger. Bodies up to 4 KiB are held, and the index: less than 1 KiB per object and part.
+//! 5. One process has a folder open. A second one fails with an error that names the first. A folder
+//!    without write permission can be open in many.
+//! 6. A refused Complete leaves its upload unchanged.
 //!
-//! # What differs from S3
+//! # Differences from S3
 //!
 //! The conformance probe that other stores were measured with (63 cases: conditions, races, paging,
-//! checksums, presigned URLs, cut bodies …) passes without a miss on both backings. Beyond it:
+//! checksums, presigned URLs, cut bodies …) passes in full on both backings. Beyond it:
 //!
 //! Path-style requests only. One pair of keys, no policies, no versions, no encryption with the
 //! client's key, no tags, no object lock: a request that needs one of these is refused
 //! (`NotImplemented`), ACLs and storage classes are ignored. A malformed `Range` is refused, where
 //! S3 ignores it. Conditions are checked when the body has arrived, not before. A second Complete
-//! answers 200 as long as the object of the first is there. DeleteObjects needs `Content-MD5` or a
-//! checksum header, as S3 has it, whose value is not verified (the signed SHA-256 of its body is).
-//! Signatures of version 2, form POSTs and STS are refused. A full disk answers 507
-//! (`InsufficientStorage`); without a single free byte nothing can be deleted either, as a deletion
-//! is a line of the journal too.
+//! returns 200 as long as the object of the first exists. The ETag of a part that is sent with a
+//! CRC64NVME is not its MD5. DeleteObjects needs `Content-MD5` or a checksum header, as on S3, but the
+//! value is not verified (the signed SHA-256 of its body is). Signatures of version 2, form POSTs and
+//! STS are refused. On a full disk a write returns 507 (`InsufficientStorage`). A deletion writes
+//! metadata too, and can be refused for the same reason.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -66,10 +66,9 @@ mod error;
 mod folder;
 mod gate;
 mod index;
-mod journal;
 mod limits;
-mod line;
 mod listing;
+mod metadata;
 mod multipart;
 mod precondition;
 mod private;
@@ -99,7 +98,7 @@ pub use self::error::EmbeddedError;
 pub use self::limits::Limits;
 pub use self::quirks::Quirks;
 
-/// What it calls itself in the `Server` header.
+/// The `Server` header.
 const SERVER: &str = "s3layers";
 
 /// The store. A clone is the same store.
@@ -112,21 +111,22 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// An empty store that lives as long as its handles. Its keys are random, as those of a folder.
+    /// An empty store that exists as long as its handles. Its keys are random, as those of a folder.
     pub fn in_memory() -> Self {
         Self::over(State::default(), Backing::Ram)
     }
 
-    /// The store in this folder, which is created if it is absent. Its blobs that nothing names are
-    /// removed. It stays locked until the last handle and request are gone. A folder that may not be
-    /// written to is opened for reading: writes are refused (`MethodNotAllowed`).
+    /// The store in this folder, which is created if it is absent. Orphaned blobs are removed. The folder
+    /// stays locked until the last handle is dropped and the last request has ended. A folder without
+    /// write permission is opened for reading: writes are refused (`MethodNotAllowed`).
     ///
     /// # Errors
     ///
     /// [`Locked`](EmbeddedError::Locked) if it is open already,
     /// [`NotAStore`](EmbeddedError::NotAStore) if the folder holds something else,
     /// [`NewerFormat`](EmbeddedError::NewerFormat) if a later version wrote it,
-    /// [`Damaged`](EmbeddedError::Damaged) if its journal cannot be read,
+    /// [`OlderFormat`](EmbeddedError::OlderFormat) if an earlier version wrote it,
+    /// [`Damaged`](EmbeddedError::Damaged) if its metadata cannot be read,
     /// [`Io`](EmbeddedError::Io) if the folder cannot be read or written.
     ///
     /// # Cancellation
@@ -203,7 +203,7 @@ impl EmbeddedStore {
         self.secret_key.expose()
     }
 
-    /// The same store, with these keys instead of random ones for whoever comes through this handle.
+    /// The same store, with these keys instead of random ones for requests through this handle.
     #[must_use]
     pub fn with_keys(self, access_key: impl Into<String>, secret_key: impl Into<String>) -> Self {
         let access_key: String = access_key.into();
@@ -215,21 +215,21 @@ impl EmbeddedStore {
         }
     }
 
-    /// The same store, behaving worse for whoever comes through this handle. Test equipment.
+    /// The same store, with these deviations from S3 for requests through this handle. For tests only.
     #[must_use]
     pub fn with_quirks(self, quirks: Quirks) -> Self {
         Self { quirks, ..self }
     }
 
-    /// Lets the disk of the folder be full once so many more bytes were written; `None` lifts that.
-    /// Test equipment, without effect on a store in memory.
+    /// Simulates a disk that is full after this many more bytes; `None` ends that. For tests only, and
+    /// without effect on a store in memory.
     pub fn limit_space(&self, bytes: Option<u64>) {
         self.engine.limit_space(bytes);
     }
 
     /// An HTTP client for the AWS SDK that reaches this store inside the process, without a socket.
-    /// Any endpoint will do (`http://embedded` for instance), with path-style addressing and this
-    /// store's keys. Dropping a request's future cancels the request, as hanging up does.
+    /// Every endpoint is possible (`http://embedded` for instance), with path-style addressing and this
+    /// store's keys. Dropping a request's future cancels the request, as closing a connection does.
     pub fn http_client(&self) -> SharedHttpClient {
         SharedHttpClient::new(InProcess::new(self.service()))
     }

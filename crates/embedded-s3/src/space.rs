@@ -32,6 +32,14 @@ impl Space {
         Err(ErrorKind::StorageFull.into())
     }
 
+    /// Counts bytes that are about to be written, or fails as a full disk does.
+    pub(crate) fn reserve(&self, bytes: u64) -> io::Result<()> {
+        if self.take(bytes) < bytes {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
     /// A file of this size was removed, or cut off by so much.
     pub(crate) fn give_back(&self, bytes: u64) {
         self.change(|free| free.saturating_add(bytes));
