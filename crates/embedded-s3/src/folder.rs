@@ -25,14 +25,14 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use uuid::Uuid;
 
 use crate::blob::Blob;
-use crate::engine::State;
+use crate::engine::{State, Waiting, locked};
 use crate::error::EmbeddedError;
-use crate::index::BlobId;
+use crate::index::{BlobId, Index};
 use crate::metadata::Metadata;
 use crate::private;
 use crate::space::Space;
@@ -48,11 +48,21 @@ const SMALL: usize = 4 << 10;
 #[derive(Debug)]
 pub(crate) struct Folder {
     blobs: Arc<Path>,
-    metadata: Mutex<Metadata>,
+    writer: Mutex<Writer>,
+    /// Commits that the next transaction stores.
+    pub(crate) waiting: Mutex<Vec<Waiting>>,
     space: Arc<Space>,
     /// The lock goes when the file is closed, however the process ends. A folder for reading may
     /// have none.
     lock: Option<File>,
+}
+
+/// Of which there is one at a time.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) metadata: Metadata,
+    /// The index with the changes that are being stored.
+    pub(crate) next: Index,
 }
 
 impl Drop for Folder {
@@ -117,7 +127,11 @@ impl Folder {
         Ok((
             Self {
                 blobs,
-                metadata: Mutex::new(metadata),
+                writer: Mutex::new(Writer {
+                    metadata,
+                    next: state.index.clone(),
+                }),
+                waiting: Mutex::default(),
                 space,
                 lock,
             },
@@ -140,9 +154,9 @@ impl Folder {
         &self.space
     }
 
-    /// The metadata, for one commit.
-    pub(crate) fn metadata(&self) -> MutexGuard<'_, Metadata> {
-        self.metadata.lock().unwrap_or_else(PoisonError::into_inner)
+    /// For one transaction. Blocks.
+    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
+        locked(&self.writer)
     }
 }
 

@@ -80,7 +80,7 @@ pub(crate) struct Upload {
 }
 
 /// A bucket.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Bucket {
     pub(crate) created: Timestamp,
     pub(crate) region: Option<String>,
@@ -90,7 +90,7 @@ pub(crate) struct Bucket {
 }
 
 /// All of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Index {
     pub(crate) buckets: BTreeMap<String, Bucket>,
 }

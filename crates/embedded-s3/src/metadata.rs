@@ -157,6 +157,12 @@ impl Metadata {
         result
     }
 
+    /// How many commits were stored.
+    #[cfg(test)]
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits
+    }
+
     /// The database, opened again if a commit failed.
     fn database(&mut self) -> io::Result<&Database> {
         let database = match self.database.take() {
