@@ -1,7 +1,7 @@
-//! The door inside the process: an HTTP client for the AWS SDK whose requests never see a socket.
+//! The entry inside the process: an HTTP client for the AWS SDK whose requests never see a socket.
 //!
 //! A request is turned into one of s3s, body and all as a stream, and goes through the very service
-//! that [`serve`](crate::EmbeddedStore::serve) gives to the network: it is signed and verified like
+//! that [`serve`](crate::EmbeddedStore::serve) offers to the network: it is signed and verified like
 //! any other. What an HTTP server adds to an answer or takes from it is done here.
 
 pub(crate) use aws_smithy_runtime_api::client::http::SharedHttpClient;

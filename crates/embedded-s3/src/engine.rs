@@ -307,7 +307,7 @@ impl Engine {
 }
 
 impl State {
-    /// Applies changes, and gives the blobs that nothing names any longer, to be dropped unlocked:
+    /// Applies changes, and returns the blobs that are no longer referenced, to be dropped unlocked:
     /// deleting a large file takes time.
     fn apply(&mut self, changes: Vec<Change>, blobs: Vec<NewBlob>) -> Vec<Arc<Blob>> {
         self.blobs

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why a store cannot be opened, changed or served. What a request may be refused for is told to
-/// its client as an S3 error instead.
+/// Why a store cannot be opened, changed or served. A request is refused by an
+/// S3 error instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmbeddedError {

@@ -76,7 +76,7 @@ impl Drop for Folder {
 }
 
 impl Folder {
-    /// Opens the folder and gives what is in it. Blocks.
+    /// Opens the folder and loads its index. Blocks.
     pub(crate) fn open(root: &Path) -> Result<(Self, State), EmbeddedError> {
         create_dir(root)?;
         if !Metadata::is_in(root) {
@@ -325,7 +325,7 @@ fn lock(root: &Path) -> Result<(Option<File>, Access), EmbeddedError> {
         Ok(file) => (file, Access::Write),
         Err(error) if may_not_write(&error) => match File::open(&path) {
             Ok(file) => (file, Access::Read),
-            // A copy without a lock: whoever may not write to it cannot make one.
+            // A copy without a lock: without write permission none can be created.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok((None, Access::Read));
             }

@@ -95,7 +95,7 @@ pub(crate) struct Index {
     pub(crate) buckets: BTreeMap<String, Bucket>,
 }
 
-/// A thing that happens to the index.
+/// A change of the index.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Change {
     CreateBucket {
@@ -141,7 +141,7 @@ pub(crate) enum Change {
 }
 
 impl Index {
-    /// Lets it happen, and gives the blobs that nothing refers to any longer. A change that names
+    /// Applies a change, and returns the blobs that are no longer referenced. A change that names
     /// what is not there changes nothing but frees the blobs it brought.
     pub(crate) fn apply(&mut self, change: Change) -> Vec<BlobId> {
         match change {

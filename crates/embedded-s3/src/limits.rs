@@ -26,10 +26,10 @@ pub struct Limits {
     /// How long a connection may take for the head of a request, which includes the time between two
     /// requests. Default: 100 seconds.
     pub header_timeout: Duration,
-    /// How long a request body may bring nothing. Then the answer is 400 `RequestTimeout`, and the
+    /// How long a request body may be idle. Then the answer is 400 `RequestTimeout`, and the
     /// connection is closed. Default: 60 seconds.
     pub body_timeout: Duration,
-    /// How long a client may take nothing of its answer. Then the connection is cut. Default: 60
+    /// How long a client may read nothing of its answer. Then the connection is closed. Default: 60
     /// seconds.
     pub write_timeout: Duration,
 }

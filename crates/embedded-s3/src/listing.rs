@@ -7,9 +7,9 @@ use std::ops::Bound;
 /// Where the page before this one ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum After {
-    /// Behind this name. What shares a group with it is still to come.
+    /// Behind this name. Other names of its group are still to come.
     Name(String),
-    /// Behind this group of names: nothing that starts with it is told again.
+    /// Behind this group of names: no name that begins with it is returned again.
     Group(String),
 }
 
@@ -49,7 +49,7 @@ impl Query {
         name.get(..end)
     }
 
-    fn was_told(&self, name: &str, group: Option<&str>) -> bool {
+    fn was_returned(&self, name: &str, group: Option<&str>) -> bool {
         match &self.after {
             None => false,
             Some(After::Name(last)) => name <= last.as_str(),
@@ -69,7 +69,7 @@ pub(crate) struct Page<T> {
 
 /// Fills a page from `entries`, which are sorted by name and begin at [`Query::start`] or before.
 /// Several entries may have the same name; a page never ends between them unless the caller's
-/// entries are told apart by their own marker.
+/// entries have markers of their own.
 pub(crate) fn page<'a, T>(entries: impl Iterator<Item = (&'a str, T)>, query: &Query) -> Page<T> {
     let mut page = Page {
         items: Vec::new(),
@@ -86,7 +86,7 @@ pub(crate) fn page<'a, T>(entries: impl Iterator<Item = (&'a str, T)>, query: &Q
         }
         let group = query.group_of(name);
         let in_last_group = group.is_some() && page.groups.last().map(String::as_str) == group;
-        if in_last_group || query.was_told(name, group) {
+        if in_last_group || query.was_returned(name, group) {
             continue;
         }
         if page.items.len() + page.groups.len() == query.limit {

@@ -1,4 +1,4 @@
-//! A body on its way in: hashed and written while the next bytes arrive.
+//! An incoming body, hashed and written while the next bytes arrive.
 //!
 //! Bytes are collected in batches. A batch is hashed and written on a blocking thread while the next
 //! one is collected: MD5 alone would occupy a worker of the runtime for 1.5 seconds per GiB. A body

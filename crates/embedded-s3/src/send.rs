@@ -1,4 +1,4 @@
-//! A body on its way out: the wanted bytes of pinned parts, in frames of bounded size.
+//! An outgoing body: the requested bytes of pinned parts, in frames of bounded size.
 
 use std::collections::VecDeque;
 use std::fs::File;

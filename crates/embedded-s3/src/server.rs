@@ -1,4 +1,4 @@
-//! The door to the network: HTTP/1.1 on a listener, until told to stop.
+//! The entry from the network: HTTP/1.1 on a listener, until shutdown.
 
 use std::future::Future;
 use std::io;
@@ -25,7 +25,7 @@ use crate::limits::{Limits, TimedBody};
 use crate::refusal::Refusal;
 use crate::service::{Door, answer};
 
-/// How long running requests may take once the server is told to stop.
+/// How long running requests may take after shutdown began.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long to wait when no connection can be accepted, for lack of file descriptors for instance.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -37,7 +37,7 @@ pub(crate) async fn serve(
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), EmbeddedError> {
-    // Told once and for all: fails early if the socket is not one.
+    // Fails early if the listener is unusable.
     listener.local_addr().map_err(EmbeddedError::Serve)?;
     let places = semaphore(limits.connections);
     let served = Arc::new(Served {
@@ -124,7 +124,7 @@ impl Served {
     }
 }
 
-/// One connection, until it ends by itself or `stopped` is told and its request is done.
+/// One connection, until it ends by itself, or shutdown began and its request is done.
 async fn connection(served: &Served, stream: TcpStream, mut stopped: watch::Receiver<()>) {
     // Answers are small or large, never a trickle: no reason to wait for more.
     let _ = stream.set_nodelay(true);

@@ -1,4 +1,4 @@
-//! Between S3's words and ours.
+//! Conversions between the types of s3s and ours.
 
 use std::time::{Duration, SystemTime};
 
@@ -33,7 +33,7 @@ pub(super) fn condition(condition: Option<dto::ETagCondition>) -> Option<Match> 
     })
 }
 
-/// In milliseconds, which is what S3 tells.
+/// In milliseconds, as in S3.
 pub(super) fn timestamp(time: Timestamp) -> dto::Timestamp {
     let since = Duration::from_millis(time.as_millisecond().unsigned_abs());
     let epoch = SystemTime::UNIX_EPOCH;
@@ -157,7 +157,7 @@ pub(super) fn stored_encoding(encoding: Option<String>) -> Option<String> {
     (!kept.is_empty()).then(|| kept.join(","))
 }
 
-/// What a client wants checked: by headers, which are known now, or by a trailer, which is not.
+/// The checksums that a client sends: in headers, known before the body, or in a trailer.
 pub(super) struct Promised {
     pub(super) claims: Claims,
     /// The algorithm whose value comes behind the body.
@@ -165,7 +165,7 @@ pub(super) struct Promised {
 }
 
 impl Promised {
-    /// The trailer's algorithm is told by `x-amz-trailer`.
+    /// `x-amz-trailer` names the trailer's algorithm.
     pub(super) fn new(claims: Claims, headers: &http::HeaderMap) -> Self {
         let named = headers
             .get("x-amz-trailer")
@@ -219,7 +219,7 @@ impl Promised {
     }
 }
 
-/// A body that could not be read to its end, as s3s tells it.
+/// A body that could not be read to its end, as s3s reports it.
 pub(super) struct Broken(StdError);
 
 impl From<StdError> for Broken {

@@ -152,12 +152,12 @@ pub(super) async fn upload_part_copy(
         last_modified: Some(convert::timestamp(part.modified)),
         ..Default::default()
     };
-    let told = part
+    let returned = part
         .sum
         .clone()
         .filter(|_| declared)
         .map(|value| Sum { algorithm, value });
-    convert::set_sum!(result, &told);
+    convert::set_sum!(result, &returned);
     service
         .put_part(input.bucket, input.key, input.upload_id, part, blob)
         .await?;

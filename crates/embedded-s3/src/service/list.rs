@@ -18,7 +18,7 @@ use crate::refusal::Refusal;
 /// The longest page.
 const MAX_PAGE: i32 = 1000;
 
-/// The length of a page, as asked for and as S3 gives it.
+/// The length of a page, as requested and as S3 returns it.
 fn page_limit(asked: Option<i32>) -> Result<i32, Refusal> {
     match asked {
         None => Ok(MAX_PAGE),
@@ -269,7 +269,7 @@ fn uploads_page(
         (Some(marker), None) => {
             key > marker
                 && !query.delimiter.as_deref().is_some_and(|delimiter| {
-                    // The marker is a group: nothing of it is told again.
+                    // The marker is a group: no name in it is returned again.
                     marker.ends_with(delimiter) && key.starts_with(marker)
                 })
         }
@@ -348,14 +348,14 @@ fn describe_part(part: &crate::index::Part, upload: &Upload, quirks: Quirks) -> 
         last_modified: Some(convert::timestamp(part.modified)),
         ..Default::default()
     };
-    // S3's own checksum is not told, only one that the client chose.
-    let told = part
+    // S3 returns a checksum only if the client chose it.
+    let returned = part
         .sum
         .clone()
         .filter(|_| upload.declared && !quirks.ignore_checksums);
     convert::set_sum!(
         described,
-        told.map(|value| Sum {
+        returned.map(|value| Sum {
             algorithm: upload.algorithm,
             value
         })

@@ -29,7 +29,7 @@ pub(super) struct Service {
     quirks: Quirks,
 }
 
-/// The service that both doors lead to: the socket and the connector inside the process.
+/// The service behind both entries: the socket and the connector inside the process.
 #[derive(Clone, Debug)]
 pub(super) struct Door(S3Service);
 
@@ -87,11 +87,11 @@ impl S3Auth for OneKey {
 
 /// Hands each operation to the function of its name.
 macro_rules! operations {
-    ($($name:ident: $input:ident -> $output:ident in $room:ident;)*) => {
+    ($($name:ident: $input:ident -> $output:ident in $module:ident;)*) => {
         #[async_trait::async_trait]
         impl S3 for Service {
             $(async fn $name(&self, request: S3Request<dto::$input>) -> S3Result<S3Response<dto::$output>> {
-                Ok($room::$name(self, request).await?)
+                Ok($module::$name(self, request).await?)
             })*
         }
     };

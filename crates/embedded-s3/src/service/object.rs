@@ -119,7 +119,7 @@ pub(super) fn plain_object(
     (object, blob)
 }
 
-/// The store's clock, in the milliseconds that S3 tells.
+/// The store's clock, in milliseconds, as in S3.
 pub(super) fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
@@ -236,15 +236,15 @@ fn part_range(object: &Object, number: i32) -> Result<Range<u64>, Refusal> {
     Err(Refusal::InvalidPartNumber)
 }
 
-/// How many parts S3 says there are: only to who asks by part, and only of a multipart object.
+/// The number of parts, which S3 returns only to a request by part number, and only of a multipart object.
 fn parts_count(object: &Object, part_number: Option<i32>) -> Option<i32> {
     part_number
         .and(object.upload_id.as_ref())
         .and_then(|_| i32::try_from(object.parts.len()).ok())
 }
 
-/// The checksum, to who asks for it and gets the whole object: of a range it would be wrong.
-fn told_sum<'a>(
+/// The checksum, if it was requested and the whole object is returned: of a range it would be wrong.
+fn returned_sum<'a>(
     object: &'a Object,
     mode: Option<&dto::ChecksumMode>,
     wanted: &Wanted,
@@ -266,7 +266,7 @@ macro_rules! describe {
         $output.last_modified = Some(convert::timestamp($object.modified));
         $output.parts_count = parts_count(&$object, $input.part_number);
         convert::set_attributes!($output, $object.attributes.clone());
-        let sum = told_sum(&$object, $input.checksum_mode.as_ref(), &$wanted);
+        let sum = returned_sum(&$object, $input.checksum_mode.as_ref(), &$wanted);
         convert::set_sum!($output, sum);
         $output.checksum_type = sum.map(|_| checksum_type($object.kind));
     }};

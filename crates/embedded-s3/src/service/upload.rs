@@ -207,11 +207,11 @@ pub(super) async fn upload_part(
         e_tag: convert::etag(&received.etag),
         ..Default::default()
     };
-    // Told is what was asked about; S3's own checksum is not.
-    let told = named
+    // S3 returns a checksum only if the client chose it.
+    let returned = named
         .or(declared.then_some(algorithm))
         .and_then(|algorithm| received.sum(algorithm));
-    convert::set_sum!(output, told);
+    convert::set_sum!(output, returned);
     let (part, blob) = service.part_of(number, received, algorithm);
     service
         .put_part(input.bucket, input.key, input.upload_id, part, blob)
@@ -249,7 +249,7 @@ pub(super) async fn complete_multipart_upload(
         if let Some(object) = current
             && completed_before(object, &upload_id, quirks)
         {
-            return Ok(Decision::answer(Told::of(object)));
+            return Ok(Decision::answer(Completed::of(object)));
         }
         let upload = find(bucket, &key, &upload_id)?;
         precondition::may_write(
@@ -258,7 +258,7 @@ pub(super) async fn complete_multipart_upload(
             quirks,
         )?;
         let object = completed(upload, &asked, &upload_id, quirks)?;
-        let answer = Told::of(&object);
+        let answer = Completed::of(&object);
         Ok(Decision::change(
             Change::Complete {
                 bucket: name,
@@ -270,26 +270,29 @@ pub(super) async fn complete_multipart_upload(
             answer,
         ))
     };
-    let told = service.engine.commit(decide).await?;
-    output.e_tag = convert::etag(&told.etag);
-    output.checksum_type = told.sum.as_ref().map(|_| checksum_type(told.kind));
-    convert::set_sum!(output, &told.sum);
+    let completed = service.engine.commit(decide).await?;
+    output.e_tag = convert::etag(&completed.etag);
+    output.checksum_type = completed
+        .sum
+        .as_ref()
+        .map(|_| checksum_type(completed.kind));
+    convert::set_sum!(output, &completed.sum);
     Ok(S3Response::new(output))
 }
 
-/// AWS answers a repeated Complete as it did the first: the client may not have heard it.
+/// AWS answers a repeated Complete as it did the first: the client may not have received it.
 fn completed_before(object: &Object, upload_id: &str, quirks: Quirks) -> bool {
     object.upload_id.as_deref() == Some(upload_id) && !quirks.second_complete_is_no_such_upload
 }
 
-/// What Complete tells of the object.
-struct Told {
+/// The fields of an object in the answer of Complete.
+struct Completed {
     etag: String,
     sum: Option<Sum>,
     kind: Kind,
 }
 
-impl Told {
+impl Completed {
     fn of(object: &Object) -> Self {
         Self {
             etag: object.etag.clone(),
