@@ -71,7 +71,9 @@ impl<T> Decision<T> {
 }
 
 /// A commit to a folder that waits for its turn. Decides; `None` if the answer was sent.
-pub(crate) struct Waiting(Box<dyn FnOnce(&Index) -> Option<Decided> + Send>);
+pub(crate) struct Waiting(Box<Decide>);
+
+type Decide = dyn FnOnce(&Index) -> Option<Decided> + Send;
 
 impl fmt::Debug for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
