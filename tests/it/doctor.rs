@@ -129,7 +129,12 @@ async fn each_quirk_is_found_and_weighed() {
             &[Q::CompleteAgain],
             true,
         ),
-        ("opaque_etags", |quirks| quirks.opaque_etags = true, &[], true),
+        (
+            "opaque_etags",
+            |quirks| quirks.opaque_etags = true,
+            &[],
+            true,
+        ),
         (
             "small_unsorted_pages",
             |quirks| quirks.small_unsorted_pages = true,
@@ -138,7 +143,7 @@ async fn each_quirk_is_found_and_weighed() {
         ),
     ];
     for (quirk, set, lacks, keeps) in cases {
-        let store = stores::in_memory().await.with_vices(with(set));
+        let store = stores::in_memory().await.with_quirks(with(set));
         let examination = examined(&store, store.http_client()).await;
         assert_eq!(answered(&examination, Answer::No), lacks, "{quirk}");
         assert_eq!(answered(&examination, Answer::Unknown), NOT_TOLD, "{quirk}");
@@ -169,7 +174,7 @@ async fn a_store_that_verifies_nothing_is_read_back() {
         quirks.ignore_checksums = true;
         quirks.ignore_part_etags = true;
     });
-    let store = stores::in_memory().await.with_vices(quirks);
+    let store = stores::in_memory().await.with_quirks(quirks);
     let examination = examined(&store, store.http_client()).await;
     assert!(examination.keeps_promises() && examination.needs_read_back());
 }
@@ -177,7 +182,7 @@ async fn a_store_that_verifies_nothing_is_read_back() {
 #[tokio::test]
 async fn a_single_writer_needs_no_conditions() {
     let quirks = with(|quirks| quirks.ignore_conditions = true);
-    let store = stores::in_memory().await.with_vices(quirks);
+    let store = stores::in_memory().await.with_quirks(quirks);
     let client = stores::client(&store, store.http_client());
     let config = stores::config().single_writer(true);
     let examined = examine(client, config, std::future::pending()).await;
@@ -190,7 +195,7 @@ async fn the_profile_of_an_older_store_is_replaced() {
     let store = stores::in_memory().await;
     let before = stores::service(&store).await;
     assert!(before.profile().crc64nvme);
-    let store = store.with_vices(with(|quirks| quirks.ignore_checksums = true));
+    let store = store.with_quirks(with(|quirks| quirks.ignore_checksums = true));
     let stale = stores::service(&store).await;
     assert!(
         stale.profile().crc64nvme,

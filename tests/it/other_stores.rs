@@ -12,7 +12,7 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
 use s3layers::doctor::{Answer, Examination, Question as Q, Weight, examine};
-use s3layers::embedded::{EmbeddedStore, Vices};
+use s3layers::embedded::{EmbeddedStore, Quirks};
 use s3layers::registry::RepositoryService;
 use s3layers::{ConnectError, LayerService as _, S3LayerService, StoreProfile};
 use tokio::io::AsyncWriteExt as _;
@@ -300,10 +300,10 @@ async fn parts_of_r2_are_known_by_its_host() {
 #[tokio::test]
 async fn parts_that_cannot_be_left_out_are_no_part_of_the_layer() {
     for checksummed in [true, false] {
-        let mut vices = Vices::none();
-        vices.complete_needs_all_parts = true;
-        vices.ignore_checksums = !checksummed;
-        let store = stores::in_memory().await.with_vices(vices);
+        let mut quirks = Quirks::none();
+        quirks.complete_needs_all_parts = true;
+        quirks.ignore_checksums = !checksummed;
+        let store = stores::in_memory().await.with_quirks(quirks);
         live(&store.http_client(), &store).await;
         let size = 3 * PART + 100_000;
         let bytes = ramp(6, size);

@@ -70,7 +70,7 @@ pub(crate) fn assemble(
     {
         return Err(Refusal::InvalidPartOrder);
     }
-    if vices.complete_needs_all_parts && asked.parts.len() < upload.parts.len() {
+    if quirks.complete_needs_all_parts && asked.parts.len() < upload.parts.len() {
         return Err(Refusal::InvalidPart(asked.parts.len() as u16));
     }
     let parts = asked
