@@ -11,6 +11,8 @@ use crate::s3::keys::Key;
 const RIGHT: &[u8] = b"some bytes";
 /// Of the same size.
 const OTHER: &[u8] = b"same size!";
+/// How often an object is read before its bytes count as wrong.
+const READS: u32 = 2;
 
 /// What a store does with multipart uploads. A refusal counts only where the right request was seen
 /// to succeed, so what depends on that is `None` where it did not.
@@ -215,11 +217,23 @@ impl Tries<'_> {
             self.api.abort_multipart(self.key, &id).await?;
             return Ok((false, answer));
         }
-        let object = self.api.get_small(self.key).await?;
-        Ok(match object.is_some_and(|object| object.bytes == RIGHT) {
-            true => (true, "completed".to_owned()),
-            false => (false, "accepted, and the object is not there".to_owned()),
+        Ok(if self.holds_right_bytes().await? {
+            (true, "completed".to_owned())
+        } else {
+            let answer = "accepted, and the object is absent or has other bytes";
+            (false, answer.to_owned())
         })
+    }
+
+    /// Reads again after a wrong answer: a bit may have flipped in the answer only.
+    async fn holds_right_bytes(&self) -> Result<bool> {
+        for _ in 0..READS {
+            let object = self.api.get_small(self.key).await?;
+            if object.is_some_and(|object| object.bytes == RIGHT) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn wrong_checksums(&mut self, found: &mut Multipart) -> Result<()> {
