@@ -172,14 +172,14 @@ def bucket():
     for row, (words, what) in enumerate([
         ("uploads/<uuid>/session", "the one object that changes: replaced with If-Match"),
         ("uploads/<uuid>/tail/<offset>-<nonce>", "bytes that fill no part yet; never changed"),
-        ("repositories/<name>/_claims/…", "which upload brings a declared id; only if one is"),
+        ("repositories/<escaped name>/_claims/…", "which upload brings a declared id; only if one is"),
     ]):
         key(20, 48 + 60 * row, words, what, "passing")
     key(20, 228, "data/<2 hex>/<uuid>.<n>", "multipart upload n: parts 1, 2, 3, …", "data")
     for row, (words, what) in enumerate([
         ("layers/sha256/<2 hex>/<hex>", "record: the data or, up to 16 KiB, the bytes; ids, checksums"),
         ("layers/sha512/…   layers/tarsum/…", "aliases: the same record under another id"),
-        ("repositories/<name>/_layers/…", "link: the layer is in this repository; repeats the record"),
+        ("repositories/<escaped name>/_layers/…", "link: the layer is in this repository; repeats the record"),
     ]):
         key(500, 48 + 60 * row, words, what, "lasting")
     key(500, 228, "data/<2 hex>/<uuid>.<n>", "segment n, completed in place: bytes never move", "data")

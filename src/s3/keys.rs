@@ -14,6 +14,7 @@ use crate::id::{LayerId, TarSumVersion};
 use crate::name::RepositoryName;
 #[cfg(feature = "registry")]
 use crate::name::Tag;
+use crate::s3::name_path;
 use crate::s3::record::SegmentName;
 
 /// The key of an object.
@@ -138,9 +139,23 @@ impl Keys {
         hex.starts_with(two).then_some(digest)
     }
 
+    /// The marker of a repository.
+    pub(crate) fn name(&self, name: &RepositoryName) -> Key {
+        self.key(format_args!("names/{}", name_path::flat(name)))
+    }
+
+    /// The prefix of all that a repository has, with a slash at its end.
+    pub(crate) fn repository(&self, name: &RepositoryName) -> String {
+        format!("{}repositories/{}/", self.root, name_path::escaped(name))
+    }
+
+    fn below(&self, name: &RepositoryName, path: fmt::Arguments<'_>) -> Key {
+        Key(format!("{}{path}", self.repository(name)))
+    }
+
     /// The prefix of a repository's links by SHA-256, which every linked layer has.
     pub(crate) fn links(&self, name: &RepositoryName) -> String {
-        format!("{}repositories/{name}/_layers/{OWN}/", self.root)
+        format!("{}_layers/{OWN}/", self.repository(name))
     }
 
     /// The layer whose link by SHA-256 has this key.
@@ -154,17 +169,13 @@ impl Keys {
     /// The layer is linked under this repository.
     pub(crate) fn link(&self, name: &RepositoryName, id: &LayerId) -> Key {
         let (algorithm, hex) = id_path(id);
-        self.key(format_args!(
-            "repositories/{name}/_layers/{algorithm}/{hex}"
-        ))
+        self.below(name, format_args!("_layers/{algorithm}/{hex}"))
     }
 
     /// Which upload has declared this id in this repository.
     pub(crate) fn claim(&self, name: &RepositoryName, id: &LayerId) -> Key {
         let (algorithm, hex) = id_path(id);
-        self.key(format_args!(
-            "repositories/{name}/_claims/{algorithm}/{hex}"
-        ))
+        self.below(name, format_args!("_claims/{algorithm}/{hex}"))
     }
 }
 
@@ -173,9 +184,7 @@ impl Keys {
 impl Keys {
     pub(crate) fn manifest(&self, name: &RepositoryName, digest: &Digest) -> Key {
         let (algorithm, hex) = (digest.algorithm(), digest.hex());
-        self.key(format_args!(
-            "repositories/{name}/_manifests/{algorithm}/{hex}"
-        ))
+        self.below(name, format_args!("_manifests/{algorithm}/{hex}"))
     }
 
     /// The prefix of a repository's manifests.
@@ -192,12 +201,12 @@ impl Keys {
     }
 
     pub(crate) fn tag(&self, name: &RepositoryName, tag: &Tag) -> Key {
-        self.key(format_args!("repositories/{name}/_tags/{tag}"))
+        self.below(name, format_args!("_tags/{tag}"))
     }
 
     /// The prefix of a repository's tags.
     pub(crate) fn tags(&self, name: &RepositoryName) -> String {
-        format!("{}repositories/{name}/_tags/", self.root)
+        format!("{}_tags/", self.repository(name))
     }
 
     /// The manifest `digest` refers to `subject`.
@@ -219,13 +228,23 @@ impl Keys {
     /// The prefix of a subject's referrers.
     pub(crate) fn referrers(&self, name: &RepositoryName, subject: &Digest) -> String {
         let (algorithm, hex) = (subject.algorithm(), subject.hex());
-        let root = &self.root;
-        format!("{root}repositories/{name}/_referrers/{algorithm}/{hex}/")
+        format!("{}_referrers/{algorithm}/{hex}/", self.repository(name))
     }
 
-    /// The prefix of all repositories.
-    pub(crate) fn repositories(&self) -> String {
-        format!("{}repositories/", self.root)
+    /// The prefix of the markers of all repositories.
+    pub(crate) fn names(&self) -> String {
+        format!("{}names/", self.root)
+    }
+
+    /// The repository whose marker has this key.
+    pub(crate) fn repository_of(&self, key: &str) -> Option<RepositoryName> {
+        let flat = key.strip_prefix(&self.root)?.strip_prefix("names/")?;
+        name_path::parse_flat(flat)
+    }
+
+    /// Sorts among the markers as `after`, which is printable ASCII, sorts among the names.
+    pub(crate) fn names_after(&self, after: &str) -> String {
+        format!("{}{}", self.names(), name_path::flat_after(after))
     }
 }
 
@@ -336,7 +355,7 @@ mod tests {
     #[test]
     #[cfg(feature = "registry")]
     fn keys_of_a_registry() {
-        let name: RepositoryName = "a/b".parse().unwrap();
+        let name: RepositoryName = "a.b/c-d".parse().unwrap();
         let tag: Tag = "v1.0".parse().unwrap();
         let [one, other] = ["ab", "cd"].map(|hex| hex.repeat(32));
         let [digest, subject] =
@@ -345,19 +364,24 @@ mod tests {
         for (key, want) in [
             (
                 keys.manifest(&name, &digest),
-                format!("root/repositories/a/b/_manifests/sha256/{one}"),
+                format!("root/repositories/a@b/c=d/_manifests/sha256/{one}"),
             ),
             (
                 keys.tag(&name, &tag),
-                "root/repositories/a/b/_tags/v1.0".to_owned(),
+                "root/repositories/a@b/c=d/_tags/v1.0".to_owned(),
             ),
             (
                 keys.referrer(&name, &subject, &digest),
-                format!("root/repositories/a/b/_referrers/sha256/{other}/sha256-{one}"),
+                format!("root/repositories/a@b/c=d/_referrers/sha256/{other}/sha256-{one}"),
             ),
         ] {
             assert_eq!(key.as_str(), want);
         }
+        let marker = keys.name(&name);
+        assert_eq!(marker.as_str(), "root/names/a-b.c!d");
+        assert_eq!(keys.repository_of(marker.as_str()), Some(name));
+        assert_eq!(keys.repository_of("names/a"), None);
+        assert_eq!(keys.repository_of("root/names/a/b"), None);
         let entry = Keys::referrer_name(&digest);
         assert_eq!(Keys::digest_of_referrer(&entry), Some(digest));
     }

@@ -12,11 +12,12 @@
 //! <root>/layers/<other id>/<2 hex>/<hex>      alias: the record under another id
 //! <root>/uploads/<uuid>/session               the upload session, the one object that changes
 //! <root>/uploads/<uuid>/tail/<offset>-<nonce> bytes that do not fill a part yet
-//! <root>/repositories/<name>/_claims/…        which upload brings a declared id here
-//! <root>/repositories/<name>/_layers/…        the layer is linked here; repeats the record
-//! <root>/repositories/<name>/_manifests/…     a manifest
-//! <root>/repositories/<name>/_tags/<tag>      which manifest a tag names
-//! <root>/repositories/<name>/_referrers/…     by subject: which manifests refer to it
+//! <root>/repositories/<escaped>/_claims/…     which upload brings a declared id here
+//! <root>/repositories/<escaped>/_layers/…     the layer is linked here; repeats the record
+//! <root>/repositories/<escaped>/_manifests/…  a manifest
+//! <root>/repositories/<escaped>/_tags/<tag>   which manifest a tag names
+//! <root>/repositories/<escaped>/_referrers/…  by subject: which manifests refer to it
+//! <root>/names/<flat>                         the repository exists, or was emptied
 //! ```
 //!
 //! 1. Bytes never move: an upload is completed at a key that holds its UUID, and publishing is one
@@ -51,6 +52,8 @@ pub mod doctor;
 mod document;
 mod inventory;
 mod keys;
+mod name_path;
+mod names;
 mod presence;
 mod probe;
 mod profile;
@@ -128,6 +131,7 @@ impl S3LayerService {
                 parallelism: config.parallelism,
                 presign_lifetime: config.presign_lifetime,
                 looks: presence::no_looks(),
+                names: names::Names::default(),
                 sessions: upload::SessionCache::default(),
                 commits: store::KeyedLock::default(),
                 background: store::background(),

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::api::{Condition, ETag, Put};
 use super::document::{Document as _, decode, encode};
 use super::keys::Key;
+use super::names;
 use super::presence::{self, LOOK_LIFETIME};
 use super::record::{Alias, Link, LinkState, Record, RecordState, StoredLayer};
 use super::store::{Loaded, Store};
@@ -217,12 +218,24 @@ async fn put_alias(store: &Store, layer: &StoredLayer, id: &LayerId) -> Result<(
     store.put_unless(&key, encode(&alias)?, None, keep).await
 }
 
-/// Links a published layer under a repository, by its SHA-256 and some of its other ids.
+/// Links a published layer under a repository, by its SHA-256 and some of its other ids. The
+/// repository has its marker afterwards.
 ///
 /// # Errors
 ///
 /// As [`link`].
 pub(crate) async fn link_under(
+    store: &Store,
+    name: &RepositoryName,
+    live: &LiveLayer,
+    aliases: &[LayerId],
+) -> Result<()> {
+    let links = Box::pin(put_links(store, name, live, aliases));
+    // On the heap: a commit runs deep within other futures.
+    Box::pin(names::entry(store, name, links)).await
+}
+
+async fn put_links(
     store: &Store,
     name: &RepositoryName,
     live: &LiveLayer,

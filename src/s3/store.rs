@@ -15,6 +15,7 @@ use super::budget::Budget;
 use super::checksum::Crc64;
 use super::document::{Document, decode, encode};
 use super::keys::{Key, Keys};
+use super::names::Names;
 use super::presence::Looks;
 use super::profile::StoreProfile;
 use super::record::{Alias, Link, Record, StoredLayer};
@@ -41,6 +42,8 @@ pub(crate) struct Store {
     pub(crate) presign_lifetime: Duration,
     /// Data objects that this process has looked at.
     pub(crate) looks: Looks,
+    /// Repositories that this process knows to have a marker.
+    pub(crate) names: Names,
     /// Uploads whose handle was closed in this process.
     pub(crate) sessions: SessionCache,
     /// Commits of one upload take turns.

@@ -45,6 +45,7 @@ mod kills;
 mod layout;
 mod leftovers;
 mod model;
+mod names;
 mod on_the_way;
 mod other_stores;
 mod reading;

@@ -31,6 +31,7 @@ mod crowd;
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #[path = "../it/support/killed.rs"]
 mod killed;
+mod listing;
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #[path = "../it/support/machine.rs"]
 mod machine;
@@ -85,6 +86,7 @@ fn main() {
         let registry = repositories::cases().into_iter();
         trials.extend(registry.map(|case| trial(endpoint.clone(), case, registry_subject)));
         trials.push(examination(endpoint));
+        trials.push(listing::trial(endpoint));
         if endpoint.is_single_writer() {
             continue;
         }

@@ -47,8 +47,8 @@ const ALL_LAYERS: [Column; 5] = [
     words("NOTE", Gives::NoThought),
 ];
 
-/// Repositories that are asked for at a time: each costs a request before any of them is printed.
-const REPOSITORIES_AT_ONCE: usize = 100;
+/// Repositories that are asked for at a time.
+const REPOSITORIES_AT_ONCE: usize = 1000;
 
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]

@@ -106,30 +106,6 @@ impl Api {
         objects.dedup_by(|a, b| a.key == b.key);
         Ok((objects, more))
     }
-
-    /// A page of the paths that go on from `prefix` to the next slash, each with that at its end,
-    /// in order within the page; and where the next page begins. A path may have nothing below it
-    /// any more (SeaweedFS).
-    #[cfg(feature = "registry")]
-    pub(crate) async fn list_level(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        from: Option<&str>,
-    ) -> ApiResult<(Vec<String>, Option<String>)> {
-        let sought = Sought {
-            delimiter: Some("/"),
-            after: after.map(str::to_owned),
-            from: from.map(str::to_owned),
-            ..Sought::default()
-        };
-        let answer = self.listed(prefix, &sought, &CatchDate::default()).await?;
-        let mut paths = paths(&answer);
-        paths.retain(|path| path.starts_with(prefix) && path.ends_with('/'));
-        paths.sort();
-        paths.dedup();
-        Ok((paths, next_page(&answer)))
-    }
 }
 
 fn refused(prefix: &str, why: &'static str) -> ApiError {

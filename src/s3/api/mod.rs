@@ -60,7 +60,8 @@ pub(crate) use known::{Keys, Known, known};
 pub(crate) use listing::Sought;
 pub(crate) use retry::pause;
 pub(crate) use types::{
-    CompletePart, Condition, ConditionForm, ETag, ListedPart, ObjectInfo, Page, Put, SmallObject,
+    CompletePart, Condition, ConditionForm, ETag, ListedObject, ListedPart, ObjectInfo, Page, Put,
+    SmallObject,
     UploadId,
 };
 

@@ -1,8 +1,8 @@
 //! The repositories of a registry: which layers, manifests, tags and referrers each has.
 //!
 //! 1. A link, a manifest, a tag and a referrer's entry are one object each, written on condition
-//!    ([`Store::overwrite`](super::store::Store::overwrite)). A repository is there as long as it
-//!    has a link, a manifest or a tag.
+//!    ([`Store::overwrite`](super::store::Store::overwrite)). A repository exists while it has a
+//!    link, a manifest or a tag; [`names`] has a marker for each.
 //! 2. What belongs together is written in an order that a repeated call can go on from: a manifest
 //!    before its entry among the referrers of its subject; and away with tags and entry first, and
 //!    with the manifest last.
@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::S3LayerService;
+use super::names;
 use super::store::Store;
 use super::upload;
 use crate::digest::Digest;
@@ -37,7 +38,8 @@ pub use list::ManifestEntry;
 
 /// # Cost
 ///
-/// In requests, where nothing goes wrong. A layer's [`is_stored`](crate::Layer::is_stored) costs 1,
+/// In requests, where nothing goes wrong, and where this process knows the marker of the repository:
+/// the first write in a repository costs 1 more, in a new one 2. A layer's [`is_stored`](crate::Layer::is_stored) costs 1,
 /// or none where this service looked at its bytes within 15 minutes.
 ///
 /// | | |
@@ -45,13 +47,13 @@ pub use list::ManifestEntry;
 /// | `layer`, `tag`, `manifest`, `ready` | 1 |
 /// | `resume_at` | none, or as `resume` |
 /// | `mount` | 3, or 2 where this service looked at the bytes within 15 minutes |
-/// | `unlink`, `delete_tag` | 2 |
+/// | `unlink`, `delete_tag` | 3; 2 more for the last entry of the repository |
 /// | `put_manifest` | 1, with a subject 2; 3 each to replace one |
 /// | `put_tag` | 1; 3 to replace one |
-/// | `delete_manifest` | 3, one for each tag of the repository, and one for each removed |
+/// | `delete_manifest` | 4, one for each tag of the repository, and one for each removed; 2 more for the last entry |
 /// | `tags` | 1 for a thousand, one more where there is none |
 /// | `referrers` | 1, one for each, and up to eight where they weigh too much |
-/// | `repositories` | 1 for each, and for each beginning of a name that ends before a slash, a dash or a dot |
+/// | `repositories` | 1 for a thousand, at most 1 more, and 1 for each that was emptied |
 #[async_trait]
 impl RepositoryService for S3LayerService {
     async fn layer(&self, name: &RepositoryName, id: &LayerId) -> Result<Box<dyn Layer>> {
@@ -68,7 +70,7 @@ impl RepositoryService for S3LayerService {
     }
 
     async fn unlink(&self, name: &RepositoryName, id: &LayerId) -> Result<bool> {
-        links::unlink(&self.store, name, id).await
+        names::removal(&self.store, name, links::unlink(&self.store, name, id)).await
     }
 
     async fn resume_at(
@@ -82,7 +84,8 @@ impl RepositoryService for S3LayerService {
     }
 
     async fn put_manifest(&self, name: &RepositoryName, manifest: &Manifest) -> Result<()> {
-        manifests::put(&self.store, name, manifest).await
+        let put = manifests::put(&self.store, name, manifest);
+        names::entry(&self.store, name, put).await
     }
 
     async fn manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Manifest>> {
@@ -90,11 +93,13 @@ impl RepositoryService for S3LayerService {
     }
 
     async fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool> {
-        manifests::delete(&self.store, name, digest).await
+        let delete = manifests::delete(&self.store, name, digest);
+        names::removal(&self.store, name, delete).await
     }
 
     async fn put_tag(&self, name: &RepositoryName, tag: &Tag, digest: &Digest) -> Result<()> {
-        tags::put(&self.store, name, tag, digest).await
+        let put = tags::put(&self.store, name, tag, digest);
+        names::entry(&self.store, name, put).await
     }
 
     async fn tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>> {
@@ -102,7 +107,7 @@ impl RepositoryService for S3LayerService {
     }
 
     async fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool> {
-        tags::delete(&self.store, name, tag).await
+        names::removal(&self.store, name, tags::delete(&self.store, name, tag)).await
     }
 
     async fn tags(
@@ -112,7 +117,7 @@ impl RepositoryService for S3LayerService {
         limit: usize,
     ) -> Result<Option<Page<Tag>>> {
         let page = tags::page(&self.store, name, after, limit).await?;
-        if page.items.is_empty() && !page.more && !catalog::holds(&self.store, name).await? {
+        if page.items.is_empty() && !page.more && !names::has_entries(&self.store, name).await? {
             return Ok(None);
         }
         Ok(Some(page))

@@ -57,11 +57,14 @@ async fn process(site: &Site) -> (Client, Wire, Arc<S3LayerService>) {
     (process.client, wire, service)
 }
 
-/// The session is removed after the answer: the DELETE counts, and nobody waits for it.
+/// In a repository that the process knows. The session is removed after the answer: the DELETE
+/// counts, and nobody waits for it.
 #[tokio::test]
 async fn push_costs_at_most_the_promised_requests() {
     let site = Site::embedded().await;
     let (client, wire, service) = process(&site).await;
+    docker_push(client, &ramp(1, 10)).await;
+    service.wait_for_background().await;
     for (size, in_sequence, all) in [
         (3 * KIB, 6, 7),
         (16 * KIB, 6, 7),

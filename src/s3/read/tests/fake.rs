@@ -284,6 +284,7 @@ pub(super) fn store(fake: &Arc<Fake>, memory_budget: u64) -> Arc<Store> {
         parallelism: 8,
         presign_lifetime: Duration::from_secs(900),
         looks: no_looks(),
+        names: Default::default(),
         sessions: Default::default(),
         commits: Default::default(),
         background: Default::default(),

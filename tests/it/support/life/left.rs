@@ -25,6 +25,11 @@ pub async fn kept(store: &EmbeddedStore, act: &Act) -> Result<(), String> {
     lost.next().map_or(Ok(()), |key| Err(format!("no {key}")))
 }
 
+/// The marker of a repository, whose name has neither a dash nor a dot.
+fn marker_key(name: &str) -> String {
+    format!("names/{}", name.replace('/', "."))
+}
+
 /// The keys that an act leaves, but for data; and the layers of it.
 fn wanted(act: &Act) -> (BTreeSet<String>, usize) {
     let mut wanted = deeds::keys(act);
@@ -35,6 +40,7 @@ fn wanted(act: &Act) -> (BTreeSet<String>, usize) {
         wanted.insert(format!("layers/{algorithm}/{}/{hex}", &hex[..2]));
         if linked {
             wanted.insert(format!("repositories/{name}/_layers/{algorithm}/{hex}"));
+            wanted.insert(marker_key(name));
         }
     };
     if act.duplicate {

@@ -1,0 +1,137 @@
+//! The removal of entries, and whether a repository has any.
+
+use super::{Known, Marker, judge};
+use crate::clock;
+use crate::error::{Error, Result, StorageError, StorageErrorKind};
+use crate::name::RepositoryName;
+use crate::s3::api::{Condition, ListedObject, Put};
+use crate::s3::document::{Document as _, decode, encode};
+use crate::s3::store::Store;
+
+/// The size of a live marker in bytes. One of another size was emptied.
+const LIVE_SIZE: u64 = 49;
+
+/// How often a marker is contended for before that is reported as an error that can be retried.
+const ROUNDS: u32 = 5;
+
+/// Objects of the first page of a look for entries: one of them nearly always is an entry.
+const FIRST_PAGE: usize = 10;
+/// Objects of its other pages.
+const PAGE: usize = 1000;
+
+/// Whether a marker in a listing says that its repository has entries. The others say nothing.
+pub(crate) fn is_live(marker: &ListedObject) -> bool {
+    marker.size == LIVE_SIZE
+}
+
+/// Whether this repository has a link, a manifest or a tag.
+///
+/// # Cost
+///
+/// 1 request. One more for each thousand of referrers that were left behind.
+pub(crate) async fn has_entries(store: &Store, name: &RepositoryName) -> Result<bool> {
+    let repository = store.keys.repository(name);
+    let (prefix, referrers) = (format!("{repository}_"), format!("{repository}_referrers/"));
+    // Every character of a key sorts before `~`.
+    let mut after = format!("{repository}_claims/~");
+    let mut limit = FIRST_PAGE;
+    loop {
+        let (objects, goes_on) = store.api.list_after(&prefix, Some(&after), limit).await?;
+        let mut keys = objects.iter().map(|object| object.key.as_str());
+        if keys.any(|key| !key.starts_with(&referrers)) {
+            return Ok(true);
+        }
+        let Some(last) = objects.last().filter(|_| goes_on) else {
+            return Ok(false);
+        };
+        after = last.key.to_string();
+        limit = PAGE;
+    }
+}
+
+/// Runs the removal of an entry, which returns whether there was one. Where the repository has no
+/// entries afterwards, its marker is written as emptied.
+///
+/// # Cost
+///
+/// 1 request; 2 more where there are no entries.
+///
+/// # Errors
+///
+/// Those of `remove`; `Storage` where the marker could not be written. A repeated call continues.
+///
+/// # Cancellation
+///
+/// As `remove`; the marker may say that there are entries, until a call is repeated.
+pub(crate) async fn removal(
+    store: &Store,
+    name: &RepositoryName,
+    remove: impl Future<Output = Result<bool>>,
+) -> Result<bool> {
+    let _turn = if store.profile.conditional_writes {
+        None
+    } else {
+        Some(store.names.turns.write().await)
+    };
+    let removed = remove.await?;
+    if !has_entries(store, name).await? {
+        mark_emptied(store, name, removed).await?;
+    }
+    Ok(removed)
+}
+
+/// Writes the marker as emptied, unless there are entries by now.
+async fn mark_emptied(store: &Store, name: &RepositoryName, removed: bool) -> Result<()> {
+    let key = store.keys.name(name);
+    let marker = encode(&Marker {
+        version: Marker::VERSION,
+        emptied: Some(clock::new_nonce()),
+    })?;
+    for _ in 0..ROUNDS {
+        let standing = store.api.get_small(&key).await?;
+        let condition = match &standing {
+            // A request for what never was there leaves nothing behind.
+            None if !removed => return Ok(()),
+            None => Condition::Absent,
+            Some(standing) => {
+                let read = decode::<Marker>(&key, &standing.bytes);
+                if let Err(Error::NewerVersion { .. }) = read {
+                    return Ok(());
+                }
+                Condition::Matches(&standing.etag)
+            }
+        };
+        let known = match store.api.put_if(&key, marker.clone(), condition).await? {
+            Put::Written(etag) => Known::Emptied(etag),
+            Put::Held(held) => judge(&key, &held),
+            Put::Gone => continue,
+        };
+        let is_emptied = known != Known::Present;
+        store.names.remember(&key, known);
+        if is_emptied || has_entries(store, name).await? {
+            return Ok(());
+        }
+    }
+    let why = "other writers keep replacing it";
+    let kind = StorageErrorKind::Unavailable;
+    Err(StorageError::new("PutObject", key.as_str(), kind, why).into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::live;
+    use super::*;
+
+    #[test]
+    fn size_tells_a_live_marker_from_an_emptied_one() {
+        let emptied = || Marker {
+            version: Marker::VERSION,
+            emptied: Some(clock::new_nonce()),
+        };
+        let size = |marker: &Marker| encode(marker).unwrap().len() as u64;
+        assert_eq!(size(&live()), LIVE_SIZE);
+        assert_ne!(size(&emptied()), LIVE_SIZE);
+        assert_ne!(encode(&emptied()).unwrap(), encode(&emptied()).unwrap());
+    }
+}
