@@ -393,6 +393,27 @@ async fn a_manifest_a_tag_and_a_referrer_of_version_1_are_read() {
     assert_eq!(page.items, [referrer]);
 }
 
+/// The first two repositories have no entries; the catalog looks only into those that were emptied.
+#[tokio::test]
+async fn markers_of_version_1_make_the_catalog() {
+    let (_store, service, client) = stage().await;
+    for (key, fixture) in [
+        ("names/a-b.c!d", "marker-live-v1.json"),
+        ("names/b", "marker-emptied-v1.json"),
+        ("names/library.demo", "marker-emptied-v1.json"),
+    ] {
+        put(&client, key, read(fixture)).await;
+    }
+    put(
+        &client,
+        "repositories/library/demo/_tags/latest",
+        read("tag-v1.json"),
+    )
+    .await;
+    let page = service.repositories(None, 10).await.unwrap();
+    assert_eq!(page.items, ["a.b/c-d".parse().unwrap(), name()]);
+}
+
 /// As [`write_fixtures`], for what a registry keeps.
 #[tokio::test]
 #[ignore = "writes files"]

@@ -214,7 +214,8 @@ impl Api {
             let (operation, body) = (call.operation, call.body);
             let mut request = Request::sent(&self.telemetry, operation, call.key, attempts, body);
             let sent = Instant::now();
-            let (result, status) = status::seen(send()).await;
+            // On the heap: the SDK's futures are large, and callers hold many of ours within another.
+            let (result, status) = status::seen(Box::pin(send())).await;
             let failed = match result {
                 Ok(answer) => {
                     request.ended(status, "Ok");

@@ -142,7 +142,7 @@ pub(crate) async fn entry<T>(
         Some(Known::Present) => write.await,
         Some(Known::Emptied(etag)) => {
             let written = write.await?;
-            revive(store, &key, &etag).await;
+            Box::pin(revive(store, &key, &etag)).await;
             Ok(written)
         }
         None => {
@@ -150,7 +150,7 @@ pub(crate) async fn entry<T>(
             let (written, marker) = (written?, marker?);
             let known = match marker {
                 Some(marker) => judge(&key, &marker),
-                None => create(store, &key).await?,
+                None => Box::pin(create(store, &key)).await?,
             };
             store.names.remember(&key, known);
             Ok(written)
