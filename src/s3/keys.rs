@@ -189,7 +189,7 @@ impl Keys {
 
     /// The prefix of a repository's manifests.
     pub(crate) fn manifests(&self, name: &RepositoryName) -> String {
-        format!("{}repositories/{name}/_manifests/", self.root)
+        format!("{}_manifests/", self.repository(name))
     }
 
     /// The manifest that has this key.

@@ -25,11 +25,6 @@ pub async fn kept(store: &EmbeddedStore, act: &Act) -> Result<(), String> {
     lost.next().map_or(Ok(()), |key| Err(format!("no {key}")))
 }
 
-/// The marker of a repository, whose name has neither a dash nor a dot.
-fn marker_key(name: &str) -> String {
-    format!("names/{}", name.replace('/', "."))
-}
-
 /// The keys that an act leaves, but for data; and the layers of it.
 fn wanted(act: &Act) -> (BTreeSet<String>, usize) {
     let mut wanted = deeds::keys(act);
@@ -40,7 +35,6 @@ fn wanted(act: &Act) -> (BTreeSet<String>, usize) {
         wanted.insert(format!("layers/{algorithm}/{}/{hex}", &hex[..2]));
         if linked {
             wanted.insert(format!("repositories/{name}/_layers/{algorithm}/{hex}"));
-            wanted.insert(marker_key(name));
         }
     };
     if act.duplicate {
@@ -50,6 +44,12 @@ fn wanted(act: &Act) -> (BTreeSet<String>, usize) {
     for id in act.ids() {
         link("library/demo", &id, deeds::is_linked(act) != Some(false));
         layers = 1;
+    }
+    for name in ["library/first", "library/demo"] {
+        let below = format!("repositories/{name}/");
+        if wanted.iter().any(|key| key.starts_with(&below)) {
+            wanted.insert(format!("names/{}", name.replace('/', ".")));
+        }
     }
     (wanted, layers)
 }
@@ -62,7 +62,10 @@ pub async fn leftovers(store: &EmbeddedStore, act: &Act) -> Result<(), String> {
         .await
         .into_iter()
         .partition(|key| key.starts_with("data/"));
-    let mut wrong: Vec<_> = found.difference(&wanted).cloned().collect();
+    // Markers stay, whatever is removed.
+    let left = found.difference(&wanted);
+    let left = left.filter(|key| !key.starts_with("names/"));
+    let mut wrong: Vec<_> = left.cloned().collect();
     found.retain(|key| wanted.contains(key));
     wrong.extend(wanted.difference(&found).map(|key| format!("no {key}")));
     let stored = stored_layers(&client).await;
