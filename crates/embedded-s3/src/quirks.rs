@@ -9,6 +9,8 @@ pub struct Quirks {
     pub ignore_conditions: bool,
     /// A write with `If-Match` to an absent key succeeds (older MinIO).
     pub if_match_absent_succeeds: bool,
+    /// `If-Match` of a DELETE is ignored (MinIO).
+    pub ignore_delete_conditions: bool,
     /// Checksums are not verified, stored or returned.
     pub ignore_checksums: bool,
     /// Complete ignores the ETags of the parts that it names.

@@ -10,6 +10,7 @@ use crate::engine::{Decision, bucket};
 use crate::index::Change;
 use crate::precondition::{self, WriteConditions};
 use crate::refusal::Refusal;
+use crate::quirks::Quirks;
 
 pub(super) async fn delete_object(
     service: &Service,
@@ -21,11 +22,8 @@ pub(super) async fn delete_object(
         if_match,
         ..
     } = request.input;
-    let conditions = WriteConditions {
-        if_match: convert::condition(if_match),
-        if_none_match: None,
-    };
     let quirks = service.quirks;
+    let conditions = conditions(if_match, quirks);
     let decide = move |index: &_| {
         let current = bucket(index, &name)?.objects.get(&key);
         precondition::may_write(
@@ -40,6 +38,14 @@ pub(super) async fn delete_object(
     };
     service.engine.commit(decide).await?;
     Ok(S3Response::new(dto::DeleteObjectOutput::default()))
+}
+
+fn conditions(if_match: Option<dto::ETagCondition>, quirks: Quirks) -> WriteConditions {
+    let if_match = if_match.filter(|_| !quirks.ignore_delete_conditions);
+    WriteConditions {
+        if_match: convert::condition(if_match),
+        if_none_match: None,
+    }
 }
 
 /// Whether the request says what its body must be. A web page cannot set these headers in a request to
@@ -74,10 +80,7 @@ pub(super) async fn delete_objects(
         let objects = &bucket(index, &name)?.objects;
         for dto::ObjectIdentifier { key, e_tag, .. } in delete.objects {
             let current = objects.get(&key);
-            let conditions = WriteConditions {
-                if_match: convert::condition(e_tag.map(dto::ETagCondition::ETag)),
-                if_none_match: None,
-            };
+            let conditions = conditions(e_tag.map(dto::ETagCondition::ETag), quirks);
             let etag = current.map(|object| object.etag.as_str());
             if let Err(refusal) = precondition::may_write(etag, &conditions, quirks) {
                 decision.answer.1.push((key, refusal));
