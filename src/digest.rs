@@ -27,6 +27,8 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    pub(crate) const ALL: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
     /// The name as it stands before the colon.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -2,7 +2,6 @@
 //! can be written.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use async_trait::async_trait;
 
@@ -12,7 +11,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
-use crate::registry::store::{Manifest, Page, Referrer, RepositoryService};
+use crate::registry::store::{Manifest, Page, Referrer, ReferrerKey, RepositoryService};
 use crate::service::Layer;
 
 /// What a registry keeps besides layers and their links.
@@ -138,7 +137,8 @@ impl RepositoryService for MemoryLayerService {
         &self,
         name: &RepositoryName,
         subject: &Digest,
-        after: Option<&Digest>,
+        artifact_type: Option<&str>,
+        after: Option<&ReferrerKey>,
         limit: usize,
         weight: usize,
     ) -> Result<Page<Referrer>> {
@@ -146,10 +146,16 @@ impl RepositoryService for MemoryLayerService {
         let Some(manifests) = store.contents.manifests.get(name) else {
             return Ok(page([], limit));
         };
-        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let rest = manifests.range((begin, Bound::Unbounded));
-        let rest = rest.filter(|(_, manifest)| manifest.subject.as_ref() == Some(subject));
-        let mut page = page(rest.map(|(_, manifest)| referrer(manifest)), limit);
+        let is_sought = |manifest: &&Manifest| {
+            let own = manifest.artifact_type.as_deref();
+            manifest.subject.as_ref() == Some(subject)
+                && artifact_type.is_none_or(|sought| own == Some(sought))
+        };
+        let sought = manifests.values().filter(is_sought);
+        let mut sought: Vec<_> = sought.cloned().map(Referrer::from).collect();
+        sought.sort_by_key(Referrer::key);
+        sought.retain(|referrer| after.is_none_or(|after| referrer.key() > *after));
+        let mut page = page(sought, limit);
         let mut sum = 0;
         let fitting = page.items.iter().take_while(|referrer| {
             sum += referrer.weight();
@@ -179,16 +185,6 @@ impl RepositoryService for MemoryLayerService {
 
     async fn ready(&self) -> Result<()> {
         Ok(())
-    }
-}
-
-fn referrer(manifest: &Manifest) -> Referrer {
-    Referrer {
-        digest: manifest.digest.clone(),
-        media_type: manifest.media_type.clone(),
-        size: manifest.bytes.len() as u64,
-        artifact_type: manifest.artifact_type.clone(),
-        annotations: manifest.annotations.clone(),
     }
 }
 

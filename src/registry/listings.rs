@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use super::body::ResponseBody;
 use super::error::{Code, Refusal};
 use super::query::{Query, encoded};
-use super::route::parsed;
-use super::store::Referrer;
+use super::store::{Referrer, ReferrerKey};
 use super::{Answer, Shared, json as answer, with};
 use crate::digest::Digest;
 use crate::name::RepositoryName;
@@ -79,35 +78,32 @@ pub(super) async fn referrers(
     name: &RepositoryName,
     subject: &Digest,
 ) -> Answer {
-    let wanted = query.get("artifactType").filter(|text| !text.is_empty());
+    let artifact_type = query.get("artifactType").filter(|text| !text.is_empty());
     let limit = limit(query)?.max(1);
-    let mut after = query.get("last").map(parsed).transpose()?;
-    let mut page = Gathered::default();
-    // A filter may leave nothing of a page, and an empty page would look like the end to some.
-    while page.more && page.manifests.len() < limit {
-        let service = &shared.service;
-        let read = service.referrers(name, subject, after.as_ref(), limit, INDEX_LIMIT);
-        let read = read.await?;
-        page.more = read.more && !read.items.is_empty();
-        let mut is_full = false;
-        for referrer in read.items {
-            let is_wanted =
-                wanted.is_none_or(|wanted| referrer.artifact_type.as_deref() == Some(wanted));
-            if is_wanted && !page.add(&referrer, limit) {
-                is_full = true;
-                break;
-            }
-            after = Some(referrer.digest);
-        }
-        page.more |= is_full;
-        // Unfiltered, a page of the storage is one of ours.
-        if is_full || wanted.is_none() {
+    let last = query.get("last").map(str::parse::<ReferrerKey>).transpose();
+    let mut after = last.map_err(|error| Refusal::new(Code::DigestInvalid, error))?;
+    let service = &shared.service;
+    let read = service.referrers(
+        name,
+        subject,
+        artifact_type,
+        after.as_ref(),
+        limit,
+        INDEX_LIMIT,
+    );
+    let read = read.await?;
+    let mut page = Gathered::new(read.more);
+    for referrer in read.items {
+        // In JSON it can be six times as long.
+        if !page.add(&referrer) {
+            page.more = true;
             break;
         }
+        after = Some(referrer.key());
     }
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": page.manifests});
     let mut response = answer(index.to_string().into(), INDEX);
-    if wanted.is_some() {
+    if artifact_type.is_some() {
         response = with(response, FILTERS_APPLIED, "artifactType");
     }
     let path = format!("/v2/{name}/referrers/{subject}");
@@ -124,22 +120,17 @@ struct Gathered {
     more: bool,
 }
 
-impl Default for Gathered {
-    fn default() -> Self {
+impl Gathered {
+    fn new(more: bool) -> Self {
         Gathered {
             manifests: Vec::new(),
             size: ENVELOPE,
-            more: true,
+            more,
         }
     }
-}
 
-impl Gathered {
-    /// Adds it if there is room.
-    fn add(&mut self, referrer: &Referrer, limit: usize) -> bool {
-        if self.manifests.len() == limit {
-            return false;
-        }
+    /// Adds it if it fits.
+    fn add(&mut self, referrer: &Referrer) -> bool {
         let descriptor = descriptor(referrer);
         let size = self.size + descriptor.to_string().len() + ",".len();
         if size > INDEX_LIMIT && !self.manifests.is_empty() {

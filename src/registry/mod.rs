@@ -94,7 +94,7 @@ pub use cors::{CorsOrigins, InvalidOrigin};
 pub use options::{DEFAULT_MAX_REQUESTS, Options};
 pub use proxies::{InvalidProxies, Peer, TrustedProxies};
 pub use server::{Limits, serve};
-pub use store::{Manifest, Page, Referrer, RepositoryService};
+pub use store::{Manifest, Page, Referrer, ReferrerKey, RepositoryService};
 
 /// A registry over `service`.
 ///

@@ -1,13 +1,16 @@
 //! What a registry needs of its storage besides layers: which layers, manifests, tags and referrers
 //! a repository has.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest, is_lower_hex};
 use crate::error::Result;
 use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
@@ -136,9 +139,11 @@ pub trait RepositoryService: LayerService {
         limit: usize,
     ) -> Result<Option<Page<Tag>>>;
 
-    /// At most `limit` manifests whose subject is `subject`, in the order of their digests, after
-    /// `after`, and no more than weigh `weight` together ([`Referrer::weight`]), but for the first
-    /// one, which comes in any case. Empty where there is none, or no such repository.
+    /// At most `limit` manifests whose subject is `subject` and, if given, whose artifact type is
+    /// `artifact_type`, in the order of their keys ([`Referrer::key`]), after `after`, and no more
+    /// than weigh `weight` together ([`Referrer::weight`]), but for the first one, which comes in any
+    /// case. Empty where there is none, or no such repository. A page can be shorter than that; one
+    /// with `more` has an item.
     ///
     /// # Cancellation
     ///
@@ -147,7 +152,8 @@ pub trait RepositoryService: LayerService {
         &self,
         name: &RepositoryName,
         subject: &Digest,
-        after: Option<&Digest>,
+        artifact_type: Option<&str>,
+        after: Option<&ReferrerKey>,
         limit: usize,
         weight: usize,
     ) -> Result<Page<Referrer>>;
@@ -206,7 +212,100 @@ pub struct Referrer {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// The place of a referrer in a listing: by a hash of its artifact type, then by its digest. As text
+/// `<8 hex digits>-<algorithm>-<hex>`, in the same order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ReferrerKey {
+    kind: String,
+    digest: Digest,
+}
+
+/// How many hex digits of the SHA-256 of an artifact type are in a [`ReferrerKey`].
+const KIND_LEN: usize = 8;
+
+impl ReferrerKey {
+    /// The place of the manifest `digest`.
+    #[must_use]
+    pub fn new(artifact_type: Option<&str>, digest: &Digest) -> Self {
+        ReferrerKey {
+            kind: Self::kind(artifact_type.unwrap_or_default()),
+            digest: digest.clone(),
+        }
+    }
+
+    /// The manifest.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// What the text of every key of this artifact type begins with.
+    pub(crate) fn beginning(artifact_type: &str) -> String {
+        format!("{}-", Self::kind(artifact_type))
+    }
+
+    fn kind(artifact_type: &str) -> String {
+        let hash = Digest::of(Algorithm::Sha256, artifact_type.as_bytes());
+        hash.hex().chars().take(KIND_LEN).collect()
+    }
+}
+
+impl fmt::Display for ReferrerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (algorithm, hex) = (self.digest.algorithm(), self.digest.hex());
+        write!(f, "{}-{algorithm}-{hex}", self.kind)
+    }
+}
+
+impl FromStr for ReferrerKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (kind, digest) = text.split_once('-').unwrap_or(("", text));
+        match digest.replacen('-', ":", 1).parse() {
+            Ok(digest) if kind.len() == KIND_LEN && is_lower_hex(kind) => Ok(ReferrerKey {
+                kind: kind.to_owned(),
+                digest,
+            }),
+            _ => Err(format!(
+                "{text:?} is no place in a list of referrers, expected {KIND_LEN} hex digits, a dash, \
+                 and a digest with a dash for its colon"
+            )),
+        }
+    }
+}
+
+impl Ord for ReferrerKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.to_string().cmp(&other.to_string())
+    }
+}
+
+impl PartialOrd for ReferrerKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl From<Manifest> for Referrer {
+    fn from(manifest: Manifest) -> Self {
+        Referrer {
+            digest: manifest.digest,
+            media_type: manifest.media_type,
+            size: manifest.bytes.len() as u64,
+            artifact_type: manifest.artifact_type,
+            annotations: manifest.annotations,
+        }
+    }
+}
+
 impl Referrer {
+    /// Its place in a listing.
+    #[must_use]
+    pub fn key(&self) -> ReferrerKey {
+        ReferrerKey::new(self.artifact_type.as_deref(), &self.digest)
+    }
+
     /// What it weighs in memory: the bytes of its texts, of which a client may have sent megabytes.
     #[must_use]
     pub fn weight(&self) -> usize {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::s3::checksum::Crc64;
 use crate::s3::keys::Key;
@@ -81,6 +82,39 @@ pub(crate) fn decode<T: Document>(key: &Key, bytes: &[u8]) -> Result<T> {
     serde_json::from_str(&text).map_err(unreadable)
 }
 
+/// What stands under the key of a removed document where it was not deleted: because the store
+/// deletes without a condition, or because a writer has to notice the removal. Reading it is reading
+/// absence, and a writer replaces it with If-Match.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tombstone {
+    version: u32,
+    /// A nonce.
+    tombstone: String,
+}
+
+impl Document for Tombstone {
+    const WHAT: &'static str = "tombstone";
+    const VERSION: u32 = 1;
+}
+
+/// The size of every tombstone in bytes. All other documents of the keys that can hold one are
+/// larger, so a listing tells them apart.
+pub(crate) const TOMBSTONE_SIZE: u64 = 96;
+
+/// The bytes of a fresh tombstone.
+pub(crate) fn tombstone() -> Result<Bytes> {
+    encode(&Tombstone {
+        version: Tombstone::VERSION,
+        tombstone: clock::new_nonce(),
+    })
+}
+
+/// Whether these bytes are a tombstone.
+pub(crate) fn is_tombstone(key: &Key, bytes: &[u8]) -> bool {
+    bytes.len() as u64 == TOMBSTONE_SIZE && decode::<Tombstone>(key, bytes).is_ok()
+}
+
 impl Inline {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -122,6 +156,18 @@ mod tests {
     impl Document for Sample {
         const WHAT: &'static str = "sample";
         const VERSION: u32 = 1;
+    }
+
+    #[test]
+    fn every_tombstone_has_the_size_that_a_listing_shows() {
+        let (key, bytes) = (Key::from_listing("k"), tombstone().unwrap());
+        assert_eq!(bytes.len() as u64, TOMBSTONE_SIZE);
+        assert!(is_tombstone(&key, &bytes));
+        let other = encode(&Sample {
+            version: 1,
+            text: "x".to_owned(),
+        });
+        assert!(!is_tombstone(&key, &other.unwrap()));
     }
 
     #[test]

@@ -209,20 +209,9 @@ impl Keys {
         format!("{}_tags/", self.repository(name))
     }
 
-    /// The manifest `digest` refers to `subject`.
-    pub(crate) fn referrer(&self, name: &RepositoryName, subject: &Digest, digest: &Digest) -> Key {
-        let referrers = self.referrers(name, subject);
-        Key(format!("{referrers}{}", Self::referrer_name(digest)))
-    }
-
-    /// What [`referrer`](Self::referrer) ends with. In the order of the digests.
-    pub(crate) fn referrer_name(digest: &Digest) -> String {
-        format!("{}-{}", digest.algorithm(), digest.hex())
-    }
-
-    /// The digest that a [`referrer_name`](Self::referrer_name) stands for.
-    pub(crate) fn digest_of_referrer(name: &str) -> Option<Digest> {
-        name.replacen('-', ":", 1).parse().ok()
+    /// A manifest that refers to `subject`. `own` tells them apart.
+    pub(crate) fn referrer(&self, name: &RepositoryName, subject: &Digest, own: &str) -> Key {
+        Key(format!("{}{own}", self.referrers(name, subject)))
     }
 
     /// The prefix of a subject's referrers.
@@ -371,8 +360,8 @@ mod tests {
                 "root/repositories/a@b/c=d/_tags/v1.0".to_owned(),
             ),
             (
-                keys.referrer(&name, &subject, &digest),
-                format!("root/repositories/a@b/c=d/_referrers/sha256/{other}/sha256-{one}"),
+                keys.referrer(&name, &subject, "own"),
+                format!("root/repositories/a@b/c=d/_referrers/sha256/{other}/own"),
             ),
         ] {
             assert_eq!(key.as_str(), want);
@@ -382,7 +371,5 @@ mod tests {
         assert_eq!(keys.repository_of(marker.as_str()), Some(name));
         assert_eq!(keys.repository_of("names/a"), None);
         assert_eq!(keys.repository_of("root/names/a/b"), None);
-        let entry = Keys::referrer_name(&digest);
-        assert_eq!(Keys::digest_of_referrer(&entry), Some(digest));
     }
 }

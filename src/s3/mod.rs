@@ -16,7 +16,7 @@
 //! <root>/repositories/<escaped>/_layers/…     the layer is linked here; repeats the record
 //! <root>/repositories/<escaped>/_manifests/…  a manifest
 //! <root>/repositories/<escaped>/_tags/<tag>   which manifest a tag names
-//! <root>/repositories/<escaped>/_referrers/…  by subject: which manifests refer to it
+//! <root>/repositories/<escaped>/_referrers/…  by subject and artifact type: which manifests refer to it
 //! <root>/names/<flat>                         the repository exists, or was emptied
 //! ```
 //!
@@ -24,7 +24,9 @@
 //!    small conditional PUT of the record.
 //! 2. Every key is written once, or under a condition.
 //! 3. An unclear conditional write is settled by reading ([`api`]).
-//! 4. Nothing is deleted unless a session just read or written does not name it.
+//! 4. No data is deleted unless a session just read or written does not name it, and no link, tag,
+//!    manifest or referrer unless it is still the document that was read
+//!    ([`Store::remove`](store::Store::remove)).
 //! 5. A stored document has a version, a checksum of its own and its own key's id ([`document`]).
 
 use std::sync::Arc;

@@ -22,6 +22,9 @@ pub struct StoreProfile {
     pub conditional_writes: bool,
     /// `If-Match` takes an ETag without quotes only (Ceph RGW).
     pub bare_etags: bool,
+    /// A DELETE with If-Match is refused when the condition does not hold. Without this a document is
+    /// removed by writing a tombstone over it.
+    pub conditional_deletes: bool,
     /// Parts and whole objects are held to the CRC64NVME sent with them. Without this a part is
     /// protected by the hash in its signature alone.
     pub crc64nvme: bool,
@@ -48,6 +51,7 @@ impl StoreProfile {
         version: Self::VERSION,
         conditional_writes: true,
         bare_etags: false,
+        conditional_deletes: true,
         crc64nvme: true,
         checks_part_etags: true,
         equal_parts: false,

@@ -10,13 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::api::{Condition, ETag, Put};
-use super::document::{Document as _, decode, encode};
+use super::document::{Document as _, decode, encode, is_tombstone};
 use super::keys::Key;
 use super::names;
 use super::presence::{self, LOOK_LIFETIME};
-use super::record::{Alias, Link, LinkState, Record, RecordState, StoredLayer};
+use super::record::{Alias, EntryState, Link, Record, RecordState, StoredLayer};
 use super::store::{Loaded, Store};
-use crate::clock::Moment;
+use crate::clock::{self, Moment};
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
@@ -126,32 +126,37 @@ pub(crate) async fn publish(
         let Some(record) = readable(store, &key, &held.bytes, &mut standing).await? else {
             continue;
         };
-        let is_ours = record.layer.has_same_content(layer);
         candidate = layer.clone();
-        if !is_ours && !presence::look(store, &record.layer).await? {
-            continue;
-        }
+        let is_ours = record.layer.has_same_content(layer);
         match record.state {
+            RecordState::Purging { .. } if is_ours && !layer.segments().is_empty() => {
+                let reason = "its bytes are being removed by a collection".to_owned();
+                return Err(Error::damaged(&key, reason));
+            }
+            RecordState::Dead { .. } | RecordState::Purging { .. } => {}
+            _ if !is_ours && !presence::look(store, &record.layer).await? => {}
             RecordState::Live => {
                 let layer = record.layer;
                 return Ok(LiveLayer { layer, live_at });
             }
             // Written back to live.
             RecordState::Condemned { .. } => candidate = record.layer,
-            RecordState::Dead { .. } | RecordState::Purging { .. } => {}
         }
     }
     Err(contended(&key))
 }
 
 /// The record that held its key against ours, with its ETag; `None` where it is gone, or damaged
-/// and to be replaced.
+/// and to be replaced. A tombstone is replaced.
 async fn readable(
     store: &Store,
     key: &Key,
     held: &Bytes,
     etag: &mut Option<ETag>,
 ) -> Result<Option<Record>> {
+    if is_tombstone(key, held) {
+        return Ok(None);
+    }
     match decode::<Record>(key, held) {
         Ok(record) => return Ok(Some(record)),
         Err(Error::Damaged { .. }) => {}
@@ -251,7 +256,8 @@ async fn put_links(
             version: Link::VERSION,
             repository: name.clone(),
             id: id.clone(),
-            state: LinkState::Live,
+            state: EntryState::Live,
+            nonce: clock::new_nonce(),
             layer: if *id == sha256 {
                 layer.clone()
             } else {
@@ -261,7 +267,7 @@ async fn put_links(
         let keep = |standing: &[u8]| match decode::<Link>(&key, standing) {
             Ok(standing) => {
                 let has = |id: &LayerId| standing.layer.aliases.contains(id);
-                standing.state == LinkState::Live
+                standing.state == EntryState::Live
                     && standing.layer.has_same_content(layer)
                     && layer.aliases.iter().all(has)
             }
@@ -280,7 +286,8 @@ pub(crate) async fn repin(store: &Store, layer: &StoredLayer) -> Result<()> {
         return Ok(());
     };
     let mut record = loaded.document;
-    if record.layer.has_same_content(layer) && record.layer.content != layer.content {
+    let is_present = record.state.is_present();
+    if is_present && record.layer.has_same_content(layer) && record.layer.content != layer.content {
         record.layer.content = layer.content.clone();
         let condition = Condition::Matches(&loaded.etag);
         store.api.put_if(&key, encode(&record)?, condition).await?;

@@ -232,7 +232,7 @@ impl Document for Record {
     const VERSION: u32 = 1;
 }
 
-/// A copy of a record under another id.
+/// A copy of a record under another id; its `layer.digest` is that of the record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Alias {
@@ -253,14 +253,16 @@ pub(crate) struct Link {
     pub(crate) version: u32,
     pub(crate) repository: RepositoryName,
     pub(crate) id: LayerId,
-    pub(crate) state: LinkState,
+    pub(crate) state: EntryState,
+    /// Fresh in every write, so that a removal never hits a later write of the same link.
+    pub(crate) nonce: String,
     pub(crate) layer: StoredLayer,
 }
 
-/// How far the collection of a link has come. Only the collector writes other states than `Live`.
+/// How far the collection of a link or a manifest has come. Only the collector writes other states than `Live`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum LinkState {
+pub(crate) enum EntryState {
     #[default]
     Live,
     /// Served as if live; a writer that meets it writes it back to live.

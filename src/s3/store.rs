@@ -10,10 +10,10 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::api::{Api, Condition, ETag, Put};
+use super::api::{Api, Condition, ConditionForm, ETag, Put, SmallObject};
 use super::budget::Budget;
 use super::checksum::Crc64;
-use super::document::{Document, decode, encode};
+use super::document::{Document, decode, encode, is_tombstone, tombstone};
 use super::keys::{Key, Keys};
 use super::names::Names;
 use super::presence::Looks;
@@ -59,6 +59,14 @@ pub(crate) struct Loaded<T> {
     pub(crate) etag: ETag,
 }
 
+/// How a write over whatever stands there ended.
+#[derive(Debug)]
+pub(crate) enum Overwritten {
+    Yes,
+    /// Not: the document was removed, and left this tombstone, or nothing.
+    Removed(Option<ETag>),
+}
+
 /// How often a document that does not have its own checksum is read again: once may have been the
 /// wire.
 const READS: u32 = 3;
@@ -69,23 +77,55 @@ const ROUNDS: u32 = 5;
 impl Store {
     /// Reads a document; `None` where there is none.
     pub(crate) async fn load<T: Document>(&self, key: &Key) -> Result<Option<Loaded<T>>> {
+        let Some(read) = self.read(key).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Loaded {
+            document: read.document?,
+            etag: read.etag,
+        }))
+    }
+
+    /// As [`load`](Self::load), with the ETag of a damaged document too, so that it can be removed.
+    pub(crate) async fn read<T: Document>(&self, key: &Key) -> Result<Option<Loaded<Result<T>>>> {
         let mut reads = 0;
         loop {
-            let Some(found) = self.api.get_small(key).await? else {
+            let Some(SmallObject { bytes, etag }) = self.api.get_small(key).await? else {
                 return Ok(None);
             };
+            if is_tombstone(key, &bytes) {
+                return Ok(None);
+            }
             reads += 1;
-            match decode(key, &found.bytes) {
-                Ok(document) => {
-                    return Ok(Some(Loaded {
-                        document,
-                        etag: found.etag,
-                    }));
-                }
-                Err(error) if reads == READS => return Err(error),
-                Err(error) => tracing::warn!(%key, %error, "read again"),
+            match decode(key, &bytes) {
+                Err(error @ Error::NewerVersion { .. }) => return Err(error),
+                Err(error) if reads < READS => tracing::warn!(%key, %error, "read again"),
+                document => return Ok(Some(Loaded { document, etag })),
             }
         }
+    }
+
+    /// Removes a document that was read with this ETag. One that was written since stays; the
+    /// removal took effect just before that write.
+    ///
+    /// # Cost
+    ///
+    /// 1 request.
+    pub(crate) async fn remove(&self, key: &Key, etag: &ETag) -> Result<()> {
+        if self.profile.conditional_deletes && self.api.conditions() != ConditionForm::Unsent {
+            self.api.delete_if(key, etag).await?;
+        } else {
+            self.bury(key, etag).await?;
+        }
+        Ok(())
+    }
+
+    /// As [`remove`](Self::remove), with a tombstone on every store, so that a later write with
+    /// If-None-Match is refused. Whether it was this call that removed the document.
+    pub(crate) async fn bury(&self, key: &Key, etag: &ETag) -> Result<bool> {
+        let condition = Condition::Matches(etag);
+        let put = self.api.put_if(key, tombstone()?, condition).await?;
+        Ok(matches!(put, Put::Written(_)))
     }
 
     /// The checksum to send along, where the store holds us to it.
@@ -93,29 +133,39 @@ impl Store {
         self.profile.crc64nvme.then_some(sum)
     }
 
-    /// A layer, found by any of its ids.
+    /// A layer, found by any of its ids. An alias is followed to its record, which alone tells
+    /// whether the layer is present.
+    ///
+    /// # Cost
+    ///
+    /// 1 request by SHA-256, else 2.
     ///
     /// # Errors
     ///
     /// `Damaged` where the document is not one of this id, `NewerVersion`.
     pub(crate) async fn layer(&self, id: &LayerId) -> Result<Option<StoredLayer>> {
+        if let LayerId::Digest(digest) = id
+            && digest.algorithm() == Algorithm::Sha256
+        {
+            return self.recorded(id).await;
+        }
         let key = self.keys.layer(id);
-        let layer = match id {
-            LayerId::Digest(digest) if digest.algorithm() == Algorithm::Sha256 => {
-                let loaded = self.load::<Record>(&key).await?;
-                let record = loaded.map(|loaded| loaded.document);
-                record
-                    .filter(|record| record.state.is_present())
-                    .map(|record| record.layer)
-            }
-            _ => match self.load::<Alias>(&key).await? {
-                Some(Loaded { document, .. }) if document.id != *id => {
-                    return Err(Error::damaged(&key, format!("it is of {}", document.id)));
-                }
-                loaded => loaded.map(|loaded| loaded.document.layer),
-            },
+        let Some(Loaded { document, .. }) = self.load::<Alias>(&key).await? else {
+            return Ok(None);
         };
-        checked(&key, id, layer)
+        if document.id != *id {
+            return Err(Error::damaged(&key, format!("it is of {}", document.id)));
+        }
+        let alias = checked(&key, id, document.layer)?;
+        let record = self.recorded(&alias.id()).await?;
+        Ok(record.map(|layer| layer.with_aliases(std::slice::from_ref(id))))
+    }
+
+    /// The layer whose record is that of this SHA-256.
+    async fn recorded(&self, id: &LayerId) -> Result<Option<StoredLayer>> {
+        let record = self.record(id).await?.map(|loaded| loaded.document);
+        let present = record.filter(|record| record.state.is_present());
+        Ok(present.map(|record| record.layer))
     }
 
     /// The record of the layer with this SHA-256, in any state.
@@ -128,7 +178,7 @@ impl Store {
         let Some(loaded) = self.load::<Record>(&key).await? else {
             return Ok(None);
         };
-        checked(&key, id, Some(loaded.document.layer.clone()))?;
+        checked(&key, id, loaded.document.layer.clone())?;
         Ok(Some(loaded))
     }
 
@@ -143,25 +193,14 @@ impl Store {
         id: &LayerId,
     ) -> Result<Option<StoredLayer>> {
         let key = self.keys.link(name, id);
-        let Some(Loaded { document, .. }) = self.load::<Link>(&key).await? else {
-            return Ok(None);
-        };
-        if document.repository != *name || document.id != *id {
-            let (other, id) = (document.repository, document.id);
-            return Err(Error::damaged(
-                &key,
-                format!("it is the link of {id} in {other}"),
-            ));
+        match self.load::<Link>(&key).await? {
+            Some(Loaded { document, .. }) => linked_layer(&key, name, id, document).map(Some),
+            None => Ok(None),
         }
-        checked(&key, id, Some(document.layer))
     }
 
     /// Stores a document, whatever stands there; the last writer wins. Every write is conditional,
     /// so that a stray attempt cannot undo a later write.
-    ///
-    /// A write that is refused because another one landed after this call had looked is not
-    /// repeated: the call has taken effect just before the other one, which overwrote it at once.
-    /// Nobody can have read in between, so this order explains every answer.
     ///
     /// # Cost
     ///
@@ -175,22 +214,50 @@ impl Store {
         allow(dead_code, reason = "only a registry has tags and manifests")
     )]
     pub(crate) async fn overwrite<T: Document>(&self, key: &Key, document: &T) -> Result<()> {
-        let document = encode(document)?;
-        let mut seen: Option<Option<ETag>> = None;
+        let mut removed = None;
         loop {
-            let standing = seen.as_ref().and_then(Option::as_ref);
-            let condition = standing.map_or(Condition::Absent, Condition::Matches);
+            match self
+                .overwrite_unless_removed(key, document, removed)
+                .await?
+            {
+                Overwritten::Yes => return Ok(()),
+                Overwritten::Removed(tombstone) => removed = tombstone,
+            }
+        }
+    }
+
+    /// As [`overwrite`](Self::overwrite), but returns where it finds that the document was removed,
+    /// with the ETag of the tombstone. A call with that ETag writes over it.
+    ///
+    /// A write that is refused because another one landed after this call had looked is not
+    /// repeated: the call has taken effect just before the other one, which overwrote it at once.
+    /// Nobody can have read in between, so this order explains every answer. A removal in between is
+    /// no such write: it may have judged the document before.
+    pub(crate) async fn overwrite_unless_removed<T: Document>(
+        &self,
+        key: &Key,
+        document: &T,
+        removed: Option<ETag>,
+    ) -> Result<Overwritten> {
+        let document = encode(document)?;
+        let mut has_looked = removed.is_some();
+        let mut seen = removed;
+        loop {
+            let condition = seen.as_ref().map_or(Condition::Absent, Condition::Matches);
             match self.api.put_if(key, document.clone(), condition).await? {
-                Put::Written(_) => return Ok(()),
-                Put::Held(_) if seen.is_some() => return Ok(()),
+                Put::Written(_) => return Ok(Overwritten::Yes),
+                Put::Gone => return Ok(Overwritten::Removed(None)),
+                Put::Held(held) if is_tombstone(key, &held.bytes) => {
+                    return Ok(Overwritten::Removed(Some(held.etag)));
+                }
+                Put::Held(_) if has_looked => return Ok(Overwritten::Yes),
                 Put::Held(held) => {
                     if let Err(newer @ Error::NewerVersion { .. }) = decode::<T>(key, &held.bytes) {
                         return Err(newer);
                     }
-                    seen = Some(Some(held.etag));
+                    seen = Some(held.etag);
+                    has_looked = true;
                 }
-                // What was removed has to be written again.
-                Put::Gone => seen = Some(None),
             }
         }
     }
@@ -229,18 +296,29 @@ impl Store {
     }
 }
 
+/// The layer of a link, if that is the link of this id in this repository.
+pub(crate) fn linked_layer(
+    key: &Key,
+    name: &RepositoryName,
+    id: &LayerId,
+    link: Link,
+) -> Result<StoredLayer> {
+    if link.repository != *name || link.id != *id {
+        let reason = format!("it is the link of {} in {}", link.id, link.repository);
+        return Err(Error::damaged(key, reason));
+    }
+    checked(key, id, link.layer)
+}
+
 /// The layer, if its document can be of this id and does not contradict itself.
-fn checked(key: &Key, id: &LayerId, layer: Option<StoredLayer>) -> Result<Option<StoredLayer>> {
-    let Some(layer) = layer else {
-        return Ok(None);
-    };
+fn checked(key: &Key, id: &LayerId, layer: StoredLayer) -> Result<StoredLayer> {
     if !layer.has_id(id) {
         let reason = format!("it is of {} and not of {id}", layer.digest);
         return Err(Error::damaged(key, reason));
     }
     match layer.contradiction() {
         Some(reason) => Err(Error::damaged(key, reason)),
-        None => Ok(Some(layer)),
+        None => Ok(layer),
     }
 }
 

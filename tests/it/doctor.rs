@@ -86,12 +86,18 @@ async fn a_store_that_does_all_keeps_every_promise() {
 #[tokio::test]
 async fn each_quirk_is_found_and_weighed() {
     type Case = (&'static str, fn(&mut Quirks), &'static [Q], bool);
-    let cases: [Case; 9] = [
+    let cases: [Case; 10] = [
         (
             "ignore_conditions",
             |quirks| quirks.ignore_conditions = true,
             &[Q::CreateRefused],
             false,
+        ),
+        (
+            "ignore_delete_conditions",
+            |quirks| quirks.ignore_delete_conditions = true,
+            &[Q::StaleDeleteRefused],
+            true,
         ),
         (
             "if_match_absent_succeeds",
@@ -148,7 +154,8 @@ async fn each_quirk_is_found_and_weighed() {
         assert_eq!(answered(&examination, Answer::No), lacks, "{quirk}");
         assert_eq!(answered(&examination, Answer::Unknown), NOT_TOLD, "{quirk}");
         assert_eq!(examination.keeps_promises(), keeps, "{quirk}");
-        let broken = if keeps { &[] } else { lacks };
+        let mut broken = if keeps { Vec::new() } else { lacks.to_vec() };
+        broken.retain(|question| *question != Q::StaleDeleteRefused);
         assert_eq!(breaks(&examination), broken, "{quirk}");
         assert_eq!(left(&store).await, ["profile"], "{quirk}");
         // The service that comes after it goes by what was found.

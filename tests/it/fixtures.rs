@@ -7,6 +7,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use s3layers::embedded::EmbeddedStore;
 use s3layers::registry::{Manifest, Referrer, RepositoryService as _};
 use s3layers::{Algorithm, Digest, Error, LayerId, LayerService as _, LayerServiceExt as _};
@@ -15,7 +16,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::aged;
-use crate::support::bucket::{get, keys, multiparts, sealed};
+use crate::support::bucket::{TOMBSTONE_SIZE, get, keys, multiparts, sealed};
 use crate::support::bytes::{KIB, assert_same, ramp, sha256};
 use crate::support::stores::{self, BUCKET, PART, name};
 use crate::support::wire::{CompleteMultipartUpload, On, Wire};
@@ -295,6 +296,10 @@ async fn records_and_aliases_of_version_1_are_read() {
         let (_store, service, client) = stage().await;
         put_data(&client, fixture).await;
         put(&client, &layer_key(&id), read(fixture)).await;
+        if fixture == "alias-v1.json" {
+            let record = layer_key(&sha256(&bytes).into());
+            put(&client, &record, read("record-segments-v1.json")).await;
+        }
         assert!(service.exists(&id).await.unwrap(), "{fixture}");
         let mut got = Vec::new();
         let layer = service.pull(&id, &mut got).await.unwrap();
@@ -337,9 +342,10 @@ async fn a_claim_of_version_1_is_held_to() {
 
 /// The objects of a registry, with their keys.
 fn registry_fixtures() -> [(&'static str, String); 3] {
-    let (manifest, subject) = (sha256(MANIFEST), sha256(b"the subject"));
+    let (manifest, subject) = (manifest().digest, sha256(SUBJECT));
     let (hex, subject) = (manifest.hex(), subject.hex());
     let below = |path: String| format!("repositories/{}/{path}", name());
+    let kind = &sha256(ARTIFACT_TYPE.as_bytes()).hex()[..8].to_owned();
     [
         (
             "manifest-v1.json",
@@ -348,20 +354,27 @@ fn registry_fixtures() -> [(&'static str, String); 3] {
         ("tag-v1.json", below("_tags/latest".to_owned())),
         (
             "referrer-v1.json",
-            below(format!("_referrers/sha256/{subject}/sha256-{hex}")),
+            below(format!("_referrers/sha256/{subject}/{kind}-sha256-{hex}")),
         ),
     ]
 }
 
-const MANIFEST: &[u8] = b"{\"mediaType\": \"application/vnd.oci.image.manifest.v1+json\"}";
+const SUBJECT: &[u8] = b"the subject";
+const ARTIFACT_TYPE: &str = "application/vnd.example.sbom";
 
 fn manifest() -> Manifest {
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    // A legal spelling of the colon.
+    let subject = sha256(SUBJECT).to_string().replace(':', "\\u003a");
+    let bytes = Bytes::from(format!(
+        r#"{{"mediaType": "{media_type}", "subject": {{"digest": "{subject}"}}}}"#
+    ));
     Manifest {
-        digest: sha256(MANIFEST),
-        media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
-        bytes: Bytes::from_static(MANIFEST),
-        subject: Some(sha256(b"the subject")),
-        artifact_type: Some("application/vnd.example.sbom".to_owned()),
+        digest: sha256(&bytes),
+        media_type: media_type.to_owned(),
+        bytes,
+        subject: Some(sha256(SUBJECT)),
+        artifact_type: Some(ARTIFACT_TYPE.to_owned()),
         annotations: [("org.example.made-by".to_owned(), "hand".to_owned())].into(),
     }
 }
@@ -380,17 +393,229 @@ async fn a_manifest_a_tag_and_a_referrer_of_version_1_are_read() {
     assert_eq!(got.as_ref(), Some(&want));
     let subject = want.subject.clone().unwrap();
     let page = service
-        .referrers(&name(), &subject, None, 10, usize::MAX)
+        .referrers(&name(), &subject, None, None, 10, usize::MAX)
         .await
         .unwrap();
-    let referrer = Referrer {
-        digest: want.digest,
-        media_type: want.media_type,
-        size: MANIFEST.len() as u64,
-        artifact_type: want.artifact_type,
-        annotations: want.annotations,
-    };
-    assert_eq!(page.items, [referrer]);
+    assert_eq!(page.items, [Referrer::from(want.clone())]);
+    let stored = json(&read("manifest-v1.json"));
+    let names = [want.subject.unwrap().to_string()];
+    assert_eq!(stored["names"], Value::from(names.to_vec()));
+}
+
+/// A fixture in another state, which only a collection writes.
+fn in_state(fixture: &str, state: &str) -> String {
+    let document = read(fixture);
+    let live = r#""state":"live""#;
+    assert!(document.contains(live), "{document}");
+    let state = format!(r#""state":{{"{state}":{{"nonce":"{NONCE}"}}}}"#);
+    sealed(&document.replace(live, &state))
+}
+
+const NONCE: &str = "0123456789abcdef0123456789abcdef";
+
+/// Each document in each state that it can be in, but live.
+fn state_fixtures() -> Vec<(String, String)> {
+    let states = [
+        ("record-segments", "condemned"),
+        ("record-segments", "dead"),
+        ("record-segments", "purging"),
+        ("record-inline", "dead"),
+        ("link-segments", "condemned"),
+        ("manifest", "condemned"),
+    ];
+    let fixtures = states.into_iter().map(|(document, state)| {
+        let fixture = format!("{document}-{state}-v1.json");
+        (fixture, in_state(&format!("{document}-v1.json"), state))
+    });
+    fixtures.collect()
+}
+
+#[tokio::test]
+async fn states_of_a_collection_are_read_as_presence_or_absence() {
+    let (large, small) = (sha256(&content()).into(), sha256(&small()).into());
+    for (fixture, id, is_present) in [
+        ("record-segments-condemned-v1.json", &large, true),
+        ("record-segments-dead-v1.json", &large, false),
+        ("record-segments-purging-v1.json", &large, false),
+        ("record-inline-dead-v1.json", &small, false),
+    ] {
+        let (_store, service, client) = stage().await;
+        put_data(&client, fixture).await;
+        put(&client, &layer_key(id), read(fixture)).await;
+        let sha512 = sha512(&content());
+        put(&client, &layer_key(&sha512), read("alias-v1.json")).await;
+        let ids = if *id == large {
+            vec![id, &sha512]
+        } else {
+            vec![id]
+        };
+        for id in ids {
+            assert_eq!(service.exists(id).await.unwrap(), is_present, "{fixture}");
+            let fetched = service.fetch(id).await.map(drop);
+            match is_present {
+                true => fetched.unwrap(),
+                false => assert!(matches!(fetched, Err(Error::LayerUnknown { .. }))),
+            }
+            let other = "library/other".parse().unwrap();
+            let mounted = service.mount(&other, id, None).await.unwrap();
+            assert_eq!(mounted, is_present, "{fixture}");
+        }
+        let listed: Vec<_> = service.layers().collect().await;
+        assert_eq!(listed.len(), usize::from(is_present), "{fixture}");
+    }
+    let (_store, service, client) = stage().await;
+    put_data(&client, "link-segments-condemned-v1.json").await;
+    let link = key_below("_layers", &large);
+    put(&client, &link, read("link-segments-condemned-v1.json")).await;
+    service.layer(&name(), &large).await.unwrap();
+    let [(_, key), ..] = registry_fixtures();
+    put(&client, &key, read("manifest-condemned-v1.json")).await;
+    let want = manifest();
+    let got = service.manifest(&name(), &want.digest).await.unwrap();
+    assert_eq!(got, Some(want));
+}
+
+/// A push of a layer whose record is dead or being purged stores it again, and a condemned one is
+/// live afterwards.
+#[tokio::test]
+async fn push_replaces_every_state_of_a_record_by_a_live_one() {
+    let bytes = content();
+    let id = sha256(&bytes).into();
+    for state in ["condemned", "dead", "purging"] {
+        let (_store, service, client) = stage().await;
+        let fixture = format!("record-segments-{state}-v1.json");
+        put_data(&client, &fixture).await;
+        put(&client, &layer_key(&id), read(&fixture)).await;
+        let old = json(&read(&fixture))["layer"]["upload"].clone();
+        service.push(&name(), &mut &bytes[..]).await.unwrap();
+        assert_layer(&service, &id, &bytes).await;
+        let stored = get(&client, &layer_key(&id)).await;
+        let record = json(std::str::from_utf8(&stored).unwrap());
+        assert_eq!(record["state"], "live", "{state}");
+        let is_rescued = record["layer"]["upload"] == old;
+        assert_eq!(is_rescued, state == "condemned", "{state}");
+    }
+}
+
+/// A driver that was suspended must not publish data that a collection is removing.
+#[tokio::test]
+async fn commit_of_data_that_is_being_purged_is_refused() {
+    let (_store, service, client) = stage().await;
+    put_upload(&client, "session-committing-v1.json").await;
+    let session = json(&read("session-committing-v1.json"));
+    stores::sweep(&service).await.unwrap();
+    let key = layer_key(&sha256(&content()).into());
+    let record = get(&client, &key).await;
+    let record = std::str::from_utf8(&record).unwrap();
+    let purging = format!(r#""state":{{"purging":{{"nonce":"{NONCE}"}}}}"#);
+    let purging = sealed(&record.replace(r#""state":"live""#, &purging));
+    put(&client, &key, purging.clone()).await;
+    // The session comes back, as the driver has it, whose multipart upload is complete.
+    let uuid = session["uuid"].as_str().unwrap();
+    let document = read("session-committing-v1.json");
+    put(&client, &format!("uploads/{uuid}/session"), document).await;
+    let _ = stores::sweep(&service).await;
+    assert_eq!(get(&client, &key).await, purging);
+}
+
+/// The document of each fixture, and what reads it.
+#[tokio::test]
+async fn unknown_member_is_refused_in_every_document() {
+    let (_store, service, client) = stage().await;
+    let (large, alias) = (sha256(&content()).into(), sha512(&content()));
+    let [(_, manifest_key), (_, tag_key), _] = registry_fixtures();
+    let fixtures = [
+        ("record-segments-v1.json", layer_key(&large)),
+        ("alias-v1.json", layer_key(&alias)),
+        ("link-segments-v1.json", key_below("_layers", &large)),
+        ("manifest-v1.json", manifest_key),
+        ("tag-v1.json", tag_key),
+        ("claim-v1.json", key_below("_claims", &alias)),
+    ];
+    for (fixture, key) in &fixtures {
+        let document = read(fixture).replacen("{", r#"{"unknown":1,"#, 1);
+        put(&client, key, sealed(&document)).await;
+    }
+    let latest = "latest".parse().unwrap();
+    let errors = [
+        service.fetch(&large).await.map(drop),
+        service.fetch(&alias).await.map(drop),
+        service.layer(&name(), &large).await.map(drop),
+        service
+            .manifest(&name(), &manifest().digest)
+            .await
+            .map(drop),
+        service.tag(&name(), &latest).await.map(drop),
+    ];
+    for (error, (fixture, key)) in errors.into_iter().zip(&fixtures) {
+        let error = error.unwrap_err();
+        let is_damage = matches!(&error, Error::Damaged { key: told, .. } if told == key);
+        assert!(is_damage, "{fixture}: {error}");
+    }
+}
+
+/// Reading a tombstone is reading absence, and a writer replaces it.
+#[tokio::test]
+async fn tombstone_of_version_1_is_absence_everywhere() {
+    let (_store, service, client) = stage().await;
+    let tombstone = read("tombstone-v1.json");
+    assert_eq!(tombstone.len() as i64, TOMBSTONE_SIZE);
+    let bytes = content();
+    let (large, alias) = (sha256(&bytes).into(), sha512(&bytes));
+    let [(_, manifest_key), (_, tag_key), (_, referrer_key)] = registry_fixtures();
+    for key in [
+        layer_key(&large),
+        layer_key(&alias),
+        key_below("_layers", &large),
+        key_below("_layers", &alias),
+        manifest_key,
+        tag_key,
+        referrer_key,
+    ] {
+        put(&client, &key, tombstone.clone()).await;
+    }
+    let (want, latest) = (manifest(), "latest".parse().unwrap());
+    let (name, subject) = (name(), want.subject.clone().unwrap());
+    for id in [&large, &alias] {
+        assert!(!service.exists(id).await.unwrap());
+        assert!(!service.mount(&name, id, Some(&name)).await.unwrap());
+        assert!(!service.unlink(&name, id).await.unwrap());
+        let linked = service.layer(&name, id).await.map(drop);
+        assert!(matches!(linked, Err(Error::LayerUnknown { .. })));
+    }
+    assert_eq!(service.tag(&name, &latest).await.unwrap(), None);
+    assert!(!service.delete_tag(&name, &latest).await.unwrap());
+    let got = service.manifest(&name, &want.digest).await.unwrap();
+    assert_eq!(got, None);
+    assert!(!service.delete_manifest(&name, &want.digest).await.unwrap());
+    let tags = service.tags(&name, None, 10).await.unwrap();
+    assert!(tags.is_none_or(|page| page.items.is_empty()));
+    let referrers = service.referrers(&name, &subject, None, None, 10, usize::MAX);
+    assert_eq!(referrers.await.unwrap().items, []);
+    let layers: Vec<_> = service
+        .layers()
+        .chain(service.layers_of(&name))
+        .collect()
+        .await;
+    assert!(layers.is_empty());
+    assert_eq!(service.find(Algorithm::Sha256, "", 10).await.unwrap(), []);
+
+    let mut upload = service.upload(&name, Some(&alias)).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    upload.finish(SIZE, &sha256(&bytes)).await.unwrap();
+    service.put_manifest(&name, &want).await.unwrap();
+    service.put_tag(&name, &latest, &want.digest).await.unwrap();
+    for id in [&large, &alias] {
+        assert_layer(&service, id, &bytes).await;
+        service.layer(&name, id).await.unwrap();
+    }
+    let referrers = service.referrers(&name, &subject, None, None, 10, usize::MAX);
+    assert_eq!(
+        referrers.await.unwrap().items,
+        [Referrer::from(want.clone())]
+    );
+    let tagged = service.tag(&name, &latest).await.unwrap();
+    assert_eq!(tagged, Some(want.digest));
 }
 
 /// The first two repositories have no entries; the catalog looks only into those that were emptied.
@@ -427,6 +652,13 @@ async fn write_registry_fixtures() {
     for (fixture, key) in registry_fixtures() {
         write(fixture, &get(&client, &key).await);
     }
+    for (fixture, document) in state_fixtures() {
+        write(&fixture, document.as_bytes());
+    }
+    let deleted = service.delete_manifest(&name(), &manifest.digest).await;
+    assert!(deleted.unwrap());
+    let [(_, key), ..] = registry_fixtures();
+    write("tombstone-v1.json", &get(&client, &key).await);
 }
 
 /// Writes the fixtures of the current version that are not there. Run once when a version is new, with

@@ -11,7 +11,7 @@ use s3layers::{
 use crate::support::bucket::{keys, multiparts};
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
 use crate::support::stores::{self, BUCKET, PART, name};
-use crate::support::wire::{CompleteMultipartUpload, On, Wire};
+use crate::support::wire::{CompleteMultipartUpload, On, PutObject, Wire};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -169,4 +169,25 @@ async fn an_owner_that_was_swept_is_told_so() {
         matches!(closed, Err(Error::UploadUnknown { .. })),
         "{closed:?}"
     );
+}
+
+/// A sweep comes between the session of an upload and its claim: no claim is left of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_claim_is_left_where_a_sweep_comes_before_it() {
+    let store = stores::in_memory().await;
+    let sweeper = stores::service(&store).await;
+    let wire = Wire::over(store.http_client());
+    let service = stores::connect(&store, &wire).await;
+    let gate = wire.hold(On::every(PutObject).key_contains("/_claims/"));
+    let id = sha256(b"declared").into();
+    let name = name();
+    let begun = service.upload(&name, Some(&id));
+    let sweep = async {
+        gate.reached_by(1).await;
+        stores::sweep(&sweeper).await.unwrap();
+        gate.open();
+    };
+    let (begun, ()) = tokio::join!(begun, sweep);
+    assert!(matches!(begun.map(drop), Err(Error::UploadUnknown { .. })));
+    assert_eq!(everything(&store).await, ["profile"]);
 }

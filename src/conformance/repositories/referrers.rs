@@ -16,7 +16,7 @@ fn descriptor(manifest: &Manifest) -> Referrer {
 
 impl Case {
     async fn referrers(&self, subject: &Digest) -> Vec<Referrer> {
-        let page = self.here.referrers(&self.name, subject, None, 100, usize::MAX).await;
+        let page = self.here.referrers(&self.name, subject, None, None, 100, usize::MAX).await;
         let page = page.unwrap();
         assert!(!page.more);
         page.items
@@ -34,7 +34,7 @@ pub(super) async fn a_manifest_is_among_the_referrers_of_its_subject(case: Case)
     for manifest in [typed, plain] {
         case.put(&manifest).await;
         for service in [&case.here, &case.elsewhere] {
-            let page = service.referrers(&case.name, &subject.digest, None, 10, usize::MAX).await;
+            let page = service.referrers(&case.name, &subject.digest, None, None, 10, usize::MAX).await;
             let page = page.unwrap();
             assert!(page.items.contains(&descriptor(&manifest)), "{page:?}");
         }
@@ -58,12 +58,12 @@ pub(super) async fn referrers_are_listed_in_order_page_by_page(case: Case) {
         case.put(&manifest).await;
         want.push(descriptor(&manifest));
     }
-    want.sort_by(|one, other| one.digest.cmp(&other.digest));
+    want.sort_by_key(Referrer::key);
     for service in [&case.here, &case.elsewhere] {
         for limit in [1, 2, 7, 1000] {
             let all = all_pages!(limit, |last| {
-                let after = last.map(|last: &Referrer| &last.digest);
-                let page = service.referrers(&case.name, &subject, after, limit, usize::MAX);
+                let after = last.map(Referrer::key);
+                let page = service.referrers(&case.name, &subject, None, after.as_ref(), limit, usize::MAX);
                 page.await.unwrap()
             });
             assert_eq!(all, want, "{limit} at a time");
@@ -81,11 +81,11 @@ pub(super) async fn a_page_of_referrers_weighs_no_more_than_asked_or_has_one(cas
         case.put(&manifest).await;
         want.push(descriptor(&manifest));
     }
-    want.sort_by(|one, other| one.digest.cmp(&other.digest));
+    want.sort_by_key(Referrer::key);
     for weight in [0, 1500, 3500, 1_000_000] {
         let all = all_pages!(7, |last| {
-            let after = last.map(|last: &Referrer| &last.digest);
-            let page = case.here.referrers(&case.name, &subject, after, 7, weight);
+            let after = last.map(Referrer::key);
+            let page = case.here.referrers(&case.name, &subject, None, after.as_ref(), 7, weight);
             let page = page.await.unwrap();
             let sum: usize = page.items.iter().map(Referrer::weight).sum();
             let one = page.items.len() == 1;
@@ -108,7 +108,7 @@ pub(super) async fn a_deleted_manifest_refers_no_more(case: Case) {
     assert!(deleted.unwrap());
     assert_eq!(case.referrers(&subject).await, [descriptor(&stays)]);
     eventually!("elsewhere", vec![descriptor(&stays)], {
- let page = case.elsewhere.referrers(&case.name, &subject, None, 10, usize::MAX);
+ let page = case.elsewhere.referrers(&case.name, &subject, None, None, 10, usize::MAX);
         page.await.unwrap().items
 });
 }
@@ -140,6 +140,6 @@ pub(super) async fn a_referrer_put_again_is_one_referrer(case: Case) {
 pub(super) async fn referrers_are_of_one_repository(case: Case) {
     let subject = case.manifest(0).digest;
     case.put(&case.manifest_about(1, &subject)).await;
-    let page = case.here.referrers(&case.other_name, &subject, None, 10, usize::MAX);
+    let page = case.here.referrers(&case.other_name, &subject, None, None, 10, usize::MAX);
     assert_eq!(page.await.unwrap().items, []);
 }

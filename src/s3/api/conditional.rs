@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{Api, ApiError, ApiResult, Condition, ConditionForm, Put};
+use super::{Api, ApiError, ApiResult, Condition, ConditionForm, ETag, Put};
 use crate::clock::Moment;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::s3::keys::Key;
@@ -79,6 +79,31 @@ impl Api {
         condition: Condition<'_>,
     ) -> ApiResult<(Put, bool)> {
         self.put_if_settled(key, document, condition, None).await
+    }
+
+    /// Removes an object that still has this ETag, and whether the key is empty now; otherwise it
+    /// holds another object. Only for a store that honours the condition.
+    ///
+    /// Cancelling leaves it removed or not.
+    pub(crate) async fn delete_if(&self, key: &Key, etag: &ETag) -> ApiResult<bool> {
+        let mut looks = 0;
+        loop {
+            let refusal = match self.delete_matching(key, Some(etag)).await {
+                Ok(()) => return Ok(true),
+                Err(error @ ApiError::Precondition(_)) => error,
+                Err(error) => return Err(error),
+            };
+            match self.get_small(key).await? {
+                // An earlier attempt may have taken effect.
+                None => return Ok(true),
+                Some(found) if found.etag != *etag => return Ok(false),
+                Some(_) => looks += 1,
+            }
+            if looks == MAX_LOOKS {
+                let refusal = refusal.into_storage().into_retryable();
+                return Err(ApiError::Precondition(refusal));
+            }
+        }
     }
 
     async fn put_if_settled(

@@ -92,8 +92,12 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
         (507, _) | (_, "XMinioStorageFull" | "QuotaExceeded") => Verdict::Full,
         (_, "NoSuchBucket") => Verdict::NoSuchBucket,
         (_, "NoSuchUpload") => Verdict::NoSuchUpload,
-        (_, "NoSuchKey" | "NotFound") => Verdict::NoSuchKey,
+        (_, "NoSuchKey") => Verdict::NoSuchKey,
+        // HEAD has no body for a code: `head` confirms it by a GET.
         (404, _) if operation == Operation::HeadObject => Verdict::NoSuchKey,
+        // A 404 without a code of S3 is from a proxy or an ingress whose store is away. The SDK calls
+        // one without a body NotFound.
+        (404, "" | "NotFound") => Verdict::Unavailable,
         (412, _) => Verdict::Precondition,
         (409, "PreconditionFailed") => Verdict::Precondition,
         (_, "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall") => Verdict::InvalidPart,
@@ -304,7 +308,12 @@ mod tests {
             (DeleteObjects, 200, None, Verdict::Unreadable),
             (HeadObject, 404, None, Verdict::NoSuchKey),
             (GetObject, 404, Some("NoSuchBucket"), Verdict::NoSuchBucket),
-            (GetObject, 404, None, Verdict::Refused),
+            (GetObject, 404, None, Verdict::Unavailable),
+            (GetObject, 404, Some("NotFound"), Verdict::Unavailable),
+            (DeleteObject, 404, None, Verdict::Unavailable),
+            (ListParts, 404, None, Verdict::Unavailable),
+            (HeadObject, 404, Some("NotFound"), Verdict::NoSuchKey),
+            (PutObject, 404, Some("Other"), Verdict::Refused),
             (UploadPart, 404, Some("NoSuchUpload"), Verdict::NoSuchUpload),
             (
                 PutObject,

@@ -31,6 +31,8 @@ const SENT_AT_ONCE: u64 = 64 * 1024;
 
 const NO_CONDITIONS: &str =
     "the store has no conditional writes: use another store, or declare a single writer";
+/// How often HEAD and GET are asked while they contradict each other: the object may just have come.
+const HEADS: u32 = 3;
 
 impl Api {
     /// Writes an object whose condition holds. What an unclear end means is for
@@ -199,8 +201,54 @@ impl Api {
         }
     }
 
-    /// What is known of an object; `None` where there is none.
+    /// What is known of an object; `None` where there is none. The 404 of a HEAD has no body, so a
+    /// proxy could have sent it; nothing is removed or replaced on that word before a GET confirms it.
+    ///
+    /// # Cost
+    ///
+    /// 1 request; where there is none, 2.
     pub(crate) async fn head(&self, key: &Key) -> ApiResult<Option<ObjectInfo>> {
+        for _ in 0..HEADS {
+            if let Some(info) = self.head_unconfirmed(key).await? {
+                return Ok(Some(info));
+            }
+            if self.is_absent(key).await? {
+                return Ok(None);
+            }
+        }
+        let kind = StorageErrorKind::Unavailable;
+        let why = "HEAD answers 404, and GET finds the object";
+        let operation = Operation::HeadObject.as_str();
+        let error = StorageError::new(operation, key.as_str(), kind, why);
+        Err(ApiError::Other(error))
+    }
+
+    /// Whether S3 itself says that there is no such object.
+    async fn is_absent(&self, key: &Key) -> ApiResult<bool> {
+        let call = Call {
+            operation: Operation::GetObject,
+            key: key.as_str(),
+            body: 0,
+        };
+        let sent = self.call(call, || {
+            self.client
+                .get_object()
+                .bucket(&self.bucket)
+                .key(key.as_str())
+                .range(http_range(&(0..1)))
+                .customize()
+                .config_override(Self::settings(SMALL_TIMEOUT))
+                .send()
+        });
+        match sent.await {
+            Err(ApiError::NoSuchKey(_)) => Ok(true),
+            // It is empty.
+            Ok(_) | Err(ApiError::InvalidRange(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn head_unconfirmed(&self, key: &Key) -> ApiResult<Option<ObjectInfo>> {
         let call = Call {
             operation: Operation::HeadObject,
             key: key.as_str(),
@@ -280,8 +328,13 @@ impl Api {
         Ok(RangeBody::new(answer.body, request))
     }
 
-    /// Removes an object, or finds that it is gone.
+    /// Removes an object, or finds that it is gone. Not for documents that another process may
+    /// write: see [`delete_if`](Self::delete_if).
     pub(crate) async fn delete(&self, key: &Key) -> ApiResult<()> {
+        self.delete_matching(key, None).await
+    }
+
+    pub(super) async fn delete_matching(&self, key: &Key, etag: Option<&ETag>) -> ApiResult<()> {
         let call = Call {
             operation: Operation::DeleteObject,
             key: key.as_str(),
@@ -292,6 +345,7 @@ impl Api {
                 .delete_object()
                 .bucket(&self.bucket)
                 .key(key.as_str())
+                .set_if_match(etag.map(|etag| self.if_match(etag)))
                 .customize()
                 .config_override(Self::settings(SMALL_TIMEOUT))
                 .send()

@@ -9,6 +9,7 @@ use super::question::Question;
 use crate::error::{Error, Result};
 use crate::s3::api::{ApiError, ETag, Listing, Sought};
 use crate::s3::keys::Key;
+use crate::s3::probe::conditional_deletes;
 
 /// In the order of their bytes, which is neither that of an alphabet nor that of folders.
 const NAMES: [&str; 6] = ["B", "a-b/x", "a.b", "a/1", "a/2", "a0"];
@@ -26,6 +27,8 @@ pub(super) async fn consistency(ask: &mut Ask<'_>) {
     lists(ask).await;
     let asked = changed_refused(ask).await;
     ask.end(Question::ChangedRefused, asked);
+    let asked = stale_delete_refused(ask).await;
+    ask.end(Question::StaleDeleteRefused, asked);
     let asked = batch_delete(ask).await;
     ask.end(Question::BatchDelete, asked);
 }
@@ -263,6 +266,16 @@ async fn changed_refused(ask: &Ask<'_>) -> Result<Told> {
         Err(error) => Err(error.into()),
         Ok(_) => Ok((false, "it was read".to_owned())),
     }
+}
+
+async fn stale_delete_refused(ask: &Ask<'_>) -> Result<Told> {
+    let is_refused = conditional_deletes(ask.api, &ask.key("removed")).await?;
+    let found = if is_refused {
+        "refused"
+    } else {
+        "the condition is ignored or not known"
+    };
+    Ok((is_refused, found.to_owned()))
 }
 
 async fn batch_delete(ask: &Ask<'_>) -> Result<Told> {

@@ -98,6 +98,8 @@ questions! {
     RangeRead in Consistency, "range_read", "a range is what was asked for";
     /// A range of an object that was replaced, with If-Match.
     ChangedRefused in Consistency, "changed_range_refused", "a range of what was replaced: refused";
+    /// DELETE of an object that was replaced, with If-Match.
+    StaleDeleteRefused in Consistency, "stale_delete_refused", "delete by an old ETag: refused";
     /// DeleteObjects.
     BatchDelete in Consistency, "batch_delete", "many are deleted by one request";
 

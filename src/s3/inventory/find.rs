@@ -2,6 +2,7 @@
 
 use crate::digest::{Algorithm, Digest};
 use crate::error::Result;
+use crate::s3::document::TOMBSTONE_SIZE;
 use crate::s3::store::Store;
 
 /// Digests that begin with these hex digits, in order, at most `limit` of them.
@@ -15,6 +16,7 @@ pub(super) async fn beginning(
     let (objects, _) = store.api.list_after(&prefix, None, limit).await?;
     let digests = objects
         .iter()
+        .filter(|object| object.size != TOMBSTONE_SIZE)
         .filter_map(|object| store.keys.digest_of(object.key.as_str()));
     Ok(digests.collect())
 }

@@ -10,6 +10,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
+use crate::s3::document::TOMBSTONE_SIZE;
 use crate::s3::record::StoredLayer;
 use crate::s3::store::Store;
 
@@ -47,9 +48,10 @@ fn entries(
 ) -> impl Stream<Item = Result<LayerEntry>> {
     let pages = walk::pages(Arc::clone(&store), below);
     let listed = pages.map_ok(move |page| {
-        let keys = page.objects.into_iter().map(|object| object.key);
+        let objects = page.objects.iter();
+        let present = objects.filter(|object| object.size != TOMBSTONE_SIZE);
         // What is not called as we would call it is none of ours.
-        let listed = keys.filter_map(|key| digest_of(key.as_str()));
+        let listed = present.filter_map(|object| digest_of(object.key.as_str()));
         stream::iter(listed.map(Ok).collect::<Vec<_>>())
     });
     let entries = listed.try_flatten().map(move |listed| {
@@ -82,19 +84,10 @@ async fn entry(store: &Store, digest: Digest, read: Read) -> Option<LayerEntry> 
 
 pub(super) async fn stat(store: &Store, id: &LayerId) -> Result<LayerStat> {
     let unknown = || Error::LayerUnknown { id: id.clone() };
-    let mut layer = store.layer(id).await?.ok_or_else(unknown)?;
-    let mut damage = damage(store, &layer).await?;
-    if damage.is_some()
-        && let Some(now) = store.layer(&layer.id()).await?
-        && !now.has_same_content(&layer)
-    {
-        // An alias is not changed when the record that it repeats is replaced.
-        layer = now.with_aliases(&layer.aliases);
-        damage = self::damage(store, &layer).await?;
-    }
+    let layer = store.layer(id).await?.ok_or_else(unknown)?;
     Ok(LayerStat {
         info: LayerInfo::new(&layer, store),
-        damage,
+        damage: damage(store, &layer).await?,
     })
 }
 

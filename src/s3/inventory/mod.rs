@@ -250,7 +250,7 @@ impl S3LayerService {
     ///
     /// # Cost
     ///
-    /// 1 request, and 1 for each object; twice as many where one is not as it was recorded.
+    /// 1 request, and 1 for each object; 1 more by another id than the SHA-256.
     ///
     /// # Cancellation
     ///

@@ -5,7 +5,7 @@ use crate::clock;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::name::RepositoryName;
 use crate::s3::api::{Condition, ListedObject, Put};
-use crate::s3::document::{Document as _, decode, encode};
+use crate::s3::document::{Document as _, TOMBSTONE_SIZE, decode, encode};
 use crate::s3::store::Store;
 
 /// The size of a live marker in bytes. One of another size was emptied.
@@ -28,7 +28,7 @@ pub(crate) fn is_live(marker: &ListedObject) -> bool {
 ///
 /// # Cost
 ///
-/// 1 request. One more for each thousand of referrers that were left behind.
+/// 1 request. One more for each thousand of tombstones, or of referrers that were left behind.
 pub(crate) async fn has_entries(store: &Store, name: &RepositoryName) -> Result<bool> {
     let repository = store.keys.repository(name);
     let (prefix, referrers) = (format!("{repository}_"), format!("{repository}_referrers/"));
@@ -37,8 +37,10 @@ pub(crate) async fn has_entries(store: &Store, name: &RepositoryName) -> Result<
     let mut limit = FIRST_PAGE;
     loop {
         let (objects, goes_on) = store.api.list_after(&prefix, Some(&after), limit).await?;
-        let mut keys = objects.iter().map(|object| object.key.as_str());
-        if keys.any(|key| !key.starts_with(&referrers)) {
+        let is_entry = |object: &ListedObject| {
+            object.size != TOMBSTONE_SIZE && !object.key.as_str().starts_with(&referrers)
+        };
+        if objects.iter().any(is_entry) {
             return Ok(true);
         }
         let Some(last) = objects.last().filter(|_| goes_on) else {

@@ -1,4 +1,4 @@
-//! Whether a conditional write is carried out when its condition holds, and refused when not.
+//! Whether a conditional write or removal is carried out when its condition holds, and refused when not.
 
 use bytes::Bytes;
 
@@ -125,4 +125,28 @@ async fn write(
     }
     let answer = refusal.storage().answer();
     Ok(Written::Refused(answer.unwrap_or("refused").to_owned()))
+}
+
+/// Whether a DELETE with If-Match is refused when the ETag is another one, and carried out when it is
+/// right. Uses a key that is free, and leaves it so.
+pub(crate) async fn conditional_deletes(api: &Api, key: &Key) -> Result<bool> {
+    let put = async |bytes: &'static [u8]| {
+        let bytes = [Bytes::from_static(bytes)];
+        api.put(key, &bytes, None, None).await
+    };
+    let stale = put(b"one").await?;
+    let present = put(b"two").await?;
+    for (etag, removes) in [(&stale, false), (&present, true)] {
+        let removed = match api.delete_if(key, etag).await {
+            Ok(removed) => Some(removed),
+            // The store does not know the condition.
+            Err(error) if is_answer(&error) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if removed != Some(removes) {
+            api.delete(key).await?;
+            return Ok(false);
+        }
+    }
+    Ok(api.get_small(key).await?.is_none())
 }

@@ -16,7 +16,7 @@ mod conditions;
 mod multipart;
 mod races;
 
-pub(crate) use conditions::conditions;
+pub(crate) use conditions::{conditional_deletes, conditions};
 pub(crate) use multipart::{holds, multipart};
 pub(crate) use races::{Race, Rounds, race};
 
@@ -85,6 +85,7 @@ async fn probe(
             conditional_writes = raced.0;
         }
     }
+    let conditional_deletes = conditional_deletes(&conditional, &key("removed")).await?;
     let multipart = multipart(api, &key("object")).await?;
     if let Some((false, answer)) = multipart.completes {
         return Err(ConnectError::NoMultipart { answer });
@@ -92,6 +93,7 @@ async fn probe(
     let known = known(api, keys).await?;
     Ok(StoreProfile {
         conditional_writes,
+        conditional_deletes,
         bare_etags: conditions.form == super::api::ConditionForm::Bare,
         crc64nvme: multipart.crc64nvme(),
         checks_part_etags: holds(&multipart.refuses_stale_part),

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::keys::Key;
 use crate::s3::presence;
 use crate::s3::publish;
 use crate::s3::read::S3Layer;
-use crate::s3::record::StoredLayer;
-use crate::s3::store::Store;
+use crate::s3::record::{Link, StoredLayer};
+use crate::s3::store::{Loaded, Store, linked_layer};
 use crate::service::Layer;
 
 pub(super) async fn layer(
@@ -60,24 +59,36 @@ pub(super) async fn mount(
 
 pub(super) async fn unlink(store: &Store, name: &RepositoryName, id: &LayerId) -> Result<bool> {
     let key = store.keys.link(name, id);
-    let others = match store.linked(name, id).await {
-        Ok(None) => return Ok(false),
-        Ok(Some(layer)) => other_links(store, name, &layer, &key),
-        // It is there, and can be removed.
-        Err(Error::Damaged { .. }) => Vec::new(),
-        Err(error) => return Err(error),
+    let Some(Loaded { document, etag }) = store.read::<Link>(&key).await? else {
+        return Ok(false);
     };
-    // The one that was asked for goes last, so that a repeated call goes on.
-    let batched = store.profile.batch_delete;
-    store.api.delete_all(&others, batched).await?;
-    store.api.delete(&key).await?;
+    // One that is damaged can be removed; the other ids are not known then.
+    let layer = document.and_then(|link| linked_layer(&key, name, id, link));
+    if let Ok(layer) = layer {
+        let sha256 = layer.id();
+        let ids = std::iter::once(&sha256).chain(&layer.aliases);
+        for other in ids.filter(|other| *other != id) {
+            unlink_other(store, name, other, &layer).await?;
+        }
+    }
+    // The one that was asked for goes last, so that a repeated call continues.
+    store.remove(&key, &etag).await?;
     Ok(true)
 }
 
-/// The links of the same layer under its other ids.
-fn other_links(store: &Store, name: &RepositoryName, layer: &StoredLayer, but: &Key) -> Vec<Key> {
-    let sha256 = layer.id();
-    let ids = std::iter::once(&sha256).chain(&layer.aliases);
-    let keys = ids.map(|id| store.keys.link(name, id));
-    keys.filter(|key| key != but).collect()
+/// Removes the link of a layer under another of its ids. A TarSum can be that of another layer.
+async fn unlink_other(
+    store: &Store,
+    name: &RepositoryName,
+    id: &LayerId,
+    layer: &StoredLayer,
+) -> Result<()> {
+    let key = store.keys.link(name, id);
+    let Some(Loaded { document, etag }) = store.read::<Link>(&key).await? else {
+        return Ok(());
+    };
+    match document {
+        Ok(link) if link.layer.digest != layer.digest => Ok(()),
+        _ => store.remove(&key, &etag).await,
+    }
 }

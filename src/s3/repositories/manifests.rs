@@ -1,22 +1,43 @@
-//! Manifests: a document each, which has the manifest's bytes and what a registry asks of it
-//! without reading them. Its digest is in its key, and is computed on every read.
+//! Manifests: a document each, with the manifest's bytes and what a registry needs without parsing
+//! them. Its digest is in its key, and is computed on every read.
+//!
+//! # The entry among the referrers of its subject
+//!
+//! No listing of referrers must miss a manifest that is present: clients find such a manifest by
+//! HEAD and never put it again. So the entry is written before the manifest and removed after it, and
+//! a listing leaves out an entry whose manifest is absent. A removal that runs beside a PUT must not
+//! remove the entry that the PUT relies on:
+//!
+//! 1. Every write of entry and manifest has a fresh nonce.
+//! 2. A removal reads the manifest and the entry, then writes a tombstone over the manifest that it
+//!    read, then removes the entry that it read, each on condition.
+//! 3. A PUT that finds a tombstone writes the entry again before it writes over the tombstone.
+//!
+//! A PUT whose entry the removal has read either wrote the manifest before the tombstone, which is
+//! refused then, or finds the tombstone. So such a manifest is buried on every store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::named_digests::named;
 use super::{referrers, tags};
+use crate::clock;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
 use crate::registry::store::Manifest;
 use crate::s3::document::{Document, Inline};
-use crate::s3::store::Store;
+use crate::s3::record::EntryState;
+use crate::s3::store::{Loaded, Overwritten, Store};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
     version: u32,
+    state: EntryState,
+    /// Fresh in every PUT.
+    nonce: String,
     media_type: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     subject: Option<Digest>,
@@ -24,6 +45,8 @@ struct Stored {
     artifact_type: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
+    /// Every digest that the manifest names.
+    names: BTreeSet<Digest>,
     bytes: Inline,
 }
 
@@ -38,18 +61,26 @@ const READS: u32 = 2;
 pub(super) async fn put(store: &Store, name: &RepositoryName, manifest: &Manifest) -> Result<()> {
     let stored = Stored {
         version: Stored::VERSION,
+        state: EntryState::Live,
+        nonce: clock::new_nonce(),
         media_type: manifest.media_type.clone(),
         subject: manifest.subject.clone(),
         artifact_type: manifest.artifact_type.clone(),
         annotations: manifest.annotations.clone(),
+        names: named(&manifest.bytes),
         bytes: Inline(manifest.bytes.clone()),
     };
     let key = store.keys.manifest(name, &manifest.digest);
-    // One that stands is the same, but for its media type.
-    store.overwrite(&key, &stored).await?;
-    match &manifest.subject {
-        Some(subject) => referrers::put(store, name, subject, manifest).await,
-        None => Ok(()),
+    let mut removed = None;
+    loop {
+        if let Some(subject) = &manifest.subject {
+            referrers::put(store, name, subject, manifest).await?;
+        }
+        let written = store.overwrite_unless_removed(&key, &stored, removed);
+        match written.await? {
+            Overwritten::Yes => return Ok(()),
+            Overwritten::Removed(tombstone) => removed = tombstone,
+        }
     }
 }
 
@@ -59,44 +90,69 @@ pub(super) async fn get(
     name: &RepositoryName,
     digest: &Digest,
 ) -> Result<Option<Manifest>> {
+    let read = read(store, name, digest).await?;
+    read.map(|read| read.document).transpose()
+}
+
+/// As [`get`], with the ETag, also of damage.
+async fn read(
+    store: &Store,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<Option<Loaded<Result<Manifest>>>> {
     let key = store.keys.manifest(name, digest);
-    for _ in 0..READS {
-        let Some(loaded) = store.load::<Stored>(&key).await? else {
+    let mut reads = 0;
+    loop {
+        let Some(Loaded { document, etag }) = store.read::<Stored>(&key).await? else {
             return Ok(None);
         };
-        let stored = loaded.document;
-        let bytes = stored.bytes.0;
-        if Digest::of(digest.algorithm(), &bytes) == *digest {
-            return Ok(Some(Manifest {
-                digest: digest.clone(),
-                media_type: stored.media_type,
-                bytes,
-                subject: stored.subject,
-                artifact_type: stored.artifact_type,
-                annotations: stored.annotations,
-            }));
+        reads += 1;
+        let document = document.and_then(|stored| manifest(digest, stored));
+        match document {
+            Err(error) if reads < READS => tracing::warn!(%key, %error, "read again"),
+            document => return Ok(Some(Loaded { document, etag })),
         }
-        tracing::warn!(%key, "a manifest does not have its digest; read again");
     }
-    Err(Error::Damaged {
-        key: key.to_string(),
-        reason: "the manifest in it has another digest".to_owned(),
+}
+
+fn manifest(digest: &Digest, stored: Stored) -> Result<Manifest> {
+    let bytes = stored.bytes.0;
+    let computed = Digest::of(digest.algorithm(), &bytes);
+    if computed != *digest {
+        return Err(Error::Damaged {
+            key: format!("manifest {digest}"),
+            reason: format!("digest mismatch: expected {digest}, got {computed}"),
+        });
+    }
+    Ok(Manifest {
+        digest: computed,
+        media_type: stored.media_type,
+        bytes,
+        subject: stored.subject,
+        artifact_type: stored.artifact_type,
+        annotations: stored.annotations,
     })
 }
 
 pub(super) async fn delete(store: &Store, name: &RepositoryName, digest: &Digest) -> Result<bool> {
-    let subject = match get(store, name, digest).await {
-        Ok(None) => return Ok(false),
-        Ok(Some(manifest)) => manifest.subject,
-        // It is there, and can be removed; what it refers to cannot be known any more.
-        Err(Error::Damaged { .. }) => None,
-        Err(error) => return Err(error),
+    let Some(Loaded { document, etag }) = read(store, name, digest).await? else {
+        return Ok(false);
     };
     tags::delete_all_of(store, name, digest).await?;
-    if let Some(subject) = subject {
-        let entry = store.keys.referrer(name, &subject, digest);
-        store.api.delete(&entry).await?;
+    let key = store.keys.manifest(name, digest);
+    let subject = document.as_ref().map(|manifest| manifest.subject.as_ref());
+    match (subject, document.as_ref()) {
+        (Ok(None), _) => store.remove(&key, &etag).await?,
+        (Ok(Some(subject)), Ok(manifest)) => {
+            let entry = referrers::entry(store, name, subject, manifest).await?;
+            if store.bury(&key, &etag).await? {
+                referrers::remove(store, entry).await?;
+            }
+        }
+        // It can be removed; what it refers to is not known.
+        _ => {
+            store.bury(&key, &etag).await?;
+        }
     }
-    store.api.delete(&store.keys.manifest(name, digest)).await?;
     Ok(true)
 }

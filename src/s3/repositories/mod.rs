@@ -3,15 +3,17 @@
 //! 1. A link, a manifest, a tag and a referrer's entry are one object each, written on condition
 //!    ([`Store::overwrite`](super::store::Store::overwrite)). A repository exists while it has a
 //!    link, a manifest or a tag; [`names`] has a marker for each.
-//! 2. What belongs together is written in an order that a repeated call can go on from: a manifest
-//!    before its entry among the referrers of its subject; and away with tags and entry first, and
-//!    with the manifest last.
+//! 2. Documents that belong together are written in an order that a repeated call can continue:
+//!    a manifest after its entry among the referrers of its subject, and a removal begins with the
+//!    tags ([`manifests`]).
 //! 3. Every answer is read from the store after its request began, so it reflects every write that any
 //!    process acknowledged before. Nothing is answered from memory.
 //! 4. Concurrent writes of one tag or manifest all succeed, and the last one wins
 //!    ([`Store::overwrite`](super::store::Store::overwrite)).
-//! 5. A removal looks first, as it has to tell whether there was anything, and S3 removes without
-//!    a condition. So a tag that is put anew at the very moment of its removal may go too.
+//! 5. A removal is conditional on the document that it read
+//!    ([`Store::remove`](super::store::Store::remove)): by DELETE, or by a tombstone where the store
+//!    deletes without a condition. Each write has a fresh nonce, so a tag, a manifest or a link that
+//!    is written again meanwhile stays.
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -24,13 +26,14 @@ use crate::digest::Digest;
 use crate::error::Result;
 use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
-use crate::registry::store::{Manifest, Page, Referrer, RepositoryService};
+use crate::registry::store::{Manifest, Page, Referrer, ReferrerKey, RepositoryService};
 use crate::service::{Layer, LayerUpload};
 
 mod catalog;
 mod links;
 mod list;
 mod manifests;
+mod named_digests;
 mod referrers;
 mod tags;
 
@@ -47,12 +50,13 @@ pub use list::ManifestEntry;
 /// | `layer`, `tag`, `manifest`, `ready` | 1 |
 /// | `resume_at` | none, or as `resume` |
 /// | `mount` | 3, or 2 where this service looked at the bytes within 15 minutes |
-/// | `unlink`, `delete_tag` | 3; 2 more for the last entry of the repository |
-/// | `put_manifest` | 1, with a subject 2; 3 each to replace one |
+/// | `unlink` | 3, and 2 for each other id of the layer; 2 more for the last entry of the repository |
+/// | `delete_tag` | 3; 2 more for the last entry of the repository |
+/// | `put_manifest` | 1, with a subject 2; 3 each to replace one, or 4 to replace a removed one with a subject |
 /// | `put_tag` | 1; 3 to replace one |
-/// | `delete_manifest` | 4, one for each tag of the repository, and one for each removed; 2 more for the last entry |
-/// | `tags` | 1 for a thousand, one more where there is none |
-/// | `referrers` | 1, one for each, and up to eight where they weigh too much |
+/// | `delete_manifest` | 3, with a subject 5; 1 for a thousand tags of the repository, 2 for each that named it, and 1 for one in 4096 of the others; 2 more for the last entry |
+/// | `tags` | 1 for a thousand, 1 more where there is none |
+/// | `referrers` | 1 for a thousand, 1 for each, and up to eight more where they weigh too much |
 /// | `repositories` | 1 for a thousand, at most 1 more, and 1 for each that was emptied |
 #[async_trait]
 impl RepositoryService for S3LayerService {
@@ -127,12 +131,18 @@ impl RepositoryService for S3LayerService {
         &self,
         name: &RepositoryName,
         subject: &Digest,
-        after: Option<&Digest>,
+        artifact_type: Option<&str>,
+        after: Option<&ReferrerKey>,
         limit: usize,
         weight: usize,
     ) -> Result<Page<Referrer>> {
-        let within = referrers::Within { limit, weight };
-        referrers::page(&self.store, name, subject, after, within).await
+        let sought = referrers::Sought {
+            subject,
+            artifact_type,
+            limit,
+            weight,
+        };
+        referrers::page(&self.store, name, after, sought).await
     }
 
     async fn repositories(
@@ -153,29 +163,37 @@ impl RepositoryService for S3LayerService {
     }
 }
 
-/// At most `limit` of the names below a prefix that come after `after`. `parse` gets each name and
-/// the size of its object in bytes; a name for which it returns `None` is skipped.
+/// At most `limit` of the names in a folder that begin with `beginning` and come after `after`.
+/// `parse` gets each name and the size of its object in bytes; a name for which it returns `None` is
+/// skipped.
+///
+/// # Cost
+///
+/// 1 request, and 1 for each thousand names where some were skipped.
 async fn names_below<T>(
     store: &Store,
-    prefix: &str,
+    folder: &str,
+    beginning: &str,
     after: Option<&str>,
     limit: usize,
     parse: impl Fn(&str, u64) -> Option<T>,
 ) -> Result<Page<T>> {
-    let mut from = after.map(|after| format!("{prefix}{}", comparable(after)));
-    let mut items = Vec::new();
+    let prefix = format!("{folder}{beginning}");
+    let mut from = after.map(|after| format!("{folder}{}", comparable(after)));
+    let (mut items, mut at_once) = (Vec::new(), limit);
     loop {
-        let left = limit - items.len();
-        let (objects, goes_on) = store.api.list_after(prefix, from.as_deref(), left).await?;
+        let page = store.api.list_after(&prefix, from.as_deref(), at_once);
+        let (objects, is_truncated) = page.await?;
         items.extend(objects.iter().filter_map(|object| {
-            let name = object.key.as_str().strip_prefix(prefix)?;
+            let name = object.key.as_str().strip_prefix(folder)?;
             parse(name, object.size)
         }));
-        let more = goes_on || items.len() > limit;
+        let more = is_truncated || items.len() > limit;
         items.truncate(limit);
         match objects.last() {
-            Some(last) if goes_on && items.len() < limit => {
+            Some(last) if is_truncated && items.len() < limit => {
                 from = Some(last.key.as_str().to_owned());
+                at_once = usize::MAX;
             }
             _ => return Ok(Page { items, more }),
         }

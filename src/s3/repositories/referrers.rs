@@ -1,134 +1,213 @@
-//! Referrers: an entry for each manifest that has a subject, below the subject's digest, which says
-//! what a descriptor of the manifest does.
-
-use std::collections::BTreeMap;
+//! Referrers: an entry for each manifest that has a subject, below the subject's digest. Its key has
+//! a hash of the artifact type, so that a filter is a listing. What a descriptor says is read from
+//! the manifest; [`manifests`] has the order in which both are written and removed.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
-use super::names_below;
+use super::{manifests, names_below};
+use crate::clock;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
-use crate::registry::store::{Manifest, Page, Referrer};
-use crate::s3::document::Document;
-use crate::s3::keys::Keys;
+use crate::registry::store::{Manifest, Page, Referrer, ReferrerKey};
+use crate::s3::api::ETag;
+use crate::s3::document::{Document, TOMBSTONE_SIZE};
+use crate::s3::keys::Key;
 use crate::s3::store::Store;
 
+/// The manifest refers to the subject, if the manifest is present.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stored {
+struct Entry {
     version: u32,
-    media_type: String,
-    size: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    artifact_type: Option<String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: BTreeMap<String, String>,
+    /// Fresh in every write.
+    nonce: String,
+    subject: Digest,
+    manifest: Digest,
 }
 
-impl Document for Stored {
+impl Document for Entry {
     const WHAT: &'static str = "referrer";
     const VERSION: u32 = 1;
 }
 
-/// How many entries are read at a time.
+/// How many manifests are read at a time.
 const READS_AT_ONCE: usize = 8;
+/// How many bytes of manifests are read for one page at most, but for the first one shown: a
+/// descriptor can be much smaller than its manifest.
+const READ_LIMIT: usize = 32 * 1024 * 1024;
+/// How many entries are listed at least: some may lead to manifests that are absent.
+const LISTED_AT_LEAST: usize = 100;
 
-/// What a page may have.
+/// What a page is to have.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Within {
+pub(super) struct Sought<'a> {
+    pub(super) subject: &'a Digest,
+    pub(super) artifact_type: Option<&'a str>,
     pub(super) limit: usize,
     /// All of its items together, but for the first one.
     pub(super) weight: usize,
 }
 
-/// Makes a stored manifest a referrer of its subject.
+fn key(store: &Store, name: &RepositoryName, subject: &Digest, manifest: &Manifest) -> Key {
+    let own = ReferrerKey::new(manifest.artifact_type.as_deref(), &manifest.digest);
+    store.keys.referrer(name, subject, &own.to_string())
+}
+
+/// Makes a manifest, as soon as it is stored, a referrer of its subject.
 pub(super) async fn put(
     store: &Store,
     name: &RepositoryName,
     subject: &Digest,
     manifest: &Manifest,
 ) -> Result<()> {
-    let entry = Stored {
-        version: Stored::VERSION,
-        media_type: manifest.media_type.clone(),
-        size: manifest.bytes.len() as u64,
-        artifact_type: manifest.artifact_type.clone(),
-        annotations: manifest.annotations.clone(),
+    let entry = Entry {
+        version: Entry::VERSION,
+        nonce: clock::new_nonce(),
+        subject: subject.clone(),
+        manifest: manifest.digest.clone(),
     };
-    let key = store.keys.referrer(name, subject, &manifest.digest);
+    let key = key(store, name, subject, manifest);
     store.overwrite(&key, &entry).await
+}
+
+/// The entry of a manifest as it is now, for [`remove`].
+pub(super) async fn entry(
+    store: &Store,
+    name: &RepositoryName,
+    subject: &Digest,
+    manifest: &Manifest,
+) -> Result<Option<(Key, ETag)>> {
+    let key = key(store, name, subject, manifest);
+    let read = store.read::<Entry>(&key).await?;
+    Ok(read.map(|read| (key, read.etag)))
+}
+
+pub(super) async fn remove(store: &Store, entry: Option<(Key, ETag)>) -> Result<()> {
+    match entry {
+        Some((key, etag)) => store.remove(&key, &etag).await,
+        None => Ok(()),
+    }
 }
 
 pub(super) async fn page(
     store: &Store,
     name: &RepositoryName,
-    subject: &Digest,
-    after: Option<&Digest>,
-    within: Within,
+    after: Option<&ReferrerKey>,
+    sought: Sought<'_>,
 ) -> Result<Page<Referrer>> {
-    let prefix = store.keys.referrers(name, subject);
-    let limit = within.limit;
-    let parse = |name: &str, _| Keys::digest_of_referrer(name);
+    let folder = store.keys.referrers(name, sought.subject);
+    let beginning = sought.artifact_type.map(ReferrerKey::beginning);
+    let beginning = beginning.unwrap_or_default();
+    let at_once = sought.limit.max(LISTED_AT_LEAST);
+    let mut page = Gathered::new(sought);
     let mut after = after.cloned();
     loop {
-        let from = after.as_ref().map(Keys::referrer_name);
-        let listed = names_below(store, &prefix, from.as_deref(), limit, parse).await?;
-        let (last, more) = (listed.items.last().cloned(), listed.more);
-        let mut page = read(store, name, subject, listed.items, within.weight).await?;
-        page.more |= more;
-        // All of them may have gone since they were listed. A page that promises more has an item
-        // to go on from.
-        if !page.items.is_empty() || !page.more || limit == 0 {
-            return Ok(page);
+        let from = after.as_ref().map(ToString::to_string);
+        let parse = |own: &str, size| own.parse().ok().filter(|_| size != TOMBSTONE_SIZE);
+        let listed = names_below(store, &folder, &beginning, from.as_deref(), at_once, parse);
+        let listed: Page<ReferrerKey> = listed.await?;
+        after = listed.items.last().cloned();
+        let is_full = page.add_all(store, name, listed.items).await?;
+        let more = is_full || listed.more;
+        if is_full || page.is_enough() || !listed.more {
+            let items = page.items;
+            return Ok(Page { items, more });
         }
-        after = last;
     }
 }
 
-/// The first of these entries, as many as weigh no more than so much.
-async fn read(
-    store: &Store,
-    name: &RepositoryName,
-    subject: &Digest,
-    digests: Vec<Digest>,
+/// A page that is being gathered.
+struct Gathered<'a> {
+    sought: Sought<'a>,
+    items: Vec<Referrer>,
+    /// How much the items still to come may weigh.
     weight: usize,
-) -> Result<Page<Referrer>> {
-    let (mut items, mut left) = (Vec::new(), weight);
-    // Nothing tells the size of an entry before it is read; so the first one is read alone, and
-    // then as many as there is room for if they are as the largest so far.
-    let mut largest = None;
-    let mut digests = digests.into_iter();
-    while digests.len() > 0 {
-        let fitting = largest.map_or(1, |largest: usize| left / largest.max(1));
-        let batch = digests.by_ref().take(fitting.clamp(1, READS_AT_ONCE));
-        let reads = batch.map(|digest| async move {
-            let key = store.keys.referrer(name, subject, &digest);
-            let loaded = store.load::<Stored>(&key).await?;
-            Ok::<_, Error>(loaded.map(|loaded| referrer(digest, loaded.document)))
-        });
-        let reads = stream::iter(reads).buffered(READS_AT_ONCE);
-        let read: Vec<_> = reads.try_collect().await?;
-        for referrer in read.into_iter().flatten() {
-            let heavy = referrer.weight();
-            if heavy > left && !items.is_empty() {
-                return Ok(Page { items, more: true });
-            }
-            left = left.saturating_sub(heavy);
-            largest = largest.max(Some(heavy));
-            items.push(referrer);
-        }
-    }
-    Ok(Page { items, more: false })
+    /// How many bytes of manifests may still be read.
+    bytes: usize,
+    /// The size of the largest manifest so far, in bytes.
+    largest: Option<usize>,
 }
 
-fn referrer(digest: Digest, stored: Stored) -> Referrer {
-    Referrer {
-        digest,
-        media_type: stored.media_type,
-        size: stored.size,
-        artifact_type: stored.artifact_type,
-        annotations: stored.annotations,
+impl<'a> Gathered<'a> {
+    fn new(sought: Sought<'a>) -> Self {
+        Gathered {
+            sought,
+            items: Vec::new(),
+            weight: sought.weight,
+            bytes: READ_LIMIT,
+            largest: None,
+        }
+    }
+
+    /// Reads the manifests of these entries, as many as fit. Whether some of them do not.
+    async fn add_all(
+        &mut self,
+        store: &Store,
+        name: &RepositoryName,
+        listed: Vec<ReferrerKey>,
+    ) -> Result<bool> {
+        let mut listed = listed.into_iter();
+        while listed.len() > 0 {
+            if self.is_enough() {
+                return Ok(true);
+            }
+            let batch = listed.by_ref().take(self.reads_at_once());
+            let reads = batch.map(|own| read(store, name, own));
+            let reads = stream::iter(reads).buffered(READS_AT_ONCE);
+            let read: Vec<_> = reads.try_collect().await?;
+            for manifest in read.into_iter().flatten() {
+                if !self.add(manifest) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_enough(&self) -> bool {
+        let is_read = self.bytes == 0 && !self.items.is_empty();
+        is_read || self.items.len() >= self.sought.limit
+    }
+
+    /// Nothing gives the size of a manifest before it is read; so the first one is read alone, and
+    /// then as many as fit if they are as the largest so far.
+    fn reads_at_once(&self) -> usize {
+        let left = self.weight.min(self.bytes);
+        let fitting = self.largest.map_or(1, |largest| left / largest.max(1));
+        let wanted = self.sought.limit.saturating_sub(self.items.len());
+        fitting.min(wanted).clamp(1, READS_AT_ONCE)
+    }
+
+    /// Adds a manifest of the type that is sought. Whether it fits.
+    fn add(&mut self, manifest: Manifest) -> bool {
+        let size = manifest.bytes.len();
+        self.largest = self.largest.max(Some(size));
+        self.bytes = self.bytes.saturating_sub(size);
+        let sought = self.sought.artifact_type;
+        // Two types can have the same hash.
+        if sought.is_some_and(|sought| manifest.artifact_type.as_deref() != Some(sought)) {
+            return true;
+        }
+        let referrer = Referrer::from(manifest);
+        let weight = referrer.weight();
+        if weight > self.weight && !self.items.is_empty() {
+            return false;
+        }
+        self.weight = self.weight.saturating_sub(weight);
+        self.items.push(referrer);
+        true
+    }
+}
+
+/// `None` where the manifest is not there, or cannot be read: neither can be pulled.
+async fn read(store: &Store, name: &RepositoryName, own: ReferrerKey) -> Result<Option<Manifest>> {
+    match manifests::get(store, name, own.digest()).await {
+        Err(error @ Error::Damaged { .. }) => {
+            tracing::warn!(%error, "left a damaged manifest out of the referrers");
+            Ok(None)
+        }
+        read => read,
     }
 }

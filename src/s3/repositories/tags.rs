@@ -1,22 +1,29 @@
-//! Tags: a document each, which names a digest.
+//! Tags: a document each, which names a digest. Its size is a constant plus the first 12 bits of the
+//! digest, so that a listing gives the few tags that can name a manifest. ETags would not: bucket
+//! encryption makes them random.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use super::names_below;
+use crate::clock;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::name::{RepositoryName, Tag};
 use crate::registry::store::Page;
-use crate::s3::document::Document;
-use crate::s3::store::Store;
+use crate::s3::document::{Document, TOMBSTONE_SIZE, encode};
+use crate::s3::store::{Loaded, Store};
 
 /// Which manifest a tag names.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
     version: u32,
+    /// Fresh in every write, so that a removal never hits a later write of the same digest.
+    nonce: String,
     manifest: Digest,
+    /// Makes up the size.
+    padding: String,
 }
 
 impl Document for Stored {
@@ -24,9 +31,34 @@ impl Document for Stored {
     const VERSION: u32 = 1;
 }
 
-/// How many tags are read at a time, when all of a repository have to be.
-const READS_AT_ONCE: usize = 8;
-/// How many tags are listed at a time then.
+/// The smallest size of a tag's document, in bytes. The same in every version.
+const MIN_SIZE: u64 = 512;
+
+/// The size of the document of a tag that names this digest.
+fn size_of(digest: &Digest) -> u64 {
+    let hex = digest.hex().bytes().take(3);
+    let bits = hex.filter_map(|digit| char::from(digit).to_digit(16));
+    MIN_SIZE + bits.fold(0, |bits, digit| bits << 4 | u64::from(digit))
+}
+
+impl Stored {
+    fn new(digest: &Digest) -> Result<Self> {
+        let mut stored = Stored {
+            version: Self::VERSION,
+            nonce: clock::new_nonce(),
+            manifest: digest.clone(),
+            padding: String::new(),
+        };
+        let length = encode(&stored)?.len() as u64;
+        let missing = size_of(digest).saturating_sub(length);
+        stored.padding = (0..missing).map(|_| '0').collect();
+        Ok(stored)
+    }
+}
+
+/// How many tags are read and removed at a time.
+const AT_ONCE: usize = 8;
+/// How many candidates are listed at a time.
 const LISTED_AT_ONCE: usize = 1000;
 
 pub(super) async fn put(
@@ -35,10 +67,7 @@ pub(super) async fn put(
     tag: &Tag,
     digest: &Digest,
 ) -> Result<()> {
-    let stored = Stored {
-        version: Stored::VERSION,
-        manifest: digest.clone(),
-    };
+    let stored = Stored::new(digest)?;
     store.overwrite(&store.keys.tag(name, tag), &stored).await
 }
 
@@ -47,52 +76,53 @@ pub(super) async fn get(store: &Store, name: &RepositoryName, tag: &Tag) -> Resu
     Ok(loaded.map(|loaded| loaded.document.manifest))
 }
 
-/// As the store has it; a tag that cannot be read names nothing.
-async fn names(store: &Store, name: &RepositoryName, tag: &Tag, digest: &Digest) -> Result<bool> {
-    match store.load::<Stored>(&store.keys.tag(name, tag)).await {
-        Ok(loaded) => Ok(loaded.is_some_and(|loaded| loaded.document.manifest == *digest)),
-        Err(Error::Damaged { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 pub(super) async fn delete(store: &Store, name: &RepositoryName, tag: &Tag) -> Result<bool> {
     let key = store.keys.tag(name, tag);
-    if store.api.get_small(&key).await?.is_none() {
+    let Some(read) = store.read::<Stored>(&key).await? else {
         return Ok(false);
-    }
-    store.api.delete(&key).await?;
+    };
+    store.remove(&key, &read.etag).await?;
     Ok(true)
 }
 
-/// Removes the tags that name this manifest.
+/// Removes the tags that name this manifest. One that is put again meanwhile stays.
 pub(super) async fn delete_all_of(
     store: &Store,
     name: &RepositoryName,
     digest: &Digest,
 ) -> Result<()> {
+    let (folder, size) = (store.keys.tags(name), size_of(digest));
+    let candidate = |tag: &str, listed| tag.parse::<Tag>().ok().filter(|_| listed == size);
     let mut after: Option<Tag> = None;
     loop {
         let from = after.as_ref().map(Tag::as_str);
-        let all = page(store, name, from, LISTED_AT_ONCE).await?;
-        let last = all.items.last().filter(|_| all.more).cloned();
-        let looks = all.items.into_iter().map(|tag| async move {
-            let names = names(store, name, &tag, digest).await?;
-            Ok::<_, Error>(names.then(|| store.keys.tag(name, &tag)))
+        let listed = names_below(store, &folder, "", from, LISTED_AT_ONCE, candidate).await?;
+        after = listed.items.last().filter(|_| listed.more).cloned();
+        let candidates = stream::iter(listed.items).map(Ok::<_, Error>);
+        let removals = candidates.try_for_each_concurrent(AT_ONCE, |tag| async move {
+            delete_if_named(store, name, &tag, digest).await
         });
-        let looks = stream::iter(looks).buffer_unordered(READS_AT_ONCE);
-        let keys: Vec<_> = looks
-            .try_filter_map(async |key| Ok(key))
-            .try_collect()
-            .await?;
-        store
-            .api
-            .delete_all(&keys, store.profile.batch_delete)
-            .await?;
-        after = last;
+        removals.await?;
         if after.is_none() {
             return Ok(());
         }
+    }
+}
+
+/// Removes a tag if it names this manifest. One that cannot be read names nothing.
+async fn delete_if_named(
+    store: &Store,
+    name: &RepositoryName,
+    tag: &Tag,
+    digest: &Digest,
+) -> Result<()> {
+    let key = store.keys.tag(name, tag);
+    match store.read::<Stored>(&key).await? {
+        Some(Loaded {
+            document: Ok(stored),
+            etag,
+        }) if stored.manifest == *digest => store.remove(&key, &etag).await,
+        _ => Ok(()),
     }
 }
 
@@ -102,6 +132,29 @@ pub(super) async fn page(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page<Tag>> {
-    let prefix = store.keys.tags(name);
-    names_below(store, &prefix, after, limit, |tag, _| tag.parse().ok()).await
+    let folder = store.keys.tags(name);
+    let parse = |tag: &str, size| tag.parse().ok().filter(|_| size != TOMBSTONE_SIZE);
+    names_below(store, &folder, "", after, limit, parse).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Algorithm;
+
+    #[test]
+    fn size_of_a_tag_gives_12_bits_of_its_digest() {
+        for (algorithm, hex, want) in [
+            (Algorithm::Sha256, "000", 512),
+            (Algorithm::Sha256, "fff", 512 + 4095),
+            (Algorithm::Sha512, "000", 512),
+            (Algorithm::Sha512, "01f", 512 + 31),
+        ] {
+            let hex = format!("{hex:0<length$}", length = algorithm.hex_len());
+            let digest: Digest = format!("{algorithm}:{hex}").parse().unwrap();
+            let stored = Stored::new(&digest).unwrap();
+            let size = encode(&stored).unwrap().len() as u64;
+            assert_eq!((size, size_of(&digest)), (want, want), "{digest}");
+        }
+    }
 }

@@ -94,8 +94,9 @@ pub(crate) async fn take(
 
 /// Removes the claim of an upload that ends. One that another upload has taken over stays.
 ///
-/// Another upload may take the claim over between the look and the removal, and continue without a
-/// claim. A third upload of the same id then sends the same bytes a second time; nothing is lost.
+/// Where the store deletes without a condition, another upload may take the claim over between the
+/// look and the removal, and continue without a claim. A third upload of the same id then sends the
+/// same bytes a second time; nothing is lost.
 pub(crate) async fn release(
     store: &Store,
     name: &RepositoryName,
@@ -104,8 +105,13 @@ pub(crate) async fn release(
 ) -> Result<()> {
     let key = store.keys.claim(name, id);
     match store.load::<Claim>(&key).await {
-        Ok(Some(Loaded { document, .. })) if document.uuid == uuid => {
-            Ok(store.api.delete(&key).await?)
+        Ok(Some(Loaded { document, etag })) if document.uuid == uuid => {
+            if store.profile.conditional_deletes {
+                store.api.delete_if(&key, &etag).await?;
+            } else {
+                store.api.delete(&key).await?;
+            }
+            Ok(())
         }
         Ok(_) => Ok(()),
         // The next upload that declares the id replaces it.

@@ -1,6 +1,9 @@
-//! Beginning an upload: the session first, then the claim.
+//! Beginning an upload: the session first, then the claim, then a look whether the session is still
+//! there: a sweep in between would leave the claim of an upload that does not exist.
 
 use std::sync::Arc;
+
+use uuid::Uuid;
 
 use super::S3LayerUpload;
 use super::uploader::Uploader;
@@ -41,8 +44,20 @@ pub(crate) async fn begin(
         store.api.delete(&store.keys.session(uuid)).await?;
         return Err(refusal);
     }
+    if let Some(id) = id
+        && !is_open(store, uuid).await?
+    {
+        // A sweep or a cancel came between session and claim, and has not seen the claim.
+        claim::release(store, name, id, uuid).await?;
+        return Err(Error::UploadUnknown { uuid });
+    }
     let uploader = Uploader::new(Arc::clone(store), owned, id.cloned())?;
     Ok(S3LayerUpload::start(uploader))
+}
+
+async fn is_open(store: &Store, uuid: Uuid) -> Result<bool> {
+    let session = OwnedSession::load(store, uuid).await?;
+    Ok(session.is_some_and(|session| session.get().phase == Phase::Open))
 }
 
 fn fresh_session(store: &Store, name: &RepositoryName, id: Option<&LayerId>) -> Session {
@@ -62,7 +77,7 @@ fn fresh_session(store: &Store, name: &RepositoryName, id: Option<&LayerId>) -> 
     );
     Session {
         version: Session::VERSION,
-        uuid: uuid::Uuid::nil(),
+        uuid: Uuid::nil(),
         nonce: clock::new_nonce(),
         phase: Phase::Open,
         repository: name.clone(),

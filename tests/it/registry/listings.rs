@@ -80,9 +80,12 @@ async fn referrers_are_found_filtered_and_paged() {
             want["annotations"] = referrer["annotations"].clone();
             referrers.push((want, path));
         }
-        let by_digest = |item: &Value| item["digest"].as_str().unwrap().to_owned();
+        let by_kind = |item: &Value| {
+            let [kind, digest] = ["artifactType", "digest"].map(|key| item[key].as_str().unwrap());
+            format!("{}{digest}", &sha256(kind.as_bytes()).hex()[..8])
+        };
         let mut wanted: Vec<Value> = referrers.iter().map(|(want, _)| want.clone()).collect();
-        wanted.sort_by_key(by_digest);
+        wanted.sort_by_key(by_kind);
         for n in [1, 3, 7, 100] {
             let path = format!("{listing}?n={n}");
             let (_, all) = pages(client, &path, "manifests").await;

@@ -15,6 +15,7 @@ mod load;
 mod manifests;
 mod processes;
 mod refusals;
+mod removals;
 mod site;
 mod slow;
 mod spoilt;

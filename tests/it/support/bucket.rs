@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::types::Object;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -25,7 +26,16 @@ pub async fn get(client: &Client, key: &str) -> Bytes {
     got.unwrap().body.collect().await.unwrap().into_bytes()
 }
 
-/// Every key in the bucket.
+/// The size of the document that is written over a removed one where that is not deleted.
+pub const TOMBSTONE_SIZE: i64 = 96;
+
+/// Whether a listed object is a document that was removed.
+pub fn is_tombstone(object: &Object) -> bool {
+    let is_ours = object.key().is_some_and(|key| key.contains("/_"));
+    is_ours && object.size() == Some(TOMBSTONE_SIZE)
+}
+
+/// Every key in the bucket but those of tombstones.
 pub async fn keys(client: &Client) -> BTreeSet<String> {
     let mut pages = client
         .list_objects_v2()
@@ -38,6 +48,7 @@ pub async fn keys(client: &Client) -> BTreeSet<String> {
         keys.extend(
             page.contents()
                 .iter()
+                .filter(|object| !is_tombstone(object))
                 .map(|object| object.key().unwrap().to_owned()),
         );
     }

@@ -163,6 +163,11 @@ fn no(question: Question) -> (Weight, &'static str, &'static str) {
             "an object that someone replaced is noticed by its checksums only",
             "",
         ),
+        Q::StaleDeleteRefused => (
+            Note,
+            "each removed tag, manifest and link leaves a tombstone of some hundred bytes",
+            "",
+        ),
         Q::BatchDelete => (
             Costs,
             "removing an upload takes a request for each object",
@@ -362,6 +367,7 @@ pub(super) fn profile(findings: &[Finding], known: StoreProfile) -> Option<Store
         .collect();
     Some(StoreProfile {
         conditional_writes: all_hold(&conditions)?,
+        conditional_deletes: holds(Question::StaleDeleteRefused)?,
         crc64nvme: all_hold(&[Question::PartChecksum, Question::WholeChecksum])?,
         checks_part_etags: holds(Question::StalePart)?,
         equal_parts: !holds(Question::UnequalParts)?,

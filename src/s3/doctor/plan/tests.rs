@@ -128,6 +128,10 @@ fn the_profile_is_what_was_found() {
             lacking(|p| p.checks_part_etags = false),
         ),
         (Question::UnequalParts, lacking(|p| p.equal_parts = true)),
+        (
+            Question::StaleDeleteRefused,
+            lacking(|p| p.conditional_deletes = false),
+        ),
         (Question::BatchDelete, lacking(|p| p.batch_delete = false)),
         (Question::ClockClose, Some(aws())),
     ] {

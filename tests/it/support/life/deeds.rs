@@ -67,7 +67,8 @@ impl Doc {
         if self == Doc::Signature {
             let (image, own) = (hex(Doc::Image), hex(self));
             let referrers = format!("{}/_referrers/sha256/{image}", root());
-            keys.push(format!("{referrers}/sha256-{own}"));
+            // The hash of no artifact type.
+            keys.push(format!("{referrers}/e3b0c442-sha256-{own}"));
         }
         keys
     }
@@ -120,7 +121,7 @@ pub async fn play(service: &S3LayerService, act: &Act, deed: Deed) -> Result<(),
         Referrers => {
             let image = Doc::Image.manifest().digest;
             let page = service
-                .referrers(&name(), &image, None, 10, usize::MAX)
+                .referrers(&name(), &image, None, None, 10, usize::MAX)
                 .await?;
             let digests: Vec<_> = page.items.into_iter().map(|one| one.digest).collect();
             assert_eq!(digests, [Doc::Signature.manifest().digest]);

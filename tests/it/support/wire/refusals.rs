@@ -12,6 +12,8 @@ pub fn refusal(status: u16) -> HttpResponse {
         // Of Complete: a part that others follow is too short.
         400 => "EntityTooSmall",
         403 => "AccessDenied",
+        // As an ingress says it whose store is away.
+        404 => return answer(404, String::new()),
         409 => "ConditionalRequestConflict",
         412 => "PreconditionFailed",
         503 => "SlowDown",
