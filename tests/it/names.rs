@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use s3layers::embedded::{EmbeddedStore, Vices};
+use s3layers::embedded::{EmbeddedStore, Quirks};
 use s3layers::registry::RepositoryService as _;
 use s3layers::{Error, RepositoryName, S3LayerService, StoreProfile, Tag};
 
@@ -322,9 +322,9 @@ async fn catalog_needs_no_permission_to_write() {
 
 /// One process at a store that has no conditional writes.
 async fn without_conditions(choices: &mut Choices) -> Result<(), String> {
-    let mut vices = Vices::none();
-    vices.ignore_conditions = true;
-    let store = stores::in_memory().await.with_vices(vices);
+    let mut quirks = Quirks::none();
+    quirks.ignore_conditions = true;
+    let store = stores::in_memory().await.with_quirks(quirks);
     let scheduler = Scheduler::default();
     let client = stores::client(&store, scheduler.http_client(0, store.http_client()));
     let mut profile = StoreProfile::AWS;

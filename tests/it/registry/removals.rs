@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use s3layers::embedded::{EmbeddedStore, Vices};
+use s3layers::embedded::{EmbeddedStore, Quirks};
 use s3layers::registry::{Manifest, Page, Referrer, ReferrerKey, RepositoryService as _};
 use s3layers::{Digest, LayerService as _, S3LayerService, StoreProfile, Tag};
 
@@ -25,9 +25,9 @@ enum By {
 const BOTH: [By; 2] = [By::Delete, By::Tombstone];
 
 async fn store(by: By) -> EmbeddedStore {
-    let mut vices = Vices::none();
-    vices.ignore_delete_conditions = by == By::Tombstone;
-    stores::in_memory().await.with_vices(vices)
+    let mut quirks = Quirks::none();
+    quirks.ignore_delete_conditions = by == By::Tombstone;
+    stores::in_memory().await.with_quirks(quirks)
 }
 
 /// A process that has probed the store, over a wire.
