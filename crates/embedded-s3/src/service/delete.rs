@@ -9,8 +9,8 @@ use crate::checksum::Algorithm;
 use crate::engine::{Decision, bucket};
 use crate::index::Change;
 use crate::precondition::{self, WriteConditions};
-use crate::refusal::Refusal;
 use crate::quirks::Quirks;
+use crate::refusal::Refusal;
 
 pub(super) async fn delete_object(
     service: &Service,
