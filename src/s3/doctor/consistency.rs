@@ -269,7 +269,7 @@ async fn changed_refused(ask: &Ask<'_>) -> Result<Told> {
 }
 
 async fn stale_delete_refused(ask: &Ask<'_>) -> Result<Told> {
-    let is_refused = conditional_deletes(ask.api, &ask.key("removed")).await?;
+    let is_refused = conditional_deletes(&ask.api, &ask.key("removed")).await?;
     let found = if is_refused {
         "refused"
     } else {
