@@ -88,6 +88,20 @@ impl Client {
         Ok(format!("{at}{joint}digest={digest}"))
     }
 
+    /// Begins an upload and a request for its bytes, which it leaves to the caller.
+    pub fn begin(&self) -> io::Result<TcpStream> {
+        let begun = self.expect(202, "POST", &format!("/v2/{NAME}/blobs/uploads/"), &[])?;
+        let at = begun.location.ok_or(io::ErrorKind::InvalidData)?;
+        let mut stream = TcpStream::connect(&self.address)?;
+        let head = format!(
+            "PATCH {at} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n",
+            self.address,
+            1 << 30
+        );
+        stream.write_all(head.as_bytes())?;
+        Ok(stream)
+    }
+
     pub fn end(&self, end: &str) -> io::Result<()> {
         self.expect(201, "PUT", end, &[]).map(drop)
     }

@@ -21,6 +21,7 @@ mod floor;
 mod link;
 mod registry;
 mod round;
+mod slow;
 
 const ROUNDS: usize = 3;
 
@@ -94,7 +95,7 @@ const MEBI: f64 = MIB as f64;
 type Measure = (&'static str, fn(&Round) -> f64);
 
 /// Of a registry.
-const MEASURES: [Measure; 19] = [
+const MEASURES: [Measure; 20] = [
     ("push of 3 KiB, requests", |round| requests(round.small)),
     ("push of 512 MiB, requests", |round| requests(round.push)),
     ("  seconds", |round| round.push.seconds),
@@ -108,6 +109,9 @@ const MEASURES: [Measure; 19] = [
     ("  MiB of memory", |round| round.memory[0]),
     ("PUT that ends 256 MiB over 16 MiB", |round| {
         round.ends[1].seconds / round.ends[0].seconds
+    }),
+    ("128 MiB beside 64 slow ones, x alone", |round| {
+        round.beside[1].seconds / round.beside[0].seconds
     }),
     ("64 MiB in 1 MiB PATCHes, requests", |round| {
         requests(round.patches)

@@ -1,6 +1,7 @@
 //! What one contender does in a round, and what each thing of it cost.
 
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use s3layers::{Algorithm, Digest};
@@ -10,12 +11,16 @@ use uuid::Uuid;
 use super::client::Client;
 use super::link::{Link, Traffic};
 use super::registry::{Contender, Registry};
+use super::slow::SlowSenders;
 use super::{DISTANCE, Store, floor};
 
 pub const KIB: usize = 1 << 10;
 pub const MIB: usize = 1 << 20;
 /// The layer that is pushed and pulled, in bytes.
 pub const LARGE: usize = 512 * MIB;
+
+/// How long slow senders have sent before another push begins.
+const WARM_UP: Duration = Duration::from_secs(10);
 
 /// A layer's bytes, and its digest.
 pub type Layer = (Bytes, String);
@@ -39,6 +44,8 @@ pub struct Round {
     pub patches: Cost,
     /// The request that ends a push of 16 and one of 256 MiB.
     pub ends: [Cost; 2],
+    /// Of 128 MiB, alone and beside slow senders.
+    pub beside: [Cost; 2],
     /// By a process that has seen nothing yet, and again.
     pub head: [Cost; 2],
     /// The same, of the small layer.
@@ -126,6 +133,11 @@ pub fn play(runtime: &Runtime, store: &Store, contender: &Contender, large: &Lay
     let pushing = taking.0.peak_memory();
     let patches = stage.push(&taking, &layer(64 * MIB), MIB);
     let ends = [16 * MIB, 256 * MIB].map(|size| stage.end(&taking, size));
+    let alone = stage.push(&taking, &layer(128 * MIB), 128 * MIB);
+    let slow = SlowSenders::start(&taking.1).unwrap();
+    sleep(WARM_UP);
+    let beside = stage.push(&taking, &layer(128 * MIB), 128 * MIB);
+    drop(slow);
     drop(taking);
     let head = stage.twice(|client| client.head(&few.1, 200).unwrap());
     let get = stage.twice(|client| client.pull(&few.0, &few.1).unwrap());
@@ -137,6 +149,7 @@ pub fn play(runtime: &Runtime, store: &Store, contender: &Contender, large: &Lay
         push,
         patches,
         ends,
+        beside: [alone, beside],
         head,
         get,
         pull,

@@ -13,7 +13,6 @@ use super::Shared;
 use super::active_uploads::{ActiveUpload, SyncRequest};
 use super::body::{Broken, RequestBody};
 use super::error::{Code, Refusal};
-use super::request_permits::RequestPermit;
 use crate::error::{Error, Result};
 use crate::service::LayerUpload;
 
@@ -65,25 +64,17 @@ impl From<Stopped> for Refusal {
 pub(super) struct Receiving {
     pub(super) upload: Box<dyn LayerUpload>,
     pub(super) body: RequestBody,
-    pub(super) permit: RequestPermit,
     pub(super) active: ActiveUpload,
 }
 
 impl Receiving {
-    /// Receives the body to its end, or as much as arrives. It holds no permit meanwhile: it waits
-    /// for its client, and for the memory that the bytes need.
+    /// Receives the body to its end, or as much as arrives. No byte is read that there is no memory
+    /// for.
     ///
     /// # Errors
     ///
     /// Those of the upload.
     pub(super) async fn run(&mut self, shared: &Shared) -> Result<Option<Stopped>> {
-        self.permit.release();
-        let stopped = self.receive(shared).await;
-        self.permit.reacquire().await;
-        stopped
-    }
-
-    async fn receive(&mut self, shared: &Shared) -> Result<Option<Stopped>> {
         let mut aborting = shared.aborting_bodies.subscribe();
         loop {
             if *aborting.borrow() {
@@ -95,6 +86,12 @@ impl Receiving {
                     Synced::Ended => return Ok(None),
                     Synced::Stopped(stopped) => return Ok(Some(stopped)),
                 }
+            }
+            tokio::select! {
+                biased;
+                ready = self.upload.ready() => ready?,
+                _ = aborting.changed() => continue,
+                () = self.active.sync_requested() => continue,
             }
             let frame = tokio::select! {
                 biased;
@@ -132,11 +129,9 @@ impl Receiving {
         }
         let (name, uuid) = (self.upload.name().clone(), self.upload.uuid());
         let offset = self.upload.offset();
-        self.permit.reacquire().await;
         self.upload.close().await?;
         self.active.acknowledge(request);
         self.upload = shared.service.resume_at(&name, uuid, offset).await?;
-        self.permit.release();
         if self.upload.offset() != offset {
             return Err(Error::UploadConflict {
                 uuid,

@@ -25,6 +25,9 @@ use super::{Registry, ResponseBody};
 /// How long to wait when no connection can be accepted, for lack of file descriptors for instance.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// What is read of a connection at a time, in bytes: no budget counts it.
+const READ_BUFFER: usize = 64 * 1024;
+
 /// Limits of a server. Those of a request are in [`Options`](super::Options).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -162,6 +165,7 @@ async fn connection(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.idle_timeout)
+            .max_buf_size(READ_BUFFER)
             .serve_connection(TokioIo::new(stream), service)
     );
     let mut is_stopping = false;

@@ -13,7 +13,7 @@
 //! 3. A holder of little is asked only if it was silent for a while, or if nothing is pinned, so
 //!    that nothing would be released otherwise.
 
-#![allow(dead_code, reason = "users move to it piece by piece")]
+#![allow(dead_code, reason = "small bodies are still counted elsewhere")]
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -21,11 +21,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
 /// The grain of a pool, in bytes.
 pub(crate) const UNIT: u64 = 64 * 1024;
+
+/// Parts that are streamed at a time.
+pub(crate) const STREAMS: usize = 4;
 
 /// How long nothing is released before a holder is asked to release.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -48,12 +51,21 @@ pub(crate) struct Budget {
         reason = "the registry's bodies are still counted elsewhere"
     )]
     pub(crate) small_bodies: Pool,
+    /// Parts that are read from the store while they are sent. Each needs a few frames of memory,
+    /// which is not counted; it has memory of others, so it must not wait for any.
+    pub(crate) streams: Semaphore,
+    /// Bodies that may be read at a time, so that each can have two units.
+    pub(crate) bodies: Arc<Semaphore>,
 }
 
 impl Budget {
     pub(crate) fn new(bytes: u64) -> Self {
+        let uploads = Pool::new(bytes / 8 * 5);
+        let bodies = usize::try_from(uploads.bytes() / UNIT / 2).unwrap_or(usize::MAX);
         Budget {
-            uploads: Pool::new(bytes / 8 * 5),
+            bodies: Arc::new(Semaphore::new(bodies.clamp(1, Semaphore::MAX_PERMITS))),
+            streams: Semaphore::new(STREAMS),
+            uploads,
             readers: Pool::new(bytes / 4),
             small_bodies: Pool::new(bytes / 8),
         }

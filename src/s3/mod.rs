@@ -62,6 +62,7 @@ mod profile;
 mod publish;
 mod read;
 mod record;
+mod relay;
 #[cfg(feature = "registry")]
 mod repositories;
 mod session;

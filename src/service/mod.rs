@@ -218,6 +218,20 @@ pub trait LayerUpload: AsyncWrite + Send + Sync + Unpin {
         None
     }
 
+    /// Waits until bytes can be taken without waiting. A server calls it before it reads them from a
+    /// socket, so that a client waits whose bytes there is no memory for.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_bytes`](Self::write_bytes).
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing changes.
+    async fn ready(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Takes all of `bytes`, without copying them but for short pieces, which would keep the larger
     /// buffer that they are a slice of in memory.
     ///

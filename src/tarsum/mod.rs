@@ -51,12 +51,14 @@ use crate::id::{TarSum, TarSumVersion};
 
 use self::archive::{Archive, Limits};
 pub(crate) use self::claim::Claim;
+pub(crate) use self::claim_task::TarSumTask;
 use self::compression::Compression;
 pub use self::error::{BrokenArchive, UnsupportedTarSum};
 use self::error::{Cause, Unsupported};
 
 mod archive;
 mod claim;
+mod claim_task;
 mod compression;
 mod entry;
 mod error;

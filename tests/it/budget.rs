@@ -1,6 +1,6 @@
-//! A hundred uploads at once under a small byte budget, a fifth of them stalled for good: the others
-//! finish, and the process stays small. The store and the client are processes of their own, for the
-//! memory of one is what is measured.
+//! The memory of a process: a hundred uploads at once under a small byte budget, a fifth of them
+//! stalled. The others finish, and the process stays small. The store and the client are processes of
+//! their own, so that the memory of one is measured. How uploads share memory: `spill.rs`.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};

@@ -29,6 +29,8 @@ use crate::service::{Door, answer};
 const GRACE: Duration = Duration::from_secs(10);
 /// How long to wait when no connection can be accepted, for lack of file descriptors for instance.
 const PAUSE: Duration = Duration::from_millis(100);
+/// What is read of a connection at a time, in bytes.
+const READ_BUFFER: usize = 64 * 1024;
 
 /// Serves until `shutdown` resolves, then lets running requests end, for [`GRACE`] at most.
 pub(crate) async fn serve(
@@ -141,6 +143,7 @@ async fn connection(served: &Served, stream: TcpStream, mut stopped: watch::Rece
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(served.limits.header_timeout)
+            .max_buf_size(READ_BUFFER)
             .serve_connection(TokioIo::new(Box::pin(stream)), named)
     );
     let result = match select(connection.as_mut(), pin!(stopped.changed())).await {

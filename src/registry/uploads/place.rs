@@ -47,11 +47,12 @@ impl Place {
         }
     }
 
+    /// From here on the request holds no permit: it waits for its client, for memory, and for the
+    /// storage to take the last bytes. How many bodies are read at a time is limited by memory.
     pub(super) fn receiving(&self, upload: Box<dyn LayerUpload>, call: Call) -> Receiving {
         Receiving {
             upload,
             body: call.body,
-            permit: call.permit,
             active: self.shared.active_uploads.begin(self.uuid),
         }
     }

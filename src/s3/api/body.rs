@@ -6,11 +6,12 @@ use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::sync::mpsc;
 
 use super::gauge::Gauge;
 use crate::telemetry::Request;
@@ -18,6 +19,43 @@ use crate::telemetry::Request;
 /// The largest frame of a body on its way up, in bytes. The SDK notices a stalled upload between
 /// frames only: one frame of 16 MiB would hide a stall for ever.
 const MAX_FRAME: usize = 1024 * 1024;
+
+/// The bytes of a request, which can be sent again.
+#[derive(Clone)]
+pub(crate) enum Payload {
+    Memory(Arc<[Bytes]>),
+    /// Read from elsewhere while it is sent, and again for each attempt.
+    Stream {
+        size: u64,
+        open: Arc<dyn Fn() -> mpsc::Receiver<Bytes> + Send + Sync>,
+    },
+}
+
+impl Payload {
+    pub(crate) fn of(chunks: &[Bytes]) -> Self {
+        let chunks = chunks.iter().filter(|chunk| !chunk.is_empty());
+        Payload::Memory(chunks.cloned().collect())
+    }
+
+    /// In bytes.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Payload::Memory(chunks) => chunks.iter().map(|chunk| chunk.len() as u64).sum(),
+            Payload::Stream { size, .. } => *size,
+        }
+    }
+
+    /// A body, and whether its signature can be without its hash: no stream can be hashed before it
+    /// is sent, and a checksum of ours stands in for the hash. Where a store checks none, the hash is
+    /// what protects bytes in memory.
+    pub(super) fn body(&self, is_checksummed: bool, gauge: &Gauge) -> (ByteStream, bool) {
+        match self {
+            Payload::Memory(chunks) if !is_checksummed => (signable_body(chunks), false),
+            Payload::Memory(chunks) => (segments_body(Arc::clone(chunks), gauge), true),
+            Payload::Stream { size, open } => (streamed_body(*size, open, gauge), true),
+        }
+    }
+}
 
 /// The bytes of a part, in the pieces that they arrived in.
 struct Segments {
@@ -55,10 +93,57 @@ impl http_body::Body for Segments {
     }
 }
 
+/// The bytes of a part, as they are read from elsewhere.
+struct Streamed {
+    bytes: mpsc::Receiver<Bytes>,
+    remaining: u64,
+    gauge: Gauge,
+}
+
+impl http_body::Body for Streamed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = ready!(self.bytes.poll_recv(context));
+        Poll::Ready(next.map(|frame| {
+            self.remaining = self.remaining.saturating_sub(frame.len() as u64);
+            self.gauge.moved(frame.len() as u64);
+            Ok(Frame::data(frame))
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.remaining == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining)
+    }
+}
+
+fn streamed_body(
+    size: u64,
+    open: &Arc<dyn Fn() -> mpsc::Receiver<Bytes> + Send + Sync>,
+    gauge: &Gauge,
+) -> ByteStream {
+    let (open, gauge) = (Arc::clone(open), gauge.clone());
+    ByteStream::new(SdkBody::retryable(move || {
+        gauge.begin();
+        SdkBody::from_body_1_x(Streamed {
+            bytes: open(),
+            remaining: size,
+            gauge: gauge.clone(),
+        })
+    }))
+}
+
 /// A body of these segments, which can be sent again.
-pub(super) fn segments_body(segments: &[Bytes], gauge: &Gauge) -> ByteStream {
+fn segments_body(segments: Arc<[Bytes]>, gauge: &Gauge) -> ByteStream {
     let gauge = gauge.clone();
-    let segments: Arc<[Bytes]> = segments.iter().filter(|s| !s.is_empty()).cloned().collect();
     ByteStream::new(SdkBody::retryable(move || {
         gauge.begin();
         SdkBody::from_body_1_x(Segments {
@@ -100,7 +185,7 @@ impl RangeBody {
 
 /// A body that the SDK can hash for its signature: one piece of memory. For documents, and for
 /// stores that check no checksum of ours, where the signed hash is what protects the bytes.
-pub(super) fn signable_body(segments: &[Bytes]) -> ByteStream {
+fn signable_body(segments: &[Bytes]) -> ByteStream {
     match segments {
         [one] => ByteStream::from(one.clone()),
         many => ByteStream::from(many.concat()),

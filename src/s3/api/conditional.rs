@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::body::Payload;
 use super::{Api, ApiError, ApiResult, Condition, ConditionForm, ETag, Put};
 use crate::clock::Moment;
 use crate::error::{StorageError, StorageErrorKind};
@@ -113,7 +114,7 @@ impl Api {
         condition: Condition<'_>,
         until: Option<(Moment, Duration)>,
     ) -> ApiResult<(Put, bool)> {
-        let segments = [document];
+        let payload = Payload::of(std::slice::from_ref(&document));
         let mut looks = 0;
         let _turn = self.turn(key).await;
         if self.form == ConditionForm::Unsent {
@@ -131,7 +132,7 @@ impl Api {
                 let error = StorageError::new("PutObject", key.as_str(), kind, why);
                 return Err(ApiError::Other(error));
             }
-            let put = self.put_counted(key, &segments, None, Some(condition), until);
+            let put = self.put_counted(key, &payload, None, Some(condition), until);
             let refusal = match put.await {
                 Ok((etag, attempts)) => {
                     return Ok((Put::Written(etag), looks > 0 || attempts > 1));
@@ -142,7 +143,7 @@ impl Api {
             };
             looks += 1;
             match (self.get_small(key).await?, condition) {
-                (Some(found), _) if found.bytes == segments[0] => {
+                (Some(found), _) if found.bytes == document => {
                     return Ok((Put::Written(found.etag), true));
                 }
                 // The condition holds after all, or again.

@@ -49,7 +49,7 @@ mod status;
 mod types;
 
 pub(crate) use aws_sdk_s3::Client;
-pub(crate) use body::RangeBody;
+pub(crate) use body::{Payload, RangeBody};
 pub use client::{ClientError, ClientOptions, client_from_env, client_over};
 use conditional::Turns;
 pub(crate) use error::ApiError;

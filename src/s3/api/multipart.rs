@@ -3,7 +3,7 @@
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 
-use super::body::{segments_body, signable_body};
+use super::body::Payload;
 use super::gauge::Gauge;
 use super::{
     Api, ApiError, ApiResult, COMPLETE_TIMEOUT, Call, CompletePart, ETag, ListedPart,
@@ -71,11 +71,11 @@ impl Api {
         key: &Key,
         upload_id: &UploadId,
         number: u32,
-        segments: &[Bytes],
+        payload: &Payload,
         crc64: Option<Crc64>,
         gauge: &Gauge,
     ) -> ApiResult<ETag> {
-        let size = segments.iter().map(|segment| segment.len() as u64).sum();
+        let size = payload.size();
         let call = Call {
             operation: Operation::UploadPart,
             key: key.as_str(),
@@ -93,18 +93,12 @@ impl Api {
                     .content_length(to_i64(size))
                     .set_checksum_crc64_nvme(crc64.map(Crc64::to_base64));
                 let settings = Self::settings(Self::timeout_for(size));
-                match crc64 {
-                    Some(_) => request
-                        .body(segments_body(segments, gauge))
-                        .customize()
-                        .disable_payload_signing()
-                        .config_override(settings)
-                        .send(),
-                    None => request
-                        .body(signable_body(segments))
-                        .customize()
-                        .config_override(settings)
-                        .send(),
+                let (body, is_unsigned) = payload.body(crc64.is_some(), gauge);
+                let request = request.body(body).customize().config_override(settings);
+                if is_unsigned {
+                    request.disable_payload_signing().send()
+                } else {
+                    request.send()
                 }
             })
             .await?;
@@ -125,7 +119,8 @@ impl Api {
         crc64: Option<Crc64>,
     ) -> ApiResult<ETag> {
         let gauge = Gauge::default();
-        self.upload_gauged_part(key, upload_id, number, segments, crc64, &gauge)
+        let payload = Payload::of(segments);
+        self.upload_gauged_part(key, upload_id, number, &payload, crc64, &gauge)
             .await
     }
 

@@ -8,7 +8,7 @@ use aws_sdk_s3::types::{ChecksumMode, Delete, ObjectIdentifier};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::body::segments_body;
+use super::body::Payload;
 use super::gauge::Gauge;
 use super::retry::pause;
 use super::{
@@ -44,7 +44,19 @@ impl Api {
         crc64: Option<Crc64>,
         condition: Option<Condition<'_>>,
     ) -> ApiResult<ETag> {
-        let written = self.put_counted(key, segments, crc64, condition, None);
+        let payload = Payload::of(segments);
+        self.put_payload(key, &payload, crc64, condition).await
+    }
+
+    /// As [`put`](Self::put), of bytes that need not be in memory.
+    pub(crate) async fn put_payload(
+        &self,
+        key: &Key,
+        payload: &Payload,
+        crc64: Option<Crc64>,
+        condition: Option<Condition<'_>>,
+    ) -> ApiResult<ETag> {
+        let written = self.put_counted(key, payload, crc64, condition, None);
         Ok(written.await?.0)
     }
 
@@ -53,12 +65,12 @@ impl Api {
     pub(super) async fn put_counted(
         &self,
         key: &Key,
-        segments: &[Bytes],
+        payload: &Payload,
         crc64: Option<Crc64>,
         condition: Option<Condition<'_>>,
         until: Option<(Moment, Duration)>,
     ) -> ApiResult<(ETag, u32)> {
-        let size = segments.iter().map(|segment| segment.len() as u64).sum();
+        let size = payload.size();
         let call = Call {
             operation: Operation::PutObject,
             key: key.as_str(),
@@ -90,20 +102,12 @@ impl Api {
                 Some(Condition::Matches(etag)) => request.if_match(self.if_match(etag)),
             };
             let settings = Self::settings(Self::timeout_for(size));
-            match (segments, crc64) {
-                // A stream cannot be hashed before it is sent, so the checksum stands in for
-                // the signature's hash of the body.
-                (segments, Some(_)) => request
-                    .body(segments_body(segments, &Gauge::default()))
-                    .customize()
-                    .disable_payload_signing()
-                    .config_override(settings)
-                    .send(),
-                (segments, None) => request
-                    .body(super::body::signable_body(segments))
-                    .customize()
-                    .config_override(settings)
-                    .send(),
+            let (body, is_unsigned) = payload.body(crc64.is_some(), &Gauge::default());
+            let request = request.body(body).customize().config_override(settings);
+            if is_unsigned {
+                request.disable_payload_signing().send()
+            } else {
+                request.send()
             }
         };
         let sent = self.call_while(call, send, holds).await;
@@ -121,7 +125,7 @@ impl Api {
 
     /// A small object, whole; `None` where there is none.
     pub(crate) async fn get_small(&self, key: &Key) -> ApiResult<Option<SmallObject>> {
-        let Some((pieces, etag)) = self.get_whole(key, None).await? else {
+        let Some((pieces, etag)) = self.get_whole(key).await? else {
             return Ok(None);
         };
         let bytes = match pieces.as_slice() {
@@ -131,21 +135,9 @@ impl Api {
         Ok(Some(SmallObject { bytes, etag }))
     }
 
-    /// An object of a known size, in the pieces that it came in; `None` where there is none.
-    pub(crate) async fn get_pieces(&self, key: &Key, size: u64) -> ApiResult<Option<Vec<Bytes>>> {
-        Ok(self
-            .get_whole(key, Some(size))
-            .await?
-            .map(|(pieces, _)| pieces))
-    }
-
     /// Reads an object from its start, and again where the body breaks off, which is repeated by
     /// nobody else.
-    async fn get_whole(
-        &self,
-        key: &Key,
-        size: Option<u64>,
-    ) -> ApiResult<Option<(Vec<Bytes>, ETag)>> {
+    async fn get_whole(&self, key: &Key) -> ApiResult<Option<(Vec<Bytes>, ETag)>> {
         let call = Call {
             operation: Operation::GetObject,
             key: key.as_str(),
@@ -175,7 +167,7 @@ impl Api {
             let etag = ETag::parse(etag);
             let told = to_u64(answer.content_length())
                 .ok_or_else(|| incomplete(call.operation, call.key, "Content-Length"))?;
-            if told != size.unwrap_or(told) || told > size.unwrap_or(MAX_DOCUMENT) {
+            if told > MAX_DOCUMENT {
                 let why = format!("it has {told} bytes, which is none of ours");
                 let kind = StorageErrorKind::Other;
                 let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
@@ -293,6 +285,17 @@ impl Api {
         range: Range<u64>,
         etag: &ETag,
     ) -> ApiResult<RangeBody> {
+        self.get_range_if(key, range, Some(etag)).await
+    }
+
+    /// As [`get_range`](Self::get_range), of an object that is never overwritten where no ETag is
+    /// given.
+    pub(crate) async fn get_range_if(
+        &self,
+        key: &Key,
+        range: Range<u64>,
+        etag: Option<&ETag>,
+    ) -> ApiResult<RangeBody> {
         let call = Call {
             operation: Operation::GetObject,
             key: key.as_str(),
@@ -305,7 +308,7 @@ impl Api {
                     .bucket(&self.bucket)
                     .key(key.as_str())
                     .range(http_range(&range))
-                    .if_match(self.if_match(etag))
+                    .set_if_match(etag.map(|etag| self.if_match(etag)))
                     .customize()
                     .config_override(Self::settings(SMALL_TIMEOUT))
                     .send()

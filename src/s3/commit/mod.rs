@@ -35,7 +35,6 @@ mod next;
 mod perform;
 mod readback;
 mod recover;
-pub(crate) mod tar_sum_task;
 
 pub(crate) use next::Concurrency;
 pub(crate) use perform::{cancel, commit, commit_inline, freeze};

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::tar_sum_task::TarSumTask;
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
@@ -16,6 +15,7 @@ use crate::s3::read::ReadBack;
 use crate::s3::record::Segment;
 use crate::s3::session::{CommitIntent, Session};
 use crate::s3::store::Store;
+use crate::tarsum::TarSumTask;
 
 /// How often the bytes are read when they do not have the checksum of what was sent: the first time
 /// may have been the wire.

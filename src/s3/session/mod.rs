@@ -40,7 +40,8 @@ use super::document::Document;
 pub(crate) use super::document::Inline;
 use super::keys::{Key, Keys};
 use super::record::{Segment, SegmentName};
-use crate::digest::{Digest, SavedHasher};
+use crate::clock;
+use crate::digest::{Algorithm, Digest, Hasher, SavedHasher};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
 
@@ -233,6 +234,40 @@ impl Multipart {
 }
 
 impl Session {
+    /// Of an upload without bytes. It has no UUID yet.
+    pub(crate) fn begun(name: &RepositoryName, id: Option<&LayerId>, schedule: Schedule) -> Self {
+        let mut hashers = vec![Hasher::new(Algorithm::Sha256).save()];
+        // Computed as the bytes arrive, it need not be read back at the end.
+        if let Some(digest) = id.and_then(LayerId::as_digest)
+            && digest.algorithm() != Algorithm::Sha256
+        {
+            hashers.push(Hasher::new(digest.algorithm()).save());
+        }
+        Session {
+            version: Session::VERSION,
+            uuid: Uuid::nil(),
+            nonce: clock::new_nonce(),
+            phase: Phase::Open,
+            repository: name.clone(),
+            declared_id: id.cloned(),
+            begun_at: clock::now_timestamp(),
+            schedule,
+            segments: Vec::new(),
+            segment_parts: 0,
+            multiparts: 0,
+            multipart: None,
+            closed: false,
+            orphans: false,
+            tails: Vec::new(),
+            superseded: Vec::new(),
+            inline: Inline::default(),
+            offset: 0,
+            hashers,
+            sums: Sums::default(),
+            part_sum: Crc64::default(),
+        }
+    }
+
     /// Parts recorded so far, in segments and in the multipart upload.
     pub(crate) fn recorded_parts(&self) -> u32 {
         let open = self.multipart.as_ref().map_or(0, |m| m.parts.len());

@@ -7,13 +7,9 @@ use uuid::Uuid;
 
 use super::S3LayerUpload;
 use super::uploader::Uploader;
-use crate::clock;
-use crate::digest::{Algorithm, Hasher};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::checksum::{Crc64, Sums};
-use crate::s3::document::{Document as _, Inline};
 use crate::s3::presence;
 use crate::s3::session::owned::OwnedSession;
 use crate::s3::session::plan::schedule::Schedule;
@@ -36,7 +32,15 @@ pub(crate) async fn begin(
             Err(error) => return Err(error),
         }
     }
-    let owned = OwnedSession::create(store, fresh_session(store, name, id)).await?;
+    let profile = &store.profile;
+    let schedule = Schedule::new(
+        store.part_size,
+        store.memory_budget,
+        profile.equal_parts,
+        profile.max_object_size,
+    );
+    let session = Session::begun(name, id, schedule);
+    let owned = OwnedSession::create(store, session).await?;
     let uuid = owned.uuid();
     if let Some(id) = id
         && let Err(refusal) = claim::take(store, name, id, uuid).await
@@ -58,44 +62,4 @@ pub(crate) async fn begin(
 async fn is_open(store: &Store, uuid: Uuid) -> Result<bool> {
     let session = OwnedSession::load(store, uuid).await?;
     Ok(session.is_some_and(|session| session.get().phase == Phase::Open))
-}
-
-fn fresh_session(store: &Store, name: &RepositoryName, id: Option<&LayerId>) -> Session {
-    let mut hashers = vec![Hasher::new(Algorithm::Sha256).save()];
-    // Computed as the bytes arrive, it need not be read back at the end.
-    if let Some(digest) = id.and_then(LayerId::as_digest)
-        && digest.algorithm() != Algorithm::Sha256
-    {
-        hashers.push(Hasher::new(digest.algorithm()).save());
-    }
-    let profile = &store.profile;
-    let schedule = Schedule::new(
-        store.part_size,
-        store.memory_budget,
-        profile.equal_parts,
-        profile.max_object_size,
-    );
-    Session {
-        version: Session::VERSION,
-        uuid: Uuid::nil(),
-        nonce: clock::new_nonce(),
-        phase: Phase::Open,
-        repository: name.clone(),
-        declared_id: id.cloned(),
-        begun_at: clock::now_timestamp(),
-        schedule,
-        segments: Vec::new(),
-        segment_parts: 0,
-        multiparts: 0,
-        multipart: None,
-        closed: false,
-        orphans: false,
-        tails: Vec::new(),
-        superseded: Vec::new(),
-        inline: Inline::default(),
-        offset: 0,
-        hashers,
-        sums: Sums::default(),
-        part_sum: Crc64::default(),
-    }
 }

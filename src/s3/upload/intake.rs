@@ -3,18 +3,18 @@
 use bytes::Bytes;
 
 use super::part_buffer::PartBuffer;
-use super::part_cursor::PartCursor;
 use super::sender::PartEnd;
+use super::tail::StoredTail;
 use crate::digest::{Algorithm, Digest, Hasher, SavedHasher};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::s3::checksum::{Crc64, Tracker};
 use crate::s3::commit::claims::Received;
-use crate::s3::commit::tar_sum_task::TarSumTask;
 use crate::s3::document::Inline;
 use crate::s3::keys::Key;
+use crate::s3::session::plan::part_cursor::PartCursor;
 use crate::s3::session::{Session, Tail};
-use crate::tarsum::Claim;
+use crate::tarsum::{Claim, TarSumTask};
 
 /// What an upload has received, and the bytes of the part under way.
 pub(super) struct Intake {
@@ -27,9 +27,7 @@ pub(super) struct Intake {
     offset: u64,
     cursor: PartCursor,
     /// Stored bytes of the part under way.
-    tails: Vec<Tail>,
-    /// The bytes of these tails, where all of them are in memory too.
-    tail_bytes: Option<Vec<Bytes>>,
+    tails: Vec<StoredTail>,
     /// Bytes of the part under way after its tails.
     buffer: PartBuffer,
 }
@@ -64,8 +62,7 @@ impl Intake {
             tracker: Tracker::resume(session.sums.clone(), session.part_sum),
             offset: session.offset,
             cursor: PartCursor::new(session.schedule, session.recorded_parts(), filled),
-            tails: session.tails.clone(),
-            tail_bytes: session.tails.is_empty().then(Vec::new),
+            tails: session.tails.iter().cloned().map(without_copy).collect(),
             buffer,
         })
     }
@@ -86,9 +83,9 @@ impl Intake {
         self.cursor.take(available)
     }
 
-    /// The size of the part under way, where S3 takes one.
-    pub(super) fn part_size(&self) -> Option<u64> {
-        self.cursor.size()
+    /// Whether the part under way can be sent although it is not full.
+    pub(super) fn may_end_early(&self) -> bool {
+        self.cursor.may_end_early()
     }
 
     /// Takes bytes that belong to the part under way. Whether it is full now.
@@ -140,14 +137,21 @@ impl Intake {
         self.buffer.len()
     }
 
+    /// Bytes of the part under way that are in memory.
+    pub(super) fn in_memory(&self) -> u64 {
+        let copied = self.tails.iter().filter(|stored| stored.copy.is_some());
+        let copies: u64 = copied.map(|stored| stored.tail.sum.len()).sum();
+        copies + self.buffer.len()
+    }
+
     /// Bytes of the part under way.
     pub(super) fn unsent(&self) -> u64 {
-        let tails: u64 = self.tails.iter().map(|tail| tail.sum.len()).sum();
+        let tails: u64 = self.tails().map(|tail| tail.sum.len()).sum();
         tails + self.buffer.len()
     }
 
-    pub(super) fn tails(&self) -> &[Tail] {
-        &self.tails
+    pub(super) fn tails(&self) -> impl ExactSizeIterator<Item = &Tail> {
+        self.tails.iter().map(|stored| &stored.tail)
     }
 
     /// The bytes after the tails; they stay here as well.
@@ -155,44 +159,47 @@ impl Intake {
         self.buffer.chunks()
     }
 
-    /// The bytes of the tails, taken away, where they are in memory.
-    pub(super) fn take_tail_bytes(&mut self) -> Option<Vec<Bytes>> {
-        self.tail_bytes.take()
+    /// The tails that the next one takes in: all, where there are `most` already.
+    pub(super) fn tails_to_fold(&self, most: usize) -> Vec<StoredTail> {
+        if self.tails.len() < most {
+            return Vec::new();
+        }
+        self.tails.clone()
     }
 
-    /// The buffered bytes are stored in this tail now.
+    /// The buffered bytes, and all tails that begin where this one does or later, are stored in this
+    /// tail now.
     pub(super) fn move_to_tail(&mut self, tail: Tail) {
         let chunks = self.buffer.take();
-        if let Some(bytes) = &mut self.tail_bytes {
-            bytes.extend(chunks);
-        }
-        self.tails.push(tail);
+        let before = self.tails.len();
+        self.tails.retain(|stored| stored.tail.offset < tail.offset);
+        let copy = (self.tails.len() == before).then_some(chunks);
+        self.tails.push(StoredTail { tail, copy });
     }
 
     /// Drops the copies of stored bytes.
     pub(super) fn release(&mut self) {
-        if !self.tails.is_empty() {
-            self.tail_bytes = None;
-        }
+        self.tails.iter_mut().for_each(|stored| stored.copy = None);
     }
 
     /// Ends the part under way.
-    pub(super) fn end_part(&mut self) -> EndedPart {
+    pub(super) fn end_part(&mut self, is_early: bool) -> EndedPart {
         let sum = self.tracker.end_part();
         let tails = std::mem::take(&mut self.tails);
         let end = PartEnd {
-            is_full: self.cursor.is_full(),
+            can_be_followed: is_early || self.cursor.is_full(),
             offset: self.offset,
             hashers: self.saved_hashers(),
             snapshot: self.tracker.snapshot(),
-            tails,
+            tails: tails.iter().map(|stored| stored.tail.clone()).collect(),
         };
         self.cursor.advance();
-        self.tail_bytes = Some(Vec::new());
+        let chunks = self.buffer.take();
         EndedPart {
             end,
             sum,
-            chunks: self.buffer.take(),
+            tails,
+            chunks,
         }
     }
 
@@ -208,7 +215,7 @@ impl Intake {
 
     /// Sets the parts of a session that say where the upload is, as of now.
     pub(super) fn describe(&mut self, session: &mut Session) {
-        session.tails.clone_from(&self.tails);
+        session.tails = self.tails().cloned().collect();
         session.inline = Inline(self.buffer.chunks().concat().into());
         session.offset = self.offset;
         session.hashers = self.saved_hashers();
@@ -227,6 +234,11 @@ impl Intake {
 pub(super) struct EndedPart {
     pub(super) end: PartEnd,
     pub(super) sum: Crc64,
-    /// The bytes after its tails.
+    pub(super) tails: Vec<StoredTail>,
+    /// The bytes after them.
     pub(super) chunks: Vec<Bytes>,
+}
+
+fn without_copy(tail: Tail) -> StoredTail {
+    StoredTail { tail, copy: None }
 }

@@ -3,7 +3,8 @@
 //! 1. [`mod@begin`] creates the session, then the claim, if an id is declared.
 //! 2. The handle (this file) passes bytes to its [`task`], which owns an [`uploader`]. The
 //!    [`intake`] hashes bytes and cuts them into parts; the [`sender`] sends parts, several at a
-//!    time. What does not fill a part is stored at close as a [`tail`], or within the session.
+//!    time. What does not fill a part is stored as a [`tail`], at close or when memory is short, or
+//!    within the session, which the [`journal`] writes.
 //! 3. [`mod@resume`] reads the session, compares it with the parts that S3 lists, and continues at the
 //!    recorded offset with the recorded hash state. [`session_cache`] saves that look to the
 //!    process that served the last request of the upload.
@@ -18,7 +19,7 @@
 //! 3. A session names complete segments, an unbroken run of parts, tails and inline bytes, in this
 //!    order, and the hash state at exactly their end.
 //! 4. An object is removed only after a session that does not name it was written.
-//! 5. More than a little of a part is in memory only under a reservation for all of it.
+//! 5. Bytes of a part are in memory only while they are counted in the byte budget.
 
 use std::future::Future as _;
 use std::io;
@@ -48,8 +49,8 @@ use uploader::Uploader;
 
 mod begin;
 mod intake;
+mod journal;
 mod part_buffer;
-mod part_cursor;
 mod resume;
 mod sender;
 #[cfg_attr(
@@ -69,7 +70,7 @@ pub(crate) use session_cache::resume_at;
 
 /// The largest piece that is handed to the writer at a time, in bytes: it is hashed without a
 /// pause.
-const MAX_PIECE: usize = 1024 * 1024;
+const MAX_PIECE: usize = 256 * 1024;
 
 /// The largest piece that is copied out of an `AsyncWrite` caller's buffer at a time, in bytes.
 const MAX_COPY: usize = 64 * 1024;
@@ -86,8 +87,13 @@ pub(crate) struct S3LayerUpload {
     schedule: Schedule,
     /// Without a bound, so that what is asked for is on its way at once, whoever drops the future.
     commands: mpsc::UnboundedSender<Command>,
-    /// One piece may wait there.
-    room: PollSemaphore,
+    /// One piece may wait there until it is counted in the byte budget.
+    queue: PollSemaphore,
+    /// For the next piece.
+    place: Option<OwnedSemaphorePermit>,
+    /// Taken by the first [`ready`](LayerUpload::ready), so that not more bodies are read than memory
+    /// is there for.
+    admission: Option<OwnedSemaphorePermit>,
     task: Option<JoinHandle<Result<()>>>,
     /// Another handle may own the upload: the first byte waits until this one does.
     owner: bool,
@@ -126,7 +132,9 @@ impl S3LayerUpload {
             sent: uploader.progress(),
             schedule: uploader.session().schedule,
             commands,
-            room: PollSemaphore::new(Arc::new(Semaphore::new(1))),
+            queue: PollSemaphore::new(Arc::new(Semaphore::new(1))),
+            place: None,
+            admission: None,
             owner: uploader.is_owner(),
             task: Some(tokio::spawn(task::run(uploader, inbox))),
             asked: None,
@@ -166,19 +174,12 @@ impl S3LayerUpload {
         error
     }
 
-    /// Waits for room for one more piece.
-    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<OwnedSemaphorePermit>> {
-        // A writer that is gone has given its room back.
-        match ready!(self.room.poll_acquire(context)) {
-            Some(room) if !self.commands.is_closed() => Poll::Ready(Ok(room)),
-            _ => self.poll_end(context).map(Err),
-        }
-    }
-
-    /// Hands a piece to the writer. An error that comes of it is told by the next call.
-    fn hand_over(&mut self, bytes: Bytes, room: OwnedSemaphorePermit) {
+    /// Hands a piece to the task. The next call returns an error that comes of it.
+    fn hand_over(&mut self, bytes: Bytes) {
         self.offset += bytes.len() as u64;
-        let _ = self.commands.send(Command::Write { bytes, room });
+        if let Some(place) = self.place.take() {
+            let _ = self.commands.send(Command::Write { bytes, place });
+        }
     }
 
     /// Sends a command and waits for its answer.
@@ -222,13 +223,25 @@ impl S3LayerUpload {
         }
     }
 
-    /// Waits until this handle owns the upload and can take bytes.
-    fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<Result<OwnedSemaphorePermit>> {
+    /// Waits until this handle owns the upload, and can hand a piece over.
+    fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         if !self.owner {
             ready!(self.poll_ask(context, Ask::Own))?;
             self.owner = true;
         }
-        self.poll_room(context)
+        self.poll_place(context)
+    }
+
+    /// Waits until the piece before is counted.
+    fn poll_place(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.place.is_none() {
+            self.place = ready!(self.queue.poll_acquire(context));
+        }
+        // A task that ended has released its place.
+        if self.commands.is_closed() {
+            return self.poll_end(context).map(Err);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -238,9 +251,9 @@ impl AsyncWrite for S3LayerUpload {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let room = ready!(self.poll_writable(context))?;
+        ready!(self.poll_writable(context))?;
         let taken = bytes.len().min(MAX_COPY);
-        self.hand_over(Bytes::copy_from_slice(&bytes[..taken]), room);
+        self.hand_over(Bytes::copy_from_slice(&bytes[..taken]));
         Poll::Ready(Ok(taken))
     }
 
@@ -285,10 +298,19 @@ impl LayerUpload for S3LayerUpload {
         self.sent.clone()
     }
 
+    async fn ready(&mut self) -> Result<()> {
+        if self.admission.is_none() {
+            let bodies = Arc::clone(&self.store.budget.bodies);
+            // The semaphore is never closed.
+            self.admission = bodies.acquire_owned().await.ok();
+        }
+        std::future::poll_fn(|context| self.poll_place(context)).await
+    }
+
     async fn write_bytes(&mut self, mut bytes: Bytes) -> Result<()> {
         while !bytes.is_empty() {
-            let room = std::future::poll_fn(|context| self.poll_writable(context)).await?;
-            self.hand_over(bytes.split_to(bytes.len().min(MAX_PIECE)), room);
+            std::future::poll_fn(|context| self.poll_writable(context)).await?;
+            self.hand_over(bytes.split_to(bytes.len().min(MAX_PIECE)));
         }
         Ok(())
     }

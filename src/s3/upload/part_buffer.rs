@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 /// bookkeeping than in bytes.
 const COPIED: usize = 64 * 1024;
 
-/// Copied chunks share buffers of this size, in bytes.
-const BUFFER: usize = 256 * 1024;
+/// Copied chunks share buffers of this size, in bytes: that of a unit of the budget.
+const BUFFER: usize = 64 * 1024;
 
 /// Pieces, in order.
 #[derive(Debug, Default)]
@@ -31,11 +31,18 @@ impl PartBuffer {
             self.chunks.push(chunk);
             return;
         }
-        if self.filling.capacity() - self.filling.len() < chunk.len() {
-            self.flush();
-            self.filling.reserve(BUFFER);
+        let mut rest = chunk.as_ref();
+        while !rest.is_empty() {
+            let space = self.filling.capacity() - self.filling.len();
+            if space == 0 {
+                self.flush();
+                self.filling = BytesMut::with_capacity(BUFFER);
+                continue;
+            }
+            let (first, others) = rest.split_at(space.min(rest.len()));
+            self.filling.extend_from_slice(first);
+            rest = others;
         }
-        self.filling.extend_from_slice(&chunk);
     }
 
     fn flush(&mut self) {

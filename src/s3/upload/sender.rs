@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::digest::SavedHasher;
 use crate::error::{Error, StorageError, StorageErrorKind};
-use crate::s3::api::{ApiError, Gauge, UploadId};
+use crate::s3::api::{Gauge, Payload, UploadId};
 use crate::s3::budget::Grant;
 use crate::s3::checksum::{Crc64, Snapshot};
 use crate::s3::keys::Key;
+use crate::s3::relay::{self, Run, SendError};
 use crate::s3::session::{Part, Tail};
 use crate::s3::store::Store;
 use crate::service::Sent;
@@ -27,7 +27,7 @@ pub(super) struct Target {
 pub(super) struct OutgoingPart {
     /// Its number within the multipart upload.
     pub(super) number: u32,
-    pub(super) chunks: Vec<Bytes>,
+    pub(super) runs: Vec<Run>,
     pub(super) sum: Crc64,
     /// So many of its bytes were counted as sent before, as tails.
     pub(super) counted: u64,
@@ -39,29 +39,13 @@ pub(super) struct OutgoingPart {
 /// All that the session records at the end of a part.
 #[derive(Clone, Debug)]
 pub(super) struct PartEnd {
-    /// Else it is the last part of the layer, and no other can follow it.
-    pub(super) is_full: bool,
+    /// Else it is the last part of the layer.
+    pub(super) can_be_followed: bool,
     pub(super) offset: u64,
     pub(super) hashers: Vec<SavedHasher>,
     pub(super) snapshot: Snapshot,
     /// Tails that are in this part.
     pub(super) tails: Vec<Tail>,
-}
-
-/// Why a part was not sent.
-pub(super) enum SendError {
-    /// S3 does not know the multipart upload.
-    NoSuchUpload,
-    Other(Error),
-}
-
-impl From<ApiError> for SendError {
-    fn from(error: ApiError) -> Self {
-        match error {
-            ApiError::NoSuchUpload(_) => SendError::NoSuchUpload,
-            error => SendError::Other(error.into()),
-        }
-    }
 }
 
 /// The parts of one handle that the session does not record yet. Dropping it aborts the requests.
@@ -105,15 +89,17 @@ impl Sender {
         let gauge = Gauge::new(self.progress(), part.counted);
         let store = Arc::clone(&self.store);
         self.queue.push_back((part.number, part.end, None));
-        let (number, chunks, sum) = (part.number, part.chunks, part.sum);
+        let (number, sum) = (part.number, part.sum);
         self.in_flight.spawn(async move {
             let crc64 = store.checksum(sum);
             let Target { key, upload_id } = target;
-            let sent = store
-                .api
-                .upload_gauged_part(&key, &upload_id, number, &chunks, crc64, &gauge)
-                .await;
-            drop((chunks, part.reservation));
+            let (api, key, id, gauge) = (&store.api, &key, &upload_id, &gauge);
+            let upload = |payload: Payload| async move {
+                let sent = api.upload_gauged_part(key, id, number, &payload, crc64, gauge);
+                sent.await
+            };
+            let sent = relay::send(&store, part.runs, upload).await;
+            drop(part.reservation);
             Ok((number, Part { etag: sent?, sum }))
         });
         Ok(())
@@ -128,7 +114,8 @@ impl Sender {
         let Some(ended) = self.in_flight.join_next().await else {
             return Ok(());
         };
-        let (number, part) = ended.map_err(|failed| SendError::Other(internal(failed)))??;
+        let (number, part) =
+            ended.map_err(|failed| SendError::Other(panicked("UploadPart", failed)))??;
         let sent = self.queue.iter_mut().find(|(queued, ..)| *queued == number);
         if let Some((_, _, arrived)) = sent {
             *arrived = Some(part);
@@ -158,15 +145,18 @@ impl Sender {
             .map_while(|(_, end, part)| Some((end, part.as_ref()?)))
     }
 
-    /// Forgets the first parts, which are recorded now. The tails that were in them.
-    pub(super) fn forget(&mut self, parts: usize) -> Vec<Tail> {
-        let recorded = self.queue.drain(..parts.min(self.queue.len()));
-        recorded.flat_map(|(_, end, _)| end.tails).collect()
+    /// Forgets the first parts, which are recorded now.
+    pub(super) fn forget(&mut self, parts: usize) {
+        self.queue.drain(..parts.min(self.queue.len()));
+    }
+
+    /// The tails in parts that are not recorded.
+    pub(super) fn tails(&self) -> impl Iterator<Item = &Tail> {
+        self.queue.iter().flat_map(|(_, end, _)| &end.tails)
     }
 }
 
-/// A task ended by a panic.
-fn internal(failed: JoinError) -> Error {
-    let kind = StorageErrorKind::Other;
-    StorageError::new("UploadPart", String::new(), kind, failed).into()
+/// The error of a task that ended by a panic.
+pub(super) fn panicked(operation: &'static str, failed: JoinError) -> Error {
+    StorageError::new(operation, String::new(), StorageErrorKind::Other, failed).into()
 }

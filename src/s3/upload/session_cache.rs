@@ -19,7 +19,6 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::task::reclaim_requested;
 use super::uploader::Uploader;
 use super::{S3LayerUpload, resume};
 use crate::error::Result;
@@ -146,7 +145,7 @@ async fn keep(mut uploader: Uploader, asked: oneshot::Receiver<Request>) {
     let mut asked = asked;
     let request = tokio::select! {
         request = &mut asked => Some(request),
-        () = reclaim_requested(uploader.reservation()) => None,
+        () = uploader.holder().reclaim_requested() => None,
         () = sleep(BYTES_LIFETIME) => None,
     };
     let request = match request {

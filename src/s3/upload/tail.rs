@@ -1,21 +1,48 @@
-//! Bytes that do not fill a part, as immutable objects: written under a fresh key, read back when
-//! their part is full, removed once no session names them.
+//! Bytes that do not fill a part, as immutable objects: written under a fresh key, read while their
+//! part is sent, removed once no session names them.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::clock::{self, Moment};
-use crate::error::{Error, Result};
-use crate::s3::api::{ApiError, Condition};
+use crate::error::Result;
+use crate::s3::api::{ApiError, Condition, Payload};
 use crate::s3::checksum::{Crc64, Running};
 use crate::s3::presence;
 use crate::s3::record::SegmentName;
-use crate::s3::session::owned::OwnedSession;
+use crate::s3::relay::{self, Run, SendError};
 use crate::s3::session::{Tail, TailPlace};
 use crate::s3::store::Store;
 
-/// How often a tail that does not have its checksum is read: once may have been the wire.
-const READS: u32 = 2;
+/// A tail, and its bytes where they are in memory too.
+#[derive(Clone)]
+pub(super) struct StoredTail {
+    pub(super) tail: Tail,
+    pub(super) copy: Option<Vec<Bytes>>,
+}
+
+/// The bytes of tails, and what follows them in memory.
+pub(super) fn runs(
+    store: &Store,
+    uuid: Uuid,
+    tails: Vec<StoredTail>,
+    rest: Vec<Bytes>,
+) -> Vec<Run> {
+    let run = |stored: StoredTail| match stored.copy {
+        Some(copy) => Run::Memory(copy),
+        None => Run::Stored {
+            key: stored.tail.key(&store.keys, uuid),
+            sum: stored.tail.sum,
+        },
+    };
+    tails
+        .into_iter()
+        .map(run)
+        .chain([Run::Memory(rest)])
+        .collect()
+}
 
 fn sum_of(chunks: &[Bytes]) -> Crc64 {
     let mut sum = Running::new();
@@ -23,17 +50,24 @@ fn sum_of(chunks: &[Bytes]) -> Crc64 {
     sum.get()
 }
 
-/// Stores bytes that follow others.
+/// Stores the bytes of tails and what follows them in memory as one tail, which ends at `end`.
 pub(super) async fn write(
-    store: &Store,
+    store: &Arc<Store>,
     uuid: Uuid,
-    offset: u64,
-    chunks: &[Bytes],
-) -> Result<Tail> {
-    let (nonce, sum) = (clock::new_nonce(), sum_of(chunks));
-    let key = store.keys.tail(uuid, offset, &nonce);
-    let checksum = store.checksum(sum);
-    store.api.put(&key, chunks, checksum, None).await?;
+    end: u64,
+    tails: Vec<StoredTail>,
+    rest: Vec<Bytes>,
+) -> Result<Tail, SendError> {
+    let sums = tails.iter().map(|stored| stored.tail.sum);
+    let sum = sums
+        .chain([sum_of(&rest)])
+        .fold(Crc64::default(), Crc64::then);
+    let (nonce, offset) = (clock::new_nonce(), end - sum.len());
+    let (api, checksum) = (&store.api, store.checksum(sum));
+    let key = &store.keys.tail(uuid, offset, &nonce);
+    let put =
+        |payload: Payload| async move { api.put_payload(key, &payload, checksum, None).await };
+    relay::send(store, runs(store, uuid, tails, rest), put).await?;
     Ok(Tail {
         offset,
         sum,
@@ -64,53 +98,5 @@ pub(super) async fn write_whole(store: &Store, uuid: Uuid, chunks: &[Bytes]) -> 
         offset: 0,
         sum,
         place: TailPlace::Whole { nonce, etag },
-    })
-}
-
-/// Reads tails back, in order.
-///
-/// # Errors
-///
-/// `UploadConflict` or `UploadUnknown` where a tail is gone because another owner removed it;
-/// `Damaged` where the session still names it.
-pub(super) async fn read(
-    store: &Store,
-    owned: &OwnedSession,
-    tails: &[Tail],
-) -> Result<Vec<Bytes>> {
-    let mut chunks = Vec::new();
-    for tail in tails {
-        chunks.extend(read_one(store, owned, tail).await?);
-    }
-    Ok(chunks)
-}
-
-async fn read_one(store: &Store, owned: &OwnedSession, tail: &Tail) -> Result<Vec<Bytes>> {
-    let key = tail.key(&store.keys, owned.uuid());
-    for _ in 0..READS {
-        match store.api.get_pieces(&key, tail.sum.len()).await? {
-            Some(chunks) if sum_of(&chunks) == tail.sum => return Ok(chunks),
-            Some(_) => tracing::warn!(%key, "read a tail with a wrong checksum"),
-            None => {
-                let lost = lost_to(store, owned).await?;
-                let missing = || Error::damaged(&key, "it is missing".to_owned());
-                return Err(lost.unwrap_or_else(missing));
-            }
-        }
-    }
-    let reason = "it does not have the checksum that was recorded".to_owned();
-    Err(Error::damaged(&key, reason))
-}
-
-/// Why a tail may rightly be gone.
-async fn lost_to(store: &Store, owned: &OwnedSession) -> Result<Option<Error>> {
-    let uuid = owned.uuid();
-    Ok(match OwnedSession::load(store, uuid).await? {
-        None => Some(Error::UploadUnknown { uuid }),
-        Some(now) if now.get().nonce != owned.get().nonce => Some(Error::UploadConflict {
-            uuid,
-            reason: "another process owns it",
-        }),
-        Some(_) => None,
     })
 }

@@ -10,10 +10,9 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::uploader::Uploader;
+use super::uploader::{self, Uploader};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::s3::budget::Grant;
 use crate::s3::commit::wrong_claim;
 use crate::s3::record::StoredLayer;
 use crate::s3::session::Phase;
@@ -24,8 +23,8 @@ pub(super) enum Command {
     Own(oneshot::Sender<Result<()>>),
     Write {
         bytes: Bytes,
-        /// Released when the uploader takes the chunk.
-        room: OwnedSemaphorePermit,
+        /// Released when the bytes are counted in the byte budget.
+        place: OwnedSemaphorePermit,
     },
     /// Wait until all whole parts are stored.
     Flush(oneshot::Sender<Result<()>>),
@@ -54,7 +53,7 @@ pub(super) async fn run(
 ) -> Result<()> {
     loop {
         let checkpoint_at = uploader.next_checkpoint();
-        let (sender, reservation) = uploader.waits();
+        let (sender, holder) = uploader.waits();
         let done = tokio::select! {
             command = commands.recv() => {
                 // Dropped without close: the upload stays as it is recorded.
@@ -75,7 +74,7 @@ pub(super) async fn run(
                 }
             }
             sent = sender.next(), if !sender.is_idle() => uploader.part_ended(sent).await,
-            () = reclaim_requested(reservation) => uploader.spill().await,
+            () = holder.reclaim_requested() => Box::pin(uploader.spill()).await,
             () = until(checkpoint_at) => uploader.checkpoint().await,
         };
         or_salvage(&mut uploader, done).await?;
@@ -90,9 +89,8 @@ async fn carry_out(
 ) -> Result<Then> {
     let (answer, result) = match command {
         Command::Own(answer) => (answer, uploader.own().await),
-        Command::Write { bytes, room } => {
-            drop(room);
-            let taken = uploader.accept(bytes).await;
+        Command::Write { bytes, place } => {
+            let taken = uploader.accept(bytes, place).await;
             or_salvage(uploader, taken).await?;
             return Ok(Then::Continue);
         }
@@ -111,7 +109,7 @@ async fn carry_out(
             digest,
             answer,
         } => {
-            let mut finished = uploader.finish(size, &digest).await;
+            let mut finished = uploader::finish(uploader, size, &digest).await;
             let failed = finished.as_ref().err();
             let is_usable = failed.is_some_and(|error| is_usable(uploader, error));
             if !is_usable {
@@ -139,14 +137,6 @@ async fn carry_out(
 async fn until(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Resolves when others wait for the memory that is reserved.
-pub(super) async fn reclaim_requested(reservation: Option<&Grant>) {
-    match reservation {
-        Some(reservation) => reservation.reclaim_requested().await,
         None => std::future::pending().await,
     }
 }

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) const MAX_PARTS: u32 = 10_000;
 /// The size doubles after this many parts.
 const STEP: u32 = 1_000;
+/// The smallest part that S3 takes before others.
+pub(crate) const MIN_PART_SIZE: u64 = 5 * 1024 * 1024;
 /// The largest part that S3 takes.
 const MAX_PART_SIZE: u64 = 5 * 1024 * 1024 * 1024;
 
@@ -80,13 +82,6 @@ impl Schedule {
             })
             .find(|end| *end > offset)
     }
-
-    /// The most bytes that an upload can hold.
-    pub(crate) fn limit(self) -> u64 {
-        (1..=MAX_PARTS)
-            .filter_map(|number| self.part_size(number))
-            .sum()
-    }
 }
 
 #[cfg(test)]
@@ -134,12 +129,11 @@ mod tests {
             (16 * MIB - 1, Some(16)),
             (16 * MIB, Some(32)),
             (16_000 * MIB, Some(16_032)),
-            (growing.limit(), None),
+            ((16 + 32 + 8 * 64) * 1000 * MIB, None),
         ] {
             let want = want.map(|end| end * MIB);
             assert_eq!(growing.end_beyond(offset), want, "{offset}");
         }
-        assert_eq!(growing.limit(), (16 + 32 + 8 * 64) * 1000 * MIB);
         assert_eq!(
             Schedule::new(16 * MIB, u64::MAX, false, u64::MAX).part_size(10_000),
             Some(4096 * MIB)

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::Claim;
 use crate::error::{Error, Result};
 use crate::id::TarSum;
-use crate::tarsum::Claim;
 
 /// Bytes of the input that are read between two checks whether the task was dropped.
 const SLICE: usize = 64 * 1024;

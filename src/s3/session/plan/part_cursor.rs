@@ -1,6 +1,10 @@
 //! Where the bytes that arrive are cut into parts. Pure.
 
-use crate::s3::session::plan::schedule::Schedule;
+use super::schedule::{MIN_PART_SIZE, Schedule};
+
+/// Only the first parts of an upload may be shorter than the schedule says: it then still takes nine
+/// tenths of what it could.
+const EARLY_PARTS: u32 = 1_000;
 
 /// The part under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +24,14 @@ impl PartCursor {
         }
     }
 
+    /// Whether it can end here, short of its size, with others after it. Few do: each makes the
+    /// largest possible layer smaller.
+    pub(crate) fn may_end_early(self) -> bool {
+        self.filled >= MIN_PART_SIZE && self.number <= EARLY_PARTS
+    }
+
     /// Bytes that it takes in all; `None` where S3 takes no further part.
-    pub(crate) fn size(self) -> Option<u64> {
+    fn size(self) -> Option<u64> {
         self.schedule.part_size(self.number)
     }
 
