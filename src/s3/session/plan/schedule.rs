@@ -102,7 +102,10 @@ mod tests {
             let schedule = Schedule::new(16 * MIB, 256 * MIB, false, max_mib * MIB);
             assert!(schedule.part_size(parts).is_some(), "{max_mib}");
             assert_eq!(schedule.part_size(parts + 1), None, "{max_mib}");
-            assert!(schedule.limit() <= max_mib * MIB, "{max_mib}");
+            let total: u64 = (1..=parts)
+                .filter_map(|number| schedule.part_size(number))
+                .sum();
+            assert!(total <= max_mib * MIB, "{max_mib}");
         }
     }
 
