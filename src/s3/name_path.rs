@@ -68,8 +68,8 @@ mod tests {
 
     /// In the order of their bytes.
     const NAMES: [&str; 14] = [
-        "a", "a--b", "a-b", "a-b/c", "a.b", "a.b/c", "a/0", "a/b", "a/b-c/d", "a/b.c", "a0", "a__b",
-        "a_b", "b/c/d",
+        "a", "a--b", "a-b", "a-b/c", "a.b", "a.b/c", "a/0", "a/b", "a/b-c/d", "a/b.c", "a0",
+        "a__b", "a_b", "b/c/d",
     ];
 
     fn names() -> Vec<RepositoryName> {

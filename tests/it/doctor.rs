@@ -90,7 +90,7 @@ async fn each_quirk_is_found_and_weighed() {
         (
             "ignore_conditions",
             |quirks| quirks.ignore_conditions = true,
-            &[Q::CreateRefused],
+            &[Q::CreateRefused, Q::StaleDeleteRefused],
             false,
         ),
         (

@@ -31,6 +31,17 @@ async fn default_process() -> (EmbeddedStore, Wire, S3LayerService) {
     (store, wire, service)
 }
 
+/// As [`default_process`], in a repository that exists and that the process has written to. Whether it
+/// does is asked once: that is not in the log.
+async fn default_process_in_use() -> (EmbeddedStore, Wire, S3LayerService) {
+    let (store, wire, service) = default_process().await;
+    let pushed = service.push(&name(), &mut &b"of another layer"[..]).await;
+    pushed.unwrap();
+    service.wait_for_background().await;
+    wire.reset();
+    (store, wire, service)
+}
+
 /// As a registry begins an upload: another request brings the first byte.
 async fn begin(service: &S3LayerService) -> Uuid {
     let mut upload = service.upload(&name(), None).await.unwrap();
@@ -95,7 +106,7 @@ async fn append_in_the_same_process_costs_3_requests_and_twice_the_bytes_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn push_of_3_kib_in_three_client_requests_costs_6() {
     let bytes = ramp(3, 3 * KIB);
-    let (store, wire, service) = default_process().await;
+    let (store, wire, service) = default_process_in_use().await;
     let uuid = begin(&service).await;
     patch(&service, uuid, &bytes, 0, 3 * KIB).await;
     let mut upload = resume_at(&service, uuid, 3 * KIB).await;
@@ -113,7 +124,7 @@ async fn push_of_512_mib_in_three_client_requests_costs_46() {
     let piece = ramp(1, MIB);
     let mut hasher = Hasher::new(s3layers::Algorithm::Sha256);
     (0..COUNT).for_each(|_| hasher.update(&piece));
-    let (_store, wire, service) = default_process().await;
+    let (_store, wire, service) = default_process_in_use().await;
     let uuid = begin(&service).await;
     let mut upload = resume_at(&service, uuid, 0).await;
     for _ in 0..COUNT {

@@ -1,12 +1,18 @@
 //! Uploads that are taken up at an offset which the caller was told: what an instance remembers of
 //! one that it wrote last may save requests, and is never believed against another writer.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::super::case::{FEW, TINY, assert_over, finish, refused, sha256, try_finish};
 use super::Case;
 use crate::error::Error;
 use crate::service::LayerUpload;
+
+/// An upload that was finished is removed within this time after the answer.
+const REMOVAL: Duration = Duration::from_secs(30);
 
 impl Case {
     /// Begins an upload and closes it with the first `len` bytes of the content in it.
@@ -113,9 +119,14 @@ pub(super) async fn an_upload_that_is_over_is_unknown_sooner_or_later(case: Case
             Err(error) => Err(error),
         };
         assert_over(outcome);
-        // What was told holds from then on.
-        let resumed = case.here.resume_at(&case.name, uuid, bytes.len() as u64);
-        refused!(resumed.await, Error::UploadUnknown { uuid: told } if told == uuid);
+        // It is removed after the answer to `finish`.
+        let mut resumed = case.here.resume_at(&case.name, uuid, bytes.len() as u64).await;
+        let begun = Instant::now();
+        while resumed.is_ok() && begun.elapsed() < REMOVAL {
+            sleep(Duration::from_millis(10)).await;
+            resumed = case.here.resume_at(&case.name, uuid, bytes.len() as u64).await;
+        }
+        refused!(resumed, Error::UploadUnknown { uuid: told } if told == uuid);
         let id = sha256(&bytes).into();
         assert_eq!(case.here.exists(&id).await.unwrap(), is_finished);
     }

@@ -27,7 +27,7 @@ pub(crate) enum Payload {
     /// Read from elsewhere while it is sent, and again for each attempt.
     Stream {
         size: u64,
-        open: Arc<dyn Fn() -> mpsc::Receiver<Bytes> + Send + Sync>,
+        open: Open,
     },
 }
 
@@ -93,9 +93,13 @@ impl http_body::Body for Segments {
     }
 }
 
-/// The bytes of a part, as they are read from elsewhere.
+type Open = Arc<dyn Fn() -> mpsc::Receiver<Bytes> + Send + Sync>;
+
+/// The bytes of a part, as they are read from elsewhere. Nothing is read before the first frame is
+/// asked for: the SDK makes more copies of a body than it sends.
 struct Streamed {
-    bytes: mpsc::Receiver<Bytes>,
+    open: Open,
+    bytes: Option<mpsc::Receiver<Bytes>>,
     remaining: u64,
     gauge: Gauge,
 }
@@ -108,7 +112,9 @@ impl http_body::Body for Streamed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = ready!(self.bytes.poll_recv(context));
+        let this = &mut *self;
+        let bytes = this.bytes.get_or_insert_with(|| (this.open)());
+        let next = ready!(bytes.poll_recv(context));
         Poll::Ready(next.map(|frame| {
             self.remaining = self.remaining.saturating_sub(frame.len() as u64);
             self.gauge.moved(frame.len() as u64);
@@ -125,16 +131,13 @@ impl http_body::Body for Streamed {
     }
 }
 
-fn streamed_body(
-    size: u64,
-    open: &Arc<dyn Fn() -> mpsc::Receiver<Bytes> + Send + Sync>,
-    gauge: &Gauge,
-) -> ByteStream {
+fn streamed_body(size: u64, open: &Open, gauge: &Gauge) -> ByteStream {
     let (open, gauge) = (Arc::clone(open), gauge.clone());
     ByteStream::new(SdkBody::retryable(move || {
         gauge.begin();
         SdkBody::from_body_1_x(Streamed {
-            bytes: open(),
+            open: Arc::clone(&open),
+            bytes: None,
             remaining: size,
             gauge: gauge.clone(),
         })

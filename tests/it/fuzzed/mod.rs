@@ -155,7 +155,14 @@ fn keys(bytes: &[u8]) {
         for request in wire.log().iter().filter(|request| !request.key.is_empty()) {
             let key = request.key.strip_prefix("root/of/");
             let key = key.unwrap_or_else(|| panic!("outside the root: {request}"));
-            let rooms = ["data", "layers", "profile", "repositories", "uploads"];
+            let rooms = [
+                "data",
+                "layers",
+                "names",
+                "profile",
+                "repositories",
+                "uploads",
+            ];
             let mut parts = key.split('/');
             assert!(
                 parts.next().is_some_and(|room| rooms.contains(&room)),

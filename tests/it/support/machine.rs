@@ -181,7 +181,7 @@ impl Machine {
             .iter()
             .map(|key| key.split('/').next().unwrap())
             .collect();
-        match rooms == ["data", "layers", "profile", "repositories"] {
+        match rooms == ["data", "layers", "names", "profile", "repositories"] {
             true => Ok(()),
             false => Err(format!("left over: {found:?}")),
         }
