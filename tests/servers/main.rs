@@ -138,11 +138,19 @@ fn examination(endpoint: &Endpoint) -> Trial {
             let (store, otherwise): (_, &[Question]) = match endpoint.name.as_str() {
                 "localstack" => (
                     "LocalStack",
-                    &[Question::CompleteAgain, Question::StraysRemoved],
+                    &[
+                        Question::StaleDeleteRefused,
+                        Question::CompleteAgain,
+                        Question::StraysRemoved,
+                    ],
                 ),
                 "minio" => (
                     "MinIO",
-                    &[Question::CompleteAgain, Question::UploadsListedBelow],
+                    &[
+                        Question::StaleDeleteRefused,
+                        Question::CompleteAgain,
+                        Question::UploadsListedBelow,
+                    ],
                 ),
                 // Nothing is known of it but that the contract suite has to pass.
                 _ => {
