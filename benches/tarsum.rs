@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use s3layers::tarsum::TarSummer;
-use s3layers::{Algorithm, Hasher, TarSumVersion};
+use s3layers_tarsum::TarSummer;
+use s3layers_tarsum::{Algorithm, Hasher, TarSumVersion};
 
 const ARCHIVE: usize = 256 << 20;
 const PIECE: usize = 64 << 10;

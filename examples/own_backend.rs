@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use s3layers::conformance::{self, Subject};
 use s3layers::{
     Layer, LayerId, LayerService, LayerUpload, MemoryLayerService, RepositoryName, Result,
 };
+use s3layers_conformance::Subject;
 use uuid::Uuid;
 
 #[derive(Default)]
@@ -52,8 +52,8 @@ impl LayerService for Counting {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut uploads = 0;
-    // In a test file this is one line: `conformance::suite!(counting, subject());`
-    let cases = conformance::cases();
+    // In a test file this is one line: `s3layers_conformance::suite!(counting, subject());`
+    let cases = s3layers_conformance::cases();
     for case in &cases {
         let service = Arc::new(Counting::default());
         let (here, elsewhere) = (service.clone(), service.clone());

@@ -7,7 +7,7 @@ use std::error::Error;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
-use s3layers::embedded::EmbeddedStore;
+use embedded_s3::EmbeddedStore;
 use s3layers::{LayerServiceExt, S3Config, S3LayerService};
 
 #[tokio::main(flavor = "current_thread")]

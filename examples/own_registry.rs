@@ -17,8 +17,8 @@ use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use s3layers::registry::{Options, router};
 use s3layers::{Algorithm, Digest, MemoryLayerService};
+use s3layers_registry::{Options, router};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 

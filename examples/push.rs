@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::io::SeekFrom;
 
-use s3layers::embedded::EmbeddedStore;
+use embedded_s3::EmbeddedStore;
 use s3layers::{LayerService, LayerServiceExt, S3Config, S3LayerService};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 

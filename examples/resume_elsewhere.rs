@@ -6,7 +6,7 @@
 use std::error::Error;
 
 use bytes::Bytes;
-use s3layers::embedded::EmbeddedStore;
+use embedded_s3::EmbeddedStore;
 use s3layers::{Algorithm, Digest, LayerService, S3Config, S3LayerService};
 
 async fn another_process(store: &EmbeddedStore) -> Result<S3LayerService, Box<dyn Error>> {

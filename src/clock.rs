@@ -9,27 +9,27 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 /// The time of day.
-pub(crate) fn now() -> SystemTime {
+pub fn now() -> SystemTime {
     SystemTime::now()
 }
 
 /// The time of day, as documents carry it.
-pub(crate) fn now_timestamp() -> jiff::Timestamp {
+pub fn now_timestamp() -> jiff::Timestamp {
     jiff::Timestamp::try_from(now()).unwrap_or_default()
 }
 
 /// A fresh UUID (version 4) for an upload.
-pub(crate) fn new_uuid() -> Uuid {
+pub fn new_uuid() -> Uuid {
     Uuid::new_v4()
 }
 
 /// A fresh 122-bit nonce, by which a conditional write recognises itself.
-pub(crate) fn new_nonce() -> String {
+pub fn new_nonce() -> String {
     Uuid::new_v4().simple().to_string()
 }
 
 /// A number from 0 inclusive to 1 exclusive, for the jitter of retries.
-pub(crate) fn jitter() -> f64 {
+pub fn jitter() -> f64 {
     let bits = Uuid::new_v4().as_u128() as u32;
     f64::from(bits) / (f64::from(u32::MAX) + 1.0)
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::digest::Digest;
 use crate::id::{LayerId, TarSum};
 use crate::name::RepositoryName;
+use s3layers_tarsum::Digest;
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -188,7 +188,8 @@ impl From<Error> for std::io::Error {
 
 /// What kind of failure a [`StorageError`] is: what a caller branches on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StorageErrorKind {
+#[non_exhaustive]
+pub enum StorageErrorKind {
     /// No answer, a broken one, or a server's own failure.
     Unavailable,
     /// The server asks to be left in peace for a while.
@@ -224,7 +225,9 @@ struct Inner {
 }
 
 impl StorageError {
-    pub(crate) fn new(
+    /// A failure of `operation` on `key`, for storage other than S3. Neither is shown to a client
+    /// of the registry.
+    pub fn new(
         operation: &'static str,
         key: impl Into<String>,
         kind: StorageErrorKind,

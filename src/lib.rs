@@ -5,9 +5,8 @@
 //! serve one bucket, and any of them resumes any upload.
 //!
 //! ```
-//! # #[cfg(feature = "embedded")]
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-//! use s3layers::embedded::EmbeddedStore;
+//! use embedded_s3::EmbeddedStore;
 //! use s3layers::{LayerServiceExt, S3Config, S3LayerService};
 //!
 //! // A store inside the process; `client_from_env` reaches a real one.
@@ -26,63 +25,54 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Rooms
+//! # Modules
 //!
 //! - The contract: the traits, [`Error`], [`LayerId`], [`Digest`], [`TarSum`], [`RepositoryName`], [`Tag`].
 //! - [`S3LayerService`], built from an SDK client and an [`S3Config`].
 //! - [`doctor`]: what a store can do, and what that means for the promises.
 //! - [`MemoryLayerService`]: layers in a map, the model of the contract.
-//! - `conformance` (feature): the contract as a suite, for any implementation.
-//! - `embedded` (feature): an S3-compatible store in the process.
-//! - `registry` (feature): a container registry over it.
 //!
-//! `default-features = false` gives the contract, the adapter and the model, without an HTTP
-//! framework or a command line.
+//! Member crates of the workspace build on it: `s3layers-registry` (a container registry),
+//! `embedded-s3` (an S3-compatible store inside the process), `s3layers-conformance` (the contract
+//! as a suite), and `s3layers-cli` (the program).
 
 #![warn(unreachable_pub)]
 
-#[macro_use]
-mod text;
-
-#[cfg(feature = "cli")]
 #[doc(hidden)]
-pub mod cli;
-mod clock;
-#[cfg(feature = "conformance")]
-pub mod conformance;
-mod digest;
+pub mod clock;
+mod contract;
 mod error;
 mod id;
 mod memory;
 mod name;
-#[cfg(feature = "registry")]
-pub mod registry;
 mod s3;
-mod service;
-pub mod tarsum;
+pub use aws_sdk_s3;
+
+mod tar_sum_claim;
 mod telemetry;
 
-#[cfg(feature = "embedded")]
-pub use embedded_s3 as embedded;
-
-pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
-pub use error::{Error, Result, StorageError};
+pub use contract::{
+    Layer, LayerService, LayerServiceExt, LayerUpload, Manifest, Page, Referrer, ReferrerKey,
+    RepositoryService, Sent,
+};
+pub use error::{Error, Result, StorageError, StorageErrorKind};
 pub use id::{InvalidId, InvalidTarSumText, LayerId, TarSum, TarSumVersion};
 pub use memory::MemoryLayerService;
 pub use name::{InvalidName, InvalidTag, RepositoryName, Tag};
-#[cfg(feature = "registry")]
 pub use s3::ManifestEntry;
 pub use s3::doctor;
 pub use s3::{
-    ClientError, ClientOptions, ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET,
-    DEFAULT_PARALLELISM, DEFAULT_PART_SIZE, DEFAULT_PRESIGN_LIFETIME, LayerEntry, LayerInfo,
-    LayerObject, LayerStat, S3Config, S3LayerService, StoreProfile, SweepAction, Swept,
-    UploadEntry, UploadPhase, UploadState, client_from_env, client_over,
+    ClientEnvironment, ClientError, ClientOptions, ConfigError, ConnectError, CredentialSource,
+    DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE, DEFAULT_PRESIGN_LIFETIME,
+    LayerEntry, LayerInfo, LayerObject, LayerStat, S3Config, S3LayerService, StoreProfile,
+    SweepAction, Swept, UploadEntry, UploadPhase, UploadState, client_environment, client_from_env,
+    client_over,
 };
-pub use service::{Layer, LayerService, LayerServiceExt, LayerUpload, Sent};
+pub use s3layers_tarsum as tarsum;
+pub use s3layers_tarsum::{Algorithm, Digest, Hasher, InvalidDigest, is_lower_hex};
 pub use telemetry::Usage;
 
 /// The README's example is a doctest.
-#[cfg(all(doctest, feature = "embedded"))]
+#[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

@@ -13,12 +13,12 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf, SeekFrom};
 
 use super::Stored;
-use crate::digest::Digest;
+use crate::contract::Layer;
+use crate::contract::position::seek_position;
 use crate::error::Result;
 use crate::id::TarSum;
 use crate::name::RepositoryName;
-use crate::service::Layer;
-use crate::service::position::seek_position;
+use s3layers_tarsum::Digest;
 
 /// The largest piece that a layer's stream gives, in bytes.
 const PIECE: usize = 256 * 1024;

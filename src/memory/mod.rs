@@ -27,14 +27,13 @@ use uuid::Uuid;
 use self::layer::MemoryLayer;
 use self::upload::MemoryUpload;
 use crate::clock;
-use crate::digest::Digest;
+use crate::contract::{Layer, LayerService, LayerUpload};
 use crate::error::{Error, Result};
 use crate::id::{LayerId, TarSum};
 use crate::name::RepositoryName;
-use crate::service::{Layer, LayerService, LayerUpload};
+use s3layers_tarsum::Digest;
 
 mod layer;
-#[cfg(feature = "registry")]
 mod repositories;
 mod upload;
 
@@ -75,7 +74,6 @@ struct Store {
     layers: HashMap<LayerId, Arc<Stored>>,
     /// Which layers are linked in a repository, by every id that leads to them there.
     links: BTreeMap<RepositoryName, HashMap<LayerId, Arc<Stored>>>,
-    #[cfg(feature = "registry")]
     contents: repositories::Contents,
     uploads: HashMap<Uuid, Session>,
     claims: HashMap<(RepositoryName, LayerId), Uuid>,

@@ -7,12 +7,12 @@ use async_trait::async_trait;
 
 use super::MemoryLayerService;
 use super::layer::MemoryLayer;
-use crate::digest::Digest;
+use crate::contract::Layer;
+use crate::contract::{Manifest, Page, Referrer, ReferrerKey, RepositoryService};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
-use crate::registry::store::{Manifest, Page, Referrer, ReferrerKey, RepositoryService};
-use crate::service::Layer;
+use s3layers_tarsum::Digest;
 
 /// What a registry keeps besides layers and their links.
 #[derive(Default)]

@@ -13,12 +13,12 @@ use uuid::Uuid;
 use super::layer::MemoryLayer;
 use super::{Session, Store, Stored, lock};
 use crate::clock;
-use crate::digest::{Algorithm, Digest, Hasher};
+use crate::contract::{Layer, LayerUpload};
 use crate::error::{Error, Result};
 use crate::id::{LayerId, TarSum};
 use crate::name::RepositoryName;
-use crate::service::{Layer, LayerUpload};
-use crate::tarsum::Claim;
+use crate::tar_sum_claim::Claim;
+use s3layers_tarsum::{Algorithm, Digest, Hasher};
 
 /// What a handle is to its upload.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -85,7 +85,7 @@ impl fmt::Debug for RepositoryName {
     }
 }
 
-serde_by_text!(RepositoryName);
+s3layers_tarsum::serde_by_text!(RepositoryName);
 
 #[cfg(test)]
 mod tests {

@@ -74,7 +74,7 @@ impl fmt::Debug for Tag {
     }
 }
 
-serde_by_text!(Tag);
+s3layers_tarsum::serde_by_text!(Tag);
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::profile::StoreProfile;
+use crate::s3::format::profile::StoreProfile;
 
 pub(crate) const MIB: u64 = 1024 * 1024;
 
@@ -118,7 +118,8 @@ impl S3Config {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    /// Checks every value; [`S3LayerService::connect`](super::S3LayerService::connect) does so too.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let fail = |option, value: String, wanted: String| {
             Err(ConfigError {
                 option,
@@ -185,9 +186,12 @@ fn is_url(text: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{option} is {value}; wanted {wanted}")]
 pub struct ConfigError {
-    pub(crate) option: &'static str,
-    pub(crate) value: String,
-    pub(crate) wanted: String,
+    /// The name of the setting.
+    pub option: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What was expected instead.
+    pub wanted: String,
 }
 
 /// Why a service could not be built.

@@ -23,11 +23,11 @@
 //! 1. Bytes never move: an upload is completed at a key that holds its UUID, and publishing is one
 //!    small conditional PUT of the record.
 //! 2. Every key is written once, or under a condition.
-//! 3. An unclear conditional write is settled by reading ([`api`]).
+//! 3. An unclear conditional write is settled by reading ([`wire`]).
 //! 4. No data is deleted unless a session just read or written does not name it, and no link, tag,
 //!    manifest or referrer unless it is still the document that was read
-//!    ([`Store::remove`](store::Store::remove)).
-//! 5. A stored document has a version, a checksum of its own and its own key's id ([`document`]).
+//!    ([`Store::remove`](bucket::Store::remove)).
+//! 5. A stored document has a version, a checksum of its own and its own key's id ([`format::document`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,56 +35,46 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use crate::contract::{Layer, LayerService, LayerUpload};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::service::{Layer, LayerService, LayerUpload};
 use crate::telemetry::Usage;
-pub(crate) use api::Client;
+use bucket::Store;
 use read::S3Layer;
-use store::Store;
 
-mod api;
+mod bucket;
 mod budget;
-mod cache;
-mod checksum;
 mod commit;
 mod config;
 pub mod doctor;
-mod document;
-mod inventory;
-mod keys;
+mod format;
+mod maintenance;
 mod name_path;
 mod names;
-mod presence;
 mod probe;
-mod profile;
-mod publish;
 mod read;
-mod record;
 mod relay;
-#[cfg(feature = "registry")]
 mod repositories;
 mod session;
-mod store;
-mod stores;
-mod sweep;
 mod upload;
+mod vendors;
+mod wire;
 
-pub use api::{ClientError, ClientOptions, client_from_env, client_over};
-#[cfg(feature = "cli")]
-pub(crate) use api::{Keys, Known, known};
 pub use config::{
     ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
     DEFAULT_PRESIGN_LIFETIME, S3Config,
 };
-pub use inventory::{
+pub use format::profile::StoreProfile;
+pub use maintenance::inventory::{
     LayerEntry, LayerInfo, LayerObject, LayerStat, UploadEntry, UploadPhase, UploadState,
 };
-pub use profile::StoreProfile;
-#[cfg(feature = "registry")]
+pub use maintenance::sweep::{SweepAction, Swept};
 pub use repositories::ManifestEntry;
-pub use sweep::{SweepAction, Swept};
+pub use wire::{
+    ClientEnvironment, ClientError, ClientOptions, CredentialSource, client_environment,
+    client_from_env, client_over,
+};
 
 /// A [`LayerService`] over a bucket. Clones share one client, one byte budget and one set of
 /// counters.
@@ -111,10 +101,13 @@ impl S3LayerService {
     /// # Cancellation
     ///
     /// A probe that was under way may leave small objects below `<root>/probe/`.
-    pub async fn connect(client: Client, config: S3Config) -> Result<Self, ConnectError> {
+    pub async fn connect(
+        client: aws_sdk_s3::Client,
+        config: S3Config,
+    ) -> Result<Self, ConnectError> {
         config.check()?;
-        let api = api::Api::new(client, config.bucket, config.presign_endpoint);
-        let keys = keys::Keys::new(&config.root);
+        let api = wire::Api::new(client, config.bucket, config.presign_endpoint);
+        let keys = format::keys::Keys::new(&config.root);
         let profile = match config.profile {
             Some(profile) => profile,
             None => probe::profile(&api, &keys).await?,
@@ -133,11 +126,11 @@ impl S3LayerService {
                 part_size: config.part_size,
                 parallelism: config.parallelism,
                 presign_lifetime: config.presign_lifetime,
-                looks: presence::no_looks(),
+                looks: bucket::presence::no_looks(),
                 names: names::Names::default(),
                 sessions: upload::SessionCache::default(),
-                commits: store::KeyedLock::default(),
-                background: store::background(),
+                commits: bucket::KeyedLock::default(),
+                background: bucket::background(),
             }),
         })
     }
@@ -180,7 +173,7 @@ impl S3LayerService {
     ///
     /// Stops between two uploads or within one; another sweep continues there.
     pub async fn sweep(&self, older_than: Duration, dry_run: bool) -> Result<Vec<Swept>> {
-        sweep::sweep(&self.store, older_than, dry_run).await
+        maintenance::sweep::sweep(&self.store, older_than, dry_run).await
     }
 }
 
@@ -190,7 +183,9 @@ impl LayerService for S3LayerService {
         let Some(layer) = self.store.layer(id).await? else {
             return Ok(false);
         };
-        Ok(presence::present(&self.store, &layer).await?.is_some())
+        Ok(bucket::presence::present(&self.store, &layer)
+            .await?
+            .is_some())
     }
 
     async fn fetch(&self, id: &LayerId) -> Result<Box<dyn Layer>> {

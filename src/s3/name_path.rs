@@ -36,7 +36,6 @@ fn flatten(c: char) -> char {
 }
 
 /// The repository whose flat name this is; `None` where it is none.
-#[cfg(feature = "registry")]
 pub(super) fn parse_flat(flat: &str) -> Option<RepositoryName> {
     let unflatten = |c| match c {
         '!' => Some('-'),
@@ -50,7 +49,6 @@ pub(super) fn parse_flat(flat: &str) -> Option<RepositoryName> {
 }
 
 /// Sorts among the flat names as `after` sorts among the names. `after` is printable ASCII.
-#[cfg(feature = "registry")]
 pub(super) fn flat_after(after: &str) -> String {
     // What sorts before every character of a name: all names that begin so far come after it.
     after
@@ -61,7 +59,6 @@ pub(super) fn flat_after(after: &str) -> String {
 }
 
 #[cfg(test)]
-#[cfg(feature = "registry")]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;

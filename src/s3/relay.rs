@@ -11,12 +11,12 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::api::{ApiError, ApiResult, Payload, pause};
-use super::checksum::{Crc64, Running};
-use super::keys::Key;
-use super::store::Store;
 use crate::clock;
 use crate::error::{Error, StorageError, StorageErrorKind};
+use crate::s3::bucket::Store;
+use crate::s3::format::checksum::{Crc64, Running};
+use crate::s3::format::keys::Key;
+use crate::s3::wire::{ApiError, ApiResult, Payload, pause};
 
 /// How often an object that does not have its checksum is read: once may have been the wire.
 const READS: u32 = 2;

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use embedded_s3::{EmbeddedStore, Quirks};
 use rustix::process::Signal;
-use s3layers::embedded::{EmbeddedStore, Quirks};
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use s3layers::embedded::EmbeddedStore;
+use embedded_s3::EmbeddedStore;
 
 use crate::support::program::{Running, User, digest, noise, stderr};
 

@@ -48,7 +48,8 @@ fn piped(user: &User, arguments: &[&str], input: &[u8]) -> Output {
 #[test]
 fn the_tar_sum_stands_alone_on_stdout() {
     let user = User::new();
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tarsum");
+    let fixtures =
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("tests/fixtures/tarsum");
     let basic = fixtures.join("edge/basic.tar");
     let basic = basic.to_str().unwrap();
     assert_eq!(said(user.ok(&["tarsum", basic])), format!("{}\n", BASIC[1]));

@@ -6,8 +6,8 @@ use std::time::Duration;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use embedded_s3::EmbeddedStore;
 use s3layers::TarSumVersion;
-use s3layers::embedded::EmbeddedStore;
 use s3layers::tarsum::TarSummer;
 use s3layers::{
     Algorithm, Digest, Error, LayerId, LayerService as _, LayerServiceExt as _, S3LayerService,

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use s3layers::conformance::{self, Subject, repositories};
-use s3layers::embedded::EmbeddedStore;
+use embedded_s3::EmbeddedStore;
 use s3layers::{
     Layer, LayerId, LayerService, LayerUpload, MemoryLayerService, RepositoryName, Result,
 };
+use s3layers_conformance::{Subject, repositories};
 use uuid::Uuid;
 
 use crate::support::stores;
@@ -85,9 +85,9 @@ impl LayerService for Keeping {
     }
 }
 
-conformance::suite!(memory, memory());
-conformance::suite!(embedded_memory, adapter(EmbeddedStore::in_memory()));
-conformance::suite!(embedded_folder, folder());
+s3layers_conformance::suite!(memory, memory());
+s3layers_conformance::suite!(embedded_memory, adapter(EmbeddedStore::in_memory()));
+s3layers_conformance::suite!(embedded_folder, folder());
 
 /// The model again, as a registry's storage.
 async fn memory_repositories() -> repositories::Subject {

@@ -4,9 +4,9 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
-use s3layers::embedded::{EmbeddedStore, Quirks};
-use s3layers::registry::RepositoryService as _;
+use embedded_s3::{EmbeddedStore, Quirks};
 use s3layers::{LayerService as _, LayerServiceExt as _};
+use s3layers_registry::RepositoryService as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::bucket::{get, keys};

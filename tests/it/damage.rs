@@ -5,8 +5,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
+use embedded_s3::EmbeddedStore;
 use futures_util::StreamExt as _;
-use s3layers::embedded::EmbeddedStore;
 use s3layers::{
     Algorithm, Digest, Error, LayerId, LayerService as _, LayerServiceExt as _, S3LayerService,
 };
@@ -326,7 +326,7 @@ async fn what_an_older_owner_sent_arrives_after_the_end_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_link_that_is_older_than_its_record_leads_to_the_bytes_all_the_same() {
-    use s3layers::registry::RepositoryService as _;
+    use s3layers_registry::RepositoryService as _;
 
     let store = stores::in_memory().await;
     let service = stores::service(&store).await;

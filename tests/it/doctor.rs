@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
+use embedded_s3::{EmbeddedStore, Quirks};
 use s3layers::doctor::{Answer, Examination, ProfileKept, Question as Q, Weight, examine};
-use s3layers::embedded::{EmbeddedStore, Quirks};
 use s3layers::{ConnectError, S3Config, S3LayerService, StoreProfile};
 
 use crate::support::answers::{Reword, reword};

@@ -12,7 +12,7 @@ use aws_sdk_s3::types::{
     ObjectIdentifier,
 };
 use aws_sdk_s3::{Client, Config};
-use s3layers::embedded::{EmbeddedStore, Quirks};
+use embedded_s3::{EmbeddedStore, Quirks};
 
 pub(crate) const BUCKET: &str = "bucket";
 const PART: usize = 5 << 20;

@@ -8,7 +8,7 @@ use std::path::Path;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::ByteStream;
-use s3layers::embedded::{EmbeddedError, EmbeddedStore};
+use embedded_s3::{EmbeddedError, EmbeddedStore};
 
 use crate::embedded::{BUCKET, begin, blobs, bytes, client, get, part, put};
 

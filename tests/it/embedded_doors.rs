@@ -5,7 +5,7 @@
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::ByteStream;
-use s3layers::embedded::EmbeddedStore;
+use embedded_s3::EmbeddedStore;
 
 use crate::embedded::{BUCKET, bytes, client, client_with, get, put};
 

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
-use s3layers::embedded::{EmbeddedError, EmbeddedStore};
+use embedded_s3::{EmbeddedError, EmbeddedStore};
 
 use crate::embedded::{BUCKET, begin, blobs, bytes, client, complete, get, part, put};
 

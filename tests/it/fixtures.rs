@@ -7,11 +7,11 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
+use embedded_s3::EmbeddedStore;
 use futures_util::StreamExt as _;
-use s3layers::embedded::EmbeddedStore;
-use s3layers::registry::{Manifest, Referrer, RepositoryService as _};
 use s3layers::{Algorithm, Digest, Error, LayerId, LayerService as _, LayerServiceExt as _};
 use s3layers::{LayerUpload, S3LayerService};
+use s3layers_registry::{Manifest, Referrer, RepositoryService as _};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -41,7 +41,7 @@ fn sha512(bytes: &[u8]) -> LayerId {
 }
 
 fn path(fixture: &str) -> PathBuf {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     root.join("tests/fixtures").join(fixture)
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use bytes::Bytes;
-use s3layers::embedded::{EmbeddedStore, Quirks};
+use embedded_s3::{EmbeddedStore, Quirks};
 use s3layers::{ConnectError, Error, LayerId, LayerService as _, S3LayerService, StoreProfile};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;

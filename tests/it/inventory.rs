@@ -2,8 +2,8 @@
 //! go of an upload by its UUID alone.
 
 use aws_sdk_s3::primitives::ByteStream;
+use embedded_s3::EmbeddedStore;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use s3layers::embedded::EmbeddedStore;
 use s3layers::{
     Error, LayerService as _, LayerServiceExt as _, S3LayerService, UploadEntry, UploadPhase,
 };

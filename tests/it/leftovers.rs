@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use s3layers::embedded::{EmbeddedStore, Quirks};
+use embedded_s3::{EmbeddedStore, Quirks};
 use s3layers::{Algorithm, Digest, Error, LayerService as _, LayerServiceExt as _};
 use tokio::io::AsyncWriteExt as _;
 

@@ -42,7 +42,6 @@ mod fuzzed;
 mod hostile;
 mod inventory;
 mod kills;
-mod layout;
 mod leftovers;
 mod memory_model;
 mod model;

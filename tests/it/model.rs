@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use embedded_s3::EmbeddedStore;
 use proptest::prelude::*;
-use s3layers::embedded::EmbeddedStore;
 use s3layers::{
     Digest, Error, Layer, LayerId, LayerService, LayerUpload, MemoryLayerService, S3LayerService,
 };

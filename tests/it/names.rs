@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use s3layers::embedded::{EmbeddedStore, Quirks};
-use s3layers::registry::RepositoryService as _;
+use embedded_s3::{EmbeddedStore, Quirks};
 use s3layers::{Error, RepositoryName, S3LayerService, StoreProfile, Tag};
+use s3layers_registry::RepositoryService as _;
 
 use crate::support::bytes::sha256;
 use crate::support::schedule::{Choices, Scheduler};

@@ -11,10 +11,10 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
+use embedded_s3::{EmbeddedStore, Quirks};
 use s3layers::doctor::{Answer, Examination, Question as Q, Weight, examine};
-use s3layers::embedded::{EmbeddedStore, Quirks};
-use s3layers::registry::RepositoryService;
 use s3layers::{ConnectError, LayerService as _, S3LayerService, StoreProfile};
+use s3layers_registry::RepositoryService;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::hostile::{assert_reads, live};

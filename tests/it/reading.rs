@@ -2,8 +2,8 @@
 //! whatever happens to the bodies.
 
 use bytes::Bytes;
+use embedded_s3::EmbeddedStore;
 use futures_util::StreamExt as _;
-use s3layers::embedded::EmbeddedStore;
 use s3layers::{Error, Layer, LayerService as _, LayerServiceExt as _, S3LayerService};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 

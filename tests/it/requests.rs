@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use s3layers::registry::{Manifest, RepositoryService as _};
 use s3layers::{Algorithm, Digest, Hasher, LayerService as _, S3Config, S3LayerService};
+use s3layers_registry::{Manifest, RepositoryService as _};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, SeekFrom};
 
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
@@ -20,7 +20,7 @@ fn defaults() -> S3Config {
 }
 
 /// A store whose profile is there already, and the wire to it.
-async fn wire() -> (s3layers::embedded::EmbeddedStore, Wire) {
+async fn wire() -> (embedded_s3::EmbeddedStore, Wire) {
     let store = stores::in_memory().await;
     stores::service(&store).await;
     let wire = Wire::over(store.http_client());
@@ -28,7 +28,7 @@ async fn wire() -> (s3layers::embedded::EmbeddedStore, Wire) {
 }
 
 async fn connect(
-    store: &s3layers::embedded::EmbeddedStore,
+    store: &embedded_s3::EmbeddedStore,
     wire: &Wire,
     config: S3Config,
 ) -> S3LayerService {

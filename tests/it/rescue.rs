@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use bytes::Bytes;
-use s3layers::registry::RepositoryService as _;
 use s3layers::{LayerId, LayerService as _, LayerServiceExt as _, RepositoryName, S3LayerService};
+use s3layers_registry::RepositoryService as _;
 use serde_json::Value;
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 //! that comes out.
 
 use bytes::Bytes;
-use s3layers::embedded::EmbeddedStore;
+use embedded_s3::EmbeddedStore;
 use s3layers::{LayerService, LayerServiceExt, S3LayerService};
 
 use crate::support::alone::alone;

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use s3layers::embedded::EmbeddedStore;
-use s3layers::registry::RepositoryService as _;
+use embedded_s3::EmbeddedStore;
 use s3layers::{
     Error, Hasher, LayerService as _, LayerServiceExt as _, LayerUpload, S3Config, S3LayerService,
     StoreProfile,
 };
+use s3layers_registry::RepositoryService as _;
 use uuid::Uuid;
 
 use crate::support::bucket;

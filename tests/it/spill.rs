@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use s3layers::embedded::EmbeddedStore;
+use embedded_s3::EmbeddedStore;
 use s3layers::{
     Error, LayerService as _, LayerServiceExt as _, LayerUpload, S3LayerService, StoreProfile,
 };

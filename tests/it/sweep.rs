@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
-use s3layers::embedded::{EmbeddedStore, Quirks};
+use embedded_s3::{EmbeddedStore, Quirks};
 use s3layers::{
     Error, LayerService as _, LayerServiceExt as _, S3LayerService, SweepAction, Swept,
 };

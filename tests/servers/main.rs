@@ -19,9 +19,9 @@ use aws_smithy_http_client::Builder;
 use killed::Kill;
 use libtest_mimic::{Arguments, Failed, Trial};
 use machine::Machine;
-use s3layers::conformance::{self, NamedCase, Subject, repositories};
 use s3layers::doctor::{Answer, ProfileKept, Question, Weight, examine};
 use s3layers::{S3Config, S3LayerService};
+use s3layers_conformance::{NamedCase, Subject, repositories};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -81,7 +81,7 @@ fn main() {
     };
     let mut trials = vec![Trial::test("endpoints_are_parsed", endpoints_are_parsed)];
     for endpoint in &endpoints {
-        let layers = conformance::cases().into_iter();
+        let layers = s3layers_conformance::cases().into_iter();
         trials.extend(layers.map(|case| trial(endpoint.clone(), case, subject)));
         let registry = repositories::cases().into_iter();
         trials.extend(registry.map(|case| trial(endpoint.clone(), case, registry_subject)));

@@ -14,7 +14,6 @@ use tokio::time::{Sleep, sleep};
 
 /// Limits of [`serve_with`](crate::EmbeddedStore::serve_with).
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Limits {
     /// Connections at a time. Further ones wait to be accepted. Default: 10,000.
     pub connections: usize,

@@ -1,8 +1,8 @@
 //! What a finish claims, against what was received. Pure.
 
-use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
+use s3layers_tarsum::{Algorithm, Digest, Hasher};
 
 /// The ids of a layer, sorted by what is known of them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,15 +7,15 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::clock;
-use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
-use crate::s3::api::{UploadId, pause};
-use crate::s3::keys::Key;
-use crate::s3::publish::{self, LiveLayer};
-use crate::s3::record::{SegmentName, StoredLayer};
+use crate::s3::bucket::Store;
+use crate::s3::bucket::publish::{self, LiveLayer};
+use crate::s3::format::keys::Key;
+use crate::s3::format::record::{SegmentName, StoredLayer};
 use crate::s3::session::owned::OwnedSession;
 use crate::s3::session::{CommitIntent, Phase, Session, claim};
-use crate::s3::store::Store;
+use crate::s3::wire::{UploadId, pause};
+use s3layers_tarsum::{Algorithm, Digest};
 
 /// How long the data of a commit that was cancelled is kept: longer than any driver or stray request
 /// of it can live.

@@ -18,14 +18,14 @@
 //!
 //! # Rules
 //!
-//! 1. A driver has looked at the bytes at most [`LOOK_LIFETIME`](super::presence::LOOK_LIFETIME) before it signs the PUT of the
+//! 1. A driver has looked at the bytes at most [`LOOK_LIFETIME`](crate::s3::bucket::presence::LOOK_LIFETIME) before it signs the PUT of the
 //!    record: one that was suspended must not publish what was removed meanwhile.
 //! 2. A driver answers only if it saw the session `committing` at most 15 minutes ago, else
 //!    it reads the session again: a cancelled upload is unknown.
 //! 3. What is known to be damaged, and what S3 refuses to complete, can be cancelled. The data
 //!    stays, since another driver may be publishing it; a sweep removes it long after, when neither
 //!    the record nor the link names it.
-//! 4. A link relies on a record that was live at most 15 minutes ago ([`publish`](super::publish)), and so does the removal of
+//! 4. A link relies on a record that was live at most 15 minutes ago ([`publish`](crate::s3::bucket::publish)), and so does the removal of
 //!    the data of a duplicate: another driver that looked at them since would publish them if the record is dead.
 //! 5. Commits of one upload take turns within a process, so retries never read back in parallel.
 

@@ -14,18 +14,18 @@ use super::recover::find_published;
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
-use crate::s3::api::{ApiError, CompletePart, ETag, ListedPart, ObjectInfo};
-use crate::s3::checksum::Crc64;
-use crate::s3::document::Inline;
-use crate::s3::keys::Key;
-use crate::s3::presence::{self, Judgement, LOOK_LIFETIME};
-use crate::s3::profile::StoreProfile;
-use crate::s3::publish::{self, LiveLayer};
-use crate::s3::record::{Content, Segment, SegmentName, StoredLayer};
+use crate::s3::bucket::Store;
+use crate::s3::bucket::presence::{self, Judgement, LOOK_LIFETIME};
+use crate::s3::bucket::publish::{self, LiveLayer};
+use crate::s3::format::checksum::Crc64;
+use crate::s3::format::document::Inline;
+use crate::s3::format::keys::Key;
+use crate::s3::format::profile::StoreProfile;
+use crate::s3::format::record::{Content, Segment, SegmentName, StoredLayer};
 use crate::s3::session::owned::OwnedSession;
 use crate::s3::session::plan::resume::{Parts, compare};
 use crate::s3::session::{CommitIntent, Multipart, Part, Phase, Session};
-use crate::s3::store::Store;
+use crate::s3::wire::{ApiError, CompletePart, ETag, ListedPart, ObjectInfo};
 
 /// How long an object is waited for that another process may be completing.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
-use crate::s3::checksum::{Crc64, Running};
+use crate::s3::bucket::Store;
+use crate::s3::format::checksum::{Crc64, Running};
+use crate::s3::format::record::Segment;
 use crate::s3::read::ReadBack;
-use crate::s3::record::Segment;
 use crate::s3::session::{CommitIntent, Session};
-use crate::s3::store::Store;
-use crate::tarsum::TarSumTask;
+use crate::tar_sum_claim::TarSumTask;
+use s3layers_tarsum::{Algorithm, Digest, Hasher};
 
 /// How often the bytes are read when they do not have the checksum of what was sent: the first time
 /// may have been the wire.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::id::LayerId;
-use crate::s3::presence;
-use crate::s3::publish::{self, LiveLayer};
+use crate::s3::bucket::Store;
+use crate::s3::bucket::presence;
+use crate::s3::bucket::publish::{self, LiveLayer};
 use crate::s3::session::{CommitIntent, Session};
-use crate::s3::store::Store;
 
 /// The layer that has every id which was claimed, if its bytes are there. Every unverified digest
 /// has to lead to it: one that nobody has verified may be of another layer. A TarSum can lead to

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::plan;
 use super::question::{Answer, Finding, Question};
 use crate::error::{Error, Result};
-use crate::s3::api::{Api, ApiResult, UploadId};
-use crate::s3::keys::{Key, Keys};
+use crate::s3::format::keys::{Key, Keys};
+use crate::s3::wire::{Api, ApiResult, UploadId};
 
 /// Keys of one examination, all below one prefix, and what was found so far.
 pub(super) struct Ask<'a> {

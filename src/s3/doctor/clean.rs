@@ -3,7 +3,7 @@
 use super::ask::Ask;
 use super::question::{Answer, Question};
 use crate::error::{Error, Result};
-use crate::s3::api::{ApiResult, Sought};
+use crate::s3::wire::{ApiResult, Sought};
 
 /// Where uploads are begun by requests that are repeated, or by [`probe`](crate::s3::probe).
 const UPLOADS: [&str; 6] = ["may", "checksums", "parts", "replaced", "small", "aborted"];

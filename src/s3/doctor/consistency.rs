@@ -7,9 +7,9 @@ use bytes::Bytes;
 use super::ask::{Ask, Told, is_answer, reason};
 use super::question::Question;
 use crate::error::{Error, Result};
-use crate::s3::api::{ApiError, ETag, Listing, Sought};
-use crate::s3::keys::Key;
+use crate::s3::format::keys::Key;
 use crate::s3::probe::conditional_deletes;
+use crate::s3::wire::{ApiError, ETag, Listing, Sought};
 
 /// In the order of their bytes, which is neither that of an alphabet nor that of folders.
 const NAMES: [&str; 6] = ["B", "a-b/x", "a.b", "a/1", "a/2", "a0"];

@@ -18,14 +18,14 @@ use tokio::time::Instant;
 
 use self::ask::{Ask, reason};
 use self::plan::Setting;
-use super::api::{Api, Client, ConditionForm};
 use super::config::{ConnectError, S3Config};
-use super::document::{decode, encode};
-use super::keys::Keys;
-use super::profile::StoreProfile;
-use super::stores::{self, Known};
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::s3::format::document::{decode, encode};
+use crate::s3::format::keys::Keys;
+use crate::s3::format::profile::StoreProfile;
+use crate::s3::vendors::{self, Known};
+use crate::s3::wire::{Api, Client, ConditionForm};
 use crate::telemetry::Usage;
 
 mod ask;
@@ -43,7 +43,6 @@ pub use question::{Answer, Finding, Question, Topic};
 
 /// What became of the profile in the bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum ProfileKept {
     /// There was none.
     First,
@@ -152,7 +151,7 @@ pub async fn examine(
     let known = &known;
     let expected = StoreProfile {
         bare_etags: ask.api.conditions() == ConditionForm::Bare,
-        ..stores::expected(known.known)
+        ..vendors::expected(known.known)
     };
     let profile = plan::profile(&findings, expected);
     let kept = match &profile {
@@ -197,7 +196,7 @@ struct Seen {
 async fn ask_all(ask: &mut Ask<'_>, root: &str) -> Result<Seen> {
     let listed = permissions::permissions(ask).await?;
     let server = listed.server;
-    let known = stores::identify(listed.host.as_deref(), server.as_deref());
+    let known = vendors::identify(listed.host.as_deref(), server.as_deref());
     let missing = [Question::MayDelete, Question::MayAbort];
     let missing = missing
         .into_iter()

@@ -7,11 +7,11 @@ use super::ask::{Ask, Told, is_answer, pattern, reason};
 use super::consistency::range_is;
 use super::question::{Question, Topic};
 use crate::error::{Error, Result};
-use crate::s3::api::{ApiError, CompletePart, ETag, UploadId};
-use crate::s3::checksum::Crc64;
 use crate::s3::config::MIB;
-use crate::s3::keys::Key;
+use crate::s3::format::checksum::Crc64;
+use crate::s3::format::keys::Key;
 use crate::s3::probe;
+use crate::s3::wire::{ApiError, CompletePart, ETag, UploadId};
 
 /// The smallest part that is not the last, and one that R2 would not take after it.
 const SIZES: [usize; 3] = [5 * MIB as usize, 5 * MIB as usize + 65_536, 1024];

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use super::ask::{Ask, reason};
 use super::question::{Answer, Question};
 use crate::error::{Error, Result};
-use crate::s3::api::{ApiError, ApiResult, CompletePart, Listing, Sought};
-use crate::s3::checksum::Crc64;
+use crate::s3::format::checksum::Crc64;
+use crate::s3::wire::{ApiError, ApiResult, CompletePart, Listing, Sought};
 
 /// How the operations of one permission were answered.
 #[derive(Default)]

@@ -2,7 +2,6 @@
 
 /// What a group of questions is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Topic {
     /// What the credentials may do.
     Permissions,
@@ -22,7 +21,6 @@ macro_rules! questions {
     ($($(#[$doc:meta])* $name:ident in $topic:ident, $id:literal, $text:literal;)*) => {
         /// Something that is asked of a store.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
         pub enum Question { $($(#[$doc])* $name,)* }
 
         impl Question {

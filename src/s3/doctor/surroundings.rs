@@ -6,7 +6,7 @@ use super::ask::Ask;
 use super::plan;
 use super::question::{Answer, Question};
 use crate::clock;
-use crate::s3::api::{Sought, Versioning};
+use crate::s3::wire::{Sought, Versioning};
 
 pub(super) async fn clocks(ask: &mut Ask<'_>) {
     let before = clock::now();

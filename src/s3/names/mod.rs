@@ -10,7 +10,7 @@
 //! it began to write the entry. So a writer that is killed leaves no marker without an entry. It
 //! remembers which markers are there: they are never removed, so that is no question of freshness.
 //!
-//! A remover ([`removal`]) looks for entries after it removed one. Where there are none, it writes
+//! A remover ([`removal()`]) looks for entries after it removed one. Where there are none, it writes
 //! the marker emptied, with a fresh nonce, also over an emptied one. Every write is conditional on
 //! the marker that was read.
 //!
@@ -37,17 +37,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{RwLock, RwLockReadGuard};
 
-use super::api::{Condition, ETag, Put, SmallObject};
-use super::cache::{Cache, Weigh};
-use super::document::{Document, decode, encode};
-use super::keys::Key;
-use super::store::Store;
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
-#[cfg(feature = "registry")]
+use crate::s3::bucket::Store;
+use crate::s3::bucket::cache::{Cache, Weigh};
+use crate::s3::format::document::{Document, decode, encode};
+use crate::s3::format::keys::Key;
+use crate::s3::wire::{Condition, ETag, Put, SmallObject};
 pub(crate) use removal::{has_entries, is_live, removal};
 
-#[cfg(feature = "registry")]
 mod removal;
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -4,9 +4,9 @@ use super::{Known, Marker, judge};
 use crate::clock;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::name::RepositoryName;
-use crate::s3::api::{Condition, ListedObject, Put};
-use crate::s3::document::{Document as _, TOMBSTONE_SIZE, decode, encode};
-use crate::s3::store::Store;
+use crate::s3::bucket::Store;
+use crate::s3::format::document::{Document as _, TOMBSTONE_SIZE, decode, encode};
+use crate::s3::wire::{Condition, ListedObject, Put};
 
 /// The size of a live marker in bytes. One of another size was emptied.
 const LIVE_SIZE: u64 = 49;

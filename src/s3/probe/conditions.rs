@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::{Told, is_answer};
 use crate::error::Result;
-use crate::s3::api::{Api, ApiError, Condition, ConditionForm, ETag};
-use crate::s3::keys::Key;
+use crate::s3::format::keys::Key;
+use crate::s3::wire::{Api, ApiError, Condition, ConditionForm, ETag};
 
 /// What conditional writes one after the other did. The first statement that does not hold ends the
 /// questions: those after it are `None`.

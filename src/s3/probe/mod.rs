@@ -3,14 +3,14 @@
 //!
 //! [`doctor`](super::doctor) asks the same, and much more, whenever a person wants to know.
 
-use super::api::{Api, ApiError, Put, Sought};
 use super::config::ConnectError;
-use super::document::{decode, encode};
-use super::keys::{Key, Keys};
-use super::profile::StoreProfile;
-use super::stores;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::s3::format::document::{decode, encode};
+use crate::s3::format::keys::{Key, Keys};
+use crate::s3::format::profile::StoreProfile;
+use crate::s3::vendors;
+use crate::s3::wire::{Api, ApiError, Put, Sought};
 
 mod conditions;
 mod multipart;
@@ -54,7 +54,7 @@ pub(crate) async fn profile(
     };
     tracing::info!(?profile, bucket = api.bucket(), "probed the store");
     let api = api.with_conditions(profile.conditions(false));
-    let put = api.put_if(&key, encode(&profile)?, super::api::Condition::Absent);
+    let put = api.put_if(&key, encode(&profile)?, crate::s3::wire::Condition::Absent);
     match put.await.map_err(Error::from)? {
         Put::Held(other) => Ok(decode(&key, &other.bytes)?),
         Put::Written(_) | Put::Gone => Ok(profile),
@@ -94,21 +94,21 @@ async fn probe(
     Ok(StoreProfile {
         conditional_writes,
         conditional_deletes,
-        bare_etags: conditions.form == super::api::ConditionForm::Bare,
+        bare_etags: conditions.form == crate::s3::wire::ConditionForm::Bare,
         crc64nvme: multipart.crc64nvme(),
         checks_part_etags: holds(&multipart.refuses_stale_part),
         partial_complete: holds(&multipart.leaves_out_parts),
-        ..stores::expected(known)
+        ..vendors::expected(known)
     })
 }
 
 /// Which store it is, as far as a listing tells.
-async fn known(api: &Api, keys: &Keys) -> Result<Option<&'static stores::Known>> {
+async fn known(api: &Api, keys: &Keys) -> Result<Option<&'static vendors::Known>> {
     match api
         .list_as(keys.profile().as_str(), &Sought::default())
         .await
     {
-        Ok(listed) => Ok(stores::identify(
+        Ok(listed) => Ok(vendors::identify(
             listed.host.as_deref(),
             listed.server.as_deref(),
         )),

@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use super::{Told, is_answer};
 use crate::error::{Error, Result};
-use crate::s3::api::{Api, ApiError, CompletePart, ETag, UploadId};
-use crate::s3::checksum::Crc64;
-use crate::s3::keys::Key;
+use crate::s3::format::checksum::Crc64;
+use crate::s3::format::keys::Key;
+use crate::s3::wire::{Api, ApiError, CompletePart, ETag, UploadId};
 
 const RIGHT: &[u8] = b"some bytes";
 /// Of the same size.

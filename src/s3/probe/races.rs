@@ -5,8 +5,8 @@ use futures_util::future::join_all;
 
 use super::Told;
 use crate::error::Result;
-use crate::s3::api::{Api, Condition, Put};
-use crate::s3::keys::Key;
+use crate::s3::format::keys::Key;
+use crate::s3::wire::{Api, Condition, Put};
 
 /// How often, and how many writers at a time: a store that mixes up writers does not do it each time.
 #[derive(Clone, Copy, Debug)]

@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use crate::clock;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
-use crate::s3::api::{ApiError, ETag, RangeBody, pause};
-use crate::s3::checksum::{Crc64, Running};
-use crate::s3::keys::{Key, Keys};
-use crate::s3::record::{Segment, StoredLayer};
-use crate::s3::store::Store;
-use crate::s3::{presence, publish};
+use crate::s3::bucket::Store;
+use crate::s3::bucket::{presence, publish};
+use crate::s3::format::checksum::{Crc64, Running};
+use crate::s3::format::keys::{Key, Keys};
+use crate::s3::format::record::{Segment, StoredLayer};
+use crate::s3::wire::{ApiError, ETag, RangeBody, pause};
 
 /// How long the next bytes of a body may take. The SDK's own protection is quicker where it is on;
 /// it does not see every body that hangs.
@@ -162,7 +162,7 @@ impl Source {
 
     /// The recorded checksum of a block.
     pub(super) fn block_sum(&self, block: &Range<u64>) -> Option<u64> {
-        let index = block.start / crate::s3::checksum::BLOCK;
+        let index = block.start / crate::s3::format::checksum::BLOCK;
         self.layer.as_ref()?.blocks.get(index)
     }
 

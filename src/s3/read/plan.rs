@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::s3::checksum::BLOCK;
+use crate::s3::format::checksum::BLOCK;
 
 /// What a first read asks for, in bytes, where the end is not known. At 10 ms and 25 MB/s to the
 /// store, 128 KiB take 5 ms to arrive and 10 ms to begin to: asking for less saves little, and

@@ -13,7 +13,7 @@ use super::plan::{self, View, WINDOW, block_at};
 use super::window::{Found, Memory, Slot, Window};
 use crate::error::{Error, Result};
 use crate::s3::budget::Holder;
-use crate::s3::checksum::Crc64;
+use crate::s3::format::checksum::Crc64;
 
 /// How often a block is read that no byte was handed out of: once more than it must.
 const READS: u32 = 2;

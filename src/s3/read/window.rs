@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 use super::fetch::{Job, Loaded, Piece, Source};
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::s3::budget::{Grant, Holder};
-use crate::s3::checksum::Crc64;
+use crate::s3::format::checksum::Crc64;
 
 /// A range, from being asked for to being left behind.
 #[derive(Debug)]

@@ -1,17 +1,17 @@
 //! The names of all repositories, from one listing of their markers. Only those that were emptied
-//! are looked into ([`names`](crate::s3::names)).
+//! are looked into ([`names`]).
 
 use std::pin::pin;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
 
 use super::comparable;
+use crate::contract::Page;
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
-use crate::registry::store::Page;
-use crate::s3::api::ListedObject;
+use crate::s3::bucket::Store;
 use crate::s3::names;
-use crate::s3::store::Store;
+use crate::s3::wire::ListedObject;
 
 /// How many emptied repositories are looked into at a time.
 const LOOKS_AT_ONCE: usize = 8;

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::contract::Layer;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::presence;
-use crate::s3::publish;
+use crate::s3::bucket::presence;
+use crate::s3::bucket::publish;
+use crate::s3::bucket::{Loaded, Store, linked_layer};
+use crate::s3::format::record::{Link, StoredLayer};
 use crate::s3::read::S3Layer;
-use crate::s3::record::{Link, StoredLayer};
-use crate::s3::store::{Loaded, Store, linked_layer};
-use crate::service::Layer;
 
 pub(super) async fn layer(
     store: &Arc<Store>,

@@ -6,12 +6,12 @@ use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 
 use super::manifests;
-use crate::digest::Digest;
+use crate::contract::Manifest;
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
-use crate::registry::store::Manifest;
 use crate::s3::S3LayerService;
-use crate::s3::inventory::pages;
+use crate::s3::maintenance::inventory::pages;
+use s3layers_tarsum::Digest;
 
 /// How many manifests are read at a time: one has up to 4 MiB.
 const READS_AT_ONCE: usize = 4;

@@ -23,13 +23,13 @@ use serde::{Deserialize, Serialize};
 use super::named_digests::named;
 use super::{referrers, tags};
 use crate::clock;
-use crate::digest::Digest;
+use crate::contract::Manifest;
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
-use crate::registry::store::Manifest;
-use crate::s3::document::{Document, Inline};
-use crate::s3::record::EntryState;
-use crate::s3::store::{Loaded, Overwritten, Store};
+use crate::s3::bucket::{Loaded, Overwritten, Store};
+use crate::s3::format::document::{Document, Inline};
+use crate::s3::format::record::EntryState;
+use s3layers_tarsum::Digest;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

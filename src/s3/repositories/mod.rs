@@ -1,7 +1,7 @@
 //! The repositories of a registry: which layers, manifests, tags and referrers each has.
 //!
 //! 1. A link, a manifest, a tag and a referrer's entry are one object each, written on condition
-//!    ([`Store::overwrite`](super::store::Store::overwrite)). A repository exists while it has a
+//!    ([`Store::overwrite`](crate::s3::bucket::Store::overwrite)). A repository exists while it has a
 //!    link, a manifest or a tag; [`names`] has a marker for each.
 //! 2. Documents that belong together are written in an order that a repeated call can continue:
 //!    a manifest after its entry among the referrers of its subject, and a removal begins with the
@@ -9,9 +9,9 @@
 //! 3. Every answer is read from the store after its request began, so it reflects every write that any
 //!    process acknowledged before. Nothing is answered from memory.
 //! 4. Concurrent writes of one tag or manifest all succeed, and the last one wins
-//!    ([`Store::overwrite`](super::store::Store::overwrite)).
+//!    ([`Store::overwrite`](crate::s3::bucket::Store::overwrite)).
 //! 5. A removal is conditional on the document that it read
-//!    ([`Store::remove`](super::store::Store::remove)): by DELETE, or by a tombstone where the store
+//!    ([`Store::remove`](crate::s3::bucket::Store::remove)): by DELETE, or by a tombstone where the store
 //!    deletes without a condition. Each write has a fresh nonce, so a tag, a manifest or a link that
 //!    is written again meanwhile stays.
 
@@ -20,14 +20,14 @@ use uuid::Uuid;
 
 use super::S3LayerService;
 use super::names;
-use super::store::Store;
 use super::upload;
-use crate::digest::Digest;
+use crate::contract::{Layer, LayerUpload};
+use crate::contract::{Manifest, Page, Referrer, ReferrerKey, RepositoryService};
 use crate::error::Result;
 use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
-use crate::registry::store::{Manifest, Page, Referrer, ReferrerKey, RepositoryService};
-use crate::service::{Layer, LayerUpload};
+use crate::s3::bucket::Store;
+use s3layers_tarsum::Digest;
 
 mod catalog;
 mod links;

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::digest::{Algorithm, Digest};
+use s3layers_tarsum::{Algorithm, Digest};
 
 /// Every digest in the strings of a JSON document; in the whole text, if it is none.
 pub(super) fn named(manifest: &[u8]) -> BTreeSet<Digest> {

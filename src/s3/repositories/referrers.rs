@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{manifests, names_below};
 use crate::clock;
-use crate::digest::Digest;
+use crate::contract::{Manifest, Page, Referrer, ReferrerKey};
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
-use crate::registry::store::{Manifest, Page, Referrer, ReferrerKey};
-use crate::s3::api::ETag;
-use crate::s3::document::{Document, TOMBSTONE_SIZE};
-use crate::s3::keys::Key;
-use crate::s3::store::Store;
+use crate::s3::bucket::Store;
+use crate::s3::format::document::{Document, TOMBSTONE_SIZE};
+use crate::s3::format::keys::Key;
+use crate::s3::wire::ETag;
+use s3layers_tarsum::Digest;
 
 /// The manifest refers to the subject, if the manifest is present.
 #[derive(Debug, Serialize, Deserialize)]

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::names_below;
 use crate::clock;
-use crate::digest::Digest;
+use crate::contract::Page;
 use crate::error::{Error, Result};
 use crate::name::{RepositoryName, Tag};
-use crate::registry::store::Page;
-use crate::s3::document::{Document, TOMBSTONE_SIZE, encode};
-use crate::s3::store::{Loaded, Store};
+use crate::s3::bucket::{Loaded, Store};
+use crate::s3::format::document::{Document, TOMBSTONE_SIZE, encode};
+use s3layers_tarsum::Digest;
 
 /// Which manifest a tag names.
 #[derive(Debug, Serialize, Deserialize)]
@@ -140,7 +140,7 @@ pub(super) async fn page(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Algorithm;
+    use s3layers_tarsum::Algorithm;
 
     #[test]
     fn size_of_a_tag_gives_12_bits_of_its_digest() {

@@ -9,9 +9,9 @@ use crate::clock;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::api::{Condition, Put};
-use crate::s3::document::{Document, decode, encode};
-use crate::s3::store::{Loaded, Store};
+use crate::s3::bucket::{Loaded, Store};
+use crate::s3::format::document::{Document, decode, encode};
+use crate::s3::wire::{Condition, Put};
 
 /// How often a write of a claim is repeated against others before it fails with a retryable error.
 const ROUNDS: u32 = 5;

@@ -34,16 +34,16 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use self::plan::schedule::Schedule;
-use super::api::{ETag, UploadId};
-use super::checksum::{BLOCK, Crc64, Sums};
-use super::document::Document;
-pub(crate) use super::document::Inline;
-use super::keys::{Key, Keys};
-use super::record::{Segment, SegmentName};
 use crate::clock;
-use crate::digest::{Algorithm, Digest, Hasher, SavedHasher};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
+use crate::s3::format::checksum::{BLOCK, Crc64, Sums};
+use crate::s3::format::document::Document;
+pub(crate) use crate::s3::format::document::Inline;
+use crate::s3::format::keys::{Key, Keys};
+use crate::s3::format::record::{Segment, SegmentName};
+use crate::s3::wire::{ETag, UploadId};
+use s3layers_tarsum::{Algorithm, Digest, Hasher, SavedHasher};
 
 pub(crate) mod claim;
 pub(crate) mod owned;

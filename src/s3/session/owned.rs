@@ -6,9 +6,9 @@ use uuid::Uuid;
 use super::{Cancellation, Phase, Session};
 use crate::clock::{self, Moment};
 use crate::error::{Error, Result};
-use crate::s3::api::{Condition, ETag, Put, SmallObject};
-use crate::s3::document::{decode, encode};
-use crate::s3::store::Store;
+use crate::s3::bucket::Store;
+use crate::s3::format::document::{decode, encode};
+use crate::s3::wire::{Condition, ETag, Put, SmallObject};
 
 /// How often a takeover is repeated over owners that store nothing.
 const ROUNDS: u32 = 5;

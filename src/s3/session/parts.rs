@@ -6,8 +6,8 @@ use super::Phase;
 use super::owned::OwnedSession;
 use super::plan::resume::{Parts, compare};
 use crate::error::{Error, Result};
-use crate::s3::record::SegmentName;
-use crate::s3::store::Store;
+use crate::s3::bucket::Store;
+use crate::s3::format::record::SegmentName;
 
 /// How often the parts are listed before they count as lost: a listing may lag behind.
 const LOOKS: u32 = 2;

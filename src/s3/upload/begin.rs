@@ -10,11 +10,11 @@ use super::uploader::Uploader;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::presence;
+use crate::s3::bucket::Store;
+use crate::s3::bucket::presence;
 use crate::s3::session::owned::OwnedSession;
 use crate::s3::session::plan::schedule::Schedule;
 use crate::s3::session::{Phase, Session, claim};
-use crate::s3::store::Store;
 
 /// A fresh upload.
 pub(crate) async fn begin(

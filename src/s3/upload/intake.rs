@@ -5,16 +5,16 @@ use bytes::Bytes;
 use super::part_buffer::PartBuffer;
 use super::sender::PartEnd;
 use super::tail::StoredTail;
-use crate::digest::{Algorithm, Digest, Hasher, SavedHasher};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
-use crate::s3::checksum::{Crc64, Tracker};
 use crate::s3::commit::claims::Received;
-use crate::s3::document::Inline;
-use crate::s3::keys::Key;
+use crate::s3::format::checksum::{Crc64, Tracker};
+use crate::s3::format::document::Inline;
+use crate::s3::format::keys::Key;
 use crate::s3::session::plan::part_cursor::PartCursor;
 use crate::s3::session::{Session, Tail};
-use crate::tarsum::{Claim, TarSumTask};
+use crate::tar_sum_claim::{Claim, TarSumTask};
+use s3layers_tarsum::{Algorithm, Digest, Hasher, SavedHasher};
 
 /// What an upload has received, and the bytes of the part under way.
 pub(super) struct Intake {

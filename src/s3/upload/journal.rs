@@ -9,15 +9,15 @@ use uuid::Uuid;
 
 use super::sender::panicked;
 use crate::error::{Error, Result};
-use crate::s3::api::ApiError;
+use crate::s3::bucket::Store;
 use crate::s3::commit::{self, Concurrency};
-use crate::s3::keys::Key;
-use crate::s3::record::Segment;
+use crate::s3::format::keys::Key;
+use crate::s3::format::record::Segment;
 use crate::s3::relay::SendError;
 use crate::s3::session::owned::{OwnedSession, Ownership};
 use crate::s3::session::plan::checkpoint::Unrecorded;
 use crate::s3::session::{Phase, Session, Tail, claim};
-use crate::s3::store::Store;
+use crate::s3::wire::ApiError;
 
 /// The session of a handle.
 pub(super) struct Journal {

@@ -35,15 +35,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::PollSemaphore;
 use uuid::Uuid;
 
-use crate::digest::Digest;
+use crate::contract::{Layer, LayerUpload, Sent};
 use crate::error::{Error, Result};
 use crate::id::{LayerId, TarSum};
 use crate::name::RepositoryName;
+use crate::s3::bucket::Store;
+use crate::s3::format::record::StoredLayer;
 use crate::s3::read::S3Layer;
-use crate::s3::record::StoredLayer;
 use crate::s3::session::plan::schedule::Schedule;
-use crate::s3::store::Store;
-use crate::service::{Layer, LayerUpload, Sent};
+use s3layers_tarsum::Digest;
 use task::Command;
 use uploader::Uploader;
 
@@ -53,10 +53,6 @@ mod journal;
 mod part_buffer;
 mod resume;
 mod sender;
-#[cfg_attr(
-    not(feature = "registry"),
-    allow(dead_code, reason = "only a registry resumes from it")
-)]
 mod session_cache;
 mod tail;
 mod task;
@@ -65,7 +61,6 @@ mod uploader;
 pub(crate) use begin::begin;
 pub(crate) use resume::resume;
 pub(crate) use session_cache::SessionCache;
-#[cfg(feature = "registry")]
 pub(crate) use session_cache::resume_at;
 
 /// The largest piece that is handed to the writer at a time, in bytes: it is hashed without a

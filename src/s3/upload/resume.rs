@@ -9,10 +9,10 @@ use super::uploader::Uploader;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
+use crate::s3::bucket::Store;
 use crate::s3::session::Phase;
 use crate::s3::session::owned::OwnedSession;
 use crate::s3::session::parts::confirm_parts;
-use crate::s3::store::Store;
 
 /// The upload, at the offset that the store has.
 pub(crate) async fn resume(

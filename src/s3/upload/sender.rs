@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinSet};
 
-use crate::digest::SavedHasher;
+use crate::contract::Sent;
 use crate::error::{Error, StorageError, StorageErrorKind};
-use crate::s3::api::{Gauge, Payload, UploadId};
+use crate::s3::bucket::Store;
 use crate::s3::budget::Grant;
-use crate::s3::checksum::{Crc64, Snapshot};
-use crate::s3::keys::Key;
+use crate::s3::format::checksum::{Crc64, Snapshot};
+use crate::s3::format::keys::Key;
 use crate::s3::relay::{self, Run, SendError};
 use crate::s3::session::{Part, Tail};
-use crate::s3::store::Store;
-use crate::service::Sent;
+use crate::s3::wire::{Gauge, Payload, UploadId};
+use s3layers_tarsum::SavedHasher;
 
 /// The multipart upload that parts are sent to.
 #[derive(Clone, Debug)]

@@ -23,8 +23,8 @@ use super::uploader::Uploader;
 use super::{S3LayerUpload, resume};
 use crate::error::Result;
 use crate::name::RepositoryName;
+use crate::s3::bucket::Store;
 use crate::s3::session::Session;
-use crate::s3::store::Store;
 
 /// How long an upload is remembered.
 const LIFETIME: Duration = Duration::from_secs(300);

@@ -8,13 +8,13 @@ use uuid::Uuid;
 
 use crate::clock::{self, Moment};
 use crate::error::Result;
-use crate::s3::api::{ApiError, Condition, Payload};
-use crate::s3::checksum::{Crc64, Running};
-use crate::s3::presence;
-use crate::s3::record::SegmentName;
+use crate::s3::bucket::Store;
+use crate::s3::bucket::presence;
+use crate::s3::format::checksum::{Crc64, Running};
+use crate::s3::format::record::SegmentName;
 use crate::s3::relay::{self, Run, SendError};
 use crate::s3::session::{Tail, TailPlace};
-use crate::s3::store::Store;
+use crate::s3::wire::{ApiError, Condition, Payload};
 
 /// A tail, and its bytes where they are in memory too.
 #[derive(Clone)]

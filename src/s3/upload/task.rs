@@ -11,11 +11,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::uploader::{self, Uploader};
-use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::s3::commit::wrong_claim;
-use crate::s3::record::StoredLayer;
+use crate::s3::format::record::StoredLayer;
 use crate::s3::session::Phase;
+use s3layers_tarsum::Digest;
 
 /// A request of the handle. It is carried out even where its caller has gone away.
 pub(super) enum Command {

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-use s3layers::embedded::{EmbeddedStore, Quirks};
+use embedded_s3::{EmbeddedStore, Quirks};
 use s3layers::{LayerService as _, LayerServiceExt as _, S3Config, S3LayerService};
 use tokio::io::AsyncReadExt as _;
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use bytes::Bytes;
+use embedded_s3::EmbeddedStore;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Full};
-use s3layers::embedded::EmbeddedStore;
-use s3layers::registry::{Manifest, Options, Registry, RepositoryService, router};
 use s3layers::{
     Algorithm, Digest, Error, LayerId, LayerService as _, LayerServiceExt as _, MemoryLayerService,
     RepositoryName, S3Config, S3LayerService, StoreProfile, Tag, TarSum, client_over,
 };
+use s3layers_registry::{Manifest, Options, Registry, RepositoryService, router};
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use s3layers::registry::Options;
+use s3layers_registry::Options;
 use serde_json::Value;
 
 use super::site::Site;
@@ -33,8 +33,10 @@ async fn each_request_has_a_line() {
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
 
-    let mut options = Options::default();
-    options.redirect = Some(Duration::from_secs(60));
+    let options = Options {
+        redirect: Some(Duration::from_secs(60)),
+        ..Options::default()
+    };
     let client = Site::embedded().await.process_with(options).await.client;
     let bytes = ramp(1, 20_000);
     let digest = sha256(&bytes);

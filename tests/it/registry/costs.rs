@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use s3layers::S3LayerService;
-use s3layers::registry::{Limits, Options};
+use s3layers_registry::{Limits, Options};
 use serde_json::json;
 
 use super::client::Client;

@@ -12,7 +12,7 @@ use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use s3layers::MemoryLayerService;
-use s3layers::registry::{BodyError, Options, Registry, ResponseBody, router};
+use s3layers_registry::{BodyError, Options, Registry, ResponseBody, router};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use s3layers::embedded::EmbeddedStore;
-use s3layers::registry::Options;
+use embedded_s3::EmbeddedStore;
+use s3layers_registry::Options;
 
 use super::site::Site;
 use crate::support::bucket;

@@ -1,6 +1,6 @@
 //! HTTP itself: hosts and transfer codings, proxies, browsers.
 
-use s3layers::registry::Options;
+use s3layers_registry::Options;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -62,8 +62,10 @@ async fn forwarding_headers_count_in_requests_of_trusted_proxies() {
         ("private", false),
         ("none", false),
     ] {
-        let mut options = Options::default();
-        options.trusted_proxies = proxies.parse().unwrap();
+        let options = Options {
+            trusted_proxies: proxies.parse().unwrap(),
+            ..Options::default()
+        };
         let client = site.process_with(options).await.client;
         for headers in [&[forwarded][..], &older] {
             let path = "/v2/a/blobs/uploads/";
@@ -85,8 +87,10 @@ async fn scripts_of_a_listed_origin_may_use_the_registry() {
         (Some("*"), ui, Some("*"), None),
         (None, ui, None, None),
     ] {
-        let mut options = Options::default();
-        options.cors_origins = origins.map(|origins| origins.parse().unwrap());
+        let options = Options {
+            cors_origins: origins.map(|origins| origins.parse().unwrap()),
+            ..Options::default()
+        };
         let client = site.process_with(options).await.client;
         let headers = [("origin", origin)];
         // Refusals too, or a script could not read them.

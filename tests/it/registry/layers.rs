@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use s3layers::registry::{Limits, Options};
 use s3layers::{Algorithm, Digest, S3LayerService};
+use s3layers_registry::{Limits, Options};
 
 use super::client::Reply;
 use super::site::{Site, started};
@@ -262,8 +262,10 @@ async fn a_layer_is_linked_where_it_was_mounted_and_until_it_is_deleted() {
 async fn a_mount_without_a_source_needs_the_option() {
     for site in Site::all().await {
         let closed = site.process().await.client;
-        let mut options = Options::default();
-        options.automatic_mount = true;
+        let options = Options {
+            automatic_mount: true,
+            ..Options::default()
+        };
         let open = site.process_with(options).await.client;
         let bytes = ramp(1, 1000);
         let digest = sha256(&bytes);
@@ -310,8 +312,10 @@ async fn a_location_is_as_the_client_sees_us() {
         let location = reply.header("location").unwrap();
         assert!(location.starts_with(&want), "{location}");
     }
-    let mut options = Options::default();
-    options.relative_location = true;
+    let options = Options {
+        relative_location: true,
+        ..Options::default()
+    };
     let client = site.process_with(options).await.client;
     let reply = client.send("POST", "/v2/a/blobs/uploads/", &[], b"").await;
     let reply = reply.is(202);
@@ -321,8 +325,10 @@ async fn a_location_is_as_the_client_sees_us() {
 
 #[tokio::test]
 async fn a_redirect_leads_to_the_store_and_head_is_answered_here() {
-    let mut options = Options::default();
-    options.redirect = Some(std::time::Duration::from_secs(60));
+    let options = Options {
+        redirect: Some(std::time::Duration::from_secs(60)),
+        ..Options::default()
+    };
     for site in Site::all().await {
         let client = site.process_with(options.clone()).await.client;
         let bytes = ramp(1, 20_000);
@@ -356,8 +362,10 @@ async fn a_redirect_leads_where_clients_see_the_store() {
     let config = stores::config().presign_endpoint("https://layers.example");
     let client = stores::client(&store, store.http_client());
     let service = S3LayerService::connect(client, config).await.unwrap();
-    let mut options = Options::default();
-    options.redirect = Some(std::time::Duration::from_secs(60));
+    let options = Options {
+        redirect: Some(std::time::Duration::from_secs(60)),
+        ..Options::default()
+    };
     let client = started(Arc::new(service), options, Limits::default()).await;
     let client = client.client;
     let bytes = ramp(1, 20_000);

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use s3layers::MemoryLayerService;
-use s3layers::registry::{BodyError, Limits, Options, router};
+use s3layers_registry::{BodyError, Limits, Options, router};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,9 +22,10 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 const ABSENT: &str = "/v2/a/blobs/uploads/00000000-0000-4000-8000-000000000000";
 
 fn few_permits(max_requests: usize) -> Options {
-    let mut options = Options::default();
-    options.max_requests = max_requests;
-    options
+    Options {
+        max_requests,
+        ..Options::default()
+    }
 }
 
 async fn with_limits(limits: Limits) -> Process {
@@ -176,13 +177,17 @@ async fn head_and_idle_connection_have_a_limit_each() {
     const SHORT: Duration = Duration::from_millis(200);
     const LONG: Duration = Duration::from_secs(20);
     let (half, whole) = (&b"GET /v2/ HT"[..], b"GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n");
-    let mut limits = Limits::default();
-    limits.header_timeout = SHORT;
+    let limits = Limits {
+        header_timeout: SHORT,
+        ..Limits::default()
+    };
     let client = with_limits(limits).await.client;
     assert!(ended(client, half, LONG).await);
     assert!(!ended(client, whole, 10 * SHORT).await);
-    let mut limits = Limits::default();
-    limits.idle_timeout = SHORT;
+    let limits = Limits {
+        idle_timeout: SHORT,
+        ..Limits::default()
+    };
     let client = with_limits(limits).await.client;
     assert!(ended(client, whole, LONG).await);
 }

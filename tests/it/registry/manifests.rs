@@ -1,6 +1,6 @@
 //! Manifests: by tag and digest, what they name, what they are about.
 
-use s3layers::registry::Options;
+use s3layers_registry::Options;
 use serde_json::{Value, json};
 
 use super::client::Client;
@@ -126,8 +126,10 @@ async fn what_a_manifest_names_is_here_first() {
         let body = index.to_string();
         let reply = client.send("PUT", path, &headers, body.as_bytes()).await;
         assert_eq!(reply.is(404).code(), "MANIFEST_BLOB_UNKNOWN");
-        let mut options = Options::default();
-        options.sparse = true;
+        let options = Options {
+            sparse: true,
+            ..Options::default()
+        };
         let client = site.process_with(options).await.client;
         put(client, path, &index).await;
         put(client, path, &lacks).await;
@@ -211,8 +213,10 @@ async fn an_index_may_name_blobs_that_are_here() {
 async fn a_size_that_differs_from_what_is_stored_is_refused() {
     for site in Site::all().await {
         for sparse in [false, true] {
-            let mut options = Options::default();
-            options.sparse = sparse;
+            let options = Options {
+                sparse,
+                ..Options::default()
+            };
             let client = site.process_with(options).await.client;
             let good = image(client, "a", 1).await;
             let bytes = put(client, "/v2/a/manifests/good", &good).await;

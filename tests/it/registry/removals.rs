@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use s3layers::embedded::{EmbeddedStore, Quirks};
-use s3layers::registry::{Manifest, Page, Referrer, ReferrerKey, RepositoryService as _};
+use embedded_s3::{EmbeddedStore, Quirks};
 use s3layers::{Digest, LayerService as _, S3LayerService, StoreProfile, Tag};
+use s3layers_registry::{Manifest, Page, Referrer, ReferrerKey, RepositoryService as _};
 
 use crate::support::bucket::{get, is_tombstone, sealed};
 use crate::support::bytes::sha256;

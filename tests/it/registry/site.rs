@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::config::SharedHttpClient;
-use s3layers::embedded::EmbeddedStore;
-use s3layers::registry::{Limits, Options, Registry, RepositoryService, router, serve};
+use embedded_s3::EmbeddedStore;
 use s3layers::{MemoryLayerService, S3LayerService};
+use s3layers_registry::{Limits, Options, Registry, RepositoryService, router, serve};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -98,7 +98,8 @@ pub async fn started(
 
 /// Short, for tests that wait for it.
 pub fn idle_after(time: Duration) -> Options {
-    let mut options = Options::default();
-    options.body_idle_timeout = time;
-    options
+    Options {
+        body_idle_timeout: time,
+        ..Options::default()
+    }
 }

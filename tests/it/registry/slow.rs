@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use s3layers::MemoryLayerService;
-use s3layers::registry::{Limits, Options};
+use s3layers_registry::{Limits, Options};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::manifests::{image, put};
@@ -36,8 +36,10 @@ async fn who_sends_nothing_for_too_long_is_told_so_and_loses_nothing() {
 #[tokio::test]
 async fn two_hundred_clients_of_a_byte_a_second_are_in_nobodys_way() {
     for site in Site::all().await {
-        let mut options = Options::default();
-        options.max_requests = 4;
+        let options = Options {
+            max_requests: 4,
+            ..Options::default()
+        };
         let client = site.process_with(options).await.client;
         let mut slow = Vec::new();
         for number in 0..200 {
@@ -86,8 +88,10 @@ async fn two_hundred_clients_of_a_byte_a_second_are_in_nobodys_way() {
 async fn who_asks_a_running_upload_does_not_keep_it_from_answering() {
     const AT_ONCE: Duration = Duration::from_secs(10);
     for site in Site::all().await {
-        let mut options = Options::default();
-        options.max_requests = 1;
+        let options = Options {
+            max_requests: 1,
+            ..Options::default()
+        };
         let client = site.process_with(options).await.client;
         let bytes = ramp(1, 100_000);
         let at = client.upload("a").await;
@@ -117,8 +121,10 @@ async fn who_asks_a_running_upload_does_not_keep_it_from_answering() {
 
 async fn draining(drain: Duration) -> (MemoryLayerService, Process) {
     let service = MemoryLayerService::new();
-    let mut limits = Limits::default();
-    limits.drain = drain;
+    let limits = Limits {
+        drain,
+        ..Limits::default()
+    };
     let process = started(Arc::new(service.clone()), Options::default(), limits).await;
     (service, process)
 }
@@ -188,9 +194,11 @@ async fn one_request_too_many_waits_its_turn_and_then_is_told_to_come_back() {
     let service = s3layers::S3LayerService::connect(sdk, config)
         .await
         .unwrap();
-    let mut options = Options::default();
-    options.max_requests = 1;
-    options.patience = Duration::from_millis(200);
+    let options = Options {
+        max_requests: 1,
+        patience: Duration::from_millis(200),
+        ..Options::default()
+    };
     let process = started(Arc::new(service), options, Limits::default()).await;
     let client = process.client;
     let blob = format!("/v2/a/blobs/{}", sha256(b"absent"));
@@ -209,8 +217,10 @@ async fn one_request_too_many_waits_its_turn_and_then_is_told_to_come_back() {
 #[tokio::test]
 async fn who_does_not_read_what_it_asked_for_is_cut_off() {
     let service = MemoryLayerService::new();
-    let mut limits = Limits::default();
-    limits.write_timeout = Duration::from_millis(300);
+    let limits = Limits {
+        write_timeout: Duration::from_millis(300),
+        ..Limits::default()
+    };
     let process = started(Arc::new(service), Options::default(), limits).await;
     let client = process.client;
     // More than all sockets hold.

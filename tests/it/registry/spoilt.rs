@@ -10,7 +10,7 @@ use futures_util::stream;
 use http::Request;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use s3layers::registry::{Options, Registry, router};
+use s3layers_registry::{Options, Registry, router};
 
 use crate::support::bytes::{MIB, ramp, sha256};
 use crate::support::wire::{
@@ -82,7 +82,7 @@ impl Client<'_> {
     async fn send<B>(&self, request: Request<B>, wanted: u16) -> Result<(String, Bytes), String>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<s3layers::registry::BodyError>,
+        B::Error: Into<s3layers_registry::BodyError>,
     {
         let asked = format!("{} {}", request.method(), request.uri());
         let (head, body) = self.0.handle(request).await.into_parts();

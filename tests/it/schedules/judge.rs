@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use s3layers::embedded::EmbeddedStore;
+use embedded_s3::EmbeddedStore;
 use s3layers::{Error, LayerService as _, S3LayerService};
 use tokio::io::AsyncReadExt as _;
 use uuid::Uuid;

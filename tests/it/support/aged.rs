@@ -1,7 +1,7 @@
 //! A store in which everything is old.
 
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
-use s3layers::embedded::EmbeddedStore;
+use embedded_s3::EmbeddedStore;
 use s3layers::{S3LayerService, Swept};
 
 use super::answers::{Reword, reword};

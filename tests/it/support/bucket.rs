@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::stores::BUCKET;
 
-/// The CRC-64/NVME of the document, as `src/s3/document.rs` seals it.
+/// The CRC-64/NVME of the document, as `src/s3/format/document.rs` seals it.
 pub fn sealed(document: &str) -> String {
     let body = document.split_once(",\"seal\"").unwrap().0;
     let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, body.as_bytes());

@@ -9,7 +9,7 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use s3layers::embedded::EmbeddedStore;
+use embedded_s3::EmbeddedStore;
 use s3layers::{Algorithm, Digest, client_over};
 use serde_json::Value;
 use tempfile::TempDir;

@@ -1,7 +1,7 @@
 //! The session of an upload as it is in the bucket, changed behind everybody's back.
 
 use aws_sdk_s3::primitives::ByteStream;
-use s3layers::embedded::EmbeddedStore;
+use embedded_s3::EmbeddedStore;
 use uuid::Uuid;
 
 use super::bucket::{get, sealed};

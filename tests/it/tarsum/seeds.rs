@@ -27,7 +27,8 @@ impl Chance {
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tarsum");
+    let fixtures =
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("tests/fixtures/tarsum");
     let mut paths = Vec::new();
     for folder in ["edge", "compressed"] {
         let files = fs::read_dir(fixtures.join(folder)).unwrap();

@@ -31,12 +31,12 @@ struct Generate {
 }
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tarsum")
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("tests/fixtures/tarsum")
 }
 
 /// The test data of the original is not ours to keep: it is where the project's shared folder is.
 fn shared() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/tarsum")
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("../shared/tarsum")
 }
 
 impl Vector {

@@ -2,7 +2,7 @@
 //! change. Pure.
 
 use super::question::{Answer, Finding, Question, Topic};
-use crate::s3::profile::StoreProfile;
+use crate::s3::format::profile::StoreProfile;
 
 mod rules;
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::s3::api::LifecycleRule;
 use crate::s3::doctor::ask::Told;
 use crate::s3::doctor::question::Question;
+use crate::s3::wire::LifecycleRule;
 
 /// A signature of another time is refused.
 ///

@@ -19,14 +19,14 @@ use http_body::Frame;
 
 use uuid::Uuid;
 
-use crate::s3::api::Api;
+use crate::s3::bucket::Store;
+use crate::s3::bucket::presence::no_looks;
 use crate::s3::budget::Budget;
-use crate::s3::checksum::{Crc64, Sums, Tracker};
-use crate::s3::keys::{Key, Keys};
-use crate::s3::presence::no_looks;
-use crate::s3::profile::StoreProfile;
-use crate::s3::record::{Content, Segment, SegmentName, StoredLayer};
-use crate::s3::store::Store;
+use crate::s3::format::checksum::{Crc64, Sums, Tracker};
+use crate::s3::format::keys::{Key, Keys};
+use crate::s3::format::profile::StoreProfile;
+use crate::s3::format::record::{Content, Segment, SegmentName, StoredLayer};
+use crate::s3::wire::Api;
 
 /// What a body comes in, in bytes.
 const FRAME: usize = 64 * 1024;
@@ -296,7 +296,7 @@ pub(super) fn key() -> Key {
     Keys::new("").segment(Uuid::nil(), &SegmentName::Multipart(0))
 }
 
-pub(super) fn etag(text: &str) -> crate::s3::api::ETag {
+pub(super) fn etag(text: &str) -> crate::s3::wire::ETag {
     serde_json::from_value(text.into()).unwrap()
 }
 

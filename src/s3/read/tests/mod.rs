@@ -11,16 +11,16 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 
 use super::plan::FIRST;
 use super::{ReadBack, S3Layer};
-use crate::digest::{Algorithm, Hasher};
+use s3layers_tarsum::{Algorithm, Hasher};
 use uuid::Uuid;
 
 use crate::clock::Moment;
+use crate::contract::Layer as _;
 use crate::error::Error;
-use crate::s3::checksum::BLOCK;
-use crate::s3::presence;
-use crate::s3::record::StoredLayer;
-use crate::s3::store::Store;
-use crate::service::Layer as _;
+use crate::s3::bucket::Store;
+use crate::s3::bucket::presence;
+use crate::s3::format::checksum::BLOCK;
+use crate::s3::format::record::StoredLayer;
 
 mod damage;
 mod fake;

@@ -1,7 +1,7 @@
 //! Compares the recorded parts with those that S3 lists. Pure.
 
-use crate::s3::api::ListedPart;
 use crate::s3::session::Part;
+use crate::s3::wire::ListedPart;
 
 /// Whether the recorded parts are still there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +67,8 @@ fn confirm(part: &Part, found: &ListedPart) -> Result<Part, &'static str> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::s3::api::ETag;
-    use crate::s3::checksum::Crc64;
+    use crate::s3::format::checksum::Crc64;
+    use crate::s3::wire::ETag;
 
     fn bytes_of(number: u32) -> Vec<u8> {
         vec![number as u8; 1000 + number as usize]

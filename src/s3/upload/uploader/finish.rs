@@ -2,14 +2,14 @@
 
 use super::Uploader;
 use crate::clock;
-use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::s3::commit::claims::{Claims, check};
 use crate::s3::commit::{self, Concurrency, wrong_claim};
-use crate::s3::document::Inline;
-use crate::s3::record::{INLINE_LIMIT, Segment, StoredLayer};
+use crate::s3::format::document::Inline;
+use crate::s3::format::record::{INLINE_LIMIT, Segment, StoredLayer};
 use crate::s3::session::owned::Ownership;
 use crate::s3::session::{CommitIntent, Phase, Session, Tail};
+use s3layers_tarsum::Digest;
 
 /// How often a finish is repeated over owners that store nothing.
 const ROUNDS: u32 = 5;

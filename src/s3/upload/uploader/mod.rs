@@ -18,18 +18,18 @@ use super::intake::Intake;
 use super::journal::Journal;
 use super::sender::{OutgoingPart, Sender, Target};
 use super::tail;
-use crate::digest::Digest;
+use crate::contract::Sent;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
+use crate::s3::bucket::Store;
 use crate::s3::budget::{Grant, Holder, UNIT};
 use crate::s3::commit;
-use crate::s3::record::{INLINE_LIMIT, Segment, SegmentName};
+use crate::s3::format::record::{INLINE_LIMIT, Segment, SegmentName};
 use crate::s3::relay::SendError;
 use crate::s3::session::owned::{OwnedSession, Ownership};
 use crate::s3::session::plan::checkpoint::Unrecorded;
 use crate::s3::session::{Multipart, Phase, Session, Tail};
-use crate::s3::store::Store;
-use crate::service::Sent;
+use s3layers_tarsum::Digest;
 
 mod finish;
 
@@ -116,10 +116,7 @@ impl Uploader {
 
     /// Every byte is recorded, and another request of the same client may follow.
     pub(super) fn can_be_cached(&self) -> bool {
-        cfg!(feature = "registry")
-            && self.is_owner()
-            && self.session().phase == Phase::Open
-            && !self.is_behind()
+        self.is_owner() && self.session().phase == Phase::Open && !self.is_behind()
     }
 
     /// Becomes the owner before the first byte is taken: no earlier owner can acknowledge anything

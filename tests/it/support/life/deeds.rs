@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use s3layers::registry::{Manifest, RepositoryService as _};
 use s3layers::{Error, LayerId, RepositoryName, S3LayerService, Tag};
+use s3layers_registry::{Manifest, RepositoryService as _};
 use tokio::io::AsyncReadExt as _;
 
 use super::acts::{Act, Step};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use embedded_s3::EmbeddedStore;
 use s3layers::LayerId;
-use s3layers::embedded::EmbeddedStore;
 
 use super::acts::Act;
 use super::deeds;

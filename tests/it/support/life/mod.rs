@@ -1,7 +1,7 @@
 //! Lives of an upload, as tables: played by one process, or by one that goes wrong and another that
 //! goes on. Each act is short, so that it can be played once for each of its requests.
 
-use s3layers::embedded::EmbeddedStore;
+use embedded_s3::EmbeddedStore;
 use s3layers::{LayerService as _, RepositoryName};
 
 use super::stores;

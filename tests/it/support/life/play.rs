@@ -4,8 +4,8 @@
 use std::sync::Mutex;
 
 use s3layers::Algorithm::{self, Sha256, Sha512};
-use s3layers::registry::RepositoryService as _;
 use s3layers::{Digest, Error, LayerService as _, LayerUpload, S3LayerService};
+use s3layers_registry::RepositoryService as _;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 use uuid::Uuid;
 

@@ -1,0 +1,200 @@
+//! `config`: every setting, and why it is what it is.
+
+use std::path::Path;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Context;
+use super::failure::Failure;
+use super::output::Output;
+use super::place::Place;
+use super::settings::table::{Row, Source};
+use super::settings::{Location, example};
+use s3layers::{ClientEnvironment, CredentialSource, client_environment};
+
+/// Show every setting and its source
+///
+/// A setting is what its flag says, else its environment variable, else the configuration file,
+/// else its default. Nothing is asked of the store, and no secret is shown.
+#[derive(Debug, Args)]
+pub(super) struct Config {
+    /// Print the path of the configuration file
+    #[arg(long)]
+    path: bool,
+    /// Print a configuration file with every setting, as comments
+    #[arg(long, conflicts_with = "path")]
+    example: bool,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    File {
+        path: Option<&'a Path>,
+        exists: bool,
+    },
+    Setting {
+        name: &'a str,
+        value: Value,
+        source: &'a str,
+        /// The flag, the variable, or the file and its line.
+        from: String,
+    },
+    Credentials {
+        source: &'a str,
+        from: String,
+        access_key_id: Option<&'a str>,
+    },
+}
+
+impl Config {
+    /// Whether the file is all that is asked about; it may be broken then.
+    pub(super) fn is_of_the_file(&self) -> bool {
+        self.path || self.example
+    }
+
+    pub(super) fn tell_of_the_file(
+        &self,
+        output: Output,
+        named: Option<&Path>,
+    ) -> Result<(), Failure> {
+        if self.example {
+            return output.raw("config --example", example::text().as_bytes());
+        }
+        let location = Location::of_process(named)?;
+        let location = location.ok_or_else(|| Failure::new("there is no configuration file"))?;
+        output.say(location.path.display())?;
+        output.event(&Event::File {
+            path: Some(&location.path),
+            exists: location.exists(),
+        })
+    }
+
+    pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let known = match context.place {
+            Place::S3 { .. } => Some(look_around(context).await?),
+            // It has keys of its own, and none of AWS's files is read.
+            Place::Folder(_) | Place::Memory => None,
+        };
+        let mut rows = context.settings.rows();
+        if let Some(store) = rows.iter_mut().find(|row| row.setting.name == "store") {
+            store.or_else(Some(&context.place.to_string()), &Source::Default);
+        }
+        if let Some(known) = &known
+            && let Some(name) = &known.profile
+        {
+            let profile = Source::Profile(name.clone());
+            for row in &mut rows {
+                match row.setting.name {
+                    "endpoint_url" => row.or_else(known.endpoint_url.as_deref(), &profile),
+                    "region" => row.or_else(known.region.as_deref(), &profile),
+                    _ => {}
+                }
+            }
+        }
+        tell(
+            context,
+            &rows,
+            known.as_ref().map(|known| &known.credentials),
+        )
+    }
+}
+
+async fn look_around(context: &Context) -> Result<ClientEnvironment, Failure> {
+    let known = client_environment(&context.settings.client_options()).await;
+    known.map_err(|error| Failure::of(&error))
+}
+
+fn tell(context: &Context, rows: &[Row], keys: Option<&CredentialSource>) -> Result<(), Failure> {
+    let output = context.output;
+    let file = context.settings.file.as_ref();
+    let exists = file.is_some_and(Location::exists);
+    output.event(&Event::File {
+        path: file.map(|file| &*file.path),
+        exists,
+    })?;
+    let told = match (file, exists) {
+        (None, _) => "none".to_owned(),
+        (Some(file), true) => file.path.display().to_string(),
+        (Some(file), false) => format!("{}, which is not there", file.path.display()),
+    };
+    output.say(format_args!("configuration file: {told}\n"))?;
+    let value = |row: &Row| row.value.clone().unwrap_or_else(|| "-".to_owned());
+    let mut cells = vec![["SETTING", "VALUE", "FROM"].map(str::to_owned)];
+    cells.extend(rows.iter().map(|row| {
+        let name = row.setting.name.to_owned();
+        [name, value(row), row.source.to_string()]
+    }));
+    cells.push(told_of(keys));
+    for line in aligned(&cells) {
+        output.say(line)?;
+    }
+    for row in rows {
+        output.event(&Event::Setting {
+            name: row.setting.name,
+            value: row.json.clone(),
+            source: row.source.kind(),
+            from: row.source.to_string(),
+        })?;
+    }
+    let [_, _, from] = told_of(keys);
+    output.event(&Event::Credentials {
+        source: source_of(keys),
+        from,
+        access_key_id: keys.and_then(access_key_id),
+    })
+}
+
+fn access_key_id(keys: &CredentialSource) -> Option<&str> {
+    match keys {
+        CredentialSource::Environment { access_key_id } => Some(access_key_id),
+        CredentialSource::Profile { access_key_id, .. } => access_key_id.as_deref(),
+        CredentialSource::WebIdentity
+        | CredentialSource::Container
+        | CredentialSource::Machine
+        | CredentialSource::None => None,
+    }
+}
+
+/// The keys as they stand in the table.
+fn told_of(keys: Option<&CredentialSource>) -> [String; 3] {
+    let from = match keys {
+        None => "the store is embedded, and needs none".to_owned(),
+        Some(CredentialSource::Environment { .. }) => "AWS_ACCESS_KEY_ID".to_owned(),
+        Some(CredentialSource::Profile { name, by, .. }) => format!("AWS profile {name}: {by}"),
+        Some(CredentialSource::WebIdentity) => "AWS_WEB_IDENTITY_TOKEN_FILE".to_owned(),
+        Some(CredentialSource::Container) => "the container, if it is asked".to_owned(),
+        Some(CredentialSource::Machine) => "the role of this machine, if it has one".to_owned(),
+        Some(CredentialSource::None) => {
+            "nowhere: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned()
+        }
+    };
+    let id = keys.and_then(access_key_id).unwrap_or("-");
+    ["access key id".to_owned(), id.to_owned(), from]
+}
+
+fn source_of(keys: Option<&CredentialSource>) -> &'static str {
+    match keys {
+        None => "embedded",
+        Some(CredentialSource::Environment { .. }) => "environment",
+        Some(CredentialSource::Profile { .. }) => "aws_profile",
+        Some(CredentialSource::WebIdentity) => "web_identity",
+        Some(CredentialSource::Container) => "container",
+        Some(CredentialSource::Machine) => "machine",
+        Some(CredentialSource::None) => "none",
+    }
+}
+
+/// Columns, two spaces apart.
+fn aligned(cells: &[[String; 3]]) -> Vec<String> {
+    let width = |column: usize| {
+        let widths = cells.iter().map(|row| row[column].chars().count());
+        widths.max().unwrap_or(0)
+    };
+    let (first, second) = (width(0), width(1));
+    let line =
+        |[name, value, from]: &[String; 3]| format!("{name:first$}  {value:second$}  {from}");
+    cells.iter().map(line).collect()
+}

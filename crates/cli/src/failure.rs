@@ -1,0 +1,231 @@
+//! Why a command did not do what it was asked, as it is told to a person and to the exit code.
+
+use std::error::Error as StdError;
+use std::fmt::Display;
+use std::io;
+
+/// The exit code when the command was refused or failed.
+const FAILED: u8 = 1;
+/// The exit code when the command line was wrong.
+const WRONG_USAGE: u8 = 2;
+
+/// The end of a command that failed: what to say, and how to exit.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) code: u8,
+    /// What failed, outermost first; then its causes.
+    pub(super) lines: Vec<String>,
+    /// What to do about it.
+    pub(super) hints: Vec<String>,
+}
+
+impl Failure {
+    /// The command was understood and refused.
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Failure {
+            code: FAILED,
+            lines: vec![message.into()],
+            hints: Vec::new(),
+        }
+    }
+
+    /// The command line asks for something that cannot be.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Failure {
+            code: WRONG_USAGE,
+            ..Failure::new(message)
+        }
+    }
+
+    /// The reader of our output went away, which is its right: nothing to say.
+    pub(super) fn reader_left() -> Self {
+        Failure {
+            code: 0,
+            lines: Vec::new(),
+            hints: Vec::new(),
+        }
+    }
+
+    /// This error and what caused it.
+    pub(super) fn of(error: &dyn StdError) -> Self {
+        let mut lines: Vec<String> = Vec::new();
+        let mut next = Some(error);
+        while let Some(error) = next {
+            // Wrappers like to repeat what they wrap.
+            if let Some(line) = plain(&error.to_string())
+                && lines.last().is_none_or(|last| !last.contains(&line))
+            {
+                lines.push(line);
+            }
+            next = error.source();
+        }
+        Failure {
+            lines,
+            ..Failure::new("")
+        }
+    }
+
+    /// What was tried, in front of why it failed.
+    pub(super) fn context(mut self, message: impl Display) -> Self {
+        if !self.is_silent() {
+            self.lines.insert(0, message.to_string());
+        }
+        self
+    }
+
+    /// What the user can do about it.
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// What the user can do about it, in several lines.
+    pub(super) fn hints(mut self, hints: Vec<String>) -> Self {
+        self.hints.extend(hints);
+        self
+    }
+
+    /// Another failure that came of it, or with it.
+    pub(super) fn because(mut self, other: Failure) -> Self {
+        self.lines.extend(other.lines);
+        self.hints.extend(other.hints);
+        self
+    }
+
+    /// Whether there is nothing to say.
+    pub(super) fn is_silent(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// A failure to write to stdout.
+    pub(super) fn of_output(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::reader_left(),
+            _ => Failure::of(error).context("cannot write to standard output"),
+        }
+    }
+}
+
+/// What the SDK says of itself and not of what happened.
+const NOISE: &[&str] = &[
+    "service error",
+    "dispatch failure",
+    "io error",
+    "other",
+    NOT_ENABLED,
+];
+/// Of a source of credentials that is not configured.
+const NOT_ENABLED: &str = "the credential provider was not enabled";
+
+/// The text of an error on one line, if it says something. The SDK wraps what a store answered in
+/// words of its own, and shows it as a debug text.
+fn plain(text: &str) -> Option<String> {
+    if let Some(tried) = text.strip_prefix("no credentials found in chain. Attempted:") {
+        return Some(format!(
+            "no credentials were found; tried {}",
+            sources(tried)
+        ));
+    }
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = text
+        .split(" Response {")
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    if NOISE.contains(&text.as_str()) || text.starts_with("unhandled error") {
+        return None;
+    }
+    let Some(fields) = text.strip_prefix("Error { ") else {
+        return Some(text);
+    };
+    let field = |name: &str| {
+        let (_, value) = fields.split_once(&format!("{name}: \""))?;
+        value.split_once('"').map(|(value, _)| value)
+    };
+    match (field("code"), field("message")) {
+        (Some(code), Some(message)) => Some(format!("{code}: {message}")),
+        (Some(only), None) | (None, Some(only)) => Some(only.to_owned()),
+        (None, None) => None,
+    }
+}
+
+/// The sources of credentials that were tried, each with the reason, which the SDK gives as lines.
+fn sources(tried: &str) -> String {
+    let tried = tried.lines().map(str::trim).filter(|line| !line.is_empty());
+    let source = |line: &str| {
+        let Some((name, reason)) = line.split_once(": ") else {
+            return line.to_owned();
+        };
+        let reason = reason.strip_prefix(NOT_ENABLED).unwrap_or(reason);
+        match reason.trim_start_matches(": ") {
+            "" => name.to_owned(),
+            reason => format!("{name} ({reason})"),
+        }
+    };
+    tried.map(source).collect::<Vec<_>>().join(", ")
+}
+
+impl From<s3layers::Error> for Failure {
+    fn from(error: s3layers::Error) -> Self {
+        let hint = match &error {
+            s3layers::Error::Storage(storage) if storage.is_full() => {
+                Some("free space in the store and run the command again")
+            }
+            s3layers::Error::Storage(storage) if storage.is_no_such_bucket() => {
+                Some("create the bucket, or name another one in --store")
+            }
+            _ => None,
+        };
+        let failure = Failure::of(&error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Layer(&'static str, #[source] Option<Box<Layer>>);
+
+    #[test]
+    fn causes_are_told_once_and_in_order() {
+        let inner = Layer("connection\n  refused", None);
+        let repeated = Layer("refused", Some(Box::new(inner)));
+        let outer = Layer("it refused", Some(Box::new(repeated)));
+        assert_eq!(
+            Failure::of(&outer).context("push").lines,
+            ["push", "it refused", "connection refused"]
+        );
+    }
+
+    #[test]
+    fn what_a_store_answered_is_told_without_its_wrapping() {
+        for (text, want) in [
+            ("service error", None),
+            ("unhandled error (SlowDown)", None),
+            ("Error { code: \"SlowDown\" }", Some("SlowDown")),
+            (
+                "Error { code: \"NoSuchBucket\", message: \"No such bucket.\" }",
+                Some("NoSuchBucket: No such bucket."),
+            ),
+            ("tcp connect error", Some("tcp connect error")),
+            (
+                "no credentials found in chain. Attempted:\n    \
+                 Environment: the credential provider was not enabled: variable not set\n    \
+                 Profile: the credential provider was not enabled\n",
+                Some("no credentials were found; tried Environment (variable not set), Profile"),
+            ),
+            (
+                "error response from IMDS (code: 403). Response { status: StatusCode(403) }",
+                Some("error response from IMDS (code: 403)."),
+            ),
+        ] {
+            assert_eq!(plain(text).as_deref(), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! The command line of `s3layers`.
+//!
+//! [`run`] parses, finds the settings, builds the runtime, calls the command and turns its end
+//! into an exit code: 0 done, 1 refused or failed, 2 wrong usage. Each command has a file: its
+//! arguments, and a `run` that takes them and a `Context`. To add one, write its file and a line in
+//! `Command` and in its `dispatch`. What two users would set differently is no argument, but a
+//! row in the table of settings.
+//!
+//! 1. Stdout is for results: lines for people, or with `--json` one object a line, or the bytes of
+//!    a layer. All else goes to stderr.
+//! 2. A command ends with `Ok` or a `Failure`; only [`run`] prints it.
+//! 3. A secret is never printed, nor put into an error; but `store` prints the random key it made.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::{
+    ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint,
+};
+
+use self::failure::Failure;
+use self::output::Output;
+use self::place::{Absent, Place};
+use self::settings::Settings;
+use self::settings::flags::Flags;
+use s3layers::S3LayerService;
+
+mod cancel;
+mod completions;
+mod config;
+mod demo;
+mod descriptors;
+mod doctor;
+mod failure;
+mod human;
+mod input;
+mod log;
+mod ls;
+mod man;
+mod output;
+mod place;
+mod progress;
+mod pull;
+mod push;
+mod rm;
+mod serve;
+mod settings;
+mod stat;
+mod stop;
+mod store;
+mod sweep;
+mod sweeper;
+mod table;
+mod tarsum;
+mod threads;
+mod uploads;
+mod wanted;
+
+/// Keep container layers in any S3-compatible object store.
+#[derive(Debug, Parser)]
+#[command(name = "s3layers", version)]
+struct CommandLine {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command understands, besides the [settings] that are flags.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+struct Common {
+    /// Read this configuration file instead of the user's own
+    ///
+    /// In S3LAYERS_CONFIG as well; an empty name stands for no file. Flags go before the environment,
+    /// and that before the file: `s3layers config` shows what holds and why, and where the user's own
+    /// file is.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        display_order = 90
+    )]
+    config: Option<OsString>,
+    /// Print one JSON object per line on stdout
+    #[arg(long, global = true, display_order = 91)]
+    json: bool,
+    /// Print only errors on stderr
+    #[arg(
+        short,
+        long,
+        global = true,
+        conflicts_with = "verbose",
+        display_order = 92
+    )]
+    quiet: bool,
+    /// Log more; -vv logs each request to the store
+    ///
+    /// Once logs what is done, and shows requests by operation. RUST_LOG is finer.
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 93)]
+    verbose: u8,
+}
+
+impl Common {
+    fn output(&self) -> Output {
+        Output {
+            json: self.json,
+            quiet: self.quiet,
+            verbose: self.verbose > 0,
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Demo),
+    Doctor(doctor::Doctor),
+    Push(push::Push),
+    Pull(pull::Pull),
+    Stat(stat::Stat),
+    Ls(ls::Ls),
+    Uploads(uploads::Uploads),
+    Rm(rm::Rm),
+    Cancel(cancel::Cancel),
+    Serve(serve::Serve),
+    Sweep(sweep::Sweep),
+    Store(store::Store),
+    Tarsum(tarsum::Tarsum),
+    Config(config::Config),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+impl Command {
+    async fn dispatch(&self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Command::Demo(command) => command.run(context).await,
+            Command::Doctor(command) => command.run(context).await,
+            Command::Push(command) => command.run(context).await,
+            Command::Pull(command) => command.run(context).await,
+            Command::Stat(command) => command.run(context).await,
+            Command::Ls(command) => command.run(context).await,
+            Command::Uploads(command) => command.run(context).await,
+            Command::Rm(command) => command.run(context).await,
+            Command::Cancel(command) => command.run(context).await,
+            Command::Serve(command) => command.run(context).await,
+            Command::Sweep(command) => command.run(context).await,
+            Command::Store(command) => command.run(context).await,
+            Command::Tarsum(command) => command.run(context).await,
+            Command::Config(command) => command.run(context).await,
+            Command::Completions(command) => command.run(context.output),
+            Command::Man(command) => command.run(context.output),
+        }
+    }
+}
+
+/// How long the process waits at its end for removals in the background. A sweep does what is left.
+const BACKGROUND_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a command works with.
+#[derive(Debug)]
+struct Context {
+    output: Output,
+    place: Place,
+    settings: Settings,
+    /// Every service that was connected.
+    services: Mutex<Vec<S3LayerService>>,
+}
+
+impl Context {
+    fn new(output: Output, settings: Settings) -> Result<Self, Failure> {
+        let place = match &settings.store.value {
+            Some(place) => place.clone(),
+            None => Place::default_of_user()?,
+        };
+        let names_s3 = settings.endpoint_url.is_flag()
+            || settings.region.is_flag()
+            || settings.profile.is_flag();
+        if names_s3 && !matches!(place, Place::S3 { .. }) {
+            return Err(Failure::usage(format!(
+                "--endpoint-url, --region and --profile are for s3://BUCKET, and the store is {place}"
+            )));
+        }
+        Ok(Context {
+            output,
+            place,
+            settings,
+            services: Mutex::default(),
+        })
+    }
+
+    /// The service over the store that was named.
+    async fn connect(&self, absent: Absent) -> Result<S3LayerService, Failure> {
+        if self.place == Place::Memory {
+            self.output
+                .note("memory: is empty, and vanishes when this program ends");
+        }
+        let options = self.settings.client_options();
+        let settings = |config| self.settings.apply(config);
+        let service = self.place.connect(absent, options, settings).await?;
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        services.push(service.clone());
+        Ok(service)
+    }
+
+    /// Waits for what the services still remove, for a few seconds at most.
+    async fn wait_for_background(&self) {
+        let services = {
+            let services = self.services.lock();
+            std::mem::take(&mut *services.unwrap_or_else(PoisonError::into_inner))
+        };
+        let waits = services.iter().map(S3LayerService::wait_for_background);
+        let all = futures_util::future::join_all(waits);
+        if tokio::time::timeout(BACKGROUND_PATIENCE, all)
+            .await
+            .is_err()
+        {
+            tracing::warn!("left finished uploads to the sweep: their removal takes too long");
+        }
+    }
+
+    /// A command line of this program over the same store, with the settings that were given on
+    /// this one.
+    fn command_line(&self, arguments: &[&str]) -> String {
+        let mut words = vec![program()];
+        words.extend(self.settings.words(&self.place));
+        words.extend(arguments.iter().map(|word| (*word).to_owned()));
+        let quoted: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+        quoted.join(" ")
+    }
+}
+
+/// How this program was called, so that a command that is printed can be pasted.
+fn program() -> String {
+    let called = std::env::args_os().next();
+    called.map_or_else(
+        || "s3layers".to_owned(),
+        |called| called.to_string_lossy().into_owned(),
+    )
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&b);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// All that can be written on the command line.
+fn grammar() -> clap::Command {
+    settings::flags::added_to(CommandLine::command())
+}
+
+/// The program: reads the arguments of this process, does what they say, and tells how it went.
+pub fn run() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let parsed = grammar()
+        .try_get_matches_from(&arguments)
+        .and_then(|matches| {
+            let command_line = CommandLine::from_arg_matches(&matches)?;
+            Ok((command_line, Flags::of(&matches)))
+        });
+    let (command_line, flags) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return refuse(&error, &arguments),
+    };
+    let output = command_line.common.output();
+    let failure = match start(command_line, flags) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(failure) => failure,
+    };
+    output.fail(&failure);
+    ExitCode::from(failure.code)
+}
+
+/// What clap has to say: help, the version, or what is wrong with the arguments.
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    // A reader that went away has no use for help.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    if arguments.iter().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        // What follows an empty line is usage and advice.
+        let lines = text.lines().take_while(|line| !line.trim().is_empty());
+        let message = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+        let message = message.strip_prefix("error: ").unwrap_or(&message);
+        let event = serde_json::json!({"event": "error", "message": message, "causes": []});
+        let output = Output {
+            json: true,
+            ..Output::default()
+        };
+        let _ = output.event(&event);
+    }
+    ExitCode::from(Failure::usage("").code)
+}
+
+fn start(command_line: CommandLine, flags: Flags) -> Result<(), Failure> {
+    let CommandLine { common, command } = command_line;
+    let output = common.output();
+    let file = common.config.as_deref().map(Path::new);
+    // They are wanted most where the settings are broken.
+    match &command {
+        Command::Completions(command) => return command.run(output),
+        Command::Man(command) => return command.run(output),
+        Command::Config(command) if command.is_of_the_file() => {
+            return command.tell_of_the_file(output, file);
+        }
+        _ => {}
+    }
+    let settings = Settings::of_process(flags, file)?;
+    log::start(&settings);
+    let context = Context::new(output, settings)?;
+    block_on(async {
+        let done = command.dispatch(&context).await;
+        context.wait_for_background().await;
+        done
+    })
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::of(&error).context("cannot start the runtime"))?;
+    let done = runtime.block_on(future);
+    // Nothing that still runs there was promised to anybody.
+    runtime.shutdown_background();
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        grammar().debug_assert();
+    }
+
+    #[test]
+    fn help_is_short() {
+        let mut grammar = grammar();
+        grammar.build();
+        let mut pending = vec![grammar];
+        while let Some(command) = pending.pop() {
+            let of_command = command.get_about().map(|about| (command.get_name(), about));
+            let of_arguments = command
+                .get_arguments()
+                .filter_map(|argument| Some((argument.get_id().as_str(), argument.get_help()?)));
+            for (name, help) in of_command.into_iter().chain(of_arguments) {
+                let help = help.to_string();
+                let (help, _) = help.split_once(" [default").unwrap_or((&help, ""));
+                let words = help.split_whitespace().count();
+                assert!(
+                    words <= 10,
+                    "{} {name}: {words} words: {help}",
+                    command.get_name()
+                );
+            }
+            pending.extend(command.get_subcommands().cloned());
+        }
+    }
+
+    #[test]
+    fn words_come_through_a_shell_unchanged() {
+        for (word, want) in [
+            ("a-b_c.d/e:f", "a-b_c.d/e:f"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("$HOME", "'$HOME'"),
+        ] {
+            assert_eq!(quoted(word), want);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Where layers are kept, as `--store` names it, and the way there.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use etcetera::BaseStrategy as _;
+
+use super::failure::Failure;
+use embedded_s3::{EmbeddedError, EmbeddedStore};
+use s3layers::aws_sdk_s3::Client;
+use s3layers::{
+    ClientOptions, ConnectError, S3Config, S3LayerService, client_from_env, client_over,
+};
+
+/// The bucket that every embedded store has.
+pub(super) const BUCKET: &str = "layers";
+
+/// What to do about a folder without a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// Commands that write.
+    Create,
+    /// Commands that read or remove: they have nothing to do there.
+    Refuse,
+}
+
+/// What `--store` can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A bucket of any S3-compatible store.
+    S3 {
+        /// The bucket, which exists.
+        bucket: String,
+        /// What all keys begin with; may be empty.
+        root: String,
+    },
+    /// An embedded store in a folder.
+    Folder(PathBuf),
+    /// An embedded store that ends with this process.
+    Memory,
+}
+
+/// A text that is no place.
+#[derive(Debug, thiserror::Error)]
+#[error("wanted s3://BUCKET[/ROOT], file:PATH or memory:")]
+pub(super) struct InvalidPlace;
+
+impl FromStr for Place {
+    type Err = InvalidPlace;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPlace> {
+        if text == "memory:" {
+            return Ok(Place::Memory);
+        }
+        if let Some(path) = text.strip_prefix("file:") {
+            // `file:///var/lib` is another way to write `file:/var/lib`.
+            let path = match path.strip_prefix("//") {
+                Some(rest) if !rest.starts_with('/') => return Err(InvalidPlace),
+                Some(rest) => rest,
+                None => path,
+            };
+            return match path {
+                "" => Err(InvalidPlace),
+                path => Ok(Place::Folder(path.into())),
+            };
+        }
+        let path = text.strip_prefix("s3://").ok_or(InvalidPlace)?;
+        let (bucket, root) = path.split_once('/').unwrap_or((path, ""));
+        if bucket.is_empty() {
+            return Err(InvalidPlace);
+        }
+        Ok(Place::S3 {
+            bucket: bucket.to_owned(),
+            root: root.strip_suffix('/').unwrap_or(root).to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::S3 { bucket, root } if root.is_empty() => write!(f, "s3://{bucket}"),
+            Place::S3 { bucket, root } => write!(f, "s3://{bucket}/{root}"),
+            Place::Folder(path) => write!(f, "file:{}", path.display()),
+            Place::Memory => f.write_str("memory:"),
+        }
+    }
+}
+
+impl Place {
+    /// The user's own store, in the data directory.
+    pub(super) fn default_of_user() -> Result<Self, Failure> {
+        let base = etcetera::choose_base_strategy().map_err(|error| {
+            Failure::of(&error)
+                .context("there is no home directory to keep layers in; name a place with --store")
+        })?;
+        Ok(Place::Folder(base.data_dir().join("s3layers")))
+    }
+
+    /// The service over this place.
+    pub(super) async fn connect(
+        &self,
+        absent: Absent,
+        options: ClientOptions,
+        settings: impl FnOnce(S3Config) -> S3Config,
+    ) -> Result<S3LayerService, Failure> {
+        let (client, config) = self.client(absent, options).await?;
+        let connected = S3LayerService::connect(client, settings(config)).await;
+        connected.map_err(|error| self.unusable(error))
+    }
+
+    /// A client of this place, and what is ours in it.
+    pub(super) async fn client(
+        &self,
+        absent: Absent,
+        options: ClientOptions,
+    ) -> Result<(Client, S3Config), Failure> {
+        Ok(match self {
+            Place::S3 { bucket, root } => (
+                client_from_env(options).await.map_err(|error| {
+                    Failure::of(&error).context(format_args!("cannot use {self}"))
+                })?,
+                S3Config::new(bucket).root(root),
+            ),
+            Place::Folder(_) | Place::Memory => {
+                let store = self.open(absent).await?;
+                let (access_key, secret_key) = (store.access_key(), store.secret_key());
+                let http_client = store.http_client();
+                let client = client_over(http_client, "http://embedded", access_key, secret_key);
+                (client, S3Config::new(BUCKET))
+            }
+        })
+    }
+
+    /// Why there is no service over this place.
+    pub(super) fn unusable(&self, error: ConnectError) -> Failure {
+        let failure = match error {
+            ConnectError::Store(error) => Failure::from(error),
+            error @ ConnectError::NoConditionalWrites => {
+                Failure::of(&error).hint("--single-writer declares one")
+            }
+            error => Failure::of(&error),
+        };
+        failure.context(format_args!("cannot use {self}"))
+    }
+
+    /// The embedded store, with its bucket.
+    pub(super) async fn open(&self, absent: Absent) -> Result<EmbeddedStore, Failure> {
+        let opened = match self {
+            Place::S3 { .. } => {
+                return Err(Failure::usage(format!(
+                    "{self} is no embedded store; wanted file:PATH or memory:"
+                )));
+            }
+            Place::Folder(path) => match absent {
+                Absent::Create => EmbeddedStore::open(path).await,
+                Absent::Refuse => EmbeddedStore::open_if_present(path).await,
+            },
+            Place::Memory => Ok(EmbeddedStore::in_memory()),
+        };
+        let store = opened.map_err(|error| self.cannot_open(error))?;
+        let created = store.create_bucket(BUCKET).await;
+        created.map_err(|error| self.cannot_open(error))?;
+        Ok(store)
+    }
+
+    fn cannot_open(&self, error: EmbeddedError) -> Failure {
+        let failure = Failure::of(&error).context(format_args!("cannot open {self}"));
+        match error {
+            EmbeddedError::Locked { .. } => failure.hint(format!(
+                "stop that process; or, if it is `s3layers store`, use its endpoint: \
+                 --store s3://{BUCKET} --endpoint-url URL"
+            )),
+            EmbeddedError::NoStore { .. } => failure
+                .hint("name another folder in --store; push, serve, store and doctor create one"),
+            _ => failure,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places() {
+        let s3 = |bucket: &str, root: &str| {
+            Some(Place::S3 {
+                bucket: bucket.to_owned(),
+                root: root.to_owned(),
+            })
+        };
+        for (text, want) in [
+            ("memory:", Some(Place::Memory)),
+            ("file:layers", Some(Place::Folder("layers".into()))),
+            ("file:/var/x", Some(Place::Folder("/var/x".into()))),
+            ("file:///var/x", Some(Place::Folder("/var/x".into()))),
+            ("s3://bucket", s3("bucket", "")),
+            ("s3://bucket/", s3("bucket", "")),
+            ("s3://bucket/a/b", s3("bucket", "a/b")),
+            ("s3://bucket/a/", s3("bucket", "a")),
+            ("file:", None),
+            ("file://host/x", None),
+            ("s3:///a", None),
+            ("s3:bucket", None),
+            ("/var/x", None),
+            ("memory", None),
+            ("", None),
+        ] {
+            let place = text.parse::<Place>().ok();
+            assert_eq!(place, want, "{text:?}");
+        }
+    }
+}

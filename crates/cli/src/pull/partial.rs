@@ -1,0 +1,222 @@
+//! A file that appears under its name once it is whole, and what an interrupted pull leaves of it.
+//!
+//! Its bytes are those of the layer from the first on, as far as they go: nothing is written out of
+//! order. Its name holds digits of the layer's digest, so that a pull of another layer to the same
+//! file does not go on from it. Whether it is true to that name is seen when all of it was hashed.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempPath;
+
+use super::target::folder_of;
+use s3layers::Digest;
+
+/// How many hex digits of the digest stand in the name.
+const DIGITS: usize = 12;
+
+/// A file that is not whole yet. It is removed when it is dropped, unless it is [kept](Self::keep).
+pub(super) struct Partial {
+    pub(super) file: File,
+    partial: TempPath,
+    /// Its path as the user would write it.
+    location: PathBuf,
+    path: PathBuf,
+}
+
+impl Partial {
+    /// Opens `<path>.<digits>.partial`, with the bytes that an earlier pull left there.
+    pub(super) fn open(path: &Path, digest: &Digest) -> io::Result<Self> {
+        let mut name = name_of(path)?;
+        name.push(digest.hex().get(..DIGITS).unwrap_or_default());
+        name.push(".partial");
+        let partial = path.with_file_name(name);
+        let file = open_alone(&partial)?;
+        Ok(Partial {
+            file,
+            partial: TempPath::try_from_path(&partial)?,
+            location: partial,
+            path: path.to_owned(),
+        })
+    }
+
+    /// An empty file that nobody else has, for what cannot be verified and so cannot be gone on with.
+    pub(super) fn fresh(path: &Path) -> io::Result<Self> {
+        let made = tempfile::Builder::new()
+            .prefix(&name_of(path)?)
+            .suffix(".partial")
+            // As any file that is made; the default is for secrets.
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder_of(path))?;
+        let (file, partial) = made.into_parts();
+        Ok(Partial {
+            file,
+            location: partial.to_path_buf(),
+            partial,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Where it is until it is whole.
+    pub(super) fn location(&self) -> &Path {
+        &self.location
+    }
+
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Forgets what is there.
+    pub(super) fn empty(&self) -> io::Result<()> {
+        self.file.set_len(0)
+    }
+
+    /// Leaves it there, for the next pull to go on with.
+    pub(super) fn keep(self) -> io::Result<PathBuf> {
+        self.partial.keep().map_err(|failed| failed.error)?;
+        Ok(self.location)
+    }
+
+    /// Gives it its name, durably. What has that name already is replaced with `force` only; without
+    /// it, the partial file stays, and the error is [`AlreadyExists`](io::ErrorKind::AlreadyExists).
+    pub(super) fn publish(self, force: bool) -> io::Result<()> {
+        self.file.sync_all()?;
+        match force {
+            true => self.partial.persist(&self.path),
+            false => self.partial.persist_noclobber(&self.path),
+        }
+        .map_err(|failed| match failed.error.kind() {
+            io::ErrorKind::AlreadyExists => match failed.path.keep() {
+                Ok(_) => failed.error,
+                Err(kept) => kept.error,
+            },
+            _ => failed.error,
+        })?;
+        File::open(folder_of(&self.path))?.sync_all()
+    }
+}
+
+/// What the name of a partial file begins with.
+fn name_of(path: &Path) -> io::Result<OsString> {
+    let name = path.file_name();
+    let mut name = name
+        .ok_or_else(|| io::Error::other("it has no file name"))?
+        .to_owned();
+    name.push(".");
+    Ok(name)
+}
+
+/// Opens a regular file for this process alone.
+fn open_alone(path: &Path) -> io::Result<File> {
+    loop {
+        // Opening a pipe would wait, and a link could lead to a file of somebody else.
+        if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
+            let what = format!("{} is no regular file; remove it", path.display());
+            return Err(io::Error::other(what));
+        }
+        let options = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .clone();
+        let file = options.open(path)?;
+        // What another pull is writing is not to be mixed with ours.
+        file.try_lock().map_err(|_| {
+            let what = format!("{} is being written by another pull", path.display());
+            io::Error::other(what)
+        })?;
+        // The other one may have been done between our opening and our lock: then what we hold has
+        // its own name by now.
+        let held = file.metadata()?;
+        let is_held = |there: fs::Metadata| (there.dev(), there.ino()) == (held.dev(), held.ino());
+        if fs::symlink_metadata(path).is_ok_and(is_held) {
+            return match held.nlink() {
+                1 => Ok(file),
+                _ => {
+                    let what = format!("{} has another name as well; remove it", path.display());
+                    Err(io::Error::other(what))
+                }
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use s3layers::Algorithm;
+
+    #[test]
+    fn what_is_kept_is_found_by_the_same_layer_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("layer");
+        let (one, other) = (
+            Digest::of(Algorithm::Sha256, b"one"),
+            Digest::of(Algorithm::Sha256, b"other"),
+        );
+        let open = |digest| Partial::open(&path, digest);
+        let partial = open(&one).unwrap();
+        io::Write::write_all(&mut &partial.file, b"on").unwrap();
+        assert!(open(&one).is_err(), "it is locked");
+        assert_eq!(open(&other).unwrap().len().unwrap(), 0);
+        let kept = partial.keep().unwrap();
+        assert_eq!(fs::read(&kept).unwrap(), b"on");
+
+        let partial = open(&one).unwrap();
+        assert_eq!(partial.len().unwrap(), 2);
+        drop(partial);
+        assert!(!kept.exists(), "dropped and not kept");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_has_the_name_already_is_replaced_by_force_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("layer");
+        fs::write(&path, b"old").unwrap();
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let partial = Partial::open(&path, &digest).unwrap();
+        let refused = partial.publish(false).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        let partial = Partial::open(&path, &digest).unwrap();
+        partial.publish(true).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let precious = folder.path().join("precious");
+        fs::write(&precious, b"precious").unwrap();
+        let path = folder.path().join("layer");
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let partial = Partial::open(&path, &digest).unwrap().keep().unwrap();
+        for link in [std::os::unix::fs::symlink, fs::hard_link] {
+            fs::remove_file(&partial).unwrap();
+            link(&precious, &partial).unwrap();
+            assert!(Partial::open(&path, &digest).is_err());
+            assert_eq!(fs::read(&precious).unwrap(), b"precious");
+        }
+    }
+
+    #[test]
+    fn what_is_never_gone_on_with_takes_nobodys_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("layer");
+        let precious = folder.path().join("layer.partial");
+        fs::write(&precious, b"precious").unwrap();
+        drop(Partial::fresh(&path).unwrap());
+        Partial::fresh(&path).unwrap().publish(false).unwrap();
+        assert_eq!(fs::read(&precious).unwrap(), b"precious");
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,206 @@
+//! One input on its way to become a layer: how its upload begins, and what it is called.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use uuid::Uuid;
+
+use super::known::Known;
+use super::running::Running;
+use super::{Event, Push, What};
+use crate::Context;
+use crate::failure::Failure;
+use crate::input::{self, Input};
+use crate::output::Spent;
+use crate::stop::Stop;
+use s3layers::RepositoryService as _;
+use s3layers::tarsum::TarSummer;
+use s3layers::{Algorithm, Digest, Error, LayerId, TarSum, TarSumVersion};
+use s3layers::{LayerService as _, LayerUpload, S3LayerService};
+
+/// An input, and what is around it.
+pub(super) struct Item<'a> {
+    pub(super) push: &'a Push,
+    pub(super) context: &'a Context,
+    pub(super) service: &'a S3LayerService,
+    pub(super) file: &'a Path,
+    /// How many bytes of it are done, for the bar of all files.
+    pub(super) position: Arc<AtomicU64>,
+}
+
+impl Item<'_> {
+    /// Makes it a layer. The digest of that.
+    pub(super) async fn push(&self, input: Input, mut stop: Stop) -> Result<Digest, Failure> {
+        let begin = async {
+            let known = Known::of(self, &input).await?;
+            Ok::<_, Failure>((self.begin(&known).await, known))
+        };
+        let (begun, known) = tokio::select! {
+            begun = begin => begun?,
+            () = stop.told() => return Err(self.not_begun()),
+        };
+        let upload = match begun {
+            Ok(upload) => upload,
+            Err(Error::LayerExists { id }) => return self.exists(&id, input.size).await,
+            Err(error) => return Err(self.refused(error)),
+        };
+        let summer = if self.push.tarsum && known.tar_sum.is_none() {
+            Some(summer()?)
+        } else {
+            None
+        };
+        let mut running = Running::new(self, upload, &stop, known.digest);
+        running.started()?;
+        match running.feed(input, summer, &mut stop).await {
+            Ok(layer) => running.stored(&*layer).await,
+            Err(cut) => Err(running.cut(cut).await),
+        }
+    }
+
+    /// Begins the upload, or resumes it. [`Error::LayerExists`] where there is nothing to send.
+    async fn begin(&self, known: &Known) -> Result<Box<dyn LayerUpload>, Error> {
+        let (name, id) = (&self.push.name, self.push.id.as_ref());
+        if let Some(uuid) = self.push.resume {
+            let tar_sum = known.tar_sum.clone().map(LayerId::from);
+            return self
+                .service
+                .resume(name, id.or(tar_sum.as_ref()), uuid)
+                .await;
+        }
+        if id.is_some() {
+            return self.service.upload(name, id).await;
+        }
+        let Some(digest) = &known.digest else {
+            return self.service.upload(name, None).await;
+        };
+        if let Some(tar_sum) = &known.tar_sum {
+            return self.begin_archive(digest, tar_sum).await;
+        }
+        let id = LayerId::from(digest.clone());
+        match self.service.stat(&id).await {
+            Ok(found) if found.damage.is_none() => Err(Error::LayerExists { id }),
+            // An upload repairs what is damaged.
+            Ok(_) | Err(Error::LayerUnknown { .. } | Error::Damaged { .. }) => {
+                self.service.upload(name, None).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins the upload of an archive, declared by its TarSum. Where that leads to other bytes, it
+    /// stays so, and the file is a layer by its digest.
+    async fn begin_archive(
+        &self,
+        digest: &Digest,
+        tar_sum: &TarSum,
+    ) -> Result<Box<dyn LayerUpload>, Error> {
+        let (name, id) = (&self.push.name, LayerId::from(tar_sum.clone()));
+        match self.service.upload(name, Some(&id)).await {
+            Err(Error::LayerExists { id }) if self.service.fetch(&id).await?.digest() != digest => {
+                self.note(format_args!(
+                    "{id} is found already, as an archive of other bytes; this one will be found by \
+                     its digest only"
+                ));
+                let id = LayerId::from(digest.clone());
+                self.service.upload(name, Some(&id)).await
+            }
+            begun => begun,
+        }
+    }
+
+    /// There is nothing to send. It may be in other repositories only.
+    async fn exists(&self, id: &LayerId, size: Option<u64>) -> Result<Digest, Failure> {
+        let found = self.service.stat(id).await?;
+        if let Some(damage) = found.damage {
+            let lost = Failure::new(format!("{id} is stored already, and is damaged: {damage}"));
+            return Err(lost.hint("push it without --id or --tarsum, which stores it anew"));
+        }
+        if !self.service.mount(&self.push.name, id, None).await? {
+            let gone = Failure::new(format!("{id} was removed a moment ago"));
+            return Err(gone.hint(format!("push it again: {}", self.again(None, true))));
+        }
+        self.position.store(size.unwrap_or(0), Ordering::Relaxed);
+        self.note("already stored; nothing was sent");
+        self.event(What::Exists { id })?;
+        // An id by another algorithm is told as it was given.
+        Ok(id.as_digest().unwrap_or(&found.info.digest).clone())
+    }
+
+    fn refused(&self, error: Error) -> Failure {
+        let hint = match &error {
+            Error::UploadInProgress { uuid, .. } => {
+                Some(format!("to resume: {}", self.again(Some(*uuid), true)))
+            }
+            Error::UploadUnknown { .. } => Some(format!(
+                "it was finished, cancelled or swept, or is not of {} with this --id; \
+                 `s3layers uploads` lists those that can be resumed",
+                self.push.name
+            )),
+            _ => None,
+        };
+        let failure = Failure::from(error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+
+    /// A signal came before anything was sent.
+    pub(super) fn not_begun(&self) -> Failure {
+        let failure = Failure::new("interrupted before the upload began");
+        failure.hint(format!(
+            "to begin it: {}",
+            self.again(self.push.resume, true)
+        ))
+    }
+
+    /// The command that pushes it, or resumes this upload.
+    pub(super) fn again(&self, uuid: Option<Uuid>, with_tar_sum: bool) -> String {
+        let file = self.file.to_string_lossy();
+        let id = self.push.id.as_ref().map(ToString::to_string);
+        let uuid = uuid.map(|uuid| uuid.to_string());
+        let mut words = vec!["push", &file, "--name", self.push.name.as_str()];
+        if let Some(id) = &id {
+            words.extend(["--id", id]);
+        }
+        if self.push.tarsum && with_tar_sum {
+            words.push("--tarsum");
+        }
+        if let Some(uuid) = &uuid {
+            words.extend(["--resume", uuid]);
+        }
+        self.context.command_line(&words)
+    }
+
+    /// Whether it is one of several.
+    pub(super) fn has_others(&self) -> bool {
+        self.push.files.len() > 1
+    }
+
+    /// For people: what is going on with it.
+    pub(super) fn note(&self, line: impl std::fmt::Display) {
+        let output = self.context.output;
+        if self.has_others() {
+            output.note(format_args!("{}: {line}", input::name(self.file)));
+        } else {
+            output.note(line);
+        }
+    }
+
+    /// What the service asked of the store. Of several files it is not known what each has cost.
+    pub(super) fn spent(&self) -> Option<Spent> {
+        (!self.has_others()).then(|| self.service.usage().into())
+    }
+
+    /// For programs: the same.
+    pub(super) fn event(&self, what: What<'_>) -> Result<(), Failure> {
+        let file = &self.file.to_string_lossy();
+        self.context.output.event(&Event { file, what })
+    }
+}
+
+pub(super) fn summer() -> Result<TarSummer, Failure> {
+    let summer = TarSummer::new(TarSumVersion::V1, Algorithm::Sha256);
+    summer.map_err(|error| Failure::of(&error))
+}

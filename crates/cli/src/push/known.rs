@@ -1,0 +1,112 @@
+//! What is known of a file before any byte of it is sent. It can be read twice, and hashing it is
+//! much faster than sending it: a layer that is stored already is not sent, and neither is one that
+//! does not have the id that it should have.
+
+use super::item::Item;
+use crate::failure::Failure;
+use crate::input::{self, Input};
+use crate::tarsum;
+use crate::threads::{Reading, Skip, Sums};
+use s3layers::tarsum::TarSummer;
+use s3layers::{Algorithm, Digest, Hasher, LayerId, TarSum};
+
+/// What was found out. Nothing of a pipe.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) digest: Option<Digest>,
+    pub(super) tar_sum: Option<TarSum>,
+}
+
+impl Known {
+    /// Reads the file, if it is one. A resumed upload verifies its own bytes, so only an id is
+    /// checked then.
+    pub(super) async fn of(item: &Item<'_>, input: &Input) -> Result<Self, Failure> {
+        let Some(size) = input.size else {
+            return Ok(Known::default());
+        };
+        match &item.push.id {
+            _ if item.push.tarsum => {
+                let sums = tarsum::read(item.file, super::item::summer()?).await?;
+                Ok(Known {
+                    digest: Some(sums.digest),
+                    tar_sum: Some(sums.tar_sum),
+                })
+            }
+            Some(LayerId::TarSum(expected)) => Known::of_archive(item, expected).await,
+            Some(LayerId::Digest(expected)) => {
+                let digest = hash(item, expected.algorithm(), size).await?;
+                if digest != *expected {
+                    return Err(mismatch(item, "digest", expected, &digest));
+                }
+                Ok(Known {
+                    digest: Some(digest),
+                    tar_sum: None,
+                })
+            }
+            None if item.push.resume.is_some() => Ok(Known::default()),
+            None => Ok(Known {
+                digest: Some(hash(item, Algorithm::Sha256, size).await?),
+                tar_sum: None,
+            }),
+        }
+    }
+
+    async fn of_archive(item: &Item<'_>, expected: &TarSum) -> Result<Self, Failure> {
+        let version = expected.version().clone();
+        let algorithm = Algorithm::from_name(expected.algorithm());
+        let summer = algorithm.and_then(|algorithm| TarSummer::new(version, algorithm).ok());
+        // The upload says why a TarSum cannot be verified.
+        let Some(summer) = summer else {
+            return Ok(Known::default());
+        };
+        let sums = tarsum::read(item.file, summer).await?;
+        if sums.tar_sum != *expected {
+            return Err(mismatch(item, "TarSum", expected, &sums.tar_sum));
+        }
+        Ok(Known {
+            digest: Some(sums.digest),
+            tar_sum: None,
+        })
+    }
+}
+
+fn mismatch(
+    item: &Item<'_>,
+    what: &str,
+    expected: &dyn std::fmt::Display,
+    found: &dyn std::fmt::Display,
+) -> Failure {
+    let file = input::name(item.file);
+    Failure::new(format!(
+        "{what} mismatch: expected {expected}, {file} has {found}; nothing was sent"
+    ))
+    .hint("push it with the right --id, or without")
+}
+
+async fn hash(item: &Item<'_>, algorithm: Algorithm, size: u64) -> Result<Digest, Failure> {
+    let cannot_read = |error: std::io::Error| {
+        let file = input::name(item.file);
+        Failure::of(&error).context(format_args!("cannot read {file}"))
+    };
+    let label = if item.has_others() {
+        format!("hashing {}", input::name(item.file))
+    } else {
+        "hashing".to_owned()
+    };
+    let mut bar = item.context.output.bar(&label, Some(size), 0);
+    let sums = Sums {
+        hasher: Some(Hasher::new(algorithm)),
+        summer: None,
+    };
+    // Nothing is handed out.
+    let all = Skip {
+        bytes: u64::MAX,
+        digest: None,
+    };
+    let input = input::open(item.file)?;
+    let reading = Reading::start(input.reader, all, sums).map_err(cannot_read)?;
+    bar.follow(reading.watch());
+    let end = reading.end().await.map_err(cannot_read)?;
+    end.digest
+        .ok_or_else(|| Failure::new("the digest was not computed"))
+}

@@ -1,0 +1,383 @@
+//! A push under way: the input goes into the upload until it ends, or until something cuts it.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::Instant;
+
+use super::What;
+use super::cut::{Cut, is_refusal};
+use super::held::Held;
+use super::item::Item;
+use super::report::{Report, ticks};
+use crate::failure::Failure;
+use crate::input::{self, Input};
+use crate::output::grouped;
+use crate::progress::Bar;
+use crate::stop::{LastWordsGuard, Stop};
+use crate::tarsum;
+use crate::threads::{Reading, Skip, Sums};
+use s3layers::tarsum::TarSummer;
+use s3layers::{Algorithm, Digest, Error, Hasher, Layer, LayerId, LayerService as _, LayerUpload};
+
+/// An upload and what is known around it.
+pub(super) struct Running<'a> {
+    item: &'a Item<'a>,
+    upload: Box<dyn LayerUpload>,
+    bar: Bar,
+    /// The digest of the input, where that is known.
+    digest: Option<Digest>,
+    /// Of the upload, when it was begun or resumed here.
+    start: u64,
+    begun: Instant,
+    /// Whether the input can be read again.
+    is_file: bool,
+    _last_words: LastWordsGuard,
+}
+
+impl<'a> Running<'a> {
+    pub(super) fn new(
+        item: &'a Item<'a>,
+        upload: Box<dyn LayerUpload>,
+        stop: &Stop,
+        digest: Option<Digest>,
+    ) -> Self {
+        let uuid = upload.uuid();
+        Running {
+            item,
+            bar: Bar::hidden(),
+            digest,
+            start: upload.offset(),
+            begun: Instant::now(),
+            is_file: false,
+            _last_words: stop.last_words(vec![
+                format!("the store keeps what was recorded of upload {uuid} until it is swept"),
+                format!("to resume: {}", item.again(Some(uuid), true)),
+            ]),
+            upload,
+        }
+    }
+
+    pub(super) fn started(&self) -> Result<(), Failure> {
+        let (uuid, offset) = (self.upload.uuid(), self.upload.offset());
+        match self.item.push.resume {
+            None => self
+                .item
+                .note(format_args!("upload {uuid} to {}", self.item.push.name)),
+            Some(_) => self.item.note(format_args!(
+                "upload {uuid} resumes at byte {}",
+                grouped(offset)
+            )),
+        }
+        self.item.event(What::Started { uuid, offset })
+    }
+
+    /// Gives the upload all that the input has beyond what it holds, and finishes it.
+    pub(super) async fn feed(
+        &mut self,
+        input: Input,
+        summer: Option<TarSummer>,
+        stop: &mut Stop,
+    ) -> Result<Box<dyn Layer>, Cut> {
+        self.is_file = input.size.is_some();
+        let id = self.item.push.id.as_ref();
+        let claimed = self.digest.clone();
+        let claimed = claimed.or_else(|| id.and_then(LayerId::as_digest).cloned());
+        // A digest that is known is verified by the upload; another one is computed here.
+        let hasher = claimed.is_none().then(|| Hasher::new(Algorithm::Sha256));
+        let sums = Sums { hasher, summer };
+        let mut held = Held::new(self.is_file);
+        let skip = Skip {
+            bytes: self.start,
+            digest: self.upload.digest_at_start().cloned(),
+        };
+        let mut reading = Reading::start(input.reader, skip, sums).map_err(Cut::Input)?;
+        self.show(input.size, &reading);
+        let mut report = Report::default();
+        self.take(&mut reading, &mut held, &mut report, stop)
+            .await?;
+        let end = reading.end().await.map_err(Cut::of_input)?;
+        if end.size < self.upload.offset() {
+            return Err(Cut::Short { size: end.size });
+        }
+        self.flush(report, stop).await?;
+        self.give(held.rest()).await?;
+        let digest = claimed
+            .or(end.digest)
+            .ok_or_else(|| Cut::Input(io::Error::other("its digest was not computed")))?;
+        if let Some(tar_sum) = end.tar_sum {
+            let tar_sum = tar_sum.map_err(Cut::Archive)?;
+            self.declare(tar_sum.into()).await.map_err(Cut::Upload)?;
+        }
+        let size = self.upload.offset();
+        self.upload.finish(size, &digest).await.map_err(Cut::Upload)
+    }
+
+    /// Shows how far it is from now on.
+    fn show(&mut self, size: Option<u64>, reading: &Reading) {
+        let label = if self.item.has_others() {
+            self.item.file.to_string_lossy()
+        } else {
+            "".into()
+        };
+        self.bar = self.item.context.output.bar(&label, size, self.start);
+        self.bar.follow_input(reading.watch());
+        let (sent, position) = (self.upload.sent(), Arc::clone(&self.item.position));
+        self.bar.follow(move || {
+            let sent = sent.bytes();
+            position.store(sent, Ordering::Relaxed);
+            sent
+        });
+    }
+
+    /// Takes what is read, until the input ends.
+    async fn take(
+        &mut self,
+        reading: &mut Reading,
+        held: &mut Held,
+        report: &mut Report,
+        stop: &mut Stop,
+    ) -> Result<(), Cut> {
+        let mut tick = ticks();
+        loop {
+            let piece = tokio::select! {
+                biased;
+                () = stop.told() => {
+                    self.take_what_was_read(reading, held).await?;
+                    return Err(Cut::Told);
+                }
+                _ = tick.tick() => {
+                    report.update(self.item, self.upload.uuid(), self.now());
+                    continue;
+                }
+                piece = reading.pieces.recv() => piece,
+            };
+            let Some(piece) = piece else { return Ok(()) };
+            held.push(piece);
+            self.give_due(held).await?;
+        }
+    }
+
+    /// What the upload is to have by now.
+    async fn give_due(&mut self, held: &mut Held) -> Result<(), Cut> {
+        loop {
+            let due = held.due(self.upload.offset(), self.upload.next_boundary());
+            if due.is_empty() {
+                return Ok(());
+            }
+            self.give(due).await?;
+        }
+    }
+
+    async fn give(&mut self, pieces: impl IntoIterator<Item = Bytes>) -> Result<(), Cut> {
+        for piece in pieces {
+            self.upload.write_bytes(piece).await.map_err(Cut::Upload)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until whole parts have arrived: until then the upload can be closed early.
+    async fn flush(&mut self, mut report: Report, stop: &mut Stop) -> Result<(), Cut> {
+        let (uuid, offset, sent) = (self.upload.uuid(), self.upload.offset(), self.upload.sent());
+        let mut tick = ticks();
+        let mut flush = pin!(self.upload.flush());
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.told() => return Err(Cut::Told),
+                flushed = &mut flush => {
+                    return flushed.map_err(|error| Cut::Upload(Error::from_io(error)));
+                }
+                _ = tick.tick() => report.update(self.item, uuid, Report::new(offset, &sent)),
+            }
+        }
+    }
+
+    /// How far it is.
+    fn now(&self) -> Report {
+        Report::new(self.upload.offset(), &self.upload.sent())
+    }
+
+    /// Declares what was not known at the beginning: an upload can be told at a resume.
+    async fn declare(&mut self, id: LayerId) -> Result<(), Error> {
+        self.upload.close().await?;
+        let service = self.item.service;
+        let name = &self.item.push.name;
+        self.upload = service.resume(name, Some(&id), self.upload.uuid()).await?;
+        Ok(())
+    }
+
+    /// After a signal. What can be read again need not be taken.
+    async fn take_what_was_read(
+        &mut self,
+        reading: &mut Reading,
+        held: &mut Held,
+    ) -> Result<(), Cut> {
+        reading.stop();
+        if held.can_be_read_again() {
+            return Ok(());
+        }
+        while self.upload.offset() < reading.read() {
+            let Some(piece) = reading.pieces.recv().await else {
+                break;
+            };
+            self.give([piece]).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells that it is there. Its digest is the result.
+    pub(super) async fn stored(mut self, layer: &dyn Layer) -> Result<Digest, Failure> {
+        self.bar = Bar::hidden();
+        let (item, seconds) = (self.item, self.begun.elapsed().as_secs_f64());
+        item.position.store(layer.size(), Ordering::Relaxed);
+        item.service.wait_for_background().await;
+        let size = grouped(layer.size());
+        if item.has_others() {
+            item.note(format_args!("stored {size} bytes"));
+        } else {
+            let requests = item.context.output.requests(&item.service.usage());
+            item.note(format_args!("stored {size} bytes; {requests}"));
+        }
+        if let Some(tar_sum) = layer.tar_sum() {
+            item.note(format_args!("it is found as {tar_sum}, too"));
+        }
+        item.event(What::Stored {
+            uuid: self.upload.uuid(),
+            digest: layer.digest(),
+            tar_sum: layer.tar_sum(),
+            size: layer.size(),
+            sent: layer.size().saturating_sub(self.start),
+            seconds,
+            spent: item.spent(),
+        })?;
+        Ok(layer.digest().clone())
+    }
+
+    /// Closes the upload, and says how to resume it; or cancels it, where it can never be finished.
+    pub(super) async fn cut(mut self, cut: Cut) -> Failure {
+        match &cut {
+            // The handle is closed, and the upload is not ours.
+            Cut::Upload(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) => {
+                self.bar.leave(self.now().sent);
+                self.told(cut)
+            }
+            Cut::Upload(error) if is_refusal(error) => {
+                let cancelled = self.upload.cancel().await;
+                let failure = self.told(cut);
+                match cancelled {
+                    Ok(()) => failure.hint("what was sent is removed"),
+                    Err(error) => {
+                        failure.because(Failure::from(error).context("cannot cancel the upload"))
+                    }
+                }
+            }
+            _ => self.close(cut).await,
+        }
+    }
+
+    async fn close(mut self, cut: Cut) -> Failure {
+        let offset = self.upload.offset();
+        // After a failure of the store the handle is closed, and what arrived is recorded.
+        let closed = match &cut {
+            Cut::Upload(_) => None,
+            _ => Some(self.upload.close().await),
+        };
+        let kept = matches!(closed, Some(Ok(()))).then_some(offset);
+        self.bar.leave(kept.unwrap_or_else(|| self.now().sent));
+        let hints = match &cut {
+            Cut::Short { .. } | Cut::Other => self.needs_its_input(offset),
+            Cut::Archive(_) => self.kept(kept, false),
+            _ => self.kept(kept, true),
+        };
+        let failure = self.told(cut);
+        let failure = match closed {
+            Some(Err(error)) => {
+                failure.because(Failure::from(error).context("cannot close the upload"))
+            }
+            _ => failure,
+        };
+        failure.hints(hints)
+    }
+
+    /// What the cut was, in words.
+    fn told(&self, cut: Cut) -> Failure {
+        let input = input::name(self.item.file);
+        match cut {
+            Cut::Told => Failure::new("interrupted"),
+            Cut::Input(error) => Failure::of(&error).context(format_args!("cannot read {input}")),
+            Cut::Short { size } => Failure::new(format!(
+                "{input} has {} bytes and the upload has {} already; expected the whole layer",
+                grouped(size),
+                grouped(self.upload.offset())
+            )),
+            Cut::Other => Failure::new(format!(
+                "{input} does not begin with the {} bytes that the upload has",
+                grouped(self.start)
+            )),
+            Cut::Archive(broken) => {
+                tarsum::has_none(&input, &broken).hint("it can be stored without --tarsum")
+            }
+            Cut::Upload(error) => self.refusal(error),
+        }
+    }
+
+    fn refusal(&self, error: Error) -> Failure {
+        let hint = match &error {
+            Error::InvalidChecksum { .. } | Error::InvalidTarSum { .. } if self.is_file => {
+                Some("the file changed while it was read; push it again")
+            }
+            Error::InvalidChecksum { .. } | Error::InvalidTarSum { .. } => {
+                Some("push it again with the right --id, or without")
+            }
+            _ => None,
+        };
+        let failure = Failure::from(error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+
+    /// No other input can be the rest of this upload.
+    fn needs_its_input(&self, offset: u64) -> Vec<String> {
+        let uuid = self.upload.uuid();
+        let bytes = grouped(offset);
+        vec![
+            format!("upload {uuid} keeps its {bytes} bytes; resume it with the file it began with"),
+            "to store this one, push it without --resume".to_owned(),
+        ]
+    }
+
+    /// Tells what the store keeps; the hints for people.
+    fn kept(&self, offset: Option<u64>, with_tar_sum: bool) -> Vec<String> {
+        let uuid = self.upload.uuid();
+        let resume = self.item.again(Some(uuid), with_tar_sum);
+        // The error that follows says the same.
+        let _ = self.item.event(What::Kept {
+            uuid,
+            offset,
+            resume: &resume,
+            spent: self.item.spent(),
+        });
+        let kept = match offset {
+            Some(offset) => format!("the store keeps all {} bytes", grouped(offset)),
+            None => "the store keeps what arrived".to_owned(),
+        };
+        let again = if input::is_stdin(self.item.file) {
+            ", with the whole layer on standard input"
+        } else if self.is_file {
+            ""
+        } else {
+            ", with the whole layer again"
+        };
+        vec![
+            format!("{kept} of upload {uuid} until it is swept"),
+            format!("to resume{again}: {resume}"),
+        ]
+    }
+}

@@ -1,0 +1,164 @@
+//! `rm`: removes what a repository has: tags, manifests, and links of layers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::Context;
+use super::failure::Failure;
+use super::place::Absent;
+use s3layers::RepositoryService as _;
+use s3layers::S3LayerService;
+use s3layers::{
+    Digest, InvalidDigest, InvalidName, InvalidTag, LayerId, RepositoryName, Result as Done, Tag,
+};
+
+/// Remove tags, manifests or layers from a repository
+///
+/// REPO:TAG removes a tag, not the manifest that it names. REPO@DIGEST removes a manifest and the tags
+/// that name it, or a layer from this repository. The bytes of a layer stay in the store, and in other
+/// repositories. `cancel` removes unfinished uploads.
+#[derive(Debug, Args)]
+pub(super) struct Rm {
+    /// Remove these: REPO:TAG or REPO@DIGEST
+    #[arg(value_name = "REFERENCE", required = true)]
+    references: Vec<Reference>,
+}
+
+/// Something that a repository has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Reference {
+    name: RepositoryName,
+    item: Item,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Item {
+    Tag(Tag),
+    Digest(Digest),
+}
+
+#[derive(Debug, thiserror::Error)]
+enum InvalidReference {
+    #[error("expected REPO:TAG or REPO@DIGEST")]
+    Form,
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    #[error(transparent)]
+    Tag(#[from] InvalidTag),
+    #[error(transparent)]
+    Digest(#[from] InvalidDigest),
+}
+
+impl FromStr for Reference {
+    type Err = InvalidReference;
+
+    fn from_str(text: &str) -> Result<Self, InvalidReference> {
+        let (name, item) = if let Some((name, digest)) = text.split_once('@') {
+            (name, Item::Digest(digest.parse()?))
+        } else {
+            let (name, tag) = text.split_once(':').ok_or(InvalidReference::Form)?;
+            (name, Item::Tag(tag.parse()?))
+        };
+        let name = name.parse()?;
+        Ok(Reference { name, item })
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.item {
+            Item::Tag(tag) => write!(f, "{}:{tag}", self.name),
+            Item::Digest(digest) => write!(f, "{}@{digest}", self.name),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    Removed { reference: &'a str, kind: &'a str },
+    NotRemoved { reference: &'a str, error: &'a str },
+}
+
+impl Rm {
+    pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let service = context.connect(Absent::Refuse).await?;
+        let mut failed = Vec::new();
+        for reference in &self.references {
+            let text = reference.to_string();
+            let failure = match reference.remove(&service).await {
+                Ok(Some(kind)) => {
+                    context.output.say(&text)?;
+                    context.output.event(&Event::Removed {
+                        reference: &text,
+                        kind,
+                    })?;
+                    continue;
+                }
+                Ok(None) => Failure::new(format!("{text} does not exist")),
+                Err(error) => Failure::from(error).context(format_args!("cannot remove {text}")),
+            };
+            context.output.event(&Event::NotRemoved {
+                reference: &text,
+                error: &failure.lines.join(": "),
+            })?;
+            failed.push(failure);
+        }
+        let all = self.references.len();
+        match failed.len() {
+            0 => Ok(()),
+            1 if all == 1 => Err(failed.remove(0)),
+            count => {
+                let summary = Failure::new(format!("{count} of {all} were not removed"));
+                Err(failed.into_iter().fold(summary, Failure::because))
+            }
+        }
+    }
+}
+
+impl Reference {
+    /// What was removed; `None` where there was nothing.
+    async fn remove(&self, service: &S3LayerService) -> Done<Option<&'static str>> {
+        let name = &self.name;
+        let digest = match &self.item {
+            Item::Tag(tag) => return Ok(service.delete_tag(name, tag).await?.then_some("tag")),
+            Item::Digest(digest) => digest,
+        };
+        if service.delete_manifest(name, digest).await? {
+            return Ok(Some("manifest"));
+        }
+        let layer = LayerId::from(digest.clone());
+        Ok(service.unlink(name, &layer).await?.then_some("layer"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn references() {
+        let digest = Digest::EMPTY_SHA256;
+        let by_digest = format!("library/x@{digest}");
+        for (text, is_right) in [
+            ("library/x:latest", true),
+            (&*by_digest, true),
+            ("library/x", false),
+            ("library/x:", false),
+            ("library/x:bad tag", false),
+            ("library/x@sha256:12", false),
+            ("Library/x:latest", false),
+            ("", false),
+        ] {
+            let reference = text.parse::<Reference>();
+            assert_eq!(reference.is_ok(), is_right, "{text:?}");
+            if let Ok(reference) = reference {
+                assert_eq!(reference.to_string(), text);
+            }
+        }
+    }
+}

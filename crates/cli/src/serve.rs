@@ -1,0 +1,142 @@
+//! `serve`: a container registry over the store.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use super::Context;
+use super::descriptors;
+use super::failure::Failure;
+use super::place::{Absent, Place};
+use super::settings::Settings;
+use super::stop::Stop;
+use super::sweeper::{UNTOUCHED, sweep_regularly};
+use s3layers::S3LayerService;
+use s3layers_registry::{Limits, Options};
+
+/// Serve a container registry over the store
+///
+/// Docker, containerd, skopeo, crane, oras, helm and kin push to it and pull from it. Any number of
+/// these processes can serve one bucket. It has no authentication and no TLS: put a reverse proxy in
+/// front of it. An address that other machines can reach needs --allow-anonymous. With -v there is a
+/// line for each request on stderr.
+#[derive(Debug, Args)]
+pub(super) struct Serve {}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    Listening { address: &'a str },
+    Stopped,
+}
+
+impl Serve {
+    pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let mut stop = Stop::listen(context.output)?;
+        let settings = &context.settings;
+        if settings.serve_redirect.value && !matches!(context.place, Place::S3 { .. }) {
+            return Err(Failure::usage(format!(
+                "--redirect: clients cannot reach {}; wanted --store s3://BUCKET",
+                context.place
+            )));
+        }
+        if settings.serve_redirect_endpoint.is_flag() && !settings.serve_redirect.value {
+            return Err(Failure::usage(
+                "--redirect-endpoint says where --redirect sends clients; wanted both",
+            ));
+        }
+        let listen = settings.serve_listen.value.0;
+        check_access(listen, settings.serve_allow_anonymous.value)?;
+        let service = context.connect(Absent::Create).await?;
+        let cannot_listen = |error: std::io::Error| {
+            Failure::of(&error).context(format_args!("cannot listen on {listen}"))
+        };
+        let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
+        let address = listener.local_addr().map_err(cannot_listen)?.to_string();
+        self.announce(context, &address)?;
+        let limits = limits(settings, descriptors::raise());
+        let service = Arc::new(service);
+        let registry = s3layers_registry::router(service.clone(), options(settings));
+        let shutdown = async move { stop.told().await };
+        tokio::select! {
+            served = s3layers_registry::serve(listener, registry, limits, shutdown) => {
+                served.map_err(cannot_listen)?;
+            }
+            never = sweeps(&service, settings.serve_sweep_every.value.0) => match never {},
+        }
+        context.output.note("stopped");
+        context.output.event(&Event::Stopped)
+    }
+
+    fn announce(&self, context: &Context, address: &str) -> Result<(), Failure> {
+        let output = context.output;
+        output.say(format_args!("store     {}", context.place))?;
+        output.say(format_args!("registry  {address}"))?;
+        output.note("");
+        output.note("push an image to it from another terminal:");
+        output.note(format_args!(
+            "  skopeo copy --dest-tls-verify=false docker://docker.io/library/alpine docker://{address}/library/alpine"
+        ));
+        output.note("stop with Ctrl-C");
+        output.event(&Event::Listening { address })
+    }
+}
+
+/// Refuses to give everyone who reaches `listen` the right to write, unless that is declared.
+fn check_access(listen: SocketAddr, is_declared: bool) -> Result<(), Failure> {
+    if listen.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    if is_declared {
+        tracing::warn!(
+            address = %listen,
+            "serving without authentication: every client that reaches this address can read, push \
+             and delete"
+        );
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "--listen {listen}: every client that reaches this address could read, push and delete, for \
+         there is no authentication; listen on 127.0.0.1, or declare it with --allow-anonymous or \
+         S3LAYERS_SERVE_ALLOW_ANONYMOUS=true"
+    )))
+}
+
+async fn sweeps(service: &S3LayerService, every: Option<Duration>) -> Infallible {
+    match every {
+        Some(every) => sweep_regularly(service, every, UNTOUCHED).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Half of what may be open is for clients: the other half is for the store.
+fn limits(settings: &Settings, open: Option<usize>) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        connections: open.map_or(usual.connections, |open| usual.connections.min(open / 2)),
+        idle_timeout: settings.serve_idle_timeout.value.0,
+        header_timeout: settings.serve_header_timeout.value.0,
+        write_timeout: settings.serve_write_timeout.value.0,
+        drain: settings.serve_drain.value,
+    }
+}
+
+fn options(settings: &Settings) -> Options {
+    let lifetime = settings.serve_redirect_lifetime.value;
+    Options {
+        redirect: settings.serve_redirect.value.then_some(lifetime),
+        relative_location: settings.serve_relative_location.value,
+        trusted_proxies: settings.serve_trusted_proxies.value.clone(),
+        cors_origins: settings.serve_cors_origin.value.clone(),
+        sparse: settings.serve_sparse.value,
+        automatic_mount: settings.serve_automatic_mount.value,
+        max_requests: settings.serve_max_requests.value,
+        body_idle_timeout: settings.serve_body_timeout.value.0,
+        ..Options::default()
+    }
+}

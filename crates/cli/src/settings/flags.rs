@@ -1,0 +1,117 @@
+//! The settings as flags: each row of the table that has one becomes an argument.
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::table::{Flag, Setting};
+use super::{ALL, value::Shape};
+
+/// What was given on the command line.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flags(Vec<Given>);
+
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    /// Of the setting.
+    pub(super) name: &'static str,
+    pub(super) text: String,
+    /// The flag as it was written.
+    pub(super) flag: String,
+}
+
+impl Flags {
+    /// The settings among these arguments, and `-v` and `--quiet`, which are about one.
+    pub(crate) fn of(matches: &ArgMatches) -> Self {
+        let mut innermost = matches;
+        while let Some((_, below)) = innermost.subcommand() {
+            innermost = below;
+        }
+        let given = |setting: &Setting| {
+            // Most commands do not have the flags of `serve`.
+            let text = innermost.try_get_one::<String>(setting.name).ok()??;
+            Some(Given {
+                name: setting.name,
+                text: text.clone(),
+                flag: format!("--{}", setting.long()),
+            })
+        };
+        let mut flags: Vec<_> = ALL.iter().filter_map(given).collect();
+        let level = match (innermost.get_flag("quiet"), innermost.get_count("verbose")) {
+            (true, _) => Some(("error", "--quiet".to_owned())),
+            (false, 0) => None,
+            (false, 1) => Some(("info", "-v".to_owned())),
+            (false, 2) => Some(("debug", "-vv".to_owned())),
+            (false, count) => Some(("trace", format!("-{}", "v".repeat(count.into())))),
+        };
+        flags.extend(level.map(|(text, flag)| Given {
+            name: "log.level",
+            text: text.to_owned(),
+            flag,
+        }));
+        Flags(flags)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Given> {
+        self.0.iter().find(|given| given.name == name)
+    }
+
+    /// The settings of every command that were given, as words that give them again.
+    pub(crate) fn words(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let is_common = |given: &&Given| {
+            let row = ALL.iter().find(|setting| setting.name == given.name);
+            row.is_some_and(|row| matches!(row.flag, Flag::Common | Flag::Tuning))
+        };
+        let words = |given: &Given| (given.name, format!("{}={}", given.flag, given.text));
+        self.0.iter().filter(is_common).map(words)
+    }
+}
+
+/// The command line with the settings in it.
+pub(crate) fn added_to(command: Command) -> Command {
+    let of = |flags: &'static [Flag]| {
+        let wanted = move |setting: &&Setting| flags.contains(&setting.flag);
+        ALL.iter().filter(wanted).map(argument)
+    };
+    command
+        .args(of(&[Flag::Common, Flag::Tuning]))
+        .mut_subcommand("serve", |serve| serve.args(of(&[Flag::Serve])))
+}
+
+fn argument(setting: &Setting) -> Arg {
+    let mut about = setting.about.to_owned();
+    if let Some(default) = (setting.default)()
+        && setting.shapes != [Shape::Boolean]
+    {
+        about.push_str(&format!(" [default: {default}]"));
+    }
+    let variables: Vec<_> = setting.variables().collect();
+    let mut long = format!("{about} [env: {}]", variables.join(", "));
+    if !setting.more.is_empty() {
+        long.push_str(&format!("\n\n{}", setting.more));
+    }
+    let mut argument = Arg::new(setting.name)
+        .long(setting.long())
+        .value_name(setting.placeholder)
+        .action(ArgAction::Set)
+        .help(about)
+        .long_help(long);
+    if !setting.choices.is_empty() {
+        argument = argument
+            .value_parser(PossibleValuesParser::new(setting.choices))
+            .hide_possible_values(true);
+    }
+    if setting.shapes == [Shape::Boolean] {
+        argument = argument
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true");
+    }
+    match setting.flag {
+        Flag::Common => argument.global(true).help_heading("Common options"),
+        Flag::Tuning => argument
+            .global(true)
+            .help_heading("Tuning")
+            .hide_short_help(true),
+        Flag::Serve | Flag::None => argument,
+    }
+}

@@ -1,0 +1,28 @@
+//! Settings of `serve` that are types of the registry.
+
+use super::value::Kind;
+use s3layers_registry::{CorsOrigins, TrustedProxies};
+
+impl Kind for TrustedProxies {
+    const WANTED: &str = "addresses, networks such as 10.0.0.0/8, loopback, private, with commas between them; or none";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl Kind for CorsOrigins {
+    const WANTED: &str = "origins such as https://ui.example.com with commas between them, or *";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}

@@ -1,0 +1,455 @@
+//! Settings: what two users would set differently. Each is a row of [`ALL`], and whatever tells of
+//! settings is made from there: the flags and their help, the variables, the file and its errors,
+//! `config`, the manual.
+//!
+//! 1. A value is the first of: its flag, its environment variables, the file, the default.
+//! 2. What is wrong is refused where it stands: flag, variable, or file and line. The whole file
+//!    has to be right, whatever of it is overruled; but ranges, some of which depend on another
+//!    setting, are those of the values that hold.
+//! 3. No secret is a setting. Keys come from where every AWS tool finds them.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use self::file::Entry;
+use self::flags::Flags;
+pub(super) use self::location::Location;
+use self::table::{Chosen, Flag, Row, Setting, Source};
+use self::time::{Interval, Timeout};
+use self::value::{Format, Kind, Level, Listen, Size, Url, Word};
+use super::failure::Failure;
+use super::place::Place;
+use s3layers::{
+    ClientOptions, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
+    DEFAULT_PRESIGN_LIFETIME, S3Config,
+};
+use s3layers_registry::{CorsOrigins, DEFAULT_MAX_REQUESTS, TrustedProxies};
+
+pub(super) mod example;
+mod file;
+pub(super) mod flags;
+mod http;
+mod location;
+pub(super) mod table;
+mod time;
+pub(super) mod value;
+
+macro_rules! settings {
+    ($($field:ident: $kind:ty = $default:expr, $row:expr;)*) => {
+        /// Every setting, in the order in which they are shown.
+        pub(super) static ALL: &[Setting] = &[$(Setting {
+            wanted: <$kind as Kind>::WANTED,
+            shapes: <$kind as Kind>::SHAPES,
+            choices: <$kind as Kind>::CHOICES,
+            is_right: |text| <$kind as Kind>::parse(text).is_some(),
+            default: || {
+                let default: $kind = $default;
+                default.show()
+            },
+            ..$row
+        }),*];
+
+        /// The value of every setting, and where it came from.
+        #[derive(Clone, Debug)]
+        pub(super) struct Settings {
+            $(pub(super) $field: Chosen<$kind>,)*
+            /// What was given on the command line.
+            pub(super) flags: Flags,
+            /// The file that was read.
+            pub(super) file: Option<Location>,
+        }
+
+        impl Settings {
+            fn choose(sources: Sources<'_>) -> Result<Self, Failure> {
+                Ok(Settings {
+                    $($field: sources.choose($row, $default)?,)*
+                    flags: sources.flags,
+                    file: sources.location,
+                })
+            }
+
+            /// Every setting as it is shown.
+            pub(super) fn rows(&self) -> Vec<Row> {
+                let values = [$((
+                    self.$field.value.show(),
+                    self.$field.value.json(),
+                    self.$field.source.clone(),
+                )),*];
+                let row = |(setting, (value, json, source))| Row { setting, value, json, source };
+                ALL.iter().zip(values).map(row).collect()
+            }
+        }
+    };
+}
+
+settings! {
+    store: Option<Place> = None, Setting {
+        about: "Use the store s3://BUCKET[/ROOT], file:PATH or memory:",
+        more: "Default: a folder in the user's data directory. `file:` is a store in a folder, which \
+               one process at a time can open; in a configuration file its path begins at the \
+               folder of that file. `memory:` vanishes when the program ends. For `s3:`, \
+               credentials come from where every AWS tool finds them (AWS_ACCESS_KEY_ID and \
+               AWS_SECRET_ACCESS_KEY, a profile, SSO, the role of the machine), as do certificates \
+               (AWS_CA_BUNDLE, SSL_CERT_FILE) and proxies (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).",
+        sample: "s3://bucket/root",
+        ..Setting::new("store", "PLACE")
+    };
+    endpoint_url: Option<Url> = None, Setting {
+        about: "Use the S3 store at this URL instead of AWS",
+        sample: "http://127.0.0.1:9000",
+        also: &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"],
+        ..Setting::new("endpoint_url", "URL")
+    };
+    region: Option<Word> = None, Setting {
+        about: "Use this region of the S3 store",
+        sample: "eu-central-1",
+        also: &["AWS_REGION", "AWS_DEFAULT_REGION"],
+        ..Setting::new("region", "REGION")
+    };
+    profile: Option<Word> = None, Setting {
+        about: "Use the keys of this profile in ~/.aws",
+        more: "Given as a flag or in S3LAYERS_PROFILE its keys are used even where the environment \
+               has some.",
+        sample: "minio",
+        also: &["AWS_PROFILE"],
+        ..Setting::new("profile", "NAME")
+    };
+    part_size: Size = Size(DEFAULT_PART_SIZE), Setting {
+        about: "Send parts of this size, 5 MiB to 5 GiB",
+        more: "Larger parts need fewer requests and more memory. Parts grow automatically when a \
+               layer becomes large. Above half of memory_budget, that has to be raised too.",
+        flag: Flag::Tuning,
+        ..Setting::new("part_size", "SIZE")
+    };
+    parallelism: usize = DEFAULT_PARALLELISM, Setting {
+        about: "Limit concurrent requests of one transfer, 1 to 64",
+        flag: Flag::Tuning,
+        ..Setting::new("parallelism", "NUMBER")
+    };
+    memory_budget: Size = Size(DEFAULT_MEMORY_BUDGET), Setting {
+        about: "Limit layer bytes in memory, at least two parts",
+        flag: Flag::Tuning,
+        ..Setting::new("memory_budget", "SIZE")
+    };
+    single_writer: bool = false, Setting {
+        about: "Declare that no other process writes below this root",
+        more: "A store without conditional writes can be used then. Two writers would mix unnoticed.",
+        flag: Flag::Tuning,
+        ..Setting::new("single_writer", "BOOL")
+    };
+    log_level: Level = Level::Word("warn".to_owned()), Setting {
+        about: "Log at this level; -v info, -vv debug, --quiet error",
+        also: &["RUST_LOG"],
+        flag: Flag::None,
+        ..Setting::new("log.level", "LEVEL")
+    };
+    log_format: Format = Format::Text, Setting {
+        about: "Write log lines as text or json",
+        flag: Flag::Tuning,
+        ..Setting::new("log.format", "FORMAT")
+    };
+    serve_listen: Listen = Listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000))), Setting {
+        about: "Listen on this address; port 0 takes a free port",
+        more: "`:5000` listens on all IPv4 addresses of this machine, `localhost:5000` on 127.0.0.1.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.listen", "ADDRESS")
+    };
+    serve_allow_anonymous: bool = false, Setting {
+        about: "Allow other machines to connect, without authentication",
+        more: "Every client that reaches the address can then read, push and delete. Needed unless \
+               serve.listen is a loopback address.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.allow_anonymous", "BOOL")
+    };
+    serve_trusted_proxies: TrustedProxies = TrustedProxies::default(), Setting {
+        about: "Trust Forwarded and X-Forwarded-* headers of these proxies",
+        more: "A list of addresses and networks such as 10.0.0.0/8, with commas between them. \
+               `loopback` and `private` stand for such addresses, `none` for no proxy.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.trusted_proxies", "LIST")
+    };
+    serve_cors_origin: Option<CorsOrigins> = None, Setting {
+        about: "Allow scripts of these origins in a browser",
+        more: "A list such as https://ui.example.com,http://localhost:8080, or * for all, whose \
+               scripts may then not send credentials.",
+        sample: "https://ui.example.com",
+        flag: Flag::Serve,
+        ..Setting::new("serve.cors_origin", "LIST")
+    };
+    serve_redirect: bool = false, Setting {
+        about: "Redirect downloads of layers to signed URLs of the store",
+        flag: Flag::Serve,
+        ..Setting::new("serve.redirect", "BOOL")
+    };
+    serve_redirect_endpoint: Option<Url> = None, Setting {
+        about: "Redirect to this URL of the store",
+        more: "For clients that reach the store by another URL than this program does.",
+        sample: "https://s3.example.com",
+        flag: Flag::Serve,
+        ..Setting::new("serve.redirect_endpoint", "URL")
+    };
+    serve_redirect_lifetime: Duration = DEFAULT_PRESIGN_LIFETIME, Setting {
+        about: "Limit the lifetime of this URL, up to 7 days",
+        flag: Flag::Serve,
+        ..Setting::new("serve.redirect_lifetime", "TIME")
+    };
+    serve_relative_location: bool = false, Setting {
+        about: "Send locations without scheme and host",
+        more: "For a proxy that does not pass on how clients see it.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.relative_location", "BOOL")
+    };
+    serve_sparse: bool = false, Setting {
+        about: "Accept manifests that name content that is not stored",
+        flag: Flag::Serve,
+        ..Setting::new("serve.sparse", "BOOL")
+    };
+    serve_automatic_mount: bool = false, Setting {
+        about: "Mount layers from any repository if no source is named",
+        more: "Anyone who may push to one repository and knows the digest of a layer can then read \
+               it, wherever it was pushed.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.automatic_mount", "BOOL")
+    };
+    serve_max_requests: usize = DEFAULT_MAX_REQUESTS, Setting {
+        about: "Limit concurrent requests, except transfers of layers",
+        more: "A quarter of them is kept for reads of blobs and manifests.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.max_requests", "NUMBER")
+    };
+    serve_body_timeout: Timeout = Timeout(Duration::from_secs(600)), Setting {
+        about: "Limit pauses of a client that sends a body",
+        more: "Then the request is answered with 408. Every byte that arrived is kept, and the client \
+               can resume the upload.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.body_timeout", "TIME")
+    };
+    serve_write_timeout: Timeout = Timeout(Duration::from_secs(600)), Setting {
+        about: "Limit pauses of a client that reads an answer",
+        flag: Flag::Serve,
+        ..Setting::new("serve.write_timeout", "TIME")
+    };
+    serve_idle_timeout: Timeout = Timeout(Duration::from_secs(620)), Setting {
+        about: "Close a connection that has been idle this long",
+        more: "A load balancer must close its idle connections first; several keep them for 600 \
+               seconds.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.idle_timeout", "TIME")
+    };
+    serve_header_timeout: Timeout = Timeout(Duration::from_secs(60)), Setting {
+        about: "Limit how long the head of a request may take",
+        flag: Flag::Serve,
+        ..Setting::new("serve.header_timeout", "TIME")
+    };
+    serve_drain: Duration = Duration::from_secs(8), Setting {
+        about: "Limit how long running requests may take after a stop",
+        more: "Uploads that need longer are aborted in the last third of this time. Every byte that \
+               arrived is kept, and any process can resume them. `docker stop` kills after 10 \
+               seconds.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.drain", "TIME")
+    };
+    serve_sweep_every: Interval = Interval(Some(Duration::from_secs(3600))), Setting {
+        about: "Remove uploads untouched for 7 days this often, or `off`",
+        more: "Any number of processes may do so. The first sweep is at a random time within this \
+               interval.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.sweep_every", "TIME")
+    };
+}
+
+impl Settings {
+    /// The settings of this process.
+    pub(super) fn of_process(flags: Flags, file: Option<&Path>) -> Result<Self, Failure> {
+        let location = Location::of_process(file)?;
+        let entries = match &location {
+            Some(location) => location.read()?,
+            None => Vec::new(),
+        };
+        let mut settings = Settings::choose(Sources {
+            flags,
+            location,
+            entries,
+            variable: &|name| std::env::var_os(name),
+        })?;
+        settings.begin_beside_the_file();
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// A folder in a file is the same one wherever the program is run.
+    fn begin_beside_the_file(&mut self) {
+        if let (Some(Place::Folder(folder)), Source::File { path, .. }) =
+            (&mut self.store.value, &self.store.source)
+            && let Some(beside) = path.parent()
+        {
+            *folder = beside.join(&folder);
+        }
+    }
+
+    /// What the service takes of these settings, on top of a place.
+    pub(super) fn apply(&self, config: S3Config) -> S3Config {
+        let config = config
+            .part_size(self.part_size.value.0)
+            .parallelism(self.parallelism.value)
+            .memory_budget(self.memory_budget.value.0)
+            .single_writer(self.single_writer.value)
+            .presign_lifetime(self.serve_redirect_lifetime.value);
+        match &self.serve_redirect_endpoint.value {
+            Some(url) => config.presign_endpoint(&url.0),
+            None => config,
+        }
+    }
+
+    /// How the store is found. What the variables of others say is left to the SDK, which knows
+    /// more about it.
+    pub(super) fn client_options(&self) -> ClientOptions {
+        let text = |chosen: &Chosen<Option<Word>>| {
+            let ours = chosen.value.as_ref().filter(|_| chosen.is_ours());
+            ours.map(|word| word.0.clone())
+        };
+        let endpoint = self.endpoint_url.value.as_ref();
+        ClientOptions {
+            endpoint_url: endpoint
+                .filter(|_| self.endpoint_url.is_ours())
+                .map(|url| url.0.clone()),
+            region: text(&self.region),
+            profile: text(&self.profile),
+            // The environment goes before the file, with its keys too.
+            prefer_profile: !matches!(self.profile.source, Source::File { .. }),
+        }
+    }
+
+    /// The words that give these settings again: the store and the way there, and what was given
+    /// on the command line.
+    pub(super) fn words(&self, place: &Place) -> Vec<String> {
+        let mut words = vec!["--store".to_owned(), place.to_string()];
+        let mut has = |flag: &str, value: &str| {
+            words.extend([flag.to_owned(), value.to_owned()]);
+        };
+        if let Some(file) = self.file.as_ref().filter(|file| file.is_named) {
+            has("--config", &file.path.to_string_lossy());
+        }
+        if matches!(place, Place::S3 { .. }) {
+            if let Some(url) = &self.endpoint_url.value {
+                has("--endpoint-url", &url.0);
+            }
+            if let Some(region) = &self.region.value {
+                has("--region", &region.0);
+            }
+        }
+        let told = ["store", "endpoint_url", "region"];
+        let given = self.flags.words().filter(|(name, _)| !told.contains(name));
+        words.extend(given.map(|(_, word)| word));
+        words
+    }
+
+    /// Whether all values are in their ranges, which the service knows.
+    fn check(&self) -> Result<(), Failure> {
+        let (bucket, root) = match &self.store.value {
+            Some(Place::S3 { bucket, root }) => (bucket.as_str(), root.as_str()),
+            _ => ("bucket", ""),
+        };
+        let Err(error) = self.apply(S3Config::new(bucket).root(root)).check() else {
+            return Ok(());
+        };
+        // The default of the budget is not what the user got wrong.
+        let is_part = error.option == "memory_budget"
+            && self.memory_budget.source == Source::Default
+            && self.part_size.source != Source::Default;
+        if is_part {
+            let (part, budget) = (self.part_size.value, self.memory_budget.value);
+            let expected = format!(
+                "at most {}, half of memory_budget, or a memory_budget of at least {}",
+                text(Size(budget.0 / 2)),
+                text(Size(part.0.saturating_mul(2)))
+            );
+            return Err(self
+                .part_size
+                .source
+                .refuse("part_size", &text(part), &expected));
+        }
+        let name = match error.option {
+            "bucket" | "root" => "store",
+            "presign_lifetime" => "serve.redirect_lifetime",
+            "presign_endpoint" => "serve.redirect_endpoint",
+            name => name,
+        };
+        let rows = self.rows();
+        let Some(row) = rows.iter().find(|row| row.setting.name == name) else {
+            return Err(Failure::usage(error.to_string()));
+        };
+        let value = row.value.as_deref().unwrap_or(&error.value);
+        Err(row.source.refuse(name, value, &error.wanted))
+    }
+}
+
+/// A value as errors show it.
+fn text(value: impl Kind) -> String {
+    value.show().unwrap_or_default()
+}
+
+/// Where values come from.
+struct Sources<'a> {
+    flags: Flags,
+    location: Option<Location>,
+    /// What stands in the file.
+    entries: Vec<Entry>,
+    variable: &'a dyn Fn(&str) -> Option<OsString>,
+}
+
+impl Sources<'_> {
+    /// The value of a setting.
+    fn choose<T: Kind>(&self, setting: Setting, default: T) -> Result<Chosen<T>, Failure> {
+        let Some((text, source)) = self.find(&setting)? else {
+            let source = Source::Default;
+            return Ok(Chosen {
+                value: default,
+                source,
+            });
+        };
+        match T::parse_at(&text, &source) {
+            Some(value) => Ok(Chosen { value, source }),
+            None => Err(source.refuse(setting.name, &text, T::WANTED)),
+        }
+    }
+
+    fn find(&self, setting: &Setting) -> Result<Option<(String, Source)>, Failure> {
+        if let Some(given) = self.flags.get(setting.name) {
+            return Ok(Some((given.text.clone(), Source::Flag(given.flag.clone()))));
+        }
+        for name in setting.variables() {
+            if let Some(text) = self.text_of(&name)? {
+                return Ok(Some((text, Source::Environment(name))));
+            }
+        }
+        let entry = self.entries.iter().find(|entry| entry.name == setting.name);
+        Ok(entry.zip(self.location.as_ref()).map(|(entry, location)| {
+            let source = Source::File {
+                path: location.path.clone(),
+                line: entry.line,
+            };
+            (entry.text.clone(), source)
+        }))
+    }
+
+    /// What a variable says. Nothing, where it is empty.
+    fn text_of(&self, name: &str) -> Result<Option<String>, Failure> {
+        let is_set = |name| (self.variable)(name).is_some_and(|text| text == "true");
+        // The SDK heeds it, and so it would be told wrong.
+        if name.starts_with("AWS_ENDPOINT_URL") && is_set("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") {
+            return Ok(None);
+        }
+        let Some(text) = (self.variable)(name).filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let text = text.into_string();
+        text.map(Some)
+            .map_err(|_| Failure::usage(format!("{name} is no UTF-8 text")))
+    }
+}
+
+#[cfg(test)]
+mod tests;

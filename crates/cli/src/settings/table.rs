@@ -1,0 +1,206 @@
+//! A setting as data, and where its value came from.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::value::Shape;
+use crate::failure::Failure;
+
+/// All there is to know of a setting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    /// Its name in the file; `serve.listen` stands in the table `[serve]`.
+    pub(crate) name: &'static str,
+    /// What it is, in a line.
+    pub(crate) about: &'static str,
+    /// What else there is to know.
+    pub(crate) more: &'static str,
+    /// What stands for a value in help.
+    pub(crate) placeholder: &'static str,
+    /// A value, for the example of a file, where there is no default.
+    pub(crate) sample: &'static str,
+    /// Environment variables of others that are heard too, the stronger ones first.
+    pub(super) also: &'static [&'static str],
+    pub(super) flag: Flag,
+    pub(super) wanted: &'static str,
+    pub(super) shapes: &'static [Shape],
+    pub(super) choices: &'static [&'static str],
+    pub(super) is_right: fn(&str) -> bool,
+    pub(crate) default: fn() -> Option<String>,
+}
+
+/// Where a setting is a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flag {
+    /// Of every command.
+    Common,
+    /// Of every command, for those who want to turn it.
+    Tuning,
+    /// Of `serve`.
+    Serve,
+    /// There is a shorter way to say it.
+    None,
+}
+
+impl Setting {
+    pub(super) const fn new(name: &'static str, placeholder: &'static str) -> Self {
+        Setting {
+            name,
+            placeholder,
+            about: "",
+            more: "",
+            sample: "",
+            also: &[],
+            flag: Flag::Common,
+            wanted: "",
+            shapes: &[],
+            choices: &[],
+            is_right: |_| false,
+            default: || None,
+        }
+    }
+
+    /// The name of its flag, without the hyphens before it.
+    pub(super) fn long(&self) -> String {
+        let name = match self.flag {
+            Flag::Serve => self.name.strip_prefix("serve.").unwrap_or(self.name),
+            _ => self.name,
+        };
+        name.replace(['_', '.'], "-")
+    }
+
+    /// The variables that set it, the strongest first.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = String> {
+        let own = format!("S3LAYERS_{}", self.name.replace('.', "_").to_uppercase());
+        std::iter::once(own).chain(self.also.iter().map(|name| (*name).to_owned()))
+    }
+
+    /// A value as it stands in a file.
+    pub(crate) fn in_file(&self, value: &str) -> String {
+        match self.shapes.first() {
+            Some(Shape::Text) | None => format!("{value:?}"),
+            Some(_) => value.to_owned(),
+        }
+    }
+}
+
+/// Where the value of a setting came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// As it was written.
+    Flag(String),
+    /// The name of the variable.
+    Environment(String),
+    File {
+        path: PathBuf,
+        line: usize,
+    },
+    /// The profile of AWS's shared configuration that has this name.
+    Profile(String),
+    Default,
+}
+
+impl Source {
+    /// For programs.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Source::Flag(_) => "flag",
+            Source::Environment(_) => "environment",
+            Source::File { .. } => "file",
+            Source::Profile(_) => "aws_profile",
+            Source::Default => "default",
+        }
+    }
+
+    /// What is wrong with a value that stands there.
+    pub(super) fn refuse(&self, setting: &str, value: &str, wanted: &str) -> Failure {
+        let value = without_password(value);
+        let place = match self {
+            Source::Flag(name) | Source::Environment(name) => name.clone(),
+            Source::File { .. } | Source::Profile(_) => format!("{self}: {setting}"),
+            Source::Default => setting.to_owned(),
+        };
+        Failure::usage(format!("{place} is {value}; wanted {wanted}"))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Flag(name) | Source::Environment(name) => f.write_str(name),
+            Source::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Source::Profile(name) => write!(f, "AWS profile {name}"),
+            Source::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// Whoever writes a password into a URL shall not read it in a log.
+pub(super) fn without_password(value: &str) -> String {
+    match (value.find("://"), value.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}://…{}", &value[..scheme], &value[at..])
+        }
+        _ => value.to_owned(),
+    }
+}
+
+/// A value and where it came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Chosen<T> {
+    pub(crate) value: T,
+    pub(crate) source: Source,
+}
+
+impl<T> Chosen<T> {
+    pub(crate) fn is_flag(&self) -> bool {
+        matches!(self.source, Source::Flag(_))
+    }
+
+    /// Whether it was said to this program, and not to all that speak to AWS.
+    pub(super) fn is_ours(&self) -> bool {
+        match &self.source {
+            Source::Flag(_) | Source::File { .. } => true,
+            Source::Environment(name) => name.starts_with("S3LAYERS_"),
+            Source::Profile(_) | Source::Default => false,
+        }
+    }
+}
+
+/// A setting as it is shown.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) setting: &'static Setting,
+    pub(crate) value: Option<String>,
+    pub(crate) json: Value,
+    pub(crate) source: Source,
+}
+
+impl Row {
+    /// What holds where no setting says anything.
+    pub(crate) fn or_else(&mut self, value: Option<&str>, source: &Source) {
+        if let (None, Some(value)) = (&self.value, value) {
+            self.json = value.into();
+            self.value = Some(value.to_owned());
+            self.source = source.clone();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (value, want) in [
+            ("http://user:pass@word@host:1", "http://…@host:1"),
+            ("http://host:1", "http://host:1"),
+            ("a@b", "a@b"),
+        ] {
+            assert_eq!(without_password(value), want);
+        }
+    }
+}

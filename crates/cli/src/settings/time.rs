@@ -1,0 +1,115 @@
+//! Times as values of settings.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Span, SpanRelativeTo};
+use serde_json::{Value, json};
+
+use super::value::{Kind, Shape};
+
+/// How long.
+impl Kind for Duration {
+    const WANTED: &str = "a time such as 15m, 30s or 1h 30m, or a number of seconds";
+    const SHAPES: &[Shape] = &[Shape::Text, Shape::Integer];
+
+    fn parse(text: &str) -> Option<Self> {
+        if let Ok(seconds) = text.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let span: Span = text.parse().ok()?;
+        let whole = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+        Duration::try_from(whole).ok()
+    }
+
+    fn show(&self) -> Option<String> {
+        let whole = SignedDuration::try_from(*self).ok()?;
+        Some(format!("{whole:#}"))
+    }
+
+    fn json(&self) -> Value {
+        // In seconds.
+        match self.subsec_nanos() {
+            0 => json!(self.as_secs()),
+            _ => json!(self.as_secs_f64()),
+        }
+    }
+}
+
+/// A time limit, which is not zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Timeout(pub(crate) Duration);
+
+impl Kind for Timeout {
+    const WANTED: &str = "a time above 0 such as 15m, 30s or 1h 30m, or a number of seconds";
+    const SHAPES: &[Shape] = Duration::SHAPES;
+
+    fn parse(text: &str) -> Option<Self> {
+        let time = Duration::parse(text)?;
+        (!time.is_zero()).then_some(Timeout(time))
+    }
+
+    fn show(&self) -> Option<String> {
+        self.0.show()
+    }
+
+    fn json(&self) -> Value {
+        self.0.json()
+    }
+}
+
+/// How often something is done; `None`: never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interval(pub(crate) Option<Duration>);
+
+impl Kind for Interval {
+    const WANTED: &str = "a time such as 1h or 30m, a number of seconds, or off";
+    const SHAPES: &[Shape] = Duration::SHAPES;
+
+    fn parse(text: &str) -> Option<Self> {
+        if text == "off" {
+            return Some(Interval(None));
+        }
+        let time = Duration::parse(text)?;
+        Some(Interval(Some(time).filter(|time| !time.is_zero())))
+    }
+
+    fn show(&self) -> Option<String> {
+        self.0
+            .map_or_else(|| Some("off".to_owned()), |time| time.show())
+    }
+
+    fn json(&self) -> Value {
+        self.0.map_or(json!(0), |time| time.json())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_limits_and_intervals() {
+        let minute = Duration::from_secs(60);
+        for (text, limit, interval) in [
+            ("1m", Some(Timeout(minute)), Some(Interval(Some(minute)))),
+            ("60", Some(Timeout(minute)), Some(Interval(Some(minute)))),
+            ("0", None, Some(Interval(None))),
+            ("0s", None, Some(Interval(None))),
+            ("off", None, Some(Interval(None))),
+            ("-1m", None, None),
+            ("", None, None),
+        ] {
+            assert_eq!(Timeout::parse(text), limit, "{text:?}");
+            assert_eq!(Interval::parse(text), interval, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn shown_time_is_read_again() {
+        for seconds in [0, 1, 90, 3600, 7 * 24 * 3600] {
+            let time = Duration::from_secs(seconds);
+            let shown = time.show().unwrap_or_default();
+            assert_eq!(Duration::parse(&shown), Some(time), "{shown}");
+        }
+    }
+}

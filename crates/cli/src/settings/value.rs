@@ -1,0 +1,392 @@
+//! What a setting can be: how its text is read, wherever it stands, and how it is shown.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+use serde_json::{Value, json};
+use tracing_subscriber::EnvFilter;
+
+use super::table::Source;
+use crate::place::Place;
+
+/// What a value can be in a TOML file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Text,
+    Integer,
+    Boolean,
+}
+
+/// A kind of value. A flag, a variable and a file have the same text for it.
+pub(crate) trait Kind: Sized {
+    /// What is right, as it follows "wanted" in an error.
+    const WANTED: &str;
+    /// What it can be in a file.
+    const SHAPES: &[Shape] = &[Shape::Text];
+    /// All there is to choose from, where that is a list.
+    const CHOICES: &[&str] = &[];
+
+    fn parse(text: &str) -> Option<Self>;
+
+    /// As [`parse`](Self::parse), where it matters who says so.
+    fn parse_at(text: &str, _: &Source) -> Option<Self> {
+        Self::parse(text)
+    }
+
+    /// The text that [`parse`](Self::parse) takes; `None` where nothing is set.
+    fn show(&self) -> Option<String>;
+
+    /// For programs.
+    fn json(&self) -> Value {
+        self.show().into()
+    }
+}
+
+impl<T: Kind> Kind for Option<T> {
+    const WANTED: &str = T::WANTED;
+    const SHAPES: &[Shape] = T::SHAPES;
+    const CHOICES: &[&str] = T::CHOICES;
+
+    fn parse(text: &str) -> Option<Self> {
+        T::parse(text).map(Some)
+    }
+
+    fn show(&self) -> Option<String> {
+        self.as_ref()?.show()
+    }
+
+    fn json(&self) -> Value {
+        self.as_ref().map_or(Value::Null, T::json)
+    }
+}
+
+impl Kind for Place {
+    const WANTED: &str = "s3://BUCKET[/ROOT], file:PATH or memory:";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// A name: of a region, of a profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Word(pub(crate) String);
+
+impl Kind for Word {
+    const WANTED: &str = "a name without spaces";
+
+    fn parse(text: &str) -> Option<Self> {
+        let is_word = !text.is_empty() && !text.contains(char::is_whitespace);
+        is_word.then(|| Word(text.to_owned()))
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.0.clone())
+    }
+}
+
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Url(pub(crate) String);
+
+impl Kind for Url {
+    const WANTED: &str = "http://HOST[:PORT] or https://HOST[:PORT], without a user or a password";
+
+    fn parse(text: &str) -> Option<Self> {
+        let uri: http::Uri = text.parse().ok()?;
+        let is_url = matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && !uri.authority()?.as_str().contains('@');
+        is_url.then(|| Url(text.to_owned()))
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.0.clone())
+    }
+}
+
+/// A size in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+/// Largest first. Those with one letter are powers of 1024, as `docker` and `dd` have them.
+const UNITS: &[(&[&str], u64)] = &[
+    (&["TiB", "T"], 1 << 40),
+    (&["GiB", "G"], 1 << 30),
+    (&["MiB", "M"], 1 << 20),
+    (&["KiB", "K"], 1 << 10),
+    (&["TB"], 1_000_000_000_000),
+    (&["GB"], 1_000_000_000),
+    (&["MB"], 1_000_000),
+    (&["kB"], 1_000),
+    (&["B"], 1),
+];
+/// The first so many are those that sizes are shown in.
+const SHOWN: usize = 4;
+
+impl Kind for Size {
+    const WANTED: &str = "a size such as 16 MiB, 20M, 1g or 16777216 (bytes)";
+    const SHAPES: &[Shape] = &[Shape::Text, Shape::Integer];
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, unit) = text.split_at_checked(digits)?;
+        let number: u64 = number.parse().ok()?;
+        let factor = match unit.trim_start() {
+            "" => 1,
+            unit => {
+                let is_unit = |name: &&str| name.eq_ignore_ascii_case(unit);
+                UNITS.iter().find(|(names, _)| names.iter().any(is_unit))?.1
+            }
+        };
+        number.checked_mul(factor).map(Size)
+    }
+
+    fn show(&self) -> Option<String> {
+        let fits = |&&(_, factor): &&(&[&str], u64)| self.0 > 0 && self.0.is_multiple_of(factor);
+        Some(match UNITS[..SHOWN].iter().find(fits) {
+            Some((names, factor)) => format!("{} {}", self.0 / factor, names[0]),
+            None => self.0.to_string(),
+        })
+    }
+
+    fn json(&self) -> Value {
+        self.0.into()
+    }
+}
+
+/// How many.
+impl Kind for usize {
+    const WANTED: &str = "a whole number above 0";
+    const SHAPES: &[Shape] = &[Shape::Integer];
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|number| *number > 0)
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+
+    fn json(&self) -> Value {
+        json!(self)
+    }
+}
+
+/// Whether.
+impl Kind for bool {
+    const WANTED: &str = "true or false";
+    const SHAPES: &[Shape] = &[Shape::Boolean];
+    const CHOICES: &[&str] = &["true", "false"];
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+
+    fn json(&self) -> Value {
+        (*self).into()
+    }
+}
+
+/// The address of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listen(pub(crate) SocketAddr);
+
+/// A text that is no address.
+#[derive(Debug, thiserror::Error)]
+#[error("expected {}", Listen::WANTED)]
+pub(crate) struct InvalidListen;
+
+impl FromStr for Listen {
+    type Err = InvalidListen;
+
+    fn from_str(text: &str) -> Result<Self, InvalidListen> {
+        let (host, port) = text.rsplit_once(':').ok_or(InvalidListen)?;
+        let ip = match host {
+            // As Go's servers, and so distribution, have it.
+            "" => Ipv4Addr::UNSPECIFIED,
+            "localhost" => Ipv4Addr::LOCALHOST,
+            _ => return text.parse().map(Listen).map_err(|_| InvalidListen),
+        };
+        let port: u16 = port.parse().map_err(|_| InvalidListen)?;
+        Ok(Listen(SocketAddr::from((ip, port))))
+    }
+}
+
+impl Kind for Listen {
+    const WANTED: &str =
+        "an address and a port, such as 127.0.0.1:5000, [::1]:5000, or :5000 for all";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.0.to_string())
+    }
+}
+
+/// How much is logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Of this program; of what it stands on, warnings.
+    Word(String),
+    /// In the language of `RUST_LOG`.
+    Filter(String),
+}
+
+impl Kind for Level {
+    const WANTED: &str = "off, error, warn, info, debug, trace, or a filter such as s3layers=debug";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "off" | "error" | "warn" | "info" | "debug" | "trace" => {
+                Some(Level::Word(text.to_owned()))
+            }
+            // A word alone would be a filter too, and is a level with a slip in it.
+            _ if text.contains(['=', ',', '[']) => filter(text),
+            _ => None,
+        }
+    }
+
+    fn parse_at(text: &str, source: &Source) -> Option<Self> {
+        match source {
+            // It is meant for other programs as well.
+            Source::Environment(name) if name == "RUST_LOG" => filter(text),
+            _ => Self::parse(text),
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        let (Level::Word(text) | Level::Filter(text)) = self;
+        Some(text.clone())
+    }
+}
+
+fn filter(text: &str) -> Option<Level> {
+    let is_filter = EnvFilter::try_new(text).is_ok();
+    is_filter.then(|| Level::Filter(text.to_owned()))
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+impl Kind for Format {
+    const WANTED: &str = "text or json";
+    const CHOICES: &[&str] = &["text", "json"];
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "text" => Some(Format::Text),
+            "json" => Some(Format::Json),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        let text = match self {
+            Format::Text => "text",
+            Format::Json => "json",
+        };
+        Some(text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, want) in [
+            ("16777216", Some(16 << 20)),
+            ("16 MiB", Some(16 << 20)),
+            ("16MiB", Some(16 << 20)),
+            ("1GiB", Some(1 << 30)),
+            ("16 MB", Some(16_000_000)),
+            ("7 B", Some(7)),
+            ("0", Some(0)),
+            ("20M", Some(20 << 20)),
+            ("1g", Some(1 << 30)),
+            ("2k", Some(2 << 10)),
+            ("16 mib", Some(16 << 20)),
+            ("16 kb", Some(16_000)),
+            ("16 X", None),
+            ("1.5 GiB", None),
+            ("-1", None),
+            ("MiB", None),
+            ("", None),
+            ("99999999 TiB", None),
+        ] {
+            assert_eq!(Size::parse(text), want.map(Size), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_read_again() {
+        for bytes in [0, 1, 1000, 1024, 5 << 20, (5 << 20) + 1, 3 << 30] {
+            let shown = Size(bytes).show().unwrap_or_default();
+            assert_eq!(Size::parse(&shown), Some(Size(bytes)), "{shown}");
+        }
+        assert_eq!(Size(16 << 20).show().as_deref(), Some("16 MiB"));
+    }
+
+    #[test]
+    fn addresses() {
+        for (text, want) in [
+            ("127.0.0.1:5000", Some("127.0.0.1:5000")),
+            ("[::1]:5000", Some("[::1]:5000")),
+            (":5000", Some("0.0.0.0:5000")),
+            ("localhost:0", Some("127.0.0.1:0")),
+            ("5000", None),
+            (":", None),
+            (":70000", None),
+            ("example.com:5000", None),
+        ] {
+            let listen = Listen::parse(text).and_then(|listen| listen.show());
+            assert_eq!(listen.as_deref(), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn urls() {
+        for (text, ok) in [
+            ("http://127.0.0.1:9000", true),
+            ("https://s3.example.com", true),
+            ("http://[::1]:9000", true),
+            ("127.0.0.1:9000", false),
+            ("ftp://x", false),
+            ("http://user:password@x", false),
+            ("http://", false),
+            ("", false),
+        ] {
+            assert_eq!(Url::parse(text).is_some(), ok, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn levels() {
+        for (text, ok) in [
+            ("debug", true),
+            ("s3layers=debug,warn", true),
+            ("off", true),
+            ("loud", false),
+            ("s3layers=loud", false),
+            ("", false),
+        ] {
+            assert_eq!(Level::parse(text).is_some(), ok, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `sweep`: removes what dead uploads left behind.
+
+use std::time::Duration;
+
+use clap::Args;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::Context;
+use super::failure::Failure;
+use super::output::Spent;
+use super::place::Absent;
+use s3layers::{SweepAction, Swept};
+
+/// What nobody has touched for so long is removed, where nothing else is said.
+pub(super) const OLD: Duration = Duration::from_secs(24 * 3600);
+
+/// Remove the remains of abandoned uploads
+///
+/// Looks at uploads only; a stored layer is never touched. A live upload is touched every ten
+/// minutes at least, so an hour is safe.
+#[derive(Debug, Args)]
+pub(super) struct Sweep {
+    /// Remove uploads untouched for this long: 24h, 30m, 7d, 0s
+    #[arg(long, value_name = "AGE", default_value = "24h", value_parser = age)]
+    older_than: Duration,
+    /// Show what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+fn age(text: &str) -> Result<Duration, &'static str> {
+    const WANTED: &str = "wanted a time such as 24h, 30m, 7d or 0s";
+    let span: Span = text.parse().map_err(|_| WANTED)?;
+    let age = span
+        .to_duration(SpanRelativeTo::days_are_24_hours())
+        .map_err(|_| WANTED)?;
+    Duration::try_from(age).map_err(|_| WANTED)
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event {
+    /// One upload.
+    Swept {
+        uuid: Uuid,
+        /// Since its youngest object was written.
+        age_seconds: u64,
+        action: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// The end.
+    Done {
+        uploads: usize,
+        failed: usize,
+        dry_run: bool,
+        #[serde(flatten)]
+        spent: Spent,
+    },
+}
+
+impl Sweep {
+    pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let service = context.connect(Absent::Refuse).await?;
+        let swept = service.sweep(self.older_than, self.dry_run).await?;
+        let mut failures = Vec::new();
+        for swept in &swept {
+            let error = swept.outcome.as_ref().err();
+            context.output.say(format_args!(
+                "{}  {:>12}  {}",
+                swept.uuid,
+                rounded(swept.age),
+                self.outcome(swept)
+            ))?;
+            context.output.event(&Event::Swept {
+                uuid: swept.uuid,
+                age_seconds: swept.age.as_secs(),
+                action: name(swept.action),
+                error: error.map(ToString::to_string),
+            })?;
+            if let Some(error) = error {
+                let failure = Failure::of(error);
+                failures.push(failure.context(format_args!("upload {}", swept.uuid)));
+            }
+        }
+        let usage = service.usage();
+        if swept.is_empty() {
+            context.output.note("there is nothing to sweep");
+        }
+        context.output.event(&Event::Done {
+            uploads: swept.len(),
+            failed: failures.len(),
+            dry_run: self.dry_run,
+            spent: usage.into(),
+        })?;
+        match failures.is_empty() {
+            true => Ok(()),
+            false => {
+                let failed = Failure::new(format!(
+                    "{} of {} uploads could not be swept",
+                    failures.len(),
+                    swept.len()
+                ));
+                Err(failures.into_iter().fold(failed, Failure::because))
+            }
+        }
+    }
+
+    fn outcome(&self, swept: &Swept) -> String {
+        let verb = match swept.action {
+            SweepAction::Commit => ["committed", "would be committed"],
+            SweepAction::Remove => ["removed", "would be removed"],
+            SweepAction::RemoveCancelled => {
+                ["removed, was cancelled", "cancelled, would be removed"]
+            }
+            SweepAction::RemoveOrphans => [
+                "removed, had no session",
+                "has no session, would be removed",
+            ],
+        };
+        match &swept.outcome {
+            Ok(()) => verb[usize::from(self.dry_run)].to_owned(),
+            Err(error) => format!("failed: {error}"),
+        }
+    }
+}
+
+fn name(action: SweepAction) -> &'static str {
+    match action {
+        SweepAction::Commit => "commit",
+        SweepAction::Remove => "remove",
+        SweepAction::RemoveCancelled => "remove_cancelled",
+        SweepAction::RemoveOrphans => "remove_orphans",
+    }
+}
+
+/// To the second.
+fn rounded(age: Duration) -> String {
+    let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+    format!("{:#}", SignedDuration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages() {
+        for (text, want) in [
+            ("24h", Some(24 * 3600)),
+            ("30m", Some(1800)),
+            ("7d", Some(7 * 24 * 3600)),
+            ("1d 12h", Some(36 * 3600)),
+            ("0s", Some(0)),
+            ("-1h", None),
+            ("24", None),
+            ("", None),
+            ("soon", None),
+        ] {
+            assert_eq!(age("24h"), Ok(OLD), "the default");
+            assert_eq!(age(text).ok(), want.map(Duration::from_secs), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The sweeps of `serve`.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use s3layers::{S3LayerService, clock};
+
+/// Uploads untouched for this long are removed: longer than a client pauses, and as long as any
+/// store keeps an unfinished upload.
+pub(super) const UNTOUCHED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Sweeps at random times, `every` apart on average, so that processes that were started together
+/// do not sweep together. Any number of them may: each removal is conditional.
+///
+/// # Cancellation
+///
+/// The next sweep continues.
+pub(super) async fn sweep_regularly(
+    service: &S3LayerService,
+    every: Duration,
+    untouched: Duration,
+) -> Infallible {
+    let mut pause = every.mul_f64(clock::jitter());
+    loop {
+        sleep(pause).await;
+        sweep(service, untouched).await;
+        pause = every.mul_f64(0.5 + clock::jitter());
+    }
+}
+
+async fn sweep(service: &S3LayerService, untouched: Duration) {
+    let swept = match service.sweep(untouched, false).await {
+        Ok(swept) => swept,
+        Err(error) => {
+            tracing::warn!(%error, "sweep failed");
+            return;
+        }
+    };
+    let mut failed = 0;
+    for upload in &swept {
+        if let Err(error) = &upload.outcome {
+            failed += 1;
+            tracing::warn!(uuid = %upload.uuid, %error, "upload not swept");
+        }
+    }
+    tracing::info!(uploads = swept.len() - failed, failed, "swept");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::{Absent, BUCKET, Place};
+    use s3layers::LayerService as _;
+    use s3layers::{S3Config, client_over};
+
+    #[tokio::test]
+    async fn untouched_uploads_are_removed_by_any_number_of_processes() {
+        let store = Place::Memory.open(Absent::Create).await.unwrap();
+        let process = async || {
+            let (access_key, secret_key) = (store.access_key(), store.secret_key());
+            let http_client = store.http_client();
+            let client = client_over(http_client, "http://embedded", access_key, secret_key);
+            let service = S3LayerService::connect(client, S3Config::new(BUCKET));
+            service.await.unwrap()
+        };
+        let (one, other) = (process().await, process().await);
+        let name = "a".parse().unwrap();
+        let mut uploads = Vec::new();
+        for _ in 0..20 {
+            let mut upload = one.upload(&name, None).await.unwrap();
+            upload.write_bytes(vec![1; 1000].into()).await.unwrap();
+            upload.close().await.unwrap();
+            uploads.push(upload.uuid());
+        }
+        let every = Duration::from_millis(20);
+        let remaining = async || {
+            let mut remaining = 0;
+            for uuid in &uploads {
+                remaining += usize::from(one.resume(&name, None, *uuid).await.is_ok());
+            }
+            remaining
+        };
+        // Young ones stay.
+        sweep(&one, UNTOUCHED).await;
+        assert_eq!(remaining().await, uploads.len());
+        let all_removed = async {
+            while remaining().await > 0 {
+                sleep(every).await;
+            }
+        };
+        tokio::select! {
+            never = sweep_regularly(&one, every, Duration::ZERO) => match never {},
+            never = sweep_regularly(&other, every, Duration::ZERO) => match never {},
+            removed = tokio::time::timeout(Duration::from_secs(60), all_removed) => removed.unwrap(),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `tarsum`: what an archive contains, as one checksum. No store has a part in it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::Context;
+use super::failure::Failure;
+use super::input;
+use s3layers::tarsum::{BrokenArchive, TarSummer};
+use s3layers::{Algorithm, Digest, Hasher, TarSum, TarSumVersion};
+
+/// How much is read at a time, in bytes.
+const PIECE: usize = 1024 * 1024;
+
+/// Print the TarSum of a tar archive
+///
+/// A TarSum names what is in an archive, whatever order the files are in and however it is
+/// compressed (plain, gzip and Zstandard are understood). The first Docker registry named layers by
+/// version 1, and `push --tarsum` and `push --id` take it.
+#[derive(Debug, Args)]
+pub(super) struct Tarsum {
+    /// Read this archive, or standard input for -
+    file: PathBuf,
+    /// Compute it by the rules of this version
+    #[arg(long, value_enum, default_value = "1")]
+    version: Version,
+    /// Use this hash function
+    #[arg(long, value_enum, default_value = "sha256")]
+    algorithm: Function,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Version {
+    /// Counts modification times; no registry accepts it
+    #[value(name = "0")]
+    V0,
+    /// Names layers
+    #[value(name = "1")]
+    V1,
+    /// Equals 1 under another name
+    Dev,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Function {
+    Sha256,
+    Sha512,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    TarSum { tar_sum: &'a TarSum },
+}
+
+impl Tarsum {
+    pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let version = match self.version {
+            Version::V0 => TarSumVersion::V0,
+            Version::V1 => TarSumVersion::V1,
+            Version::Dev => TarSumVersion::Dev,
+        };
+        let algorithm = match self.algorithm {
+            Function::Sha256 => Algorithm::Sha256,
+            Function::Sha512 => Algorithm::Sha512,
+        };
+        let summer = TarSummer::new(version, algorithm).map_err(|error| Failure::of(&error))?;
+        let Sums { tar_sum, .. } = read(&self.file, summer).await?;
+        context.output.say(&tar_sum)?;
+        context.output.event(&Event::TarSum { tar_sum: &tar_sum })
+    }
+}
+
+/// What an archive is called.
+pub(super) struct Sums {
+    pub(super) tar_sum: TarSum,
+    /// The SHA-256 of its bytes.
+    pub(super) digest: Digest,
+}
+
+/// Reads all of an archive, on a thread of its own.
+pub(super) async fn read(file: &Path, summer: TarSummer) -> Result<Sums, Failure> {
+    let input = input::open(file)?.reader;
+    let name = input::name(file);
+    let read = tokio::task::spawn_blocking(move || sums(input, summer));
+    let read = read.await.map_err(|error| Failure::of(&error))?;
+    let (tar_sum, digest) =
+        read.map_err(|error| Failure::of(&error).context(format_args!("cannot read {name}")))?;
+    let tar_sum = tar_sum.map_err(|broken| has_none(&name, &broken))?;
+    Ok(Sums { tar_sum, digest })
+}
+
+/// There is no TarSum of a broken archive.
+pub(super) fn has_none(name: &str, broken: &BrokenArchive) -> Failure {
+    Failure::of(broken).context(format_args!("{name} has no TarSum"))
+}
+
+type Raw = (Result<TarSum, BrokenArchive>, Digest);
+
+fn sums(mut input: impl io::Read, mut summer: TarSummer) -> io::Result<Raw> {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut buffer = vec![0; PIECE];
+    // What follows a broken place cannot mend it.
+    while summer.error().is_none() {
+        match input.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => {
+                summer.update(&buffer[..read]);
+                hasher.update(&buffer[..read]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((summer.finish(), hasher.digest()))
+}

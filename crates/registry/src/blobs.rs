@@ -1,0 +1,170 @@
+//! Blobs: whole or in part, here or by a redirect, and the end of their link.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    IF_RANGE, LOCATION, RANGE,
+};
+use http::{Response, StatusCode};
+use tokio::io::{AsyncSeekExt as _, SeekFrom};
+
+use super::body::ResponseBody;
+use super::error::{Code, Refusal};
+use super::multipart::Multipart;
+use super::range::{self, PARTS, Wanted};
+use super::{Answer, CONTENT_DIGEST, Head, Shared, bare, with};
+use s3layers::{Digest, Error, Layer, LayerId, RepositoryName, clock};
+
+/// `GET` and `HEAD /v2/<name>/blobs/<digest>`
+pub(super) async fn read(
+    shared: &Shared,
+    head: &Head,
+    name: &RepositoryName,
+    digest: Digest,
+    head_only: bool,
+) -> Answer {
+    let id = LayerId::from(digest.clone());
+    let layer = shared.service.layer(name, &id).await?;
+    let is_known = range::is_known(head.header(IF_NONE_MATCH), &digest);
+    // What is sent from here asks the storage by itself.
+    let is_sent = !head_only && !is_known && shared.options.redirect.is_none();
+    if !is_sent && !layer.is_stored().await? {
+        return Err(Error::LayerUnknown { id }.into());
+    }
+    if is_known {
+        return Ok(described(bare(StatusCode::NOT_MODIFIED), &digest));
+    }
+    let size = layer.size();
+    if head_only {
+        let response = typed(described(bare(StatusCode::OK), &digest));
+        return Ok(with(response, CONTENT_LENGTH, &size.to_string()));
+    }
+    if let Some(lifetime) = shared.options.redirect
+        && let Some(url) = layer.presigned_url(lifetime).await?
+    {
+        let response = bare(StatusCode::TEMPORARY_REDIRECT);
+        let response = with(response, LOCATION, &url);
+        // It is a secret, and dies soon.
+        let response = with(response, CACHE_CONTROL, "no-store");
+        return Ok(described(response, &digest));
+    }
+    let asked = match range::may_be_partial(head.header(IF_RANGE), &digest) {
+        true => head.header(RANGE),
+        false => None,
+    };
+    let blob = (name, &digest);
+    match range::wanted(asked, size) {
+        Wanted::Whole => Ok(typed(described(
+            sent(shared, blob, layer, 0..size, StatusCode::OK).await?,
+            &digest,
+        ))),
+        Wanted::Parts(parts) => match &*parts {
+            [part] => {
+                let shown = format!("bytes {}-{}/{size}", part.start, part.end - 1);
+                let status = StatusCode::PARTIAL_CONTENT;
+                let response = sent(shared, blob, layer, part.clone(), status).await?;
+                let response = with(response, CONTENT_RANGE, &shown);
+                Ok(typed(described(response, &digest)))
+            }
+            _ => {
+                let response = several(shared, blob, layer, parts).await?;
+                Ok(described(response, &digest))
+            }
+        },
+        // Podman asks for half as many after 400, and fails after 416. Without the header it would
+        // get the whole layer.
+        Wanted::TooMany => {
+            let message = format_args!("more than {PARTS} ranges that do not touch");
+            let refusal = Refusal::new(Code::Unsupported, message);
+            Err(refusal.with_status(StatusCode::BAD_REQUEST))
+        }
+        Wanted::Nothing => {
+            let refusal = Refusal::new(
+                Code::SizeInvalid,
+                format_args!("the blob has {size} bytes, and none of these"),
+            );
+            Err(refusal
+                .with_status(StatusCode::RANGE_NOT_SATISFIABLE)
+                .with(CONTENT_RANGE, &format!("bytes */{size}")))
+        }
+    }
+}
+
+/// `DELETE /v2/<name>/blobs/<digest>`
+pub(super) async fn delete(shared: &Shared, name: &RepositoryName, digest: Digest) -> Answer {
+    let id = LayerId::from(digest);
+    match shared.service.unlink(name, &id).await? {
+        true => Ok(bare(StatusCode::ACCEPTED)),
+        false => Err(Error::LayerUnknown { id }.into()),
+    }
+}
+
+/// The answer with these bytes.
+async fn sent(
+    shared: &Shared,
+    blob: (&RepositoryName, &Digest),
+    mut layer: Box<dyn Layer>,
+    part: Range<u64>,
+    status: StatusCode,
+) -> Result<Response<ResponseBody>, Refusal> {
+    if part.start > 0 {
+        let sought = layer.seek(SeekFrom::Start(part.start)).await;
+        sought.map_err(Error::from_io)?;
+    }
+    let bytes = begun(shared, blob, layer.into_stream_to(part.end)).await?;
+    let body = ResponseBody::stream(bytes, part.end - part.start);
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+/// Several parts in one answer.
+async fn several(
+    shared: &Shared,
+    blob: (&RepositoryName, &Digest),
+    layer: Box<dyn Layer>,
+    parts: Vec<Range<u64>>,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let multipart = Multipart::new(clock::new_nonce(), &parts, layer.size());
+    let (size, content_type) = (multipart.size(), multipart.content_type());
+    let bytes = begun(shared, blob, layer.into_stream_of(parts)).await?;
+    let mut response = Response::new(ResponseBody::stream(multipart.frame(bytes), size));
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    Ok(with(response, CONTENT_TYPE, &content_type))
+}
+
+/// The same stream once its first bytes are here. No status is sent before, so that a layer whose
+/// bytes are gone is unknown, and is not a body that breaks off.
+async fn begun(
+    shared: &Shared,
+    (name, digest): (&RepositoryName, &Digest),
+    mut bytes: BoxStream<'static, Result<Bytes, Error>>,
+) -> Result<BoxStream<'static, Result<Bytes, Error>>, Refusal> {
+    let first = match bytes.next().await {
+        Some(Err(error @ Error::Damaged { .. })) => {
+            return Err(match shared.blob_size(name, digest).await? {
+                Some(_) => error,
+                None => Error::LayerUnknown {
+                    id: digest.clone().into(),
+                },
+            }
+            .into());
+        }
+        Some(first) => Some(Ok(first?)),
+        None => None,
+    };
+    Ok(stream::iter(first).chain(bytes).boxed())
+}
+
+fn described(response: Response<ResponseBody>, digest: &Digest) -> Response<ResponseBody> {
+    let response = with(response, ETAG, &range::entity_tag(digest));
+    let response = with(response, ACCEPT_RANGES, "bytes");
+    with(response, CONTENT_DIGEST, &digest.to_string())
+}
+
+fn typed(response: Response<ResponseBody>) -> Response<ResponseBody> {
+    with(response, CONTENT_TYPE, "application/octet-stream")
+}

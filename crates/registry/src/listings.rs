@@ -1,0 +1,216 @@
+//! Listings: tags, referrers, repositories, a page at a time.
+
+use http::header::LINK;
+use http::{HeaderName, Response};
+use serde_json::{Value, json};
+
+use super::body::ResponseBody;
+use super::error::{Code, Refusal};
+use super::query::{Query, encoded};
+use super::{Answer, Shared, json as answer, with};
+use s3layers::{Digest, RepositoryName};
+use s3layers::{Referrer, ReferrerKey};
+
+const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// The most items of a page, and how many there are unless the client says.
+const PAGE: usize = 1000;
+/// No page of referrers is larger, in bytes, unless it has but one: clients read 4 MiB of an index.
+const INDEX_LIMIT: usize = 3 * 1024 * 1024;
+/// What an index has besides its manifests.
+const ENVELOPE: usize = 128;
+
+/// `GET /v2/<name>/tags/list`
+pub(super) async fn tags(shared: &Shared, query: &Query, name: &RepositoryName) -> Answer {
+    let limit = limit(query)?;
+    // With none wanted it is still asked whether there is such a repository.
+    let page = shared.service.tags(name, query.get("last"), limit.max(1));
+    let page = page.await?.ok_or_else(|| {
+        Refusal::new(
+            Code::NameUnknown,
+            format_args!("there is no repository {name}"),
+        )
+    })?;
+    let tags: Vec<&str> = page
+        .items
+        .iter()
+        .take(limit)
+        .map(|tag| tag.as_str())
+        .collect();
+    let text = json!({"name": name, "tags": tags}).to_string();
+    let response = answer(text.into(), "application/json");
+    Ok(match tags.last() {
+        Some(last) if page.more => linked(
+            response,
+            &format!("/v2/{name}/tags/list"),
+            query,
+            last,
+            limit,
+        ),
+        _ => response,
+    })
+}
+
+/// `GET /v2/_catalog`
+pub(super) async fn catalog(shared: &Shared, query: &Query) -> Answer {
+    let limit = limit(query)?;
+    let page = shared.service.repositories(query.get("last"), limit.max(1));
+    let page = page.await?;
+    let names: Vec<&str> = page
+        .items
+        .iter()
+        .take(limit)
+        .map(RepositoryName::as_str)
+        .collect();
+    let text = json!({ "repositories": names }).to_string();
+    let response = answer(text.into(), "application/json");
+    Ok(match names.last() {
+        Some(last) if page.more => linked(response, "/v2/_catalog", query, last, limit),
+        _ => response,
+    })
+}
+
+/// `GET /v2/<name>/referrers/<digest>`
+pub(super) async fn referrers(
+    shared: &Shared,
+    query: &Query,
+    name: &RepositoryName,
+    subject: &Digest,
+) -> Answer {
+    let artifact_type = query.get("artifactType").filter(|text| !text.is_empty());
+    let limit = limit(query)?.max(1);
+    let last = query.get("last").map(str::parse::<ReferrerKey>).transpose();
+    let mut after = last.map_err(|error| Refusal::new(Code::DigestInvalid, error))?;
+    let service = &shared.service;
+    let read = service.referrers(
+        name,
+        subject,
+        artifact_type,
+        after.as_ref(),
+        limit,
+        INDEX_LIMIT,
+    );
+    let read = read.await?;
+    let mut page = Gathered::new(read.more);
+    for referrer in read.items {
+        // In JSON it can be six times as long.
+        if !page.add(&referrer) {
+            page.more = true;
+            break;
+        }
+        after = Some(referrer.key());
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": page.manifests});
+    let mut response = answer(index.to_string().into(), INDEX);
+    if artifact_type.is_some() {
+        response = with(response, FILTERS_APPLIED, "artifactType");
+    }
+    let path = format!("/v2/{name}/referrers/{subject}");
+    Ok(match after {
+        Some(last) if page.more => linked(response, &path, query, &last.to_string(), limit),
+        _ => response,
+    })
+}
+
+/// A page of referrers that is being gathered.
+struct Gathered {
+    manifests: Vec<Value>,
+    size: usize,
+    more: bool,
+}
+
+impl Gathered {
+    fn new(more: bool) -> Self {
+        Gathered {
+            manifests: Vec::new(),
+            size: ENVELOPE,
+            more,
+        }
+    }
+
+    /// Adds it if it fits.
+    fn add(&mut self, referrer: &Referrer) -> bool {
+        let descriptor = descriptor(referrer);
+        let size = self.size + descriptor.to_string().len() + ",".len();
+        if size > INDEX_LIMIT && !self.manifests.is_empty() {
+            return false;
+        }
+        self.size = size;
+        self.manifests.push(descriptor);
+        true
+    }
+}
+
+fn descriptor(referrer: &Referrer) -> Value {
+    let mut descriptor = json!({
+        "mediaType": referrer.media_type,
+        "digest": referrer.digest,
+        "size": referrer.size,
+    });
+    if let Some(artifact_type) = &referrer.artifact_type {
+        descriptor["artifactType"] = json!(artifact_type);
+    }
+    if !referrer.annotations.is_empty() {
+        descriptor["annotations"] = json!(referrer.annotations);
+    }
+    descriptor
+}
+
+/// How many items the client wants, and gets at most.
+fn limit(query: &Query) -> Result<usize, Refusal> {
+    let Some(text) = query.get("n") else {
+        return Ok(PAGE);
+    };
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match is_number {
+        // More digits than a number has is more than a page, too.
+        true => Ok(text.parse().map_or(PAGE, |wanted: usize| wanted.min(PAGE))),
+        false => Err(Refusal::new(
+            Code::PaginationNumberInvalid,
+            format_args!("n={text} is not a number of items"),
+        )),
+    }
+}
+
+/// Says where the next page is.
+fn linked(
+    response: Response<ResponseBody>,
+    path: &str,
+    query: &Query,
+    last: &str,
+    limit: usize,
+) -> Response<ResponseBody> {
+    let mut link = format!("{path}?last={}", encoded(last));
+    if query.get("n").is_some() {
+        link.push_str(&format!("&n={limit}"));
+    }
+    if let Some(artifact_type) = query.get("artifactType") {
+        link.push_str(&format!("&artifactType={}", encoded(artifact_type)));
+    }
+    with(response, LINK, &format!("<{link}>; rel=\"next\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits() {
+        for (query, want) in [
+            ("", Some(PAGE)),
+            ("n=5", Some(5)),
+            ("n=0", Some(0)),
+            ("n=5000", Some(PAGE)),
+            ("n=99999999999999999999999", Some(PAGE)),
+            ("n=-1", None),
+            ("n=", None),
+            ("n=x", None),
+        ] {
+            assert_eq!(
+                limit(&Query::parse(Some(query)).unwrap()).ok(),
+                want,
+                "{query}"
+            );
+        }
+    }
+}

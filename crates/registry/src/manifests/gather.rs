@@ -1,0 +1,128 @@
+//! The body of a manifest, held to a size and to a time, and all of them together to a bound.
+//!
+//! A body is counted as it arrives, for to declare one costs a client nothing. So several that have
+//! some of their bytes could wait for each other. Whoever finds no room therefore waits for one more
+//! thing: the one way through, with which a body of any size comes to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use http::StatusCode;
+use http::header::RETRY_AFTER;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use crate::body::Broken;
+use crate::error::{Code, Refusal};
+use crate::receive::Stopped;
+use crate::{Call, Shared};
+
+/// The largest manifest, in bytes: what the specification asks registries to take.
+const LIMIT: usize = 4 * 1024 * 1024;
+/// What all bodies together may hold, in bytes: hundreds of manifests as they are, and sixteen of
+/// the largest.
+const BOUND: usize = 64 * 1024 * 1024;
+/// How long a body may take in all. The largest one then needs 70 KB/s.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Where bodies are gathered.
+#[derive(Debug)]
+pub(crate) struct Room {
+    bytes: Arc<Semaphore>,
+    way_through: Arc<Semaphore>,
+}
+
+/// What of the room a body has, until it is stored or refused.
+#[derive(Debug, Default)]
+struct Share {
+    bytes: Option<OwnedSemaphorePermit>,
+    way_through: Option<OwnedSemaphorePermit>,
+}
+
+/// A whole body.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pub(super) bytes: Bytes,
+    _share: Share,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Room {
+            bytes: Arc::new(Semaphore::new(BOUND - LIMIT)),
+            way_through: Arc::new(Semaphore::new(1)),
+        }
+    }
+}
+
+impl Share {
+    /// Makes room for so many more bytes, when there is some. Cancelling it changes nothing.
+    async fn grow(&mut self, room: &Room, bytes: usize) {
+        if self.way_through.is_some() {
+            return;
+        }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // Neither is ever closed.
+        tokio::select! {
+            biased;
+            more = room.bytes.clone().acquire_many_owned(bytes) => match &mut self.bytes {
+                Some(held) => more.into_iter().for_each(|more| held.merge(more)),
+                None => self.bytes = more.ok(),
+            },
+            place = room.way_through.clone().acquire_owned() => self.way_through = place.ok(),
+        }
+    }
+}
+
+/// The whole body, or what is wrong with it.
+pub(super) async fn gather(shared: &Shared, call: &mut Call) -> Result<Gathered, Refusal> {
+    if call.body.declared().unwrap_or(0) > LIMIT as u64 {
+        return Err(too_large());
+    }
+    let until = Instant::now() + WITHIN;
+    let (mut all, mut share) = (BytesMut::new(), Share::default());
+    loop {
+        let patience = shared.idle().min(until - Instant::now());
+        let frame = call.body.frame(&mut call.permit, patience).await;
+        let bytes = match frame {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => break,
+            Err(Broken::Idle(_)) if Instant::now() >= until => return Err(too_slow()),
+            Err(broken) => return Err(Stopped::Broken(broken).into()),
+        };
+        if all.len() + bytes.len() > LIMIT {
+            return Err(too_large());
+        }
+        let growing = share.grow(&shared.room, bytes.len());
+        if growing.now_or_never().is_none() {
+            let growing = timeout_at(until, share.grow(&shared.room, bytes.len()));
+            let grown = call.permit.released_during(growing).await;
+            grown.map_err(|_| too_many())?;
+        }
+        all.extend_from_slice(&bytes);
+    }
+    Ok(Gathered {
+        bytes: all.freeze(),
+        _share: share,
+    })
+}
+
+fn too_large() -> Refusal {
+    let message = format!("a manifest has {LIMIT} bytes at most");
+    Refusal::new(Code::SizeInvalid, message).with_status(StatusCode::PAYLOAD_TOO_LARGE)
+}
+
+fn too_slow() -> Refusal {
+    let message = format!("a manifest comes within {} seconds", WITHIN.as_secs());
+    Refusal::new(Code::ManifestInvalid, message)
+        .with_status(StatusCode::REQUEST_TIMEOUT)
+        .closing_connection()
+}
+
+fn too_many() -> Refusal {
+    Refusal::new(Code::TooManyRequests, "too many manifests at a time")
+        .with(RETRY_AFTER, "2")
+        .closing_connection()
+}

@@ -1,0 +1,149 @@
+//! A body on its way into an upload: frame by frame, without copying.
+//!
+//! It runs in a task that owns both, for the handler of a request is dropped when its client goes.
+//! However it ends, whoever called it closes or finishes the upload, so what came is kept.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::RETRY_AFTER;
+use tokio::time::{Instant, timeout};
+
+use super::Shared;
+use super::active_uploads::{ActiveUpload, SyncRequest};
+use super::body::{Broken, RequestBody};
+use super::error::{Code, Refusal};
+use s3layers::{Error, LayerUpload, Result};
+
+/// A status request waits until the body has been idle this long: what lay in the socket when the
+/// connection broke is read by then.
+const QUIET: Duration = Duration::from_millis(200);
+/// A status request waits no longer than this for a client that keeps sending.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// Why a body was not received to its end.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// The client is gone, or was silent for too long.
+    Broken(Broken),
+    /// Another request of the same upload came.
+    TakenOver,
+    /// This process is stopping.
+    Aborted,
+}
+
+impl From<Stopped> for Refusal {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Broken(Broken::Cut(error)) => {
+                Refusal::new(Code::SizeInvalid, "the body broke off")
+                    .with_cause(super::error::chain(&*error))
+            }
+            Stopped::Broken(Broken::Idle(idle)) => Refusal::new(
+                Code::BlobUploadInvalid,
+                format_args!("the body was idle for {} seconds", idle.as_secs()),
+            )
+            .with_status(StatusCode::REQUEST_TIMEOUT),
+            Stopped::TakenOver => Refusal::new(
+                Code::BlobUploadInvalid,
+                "another request continues this upload",
+            )
+            .with_status(StatusCode::CONFLICT),
+            Stopped::Aborted => Refusal::new(
+                Code::Unavailable,
+                "this server is stopping; resume the upload",
+            )
+            .with(RETRY_AFTER, "1"),
+        }
+        .closing_connection()
+    }
+}
+
+/// An upload and the body that it receives.
+pub(super) struct Receiving {
+    pub(super) upload: Box<dyn LayerUpload>,
+    pub(super) body: RequestBody,
+    pub(super) active: ActiveUpload,
+}
+
+impl Receiving {
+    /// Receives the body to its end, or as much as arrives. No byte is read that there is no memory
+    /// for.
+    ///
+    /// # Errors
+    ///
+    /// Those of the upload.
+    pub(super) async fn run(&mut self, shared: &Shared) -> Result<Option<Stopped>> {
+        let mut aborting = shared.aborting_bodies.subscribe();
+        loop {
+            if *aborting.borrow() {
+                return Ok(Some(Stopped::Aborted));
+            }
+            if let Some(request) = self.active.sync_request() {
+                match self.sync(shared, request).await? {
+                    Synced::Continue => continue,
+                    Synced::Ended => return Ok(None),
+                    Synced::Stopped(stopped) => return Ok(Some(stopped)),
+                }
+            }
+            tokio::select! {
+                biased;
+                ready = self.upload.ready() => ready?,
+                _ = aborting.changed() => continue,
+                () = self.active.sync_requested() => continue,
+            }
+            let frame = tokio::select! {
+                biased;
+                frame = timeout(shared.idle(), self.body.next()) => frame,
+                _ = aborting.changed() => continue,
+                () = self.active.sync_requested() => continue,
+            };
+            match frame {
+                // It may wait for memory, and what is not written then the client sends again.
+                Ok(Ok(Some(bytes))) => tokio::select! {
+                    biased;
+                    written = self.upload.write_bytes(bytes) => written?,
+                    _ = aborting.changed() => {}
+                },
+                Ok(Ok(None)) => return Ok(None),
+                Ok(Err(broken)) => return Ok(Some(Stopped::Broken(broken))),
+                Err(_) => return Ok(Some(Stopped::Broken(Broken::Idle(shared.idle())))),
+            }
+        }
+    }
+
+    /// Stores what is under way, and acknowledges it.
+    async fn sync(&mut self, shared: &Shared, request: SyncRequest) -> Result<Synced> {
+        let until = Instant::now() + BUSY;
+        while Instant::now() < until {
+            match timeout(QUIET, self.body.next()).await {
+                Err(_) => break,
+                Ok(Ok(Some(bytes))) => self.upload.write_bytes(bytes).await?,
+                Ok(Ok(None)) => return Ok(Synced::Ended),
+                Ok(Err(broken)) => return Ok(Synced::Stopped(Stopped::Broken(broken))),
+            }
+        }
+        if request.takes_over {
+            return Ok(Synced::Stopped(Stopped::TakenOver));
+        }
+        let (name, uuid) = (self.upload.name().clone(), self.upload.uuid());
+        let offset = self.upload.offset();
+        self.upload.close().await?;
+        self.active.acknowledge(request);
+        self.upload = shared.service.resume_at(&name, uuid, offset).await?;
+        if self.upload.offset() != offset {
+            return Err(Error::UploadConflict {
+                uuid,
+                reason: "another request wrote to it",
+            });
+        }
+        Ok(Synced::Continue)
+    }
+}
+
+enum Synced {
+    Continue,
+    /// The body came to its end meanwhile.
+    Ended,
+    Stopped(Stopped),
+}

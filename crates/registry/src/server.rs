@@ -1,0 +1,201 @@
+//! A server for a registry: HTTP/1.1 on a listener, until told to stop.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::client_stream::{Activity, ClientStream, TrackedBody};
+use super::{Registry, ResponseBody};
+
+/// How long to wait when no connection can be accepted, for lack of file descriptors for instance.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What is read of a connection at a time, in bytes: no budget counts it.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// Limits of a server. Those of a request are in [`Options`](super::Options).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Concurrent connections. Further ones wait to be accepted. Default: 10,000.
+    pub connections: usize,
+    /// How long a connection may be idle between two requests. Default: 620 seconds, since load
+    /// balancers keep idle connections for up to 600 and fail a request that meets a closed one.
+    pub idle_timeout: Duration,
+    /// How long the head of a request may take, from its first byte. Default: 60 seconds.
+    pub header_timeout: Duration,
+    /// How long a client may read nothing of its answer. Then its connection is closed. Default:
+    /// 10 minutes, for a client that unpacks a layer while it reads.
+    pub write_timeout: Duration,
+    /// How long running requests may take after the server is told to stop. In the last third of
+    /// it uploads are aborted, and every byte that arrived is kept. Default: 8 seconds, since
+    /// `docker stop` kills after 10.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 10_000,
+            idle_timeout: Duration::from_secs(620),
+            header_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(600),
+            drain: Duration::from_secs(8),
+        }
+    }
+}
+
+/// Serves `registry` on `listener` until `shutdown` resolves. Then it accepts no more connections,
+/// closes those that have no complete request, waits for running requests, aborts the uploads that
+/// take too long (every byte that arrived is kept, and any process can resume them), and returns
+/// within [`Limits::drain`].
+///
+/// # Errors
+///
+/// Where the listener is not usable.
+///
+/// # Cancellation
+///
+/// Dropped, it cuts off all requests. What they acknowledged stays; see
+/// [`Registry::settled`] for what goes on.
+pub async fn serve(
+    listener: TcpListener,
+    registry: Registry,
+    limits: Limits,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    // Told once and for all: fails early if the socket is not one.
+    listener.local_addr()?;
+    let places = limits.connections.clamp(1, Semaphore::MAX_PERMITS);
+    let places = Arc::new(Semaphore::new(places));
+    let (stop, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = match select(shutdown.as_mut(), pin!(accept(&listener, &places))).await {
+            Either::Left(((), _)) => break,
+            Either::Right((accepted, _)) => accepted,
+        };
+        match accepted {
+            Ok((stream, place)) => {
+                let registry = registry.clone();
+                let (limits, stopped) = (limits.clone(), stopped.clone());
+                connections.spawn(async move {
+                    connection(registry, stream, &limits, stopped).await;
+                    drop(place);
+                });
+            }
+            // One connection that failed is no reason to refuse the others.
+            Err(error) => {
+                tracing::debug!(%error, "a connection could not be accepted");
+                sleep(PAUSE).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    drop(stop);
+    drain(registry, connections, limits.drain).await;
+    Ok(())
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await;
+    let place = place.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+/// Waits for running requests, and aborts those that take too long.
+async fn drain(registry: Registry, mut connections: JoinSet<()>, within: Duration) {
+    let now = Instant::now();
+    let ended = async {
+        while connections.join_next().await.is_some() {}
+        registry.settled().await;
+    };
+    let mut ended = pin!(ended);
+    if timeout_at(now + within * 2 / 3, ended.as_mut())
+        .await
+        .is_ok()
+    {
+        return;
+    }
+    registry.abort_bodies();
+    if timeout_at(now + within, ended).await.is_err() {
+        tracing::warn!(
+            "requests still ran after {} seconds and were cut off",
+            within.as_secs()
+        );
+    }
+}
+
+/// Serves one connection until it ends. After `stopped`, it ends with the running request, or at
+/// once where none is complete.
+async fn connection(
+    registry: Registry,
+    stream: TcpStream,
+    limits: &Limits,
+    mut stopped: watch::Receiver<()>,
+) {
+    // Answers are small or large, never a trickle: no reason to wait for more.
+    let _ = stream.set_nodelay(true);
+    let peer = stream.peer_addr().map(|peer| peer.ip()).ok();
+    let activity = Arc::new(Activity::default());
+    let stream = ClientStream::new(stream, limits, Arc::clone(&activity));
+    let service = service_fn(|request| answer(registry.clone(), request, peer, &activity));
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.idle_timeout)
+            .max_buf_size(READ_BUFFER)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let mut is_stopping = false;
+    let result = loop {
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => break result,
+            // Polls the connection again.
+            () = activity.body_dropped() => {}
+            _ = stopped.changed(), if !is_stopping => {
+                if activity.is_idle() {
+                    return;
+                }
+                is_stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn answer(
+    registry: Registry,
+    request: Request<Incoming>,
+    peer: Option<IpAddr>,
+    activity: &Arc<Activity>,
+) -> Result<Response<TrackedBody<ResponseBody>>, Infallible> {
+    let guard = activity.begin();
+    let request = request.map(|body| TrackedBody::of_request(body, Arc::clone(&guard)));
+    let response = registry.handle_http1(request, peer).await;
+    Ok(response.map(|body| TrackedBody::of_answer(body, guard)))
+}

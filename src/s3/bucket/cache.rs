@@ -1,0 +1,224 @@
+//! A memory of this process, bounded in bytes and in time.
+//!
+//! A fetched value may be older than what was learned since it was asked for, so it is kept only
+//! under a [`Ticket`] drawn before, and only if its key was not forgotten in between.
+//! Time is tokio's, so that tests can pause it. As all entries live equally long, the oldest is
+//! the first to go, and a queue will do.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::s3::format::keys::Key;
+
+/// What an entry costs besides its value, in bytes: this bounds how many there are.
+const OVERHEAD: u64 = 512;
+
+/// Keys share so many counters of forgotten values. A collision costs a value that is not kept.
+const SLOTS: usize = 64;
+
+/// A value that knows its size.
+pub(crate) trait Weigh {
+    /// In bytes, roughly.
+    fn weight(&self) -> u64;
+}
+
+/// Values by the key that they are stored under.
+pub(crate) struct Cache<V> {
+    lifetime: Duration,
+    /// In bytes.
+    capacity: u64,
+    inner: Mutex<Inner<V>>,
+}
+
+struct Inner<V> {
+    entries: HashMap<Key, Entry<V>>,
+    /// In the order of their ends. An entry that was replaced stands there twice.
+    queue: VecDeque<(Instant, Key)>,
+    bytes: u64,
+    forgotten: [u64; SLOTS],
+}
+
+struct Entry<V> {
+    value: V,
+    weight: u64,
+    until: Instant,
+}
+
+/// Tells whether a key was forgotten since this was drawn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticket {
+    slot: usize,
+    forgotten: u64,
+}
+
+impl<V: Weigh> Cache<V> {
+    /// Values live for `lifetime`, and weigh `capacity` bytes together at most.
+    pub(crate) fn new(lifetime: Duration, capacity: u64) -> Self {
+        Cache {
+            lifetime,
+            capacity,
+            inner: Mutex::new(Inner {
+                entries: HashMap::new(),
+                queue: VecDeque::new(),
+                bytes: 0,
+                forgotten: [0; SLOTS],
+            }),
+        }
+    }
+
+    /// No step under the lock can panic half way.
+    fn inner(&self) -> MutexGuard<'_, Inner<V>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be drawn before the store is asked for the value of `key`.
+    pub(crate) fn ticket(&self, key: &Key) -> Ticket {
+        let slot = slot(key);
+        let forgotten = self.inner().forgotten[slot];
+        Ticket { slot, forgotten }
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<V>
+    where
+        V: Clone,
+    {
+        let inner = self.inner();
+        let entry = inner.entries.get(key)?;
+        (entry.until > Instant::now()).then(|| entry.value.clone())
+    }
+
+    /// Keeps a value, unless the key was forgotten since the ticket was drawn.
+    pub(crate) fn insert(&self, ticket: Ticket, key: &Key, value: V) {
+        let mut inner = self.inner();
+        if inner.forgotten[ticket.slot] == ticket.forgotten {
+            self.keep(&mut inner, key, value);
+        }
+    }
+
+    /// Removes the value, and invalidates the tickets that were drawn for its key.
+    pub(crate) fn forget(&self, key: &Key) {
+        let mut inner = self.inner();
+        inner.forgotten[slot(key)] += 1;
+        inner.remove(key);
+    }
+
+    fn keep(&self, inner: &mut Inner<V>, key: &Key, value: V) {
+        inner.remove(key);
+        let weight = OVERHEAD + value.weight();
+        if weight > self.capacity {
+            return;
+        }
+        let now = Instant::now();
+        while let Some((until, _)) = inner.queue.front()
+            && (*until <= now || inner.bytes + weight > self.capacity)
+        {
+            inner.drop_oldest();
+        }
+        let until = now + self.lifetime;
+        inner.queue.push_back((until, key.clone()));
+        inner.bytes += weight;
+        let entry = Entry {
+            value,
+            weight,
+            until,
+        };
+        inner.entries.insert(key.clone(), entry);
+    }
+}
+
+impl<V> Inner<V> {
+    fn remove(&mut self, key: &Key) -> Option<Entry<V>> {
+        let entry = self.entries.remove(key)?;
+        self.bytes -= entry.weight;
+        Some(entry)
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((until, key)) = self.queue.pop_front()
+            && self.entries.get(&key).is_some_and(|e| e.until == until)
+        {
+            self.remove(&key);
+        }
+    }
+}
+
+fn slot(key: &Key) -> usize {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish() as usize % SLOTS
+}
+
+impl<V> fmt::Debug for Cache<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("lifetime", &self.lifetime)
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Weigh for u64 {
+        fn weight(&self) -> u64 {
+            *self
+        }
+    }
+
+    const LIFETIME: Duration = Duration::from_secs(3);
+
+    fn key(text: &str) -> Key {
+        Key::from_listing(text)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_lives_for_its_time_and_not_longer() {
+        let (cache, a) = (Cache::new(LIFETIME, 10_000), key("a"));
+        cache.insert(cache.ticket(&a), &a, 1);
+        tokio::time::advance(LIFETIME / 2).await;
+        assert_eq!(cache.get(&a), Some(1));
+        cache.insert(cache.ticket(&a), &a, 2);
+        tokio::time::advance(LIFETIME * 2 / 3).await;
+        assert_eq!(cache.get(&a), Some(2), "it was renewed");
+        tokio::time::advance(LIFETIME / 3).await;
+        assert_eq!(cache.get(&a), None);
+    }
+
+    #[tokio::test]
+    async fn value_asked_for_before_a_forget_is_not_kept() {
+        let (cache, a) = (Cache::new(LIFETIME, 10_000), key("a"));
+        let ticket = cache.ticket(&a);
+        cache.forget(&a);
+        cache.insert(ticket, &a, 1);
+        assert_eq!(cache.get(&a), None);
+        cache.insert(cache.ticket(&a), &a, 2);
+        assert_eq!(cache.get(&a), Some(2));
+    }
+
+    #[tokio::test]
+    async fn the_oldest_make_room_and_nothing_outweighs_the_whole() {
+        let cache = Cache::new(LIFETIME, 3 * (OVERHEAD + 100));
+        let keys: Vec<Key> = (0..5).map(|n| key(&n.to_string())).collect();
+        for key in &keys {
+            cache.insert(cache.ticket(key), key, 100);
+        }
+        let kept = keys.iter().map(|key| cache.get(key).is_some());
+        assert_eq!(
+            kept.collect::<Vec<_>>(),
+            [false, false, true, true, true],
+            "the oldest went"
+        );
+        cache.insert(cache.ticket(&keys[0]), &keys[0], 10_000);
+        assert_eq!(cache.get(&keys[0]), None);
+        cache.forget(&keys[4]);
+        assert_eq!(cache.get(&keys[4]), None, "it was forgotten");
+        assert_eq!(cache.inner().bytes, 2 * (OVERHEAD + 100));
+    }
+}

@@ -1,0 +1,351 @@
+//! What every room of the adapter shares: the bucket, its keys, what it can do, and the byte
+//! budget; and how a document is read.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::clock::Moment;
+use crate::error::{Error, Result, StorageError, StorageErrorKind};
+use crate::id::LayerId;
+use crate::name::RepositoryName;
+use crate::s3::bucket::presence::Looks;
+use crate::s3::budget::Budget;
+use crate::s3::format::checksum::Crc64;
+use crate::s3::format::document::{Document, decode, encode, is_tombstone, tombstone};
+use crate::s3::format::keys::{Key, Keys};
+use crate::s3::format::profile::StoreProfile;
+use crate::s3::format::record::{Alias, Link, Record, StoredLayer};
+use crate::s3::names::Names;
+use crate::s3::upload::SessionCache;
+use crate::s3::wire::{Api, Condition, ConditionForm, ETag, Put, SmallObject};
+use s3layers_tarsum::Algorithm;
+
+pub(crate) mod cache;
+pub(crate) mod presence;
+pub(crate) mod publish;
+
+/// One bucket and root, as one service uses it.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) api: Api,
+    pub(crate) keys: Keys,
+    pub(crate) profile: StoreProfile,
+    pub(crate) budget: Budget,
+    /// In bytes; the budget's size.
+    pub(crate) memory_budget: u64,
+    /// In bytes.
+    pub(crate) part_size: u64,
+    /// Requests of one upload or reader at a time.
+    pub(crate) parallelism: usize,
+    pub(crate) presign_lifetime: Duration,
+    /// Data objects that this process has looked at.
+    pub(crate) looks: Looks,
+    /// Repositories that this process knows to have a marker.
+    pub(crate) names: Names,
+    /// Uploads whose handle was closed in this process.
+    pub(crate) sessions: SessionCache,
+    /// Commits of one upload take turns.
+    pub(crate) commits: KeyedLock,
+    /// What is still done after a caller was answered.
+    pub(crate) background: TaskTracker,
+}
+
+/// A document as it is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded<T> {
+    pub(crate) document: T,
+    pub(crate) etag: ETag,
+}
+
+/// How a write over whatever stands there ended.
+#[derive(Debug)]
+pub(crate) enum Overwritten {
+    Yes,
+    /// Not: the document was removed, and left this tombstone, or nothing.
+    Removed(Option<ETag>),
+}
+
+/// How often a document that does not have its own checksum is read again: once may have been the
+/// wire.
+const READS: u32 = 3;
+
+/// How often a document is contended for before that is told as an error that can be retried.
+const ROUNDS: u32 = 5;
+
+impl Store {
+    /// Reads a document; `None` where there is none.
+    pub(crate) async fn load<T: Document>(&self, key: &Key) -> Result<Option<Loaded<T>>> {
+        let Some(read) = self.read(key).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Loaded {
+            document: read.document?,
+            etag: read.etag,
+        }))
+    }
+
+    /// As [`load`](Self::load), with the ETag of a damaged document too, so that it can be removed.
+    pub(crate) async fn read<T: Document>(&self, key: &Key) -> Result<Option<Loaded<Result<T>>>> {
+        let mut reads = 0;
+        loop {
+            let Some(SmallObject { bytes, etag }) = self.api.get_small(key).await? else {
+                return Ok(None);
+            };
+            if is_tombstone(key, &bytes) {
+                return Ok(None);
+            }
+            reads += 1;
+            match decode(key, &bytes) {
+                Err(error @ Error::NewerVersion { .. }) => return Err(error),
+                Err(error) if reads < READS => tracing::warn!(%key, %error, "read again"),
+                document => return Ok(Some(Loaded { document, etag })),
+            }
+        }
+    }
+
+    /// Removes a document that was read with this ETag. One that was written since stays; the
+    /// removal took effect just before that write.
+    ///
+    /// # Cost
+    ///
+    /// 1 request.
+    pub(crate) async fn remove(&self, key: &Key, etag: &ETag) -> Result<()> {
+        if self.profile.conditional_deletes && self.api.conditions() != ConditionForm::Unsent {
+            self.api.delete_if(key, etag).await?;
+        } else {
+            self.bury(key, etag).await?;
+        }
+        Ok(())
+    }
+
+    /// As [`remove`](Self::remove), with a tombstone on every store, so that a later write with
+    /// If-None-Match is refused. Whether it was this call that removed the document.
+    pub(crate) async fn bury(&self, key: &Key, etag: &ETag) -> Result<bool> {
+        let condition = Condition::Matches(etag);
+        let put = self.api.put_if(key, tombstone()?, condition).await?;
+        Ok(matches!(put, Put::Written(_)))
+    }
+
+    /// The checksum to send along, where the store holds us to it.
+    pub(crate) fn checksum(&self, sum: Crc64) -> Option<Crc64> {
+        self.profile.crc64nvme.then_some(sum)
+    }
+
+    /// A layer, found by any of its ids. An alias is followed to its record, which alone tells
+    /// whether the layer is present.
+    ///
+    /// # Cost
+    ///
+    /// 1 request by SHA-256, else 2.
+    ///
+    /// # Errors
+    ///
+    /// `Damaged` where the document is not one of this id, `NewerVersion`.
+    pub(crate) async fn layer(&self, id: &LayerId) -> Result<Option<StoredLayer>> {
+        if let LayerId::Digest(digest) = id
+            && digest.algorithm() == Algorithm::Sha256
+        {
+            return self.recorded(id).await;
+        }
+        let key = self.keys.layer(id);
+        let Some(Loaded { document, .. }) = self.load::<Alias>(&key).await? else {
+            return Ok(None);
+        };
+        if document.id != *id {
+            return Err(Error::damaged(&key, format!("it is of {}", document.id)));
+        }
+        let alias = checked(&key, id, document.layer)?;
+        let record = self.recorded(&alias.id()).await?;
+        Ok(record.map(|layer| layer.with_aliases(std::slice::from_ref(id))))
+    }
+
+    /// The layer whose record is that of this SHA-256.
+    async fn recorded(&self, id: &LayerId) -> Result<Option<StoredLayer>> {
+        let record = self.record(id).await?.map(|loaded| loaded.document);
+        let present = record.filter(|record| record.state.is_present());
+        Ok(present.map(|record| record.layer))
+    }
+
+    /// The record of the layer with this SHA-256, in any state.
+    ///
+    /// # Errors
+    ///
+    /// As [`layer`](Self::layer).
+    pub(crate) async fn record(&self, id: &LayerId) -> Result<Option<Loaded<Record>>> {
+        let key = self.keys.layer(id);
+        let Some(loaded) = self.load::<Record>(&key).await? else {
+            return Ok(None);
+        };
+        checked(&key, id, loaded.document.layer.clone())?;
+        Ok(Some(loaded))
+    }
+
+    /// A layer that is linked under a repository, as the link repeats it.
+    ///
+    /// # Errors
+    ///
+    /// As [`layer`](Self::layer).
+    pub(crate) async fn linked(
+        &self,
+        name: &RepositoryName,
+        id: &LayerId,
+    ) -> Result<Option<StoredLayer>> {
+        let key = self.keys.link(name, id);
+        match self.load::<Link>(&key).await? {
+            Some(Loaded { document, .. }) => linked_layer(&key, name, id, document).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Stores a document, whatever stands there; the last writer wins. Every write is conditional,
+    /// so that a stray attempt cannot undo a later write.
+    ///
+    /// # Cost
+    ///
+    /// 1 request where nothing stands there, else 3.
+    ///
+    /// # Errors
+    ///
+    /// `NewerVersion` where a document of a newer version stands there; it stays.
+    pub(crate) async fn overwrite<T: Document>(&self, key: &Key, document: &T) -> Result<()> {
+        let mut removed = None;
+        loop {
+            match self
+                .overwrite_unless_removed(key, document, removed)
+                .await?
+            {
+                Overwritten::Yes => return Ok(()),
+                Overwritten::Removed(tombstone) => removed = tombstone,
+            }
+        }
+    }
+
+    /// As [`overwrite`](Self::overwrite), but returns where it finds that the document was removed,
+    /// with the ETag of the tombstone. A call with that ETag writes over it.
+    ///
+    /// A write that is refused because another one landed after this call had looked is not
+    /// repeated: the call has taken effect just before the other one, which overwrote it at once.
+    /// Nobody can have read in between, so this order explains every answer. A removal in between is
+    /// no such write: it may have judged the document before.
+    pub(crate) async fn overwrite_unless_removed<T: Document>(
+        &self,
+        key: &Key,
+        document: &T,
+        removed: Option<ETag>,
+    ) -> Result<Overwritten> {
+        let document = encode(document)?;
+        let mut has_looked = removed.is_some();
+        let mut seen = removed;
+        loop {
+            let condition = seen.as_ref().map_or(Condition::Absent, Condition::Matches);
+            match self.api.put_if(key, document.clone(), condition).await? {
+                Put::Written(_) => return Ok(Overwritten::Yes),
+                Put::Gone => return Ok(Overwritten::Removed(None)),
+                Put::Held(held) if is_tombstone(key, &held.bytes) => {
+                    return Ok(Overwritten::Removed(Some(held.etag)));
+                }
+                Put::Held(_) if has_looked => return Ok(Overwritten::Yes),
+                Put::Held(held) => {
+                    if let Err(newer @ Error::NewerVersion { .. }) = decode::<T>(key, &held.bytes) {
+                        return Err(newer);
+                    }
+                    seen = Some(held.etag);
+                    has_looked = true;
+                }
+            }
+        }
+    }
+
+    /// Stores a document, unless the one that stands there will do: `keep` judges. No attempt is signed
+    /// later than `until`: so long after that moment.
+    ///
+    /// # Errors
+    ///
+    /// One that can be retried, where others keep replacing it with one that will not do.
+    pub(crate) async fn put_unless(
+        &self,
+        key: &Key,
+        document: Bytes,
+        until: Option<(Moment, Duration)>,
+        keep: impl Fn(&[u8]) -> bool,
+    ) -> Result<()> {
+        let mut standing: Option<ETag> = None;
+        for _ in 0..ROUNDS {
+            let condition = standing.as_ref();
+            let condition = condition.map_or(Condition::Absent, Condition::Matches);
+            let put = self
+                .api
+                .put_if_until(key, document.clone(), condition, until);
+            match put.await? {
+                Put::Written(_) => return Ok(()),
+                Put::Held(held) if keep(&held.bytes) => return Ok(()),
+                Put::Held(held) => standing = Some(held.etag),
+                Put::Gone => standing = None,
+            }
+        }
+        let why = "others keep replacing it";
+        let kind = StorageErrorKind::Unavailable;
+        let key = key.as_str();
+        Err(StorageError::new("PutObject", key, kind, why).into())
+    }
+}
+
+/// The layer of a link, if that is the link of this id in this repository.
+pub(crate) fn linked_layer(
+    key: &Key,
+    name: &RepositoryName,
+    id: &LayerId,
+    link: Link,
+) -> Result<StoredLayer> {
+    if link.repository != *name || link.id != *id {
+        let reason = format!("it is the link of {} in {}", link.id, link.repository);
+        return Err(Error::damaged(key, reason));
+    }
+    checked(key, id, link.layer)
+}
+
+/// The layer, if its document can be of this id and does not contradict itself.
+fn checked(key: &Key, id: &LayerId, layer: StoredLayer) -> Result<StoredLayer> {
+    if !layer.has_id(id) {
+        let reason = format!("it is of {} and not of {id}", layer.digest);
+        return Err(Error::damaged(key, reason));
+    }
+    match layer.contradiction() {
+        Some(reason) => Err(Error::damaged(key, reason)),
+        None => Ok(layer),
+    }
+}
+
+/// A tracker that can be waited for at any time: one that is closed still takes tasks.
+pub(crate) fn background() -> TaskTracker {
+    let tracker = TaskTracker::new();
+    tracker.close();
+    tracker
+}
+
+/// A lock for each UUID.
+#[derive(Debug, Default)]
+pub(crate) struct KeyedLock(Mutex<HashMap<Uuid, Arc<AsyncMutex<()>>>>);
+
+impl KeyedLock {
+    /// Waits for the turn of this caller, which ends when the guard is dropped; and whether it had
+    /// to wait.
+    pub(crate) async fn lock(&self, uuid: Uuid) -> (OwnedMutexGuard<()>, bool) {
+        let lock = {
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those that nobody holds or waits for.
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(locks.entry(uuid).or_default())
+        };
+        match Arc::clone(&lock).try_lock_owned() {
+            Ok(guard) => (guard, false),
+            Err(_) => (lock.lock_owned().await, true),
+        }
+    }
+}

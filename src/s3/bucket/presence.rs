@@ -1,0 +1,194 @@
+//! Whether the bytes of a layer are there.
+//!
+//! A record names objects, but a lifecycle rule, an operator or the store itself may have removed
+//! them. A layer whose bytes are gone must not look present: clients would skip its upload, and it
+//! would never be repaired. So every answer that says that a layer is present has looked at its
+//! objects, or this process has within [`LOOK_LIFETIME`].
+//!
+//! An object with another ETag, but the recorded size and CRC64NVME, is the right one: the bucket
+//! was copied or encrypted with another key.
+
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::error::Result;
+use crate::s3::bucket::Store;
+use crate::s3::bucket::cache::{Cache, Weigh};
+use crate::s3::format::keys::Key;
+use crate::s3::format::record::{Content, Segment, StoredLayer};
+use crate::s3::wire::{ETag, ObjectInfo};
+
+/// How long a look at an object can be relied on.
+pub(crate) const LOOK_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// What all looks weigh, in bytes: some 7,000 objects.
+const LOOK_BYTES: u64 = 4 * 1024 * 1024;
+
+/// An object was there, with the recorded size and this ETag.
+#[derive(Clone, Debug)]
+pub(crate) struct Look {
+    etag: ETag,
+    at: Moment,
+}
+
+/// The looks of this process, by data key. A read that finds the object missing or changed removes
+/// its entry.
+pub(crate) type Looks = Cache<Look>;
+
+impl Weigh for Look {
+    fn weight(&self) -> u64 {
+        96
+    }
+}
+
+pub(crate) fn no_looks() -> Looks {
+    Cache::new(LOOK_LIFETIME, LOOK_BYTES)
+}
+
+/// What an object is to a segment that should be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// The object that was recorded, or the same bytes with this ETag.
+    Same(ETag),
+    /// An object of the right size, of whose bytes the store tells nothing.
+    Unproven(ETag),
+    /// Other bytes.
+    Other(String),
+}
+
+/// Compares an object with a segment. Pure.
+pub(crate) fn judge(segment: &Segment, head: ObjectInfo) -> Judgement {
+    let size = segment.object_size();
+    if head.size != size {
+        return Judgement::Other(format!("it has {} bytes instead of {size}", head.size));
+    }
+    if head.etag == segment.etag {
+        return Judgement::Same(head.etag);
+    }
+    match &head.crc64 {
+        Some(_) if size != segment.sum.len() => Judgement::Unproven(head.etag),
+        Some(crc64) if segment.sum.is(crc64) => Judgement::Same(head.etag),
+        Some(_) => Judgement::Other("it has another checksum than was recorded".to_owned()),
+        None => Judgement::Unproven(head.etag),
+    }
+}
+
+/// When this process last saw this object, if it did a short time ago.
+pub(crate) fn seen_at(store: &Store, key: &Key, etag: &ETag) -> Option<Moment> {
+    let look = store.looks.get(key)?;
+    (look.etag == *etag && look.at.is_within(LOOK_LIFETIME)).then_some(look.at)
+}
+
+/// This object was there, as of the request that was begun `at`.
+pub(crate) fn note(store: &Store, key: &Key, etag: &ETag, at: Moment) {
+    let ticket = store.looks.ticket(key);
+    let etag = etag.clone();
+    store.looks.insert(ticket, key, Look { etag, at });
+}
+
+/// An object turned out to be missing or another one.
+pub(crate) fn lost(store: &Store, key: &Key) {
+    store.looks.forget(key);
+}
+
+/// The layer with the ETags that its objects have now; `None` where one is missing or another one.
+///
+/// # Cost
+///
+/// For each object: none where this process looked within [`LOOK_LIFETIME`], else 1 request.
+async fn looked_at(store: &Store, layer: &StoredLayer) -> Result<Option<StoredLayer>> {
+    let mut now = layer.clone();
+    let Content::Segments(segments) = &mut now.content else {
+        return Ok(Some(now));
+    };
+    for segment in segments {
+        let key = store.keys.segment(layer.upload, &segment.name);
+        if seen_at(store, &key, &segment.etag).is_some() {
+            continue;
+        }
+        let (ticket, at) = (store.looks.ticket(&key), Moment::now());
+        let head = store.api.head(&key).await?;
+        let Some(Judgement::Same(etag)) = head.map(|head| judge(segment, head)) else {
+            lost(store, &key);
+            return Ok(None);
+        };
+        segment.etag = etag.clone();
+        store.looks.insert(ticket, &key, Look { etag, at });
+    }
+    Ok(Some(now))
+}
+
+/// Looks whether the bytes of a layer are there, whatever this process remembers: what decides that
+/// an upload is not needed.
+///
+/// # Cost
+///
+/// 1 request for each object.
+pub(crate) async fn look(store: &Store, layer: &StoredLayer) -> Result<bool> {
+    for segment in layer.segments() {
+        lost(store, &store.keys.segment(layer.upload, &segment.name));
+    }
+    Ok(looked_at(store, layer).await?.is_some())
+}
+
+/// The layer whose bytes are there: this one, or the one that replaced it, since an alias or a link
+/// is not changed when the record that it repeats is replaced.
+///
+/// # Cost
+///
+/// For each object: none where this process looked within [`LOOK_LIFETIME`], else 1 request; where the bytes are gone, 1 request for the record and as much for its
+/// objects.
+pub(crate) async fn present(store: &Store, layer: &StoredLayer) -> Result<Option<StoredLayer>> {
+    if let Some(now) = looked_at(store, layer).await? {
+        return Ok(Some(now));
+    }
+    match store.layer(&layer.id()).await? {
+        Some(now) if !now.has_same_content(layer) => {
+            let now = looked_at(store, &now).await?;
+            Ok(now.map(|now| now.with_aliases(&layer.aliases)))
+        }
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::s3::format::checksum::Crc64;
+    use crate::s3::format::record::SegmentName;
+
+    #[test]
+    fn objects_are_judged_by_their_heads() {
+        let etag = |text: &str| serde_json::from_value::<ETag>(text.into()).unwrap();
+        let segment = |object_size| Segment {
+            name: SegmentName::Multipart(0),
+            etag: etag("e"),
+            sum: Crc64::of(b"layer"),
+            object_size,
+        };
+        let object = |size, tag: &str, bytes: Option<&[u8]>| ObjectInfo {
+            size,
+            etag: etag(tag),
+            crc64: bytes.map(|bytes| Crc64::of(bytes).to_base64()),
+        };
+        let other = |found: &Judgement| matches!(found, Judgement::Other(_));
+        let same = |tag| move |found: &Judgement| *found == Judgement::Same(etag(tag));
+        let unproven = |found: &Judgement| matches!(found, Judgement::Unproven(_));
+        type Want<'a> = &'a dyn Fn(&Judgement) -> bool;
+        #[rustfmt::skip]
+        let cases: [(&str, Segment, ObjectInfo, Want<'_>); 8] = [
+            ("as recorded", segment(None), object(5, "e", Some(b"layer")), &same("e")),
+            ("no checksum", segment(None), object(5, "e", None), &same("e")),
+            ("copied", segment(None), object(5, "f", Some(b"layer")), &same("f")),
+            ("copied, no checksum", segment(None), object(5, "f", None), &unproven),
+            ("short", segment(None), object(4, "e", Some(b"laye")), &other),
+            ("other bytes", segment(None), object(5, "f", Some(b"other")), &other),
+            ("a larger object", segment(Some(9)), object(9, "e", None), &same("e")),
+            ("a larger object, copied", segment(Some(9)), object(9, "f", Some(b"layer")), &unproven),
+        ];
+        for (case, segment, head, is_right) in cases {
+            let found = judge(&segment, head);
+            assert!(is_right(&found), "{case}: {found:?}");
+        }
+    }
+}

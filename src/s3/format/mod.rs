@@ -1,0 +1,7 @@
+//! Everything that is stored in the bucket: keys and documents. No I/O.
+
+pub(crate) mod checksum;
+pub(crate) mod document;
+pub(crate) mod keys;
+pub(crate) mod profile;
+pub(crate) mod record;

@@ -1,0 +1,4 @@
+//! Works on the bucket as a whole: lists and describes what it holds, removes abandoned uploads.
+
+pub(crate) mod inventory;
+pub(crate) mod sweep;

@@ -1,0 +1,119 @@
+//! Removing what dead uploads left behind.
+//!
+//! 1. Only `uploads/` is listed: an upload's session goes last, so data without a session is
+//!    published.
+//! 2. Age is told by the store's clock, and is that of the youngest object below an upload.
+//! 3. Nothing is deleted before the session that was found old says `cancelled`, by a conditional
+//!    write: an owner that comes back cannot acknowledge bytes after that.
+//! 4. An upload that was being committed is committed, or cancelled where that cannot succeed. The
+//!    data of a cancelled commit is removed much later, if neither record nor link names it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::s3::bucket::Store;
+use crate::s3::commit::{self, cleanup};
+use crate::s3::maintenance::inventory::{self, Found, ListedSession};
+use crate::s3::session::owned::OwnedSession;
+
+mod plan;
+
+pub use plan::SweepAction;
+
+/// What a sweep did with one upload, or would do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Swept {
+    /// The upload.
+    pub uuid: Uuid,
+    /// How long ago its youngest object was written.
+    pub age: Duration,
+    /// What was to be done.
+    pub action: SweepAction,
+    /// Whether it succeeded; always so in a dry run.
+    pub outcome: Result<()>,
+}
+
+pub(crate) async fn sweep(
+    store: &Arc<Store>,
+    older_than: Duration,
+    dry_run: bool,
+) -> Result<Vec<Swept>> {
+    let mut swept = Vec::new();
+    // All of them before any is touched, so that no page is listed over what is being removed.
+    let uploads: Vec<Found> = inventory::found(Arc::clone(store)).try_collect().await?;
+    for found in uploads {
+        let uuid = found.uuid;
+        // A young one needs no closer look.
+        if found.age < older_than {
+            continue;
+        }
+        let session = OwnedSession::load(store, uuid).await;
+        let stored = match session {
+            Ok(stored) => stored,
+            Err(error) => {
+                let action = SweepAction::Remove;
+                swept.push(Swept {
+                    uuid,
+                    age: found.age,
+                    action,
+                    outcome: Err(error),
+                });
+                continue;
+            }
+        };
+        // Its owner came back since it was listed, which may be long ago: it is young.
+        let is_as_listed = |stored: &OwnedSession| match &found.session {
+            ListedSession::There(Some(etag)) => stored.is(etag),
+            ListedSession::There(None) => true,
+            ListedSession::Absent => false,
+        };
+        if stored.as_ref().is_some_and(|stored| !is_as_listed(stored)) {
+            continue;
+        }
+        let phase = stored.as_ref().map(|stored| &stored.get().phase);
+        let Some(action) = plan::plan(phase, found.age, older_than) else {
+            continue;
+        };
+        let outcome = match dry_run {
+            true => Ok(()),
+            false => carry_out(store, action, stored, &found).await,
+        };
+        swept.push(Swept {
+            uuid,
+            age: found.age,
+            action,
+            outcome,
+        });
+    }
+    Ok(swept)
+}
+
+async fn carry_out(
+    store: &Arc<Store>,
+    action: SweepAction,
+    stored: Option<OwnedSession>,
+    found: &Found,
+) -> Result<()> {
+    let Some(mut owned) = stored else {
+        let batched = store.profile.batch_delete;
+        return Ok(store.api.delete_all(&found.keys, batched).await?);
+    };
+    let outcome = match action {
+        SweepAction::RemoveCancelled => {
+            cleanup::remove_cancelled(store, owned.get(), found.age).await
+        }
+        SweepAction::Commit | SweepAction::Remove | SweepAction::RemoveOrphans => {
+            commit::cancel(store, &mut owned).await
+        }
+    };
+    match outcome {
+        // Its owner came back, or another sweep was quicker: not dead.
+        Err(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) => Ok(()),
+        outcome => outcome,
+    }
+}

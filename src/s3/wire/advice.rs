@@ -1,0 +1,117 @@
+//! What would make a request succeed, where the answer or its lack says so.
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use rustls::CertificateError;
+
+use crate::s3::wire::dispatch::{cause, speaks_no_tls};
+use crate::s3::wire::error::{Verdict, judge};
+use crate::telemetry::Operation;
+
+const TRY_TLS: &str = "if the store speaks TLS on this port, its URL begins with https://";
+
+/// The advice for one failed attempt.
+pub(super) fn advice<E: ProvideErrorMetadata>(
+    operation: Operation,
+    error: &SdkError<E, HttpResponse>,
+) -> Option<String> {
+    match error {
+        SdkError::ServiceError(answer) => of_answer(operation, answer.raw(), answer.err().code()),
+        SdkError::ResponseError(answer) => of_answer(operation, answer.raw(), None),
+        SdkError::DispatchFailure(failure) => {
+            let error = failure.as_connector_error()?;
+            of_silence(error).map(str::to_owned)
+        }
+        _ => None,
+    }
+}
+
+fn of_answer(operation: Operation, answer: &HttpResponse, code: Option<&str>) -> Option<String> {
+    let status = answer.status().as_u16();
+    if let Some(region) = region(answer, code) {
+        return Some(format!(
+            "the bucket is in the region {region}: name it with --region or AWS_REGION"
+        ));
+    }
+    let text = match (status, code.unwrap_or_default()) {
+        (_, "RequestTimeTooSkewed") => {
+            "set the clock of this machine: the store's is more than 15 minutes away"
+        }
+        (_, "ExpiredToken" | "TokenRefreshRequired") => "the session token has expired: renew it",
+        (_, "" | "AccessDenied" | "AllAccessDisabled")
+            if judge(operation, status, code) == Verdict::Permission =>
+        {
+            return Some(format!("needed: {}", permissions(operation)));
+        }
+        _ if judge(operation, status, code) == Verdict::Permission => {
+            "check the access key and the secret key"
+        }
+        // What answers plain HTTP on a port of TLS is no S3.
+        (400, "") if answer.headers().get("x-amz-request-id").is_none() => TRY_TLS,
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// The region that AWS names where a request went to another one.
+fn region(answer: &HttpResponse, code: Option<&str>) -> Option<String> {
+    let is_elsewhere = match (answer.status().as_u16(), code) {
+        (301 | 307, _) | (400, None | Some("AuthorizationHeaderMalformed")) => true,
+        (_, code) => code == Some("PermanentRedirect"),
+    };
+    if !is_elsewhere {
+        return None;
+    }
+    if let Some(region) = answer.headers().get("x-amz-bucket-region") {
+        return Some(region.to_owned());
+    }
+    let body = String::from_utf8_lossy(answer.body().bytes()?);
+    let (_, rest) = body.split_once("<Region>")?;
+    rest.split_once("</Region>")
+        .map(|(region, _)| region.to_owned())
+}
+
+fn of_silence(error: &ConnectorError) -> Option<&'static str> {
+    if let Some(error) = cause::<CredentialsError>(error) {
+        if !matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
+            return None;
+        }
+        return Some(
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --profile or AWS_PROFILE",
+        );
+    }
+    if cause::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
+        return Some(TRY_TLS);
+    }
+    match cause::<rustls::Error>(error)? {
+        error if speaks_no_tls(error) => {
+            Some("the store speaks no TLS on this port: its URL begins with http://")
+        }
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => Some(
+            "name the file of the authority's certificate in AWS_CA_BUNDLE or SSL_CERT_FILE, if you trust it",
+        ),
+        _ => None,
+    }
+}
+
+/// What a user of AWS needs to be allowed for an operation.
+fn permissions(operation: Operation) -> &'static str {
+    match operation {
+        Operation::GetObject | Operation::HeadObject => {
+            "s3:GetObject, and s3:ListBucket, without which S3 does not say that a key is absent"
+        }
+        Operation::PutObject
+        | Operation::CreateMultipartUpload
+        | Operation::UploadPart
+        | Operation::CompleteMultipartUpload => "s3:PutObject",
+        Operation::DeleteObject | Operation::DeleteObjects => "s3:DeleteObject",
+        Operation::AbortMultipartUpload => "s3:AbortMultipartUpload",
+        Operation::ListParts => "s3:ListMultipartUploadParts",
+        Operation::ListMultipartUploads => "s3:ListBucketMultipartUploads",
+        Operation::ListObjectsV2 => "s3:ListBucket",
+        Operation::GetBucketLifecycleConfiguration => "s3:GetLifecycleConfiguration",
+        Operation::GetBucketVersioning => "s3:GetBucketVersioning",
+    }
+}

@@ -1,0 +1,196 @@
+//! Bodies, both ways: a part's segments as frames on the way up, a ranged GET's bytes on the way
+//! down.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use aws_sdk_s3::primitives::{ByteStream, SdkBody};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::sync::mpsc;
+
+use crate::s3::wire::gauge::Gauge;
+use crate::telemetry::Request;
+
+/// The largest frame of a body on its way up, in bytes. The SDK notices a stalled upload between
+/// frames only: one frame of 16 MiB would hide a stall for ever.
+const MAX_FRAME: usize = 1024 * 1024;
+
+/// The bytes of a request, which can be sent again.
+#[derive(Clone)]
+pub(crate) enum Payload {
+    Memory(Arc<[Bytes]>),
+    /// Read from elsewhere while it is sent, and again for each attempt.
+    Stream {
+        size: u64,
+        open: Open,
+    },
+}
+
+impl Payload {
+    pub(crate) fn of(chunks: &[Bytes]) -> Self {
+        let chunks = chunks.iter().filter(|chunk| !chunk.is_empty());
+        Payload::Memory(chunks.cloned().collect())
+    }
+
+    /// In bytes.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Payload::Memory(chunks) => chunks.iter().map(|chunk| chunk.len() as u64).sum(),
+            Payload::Stream { size, .. } => *size,
+        }
+    }
+
+    /// A body, and whether its signature can be without its hash: no stream can be hashed before it
+    /// is sent, and a checksum of ours stands in for the hash. Where a store checks none, the hash is
+    /// what protects bytes in memory.
+    pub(super) fn body(&self, is_checksummed: bool, gauge: &Gauge) -> (ByteStream, bool) {
+        match self {
+            Payload::Memory(chunks) if !is_checksummed => (signable_body(chunks), false),
+            Payload::Memory(chunks) => (segments_body(Arc::clone(chunks), gauge), true),
+            Payload::Stream { size, open } => (streamed_body(*size, open, gauge), true),
+        }
+    }
+}
+
+/// The bytes of a part, in the pieces that they arrived in.
+struct Segments {
+    left: VecDeque<Bytes>,
+    remaining: u64,
+    gauge: Gauge,
+}
+
+impl http_body::Body for Segments {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(front) = self.left.front_mut() else {
+            return Poll::Ready(None);
+        };
+        let frame = front.split_to(front.len().min(MAX_FRAME));
+        if front.is_empty() {
+            self.left.pop_front();
+        }
+        self.remaining -= frame.len() as u64;
+        self.gauge.moved(frame.len() as u64);
+        Poll::Ready(Some(Ok(Frame::data(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining)
+    }
+}
+
+type Open = Arc<dyn Fn() -> mpsc::Receiver<Bytes> + Send + Sync>;
+
+/// The bytes of a part, as they are read from elsewhere. Nothing is read before the first frame is
+/// asked for: the SDK makes more copies of a body than it sends.
+struct Streamed {
+    open: Open,
+    bytes: Option<mpsc::Receiver<Bytes>>,
+    remaining: u64,
+    gauge: Gauge,
+}
+
+impl http_body::Body for Streamed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        let bytes = this.bytes.get_or_insert_with(|| (this.open)());
+        let next = ready!(bytes.poll_recv(context));
+        Poll::Ready(next.map(|frame| {
+            self.remaining = self.remaining.saturating_sub(frame.len() as u64);
+            self.gauge.moved(frame.len() as u64);
+            Ok(Frame::data(frame))
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.remaining == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining)
+    }
+}
+
+fn streamed_body(size: u64, open: &Open, gauge: &Gauge) -> ByteStream {
+    let (open, gauge) = (Arc::clone(open), gauge.clone());
+    ByteStream::new(SdkBody::retryable(move || {
+        gauge.begin();
+        SdkBody::from_body_1_x(Streamed {
+            open: Arc::clone(&open),
+            bytes: None,
+            remaining: size,
+            gauge: gauge.clone(),
+        })
+    }))
+}
+
+/// A body of these segments, which can be sent again.
+fn segments_body(segments: Arc<[Bytes]>, gauge: &Gauge) -> ByteStream {
+    let gauge = gauge.clone();
+    ByteStream::new(SdkBody::retryable(move || {
+        gauge.begin();
+        SdkBody::from_body_1_x(Segments {
+            left: segments.iter().cloned().collect(),
+            remaining: segments.iter().map(|segment| segment.len() as u64).sum(),
+            gauge: gauge.clone(),
+        })
+    }))
+}
+
+/// The body of a ranged GET, as it arrives. The SDK repeats no body and checks no range.
+pub(crate) struct RangeBody {
+    stream: ByteStream,
+    request: Request,
+}
+
+impl RangeBody {
+    pub(super) fn new(stream: ByteStream, request: Request) -> Self {
+        RangeBody { stream, request }
+    }
+
+    /// The next bytes; `None` at the end, which may come too early.
+    ///
+    /// Cancelling loses nothing.
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, Box<dyn StdError + Send + Sync>>> {
+        let next = self.stream.next().await?;
+        Some(match next {
+            Ok(bytes) => {
+                self.request.received(bytes.len() as u64);
+                Ok(bytes)
+            }
+            Err(error) => {
+                self.request.broke_off();
+                Err(error.into())
+            }
+        })
+    }
+}
+
+/// A body that the SDK can hash for its signature: one piece of memory. For documents, and for
+/// stores that check no checksum of ours, where the signed hash is what protects the bytes.
+fn signable_body(segments: &[Bytes]) -> ByteStream {
+    match segments {
+        [one] => ByteStream::from(one.clone()),
+        many => ByteStream::from(many.concat()),
+    }
+}

@@ -1,0 +1,310 @@
+//! The dozen calls of S3 that this crate makes: our types in and out, the SDK in between.
+//!
+//! 1. Every attempt is one request, counted and traced; repeating is decided here
+//!    ([`retry`]), by what the answer means ([`error`]).
+//! 2. A conditional write that ends unclear is settled by reading the object ([`conditional`]).
+//! 3. What our promises need of the SDK is set request by request, so that a client which a user
+//!    configured keeps its own settings: no retries inside the SDK, a timeout for each attempt,
+//!    no checksums of the SDK's own choosing.
+//! 4. Missing permission is never read as absence.
+
+use std::error::Error as StdError;
+use std::future::{Future, ready};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::presigning::PresigningConfig;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::error::{StorageError, StorageErrorKind};
+use crate::s3::format::keys::Key;
+use crate::telemetry::{Operation, Request, Telemetry};
+
+mod advice;
+mod body;
+mod client;
+mod client_environment;
+mod conditional;
+mod date;
+mod dispatch;
+mod error;
+mod examine;
+mod gauge;
+mod https;
+mod listing;
+mod multipart;
+mod objects;
+mod ready;
+mod retry;
+mod status;
+mod types;
+
+pub(crate) use aws_sdk_s3::Client;
+pub(crate) use body::{Payload, RangeBody};
+pub use client::{ClientError, ClientOptions, client_from_env, client_over};
+pub use client_environment::{ClientEnvironment, CredentialSource, client_environment};
+use conditional::Turns;
+pub(crate) use error::ApiError;
+pub(crate) use examine::{LifecycleRule, Listing, Versioning};
+pub(crate) use gauge::Gauge;
+pub(crate) use listing::Sought;
+pub(crate) use retry::pause;
+pub(crate) use types::{
+    CompletePart, Condition, ConditionForm, ETag, ListedObject, ListedPart, ObjectInfo, Page, Put,
+    SmallObject, UploadId,
+};
+
+pub(crate) type ApiResult<T> = Result<T, ApiError>;
+
+/// How long one attempt may take: a small request, and a part or a piece of one by its size.
+const SMALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Complete assembles the object; AWS says that it may take minutes.
+const COMPLETE_TIMEOUT: Duration = Duration::from_secs(600);
+/// A part that moves slower than this many bytes a second is repeated.
+const SLOWEST_RATE: u64 = 128 * 1024;
+
+/// A request that is repeated for so long is mentioned in the log.
+const TELL_AFTER: Duration = Duration::from_secs(2);
+
+/// One bucket, seen through one client. Clones share the counters.
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    client: Client,
+    /// Signs URLs, by the name that others know the store by.
+    signer: Client,
+    bucket: String,
+    form: ConditionForm,
+    turns: Turns,
+    telemetry: Arc<Telemetry>,
+}
+
+/// What a call is about, for the retries, the counters and the error.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    operation: Operation,
+    key: &'a str,
+    /// Bytes of the request's body.
+    body: u64,
+}
+
+impl Api {
+    /// URLs are signed for `presign_endpoint`, where one is given.
+    pub(crate) fn new(client: Client, bucket: String, presign_endpoint: Option<String>) -> Self {
+        let mut signer = client.config().to_builder();
+        signer.set_response_checksum_validation(Some(ResponseChecksumValidation::WhenRequired));
+        if let Some(url) = presign_endpoint {
+            signer.set_endpoint_url(Some(url));
+        }
+        let signer = Client::from_conf(signer.build());
+        Api {
+            client,
+            signer,
+            bucket,
+            form: ConditionForm::default(),
+            turns: Turns::default(),
+            telemetry: Arc::default(),
+        }
+    }
+
+    /// The same bucket, with conditions sent in this form.
+    pub(crate) fn with_conditions(&self, form: ConditionForm) -> Self {
+        Api {
+            form,
+            ..self.clone()
+        }
+    }
+
+    /// The form in which conditions are sent.
+    pub(crate) fn conditions(&self) -> ConditionForm {
+        self.form
+    }
+
+    /// The value of an `If-Match` header.
+    fn if_match(&self, etag: &ETag) -> String {
+        match self.form {
+            ConditionForm::Quoted | ConditionForm::Unsent => etag.quoted(),
+            ConditionForm::Bare => etag.to_string(),
+        }
+    }
+
+    pub(crate) fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// The settings of one request that our promises depend on.
+    fn settings(timeout: Duration) -> Builder {
+        Builder::new()
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .operation_attempt_timeout(timeout)
+                    .build(),
+            )
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .interceptor(status::Witness)
+    }
+
+    /// Makes attempts until one succeeds, fails for good, or enough were made.
+    async fn call<T, E, F, Sent>(&self, call: Call<'_>, send: F) -> ApiResult<T>
+    where
+        F: Fn() -> Sent,
+        Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        Ok(self.call_streamed(call, send).await?.0)
+    }
+
+    /// As [`call`](Self::call), and tells how many attempts it took: all but the last may have
+    /// taken effect too.
+    async fn call_counted<T, E, F, Sent>(&self, call: Call<'_>, send: F) -> ApiResult<(T, u32)>
+    where
+        F: Fn() -> Sent,
+        Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let (answer, request) = self.call_streamed(call, send).await?;
+        Ok((answer, request.attempt()))
+    }
+
+    /// As [`call`](Self::call), for an answer whose body is still to be read: the request is over
+    /// with that.
+    async fn call_streamed<T, E, F, Sent>(&self, call: Call<'_>, send: F) -> ApiResult<(T, Request)>
+    where
+        F: Fn() -> Sent,
+        Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        self.call_while(call, send, || ready(Ok(true))).await
+    }
+
+    /// As [`call_streamed`](Self::call_streamed), as long as a condition `holds`, which is looked at
+    /// before each attempt but the first.
+    async fn call_while<T, E, F, Sent, Held>(
+        &self,
+        call: Call<'_>,
+        send: F,
+        holds: impl Fn() -> Held,
+    ) -> ApiResult<(T, Request)>
+    where
+        F: Fn() -> Sent,
+        Held: Future<Output = ApiResult<bool>>,
+        Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let begun = Instant::now();
+        let (mut attempts, mut told) = (0, false);
+        loop {
+            attempts += 1;
+            let (operation, body) = (call.operation, call.body);
+            let mut request = Request::sent(&self.telemetry, operation, call.key, attempts, body);
+            let sent = Instant::now();
+            // On the heap: the SDK's futures are large, and callers hold many of ours within another.
+            let (result, status) = status::seen(Box::pin(send())).await;
+            let failed = match result {
+                Ok(answer) => {
+                    request.ended(status, "Ok");
+                    return Ok((answer, request));
+                }
+                Err(error) => error::Attempt::of(operation, error),
+            };
+            request.ended(status, format!("{:?}", failed.verdict));
+            drop(request);
+            let elapsed = begun.elapsed();
+            let throttled = failed.verdict == error::Verdict::Throttled;
+            let until_sent = sent.duration_since(begun);
+            let pause = retry::pause(attempts, until_sent, throttled, clock::jitter());
+            let repeats = attempts < failed.verdict.max_attempts();
+            if repeats && elapsed >= TELL_AFTER && !std::mem::replace(&mut told, true) {
+                let why = failed.answer.clone();
+                let why = why.unwrap_or_else(|| dispatch::root(&*failed.source).to_string());
+                tracing::warn!(
+                    operation = operation.as_str(),
+                    key = call.key,
+                    attempts,
+                    why,
+                    "retrying"
+                );
+            }
+            let error = |verdict: error::Verdict| {
+                let name = operation.as_str();
+                let error = StorageError::new(name, call.key, verdict.kind(), failed.source)
+                    .after(attempts, elapsed)
+                    .answered(failed.answer)
+                    .advised(failed.advice);
+                ApiError::new(verdict, error)
+            };
+            match pause.filter(|_| repeats) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(error(failed.verdict)),
+            }
+            if !holds().await? {
+                return Err(error(error::Verdict::Precondition));
+            }
+        }
+    }
+
+    /// A URL for a GET of the whole object, good for `lifetime`.
+    pub(crate) async fn presign_get(
+        &self,
+        key: &Key,
+        lifetime: Duration,
+    ) -> Result<String, StorageError> {
+        let failed = |source: Box<dyn StdError + Send + Sync>| {
+            StorageError::new("presigning", key.as_str(), StorageErrorKind::Other, source)
+        };
+        let config = PresigningConfig::expires_in(lifetime).map_err(|e| failed(e.into()))?;
+        let request = self
+            .signer
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .presigned(config)
+            .await
+            .map_err(|e| failed(e.into()))?;
+        Ok(request.uri().to_owned())
+    }
+
+    fn timeout_for(bytes: u64) -> Duration {
+        SMALL_TIMEOUT + Duration::from_secs(bytes / SLOWEST_RATE)
+    }
+}
+
+/// An answer that lacks what S3's documentation says it has.
+fn incomplete(operation: Operation, key: &str, what: &'static str) -> ApiError {
+    let kind = StorageErrorKind::Unavailable;
+    ApiError::Other(StorageError::new(
+        operation.as_str(),
+        key,
+        kind,
+        format!("the answer has no {what}"),
+    ))
+}
+
+fn to_u64(size: Option<i64>) -> Option<u64> {
+    u64::try_from(size?).ok()
+}
+
+/// S3 counts lengths in signed numbers; ours are far below where that matters.
+fn to_i64(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+fn to_system_time(time: &aws_sdk_s3::primitives::DateTime) -> SystemTime {
+    SystemTime::try_from(*time).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn http_range(range: &Range<u64>) -> String {
+    format!("bytes={}-{}", range.start, range.end.saturating_sub(1))
+}

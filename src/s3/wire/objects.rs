@@ -1,0 +1,469 @@
+//! Whole objects: PUT, GET, HEAD, DELETE.
+
+use std::error::Error as StdError;
+use std::ops::Range;
+use std::time::Duration;
+
+use aws_sdk_s3::types::{ChecksumMode, Delete, ObjectIdentifier};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    Api, ApiError, ApiResult, Call, Condition, ConditionForm, ETag, ObjectInfo, RangeBody,
+    SMALL_TIMEOUT, SmallObject, http_range, incomplete, to_i64, to_u64,
+};
+use crate::clock::{self, Moment};
+use crate::error::{StorageError, StorageErrorKind};
+use crate::s3::format::checksum::Crc64;
+use crate::s3::format::keys::Key;
+use crate::s3::wire::body::Payload;
+use crate::s3::wire::gauge::Gauge;
+use crate::s3::wire::retry::pause;
+use crate::telemetry::Operation;
+
+/// No document of ours comes near this size, in bytes; a larger object is none of ours.
+const MAX_DOCUMENT: u64 = 64 * 1024 * 1024;
+
+/// A store that refuses a condition may do so before it has read the body, and hang up; who is still
+/// sending then, may never read why (MinIO, through a proxy). What is shorter than this, in bytes,
+/// is sent by then.
+const SENT_AT_ONCE: u64 = 64 * 1024;
+
+const NO_CONDITIONS: &str =
+    "the store has no conditional writes: use another store, or declare a single writer";
+/// How often HEAD and GET are asked while they contradict each other: the object may just have come.
+const HEADS: u32 = 3;
+
+impl Api {
+    /// Writes an object whose condition holds. What an unclear end means is for
+    /// [`put_if`](Self::put_if) to find out.
+    pub(crate) async fn put(
+        &self,
+        key: &Key,
+        segments: &[Bytes],
+        crc64: Option<Crc64>,
+        condition: Option<Condition<'_>>,
+    ) -> ApiResult<ETag> {
+        let payload = Payload::of(segments);
+        self.put_payload(key, &payload, crc64, condition).await
+    }
+
+    /// As [`put`](Self::put), of bytes that need not be in memory.
+    pub(crate) async fn put_payload(
+        &self,
+        key: &Key,
+        payload: &Payload,
+        crc64: Option<Crc64>,
+        condition: Option<Condition<'_>>,
+    ) -> ApiResult<ETag> {
+        let written = self.put_counted(key, payload, crc64, condition, None);
+        Ok(written.await?.0)
+    }
+
+    /// As [`put`](Self::put), and how many attempts it took. None is signed after `until`: it counts
+    /// as refused then.
+    pub(super) async fn put_counted(
+        &self,
+        key: &Key,
+        payload: &Payload,
+        crc64: Option<Crc64>,
+        condition: Option<Condition<'_>>,
+        until: Option<(Moment, Duration)>,
+    ) -> ApiResult<(ETag, u32)> {
+        let size = payload.size();
+        let call = Call {
+            operation: Operation::PutObject,
+            key: key.as_str(),
+            body: size,
+        };
+        let holds = || async move {
+            if until.is_some_and(|(at, lifetime)| !at.is_within(lifetime)) {
+                return Ok(false);
+            }
+            match condition {
+                // The attempt before may have taken effect.
+                Some(condition) if size > SENT_AT_ONCE => {
+                    Ok(condition.holds(self.head(key).await?.as_ref()))
+                }
+                _ => Ok(true),
+            }
+        };
+        let send = || {
+            let request = self
+                .client
+                .put_object()
+                .bucket(&self.bucket)
+                .key(key.as_str())
+                .content_length(to_i64(size))
+                .set_checksum_crc64_nvme(crc64.map(Crc64::to_base64));
+            let request = match condition.filter(|_| self.form != ConditionForm::Unsent) {
+                None => request,
+                Some(Condition::Absent) => request.if_none_match("*"),
+                Some(Condition::Matches(etag)) => request.if_match(self.if_match(etag)),
+            };
+            let settings = Self::settings(Self::timeout_for(size));
+            let (body, is_unsigned) = payload.body(crc64.is_some(), &Gauge::default());
+            let request = request.body(body).customize().config_override(settings);
+            if is_unsigned {
+                request.disable_payload_signing().send()
+            } else {
+                request.send()
+            }
+        };
+        let sent = self.call_while(call, send, holds).await;
+        let (answer, request) = sent.map_err(|error| match error {
+            ApiError::NotImplemented(error) if condition.is_some() => {
+                ApiError::NotImplemented(error.advised(Some(NO_CONDITIONS.to_owned())))
+            }
+            error => error,
+        })?;
+        let etag = answer
+            .e_tag()
+            .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
+        Ok((ETag::parse(etag), request.attempt()))
+    }
+
+    /// A small object, whole; `None` where there is none.
+    pub(crate) async fn get_small(&self, key: &Key) -> ApiResult<Option<SmallObject>> {
+        let Some((pieces, etag)) = self.get_whole(key).await? else {
+            return Ok(None);
+        };
+        let bytes = match pieces.as_slice() {
+            [one] => one.clone(),
+            many => many.concat().into(),
+        };
+        Ok(Some(SmallObject { bytes, etag }))
+    }
+
+    /// Reads an object from its start, and again where the body breaks off, which is repeated by
+    /// nobody else.
+    async fn get_whole(&self, key: &Key) -> ApiResult<Option<(Vec<Bytes>, ETag)>> {
+        let call = Call {
+            operation: Operation::GetObject,
+            key: key.as_str(),
+            body: 0,
+        };
+        let begun = Instant::now();
+        let mut broken = 0;
+        loop {
+            let since_first = begun.elapsed();
+            let sent = self.call_streamed(call, || {
+                self.client
+                    .get_object()
+                    .bucket(&self.bucket)
+                    .key(key.as_str())
+                    .customize()
+                    .config_override(Self::settings(SMALL_TIMEOUT))
+                    .send()
+            });
+            let (answer, request) = match sent.await {
+                Ok(answered) => answered,
+                Err(ApiError::NoSuchKey(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let etag = answer
+                .e_tag()
+                .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
+            let etag = ETag::parse(etag);
+            let told = to_u64(answer.content_length())
+                .ok_or_else(|| incomplete(call.operation, call.key, "Content-Length"))?;
+            if told > MAX_DOCUMENT {
+                let why = format!("it has {told} bytes, which is none of ours");
+                let kind = StorageErrorKind::Other;
+                let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
+                return Err(ApiError::InvalidRange(error));
+            }
+            let body = RangeBody::new(answer.body, request);
+            let limit = Self::timeout_for(told);
+            let failure = match tokio::time::timeout(limit, collect(body, told)).await {
+                Ok(Ok(pieces)) => return Ok(Some((pieces, etag))),
+                Ok(Err(failure)) => failure,
+                Err(elapsed) => elapsed.into(),
+            };
+            broken += 1;
+            match pause(broken, since_first, false, clock::jitter()) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => {
+                    let kind = StorageErrorKind::Unavailable;
+                    let error = StorageError::new(call.operation.as_str(), call.key, kind, failure)
+                        .after(broken, begun.elapsed());
+                    return Err(ApiError::Other(error));
+                }
+            }
+        }
+    }
+
+    /// What is known of an object; `None` where there is none. The 404 of a HEAD has no body, so a
+    /// proxy could have sent it; nothing is removed or replaced on that word before a GET confirms it.
+    ///
+    /// # Cost
+    ///
+    /// 1 request; where there is none, 2.
+    pub(crate) async fn head(&self, key: &Key) -> ApiResult<Option<ObjectInfo>> {
+        for _ in 0..HEADS {
+            if let Some(info) = self.head_unconfirmed(key).await? {
+                return Ok(Some(info));
+            }
+            if self.is_absent(key).await? {
+                return Ok(None);
+            }
+        }
+        let kind = StorageErrorKind::Unavailable;
+        let why = "HEAD answers 404, and GET finds the object";
+        let operation = Operation::HeadObject.as_str();
+        let error = StorageError::new(operation, key.as_str(), kind, why);
+        Err(ApiError::Other(error))
+    }
+
+    /// Whether S3 itself says that there is no such object.
+    async fn is_absent(&self, key: &Key) -> ApiResult<bool> {
+        let call = Call {
+            operation: Operation::GetObject,
+            key: key.as_str(),
+            body: 0,
+        };
+        let sent = self.call(call, || {
+            self.client
+                .get_object()
+                .bucket(&self.bucket)
+                .key(key.as_str())
+                .range(http_range(&(0..1)))
+                .customize()
+                .config_override(Self::settings(SMALL_TIMEOUT))
+                .send()
+        });
+        match sent.await {
+            Err(ApiError::NoSuchKey(_)) => Ok(true),
+            // It is empty.
+            Ok(_) | Err(ApiError::InvalidRange(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn head_unconfirmed(&self, key: &Key) -> ApiResult<Option<ObjectInfo>> {
+        let call = Call {
+            operation: Operation::HeadObject,
+            key: key.as_str(),
+            body: 0,
+        };
+        let sent = self.call(call, || {
+            self.client
+                .head_object()
+                .bucket(&self.bucket)
+                .key(key.as_str())
+                .checksum_mode(ChecksumMode::Enabled)
+                .customize()
+                .config_override(Self::settings(SMALL_TIMEOUT))
+                .send()
+        });
+        let answer = match sent.await {
+            Ok(answer) => answer,
+            Err(ApiError::NoSuchKey(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let etag = answer
+            .e_tag()
+            .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
+        let size = to_u64(answer.content_length())
+            .ok_or_else(|| incomplete(call.operation, call.key, "Content-Length"))?;
+        // A composite checksum ends in `-<parts>`: it is not one of the object's bytes.
+        let crc64 = answer
+            .checksum_crc64_nvme()
+            .filter(|sum| !sum.contains('-'));
+        Ok(Some(ObjectInfo {
+            size,
+            etag: ETag::parse(etag),
+            crc64: crc64.map(str::to_owned),
+        }))
+    }
+
+    /// Begins to read a range of an object that must still have this ETag. Whoever reads checks
+    /// that all of it arrives.
+    pub(crate) async fn get_range(
+        &self,
+        key: &Key,
+        range: Range<u64>,
+        etag: &ETag,
+    ) -> ApiResult<RangeBody> {
+        self.get_range_if(key, range, Some(etag)).await
+    }
+
+    /// As [`get_range`](Self::get_range), of an object that is never overwritten where no ETag is
+    /// given.
+    pub(crate) async fn get_range_if(
+        &self,
+        key: &Key,
+        range: Range<u64>,
+        etag: Option<&ETag>,
+    ) -> ApiResult<RangeBody> {
+        let call = Call {
+            operation: Operation::GetObject,
+            key: key.as_str(),
+            body: 0,
+        };
+        let (answer, request) = self
+            .call_streamed(call, || {
+                self.client
+                    .get_object()
+                    .bucket(&self.bucket)
+                    .key(key.as_str())
+                    .range(http_range(&range))
+                    .set_if_match(etag.map(|etag| self.if_match(etag)))
+                    .customize()
+                    .config_override(Self::settings(SMALL_TIMEOUT))
+                    .send()
+            })
+            .await?;
+        // A store that ignores the range would hand out bytes of another place.
+        let told = answer.content_range().and_then(parse_content_range);
+        if told != Some(range.start..range.end) {
+            let why = format!(
+                "bytes {}-{} were asked for, {:?} of {:?} bytes came",
+                range.start,
+                range.end - 1,
+                answer.content_range(),
+                answer.content_length(),
+            );
+            let kind = StorageErrorKind::Other;
+            let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
+            return Err(ApiError::InvalidRange(error));
+        }
+        Ok(RangeBody::new(answer.body, request))
+    }
+
+    /// Removes an object, or finds that it is gone. Not for documents that another process may
+    /// write: see [`delete_if`](Self::delete_if).
+    pub(crate) async fn delete(&self, key: &Key) -> ApiResult<()> {
+        self.delete_matching(key, None).await
+    }
+
+    pub(super) async fn delete_matching(&self, key: &Key, etag: Option<&ETag>) -> ApiResult<()> {
+        let call = Call {
+            operation: Operation::DeleteObject,
+            key: key.as_str(),
+            body: 0,
+        };
+        let sent = self.call(call, || {
+            self.client
+                .delete_object()
+                .bucket(&self.bucket)
+                .key(key.as_str())
+                .set_if_match(etag.map(|etag| self.if_match(etag)))
+                .customize()
+                .config_override(Self::settings(SMALL_TIMEOUT))
+                .send()
+        });
+        match sent.await {
+            Ok(_) | Err(ApiError::NoSuchKey(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes several objects, in one request where the store can.
+    pub(crate) async fn delete_all(&self, keys: &[Key], batched: bool) -> ApiResult<()> {
+        if !batched || keys.len() < 2 {
+            for key in keys {
+                self.delete(key).await?;
+            }
+            return Ok(());
+        }
+        for batch in keys.chunks(1000) {
+            self.delete_batch(batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_batch(&self, keys: &[Key]) -> ApiResult<()> {
+        let operation = Operation::DeleteObjects;
+        let call = Call {
+            operation,
+            key: keys[0].as_str(),
+            body: 0,
+        };
+        let refused = |why: String| {
+            let kind = StorageErrorKind::Other;
+            ApiError::Other(StorageError::new(
+                operation.as_str(),
+                keys[0].as_str(),
+                kind,
+                why,
+            ))
+        };
+        let objects = keys
+            .iter()
+            .map(|key| ObjectIdentifier::builder().key(key.as_str()).build())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| refused(error.to_string()))?;
+        let delete = Delete::builder()
+            .set_objects(Some(objects))
+            .quiet(true)
+            .build()
+            .map_err(|error| refused(error.to_string()))?;
+        let answer = self
+            .call(call, || {
+                self.client
+                    .delete_objects()
+                    .bucket(&self.bucket)
+                    .delete(delete.clone())
+                    .customize()
+                    .config_override(Self::settings(SMALL_TIMEOUT))
+                    .send()
+            })
+            .await?;
+        // One that was throttled is repeated on its own, as any request is.
+        for failed in answer.errors() {
+            match failed.code() {
+                Some("NoSuchKey") => {}
+                code => match keys.iter().find(|key| Some(key.as_str()) == failed.key()) {
+                    Some(key) => self.delete(key).await?,
+                    None => return Err(refused(format!("{:?}: {code:?}", failed.key()))),
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The pieces of a body that has to have this many bytes.
+async fn collect(
+    mut body: RangeBody,
+    size: u64,
+) -> Result<Vec<Bytes>, Box<dyn StdError + Send + Sync>> {
+    let mut pieces = Vec::new();
+    let mut received = 0;
+    while let Some(piece) = body.next().await {
+        let piece = piece?;
+        received += piece.len() as u64;
+        pieces.push(piece);
+    }
+    if received == size {
+        Ok(pieces)
+    } else {
+        Err("the body is not as long as was said".into())
+    }
+}
+
+/// `bytes 0-9/100` as a range with an exclusive end.
+fn parse_content_range(header: &str) -> Option<Range<u64>> {
+    let (range, _) = header.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    Some(first.parse().ok()?..last.parse::<u64>().ok()?.checked_add(1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges() {
+        for (header, want) in [
+            ("bytes 0-9/100", Some(0..10)),
+            ("bytes 5-5/*", Some(5..6)),
+            ("bytes */100", None),
+            ("0-9/100", None),
+            ("bytes 0-18446744073709551615/1", None),
+        ] {
+            assert_eq!(parse_content_range(header), want, "{header}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The values that go in and out of S3, as types of ours: two strings that must not be swapped are
+//! two types.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::s3::format::checksum::Crc64;
+use crate::s3::format::keys::Key;
+
+/// An entity tag, without its quotes: some stores leave them out in listings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct ETag(String);
+
+impl ETag {
+    pub(super) fn parse(text: &str) -> Self {
+        ETag(text.trim_start_matches("W/").trim_matches('"').to_owned())
+    }
+
+    /// As RFC 9110 has it.
+    pub(super) fn quoted(&self) -> String {
+        format!("\"{}\"", self.0)
+    }
+}
+
+impl fmt::Display for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// S3's id of a multipart upload; our own id of an upload is its UUID.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct UploadId(pub(super) String);
+
+impl UploadId {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A part that S3 holds, as uploaded or as listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListedPart {
+    pub(crate) number: u32,
+    pub(crate) size: u64,
+    pub(crate) etag: ETag,
+    /// In base64, where the store tells it.
+    pub(crate) crc64: Option<String>,
+}
+
+/// A part as Complete names it.
+#[derive(Clone, Debug)]
+pub(crate) struct CompletePart {
+    pub(crate) number: u32,
+    pub(crate) etag: ETag,
+    pub(crate) crc64: Crc64,
+}
+
+/// What HEAD tells of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ObjectInfo {
+    pub(crate) size: u64,
+    pub(crate) etag: ETag,
+    /// The full-object CRC64NVME in base64, where the store has one.
+    pub(crate) crc64: Option<String>,
+}
+
+/// A small object, read whole.
+#[derive(Clone, Debug)]
+pub(crate) struct SmallObject {
+    pub(crate) bytes: Bytes,
+    pub(crate) etag: ETag,
+}
+
+/// What has to hold for a write to be carried out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Condition<'a> {
+    /// Nothing is stored under the key.
+    Absent,
+    /// What is stored has this ETag.
+    Matches(&'a ETag),
+}
+
+/// How the conditions of writes are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ConditionForm {
+    /// ETags have quotes.
+    #[default]
+    Quoted,
+    /// ETags have no quotes: Ceph RGW compares the header literally.
+    Bare,
+    /// No condition is sent, for a single writer: it looks before it writes, and its writes of one
+    /// key take turns.
+    Unsent,
+}
+
+impl Condition<'_> {
+    /// Whether it holds of what is stored.
+    pub(super) fn holds(self, stored: Option<&ObjectInfo>) -> bool {
+        match self {
+            Condition::Absent => stored.is_none(),
+            Condition::Matches(etag) => stored.is_some_and(|stored| stored.etag == *etag),
+        }
+    }
+}
+
+/// How a conditional write ended.
+#[derive(Debug)]
+pub(crate) enum Put {
+    /// Ours is stored.
+    Written(ETag),
+    /// Another object is stored.
+    Held(SmallObject),
+    /// Nothing is stored under the key that should have matched.
+    Gone,
+}
+
+/// An object in a listing.
+#[derive(Clone, Debug)]
+pub(crate) struct ListedObject {
+    pub(crate) key: Key,
+    /// In bytes.
+    pub(crate) size: u64,
+    pub(crate) modified: SystemTime,
+    /// Where the store tells it.
+    pub(crate) etag: Option<ETag>,
+}
+
+/// A page of a listing.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) objects: Vec<ListedObject>,
+    pub(crate) next: Option<String>,
+    /// The store's clock, where it tells it.
+    pub(crate) date: Option<SystemTime>,
+}
+
+impl Page {
+    /// How long ago an object was written, by the store's own clock.
+    pub(crate) fn age(&self, object: &ListedObject, now: SystemTime) -> Duration {
+        self.date
+            .unwrap_or(now)
+            .duration_since(object.modified)
+            .unwrap_or(Duration::ZERO)
+    }
+}
