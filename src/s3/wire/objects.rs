@@ -24,11 +24,6 @@ use crate::telemetry::Operation;
 /// No document of ours comes near this size, in bytes; a larger object is none of ours.
 const MAX_DOCUMENT: u64 = 64 * 1024 * 1024;
 
-/// A store that refuses a condition may do so before it has read the body, and hang up; who is still
-/// sending then, may never read why (MinIO, through a proxy). What is shorter than this, in bytes,
-/// is sent by then.
-const SENT_AT_ONCE: u64 = 64 * 1024;
-
 const NO_CONDITIONS: &str =
     "the store has no conditional writes: use another store, or declare a single writer";
 /// How often HEAD and GET are asked while they contradict each other: the object may just have come.
@@ -81,11 +76,10 @@ impl Api {
                 return Ok(false);
             }
             match condition {
-                // The attempt before may have taken effect.
-                Some(condition) if size > SENT_AT_ONCE => {
-                    Ok(condition.holds(self.head(key).await?.as_ref()))
-                }
-                _ => Ok(true),
+                // The attempt before may have taken effect, or was refused: a refusal that comes
+                // before the whole body was sent is lost where the server then closes the connection.
+                Some(condition) => Ok(condition.holds(self.head(key).await?.as_ref())),
+                None => Ok(true),
             }
         };
         let send = || {
