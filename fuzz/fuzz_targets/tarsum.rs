@@ -13,7 +13,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use s3layers_tarsum::TarSummer;
+use s3layers::tarsum::TarSummer;
 use s3layers::{Algorithm, TarSumVersion};
 
 /// Holes cost time without a byte of input, which is no finding.
