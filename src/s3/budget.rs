@@ -13,8 +13,6 @@
 //! 3. A holder of little is asked only if it was silent for a while, or if nothing is pinned, so
 //!    that nothing would be released otherwise.
 
-#![allow(dead_code, reason = "small bodies are still counted elsewhere")]
-
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

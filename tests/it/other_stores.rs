@@ -244,7 +244,7 @@ async fn store_that_loses_one_race_in_three_is_found() {
             HttpConnectorFuture::new(async move {
                 let answer = store.call(request).await?;
                 let is_lost = is_race && answer.status().as_u16() == 412;
-                // The first ten are told the truth.
+                // The first ten get the right answer.
                 if !is_lost || losers.fetch_add(1, Ordering::Relaxed) < 10 {
                     return Ok(answer);
                 }

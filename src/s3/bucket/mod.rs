@@ -1,4 +1,4 @@
-//! What every room of the adapter shares: the bucket, its keys, what it can do, and the byte
+//! What all modules of the adapter share: the bucket, its keys, what it can do, and the byte
 //! budget; and how a document is read.
 
 use std::collections::HashMap;
@@ -75,7 +75,7 @@ pub(crate) enum Overwritten {
 /// wire.
 const READS: u32 = 3;
 
-/// How often a document is contended for before that is told as an error that can be retried.
+/// How often a document is contended for before that is reported as an error that can be retried.
 const ROUNDS: u32 = 5;
 
 impl Store {
@@ -137,7 +137,7 @@ impl Store {
         self.profile.crc64nvme.then_some(sum)
     }
 
-    /// A layer, found by any of its ids. An alias is followed to its record, which alone tells
+    /// A layer, found by any of its ids. An alias is followed to its record, which alone says
     /// whether the layer is present.
     ///
     /// # Cost

@@ -53,7 +53,7 @@ impl Crc64 {
         BASE64.encode(self.value.to_be_bytes())
     }
 
-    /// The checksum of `len` bytes that an S3 header tells.
+    /// The checksum of `len` bytes that an S3 header has.
     pub(crate) fn from_base64(base64: &str, len: u64) -> Option<Self> {
         let value = BASE64.decode(base64).ok()?;
         let value = u64::from_be_bytes(value.try_into().ok()?);

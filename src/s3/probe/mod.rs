@@ -10,7 +10,7 @@ use crate::s3::format::document::{decode, encode};
 use crate::s3::format::keys::{Key, Keys};
 use crate::s3::format::profile::StoreProfile;
 use crate::s3::vendors;
-use crate::s3::wire::{Api, ApiError, Put, Sought};
+use crate::s3::wire::{Api, ApiError, Condition, ConditionForm, Put, Sought};
 
 mod conditions;
 mod multipart;
@@ -54,7 +54,7 @@ pub(crate) async fn profile(
     };
     tracing::info!(?profile, bucket = api.bucket(), "probed the store");
     let api = api.with_conditions(profile.conditions(false));
-    let put = api.put_if(&key, encode(&profile)?, crate::s3::wire::Condition::Absent);
+    let put = api.put_if(&key, encode(&profile)?, Condition::Absent);
     match put.await.map_err(Error::from)? {
         Put::Held(other) => Ok(decode(&key, &other.bytes)?),
         Put::Written(_) | Put::Gone => Ok(profile),
@@ -94,7 +94,7 @@ async fn probe(
     Ok(StoreProfile {
         conditional_writes,
         conditional_deletes,
-        bare_etags: conditions.form == crate::s3::wire::ConditionForm::Bare,
+        bare_etags: conditions.form == ConditionForm::Bare,
         crc64nvme: multipart.crc64nvme(),
         checks_part_etags: holds(&multipart.refuses_stale_part),
         partial_complete: holds(&multipart.leaves_out_parts),
@@ -102,7 +102,7 @@ async fn probe(
     })
 }
 
-/// Which store it is, as far as a listing tells.
+/// Which store it is, as far as a listing shows.
 async fn known(api: &Api, keys: &Keys) -> Result<Option<&'static vendors::Known>> {
     match api
         .list_as(keys.profile().as_str(), &Sought::default())

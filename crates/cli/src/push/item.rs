@@ -123,7 +123,7 @@ impl Item<'_> {
         self.position.store(size.unwrap_or(0), Ordering::Relaxed);
         self.note("already stored; nothing was sent");
         self.event(What::Exists { id })?;
-        // An id by another algorithm is told as it was given.
+        // An id by another algorithm is printed as it was given.
         Ok(id.as_digest().unwrap_or(&found.info.digest).clone())
     }
 
