@@ -1,5 +1,6 @@
-//! The bytes that may wait in memory: three [`Pool`]s, none of which lends to another, since what
-//! waits for a slow store is not released in time.
+//! The bytes that may wait in memory: two [`Pool`]s, none of which lends to the other, since what
+//! waits for a slow store is not released in time. The last eighth is for what is not counted here:
+//! documents that are read or written, and the registry's manifests.
 //!
 //! Memory is counted in units of 64 KiB. A [`Holder`] is an upload, a reader or a body; it reserves
 //! units one grant at a time, and each [`Grant`] is released when it is dropped.
@@ -28,6 +29,10 @@ pub(crate) const UNIT: u64 = 64 * 1024;
 /// Parts that are streamed at a time.
 pub(crate) const STREAMS: usize = 4;
 
+/// Objects and parts with the bytes of layers that are sent at a time. Enough for every link to a
+/// store, and few enough that a small request beside them gets its share of a slow one.
+const WRITES: usize = 64;
+
 /// How long nothing is released before a holder is asked to release.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// A holder with fewer idle units is asked only if it was silent for [`SILENCE`].
@@ -43,15 +48,11 @@ pub(crate) struct Budget {
     pub(crate) uploads: Pool,
     /// 1/4 of the budget: ranges that are read.
     pub(crate) readers: Pool,
-    /// 1/8 of the budget: manifests and other small bodies.
-    #[allow(
-        dead_code,
-        reason = "the registry's bodies are still counted elsewhere"
-    )]
-    pub(crate) small_bodies: Pool,
     /// Parts that are read from the store while they are sent. Each needs a few frames of memory,
     /// which is not counted; it has memory of others, so it must not wait for any.
     pub(crate) streams: Semaphore,
+    /// Requests that carry bytes of layers. Taken last, so that its holder waits for S3 alone.
+    pub(crate) writes: Semaphore,
     /// Bodies that may be read at a time, so that each can have two units.
     pub(crate) bodies: Arc<Semaphore>,
 }
@@ -63,9 +64,9 @@ impl Budget {
         Budget {
             bodies: Arc::new(Semaphore::new(bodies.clamp(1, Semaphore::MAX_PERMITS))),
             streams: Semaphore::new(STREAMS),
+            writes: Semaphore::new(WRITES),
             uploads,
             readers: Pool::new(bytes / 4),
-            small_bodies: Pool::new(bytes / 8),
         }
     }
 }
@@ -516,9 +517,9 @@ mod tests {
     #[test]
     fn budget_is_divided() {
         let budget = Budget::new(256 << 20);
-        let pools = [&budget.uploads, &budget.readers, &budget.small_bodies];
-        assert_eq!(pools.map(|pool| pool.bytes() >> 20), [160, 64, 32]);
-        assert_eq!(Budget::new(0).small_bodies.bytes(), UNIT);
+        let pools = [&budget.uploads, &budget.readers];
+        assert_eq!(pools.map(|pool| pool.bytes() >> 20), [160, 64]);
+        assert_eq!(Budget::new(0).readers.bytes(), UNIT);
     }
 
     #[tokio::test(start_paused = true)]

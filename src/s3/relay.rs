@@ -87,9 +87,11 @@ where
     let in_memory: Option<Vec<&Vec<Bytes>>> = runs.iter().map(Run::in_memory).collect();
     if let Some(chunks) = in_memory {
         let chunks: Vec<Bytes> = chunks.into_iter().flatten().cloned().collect();
+        let _write = store.budget.writes.acquire().await;
         return Ok(send(Payload::of(&chunks)).await?);
     }
     let _stream = store.budget.streams.acquire().await;
+    let _write = store.budget.writes.acquire().await;
     let runs: Arc<[Run]> = runs.into();
     let mut reads = 0;
     loop {

@@ -117,6 +117,30 @@ async fn slow_senders_hold_only_what_they_sent() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn writes_in_flight_are_limited_and_reads_are_not() {
+    const LIMIT: usize = 64;
+    let store = stores::in_memory().await;
+    let wire = Wire::over(store.http_client());
+    let service = connect(&store, &wire, 64 * MIB).await;
+    let gate = wire.hold(On::every(PutObject).key_contains(".whole-"));
+    let mut uploads = JoinSet::new();
+    for seed in 0..LIMIT as u32 + 36 {
+        let mut upload = service.upload(&name(), None).await.unwrap();
+        uploads.spawn(async move { send_rest(&mut upload, &ramp(seed, 100 * KIB)).await });
+    }
+    gate.reached_by(LIMIT as u32).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(wire.most_in_flight(PutObject), LIMIT);
+    let absent = sha256(b"absent").into();
+    let is_there = timeout(Duration::from_secs(1), service.exists(&absent));
+    assert!(!is_there.await.expect("it waits for the writes").unwrap());
+    gate.open();
+    while let Some(sent) = uploads.join_next().await {
+        sent.unwrap().unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn more_parts_than_memory_are_no_deadlock() {
     let store = stores::in_memory().await;

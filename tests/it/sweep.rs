@@ -8,7 +8,7 @@ use s3layers::{
     Error, LayerService as _, LayerServiceExt as _, S3LayerService, SweepAction, Swept,
 };
 
-use crate::support::bucket::{keys, multiparts};
+use crate::support::bucket::{keys, keys_at_rest, multiparts};
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
 use crate::support::stores::{self, BUCKET, PART, name};
 use crate::support::wire::{CompleteMultipartUpload, On, PutObject, Wire};
@@ -48,9 +48,10 @@ fn actions(swept: &[Swept]) -> Vec<(uuid::Uuid, SweepAction)> {
 async fn a_young_upload_and_a_published_layer_are_left_alone() {
     let store = stores::in_memory().await;
     let service = stores::service(&store).await;
-    let uuid = open_upload(&service).await;
     let bytes = ramp(2, PART + 1);
     let layer = service.push(&name(), &mut &bytes[..]).await.unwrap();
+    keys_at_rest(&stores::client(&store, store.http_client())).await;
+    let uuid = open_upload(&service).await;
     let before = everything(&store).await;
     assert_eq!(actions(&service.sweep(HOUR, false).await.unwrap()), []);
     assert_eq!(everything(&store).await, before);

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-/// It returns what is free to the system soon, which glibc's and musl's allocators do not after many
-/// threads have allocated: `.ci/memory` measures that.
+/// Its threads return free memory to the system within seconds. Other allocators return it when the
+/// program next allocates, or never: `.ci/memory` measures that.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     s3layers_cli::run()

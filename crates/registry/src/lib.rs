@@ -31,8 +31,8 @@
 //! 4. An answer that carries a blob has the bytes that it said, or the connection breaks (`body`).
 //! 5. A request that waits for its client, or for another request, holds no permit
 //!    (`request_permits`).
-//! 6. Manifests that are on their way hold a bounded number of bytes, for a bounded time
-//!    (`manifests`).
+//! 6. The bodies of manifests hold a bounded number of bytes, for a bounded time (`manifests`), and
+//!    so do the responses that carry them (`answer_bytes`).
 //!
 //! It has no authentication: put a reverse proxy in front of it.
 
@@ -55,6 +55,7 @@ use tokio::time::timeout;
 
 use self::access::Entry;
 use self::active_uploads::ActiveUploads;
+use self::answer_bytes::AnswerBytes;
 use self::body::RequestBody;
 use self::cors::Cors;
 use self::error::{Code, Refusal};
@@ -66,6 +67,7 @@ use s3layers::{Digest, Error, RepositoryName};
 
 mod access;
 mod active_uploads;
+mod answer_bytes;
 mod blobs;
 mod body;
 mod client_stream;
@@ -117,6 +119,7 @@ pub fn router(service: Arc<dyn RepositoryService>, options: Options) -> Registry
             options,
             active_uploads: ActiveUploads::default(),
             room: Room::default(),
+            answer_bytes: AnswerBytes::default(),
             running: watch::Sender::new(()),
             aborting_bodies: watch::Sender::new(false),
         }),
@@ -136,6 +139,8 @@ struct Shared {
     active_uploads: ActiveUploads,
     /// For the bodies of manifests.
     room: Room,
+    /// For responses with manifests and referrers.
+    answer_bytes: AnswerBytes,
     /// Each task that outlives its request has a receiver.
     running: watch::Sender<()>,
     /// Whether the bodies of requests are aborted.

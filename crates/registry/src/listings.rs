@@ -101,7 +101,8 @@ pub(super) async fn referrers(
         after = Some(referrer.key());
     }
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": page.manifests});
-    let mut response = answer(index.to_string().into(), INDEX);
+    let index = shared.answer_bytes.count(index.to_string().into())?;
+    let mut response = answer(index, INDEX);
     if artifact_type.is_some() {
         response = with(response, FILTERS_APPLIED, "artifactType");
     }

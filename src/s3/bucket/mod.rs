@@ -94,7 +94,12 @@ impl Store {
     pub(crate) async fn read<T: Document>(&self, key: &Key) -> Result<Option<Loaded<Result<T>>>> {
         let mut reads = 0;
         loop {
-            let Some(SmallObject { bytes, etag }) = self.api.get_small(key).await? else {
+            let Some(SmallObject {
+                bytes,
+                etag,
+                turn: _turn,
+            }) = self.api.get_small(key).await?
+            else {
                 return Ok(None);
             };
             if is_tombstone(key, &bytes) {

@@ -59,6 +59,7 @@ impl Document for Stored {
 const READS: u32 = 2;
 
 pub(super) async fn put(store: &Store, name: &RepositoryName, manifest: &Manifest) -> Result<()> {
+    let _turn = store.api.turn_to_write(manifest.bytes.len()).await;
     let stored = Stored {
         version: Stored::VERSION,
         state: EntryState::Live,

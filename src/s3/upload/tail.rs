@@ -79,6 +79,7 @@ pub(super) async fn write(
 pub(super) async fn write_whole(store: &Store, uuid: Uuid, chunks: &[Bytes]) -> Result<Tail> {
     let (nonce, sum) = (clock::new_nonce(), sum_of(chunks));
     let key = store.keys.segment(uuid, &SegmentName::Whole(nonce.clone()));
+    let _write = store.budget.writes.acquire().await;
     let written_at = Moment::now();
     let put = store
         .api

@@ -38,6 +38,7 @@ mod error;
 mod examine;
 mod gauge;
 mod https;
+mod large;
 mod listing;
 mod multipart;
 mod objects;
@@ -54,6 +55,8 @@ use conditional::Turns;
 pub(crate) use error::ApiError;
 pub(crate) use examine::{LifecycleRule, Listing, Versioning};
 pub(crate) use gauge::Gauge;
+use large::LargeDocuments;
+pub(crate) use large::Turn;
 pub(crate) use listing::Sought;
 pub(crate) use retry::pause;
 pub(crate) use types::{
@@ -82,6 +85,7 @@ pub(crate) struct Api {
     bucket: String,
     form: ConditionForm,
     turns: Turns,
+    large: LargeDocuments,
     telemetry: Arc<Telemetry>,
 }
 
@@ -109,6 +113,7 @@ impl Api {
             bucket,
             form: ConditionForm::default(),
             turns: Turns::default(),
+            large: LargeDocuments::default(),
             telemetry: Arc::default(),
         }
     }
@@ -119,6 +124,12 @@ impl Api {
             form,
             ..self.clone()
         }
+    }
+
+    /// The turn of a caller that is about to encode and write a document of about this size, in
+    /// bytes.
+    pub(crate) async fn turn_to_write(&self, size: usize) -> Turn {
+        self.large.write(size as u64).await
     }
 
     /// The form in which conditions are sent.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use aws_sdk_s3::types::{ChecksumMode, Delete, ObjectIdentifier};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::{
@@ -117,21 +117,9 @@ impl Api {
         Ok((ETag::parse(etag), request.attempt()))
     }
 
-    /// A small object, whole; `None` where there is none.
+    /// A small object, whole; `None` where there is none. It is read again from its start where the
+    /// body breaks off.
     pub(crate) async fn get_small(&self, key: &Key) -> ApiResult<Option<SmallObject>> {
-        let Some((pieces, etag)) = self.get_whole(key).await? else {
-            return Ok(None);
-        };
-        let bytes = match pieces.as_slice() {
-            [one] => one.clone(),
-            many => many.concat().into(),
-        };
-        Ok(Some(SmallObject { bytes, etag }))
-    }
-
-    /// Reads an object from its start, and again where the body breaks off, which is repeated by
-    /// nobody else.
-    async fn get_whole(&self, key: &Key) -> ApiResult<Option<(Vec<Bytes>, ETag)>> {
         let call = Call {
             operation: Operation::GetObject,
             key: key.as_str(),
@@ -167,10 +155,11 @@ impl Api {
                 let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
                 return Err(ApiError::InvalidRange(error));
             }
+            let turn = self.large.read(told).await;
             let body = RangeBody::new(answer.body, request);
             let limit = Self::timeout_for(told);
             let failure = match tokio::time::timeout(limit, collect(body, told)).await {
-                Ok(Ok(pieces)) => return Ok(Some((pieces, etag))),
+                Ok(Ok(bytes)) => return Ok(Some(SmallObject { bytes, etag, turn })),
                 Ok(Err(failure)) => failure,
                 Err(elapsed) => elapsed.into(),
             };
@@ -418,20 +407,17 @@ impl Api {
     }
 }
 
-/// The pieces of a body that has to have this many bytes.
+/// A body that has to have this many bytes.
 async fn collect(
     mut body: RangeBody,
     size: u64,
-) -> Result<Vec<Bytes>, Box<dyn StdError + Send + Sync>> {
-    let mut pieces = Vec::new();
-    let mut received = 0;
+) -> Result<Bytes, Box<dyn StdError + Send + Sync>> {
+    let mut bytes = BytesMut::with_capacity(usize::try_from(size)?);
     while let Some(piece) = body.next().await {
-        let piece = piece?;
-        received += piece.len() as u64;
-        pieces.push(piece);
+        bytes.extend_from_slice(&piece?);
     }
-    if received == size {
-        Ok(pieces)
+    if bytes.len() as u64 == size {
+        Ok(bytes.freeze())
     } else {
         Err("the body is not as long as was said".into())
     }

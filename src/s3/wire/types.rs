@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::s3::format::checksum::Crc64;
 use crate::s3::format::keys::Key;
+use crate::s3::wire::large::Turn;
 
 /// An entity tag, without its quotes: some stores leave them out in listings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,10 +72,12 @@ pub(crate) struct ObjectInfo {
 }
 
 /// A small object, read whole.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct SmallObject {
     pub(crate) bytes: Bytes,
     pub(crate) etag: ETag,
+    /// Held until the bytes are decoded.
+    pub(crate) turn: Turn,
 }
 
 /// What has to hold for a write to be carried out.

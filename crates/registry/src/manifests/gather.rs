@@ -21,9 +21,9 @@ use crate::{Call, Shared};
 
 /// The largest manifest, in bytes: what the specification asks registries to take.
 const LIMIT: usize = 4 * 1024 * 1024;
-/// What all bodies together may hold, in bytes: hundreds of manifests as they are, and sixteen of
-/// the largest.
-const BOUND: usize = 64 * 1024 * 1024;
+/// What all bodies together may hold, in bytes: hundreds of ordinary manifests, and eight of the
+/// largest.
+const BOUND: usize = 32 * 1024 * 1024;
 /// How long a body may take in all. The largest one then needs 70 KB/s.
 const WITHIN: Duration = Duration::from_secs(60);
 

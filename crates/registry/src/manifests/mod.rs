@@ -208,7 +208,10 @@ pub(super) async fn read(
     let size = manifest.bytes.len().to_string();
     let response = match head_only {
         true => with(bare(StatusCode::OK), CONTENT_LENGTH, &size),
-        false => Response::new(ResponseBody::full(manifest.bytes)),
+        false => {
+            let bytes = shared.answer_bytes.share(&digest, manifest.bytes)?;
+            Response::new(ResponseBody::full(bytes))
+        }
     };
     let response = with(response, CONTENT_TYPE, &manifest.media_type);
     Ok(described(response, &digest))
