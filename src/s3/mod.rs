@@ -52,7 +52,6 @@ mod format;
 mod maintenance;
 mod name_path;
 mod names;
-mod probe;
 mod read;
 mod relay;
 mod repositories;
@@ -95,7 +94,7 @@ impl S3LayerService {
     ///
     /// # Cost
     ///
-    /// One request, or none where the configuration brings a profile; some sixty more where the
+    /// One request, or none where the configuration brings a profile; about ninety more where the
     /// bucket has none yet.
     ///
     /// # Cancellation
@@ -110,7 +109,7 @@ impl S3LayerService {
         let keys = format::keys::Keys::new(&config.root);
         let profile = match config.profile {
             Some(profile) => profile,
-            None => probe::profile(&api, &keys).await?,
+            None => doctor::profile(&api, &keys).await?,
         };
         if !profile.conditional_writes && !config.single_writer {
             return Err(ConnectError::NoConditionalWrites);

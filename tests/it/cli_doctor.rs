@@ -1,4 +1,4 @@
-//! `doctor`, run as a user runs it: what it prints, how it ends, and what it leaves.
+//! `doctor` as a user runs it: its output, its exit code, and the objects it leaves.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use tokio::sync::Semaphore;
 use crate::support::program::{ACCESS_KEY, Running, SECRET_KEY, Served, User, events, stderr};
 use crate::support::{bucket, stores};
 
-/// A store with bad habits, at an address of its own, until it is dropped.
-struct Bad {
+/// A store with quirks, at its own address, until it is dropped.
+struct Quirky {
     address: SocketAddr,
     store: EmbeddedStore,
     runtime: Runtime,
 }
 
-impl Bad {
+impl Quirky {
     fn serve(quirks: Quirks) -> Self {
         let runtime = Runtime::new().unwrap();
         let (store, address) = runtime.block_on(async {
@@ -33,7 +33,7 @@ impl Bad {
             tokio::spawn(async move { served.serve(listener, std::future::pending()).await });
             (store, address)
         });
-        Bad {
+        Quirky {
             address,
             store,
             runtime,
@@ -71,14 +71,14 @@ fn text(stdout: &[u8]) -> String {
 }
 
 #[test]
-fn a_good_store_is_told_in_a_table_and_remembered() {
+fn complete_store_is_reported_and_recorded() {
     let store = Served::start(&[]);
     let user = User::of(&store);
     let said = text(&user.ok(&["doctor"]));
     for line in [
-        "permissions: every operation is allowed",
+        "every operation is allowed:",
         "ok s3:PutObject allowed",
-        "ok creates at once: exactly one wins 1 of 4 won, 20 times",
+        "ok concurrent creates: exactly one succeeds 1 of 4 succeeded, 20 times",
         "store the embedded store of s3layers, and as expected of it",
         "profile stored in the bucket",
         "cost ",
@@ -88,46 +88,41 @@ fn a_good_store_is_told_in_a_table_and_remembered() {
     }
     assert!(!said.contains("BROKEN"), "{said}");
     let again = text(&user.ok(&["doctor"]));
-    assert!(again.contains("profile as it was in the bucket"), "{again}");
+    assert!(again.contains("profile unchanged in the bucket"), "{again}");
 
     let events = user.events(&["doctor"]);
-    let (verdict, questions) = events.split_last().unwrap();
+    let (verdict, checks) = events.split_last().unwrap();
     assert_eq!(verdict["event"], "verdict");
     assert_eq!(verdict["promises_kept"], true);
     assert_eq!(verdict["broken"], Value::Array(Vec::new()));
     assert!(verdict["requests"].as_u64().unwrap() > 100);
-    assert!(questions.len() > 30);
-    for question in questions {
-        assert_eq!(question["event"], "question", "{question}");
+    assert!(checks.len() > 30);
+    for check in checks {
+        assert_eq!(check["event"], "check", "{check}");
         assert!(
-            question["id"].is_string() && question["found"].is_string(),
-            "{question}"
+            check["id"].is_string() && check["detail"].is_string(),
+            "{check}"
         );
     }
-    let find = |id: &str| {
-        questions
-            .iter()
-            .find(|question| question["id"] == id)
-            .unwrap()
-    };
+    let find = |id: &str| checks.iter().find(|check| check["id"] == id).unwrap();
     assert_eq!(find("create_race")["answer"], "yes");
     assert_eq!(find("nothing_expires")["answer"], "unknown");
 }
 
 #[test]
-fn a_store_that_breaks_a_promise_ends_with_1_and_says_which() {
+fn broken_promise_exits_with_1_and_names_it() {
     let mut quirks = Quirks::none();
     quirks.ignore_conditions = true;
-    let store = Bad::serve(quirks);
+    let store = Quirky::serve(quirks);
     let user = User::new();
     let output = store.doctor(&user, &[]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     let said = text(&output.stdout);
     for line in [
-        "BROKEN create where something is: refused",
+        "BROKEN create an existing object: refused",
         "two uploads of one layer overwrite each other's record",
         "-> use a store with conditional writes",
-        "- creates at once: exactly one wins not asked; see \"create where something is: refused\"",
+        "skipped replace by the current ETag: accepted see \"create an existing object: refused\"",
         "verdict not every promise can be kept: 1 BROKEN above",
     ] {
         assert!(said.contains(line), "{line}\n{said}");
@@ -146,10 +141,10 @@ fn a_store_that_breaks_a_promise_ends_with_1_and_says_which() {
         .find(|event| event["event"] == "verdict")
         .unwrap();
     assert_eq!(verdict["promises_kept"], false);
-    assert_eq!(verdict["broken"][0], "create_refused");
+    assert_eq!(verdict["broken"][0], "create_conflict");
     assert_eq!(events.last().unwrap()["event"], "error");
 
-    // The next command is told the same, and need not ask.
+    // The next command reads the recorded profile.
     let url = format!("http://{}", store.address);
     let place = ["--store", "s3://layers/eu", "--endpoint-url", &url];
     let said = user.fails(1, &[&place[..], &["sweep"]].concat());
@@ -157,17 +152,17 @@ fn a_store_that_breaks_a_promise_ends_with_1_and_says_which() {
 }
 
 #[test]
-fn a_store_that_is_lived_with_ends_with_0_and_says_the_price() {
+fn store_with_extra_costs_exits_with_0() {
     let mut quirks = Quirks::none();
     quirks.ignore_checksums = true;
     quirks.ignore_part_etags = true;
-    let store = Bad::serve(quirks);
+    let store = Quirky::serve(quirks);
     let output = store.doctor(&User::new(), &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let said = text(&output.stdout);
     assert_eq!(store.left(), ["eu/profile"]);
     for line in [
-        "note a part that differs: refused",
+        "note a part with a wrong checksum: refused",
         "but not as expected of it:",
         "checks of part ETags: not found, and expected of",
         "each layer is read back",
@@ -178,7 +173,7 @@ fn a_store_that_is_lived_with_ends_with_0_and_says_the_price() {
 }
 
 #[test]
-fn a_store_that_is_not_there_is_named() {
+fn missing_bucket_is_named() {
     let store = Served::start(&[]);
     let user = User::of(&store);
     let said = user.fails(1, &["doctor", "--store", "s3://elsewhere"]);
@@ -188,8 +183,8 @@ fn a_store_that_is_not_there_is_named() {
     assert!(said.contains("'now'"), "{said}");
 }
 
-/// Hands bytes on in both directions, but no more than 1 MiB of what one client sends. Tells when it
-/// is as far.
+/// Relays bytes in both directions, but no more than 1 MiB from each client. Adds a permit when a
+/// client has sent that much.
 async fn stall(listener: TcpListener, store: SocketAddr, stalled: Arc<Semaphore>) {
     loop {
         let (client, _) = listener.accept().await.unwrap();
@@ -213,9 +208,9 @@ async fn stall(listener: TcpListener, store: SocketAddr, stalled: Arc<Semaphore>
 }
 
 #[test]
-fn told_to_stop_in_the_middle_of_a_part_it_cleans_up() {
+fn signal_during_a_part_cleans_up() {
     for signal in [Signal::INT, Signal::TERM] {
-        let store = Bad::serve(Quirks::none());
+        let store = Quirky::serve(Quirks::none());
         let stalled = Arc::new(Semaphore::new(0));
         let door = store.runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -12,7 +12,7 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
 use embedded_s3::{EmbeddedStore, Quirks};
-use s3layers::doctor::{Answer, Examination, Question as Q, Weight, examine};
+use s3layers::doctor::{Answer, Examination, Severity, examine};
 use s3layers::{ConnectError, LayerService as _, S3LayerService, StoreProfile};
 use s3layers_registry::RepositoryService;
 use tokio::io::AsyncWriteExt as _;
@@ -82,15 +82,15 @@ async fn examined(store: &EmbeddedStore, http: SharedHttpClient) -> Examination 
     examined.unwrap().unwrap()
 }
 
-fn breaks(examination: &Examination) -> Vec<Q> {
-    let broken = examination.of(Weight::Breaks);
-    broken.map(|finding| finding.question).collect()
+fn breaks(examination: &Examination) -> Vec<&'static str> {
+    let broken = examination.of(Severity::Breaks);
+    broken.map(|finding| finding.check.id).collect()
 }
 
-fn unlike(examination: &Examination, answer: Answer) -> Vec<Q> {
+fn unlike(examination: &Examination, answer: Answer) -> Vec<&'static str> {
     let findings = examination.findings.iter();
-    let so = findings.filter(|(finding, _)| finding.answer == answer);
-    so.map(|(finding, _)| finding.question).collect()
+    let so = findings.filter(|finding| finding.answer == answer);
+    so.map(|finding| finding.check.id).collect()
 }
 
 /// Ceph RGW compares If-Match with the ETag as it stands, without quotes.
@@ -108,7 +108,7 @@ async fn etag_in_a_condition_is_sent_bare_where_a_quoted_one_is_refused() {
     assert!(service.profile().bare_etags && service.profile().conditional_writes);
 
     let examination = examined(&store, http).await;
-    assert_eq!(breaks(&examination), []);
+    assert_eq!(breaks(&examination), [""; 0]);
     assert_eq!(examination.profile.as_ref(), Some(service.profile()));
 }
 
@@ -125,10 +125,13 @@ async fn conditional_write_that_is_not_implemented_is_refused_by_name() {
         "{refused:?}"
     );
     let examination = examined(&store, http.clone()).await;
-    assert_eq!(breaks(&examination), [Q::CreateTaken]);
-    let found = &examination.of(Weight::Breaks).next().unwrap().found;
+    assert_eq!(breaks(&examination), ["create"]);
+    let found = &examination.of(Severity::Breaks).next().unwrap().detail;
     assert_eq!(found, "501 NotImplemented");
-    assert_eq!(examination.kept, s3layers::doctor::ProfileKept::Same);
+    assert_eq!(
+        examination.profile_change,
+        s3layers::doctor::ProfileChange::Unchanged
+    );
 
     // One that was told otherwise gives the reason and the remedy.
     let client = stores::client(&store, http);
@@ -205,13 +208,13 @@ async fn store_that_completes_no_multipart_upload_is_refused() {
         other => panic!("{other:?}"),
     }
     let examination = examined(&store, http).await;
-    assert_eq!(breaks(&examination), [Q::Completes]);
-    let not_asked = unlike(&examination, Answer::NotAsked);
+    assert_eq!(breaks(&examination), ["complete"]);
+    let not_asked = unlike(&examination, Answer::Skipped);
     for question in [
-        Q::StalePart,
-        Q::WholeChecksum,
-        Q::UnequalParts,
-        Q::PartReplaced,
+        "part_etag",
+        "whole_checksum",
+        "unequal_parts",
+        "part_replaced",
     ] {
         assert!(not_asked.contains(&question), "{question:?}: {not_asked:?}");
     }
@@ -260,7 +263,7 @@ async fn store_that_loses_one_race_in_three_is_found() {
     let store = stores::in_memory().await;
     let http = through::client(store.http_client(), Losing::default());
     let examination = examined(&store, http).await;
-    assert_eq!(breaks(&examination), [Q::CreateRace]);
+    assert_eq!(breaks(&examination), ["create_race"]);
 }
 
 #[tokio::test]

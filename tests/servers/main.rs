@@ -19,7 +19,7 @@ use aws_smithy_http_client::Builder;
 use killed::Kill;
 use libtest_mimic::{Arguments, Failed, Trial};
 use machine::Machine;
-use s3layers::doctor::{Answer, ProfileKept, Question, Weight, examine};
+use s3layers::doctor::{Answer, ProfileChange, Severity, examine};
 use s3layers::{S3Config, S3LayerService};
 use s3layers_conformance::{NamedCase, Subject, repositories};
 use tokio::runtime::Runtime;
@@ -135,39 +135,25 @@ fn examination(endpoint: &Endpoint) -> Trial {
             let examined = examine(client(&endpoint), config, std::future::pending()).await;
             let examined = examined.map_err(|error| Failed::from(format!("{error:?}")))?;
             let examination = examined.ok_or("nobody told it to stop")?;
-            let (store, otherwise): (_, &[Question]) = match endpoint.name.as_str() {
-                "localstack" => (
-                    "LocalStack",
-                    &[
-                        Question::StaleDeleteRefused,
-                        Question::CompleteAgain,
-                        Question::StraysRemoved,
-                    ],
-                ),
-                "minio" => (
-                    "MinIO",
-                    &[
-                        Question::StaleDeleteRefused,
-                        Question::CompleteAgain,
-                        Question::UploadsListedBelow,
-                    ],
-                ),
+            let (store, otherwise): (_, &[&str]) = match endpoint.name.as_str() {
+                "localstack" => ("LocalStack", &["conditional_delete", "uploads_cleaned"]),
+                "minio" => ("MinIO", &["conditional_delete"]),
                 // Nothing is known of it but that the contract suite has to pass.
                 _ => {
-                    let broken = examination.of(Weight::Breaks);
-                    let broken: Vec<_> = broken.cloned().collect();
+                    let broken = examination.of(Severity::Breaks);
+                    let broken: Vec<_> = broken.map(|finding| finding.check.id).collect();
                     return same(broken, Vec::new());
                 }
             };
             let unlike = |answer: Answer| answer != Answer::Yes;
             let findings = examination.findings.iter();
-            let found = findings.filter(|(finding, _)| unlike(finding.answer));
-            let found: Vec<_> = found.map(|(finding, _)| finding.question).collect();
+            let found = findings.filter(|finding| unlike(finding.answer));
+            let found: Vec<_> = found.map(|finding| finding.check.id).collect();
             same(examination.store, Some(store))?;
             same(found.as_slice(), otherwise)?;
             same(examination.differences, Vec::new())?;
             same(examination.left_behind, None)?;
-            same(examination.kept, ProfileKept::First)
+            same(examination.profile_change, ProfileChange::Created)
         })
     })
 }

@@ -1,95 +1,109 @@
-//! Examines a store: what it can do, what that means for our promises, and what to change.
+//! Examines a store: what it can do, which promises depend on it, and what to change.
 //!
-//! Everything is tried on the real store, below `<root>/probe/<nonce>/`, and removed again. Each
-//! group of questions has a file; what an answer means is decided in `plan`, which is pure.
+//! Every [`Check`] is one statement about the store. It is tried on the real store, below
+//! `<root>/probe/<nonce>/`. Each topic has a file; [`bench`] runs the checks.
 //!
-//! 1. A question ends with Yes, No, or Unknown and the reason. Silence and missing permission are
-//!    no answers about anything else. A refusal proves something only after the right request was
-//!    seen to succeed; what depends on another answer is not asked, and each cause is named once.
-//! 2. What cannot be removed again is not written: without permission to delete or to abort, only
-//!    permissions and settings are asked about.
-//! 3. Whatever happens, and also when it is told to stop, what was written is removed.
-//! 4. The profile in the bucket is replaced by what was found, if all of it could be asked.
+//! 1. A check ends with Yes, No, or Unknown and the reason. Silence and missing permission decide
+//!    nothing else. A refusal proves something only if the right request is accepted. A check that
+//!    depends on a failed one is skipped, and each cause is named once.
+//! 2. Nothing is written that could not be removed: without permission to delete or to abort, only
+//!    permissions and the environment are checked.
+//! 3. Everything that was written is removed, also after `stop`.
+//! 4. The profile in the bucket is replaced by the result, if everything that it says is known.
+//!
+//! The first `connect` to a bucket runs the checks that decide the profile ([`probe`]).
 
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::ask::{Ask, reason};
-use self::plan::Setting;
+use self::bench::{Bench, reason};
 use super::config::{ConnectError, S3Config};
-use crate::clock;
+use super::vendors;
 use crate::error::{Error, Result};
 use crate::s3::format::document::{decode, encode};
 use crate::s3::format::keys::Keys;
 use crate::s3::format::profile::StoreProfile;
-use crate::s3::vendors::{self, Known};
-use crate::s3::wire::{Api, Client, ConditionForm};
+use crate::s3::wire::{Api, Client, ConditionForm, Listing};
 use crate::telemetry::Usage;
 
-mod ask;
-mod clean;
-mod consistency;
+mod bench;
+mod check;
+mod checksums;
+mod conditional_writes;
+mod environment;
 mod parts;
 mod permissions;
-mod plan;
-mod question;
-mod races;
-mod surroundings;
+mod probe;
+mod reads_and_lists;
 
-pub use plan::{Judgement, Weight};
-pub use question::{Answer, Finding, Question, Topic};
+pub use check::{Answer, Check, Finding, Severity, Topic};
+pub(crate) use probe::profile;
 
-/// What became of the profile in the bucket.
+/// All checks, in the order in which they run.
+pub const TOPICS: [(Topic, &[Check]); 6] = [
+    (Topic::Permissions, &permissions::CHECKS),
+    (Topic::ConditionalWrites, &conditional_writes::CHECKS),
+    (Topic::ReadsAndLists, &reads_and_lists::CHECKS),
+    (Topic::Parts, &parts::CHECKS),
+    (Topic::Checksums, &checksums::CHECKS),
+    (Topic::Environment, &environment::CHECKS),
+];
+
+/// Races per check, and writers per race: enough to find a store that loses one race in three.
+const RACES: (usize, usize) = (20, 4);
+
+/// What happened to the profile in the bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProfileKept {
-    /// There was none.
-    First,
-    /// It says what was found already.
-    Same,
-    /// It said something else, or could not be read.
+pub enum ProfileChange {
+    /// There was none; it was written.
+    Created,
+    /// It says the same already.
+    Unchanged,
+    /// It said something else, or could not be read, and was replaced.
     Replaced,
-    /// It is as it was, because of this.
-    Untouched(String),
+    /// It was not written, for this reason.
+    NotWritten(String),
 }
 
-/// What was found out about a store.
+/// The result of an examination.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Examination {
-    /// An answer to each question, in the order of [`Question::ALL`], and what it means.
-    pub findings: Vec<(Finding, Judgement)>,
-    /// The name of the store, if it is one that is known.
+    /// A finding for each check of [`TOPICS`].
+    pub findings: Vec<Finding>,
+    /// The name of the store, if it is known to s3layers.
     pub store: Option<&'static str>,
-    /// What the store says that it is.
+    /// The name that the store reports.
     pub server: Option<String>,
-    /// What is known of this store, and was found to be otherwise; one sentence each.
+    /// Differences from what is known of this store, one sentence each.
     pub differences: Vec<String>,
-    /// What is known of this store and cannot be asked.
+    /// Known properties of this store that cannot be checked.
     pub remarks: &'static [&'static str],
-    /// What a service goes by. `None` where not all of it could be asked.
+    /// What a service relies on; `None` if not all of it is known.
     pub profile: Option<StoreProfile>,
-    /// What became of the profile in the bucket.
-    pub kept: ProfileKept,
-    /// Why something may be left below `<root>/probe/`, where that is so.
+    /// What happened to the profile in the bucket.
+    pub profile_change: ProfileChange,
+    /// Why objects may be left below `<root>/probe/`, if they may.
     pub left_behind: Option<String>,
-    /// The requests that it took.
+    /// The requests of the examination.
     pub usage: Usage,
-    /// How long it took.
-    pub took: Duration,
+    /// The duration of the examination.
+    pub elapsed: Duration,
 }
 
 impl Examination {
     /// Whether every promise can be kept.
     pub fn keeps_promises(&self) -> bool {
-        self.of(Weight::Breaks).next().is_none()
+        self.of(Severity::Breaks).next().is_none()
     }
 
-    /// The findings of this weight.
-    pub fn of(&self, weight: Weight) -> impl Iterator<Item = &Finding> {
-        let findings = self.findings.iter();
-        findings.filter_map(move |(finding, judged)| (judged.weight == weight).then_some(finding))
+    /// The findings of this severity.
+    pub fn of(&self, severity: Severity) -> impl Iterator<Item = &Finding> {
+        self.findings
+            .iter()
+            .filter(move |finding| finding.severity == severity)
     }
 
     /// Whether each layer has to be read back before it is published.
@@ -100,18 +114,17 @@ impl Examination {
     }
 }
 
-/// Examines the store that `config` names, and keeps the profile that was found in the bucket, where
-/// the next [`connect`](super::S3LayerService::connect) goes by it. A store that no service would
-/// use can be examined too. `None` where `stop` resolved first.
+/// Examines the store that `config` names, and writes the resulting profile into the bucket, where
+/// the next [`connect`](super::S3LayerService::connect) reads it. `None` if `stop` resolved first.
 ///
 /// # Errors
 ///
-/// [`ConnectError`]: a setting out of range; the bucket is not there, the store does not answer, or
-/// nothing at all is allowed. All else is a finding.
+/// [`ConnectError`]: a setting out of range; no such bucket, no answer, or no permission at all.
+/// Everything else is a finding.
 ///
 /// # Cost
 ///
-/// Some 550 requests and 10 MiB up.
+/// About 450 requests and 10 MiB up.
 ///
 /// # Cancellation
 ///
@@ -123,128 +136,124 @@ pub async fn examine(
 ) -> Result<Option<Examination>, ConnectError> {
     config.check()?;
     let keys = Keys::new(&config.root);
-    let root = match config.root.as_str() {
-        "" => String::new(),
-        root => format!("{root}/"),
-    };
-    let setting = Setting {
-        bucket: &config.bucket,
-        root: &root,
-        single_writer: config.single_writer,
-    };
     let api = Api::new(client, config.bucket.clone(), None);
     let begun = Instant::now();
-    let nonce = clock::new_nonce();
-    let mut ask = Ask::new(&api, &keys, &nonce);
+    let mut bench = Bench::new(&api, &keys, config.single_writer, RACES);
     let examined = tokio::select! {
         biased;
         () = stop => None,
-        examined = ask_all(&mut ask, &root) => Some(examined),
+        examined = check_all(&mut bench) => Some(examined),
     };
-    let cleaned = clean::clean(&ask).await;
-    let Some(known) = examined.transpose()? else {
-        // Nobody would be told otherwise.
-        return Ok(cleaned.map(|()| None)?);
+    let cleaned = bench.clean().await;
+    let Some(listing) = examined.transpose()? else {
+        cleaned?;
+        return Ok(None);
     };
-    let left_behind = cleaned.err().map(|error| reason(&error));
-    let findings = std::mem::take(&mut ask.findings);
-    let known = &known;
-    let expected = StoreProfile {
-        bare_etags: ask.api.conditions() == ConditionForm::Bare,
-        ..vendors::expected(known.known)
+    let vendor = vendors::of(&listing);
+    let profile = profile_of(&bench, vendors::expected(vendor));
+    let profile_change = match &profile {
+        Some(profile) => write_profile(&api, &keys, profile).await,
+        None => ProfileChange::NotWritten("not everything that it says is known".to_owned()),
     };
-    let profile = plan::profile(&findings, expected);
-    let kept = match &profile {
-        Some(profile) => keep(&api, &keys, profile).await,
-        None => ProfileKept::Untouched("not all that it says could be asked".to_owned()),
-    };
-    let Seen { server, known } = known.clone();
-    let differences = match (known, &profile) {
-        (Some(known), Some(profile)) => known.differences(profile),
+    let differences = match (vendor, &profile) {
+        (Some(vendor), Some(profile)) => vendor.differences(profile),
         _ => Vec::new(),
     };
-    let in_order = Question::ALL.iter().filter_map(|question| {
-        let finding = findings.iter().find(|told| told.question == *question)?;
-        Some((finding.clone(), plan::judge(finding, setting)))
-    });
     Ok(Some(Examination {
-        findings: in_order.collect(),
-        store: known.map(|known| known.name),
-        server,
+        findings: bench.findings,
+        store: vendor.map(|vendor| vendor.name),
+        server: listing.server,
         differences,
-        remarks: known.map_or(&[], |known| known.remarks),
+        remarks: vendor.map_or(&[], |vendor| vendor.remarks),
         profile,
-        kept,
-        left_behind,
+        profile_change,
+        left_behind: cleaned.err().map(|error| reason(&error)),
         usage: api.telemetry().usage(),
-        took: begun.elapsed(),
+        elapsed: begun.elapsed(),
     }))
 }
 
-/// Who the store says that it is.
-#[derive(Clone)]
-struct Seen {
-    server: Option<String>,
-    known: Option<&'static Known>,
-}
-
-/// Asks all questions.
+/// Runs all checks. Returns a listing, whose headers say which store it is.
 ///
 /// # Errors
 ///
-/// Where there is no use in asking on.
-async fn ask_all(ask: &mut Ask<'_>, root: &str) -> Result<Seen> {
-    let listed = permissions::permissions(ask).await?;
-    let server = listed.server;
-    let known = vendors::identify(listed.host.as_deref(), server.as_deref());
-    let missing = [Question::MayDelete, Question::MayAbort];
-    let missing = missing
-        .into_iter()
-        .find(|question| ask.answer_to(*question) != Some(Answer::Yes));
-    match missing {
-        None => {
-            races::conditional_writes(ask).await;
-            ask.go_on()?;
-            consistency::consistency(ask).await;
-            ask.go_on()?;
-            parts::parts(ask).await;
-            ask.go_on()?;
-            consistency::range_of_small(ask).await;
+/// No such bucket, no answer, or no permission at all.
+async fn check_all(bench: &mut Bench) -> Result<Listing> {
+    let listing = match bench.listing().await.map_err(Error::from) {
+        Ok(listing) => listing,
+        Err(Error::Storage(error)) if error.is_no_such_bucket() || error.is_retryable() => {
+            return Err(Error::Storage(error));
         }
-        Some(missing) => {
-            let questions = Question::ALL.iter().copied();
-            let is_asked = [Topic::Permissions, Topic::Surroundings];
-            let others: Vec<_> = questions
-                .filter(|question| !is_asked.contains(&question.topic()))
-                .collect();
-            ask.depend(&others, missing);
+        Err(_) => Default::default(),
+    };
+    for (topic, checks) in TOPICS {
+        bench.run_all(topic, checks).await?;
+        if topic == Topic::Permissions
+            && !bench
+                .findings
+                .iter()
+                .any(|found| found.answer == Answer::Yes)
+        {
+            bench.listing().await?;
         }
     }
-    surroundings::clocks(ask).await;
-    let ends_uploads = known.is_some_and(|known| known.ends_uploads);
-    surroundings::rules(ask, root, ends_uploads).await;
-    ask.go_on()?;
-    Ok(Seen { server, known })
+    Ok(listing)
 }
 
-/// Replaces the profile in the bucket. A store that ignores conditions has no use for one here.
-async fn keep(api: &Api, keys: &Keys, profile: &StoreProfile) -> ProfileKept {
+/// The profile that the findings make; `None` if not all of it is known. `expected`: the values of
+/// what was not checked.
+fn profile_of(bench: &Bench, expected: StoreProfile) -> Option<StoreProfile> {
+    let holds = |id: &str| match bench.answer(id)? {
+        Answer::Yes => Some(true),
+        Answer::No => Some(false),
+        Answer::Unknown | Answer::Skipped => None,
+    };
+    // One No decides, whether or not the others are known.
+    let all_hold = |ids: &mut dyn Iterator<Item = &str>| {
+        let answers: Vec<_> = ids.map(holds).collect();
+        if answers.contains(&Some(false)) {
+            Some(false)
+        } else {
+            (!answers.contains(&None)).then_some(true)
+        }
+    };
+    Some(StoreProfile {
+        conditional_writes: all_hold(&mut conditional_writes::CHECKS.iter().map(|check| check.id))?,
+        bare_etags: bench.api.conditions() == ConditionForm::Bare,
+        conditional_deletes: holds("conditional_delete")?,
+        crc64nvme: all_hold(&mut ["part_checksum", "whole_checksum"].into_iter())?,
+        checks_part_etags: holds("part_etag")?,
+        equal_parts: match bench.answer("unequal_parts") {
+            None => expected.equal_parts,
+            Some(_) => !holds("unequal_parts")?,
+        },
+        partial_complete: holds("partial_complete")?,
+        batch_delete: holds("batch_delete")?,
+        ..expected
+    })
+}
+
+/// Writes the profile without a condition: a store may have none.
+async fn write_profile(api: &Api, keys: &Keys, profile: &StoreProfile) -> ProfileChange {
     let key = keys.profile();
-    let kept = async {
-        let found = api.get_small(&key).await?;
-        let stands = match found.map(|found| decode::<StoreProfile>(&key, &found.bytes)) {
-            Some(Err(newer @ Error::NewerVersion { .. })) => return Err(newer),
-            stands => stands.map(Result::ok),
+    let write = async {
+        let stored = match api.get_small(&key).await? {
+            None => None,
+            Some(found) => match decode::<StoreProfile>(&key, &found.bytes) {
+                Err(newer @ Error::NewerVersion { .. }) => return Err(newer),
+                decoded => Some(decoded.ok()),
+            },
         };
-        if stands.as_ref() == Some(&Some(profile.clone())) {
-            return Ok(ProfileKept::Same);
+        if stored.as_ref() == Some(&Some(profile.clone())) {
+            return Ok(ProfileChange::Unchanged);
         }
         api.put(&key, &[encode(profile)?], None, None).await?;
-        Ok(match stands {
-            None => ProfileKept::First,
-            Some(_) => ProfileKept::Replaced,
+        Ok(if stored.is_some() {
+            ProfileChange::Replaced
+        } else {
+            ProfileChange::Created
         })
     };
-    let kept: Result<_> = kept.await;
-    kept.unwrap_or_else(|error| ProfileKept::Untouched(reason(&error)))
+    let written: Result<_> = write.await;
+    written.unwrap_or_else(|error| ProfileChange::NotWritten(reason(&error)))
 }

@@ -1,332 +1,157 @@
-//! Multipart uploads: what is verified, what is listed, and which parts are taken. The one upload
-//! of a real size is here: three parts, 10 MiB together.
+//! Multipart uploads: which parts are accepted and listed. One upload has a real size: 10 MiB.
 
 use bytes::Bytes;
 
-use super::ask::{Ask, Told, is_answer, pattern, reason};
-use super::consistency::range_is;
-use super::question::{Question, Topic};
-use crate::error::{Error, Result};
+use super::bench::{Bench, Failure, Verdict, accepted};
+use super::check::{Check, NOT_THIS_STORE, Severity};
+use super::reads_and_lists::range_is;
 use crate::s3::config::MIB;
-use crate::s3::format::checksum::Crc64;
-use crate::s3::format::keys::Key;
-use crate::s3::probe;
-use crate::s3::wire::{ApiError, CompletePart, ETag, UploadId};
+use crate::s3::wire::ApiError;
 
-/// The smallest part that is not the last, and one that R2 would not take after it.
+pub(super) const CHECKS: [Check; 5] = [
+    Check {
+        id: "complete",
+        text: "a multipart upload can be completed",
+        severity: Severity::Breaks,
+        consequence: "no layer of more than one part can be stored",
+        remedy: NOT_THIS_STORE,
+        needs: "",
+        run: |bench| Box::pin(completes(bench, "complete", false)),
+    },
+    Check {
+        id: "parts_listed",
+        text: "parts are listed at once",
+        severity: Severity::Costs,
+        consequence: "a resume may list the parts twice",
+        remedy: "",
+        needs: "complete",
+        run: |bench| Box::pin(parts_listed(bench)),
+    },
+    Check {
+        id: "uploads_listed",
+        text: "an upload is listed by its key",
+        severity: Severity::Costs,
+        consequence: "a multipart upload whose answer was lost is not found, and is billed until a rule aborts it",
+        remedy: "",
+        needs: "complete",
+        run: |bench| Box::pin(uploads_listed(bench)),
+    },
+    Check {
+        id: "part_replaced",
+        text: "a part that is sent again replaces the first",
+        severity: Severity::Breaks,
+        consequence: "an upload that was interrupted between a part and its record cannot be resumed",
+        remedy: NOT_THIS_STORE,
+        needs: "complete",
+        run: |bench| Box::pin(part_replaced(bench)),
+    },
+    Check {
+        id: "unequal_parts",
+        text: "parts of unequal sizes are accepted",
+        severity: Severity::Costs,
+        consequence: "all parts of an upload get one size, so one of unknown size ends at 156 GiB",
+        remedy: "",
+        needs: "complete",
+        run: |bench| Box::pin(unequal_parts(bench)),
+    },
+];
+
+pub(super) const RIGHT: &[u8] = b"some bytes";
+/// Of the same size.
+pub(super) const OTHER: &[u8] = b"same size!";
+/// How often an object is read before its bytes count as wrong: a bit may have flipped on the way.
+const READS: u32 = 2;
+/// The smallest part that is not the last, one that R2 does not accept after it, and the last.
 const SIZES: [usize; 3] = [5 * MIB as usize, 5 * MIB as usize + 65_536, 1024];
-/// How often a list of parts is looked at that is not yet as it should be.
+/// How often a list of parts is read until it is as it should be.
 const LOOKS: u32 = 3;
 
-pub(super) async fn parts(ask: &mut Ask<'_>) {
-    let asked = object_checksum(ask).await;
-    ask.end(Question::ObjectChecksum, asked);
-    let checksummed = checksums(ask).await;
-    if ask.holds(Question::Completes) {
-        large(ask, checksummed).await;
-        let asked = part_replaced(ask).await;
-        ask.end(Question::PartReplaced, asked);
-        let asked = small_part(ask).await;
-        ask.end(Question::SmallPart, asked);
-        let asked = abort_again(ask).await;
-        ask.end(Question::AbortAgain, asked);
+/// Whether an upload with nothing wrong ends with the right object.
+pub(super) async fn completes(bench: &mut Bench, name: &str, checksummed: bool) -> Verdict {
+    let upload = accepted(bench.begin(name, checksummed).await)?;
+    let part = accepted(upload.part(1, RIGHT).await)?;
+    match upload.complete(&[part]).await {
+        // An earlier attempt whose answer was lost may have taken effect.
+        Err(ApiError::NoSuchUpload(_)) => {}
+        completed => drop(accepted(completed)?),
     }
-    let questions = Question::ALL.iter().copied();
-    let topics = [Topic::Parts, Topic::Checksums];
-    let all: Vec<_> = questions
-        .filter(|question| topics.contains(&question.topic()))
-        .collect();
-    ask.depend(&all, Question::Completes);
-}
-
-/// What is verified. Whether the large upload shall carry checksums.
-async fn checksums(ask: &mut Ask<'_>) -> bool {
-    let found = match probe::multipart(&ask.api, &ask.key("checksums")).await {
-        Ok(found) => found,
-        Err(error) => {
-            ask.fail(&[Question::Completes], error);
-            return false;
-        }
-    };
-    let checksummed = found.crc64nvme();
-    let refuses_part = found
-        .refuses_part
-        .or(found.knows_crc64nvme.map(|(_, found)| {
-            let unknown = format!("CRC64NVME is not known ({found})");
-            (false, unknown)
-        }));
-    let is_completed = probe::holds(&found.completes);
-    for (question, told) in [
-        (Question::Completes, found.completes),
-        (
-            Question::PartChecksum,
-            refuses_part.filter(|_| is_completed),
-        ),
-        (Question::WholeChecksum, found.refuses_whole),
-        (Question::StalePart, found.refuses_stale_part),
-        (Question::LeavesOutParts, found.leaves_out_parts),
-    ] {
-        if let Some(told) = told {
-            ask.tell_whether(question, told);
+    for _ in 0..READS {
+        let object = bench.api.get_small(&upload.key).await?;
+        if object.is_some_and(|object| object.bytes == RIGHT) {
+            return Ok("completed".to_owned());
         }
     }
-    if is_completed {
-        ask.depend(&[Question::WholeChecksum], Question::PartChecksum);
+    let detail = "accepted, but the object is absent or has other bytes";
+    Err(Failure::No(detail.to_owned()))
+}
+
+async fn parts_listed(bench: &mut Bench) -> Verdict {
+    let upload = bench.begin("listed", false).await?;
+    let mut sent = Vec::new();
+    for number in [3, 1, 2] {
+        let part = upload.part(number, RIGHT).await?;
+        sent.push((number, part.etag));
     }
-    checksummed
-}
-
-async fn object_checksum(ask: &Ask<'_>) -> Result<Told> {
-    let key = ask.key("checksum");
-    let bytes = [Bytes::from_static(b"some bytes")];
-    let right = Crc64::of(b"some bytes");
-    if let Err(error) = ask.api.put(&key, &bytes, Some(right), None).await {
-        let refused = refusal(error.into());
-        return refused.map(|(_, answer)| (false, format!("the right one: {answer}")));
-    }
-    let wrong = Crc64::of(b"sum bytes.");
-    match ask.api.put(&key, &bytes, Some(wrong), None).await {
-        Ok(_) => Ok((false, "accepted".to_owned())),
-        Err(error) => refusal(error.into()),
-    }
-}
-
-/// A refusal is what was hoped for.
-fn refusal(error: Error) -> Result<Told> {
-    match (&error, is_answer(&error)) {
-        (Error::Storage(storage), true) => {
-            Ok((true, storage.answer().unwrap_or("refused").to_owned()))
-        }
-        _ => Err(error),
-    }
-}
-
-/// The multipart upload that most questions are about.
-struct Upload {
-    key: Key,
-    id: UploadId,
-    parts: Vec<CompletePart>,
-    whole: Option<Crc64>,
-}
-
-/// The bytes of a part, and their checksum.
-fn part(index: usize) -> (Bytes, Crc64) {
-    let bytes = pattern(SIZES[index], SIZES[..index].iter().sum());
-    let crc64 = Crc64::of(&bytes);
-    (bytes, crc64)
-}
-
-async fn large(ask: &mut Ask<'_>, checksummed: bool) {
-    let questions = [
-        Question::PartsListed,
-        Question::PartsInOrder,
-        Question::UploadsListed,
-        Question::UploadsListedBelow,
-        Question::UnequalParts,
-        Question::CompleteAgain,
-        Question::ChecksumTold,
-    ];
-    let upload = match begin(ask, checksummed).await {
-        Ok(upload) => upload,
-        Err(error) => return ask.fail(&questions, error),
-    };
-    let listed = parts_listed(ask, &upload).await;
-    ask.end(Question::PartsListed, listed);
-    let order = parts_in_order(ask, &upload).await;
-    ask.end(Question::PartsInOrder, order);
-    uploads_listed(ask, &upload).await;
-
-    let Upload { key, id, .. } = &upload;
-    let completed = ask
-        .api
-        .complete_multipart(key, id, &upload.parts, upload.whole)
-        .await;
-    match completed.map_err(Error::from) {
-        Ok(etag) => {
-            let taken = (true, "5 MiB and 64 KiB after 5 MiB".to_owned());
-            ask.tell_whether(Question::UnequalParts, taken);
-            let again = complete_again(ask, &upload, &etag).await;
-            ask.end(Question::CompleteAgain, again);
-            completed_object(ask, &upload).await;
-        }
-        Err(error) => {
-            let told = match is_answer(&error) {
-                true => Ok((false, reason(&error))),
-                false => Err(error),
+    sent.sort_by_key(|(number, _)| *number);
+    for look in 1..=LOOKS {
+        let listed = upload.api.list_parts(&upload.key, &upload.id).await?;
+        let listed = listed.unwrap_or_default().into_iter();
+        if listed
+            .map(|part| (part.number, part.etag))
+            .eq(sent.iter().cloned())
+        {
+            return match look {
+                1 => Ok("3 of 3".to_owned()),
+                _ => Err(Failure::No(format!("only at look {look}"))),
             };
-            ask.end(Question::UnequalParts, told);
-            ask.depend(
-                &[Question::CompleteAgain, Question::ChecksumTold],
-                Question::UnequalParts,
-            );
         }
+    }
+    Err(Failure::No(format!("not within {LOOKS} looks")))
+}
+
+async fn uploads_listed(bench: &mut Bench) -> Verdict {
+    let upload = bench.begin("uploads", false).await?;
+    let listed = bench.api.multiparts_at(&upload.key).await?;
+    if listed.contains(&upload.id) {
+        Ok("listed".to_owned())
+    } else {
+        Err(Failure::No("not listed".to_owned()))
     }
 }
 
-/// Sends three parts, the last one first.
-async fn begin(ask: &Ask<'_>, checksummed: bool) -> Result<Upload> {
-    let key = ask.key("parts");
-    let id = ask.begin(&key, checksummed).await?;
+async fn part_replaced(bench: &mut Bench) -> Verdict {
+    let upload = bench.begin("replaced", false).await?;
+    upload.part(1, OTHER).await?;
+    let part = accepted(upload.part(1, RIGHT).await)?;
+    accepted(upload.complete(&[part]).await)?;
+    let found = bench.api.get_small(&upload.key).await?;
+    if found.is_some_and(|found| found.bytes == RIGHT) {
+        Ok("the second was completed".to_owned())
+    } else {
+        Err(Failure::No("the second was not completed".to_owned()))
+    }
+}
+
+/// Three parts, the last one first; then a range across the boundary of two parts.
+async fn unequal_parts(bench: &mut Bench) -> Verdict {
+    let upload = bench.begin("parts", false).await?;
     let mut parts = Vec::new();
-    let mut whole = Crc64::of(b"");
     for index in [2, 0, 1] {
-        let (bytes, crc64) = part(index);
-        let number = index as u32 + 1;
-        let sum = checksummed.then_some(crc64);
-        let etag = ask
-            .api
-            .upload_part(&key, &id, number, &[bytes], sum)
-            .await?;
-        parts.push(CompletePart {
-            number,
-            etag,
-            crc64,
-        });
+        let bytes = pattern(SIZES[index], SIZES[..index].iter().sum());
+        parts.push(accepted(upload.part(index as u32 + 1, bytes).await)?);
     }
     parts.sort_by_key(|part| part.number);
-    for part in &parts {
-        whole = whole.then(part.crc64);
+    match upload.complete(&parts).await {
+        Err(ApiError::NoSuchUpload(_)) => {}
+        completed => drop(accepted(completed)?),
     }
-    Ok(Upload {
-        key,
-        id,
-        parts,
-        whole: checksummed.then_some(whole),
-    })
-}
-
-async fn parts_listed(ask: &Ask<'_>, upload: &Upload) -> Result<Told> {
-    for look in 1..=LOOKS {
-        let listed = ask.api.list_parts(&upload.key, &upload.id).await?;
-        let listed = listed.unwrap_or_default();
-        let sizes = listed.iter().map(|part| part.size);
-        if sizes.eq(SIZES.map(|size| size as u64)) {
-            let etags = listed.iter().map(|part| &part.etag);
-            return Ok(match etags.eq(upload.parts.iter().map(|part| &part.etag)) {
-                true if look == 1 => (true, "3 of 3".to_owned()),
-                true => (false, format!("only at look {look}")),
-                false => (false, "with other ETags".to_owned()),
-            });
-        }
-    }
-    Ok((false, format!("not within {LOOKS} looks")))
-}
-
-async fn parts_in_order(ask: &Ask<'_>, upload: &Upload) -> Result<Told> {
-    let mut numbers = ask.api.part_numbers(&upload.key, &upload.id, 2).await?;
-    if numbers == [1, 2, 3] {
-        return Ok((true, "in pages of two".to_owned()));
-    }
-    let found = format!("pages of two give {numbers:?}");
-    numbers.sort_unstable();
-    Ok((false, found))
-}
-
-async fn uploads_listed(ask: &mut Ask<'_>, upload: &Upload) {
-    let told = |is: bool| (is, if is { "listed" } else { "not listed" }.to_owned());
-    let at_key = ask.api.multiparts_at(&upload.key).await;
-    let at_key = at_key.map(|ids| told(ids.contains(&upload.id)));
-    ask.end(Question::UploadsListed, at_key.map_err(Into::into));
-    let below = ask.api.multiparts_below(&ask.prefix("")).await;
-    let below = below.map(|uploads| told(uploads.iter().any(|(_, id)| *id == upload.id)));
-    ask.end(Question::UploadsListedBelow, below.map_err(Into::into));
-}
-
-async fn complete_again(ask: &Ask<'_>, upload: &Upload, etag: &ETag) -> Result<Told> {
-    let Upload { key, id, parts, .. } = upload;
-    match ask
-        .api
-        .complete_multipart(key, id, parts, upload.whole)
-        .await
-    {
-        Ok(again) if again == *etag => Ok((true, "200, the same ETag".to_owned())),
-        Ok(_) => Ok((false, "200, another ETag".to_owned())),
-        Err(error) => refusal(error.into()).map(|(_, answer)| (false, answer)),
-    }
-}
-
-/// HEAD and a range over the seam of two parts.
-async fn completed_object(ask: &mut Ask<'_>, upload: &Upload) {
-    let head = match ask.api.head(&upload.key).await {
-        Ok(Some(head)) => head,
-        Ok(None) => {
-            let gone = (false, "the object is not found".to_owned());
-            return ask.tell_whether(Question::ChecksumTold, gone);
-        }
-        Err(error) => return ask.end(Question::ChecksumTold, Err(error.into())),
-    };
-    let told = match (&head.crc64, upload.whole) {
-        (Some(told), Some(whole)) if whole.is(told) => (true, "the right one".to_owned()),
-        (Some(_), Some(_)) => (false, "another one".to_owned()),
-        (None, _) => (false, "none".to_owned()),
-        (Some(_), None) => (false, "one that was not sent".to_owned()),
-    };
-    ask.tell_whether(Question::ChecksumTold, told);
     let from = SIZES[0] - 500;
-    let want = pattern(1000, from);
-    let read = range_is(ask, &upload.key, &head.etag, from as u64, &want).await;
-    ask.end(Question::RangeRead, read);
+    range_is(bench, &upload.key, from as u64, &pattern(1000, from)).await?;
+    Ok("5 MiB and 64 KiB after 5 MiB".to_owned())
 }
 
-async fn part_replaced(ask: &Ask<'_>) -> Result<Told> {
-    let (api, key) = (&ask.api, ask.key("replaced"));
-    let id = ask.begin(&key, false).await?;
-    let (first, second): (&[u8], &[u8]) = (b"the first", b"the second one");
-    let segments = [Bytes::copy_from_slice(first)];
-    api.upload_part(&key, &id, 1, &segments, None).await?;
-    let segments = [Bytes::copy_from_slice(second)];
-    let etag = match api.upload_part(&key, &id, 1, &segments, None).await {
-        Ok(etag) => etag,
-        Err(error) => return refusal(error.into()).map(|(_, answer)| (false, answer)),
-    };
-    let parts = [CompletePart {
-        number: 1,
-        etag,
-        crc64: Crc64::of(second),
-    }];
-    match api.complete_multipart(&key, &id, &parts, None).await {
-        Ok(_) => {}
-        Err(error) => return refusal(error.into()).map(|(_, answer)| (false, answer)),
-    }
-    let found = api.get_small(&key).await?;
-    Ok(match found.is_some_and(|found| found.bytes == second) {
-        true => (true, "the second was completed".to_owned()),
-        false => (false, "not the second was completed".to_owned()),
-    })
-}
-
-async fn small_part(ask: &Ask<'_>) -> Result<Told> {
-    let (api, key) = (&ask.api, ask.key("small"));
-    let id = ask.begin(&key, false).await?;
-    let mut parts = Vec::new();
-    for number in [1, 2] {
-        let bytes = pattern(1000, 0);
-        let crc64 = Crc64::of(&bytes);
-        let etag = match api.upload_part(&key, &id, number, &[bytes], None).await {
-            Ok(etag) => etag,
-            Err(error) => return refusal(error.into()),
-        };
-        parts.push(CompletePart {
-            number,
-            etag,
-            crc64,
-        });
-    }
-    match api.complete_multipart(&key, &id, &parts, None).await {
-        Ok(_) => Ok((false, "taken".to_owned())),
-        Err(error) => refusal(error.into()),
-    }
-}
-
-async fn abort_again(ask: &Ask<'_>) -> Result<Told> {
-    let (api, key) = (&ask.api, ask.key("aborted"));
-    let id = ask.begin(&key, false).await?;
-    api.abort_known(&key, &id).await.map_err(Error::from)?;
-    match api.abort_known(&key, &id).await {
-        Ok(()) => Ok((true, "done".to_owned())),
-        Err(ApiError::NoSuchUpload(error) | ApiError::NoSuchKey(error)) => {
-            Ok((true, error.answer().unwrap_or("unknown").to_owned()))
-        }
-        Err(error) => refusal(error.into()).map(|(_, answer)| (false, answer)),
-    }
+/// The part of a pattern that begins at `from`. Its period divides no size of a part, so that a part
+/// at another place is noticed.
+fn pattern(size: usize, from: usize) -> Bytes {
+    (from..from + size).map(|at| (at % 251) as u8).collect()
 }

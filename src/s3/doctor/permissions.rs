@@ -1,99 +1,82 @@
-//! Each operation that the adapter needs, tried once: which permission is missing is told by the
-//! name that a policy gives it.
+//! One check for each permission, by the name that a policy gives it.
 
-use bytes::Bytes;
+use super::bench::{Bench, Failure, Verdict, reason};
+use super::check::{Check, Severity};
+use crate::error::Error;
+use crate::s3::wire::{ApiError, ApiResult};
 
-use super::ask::{Ask, reason};
-use super::question::{Answer, Question};
-use crate::error::{Error, Result};
-use crate::s3::format::checksum::Crc64;
-use crate::s3::wire::{ApiError, ApiResult, CompletePart, Listing, Sought};
+pub(super) const CHECKS: [Check; 7] = [
+    Check {
+        id: "may_put_object",
+        text: "s3:PutObject",
+        severity: Severity::Breaks,
+        consequence: "nothing can be stored",
+        remedy: "allow s3:PutObject on arn:aws:s3:::{bucket}/{root}*",
+        needs: "",
+        run: |bench| Box::pin(may_put(bench)),
+    },
+    Check {
+        id: "may_get_object",
+        text: "s3:GetObject",
+        severity: Severity::Breaks,
+        consequence: "no layer can be read, and no upload resumed",
+        remedy: "allow s3:GetObject on arn:aws:s3:::{bucket}/{root}*",
+        needs: "",
+        run: |bench| Box::pin(may_get(bench)),
+    },
+    Check {
+        id: "may_delete_object",
+        text: "s3:DeleteObject",
+        severity: Severity::Breaks,
+        consequence: "finished and cancelled uploads leave objects behind",
+        remedy: "allow s3:DeleteObject on arn:aws:s3:::{bucket}/{root}*",
+        needs: "",
+        run: |bench| Box::pin(may_delete(bench)),
+    },
+    Check {
+        id: "may_list_bucket",
+        text: "s3:ListBucket",
+        severity: Severity::Breaks,
+        consequence: "absent objects look forbidden, and nothing can be listed or swept",
+        remedy: "allow s3:ListBucket on arn:aws:s3:::{bucket}",
+        needs: "",
+        run: |bench| Box::pin(may_list(bench)),
+    },
+    Check {
+        id: "may_list_multipart_upload_parts",
+        text: "s3:ListMultipartUploadParts",
+        severity: Severity::Breaks,
+        consequence: "no upload with parts can be resumed",
+        remedy: "allow s3:ListMultipartUploadParts on arn:aws:s3:::{bucket}/{root}*",
+        needs: "may_put_object",
+        run: |bench| Box::pin(may_list_parts(bench)),
+    },
+    Check {
+        id: "may_list_bucket_multipart_uploads",
+        text: "s3:ListBucketMultipartUploads",
+        severity: Severity::Breaks,
+        consequence: "an upload that was interrupted while it began its first part cannot be resumed",
+        remedy: "allow s3:ListBucketMultipartUploads on arn:aws:s3:::{bucket}",
+        needs: "",
+        run: |bench| Box::pin(may_list_uploads(bench)),
+    },
+    Check {
+        id: "may_abort_multipart_upload",
+        text: "s3:AbortMultipartUpload",
+        severity: Severity::Breaks,
+        consequence: "cancelled uploads keep their parts, which are billed",
+        remedy: "allow s3:AbortMultipartUpload on arn:aws:s3:::{bucket}/{root}*",
+        needs: "may_put_object",
+        run: |bench| Box::pin(may_abort(bench)),
+    },
+];
 
-/// How the operations of one permission were answered.
+/// The answers to the operations of one permission.
 #[derive(Default)]
 struct Tried {
     allowed: bool,
-    refused: Vec<String>,
+    forbidden: Vec<String>,
     unclear: Vec<String>,
-    first_refusal: Option<Error>,
-}
-
-/// Tries every operation. What a list told besides: the store's clock and name.
-///
-/// # Errors
-///
-/// Where the bucket is not there, the store does not answer, or nothing at all is allowed.
-pub(super) async fn permissions(ask: &mut Ask<'_>) -> Result<Listing> {
-    let listed = ask.api.list_as(&ask.prefix(""), &Sought::default()).await;
-    if let Err(error) = &listed {
-        let error = error.storage();
-        if error.is_no_such_bucket() || error.is_retryable() {
-            return listed.map_err(Error::from);
-        }
-    }
-    let mut tried: [(Question, Tried); 7] = [
-        Question::MayPut,
-        Question::MayGet,
-        Question::MayDelete,
-        Question::MayList,
-        Question::MayAbort,
-        Question::MayListParts,
-        Question::MayListUploads,
-    ]
-    .map(|question| (question, Tried::default()));
-    let [put, get, delete, list, abort, list_parts, list_uploads] =
-        tried.each_mut().map(|(_, tried)| tried);
-    let listing = list.note(listed).unwrap_or_default();
-    let api = ask.api.clone();
-    let api = &api;
-
-    let key = ask.key("may");
-    let bytes = [Bytes::from_static(b"may I?")];
-    // Without a condition: some stores have none.
-    let written = api.put(&key, &bytes, None, None).await;
-    put.note(written);
-    get.note(api.get_small(&key).await);
-    get.note(api.head(&key).await);
-
-    let created = ask.begin(&key, false).await;
-    if let Some(id) = put.note(created) {
-        let id = &id;
-        let crc64 = Crc64::of(&bytes[0]);
-        let part = api.upload_part(&key, id, 1, &bytes, None).await;
-        let part = put.note(part);
-        list_parts.note(api.list_parts(&key, id).await);
-        list_uploads.note(api.multiparts_at(&key).await);
-        if let Some(etag) = part {
-            let parts = [CompletePart {
-                number: 1,
-                etag,
-                crc64,
-            }];
-            let completed = api.complete_multipart(&key, id, &parts, None).await;
-            put.note(completed);
-        }
-        // Of one that is complete, it is as unknown as any: the permission is looked at first.
-        abort.note(api.abort_multipart(&key, id).await);
-    }
-    delete.note(api.delete(&key).await);
-    let batch = [key.clone(), ask.key("may-too")];
-    delete.note(api.delete_all(&batch, true).await);
-
-    if tried.iter().all(|(_, tried)| !tried.allowed)
-        && let Some(error) = tried
-            .iter_mut()
-            .find_map(|(_, one)| one.first_refusal.take())
-    {
-        return Err(error);
-    }
-    for (question, tried) in tried {
-        for refusal in &tried.refused {
-            ask.caused(refusal, question);
-        }
-        let (answer, found) = tried.judged();
-        ask.tell(question, answer, found);
-    }
-    Ok(listing)
 }
 
 impl Tried {
@@ -104,31 +87,84 @@ impl Tried {
                 self.allowed = true;
                 return Some(done);
             }
-            Err(ApiError::Other(error)) => {
-                let error = Error::from(error);
-                if error.is_permission() {
-                    self.refused.push(reason(&error));
-                    self.first_refusal.get_or_insert(error);
-                } else {
-                    self.unclear.push(reason(&error));
-                }
+            Err(ApiError::Other(error)) if error.is_permission() => {
+                self.forbidden.push(reason(&Error::from(error)));
             }
+            Err(ApiError::Other(error)) => self.unclear.push(reason(&Error::from(error))),
             Err(_) => self.allowed = true,
         }
         None
     }
 
-    fn judged(self) -> (Answer, String) {
-        if !self.refused.is_empty() {
-            return (Answer::No, self.refused.join(", "));
-        }
-        match self.allowed {
-            true => (Answer::Yes, "allowed".to_owned()),
-            false if self.unclear.is_empty() => (
-                Answer::Unknown,
-                "needs an upload, which was refused".to_owned(),
-            ),
-            false => (Answer::Unknown, self.unclear.join(", ")),
+    fn verdict(self) -> Verdict {
+        if !self.forbidden.is_empty() {
+            Err(Failure::No(self.forbidden.join(", ")))
+        } else if self.allowed {
+            Ok("allowed".to_owned())
+        } else if self.unclear.is_empty() {
+            Err(Failure::Unknown("no upload to try it with".to_owned()))
+        } else {
+            Err(Failure::Unknown(self.unclear.join(", ")))
         }
     }
+}
+
+async fn may_put(bench: &mut Bench) -> Verdict {
+    let mut tried = Tried::default();
+    let key = bench.key("may");
+    // Without a condition: some stores have none.
+    tried.note(bench.put(&key, b"may I?").await);
+    if let Some(upload) = tried.note(bench.begin("may", false).await) {
+        if let Some(part) = tried.note(upload.part(1, "may I?").await) {
+            tried.note(upload.complete(&[part]).await);
+        }
+        bench.permitted = Some(upload);
+    }
+    tried.verdict()
+}
+
+async fn may_get(bench: &mut Bench) -> Verdict {
+    let mut tried = Tried::default();
+    let key = bench.key("may");
+    tried.note(bench.api.get_small(&key).await);
+    tried.note(bench.api.head(&key).await);
+    tried.verdict()
+}
+
+async fn may_delete(bench: &mut Bench) -> Verdict {
+    let mut tried = Tried::default();
+    let keys = [bench.key("may"), bench.key("may-too")];
+    tried.note(bench.api.delete(&keys[0]).await);
+    tried.note(bench.api.delete_all(&keys, true).await);
+    tried.verdict()
+}
+
+async fn may_list(bench: &mut Bench) -> Verdict {
+    let mut tried = Tried::default();
+    tried.note(bench.listing().await);
+    tried.verdict()
+}
+
+async fn may_list_uploads(bench: &mut Bench) -> Verdict {
+    let mut tried = Tried::default();
+    let key = bench.key("may");
+    tried.note(bench.api.multiparts_at(&key).await);
+    tried.verdict()
+}
+
+async fn may_list_parts(bench: &mut Bench) -> Verdict {
+    let mut tried = Tried::default();
+    if let Some(upload) = &bench.permitted {
+        tried.note(upload.api.list_parts(&upload.key, &upload.id).await);
+    }
+    tried.verdict()
+}
+
+/// The upload is complete and thus unknown; the store checks the permission first.
+async fn may_abort(bench: &mut Bench) -> Verdict {
+    let mut tried = Tried::default();
+    if let Some(upload) = &bench.permitted {
+        tried.note(upload.api.abort_multipart(&upload.key, &upload.id).await);
+    }
+    tried.verdict()
 }

@@ -1,5 +1,5 @@
-//! What a store can do, as data. Found out by [`probe`](crate::s3::probe), once, or by
-//! [`doctor`](crate::s3::doctor), and kept in the bucket. What stores are expected to do: `stores`.
+//! What a store can do, as data. Determined by the first connect or by [`doctor`](crate::s3::doctor),
+//! and kept in the bucket. What stores are expected to do: `vendors`.
 
 use serde::{Deserialize, Serialize};
 

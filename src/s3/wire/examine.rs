@@ -1,4 +1,4 @@
-//! What only an examination asks of a store: lists with every setting, and the settings of the
+//! Requests that only an examination makes: listings with every setting, and the settings of the
 //! bucket.
 
 use std::time::SystemTime;
@@ -7,7 +7,7 @@ use aws_sdk_s3::types::{
     BucketVersioningStatus, ExpirationStatus, LifecycleRule as SdkRule, TransitionStorageClass,
 };
 
-use super::{Api, ApiError, ApiResult, Call, SMALL_TIMEOUT, UploadId};
+use super::{Api, ApiError, ApiResult, Call, SMALL_TIMEOUT};
 use crate::s3::format::keys::Key;
 use crate::s3::wire::date::CatchDate;
 use crate::s3::wire::listing::{self, Sought};
@@ -19,11 +19,11 @@ pub(crate) struct Listing {
     pub(crate) keys: Vec<Key>,
     pub(crate) prefixes: Vec<String>,
     pub(crate) next: Option<String>,
-    /// The store's clock, where it tells it.
+    /// The store's clock, if it reports one.
     pub(crate) date: Option<SystemTime>,
-    /// Who the store says that it is.
+    /// The name that the store reports.
     pub(crate) server: Option<String>,
-    /// The host that was asked.
+    /// The host of the request.
     pub(crate) host: Option<String>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct LifecycleRule {
     pub(crate) removes_old_versions: bool,
 }
 
-/// Whether the bucket keeps what is replaced.
+/// Whether the bucket keeps replaced objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Versioning {
     Never,
@@ -51,7 +51,7 @@ pub(crate) enum Versioning {
 }
 
 impl Api {
-    /// One page of what is below `prefix`.
+    /// One page of the objects below `prefix`.
     pub(crate) async fn list_as(&self, prefix: &str, sought: &Sought) -> ApiResult<Listing> {
         let seen = CatchDate::default();
         let answer = self.listed(prefix, sought, &seen).await?;
@@ -63,69 +63,6 @@ impl Api {
             server: seen.server(),
             host: seen.host(),
         })
-    }
-
-    /// The numbers of the parts of an upload, page by page, in the order in which they came.
-    pub(crate) async fn part_numbers(
-        &self,
-        key: &Key,
-        upload_id: &UploadId,
-        limit: i32,
-    ) -> ApiResult<Vec<i32>> {
-        let call = Call {
-            operation: Operation::ListParts,
-            key: key.as_str(),
-            body: 0,
-        };
-        let mut numbers = Vec::new();
-        let mut marker = None;
-        loop {
-            let page = self
-                .call(call, || {
-                    self.client
-                        .list_parts()
-                        .bucket(&self.bucket)
-                        .key(key.as_str())
-                        .upload_id(upload_id.as_str())
-                        .max_parts(limit)
-                        .set_part_number_marker(marker.clone())
-                        .customize()
-                        .config_override(Self::settings(SMALL_TIMEOUT))
-                        .send()
-                })
-                .await?;
-            numbers.extend(page.parts().iter().filter_map(|part| part.part_number()));
-            let next = page.next_part_number_marker().map(str::to_owned);
-            if page.is_truncated() != Some(true) || next.is_none() || next == marker {
-                return Ok(numbers);
-            }
-            marker = next;
-        }
-    }
-
-    /// The multipart uploads that the store lists below a prefix: no more than a page of them.
-    pub(crate) async fn multiparts_below(&self, prefix: &str) -> ApiResult<Vec<(Key, UploadId)>> {
-        let call = Call {
-            operation: Operation::ListMultipartUploads,
-            key: prefix,
-            body: 0,
-        };
-        let answer = self
-            .call(call, || {
-                self.client
-                    .list_multipart_uploads()
-                    .bucket(&self.bucket)
-                    .prefix(prefix)
-                    .customize()
-                    .config_override(Self::settings(SMALL_TIMEOUT))
-                    .send()
-            })
-            .await?;
-        let uploads = answer.uploads().iter().filter_map(|upload| {
-            let id = UploadId(upload.upload_id()?.to_owned());
-            Some((Key::from_listing(upload.key()?), id))
-        });
-        Ok(uploads.collect())
     }
 
     /// The rules of the bucket that are in force.

@@ -184,16 +184,8 @@ impl Api {
         Ok((ETag::parse(etag), attempts))
     }
 
-    /// Ends a multipart upload and drops its parts, or finds that it is gone.
+    /// Aborts a multipart upload, or finds that there is none.
     pub(crate) async fn abort_multipart(&self, key: &Key, upload_id: &UploadId) -> ApiResult<()> {
-        match self.abort_known(key, upload_id).await {
-            Ok(()) | Err(ApiError::NoSuchUpload(_) | ApiError::NoSuchKey(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Ends a multipart upload that is there; the error says how one that is not is answered.
-    pub(crate) async fn abort_known(&self, key: &Key, upload_id: &UploadId) -> ApiResult<()> {
         let call = Call {
             operation: Operation::AbortMultipartUpload,
             key: key.as_str(),
@@ -209,7 +201,10 @@ impl Api {
                 .config_override(Self::settings(SMALL_TIMEOUT))
                 .send()
         });
-        sent.await.map(drop)
+        match sent.await {
+            Ok(_) | Err(ApiError::NoSuchUpload(_) | ApiError::NoSuchKey(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// All parts that S3 holds, by number; `None` where there is no such upload. A part that was
