@@ -8,19 +8,19 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::support::bucket;
 use crate::support::bytes::{MIB, ramp, sha256};
+use crate::support::fault_client::{FaultClient, On, PutObject, UploadPart};
 use crate::support::session;
 use crate::support::stores::{self, PART, name};
-use crate::support::wire::{On, PutObject, UploadPart, Wire};
 
 /// Writes of the session so far.
-fn session_writes(wire: &Wire) -> usize {
+fn session_writes(wire: &FaultClient) -> usize {
     let log = wire.log();
     log.iter()
         .filter(|one| one.key.ends_with("/session") && one.operation == PutObject)
         .count()
 }
 
-async fn wait_for_session_writes(wire: &Wire, count: usize) {
+async fn wait_for_session_writes(wire: &FaultClient, count: usize) {
     while session_writes(wire) < count {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -29,7 +29,7 @@ async fn wait_for_session_writes(wire: &Wire, count: usize) {
 #[tokio::test(start_paused = true)]
 async fn first_part_is_recorded_a_second_after_it_arrived() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let bytes = ramp(4, 3 * PART);
     let mut upload = service.upload(&name(), None).await.unwrap();
@@ -61,7 +61,7 @@ async fn first_part_is_recorded_a_second_after_it_arrived() {
 #[tokio::test(start_paused = true)]
 async fn less_than_128_mib_that_arrived_are_not_on_record() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(ramp(5, 31 * PART)).await.unwrap();
@@ -76,7 +76,7 @@ async fn less_than_128_mib_that_arrived_are_not_on_record() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_checkpoint_is_repeated_by_the_next_write_of_the_session() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     // The first part is recorded after a second, and the following ones at 128 MiB. Then one more
     // part is on its way.
@@ -99,7 +99,7 @@ async fn refused_checkpoint_is_repeated_by_the_next_write_of_the_session() {
     let (outcome, ()) = tokio::join!(writes, refused);
     assert!(outcome.unwrap_err().is_permission());
 
-    let mut resumed = stores::connect(&store, &Wire::over(store.http_client()))
+    let mut resumed = stores::connect(&store, &FaultClient::over(store.http_client()))
         .await
         .resume(&name(), None, upload.uuid())
         .await
@@ -147,7 +147,7 @@ async fn unreadable_hash_state_is_refused_and_not_overwritten() {
 #[tokio::test(start_paused = true)]
 async fn failed_finish_keeps_the_parts_that_arrived() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let bytes = ramp(3, 2 * PART + 1000);
     let mut upload = service.upload(&name(), None).await.unwrap();

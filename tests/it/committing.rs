@@ -16,10 +16,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
 
 use crate::support::bytes::{assert_same, ramp, sha256};
-use crate::support::stores::{self, BUCKET, PART, name};
-use crate::support::wire::{
-    CompleteMultipartUpload, GetObject, On, Place, PutObject, UploadPart, Wire,
+use crate::support::fault_client::{
+    CompleteMultipartUpload, FaultClient, GetObject, On, Place, PutObject, UploadPart,
 };
+use crate::support::stores::{self, BUCKET, PART, name};
 use crate::support::{aged, bucket};
 use crate::tarsum::archive::member;
 
@@ -28,7 +28,7 @@ const SIZE: u64 = PART + 1000;
 #[tokio::test(start_paused = true)]
 async fn a_published_layer_outlives_a_later_finish_with_another_digest() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let bytes = ramp(1, SIZE);
     let mut upload = service.upload(&name(), None).await.unwrap();
@@ -41,7 +41,7 @@ async fn a_published_layer_outlives_a_later_finish_with_another_digest() {
     drop(upload);
     wire.mend();
 
-    let elsewhere = stores::connect(&store, &Wire::over(store.http_client())).await;
+    let elsewhere = stores::connect(&store, &FaultClient::over(store.http_client())).await;
     let uuid = wire.log().iter().find_map(|one| {
         let (_, rest) = one.key.split_once("uploads/")?;
         rest.split('/').next()?.parse().ok()
@@ -67,7 +67,7 @@ async fn a_published_layer_outlives_a_later_finish_with_another_digest() {
 #[tokio::test(start_paused = true)]
 async fn flipped_bit_during_readback_is_retried() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let bytes = ramp(2, SIZE);
     let mut upload = service.upload(&name(), None).await.unwrap();
@@ -85,7 +85,7 @@ async fn flipped_bit_during_readback_is_retried() {
 #[tokio::test(start_paused = true)]
 async fn refused_read_during_readback_loses_nothing() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let bytes = ramp(7, SIZE);
     let mut upload = service.upload(&name(), None).await.unwrap();
@@ -114,7 +114,7 @@ async fn failed_commit(service: &S3LayerService) -> (LayerId, Error) {
 #[tokio::test(start_paused = true)]
 async fn committing_upload_whose_parts_are_lost_is_swept() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     wire.fault(On::every(CompleteMultipartUpload).status(403));
     let (id, ended) = failed_commit(&service).await;
@@ -142,7 +142,7 @@ async fn committing_upload_whose_parts_are_lost_is_swept() {
 #[tokio::test(start_paused = true)]
 async fn committing_upload_whose_parts_are_refused_is_swept() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     wire.fault(On::every(CompleteMultipartUpload).status(400));
     let (id, ended) = failed_commit(&service).await;
@@ -171,7 +171,7 @@ async fn nothing_is_left_in_the_end(store: &EmbeddedStore) {
 async fn upload_that_s3_refuses_to_complete_can_be_cancelled_and_swept() {
     for by_its_handle in [true, false] {
         let store = stores::in_memory().await;
-        let wire = Wire::over(store.http_client());
+        let wire = FaultClient::over(store.http_client());
         let service = stores::connect(&store, &wire).await;
         wire.fault(On::every(CompleteMultipartUpload).status(403));
         let bytes = ramp(12, SIZE);
@@ -201,7 +201,7 @@ async fn upload_that_s3_refuses_to_complete_can_be_cancelled_and_swept() {
 #[tokio::test(start_paused = true)]
 async fn layer_that_was_published_after_its_cancel_is_kept() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let bytes = ramp(13, SIZE);
     let mut upload = service.upload(&name(), None).await.unwrap();
@@ -211,7 +211,7 @@ async fn layer_that_was_published_after_its_cancel_is_kept() {
     let digest = sha256(&bytes);
     let finish = tokio::spawn(async move { upload.finish(SIZE, &digest).await.map(drop) });
     record.reached_by(1).await;
-    let denied = Wire::over(store.http_client());
+    let denied = FaultClient::over(store.http_client());
     denied.fault(On::every(PutObject).key_contains("layers/").status(403));
     let elsewhere = stores::connect(&store, &denied).await;
     elsewhere.cancel_upload(uuid).await.unwrap();
@@ -237,7 +237,7 @@ async fn layer_that_was_published_after_its_cancel_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn what_a_failed_finish_sent_last_can_be_followed_by_more() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let bytes = ramp(6, 2 * SIZE);
     let first = bytes.slice(..SIZE as usize);
@@ -270,7 +270,7 @@ async fn a_sweep_spares_an_upload_that_was_resumed_after_it_was_listed() {
     upload.write_bytes(bytes.slice(..1000)).await.unwrap();
     upload.close().await.unwrap();
 
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let sweeper = stores::connect(&store, &wire).await;
     let looks = wire.hold(On::every(GetObject).key_ends("/session"));
     let sweep = tokio::spawn(async move { stores::sweep(&sweeper).await });
@@ -291,7 +291,7 @@ async fn a_sweep_spares_an_upload_that_was_resumed_after_it_was_listed() {
 #[tokio::test]
 async fn a_finish_whose_caller_goes_away_is_carried_to_its_end() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let client = stores::client(&store, wire.http_client());
     let config = stores::config().parallelism(1);
     let service = S3LayerService::connect(client, config).await.unwrap();
@@ -341,7 +341,7 @@ async fn a_digest_that_is_wrong_twice_is_refused_twice() {
 
 /// An upload that another process has begun to commit under a wrong TarSum, before it could read the object.
 async fn committed_under_a_wrong_tar_sum(store: &EmbeddedStore, bytes: &Bytes) -> Uuid {
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(store, &wire).await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.clone()).await.unwrap();
@@ -422,7 +422,7 @@ async fn a_digest_that_leads_to_another_layer_does_not_stand_for_lost_bytes() {
 async fn lost_before_it_was_read(store: &EmbeddedStore, bytes: &Bytes, wrong: LayerId) {
     let service = stores::service(store).await;
     let size = bytes.len() as u64;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let elsewhere = stores::connect(store, &wire).await;
     let mut upload = elsewhere.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.clone()).await.unwrap();

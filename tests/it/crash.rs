@@ -1,65 +1,67 @@
-//! The process dies before and after each request of each life. Another one goes on where the last
-//! close was, or later; the layer is right, and after a sweep nothing is left over.
+//! A process dies before and after each request of each scenario. Another process resumes at the last
+//! acknowledged offset or later. The layer is right, and a sweep leaves nothing over.
 
 use std::sync::Mutex;
 
-use crate::support::life::{self, ACTS, Act, Told};
-use crate::support::wire::{End, Wire};
+use crate::support::fault_client::{End, FaultClient};
+use crate::support::scenario::{self, ClientState, SCENARIOS, Scenario};
 use crate::support::{cases, stores};
 
 struct Case {
-    act: &'static Act,
+    scenario: &'static Scenario,
     end: End,
 }
 
-/// How many requests an act makes when nothing goes wrong.
-fn requests(act: &Act) -> usize {
+/// The number of requests of a scenario without faults.
+fn requests(scenario: &Scenario) -> usize {
     cases::runtime().block_on(async {
-        let store = life::stage(act).await;
-        let wire = Wire::over(store.http_client());
+        let store = scenario::prepare(scenario).await;
+        let wire = FaultClient::over(store.http_client());
         let service = stores::connect(&store, &wire).await;
-        life::play(&service, act, &Mutex::default()).await.unwrap();
+        scenario::run(&service, scenario, &Mutex::default())
+            .await
+            .unwrap();
         wire.log().len()
     })
 }
 
-/// One process that ends, and another that goes on.
+/// Runs one process until it ends, and recovers in another.
 fn run(case: &Case) -> Result<(), String> {
-    let act = case.act;
-    let told = Mutex::new(Told::default());
+    let scenario = case.scenario;
+    let state = Mutex::new(ClientState::default());
     let first = cases::runtime();
     let store = first.block_on(async {
-        let store = life::stage(act).await;
-        let wire = Wire::over(store.http_client());
+        let store = scenario::prepare(scenario).await;
+        let wire = FaultClient::over(store.http_client());
         wire.end(case.end);
         let service = stores::connect(&store, &wire).await;
         tokio::select! {
             biased;
             () = wire.died() => {}
-            // A process that was cut off fails, and that is all that is asked of it.
-            _ = life::play(&service, act, &told) => {}
+            // A process that was cut off fails; how is not of interest.
+            _ = scenario::run(&service, scenario, &state) => {}
         }
         store
     });
-    // Nothing of the process is left: not one task of it goes on.
+    // Ends every task of the process.
     drop(first);
-    let told = told.into_inner().unwrap();
+    let state = state.into_inner().unwrap();
     cases::runtime().block_on(async {
-        let wire = Wire::over(store.http_client());
+        let wire = FaultClient::over(store.http_client());
         let service = stores::connect(&store, &wire).await;
-        life::go_on(&service, act, &told)
+        scenario::recover(&service, scenario, &state)
             .await
-            .map_err(|failure| format!("{failure} ({told:?})"))?;
-        life::leftovers(&store, act).await
+            .map_err(|failure| format!("{failure} ({state:?})"))?;
+        scenario::leftovers(&store, scenario).await
     })
 }
 
 fn all(what: &str, ends: &[fn(usize) -> End]) {
     let mut cases = Vec::new();
-    for act in ACTS {
-        for number in 1..=requests(act) {
+    for scenario in SCENARIOS {
+        for number in 1..=requests(scenario) {
             cases.extend(ends.iter().map(|end| Case {
-                act,
+                scenario,
                 end: end(number),
             }));
         }
@@ -67,17 +69,17 @@ fn all(what: &str, ends: &[fn(usize) -> End]) {
     cases::all(
         what,
         &cases,
-        |Case { act, end }| format!("{}: {end:?}", act.name),
+        |Case { scenario, end }| format!("{}: {end:?}", scenario.name),
         run,
     );
 }
 
 #[test]
-fn a_process_can_die_before_and_after_every_request() {
+fn process_killed_at_any_request_is_recovered() {
     all("crashes", &[End::KilledBefore, End::KilledAfter]);
 }
 
 #[test]
-fn a_process_can_be_cut_off_at_every_request() {
+fn process_cut_off_at_any_request_is_recovered() {
     all("cut off", &[End::CutOffBefore]);
 }

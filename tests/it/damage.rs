@@ -15,8 +15,8 @@ use tokio::io::AsyncReadExt as _;
 use crate::support::aged;
 use crate::support::bucket::{get, keys, multiparts, sealed};
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
+use crate::support::fault_client::{CreateMultipartUpload, FaultClient, GetObject, On, UploadPart};
 use crate::support::stores::{self, BUCKET, PART, name};
-use crate::support::wire::{CreateMultipartUpload, GetObject, On, UploadPart, Wire};
 
 /// A store, a process over it, and a client that goes behind its back.
 async fn stage() -> (EmbeddedStore, S3LayerService, Client) {
@@ -161,7 +161,7 @@ async fn a_denied_permission_is_never_absence() {
     let store = stores::in_memory().await;
     let bytes = ramp(1, 20 * KIB);
     let id = publish(&stores::service(&store).await, &bytes).await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let client = stores::client(&store, wire.http_client());
     let service = S3LayerService::connect(client, stores::config());
     let service = service.await.unwrap();
@@ -284,7 +284,7 @@ async fn what_an_older_owner_sent_arrives_after_the_end_and_changes_nothing() {
     let bytes = ramp(1, size);
     for late in [CreateMultipartUpload, UploadPart] {
         let store = stores::in_memory().await;
-        let wire = Wire::over(store.http_client());
+        let wire = FaultClient::over(store.http_client());
         let client = stores::client(&store, wire.http_client());
         let older = S3LayerService::connect(client, stores::config());
         let older = older.await.unwrap();
@@ -355,7 +355,7 @@ async fn a_link_that_is_older_than_its_record_leads_to_the_bytes_all_the_same() 
     assert_eq!(*layer.digest(), sha256(&bytes));
 
     // By several requests at a time, of which one hears late that nothing is there.
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let fresh = stores::connect(&store, &wire).await;
     let [early, late] = [1, 2].map(|nth| wire.hold(On::nth(GetObject, nth).key_contains("data/")));
     let mut pieces = fresh.layer(&first, &id).await.unwrap().into_stream();

@@ -10,12 +10,12 @@ use s3layers::{ConnectError, S3Config, S3LayerService, StoreProfile};
 
 use crate::support::answers::{Reword, reword};
 use crate::support::bucket;
-use crate::support::stores::{self, BUCKET};
-use crate::support::wire::{
+use crate::support::fault_client::{
     AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, DeleteObject,
-    DeleteObjects, GetBucketLifecycleConfiguration, GetObject, HeadObject, ListMultipartUploads,
-    ListObjectsV2, ListParts, On, Operation, PutObject, UploadPart, Wire,
+    DeleteObjects, FaultClient, GetBucketLifecycleConfiguration, GetObject, HeadObject,
+    ListMultipartUploads, ListObjectsV2, ListParts, On, Operation, PutObject, UploadPart,
 };
+use crate::support::stores::{self, BUCKET};
 
 /// The embedded store has neither rules nor versions.
 const UNKNOWN: [&str; 2] = ["nothing_expires", "old_versions"];
@@ -56,7 +56,7 @@ async fn left(store: &EmbeddedStore) -> Vec<String> {
 #[tokio::test]
 async fn complete_store_keeps_every_promise() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let examination = examined(&store, wire.http_client()).await;
     assert_eq!(answered(&examination, Answer::No), [""; 0]);
     assert_eq!(answered(&examination, Answer::Unknown), UNKNOWN);
@@ -229,7 +229,7 @@ async fn missing_permission_is_named_once() {
     ];
     for (operation, id) in cases {
         let store = stores::in_memory().await;
-        let wire = Wire::over(store.http_client());
+        let wire = FaultClient::over(store.http_client());
         wire.fault(On::every(operation).status(403));
         let examination = examined(&store, wire.http_client()).await;
         assert_eq!(answered(&examination, Answer::No), [id], "{operation:?}");
@@ -261,7 +261,7 @@ async fn missing_permission_is_named_once() {
 #[tokio::test]
 async fn objects_left_behind_are_reported() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     wire.fault(On::every(DeleteObject).status(403));
     wire.fault(On::every(DeleteObjects).status(403));
     let examination = examined(&store, wire.http_client()).await;
@@ -305,7 +305,7 @@ async fn wrong_keys_and_missing_bucket_are_errors() {
 #[tokio::test(start_paused = true)]
 async fn silent_store_is_an_error() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     wire.fault(On::from(60).status(503));
     let client = stores::client(&store, wire.http_client());
     let examined = examine(client, stores::config(), std::future::pending()).await;
@@ -326,7 +326,7 @@ async fn transient_failure_changes_no_answer() {
     ] {
         for nth in [1, 3] {
             let store = stores::in_memory().await;
-            let wire = Wire::over(store.http_client());
+            let wire = FaultClient::over(store.http_client());
             wire.fault(On::nth(operation, nth).status(503));
             wire.fault(On::nth(operation, nth + 3).lose_answer());
             let examination = examined(&store, wire.http_client()).await;
@@ -342,7 +342,7 @@ async fn transient_failure_changes_no_answer() {
 async fn stopped_examination_removes_its_objects() {
     for operation in [UploadPart, ListParts, CompleteMultipartUpload] {
         let store = stores::in_memory().await;
-        let wire = Wire::over(store.http_client());
+        let wire = FaultClient::over(store.http_client());
         // The first of each is that of the permissions.
         let gate = wire.hold(On::nth(operation, 2));
         let client = stores::client(&store, wire.http_client());
@@ -432,7 +432,7 @@ async fn lagging_listing_costs_and_incomplete_listing_breaks() {
 #[tokio::test]
 async fn forbidden_lifecycle_rules_break_no_promise() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     wire.fault(On::every(GetBucketLifecycleConfiguration).status(403));
     let examination = examined(&store, wire.http_client()).await;
     assert!(examination.keeps_promises());

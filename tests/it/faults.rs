@@ -1,10 +1,10 @@
-//! Each request of each life goes wrong in each way that a retry can mend: the client sees nothing
-//! of it, the bytes are right, and nothing is left over. What no retry can mend is an error by
-//! name, from which the same client goes on when it is mended.
+//! Injects each fault that a retry can repair into each request of each scenario: the client notices
+//! nothing, the bytes are right, and nothing is left over. Any other fault is an error of its kind, and
+//! the same client continues once the cause is removed.
 //!
-//! A failure prints its act, fault and request, which are the same in every run. With
-//! `S3LAYERS_FAULTS=full` every fault strikes every request of every act. Without, that takes too
-//! long: in acts with large layers each request is struck by every third of the faults; and the
+//! A failure prints its scenario, fault and request, which are the same in every run. With
+//! `S3LAYERS_FAULTS=full` every fault strikes every request of every scenario. Without, that takes too
+//! long: in scenarios with large layers each request is struck by every third of the faults; and the
 //! rare and the lasting ones strike the first request of each sort only.
 
 use std::collections::BTreeSet;
@@ -13,12 +13,12 @@ use std::sync::Mutex;
 use s3layers::{LayerService as _, S3LayerService, StoreProfile};
 
 use crate::support::bytes::{KIB, MIB};
-use crate::support::life::{self, ACTS, Act, Deed, Step, Told};
-use crate::support::wire::{
-    CompleteMultipartUpload, CreateMultipartUpload, DeleteObjects, Fault, GetObject, HeadObject,
-    ListMultipartUploads, ListObjectsV2, ListParts, On, Operation, Place, PutObject, Request, Rule,
-    STRAYED, Then, UploadPart, Wire,
+use crate::support::fault_client::{
+    CompleteMultipartUpload, CreateMultipartUpload, DeleteObjects, Fault, FaultClient, GetObject,
+    HeadObject, ListMultipartUploads, ListObjectsV2, ListParts, On, Operation, Place, PutObject,
+    Request, Rule, STRAYED, Then, UploadPart,
 };
+use crate::support::scenario::{self, ClientState, RegistryCall, SCENARIOS, Scenario, Step};
 use crate::support::{bucket, cases, stores};
 
 /// What strikes every request, always.
@@ -101,65 +101,68 @@ fn applies(fault: Fault, request: &Request, reads_layer: bool) -> bool {
     }
 }
 
-/// An act, and what goes wrong in it.
+/// A scenario, and the fault to inject.
 struct Case {
-    act: &'static Act,
+    scenario: &'static Scenario,
     request: Request,
     fault: Fault,
 }
 
-/// Plays an act over the wire, and looks at what it leaves.
-fn play(act: &Act, fault: Option<(&Request, Fault)>) -> Result<Wire, String> {
+/// Runs a scenario with the fault, and checks what it leaves.
+fn run(scenario: &Scenario, fault: Option<(&Request, Fault)>) -> Result<FaultClient, String> {
     let runtime = cases::runtime();
     runtime.block_on(async {
-        let store = life::stage(act).await;
-        let wire = Wire::over(store.http_client());
+        let store = scenario::prepare(scenario).await;
+        let wire = FaultClient::over(store.http_client());
         if let Some((request, fault)) = fault {
             wire.fault(On::request(request.number).with(fault));
         }
         let service = stores::connect(&store, &wire).await;
-        life::play(&service, act, &Mutex::new(Told::default())).await?;
+        scenario::run(&service, scenario, &Mutex::new(ClientState::default())).await?;
         if let Some((_, Fault::Stray)) = fault {
-            // It can bring back what was removed in the meantime, which nobody can forbid; but it
-            // can take nothing away, nor can a sweep that finds it.
+            // A late request can restore a removed object. It can remove nothing, and the sweep that
+            // finds the object cannot either.
             tokio::time::sleep(STRAYED * 2).await;
             let swept = stores::sweep(&service).await;
             swept.map_err(|error| cases::chain(&error))?;
-            life::kept(&store, act).await?;
+            scenario::check_nothing_lost(&store, scenario).await?;
         } else {
-            life::leftovers(&store, act).await?;
+            scenario::leftovers(&store, scenario).await?;
         }
         Ok(wire)
     })
 }
 
-/// How a case is told.
-fn told(
+/// The case, for the line of a failure.
+fn describe(
     Case {
-        act,
+        scenario,
         request,
         fault,
     }: &Case,
 ) -> String {
-    format!("{}: {fault:?} at {request}", act.name)
+    format!("{}: {fault:?} at {request}", scenario.name)
 }
 
-/// Each request of each act with each of the faults that can strike it, as far as `is_tried` says;
-/// that is told the act, the request, and the place of the fault among them.
-fn cases(faults: &[Fault], mut is_tried: impl FnMut(&Act, &Request, usize) -> bool) -> Vec<Case> {
+/// Each request of each scenario with each fault that applies to it, filtered by `is_tried`, which gets
+/// the scenario, the request, and the index of the fault.
+fn cases(
+    faults: &[Fault],
+    mut is_tried: impl FnMut(&Scenario, &Request, usize) -> bool,
+) -> Vec<Case> {
     let mut cases = Vec::new();
-    // Small acts first, since they are cheap.
-    let mut acts: Vec<&'static Act> = ACTS.iter().collect();
-    acts.sort_by_key(|act| act.size);
-    for act in acts {
-        let reads = |step: &Step| matches!(step, Step::Read | Step::Do(Deed::Layer));
-        let reads_layer = act.steps.iter().any(reads);
-        for request in play(act, None).unwrap().log() {
+    // Small scenarios first, since they are cheap.
+    let mut scenarios: Vec<&'static Scenario> = SCENARIOS.iter().collect();
+    scenarios.sort_by_key(|scenario| scenario.size);
+    for scenario in scenarios {
+        let reads = |step: &Step| matches!(step, Step::Read | Step::Call(RegistryCall::Layer));
+        let reads_layer = scenario.steps.iter().any(reads);
+        for request in run(scenario, None).unwrap().log() {
             for (place, &fault) in faults.iter().enumerate() {
                 let can = applies(fault, &request, reads_layer);
-                if can && (is_full() || is_tried(act, &request, place)) {
+                if can && (is_full() || is_tried(scenario, &request, place)) {
                     cases.push(Case {
-                        act,
+                        scenario,
                         request: request.clone(),
                         fault,
                     });
@@ -171,68 +174,68 @@ fn cases(faults: &[Fault], mut is_tried: impl FnMut(&Act, &Request, usize) -> bo
 }
 
 /// The first request of each sort, for each fault.
-fn first_of_its_sort() -> impl FnMut(&Act, &Request, usize) -> bool {
+fn first_of_its_sort() -> impl FnMut(&Scenario, &Request, usize) -> bool {
     let mut seen = BTreeSet::new();
     move |_, request, place| seen.insert((sort(request), place))
 }
 
 #[test]
-fn every_request_can_go_wrong_in_every_way_and_nobody_notices() {
-    let cases = cases(COMMON, |act, request, place| {
-        act.size < MIB || (request.number + place).is_multiple_of(3)
+fn every_fault_at_every_request_is_retried() {
+    let cases = cases(COMMON, |scenario, request, place| {
+        scenario.size < MIB || (request.number + place).is_multiple_of(3)
     });
-    cases::all("faults", &cases, told, |case| {
-        play(case.act, Some((&case.request, case.fault))).map(drop)
+    cases::all("faults", &cases, describe, |case| {
+        run(case.scenario, Some((&case.request, case.fault))).map(drop)
     });
 }
 
 #[test]
-fn rare_faults_go_unnoticed_too() {
+fn rare_faults_are_retried() {
     let cases = cases(RARE, first_of_its_sort());
-    cases::all("rare faults", &cases, told, |case| {
-        play(case.act, Some((&case.request, case.fault))).map(drop)
+    cases::all("rare faults", &cases, describe, |case| {
+        run(case.scenario, Some((&case.request, case.fault))).map(drop)
     });
 }
 
-/// From this request on nothing is allowed any more, until it is again; or this one alone was not.
+/// Refuses the requests that `on` selects, then recovers without the refusal.
 fn refused(case: &Case, on: On) -> Result<(), String> {
-    let act = case.act;
+    let scenario = case.scenario;
     cases::runtime().block_on(async {
-        let store = life::stage(act).await;
-        let wire = Wire::over(store.http_client());
+        let store = scenario::prepare(scenario).await;
+        let wire = FaultClient::over(store.http_client());
         wire.fault(on.with(case.fault));
         let service = stores::connect(&store, &wire).await;
-        let told = Mutex::new(Told::default());
-        match life::try_play(&service, act, &told).await {
+        let state = Mutex::new(ClientState::default());
+        match scenario::try_run(&service, scenario, &state).await {
             Err((_, error)) if error.is_permission() => {}
             Err((step, error)) => return Err(format!("{step:?}: {}", cases::chain(&error))),
-            // It was in what is removed at the end, which a sweep does again.
+            // The refused request removed something; the sweep repeats that.
             Ok(()) => {}
         }
         wire.mend();
-        let told = told.into_inner().unwrap();
-        let gone_on = life::go_on(&service, act, &told).await;
-        gone_on.map_err(|failure| format!("{failure} ({told:?})"))?;
-        life::leftovers(&store, act).await
+        let state = state.into_inner().unwrap();
+        let recovered = scenario::recover(&service, scenario, &state).await;
+        recovered.map_err(|failure| format!("{failure} ({state:?})"))?;
+        scenario::leftovers(&store, scenario).await
     })
 }
 
 #[test]
-fn what_no_retry_mends_is_an_error_by_name_and_the_client_goes_on_later() {
+fn refusal_is_an_error_and_the_client_can_continue_later() {
     let cases = cases(LASTING, first_of_its_sort());
-    cases::all("refused once", &cases, told, |case| {
+    cases::all("refused once", &cases, describe, |case| {
         refused(case, On::request(case.request.number))
     });
-    cases::all("refused from there on", &cases, told, |case| {
+    cases::all("refused from there on", &cases, describe, |case| {
         refused(case, On::from(case.request.number))
     });
 }
 
 /// The first process that ever meets a store.
-fn first_connect(spoil: impl FnOnce(&Wire)) -> Result<Wire, String> {
+fn first_connect(spoil: impl FnOnce(&FaultClient)) -> Result<FaultClient, String> {
     cases::runtime().block_on(async {
         let store = stores::in_memory().await;
-        let wire = Wire::over(store.http_client());
+        let wire = FaultClient::over(store.http_client());
         spoil(&wire);
         let client = stores::client(&store, wire.http_client());
         let service = S3LayerService::connect(client, stores::config()).await;
@@ -283,8 +286,8 @@ fn a_document_that_comes_with_the_last_attempt_is_read() {
     ];
     for (case, times, rule) in rules {
         cases::runtime().block_on(async {
-            let store = life::stage(&ACTS[0]).await;
-            let wire = Wire::over(store.http_client());
+            let store = scenario::prepare(&SCENARIOS[0]).await;
+            let wire = FaultClient::over(store.http_client());
             let service = stores::connect(&store, &wire).await;
             let mut upload = service.upload(&stores::name(), None).await.unwrap();
             upload.write_bytes("a layer".into()).await.unwrap();
@@ -316,15 +319,15 @@ fn a_store_that_stays_broken_is_an_error_that_loses_nothing() {
         ("half bodies", On::half_body, false),
         ("never answered", On::hang, false),
     ];
-    let act = &ACTS[0];
+    let scenario = &SCENARIOS[0];
     for (case, rule, takes_effect) in rules {
         for (what, on) in [("parts", On::every(UploadPart)), ("sessions", sessions())] {
             cases::runtime().block_on(async {
                 let case = format!("{what}: {case}");
-                let store = life::stage(act).await;
-                let wire = Wire::over(store.http_client());
+                let store = scenario::prepare(scenario).await;
+                let wire = FaultClient::over(store.http_client());
                 let service = stores::connect(&store, &wire).await;
-                let bytes = act.content().bytes;
+                let bytes = scenario.content().bytes;
                 let mut upload = service.upload(&stores::name(), None).await.unwrap();
                 upload.write_bytes(bytes.slice(..100)).await.unwrap();
                 upload.close().await.unwrap();
@@ -350,9 +353,9 @@ fn a_store_that_stays_broken_is_an_error_that_loses_nothing() {
                 assert!(closed.is_err() || offset == bytes.len(), "{case}: {offset}");
                 assert!(offset >= 100, "{case}: {offset}");
                 upload.write_bytes(bytes.slice(offset..)).await.unwrap();
-                let digest = act.content().sha256;
-                upload.finish(act.size, &digest).await.unwrap();
-                life::leftovers(&store, act).await.expect(&case);
+                let digest = scenario.content().sha256;
+                upload.finish(scenario.size, &digest).await.unwrap();
+                scenario::leftovers(&store, scenario).await.expect(&case);
             });
         }
     }

@@ -18,8 +18,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::support::aged;
 use crate::support::bucket::{TOMBSTONE_SIZE, get, keys, multiparts, sealed};
 use crate::support::bytes::{KIB, assert_same, ramp, sha256};
+use crate::support::fault_client::{CompleteMultipartUpload, FaultClient, On};
 use crate::support::stores::{self, BUCKET, PART, name};
-use crate::support::wire::{CompleteMultipartUpload, On, Wire};
 
 /// A segment, a part, a tail, and some bytes within the session.
 const STORED: u64 = 2 * PART + 100 * KIB + KIB;
@@ -725,7 +725,7 @@ async fn write_freezing(
         .unwrap();
     upload.flush().await.unwrap();
     drop(upload);
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let failing = stores::connect(store, &wire).await;
     wire.fault(On::every(CompleteMultipartUpload).status(403));
     let mut upload = failing.resume(&name(), None, uuid).await.unwrap();
@@ -742,7 +742,7 @@ async fn write_freezing(
 /// Leaves a commit at which Complete fails, and its cancel.
 async fn write_commits(store: &EmbeddedStore, uuid: uuid::Uuid) {
     let bytes = content();
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let failing = stores::connect(store, &wire).await;
     let client = stores::client(store, store.http_client());
     let session = format!("uploads/{uuid}/session");

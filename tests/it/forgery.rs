@@ -8,8 +8,8 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::support::bucket;
 use crate::support::bytes::{assert_same, ramp, sha256};
+use crate::support::fault_client::{FaultClient, On, PutObject, UploadPart};
 use crate::support::stores::{self, PART, name};
-use crate::support::wire::{On, PutObject, UploadPart, Wire};
 
 /// Other bytes of the same length and the same CRC64NVME.
 fn forge(bytes: &Bytes) -> Bytes {
@@ -27,7 +27,7 @@ fn forge(bytes: &Bytes) -> Bytes {
 #[tokio::test(start_paused = true)]
 async fn bytes_that_wait_under_the_key_of_a_layer_are_compared_with_it() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let bytes = ramp(1, 100_000);
     let mut upload = service.upload(&name(), None).await.unwrap();
@@ -48,7 +48,7 @@ async fn bytes_that_wait_under_the_key_of_a_layer_are_compared_with_it() {
 #[tokio::test(start_paused = true)]
 async fn a_part_that_was_not_recorded_is_sent_again() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let bytes = ramp(2, 2 * PART + 1000);
     let (first, rest) = (bytes.slice(..PART as usize), bytes.slice(PART as usize..));

@@ -14,8 +14,10 @@ use uuid::Uuid;
 
 use crate::support::answers::{Reword, reword};
 use crate::support::bytes::{assert_same, ramp, sha256};
+use crate::support::fault_client::{
+    CompleteMultipartUpload, FaultClient, On, PutObject, UploadPart,
+};
 use crate::support::stores::{self, BUCKET, PART, name};
-use crate::support::wire::{CompleteMultipartUpload, On, PutObject, UploadPart, Wire};
 use crate::support::{bucket, cases};
 
 /// Three parts and a tail.
@@ -114,7 +116,7 @@ async fn checksums_that_are_ignored() {
         quirks.ignore_checksums = true;
         quirks.ignore_part_etags = true;
     }));
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = probe(&wire.http_client(), &store).await;
     assert!(!service.profile().crc64nvme && !service.profile().checks_part_etags);
     live(&wire.http_client(), &store).await;
@@ -139,7 +141,7 @@ async fn late_part_of_a_replaced_owner_changes_nothing_on_a_store_that_checks_no
         quirks.ignore_checksums = true;
         quirks.ignore_part_etags = true;
     }));
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let client = stores::client(&store, wire.http_client());
     let believing = stores::config().profile(StoreProfile::AWS);
     let service = S3LayerService::connect(client, believing).await.unwrap();
@@ -343,7 +345,7 @@ async fn a_list_of_parts_that_lags_behind() {
 #[tokio::test(start_paused = true)]
 async fn a_bucket_that_vanishes_is_no_absent_layer() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let bytes = ramp(7, SIZE);
     let mut upload = service.upload(&name(), None).await.unwrap();
@@ -377,7 +379,7 @@ async fn a_permission_that_is_lost_in_the_middle_costs_nothing_that_was_acknowle
         ("records", On::every(PutObject).key_contains("layers/")),
     ] {
         let store = stores::in_memory().await;
-        let wire = Wire::over(store.http_client());
+        let wire = FaultClient::over(store.http_client());
         let service = stores::connect(&store, &wire).await;
         let bytes = ramp(8, SIZE);
         let mut upload = service.upload(&name(), None).await.unwrap();

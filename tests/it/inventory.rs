@@ -11,17 +11,17 @@ use uuid::Uuid;
 
 use crate::support::bucket::{keys, multiparts};
 use crate::support::bytes::{KIB, ramp, sha256};
-use crate::support::stores::{self, BUCKET, PART, name};
-use crate::support::wire::{
-    CompleteMultipartUpload, GetObject, HeadObject, ListObjectsV2, On, Wire,
+use crate::support::fault_client::{
+    CompleteMultipartUpload, FaultClient, GetObject, HeadObject, ListObjectsV2, On,
 };
+use crate::support::stores::{self, BUCKET, PART, name};
 
 /// More than fits the documents of a layer, in bytes.
 const SEPARATE: u64 = 20_000;
 
 /// A service whose requests are seen.
-async fn watched(store: &EmbeddedStore) -> (S3LayerService, Wire) {
-    let wire = Wire::over(store.http_client());
+async fn watched(store: &EmbeddedStore) -> (S3LayerService, FaultClient) {
+    let wire = FaultClient::over(store.http_client());
     let client = stores::client(store, wire.http_client());
     let service = S3LayerService::connect(client, stores::config());
     (service.await.unwrap(), wire)

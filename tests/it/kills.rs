@@ -8,10 +8,10 @@
 use std::time::Duration;
 
 use crate::support::cases;
+use crate::support::cli_fixture::CliFixture;
 use crate::support::killed::{self, Kill};
-use crate::support::machine::Machine;
 
-type Life = fn(&Machine, Option<Kill>) -> Result<Duration, String>;
+type Life = fn(&CliFixture, Option<Kill>) -> Result<Duration, String>;
 
 fn seeds(what: &str) -> Vec<u64> {
     if let Ok(asked) = std::env::var("S3LAYERS_KILL") {
@@ -26,14 +26,14 @@ fn seeds(what: &str) -> Vec<u64> {
 }
 
 fn all(what: &str, live: Life) {
-    let machine = || Machine::new(env!("CARGO_BIN_EXE_s3layers"));
+    let fixture = || CliFixture::new(env!("CARGO_BIN_EXE_s3layers"));
     // Several run at a time, and take longer then.
-    let span = live(&machine(), None).unwrap() * 2;
+    let span = live(&fixture(), None).unwrap() * 2;
     cases::all(
         &format!("kills of {what}"),
         &seeds(what),
         |seed| format!("S3LAYERS_KILL={what}:{seed}"),
-        |&seed| live(&machine(), Some(Kill { seed, span })).map(drop),
+        |&seed| live(&fixture(), Some(Kill { seed, span })).map(drop),
     );
 }
 

@@ -8,17 +8,17 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::support::bucket;
 use crate::support::bytes::{ramp, sha256};
-use crate::support::stores::{self, BUCKET, PART, name};
-use crate::support::wire::{
-    AbortMultipartUpload, CreateMultipartUpload, Fault, GetObject, On, Place, PutObject, STRAYED,
-    Wire,
+use crate::support::fault_client::{
+    AbortMultipartUpload, CreateMultipartUpload, Fault, FaultClient, GetObject, On, Place,
+    PutObject, STRAYED,
 };
+use crate::support::stores::{self, BUCKET, PART, name};
 
 const SIZE: u64 = PART + 1000;
 
 /// The data that is in the bucket after a sweep, and the multipart uploads.
 async fn data(store: &EmbeddedStore) -> Vec<String> {
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(store, &wire).await;
     stores::sweep(&service).await.unwrap();
     let client = stores::client(store, store.http_client());
@@ -49,7 +49,7 @@ async fn the_second_finish_removes_what_the_first_would_have() {
 #[tokio::test(start_paused = true)]
 async fn bytes_that_arrive_after_a_cancel_are_taken_back() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     let uuid = upload.uuid();
@@ -72,7 +72,7 @@ async fn bytes_that_arrive_after_a_cancel_are_taken_back() {
 #[tokio::test(start_paused = true)]
 async fn bytes_that_another_handle_has_published_are_not_taken_back() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let bytes = ramp(3, 100_000);
     let mut upload = service.upload(&name(), None).await.unwrap();
@@ -94,7 +94,7 @@ async fn bytes_that_another_handle_has_published_are_not_taken_back() {
 #[tokio::test(start_paused = true)]
 async fn a_first_session_that_arrives_when_all_is_over_costs_no_layer() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     wire.fault(
         On::nth(PutObject, 1)
@@ -151,7 +151,7 @@ async fn a_session_that_comes_back_by_itself_costs_no_layer() {
 #[tokio::test(start_paused = true)]
 async fn a_multipart_upload_that_was_begun_after_a_cancel_is_ended() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     let uuid = upload.uuid();
@@ -174,7 +174,7 @@ async fn a_multipart_upload_that_was_begun_after_a_cancel_is_ended() {
 #[tokio::test(start_paused = true)]
 async fn an_abort_that_leaves_parts_is_repeated() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(ramp(5, SIZE)).await.unwrap();
@@ -190,7 +190,7 @@ async fn a_bit_that_flips_in_a_record_on_its_way_replaces_no_record() {
     let mut quirks = Quirks::none();
     quirks.ignore_checksums = true;
     let store = stores::in_memory().await.with_quirks(quirks);
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let bytes = ramp(5, 100_000);
     wire.fault(

@@ -15,8 +15,8 @@ use uuid::Uuid;
 use crate::support::bucket;
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
 use crate::support::cases::{self, runtime};
+use crate::support::fault_client::{End, Fault, FaultClient, On, Place, Then};
 use crate::support::stores::{self, INLINE_LIMIT, PART, name};
-use crate::support::wire::{End, Fault, On, Place, Then, Wire};
 
 /// Uploads that are told apart. The last two bring the same bytes.
 const SLOTS: usize = 3;
@@ -117,7 +117,7 @@ struct Slot {
 struct Both {
     model: MemoryLayerService,
     store: EmbeddedStore,
-    wire: Wire,
+    wire: FaultClient,
     s3: S3LayerService,
     slots: [Slot; SLOTS],
     /// Of every layer that was ever asked to be finished.
@@ -229,7 +229,7 @@ impl Both {
     async fn crash(&mut self, op: Op) {
         let next = self.wire.log().len() + 1;
         self.wire.end(End::KilledBefore(next));
-        self.wire = Wire::over(self.store.http_client());
+        self.wire = FaultClient::over(self.store.http_client());
         self.s3 = stores::connect(&self.store, &self.wire).await;
         for slot in 0..SLOTS {
             self.cut(slot, op).await;
@@ -326,7 +326,7 @@ async fn from(mut layer: Box<dyn Layer>, at: u64) -> Vec<u8> {
 
 async fn run(ops: &[Op]) {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let mut both = Both {
         model: MemoryLayerService::new(),
         s3: stores::connect(&store, &wire).await,

@@ -12,11 +12,11 @@ use s3layers::{Error, RepositoryName, S3LayerService, StoreProfile, Tag};
 use s3layers_registry::RepositoryService as _;
 
 use crate::support::bytes::sha256;
+use crate::support::fault_client::{
+    DeleteObject, End, Fault, FaultClient, GetObject, ListObjectsV2, On, PutObject, STRAYED,
+};
 use crate::support::schedule::{Choices, Scheduler};
 use crate::support::stores::{self, BUCKET, name};
-use crate::support::wire::{
-    DeleteObject, End, Fault, GetObject, ListObjectsV2, On, PutObject, STRAYED, Wire,
-};
 use crate::support::{bucket, cases};
 
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +99,7 @@ async fn play(service: &S3LayerService, steps: &[Step]) -> Result<(), Error> {
 }
 
 async fn process(store: &EmbeddedStore) -> S3LayerService {
-    stores::connect(store, &Wire::over(store.http_client())).await
+    stores::connect(store, &FaultClient::over(store.http_client())).await
 }
 
 async fn catalog(service: &S3LayerService) -> Vec<RepositoryName> {
@@ -126,7 +126,7 @@ async fn run(script: &Script, choices: &mut Choices) -> Result<(), String> {
     let scheduler = Scheduler::default();
     let mut tasks = Vec::new();
     for (at, &steps) in script.processes.iter().enumerate() {
-        let wire = Wire::over(scheduler.http_client(at, store.http_client()));
+        let wire = FaultClient::over(scheduler.http_client(at, store.http_client()));
         let service = stores::connect(&store, &wire).await;
         tasks.push(tokio::spawn(async move { play(&service, steps).await }));
     }
@@ -190,7 +190,7 @@ async fn stray_marker_shows_no_emptied_repository() {
     for before in [&[][..], &[Put("a"), Remove("a")]] {
         let store = stores::in_memory().await;
         play(&process(&store).await, before).await.unwrap();
-        let wire = Wire::over(store.http_client());
+        let wire = FaultClient::over(store.http_client());
         let service = stores::connect(&store, &wire).await;
         let on = On::nth(PutObject, 1).key_contains("names/");
         wire.fault(on.with(Fault::Stray));
@@ -209,7 +209,7 @@ async fn stray_marker_shows_no_emptied_repository() {
 async fn stray_emptied_marker_hides_no_repository() {
     let store = stores::in_memory().await;
     play(&process(&store).await, &[Put("a")]).await.unwrap();
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let on = On::nth(PutObject, 1).key_contains("names/");
     wire.fault(on.with(Fault::Stray));
@@ -226,7 +226,7 @@ async fn stray_emptied_marker_hides_no_repository() {
 async fn ended(before: &[Step], steps: &[Step], end: Option<End>) -> (usize, EmbeddedStore) {
     let store = stores::in_memory().await;
     play(&process(&store).await, before).await.unwrap();
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     if let Some(end) = end {
         wire.end(end);
@@ -273,7 +273,7 @@ async fn repeated_removal_completes_one_that_was_killed() {
 #[tokio::test(start_paused = true)]
 async fn refused_write_leaves_no_repository() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     wire.fault(On::every(PutObject).key_contains("_tags/").status(403));
     assert!(play(&service, &[Put("a")]).await.is_err());
@@ -283,7 +283,7 @@ async fn refused_write_leaves_no_repository() {
 #[tokio::test(start_paused = true)]
 async fn entry_is_not_acknowledged_without_a_marker() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     for refused in [GetObject, PutObject] {
         wire.fault(On::every(refused).key_contains("names/").status(403));
@@ -309,7 +309,7 @@ async fn catalog_needs_no_permission_to_write() {
     play(&process(&store).await, &[Put("a"), Remove("a")])
         .await
         .unwrap();
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let reader = stores::connect(&store, &wire).await;
     for forbidden in [PutObject, DeleteObject] {
         wire.fault(On::every(forbidden).status(403));
@@ -376,7 +376,7 @@ async fn catalog_page_of_a_thousand_costs_three_listings_and_one_for_each_emptie
         writer.put_tag(&emptied, &tag("t"), &digest).await.unwrap();
         assert!(writer.delete_tag(&emptied, &tag("t")).await.unwrap());
     }
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let page = service.repositories(None, 1000).await.unwrap();
     assert_eq!((page.items.len(), page.more), (1000, true));
@@ -397,7 +397,7 @@ async fn second_entry_ends_the_looks_into_an_emptied_repository() {
     play(&process(&store).await, &[Put("a"), Remove("a")])
         .await
         .unwrap();
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let reader = stores::connect(&store, &wire).await;
     let writer = process(&store).await;
     for (tag, requests) in [("b", 2), ("c", 1), ("d", 1)] {

@@ -20,8 +20,8 @@ use tokio::io::AsyncWriteExt as _;
 use crate::hostile::{assert_reads, live};
 use crate::support::answers::{Reword, reword};
 use crate::support::bytes::{ramp, sha256};
+use crate::support::interceptor::{self, Handle};
 use crate::support::stores::{self, PART, name};
-use crate::support::through::{self, Handle};
 
 /// Answers some requests itself.
 type Rule = Arc<dyn Fn(&HttpRequest) -> Option<(u16, &'static str)> + Send + Sync>;
@@ -57,7 +57,7 @@ fn refusing(
     store: &EmbeddedStore,
     rule: impl Fn(&HttpRequest) -> Option<(u16, &'static str)> + Send + Sync + 'static,
 ) -> SharedHttpClient {
-    through::client(store.http_client(), Refusing(Arc::new(rule)))
+    interceptor::client(store.http_client(), Refusing(Arc::new(rule)))
 }
 
 fn is_conditional_put(request: &HttpRequest) -> bool {
@@ -261,7 +261,7 @@ async fn store_that_loses_one_race_in_three_is_found() {
     }
 
     let store = stores::in_memory().await;
-    let http = through::client(store.http_client(), Losing::default());
+    let http = interceptor::client(store.http_client(), Losing::default());
     let examination = examined(&store, http).await;
     assert_eq!(breaks(&examination), ["create_race"]);
 }

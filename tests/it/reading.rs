@@ -8,18 +8,18 @@ use s3layers::{Error, Layer, LayerService as _, LayerServiceExt as _, S3LayerSer
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 
 use crate::support::bytes::{KIB, MIB, assert_same, ramp};
+use crate::support::fault_client::{FaultClient, GetObject, On, Place, Request};
 use crate::support::stores::{self, name};
-use crate::support::wire::{GetObject, On, Place, Request, Wire};
 
 const BLOCK: u64 = 8 * MIB;
 
 /// A layer of so many bytes, and the wire to it.
-async fn layer(size: u64) -> (EmbeddedStore, Wire, Box<dyn Layer>, Bytes) {
+async fn layer(size: u64) -> (EmbeddedStore, FaultClient, Box<dyn Layer>, Bytes) {
     let store = stores::in_memory().await;
     let bytes = ramp(1, size);
     let service = stores::service(&store).await;
     let pushed = service.push(&name(), &mut &bytes[..]).await.unwrap();
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let client = stores::client(&store, wire.http_client());
     let service = S3LayerService::connect(client, stores::config());
     let service = service.await.unwrap();

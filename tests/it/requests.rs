@@ -8,11 +8,11 @@ use s3layers_registry::{Manifest, RepositoryService as _};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, SeekFrom};
 
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
-use crate::support::stores::{self, BUCKET, PART, name};
-use crate::support::wire::{
-    CompleteMultipartUpload, CopyObject, CreateMultipartUpload, GetObject, HeadObject, On, Other,
-    PutObject, Request, UploadPart, UploadPartCopy, Wire,
+use crate::support::fault_client::{
+    CompleteMultipartUpload, CopyObject, CreateMultipartUpload, FaultClient, GetObject, HeadObject,
+    On, Other, PutObject, Request, UploadPart, UploadPartCopy,
 };
+use crate::support::stores::{self, BUCKET, PART, name};
 
 /// Settings as a user has them who sets nothing.
 fn defaults() -> S3Config {
@@ -20,16 +20,16 @@ fn defaults() -> S3Config {
 }
 
 /// A store whose profile is there already, and the wire to it.
-async fn wire() -> (embedded_s3::EmbeddedStore, Wire) {
+async fn wire() -> (embedded_s3::EmbeddedStore, FaultClient) {
     let store = stores::in_memory().await;
     stores::service(&store).await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     (store, wire)
 }
 
 async fn connect(
     store: &embedded_s3::EmbeddedStore,
-    wire: &Wire,
+    wire: &FaultClient,
     config: S3Config,
 ) -> S3LayerService {
     let client = stores::client(store, wire.http_client());
@@ -329,7 +329,7 @@ async fn cost_of_a_resume(is_closed: bool) -> (usize, u64) {
         tokio::time::sleep(Duration::from_secs(2)).await;
         drop(upload);
     }
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = connect(&store, &wire, stores::config()).await;
     wire.reset();
     let mut upload = service.resume(&name(), None, uuid).await.unwrap();

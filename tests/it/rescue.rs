@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use crate::support::bucket;
 use crate::support::bytes::{ramp, sha256};
+use crate::support::fault_client::{FaultClient, HeadObject, On, PutObject};
 use crate::support::stores::{self, BUCKET, PART, name};
-use crate::support::wire::{HeadObject, On, PutObject, Wire};
 
 const SIZE: u64 = 100_000;
 const NONCE: &str = "0123456789abcdef0123456789abcdef";
@@ -90,7 +90,7 @@ async fn interrupted_commit_of_a_duplicate_writes_its_record_back_to_live() {
     let elsewhere = stores::service(&store).await;
     elsewhere.push(&name(), &mut &bytes[..]).await.unwrap();
 
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let mut upload = service.upload(&other(), None).await.unwrap();
     let uuid = upload.uuid();
@@ -129,7 +129,7 @@ async fn link_is_not_signed_long_after_the_record_was_read() {
     let elsewhere = stores::service(&store).await;
     elsewhere.push(&name(), &mut &bytes[..]).await.unwrap();
 
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = Arc::new(stores::connect(&store, &wire).await);
     let look = wire.hold(On::every(HeadObject));
     let mount = tokio::spawn({

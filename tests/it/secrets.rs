@@ -5,15 +5,15 @@ use bytes::Bytes;
 use embedded_s3::EmbeddedStore;
 use s3layers::{LayerService, LayerServiceExt, S3LayerService};
 
-use crate::support::alone::alone;
 use crate::support::log::Log;
+use crate::support::own_process::in_own_process;
 use crate::support::stores;
 
 const CANARY: &str = "canary-7f3a91c04e";
 
 #[tokio::test(flavor = "current_thread")]
 async fn no_event_and_no_debug_shows_the_secret_key() {
-    if !alone("secrets::no_event_and_no_debug_shows_the_secret_key") {
+    if !in_own_process("secrets::no_event_and_no_debug_shows_the_secret_key") {
         return;
     }
     let log = Log::default();

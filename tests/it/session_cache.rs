@@ -14,26 +14,26 @@ use uuid::Uuid;
 
 use crate::support::bucket;
 use crate::support::bytes::{KIB, MIB, assert_same, ramp, sha256};
+use crate::support::fault_client::{FaultClient, GetObject, On, PutObject, UploadPart};
 use crate::support::stores::{self, BUCKET, INLINE_LIMIT, PART, name};
-use crate::support::wire::{GetObject, On, PutObject, UploadPart, Wire};
 
-async fn connect(store: &EmbeddedStore, wire: &Wire, config: S3Config) -> S3LayerService {
+async fn connect(store: &EmbeddedStore, wire: &FaultClient, config: S3Config) -> S3LayerService {
     let client = stores::client(store, wire.http_client());
     let config = config.profile(StoreProfile::AWS);
     S3LayerService::connect(client, config).await.unwrap()
 }
 
 /// A process with the settings of one that sets nothing.
-async fn default_process() -> (EmbeddedStore, Wire, S3LayerService) {
+async fn default_process() -> (EmbeddedStore, FaultClient, S3LayerService) {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = connect(&store, &wire, S3Config::new(BUCKET)).await;
     (store, wire, service)
 }
 
 /// As [`default_process`], in a repository that exists and that the process has written to. Whether it
 /// does is asked once: that is not in the log.
-async fn default_process_in_use() -> (EmbeddedStore, Wire, S3LayerService) {
+async fn default_process_in_use() -> (EmbeddedStore, FaultClient, S3LayerService) {
     let (store, wire, service) = default_process().await;
     let pushed = service.push(&name(), &mut &b"of another layer"[..]).await;
     pushed.unwrap();
@@ -171,7 +171,7 @@ async fn overtaken_process_gets_an_error_and_changes_nothing() {
 
 async fn overtaken(bytes: &Bytes, wrong: &Bytes, first: u64, more: u64, does: Other, case: &str) {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = connect(&store, &wire, stores::config()).await;
     let other = stores::service(&store).await;
     let uuid = begin(&service).await;
@@ -290,7 +290,7 @@ async fn append_from_memory_does_not_replace_an_owner_that_stored_nothing() {
 async fn released_tails_are_read_again() {
     let bytes = ramp(10, PART);
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let config = stores::config().memory_budget(2 * PART);
     let service = connect(&store, &wire, config).await;
     for away in [

@@ -14,10 +14,10 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::support::bytes::{KIB, MIB, assert_same, ramp, sha256};
-use crate::support::stores::{self, PART, name};
-use crate::support::wire::{
-    End, Fault, Gate, GetObject, On, Place, PutObject, Request, UploadPart, Wire,
+use crate::support::fault_client::{
+    End, Fault, FaultClient, Gate, GetObject, On, Place, PutObject, Request, UploadPart,
 };
+use crate::support::stores::{self, PART, name};
 use crate::support::{bucket, cases};
 
 /// Five eighths of it are for uploads: 100 units of 64 KiB, and a part has 80.
@@ -25,7 +25,7 @@ const SMALL: u64 = 2 * PART;
 /// What an upload has stored early.
 const SPILLED: u64 = MIB;
 
-async fn connect(store: &EmbeddedStore, wire: &Wire, budget: u64) -> S3LayerService {
+async fn connect(store: &EmbeddedStore, wire: &FaultClient, budget: u64) -> S3LayerService {
     let client = stores::client(store, wire.http_client());
     let config = stores::config().memory_budget(budget);
     let config = config.profile(StoreProfile::AWS);
@@ -36,11 +36,11 @@ fn is_tail(request: &Request) -> bool {
     request.operation == PutObject && request.key.contains("/tail/")
 }
 
-fn tails(wire: &Wire) -> usize {
+fn tails(wire: &FaultClient) -> usize {
     wire.log().iter().filter(|request| is_tail(request)).count()
 }
 
-fn tail_reads(wire: &Wire) -> usize {
+fn tail_reads(wire: &FaultClient) -> usize {
     let is_read =
         |request: &&Request| request.operation == GetObject && request.key.contains("/tail/");
     wire.log().iter().filter(is_read).count()
@@ -69,7 +69,7 @@ async fn send_rest(upload: &mut Box<dyn LayerUpload>, bytes: &Bytes) -> Result<(
 /// The other one's first part waits at the gate.
 async fn spill(
     service: &S3LayerService,
-    wire: &Wire,
+    wire: &FaultClient,
     bytes: &Bytes,
 ) -> (Box<dyn LayerUpload>, JoinHandle<Result<(), Error>>, Gate) {
     let mut upload = service.upload(&name(), None).await.unwrap();
@@ -82,7 +82,7 @@ async fn spill(
     (upload, other, gate)
 }
 
-async fn spilled(wire: &Wire) {
+async fn spilled(wire: &FaultClient) {
     let all = async {
         while tails(wire) == 0 {
             sleep(Duration::from_millis(5)).await;
@@ -94,7 +94,7 @@ async fn spilled(wire: &Wire) {
 #[tokio::test(start_paused = true)]
 async fn slow_senders_hold_only_what_they_sent() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     // 320 units for uploads: 64 whole parts would need 5,120.
     let service = connect(&store, &wire, 32 * MIB).await;
     let mut slow = Vec::new();
@@ -121,7 +121,7 @@ async fn slow_senders_hold_only_what_they_sent() {
 async fn writes_in_flight_are_limited_and_reads_are_not() {
     const LIMIT: usize = 64;
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = connect(&store, &wire, 64 * MIB).await;
     let gate = wire.hold(On::every(PutObject).key_contains(".whole-"));
     let mut uploads = JoinSet::new();
@@ -144,7 +144,7 @@ async fn writes_in_flight_are_limited_and_reads_are_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_parts_than_memory_are_no_deadlock() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = connect(&store, &wire, SMALL).await;
     let mut uploads = JoinSet::new();
     for seed in 0..12 {
@@ -181,7 +181,7 @@ async fn part_larger_than_the_pool_is_sent() {
     let client = stores::client(&store, store.http_client());
     let first = S3LayerService::connect(client, large).await.unwrap();
     let uuid = first.upload(&name(), None).await.unwrap().uuid();
-    let service = connect(&store, &Wire::over(store.http_client()), SMALL).await;
+    let service = connect(&store, &FaultClient::over(store.http_client()), SMALL).await;
     let bytes = ramp(5, 9 * PART + 1);
     let mut upload = service.resume(&name(), None, uuid).await.unwrap();
     let sent = timeout(Duration::from_secs(120), send_rest(&mut upload, &bytes));
@@ -229,7 +229,7 @@ async fn spilled_upload_continues() {
     ];
     for (case, fault) in faults {
         let store = stores::in_memory().await;
-        let wire = Wire::over(store.http_client());
+        let wire = FaultClient::over(store.http_client());
         let service = connect(&store, &wire, SMALL).await;
         if let Some((on, fault)) = fault {
             wire.fault(on.with(fault));
@@ -261,7 +261,7 @@ async fn spilled_upload_continues() {
 #[tokio::test(start_paused = true)]
 async fn lost_tail_is_sent_again_by_the_client() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = connect(&store, &wire, SMALL).await;
     let bytes = ramp(2, 2 * PART);
     let (mut upload, other, gate) = spill(&service, &wire, &bytes).await;
@@ -312,7 +312,7 @@ async fn owners_that_each_leave_a_tail() {
         let stored = keys.iter().filter(|key| key.contains("/tail/")).count();
         assert!(stored <= 64, "{stored} tails of {owners} owners");
         // A process that dies while it sends the tails changes nothing.
-        let wire = Wire::over(store.http_client());
+        let wire = FaultClient::over(store.http_client());
         let dying = stores::connect(&store, &wire).await;
         wire.end(End::KilledAfter(6));
         let mut upload = dying.resume(&name(), None, uuid).await.unwrap();
@@ -329,7 +329,7 @@ async fn owners_that_each_leave_a_tail() {
 }
 
 /// What one process does, which may die at any of its requests.
-async fn spill_and_finish(service: &S3LayerService, wire: &Wire, bytes: &Bytes, uuid: Uuid) {
+async fn spill_and_finish(service: &S3LayerService, wire: &FaultClient, bytes: &Bytes, uuid: Uuid) {
     let mut upload = service.resume(&name(), None, uuid).await.unwrap();
     let first = bytes.slice(..SPILLED as usize);
     upload.write_bytes(first).await.unwrap();
@@ -362,7 +362,7 @@ fn process_can_die_between_spill_and_record() {
                 .await
                 .unwrap()
                 .uuid();
-            let wire = Wire::over(store.http_client());
+            let wire = FaultClient::over(store.http_client());
             if let Some(end) = end {
                 wire.end(end);
             }
@@ -420,7 +420,7 @@ fn process_can_die_between_spill_and_record() {
 #[tokio::test(start_paused = true)]
 async fn takeover_of_a_spilled_upload() {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = connect(&store, &wire, SMALL).await;
     let bytes = ramp(6, 2 * PART);
     let (mut upload, other, gate) = spill(&service, &wire, &bytes).await;

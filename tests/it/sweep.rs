@@ -10,8 +10,8 @@ use s3layers::{
 
 use crate::support::bucket::{keys, keys_at_rest, multiparts};
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
+use crate::support::fault_client::{CompleteMultipartUpload, FaultClient, On, PutObject};
 use crate::support::stores::{self, BUCKET, PART, name};
-use crate::support::wire::{CompleteMultipartUpload, On, PutObject, Wire};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -106,7 +106,7 @@ async fn an_old_upload_goes_with_all_it_has_and_a_dry_run_only_says_so() {
 async fn an_upload_that_was_being_finished_is_finished() {
     let store = stores::in_memory().await;
     let service = stores::service(&store).await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let client = stores::client(&store, wire.http_client());
     let doomed = S3LayerService::connect(client, stores::config());
     let doomed = doomed.await.unwrap();
@@ -177,7 +177,7 @@ async fn an_owner_that_was_swept_is_told_so() {
 async fn no_claim_is_left_where_a_sweep_comes_before_it() {
     let store = stores::in_memory().await;
     let sweeper = stores::service(&store).await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let gate = wire.hold(On::every(PutObject).key_contains("/_claims/"));
     let id = sha256(b"declared").into();

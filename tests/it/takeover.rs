@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use crate::support::bucket;
 use crate::support::bytes::{KIB, assert_same, ramp, sha256};
+use crate::support::fault_client::{CompleteMultipartUpload, FaultClient, Gate, On, UploadPart};
 use crate::support::stores::{self, PART, name};
-use crate::support::wire::{CompleteMultipartUpload, Gate, On, UploadPart, Wire};
 
 /// Four parts and a tail.
 const SIZE: u64 = 4 * PART + 100 * KIB;
@@ -79,7 +79,7 @@ async fn late_part_of_a_replaced_owner_is_refused() {
         .unwrap();
     upload.close().await.unwrap();
 
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let older = stores::connect(&store, &wire).await;
     let mut older = older.resume(&name(), None, uuid).await.unwrap();
     let late = wire.hold(On::nth(UploadPart, 1));
@@ -125,7 +125,7 @@ async fn takeover_of_a_takeover_completes_the_parts_once() {
     upload.close().await.unwrap();
     abandon(&store, uuid).await;
 
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let second = stores::connect(&store, &wire).await;
     let mut second = second.resume(&name(), None, uuid).await.unwrap();
     let complete = wire.hold(On::every(CompleteMultipartUpload));
@@ -171,7 +171,7 @@ async fn takeover_at_every_request_mixes_nothing() {
     let (theirs, ours) = (ramp(6, 2 * PART + 30 * KIB), ramp(7, SIZE));
     for nth in 2.. {
         let store = stores::in_memory().await;
-        let wire = Wire::over(store.http_client());
+        let wire = FaultClient::over(store.http_client());
         let service: S3LayerService = stores::connect(&store, &wire).await;
         let gate = wire.hold(On::request(nth));
         let upload = service.upload(&name(), None).await.unwrap();

@@ -16,15 +16,18 @@ use std::time::{Duration, Instant};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_http_client::Builder;
+use cli_fixture::CliFixture;
 use killed::Kill;
 use libtest_mimic::{Arguments, Failed, Trial};
-use machine::Machine;
 use s3layers::doctor::{Answer, ProfileChange, Severity, examine};
 use s3layers::{S3Config, S3LayerService};
 use s3layers_conformance::{NamedCase, Subject, repositories};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#[path = "../it/support/cli_fixture.rs"]
+mod cli_fixture;
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #[path = "../it/support/crowd.rs"]
 mod crowd;
@@ -33,15 +36,12 @@ mod crowd;
 mod killed;
 mod listing;
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-#[path = "../it/support/machine.rs"]
-mod machine;
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod proxy;
 #[path = "../it/support/reply.rs"]
 mod reply;
 mod spoilt;
 
-type Life = fn(&Machine, Option<Kill>) -> Result<Duration, String>;
+type Life = fn(&CliFixture, Option<Kill>) -> Result<Duration, String>;
 
 const VARIABLE: &str = "S3LAYERS_TEST_ENDPOINTS";
 const SINGLE_WRITER: &str = "S3LAYERS_TEST_SINGLE_WRITER";
@@ -172,17 +172,17 @@ fn kills(endpoint: &Endpoint, what: &'static str, live: Life) -> Trial {
         let kills = std::env::var("S3LAYERS_KILLS").unwrap_or_default();
         let kills = kills.parse().unwrap_or(3);
         let begun = Instant::now();
-        let machine = || machine_on(&endpoint, "kills");
-        let span = live(&machine(), None)?;
+        let fixture = || fixture_on(&endpoint, "kills");
+        let span = live(&fixture(), None)?;
         for seed in 0..kills {
-            let machine = machine();
-            let Err(failure) = live(&machine, Some(Kill { seed, span })) else {
+            let fixture = fixture();
+            let Err(failure) = live(&fixture, Some(Kill { seed, span })) else {
                 continue;
             };
             // Where the connection breaks at the wrong moment, LocalStack leaves an object empty that
             // is overwritten, and MinIO has thrown away what it needs of the parts to complete. No
             // other store does, and nobody can go on from that.
-            match machine.lost_by(&endpoint.name) {
+            match fixture.lost_by(&endpoint.name) {
                 Some(lost) => println!("kill {seed} of {what}: {lost}"),
                 None => return Err(format!("kill {seed} of {what}: {failure}").into()),
             }
@@ -198,10 +198,10 @@ fn balanced(endpoint: &Endpoint, count: usize) -> Trial {
     let endpoint = endpoint.clone();
     let name = format!("{}::balanced_over_{count}_processes", endpoint.name);
     Trial::test(name, move || {
-        let machine = machine_on(&endpoint, "balanced");
+        let fixture = fixture_on(&endpoint, "balanced");
         // What the store can do is asked once.
-        machine.swept()?;
-        let servers: Result<Vec<_>, _> = (0..count).map(|_| machine.serve()).collect();
+        fixture.swept()?;
+        let servers: Result<Vec<_>, _> = (0..count).map(|_| fixture.serve()).collect();
         let (_running, addresses): (Vec<_>, Vec<_>) = servers?.into_iter().unzip();
         let requests = crowd::run(&addresses, "crowd")?;
         println!("{count} processes: {requests} requests, 0 wrong");
@@ -210,11 +210,11 @@ fn balanced(endpoint: &Endpoint, count: usize) -> Trial {
 }
 
 /// The program over an empty root of this server.
-fn machine_on(endpoint: &Endpoint, what: &str) -> Machine {
+fn fixture_on(endpoint: &Endpoint, what: &str) -> CliFixture {
     let root = format!("{what}/{}", Uuid::new_v4());
     let keys = [&*endpoint.access_key, &*endpoint.secret_key];
     let program = env!("CARGO_BIN_EXE_s3layers");
-    Machine::on_server(program, &endpoint.url, &endpoint.bucket, &root, keys)
+    CliFixture::on_server(program, &endpoint.url, &endpoint.bucket, &root, keys)
 }
 
 /// Two services as two processes would have them, below a root of their own.

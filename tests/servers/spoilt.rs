@@ -5,10 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::machine::{LAYER, NAME};
+use super::cli_fixture::{LAYER, NAME};
 use super::proxy::{Proxy, Spoil};
 use super::reply::Reply;
-use super::{Endpoint, machine_on};
+use super::{Endpoint, fixture_on};
 
 const MEDIA_TYPE: (&str, &str) = (
     "content-type",
@@ -49,23 +49,23 @@ pub fn pushes(endpoint: &Endpoint) -> Result<(), String> {
 
 /// One push and pull. The requests that the registry has made.
 fn play(endpoint: &Endpoint, spoilt: Option<(usize, Spoil)>) -> Result<Vec<String>, String> {
-    let machine = machine_on(endpoint, "spoilt");
+    let fixture = fixture_on(endpoint, "spoilt");
     // What the store can do is asked once, by whoever is first: not in the middle of this.
-    machine.swept()?;
+    fixture.swept()?;
     let proxy = Proxy::before(&endpoint.url, spoilt).map_err(|error| error.to_string())?;
-    let (server, address) = machine.serve_over(Some(&proxy.url()))?;
+    let (server, address) = fixture.serve_over(Some(&proxy.url()))?;
     push(&address)?;
     wait_for_removals(&proxy)?;
     let log = proxy.log();
     drop(server);
-    machine.layer_comes_back()?;
+    fixture.layer_comes_back()?;
     let created_twice = spoilt.is_some_and(|(number, spoil)| {
         let asked = log.get(number - 1);
         let creates =
             asked.is_some_and(|asked| asked.starts_with("POST") && asked.contains("uploads"));
         creates && spoil == Spoil::Twice
     });
-    let mut left = machine.swept()?;
+    let mut left = fixture.swept()?;
     // Nobody can name the second one: see "What is known not to hold".
     left.retain(|key| {
         let is_over = ["uploads/", "multipart upload of"]

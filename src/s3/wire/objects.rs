@@ -408,10 +408,7 @@ impl Api {
 }
 
 /// A body that has to have this many bytes.
-async fn collect(
-    mut body: RangeBody,
-    size: u64,
-) -> Result<Bytes, Box<dyn StdError + Send + Sync>> {
+async fn collect(mut body: RangeBody, size: u64) -> Result<Bytes, Box<dyn StdError + Send + Sync>> {
     let mut bytes = BytesMut::with_capacity(usize::try_from(size)?);
     while let Some(piece) = body.next().await {
         bytes.extend_from_slice(&piece?);

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use s3layers::{S3LayerService, StoreProfile};
 
-use crate::support::wire::Wire;
+use crate::support::fault_client::FaultClient;
 use crate::support::{bucket, cases, stores};
 
 mod checks;
@@ -148,7 +148,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 fn keys(bytes: &[u8]) {
     cases::runtime().block_on(async {
         let store = stores::in_memory().await;
-        let wire = Wire::over(store.http_client());
+        let wire = FaultClient::over(store.http_client());
         let client = stores::client(&store, wire.http_client());
         let config = stores::config().root("root/of").profile(StoreProfile::AWS);
         let service = S3LayerService::connect(client, config).await.unwrap();

@@ -6,9 +6,9 @@ use s3layers_registry::Options;
 use serde_json::Value;
 
 use super::site::Site;
-use crate::support::alone::alone;
 use crate::support::bytes::{ramp, sha256};
 use crate::support::log::Log;
+use crate::support::own_process::in_own_process;
 
 /// The lines of the access log.
 fn lines(log: &Log) -> Vec<Value> {
@@ -21,7 +21,7 @@ fn lines(log: &Log) -> Vec<Value> {
 
 #[tokio::test(flavor = "current_thread")]
 async fn each_request_has_a_line() {
-    if !alone("registry::access::each_request_has_a_line") {
+    if !in_own_process("registry::access::each_request_has_a_line") {
         return;
     }
     let log = Log::default();

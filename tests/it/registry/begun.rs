@@ -5,7 +5,7 @@ use s3layers::{Algorithm, Digest};
 use super::client::Cut;
 use super::site::Site;
 use crate::support::bytes::{MIB, assert_same, ramp, sha256};
-use crate::support::wire::{On, PutObject};
+use crate::support::fault_client::{On, PutObject};
 
 #[tokio::test]
 async fn a_put_that_is_repeated_because_its_answer_was_lost_is_answered_again() {

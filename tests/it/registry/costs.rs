@@ -12,8 +12,8 @@ use super::manifests::IMAGE;
 use super::site::{Site, started};
 use crate::reading::range;
 use crate::support::bytes::{KIB, MIB, assert_same, ramp, sha256};
+use crate::support::fault_client::{DeleteObject, FaultClient, GetObject, On, PutObject};
 use crate::support::stores;
-use crate::support::wire::{DeleteObject, GetObject, On, PutObject, Wire};
 
 /// What docker does for a layer that is not there: HEAD, POST, PATCH, PUT.
 async fn docker_push(client: Client, bytes: &[u8]) {
@@ -37,18 +37,18 @@ async fn containerd_push(client: Client, bytes: &[u8]) {
     client.send("PUT", &path, &[], bytes).await.is(201);
 }
 
-fn spent(wire: &Wire) -> usize {
+fn spent(wire: &FaultClient) -> usize {
     let spent = wire.log().len();
     wire.reset();
     spent
 }
 
 /// A process over a wire, and the service in it.
-async fn process(site: &Site) -> (Client, Wire, Arc<S3LayerService>) {
+async fn process(site: &Site) -> (Client, FaultClient, Arc<S3LayerService>) {
     let Site::Embedded(store) = site else {
         panic!("there is no wire to a map");
     };
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let client = stores::client(store, wire.http_client());
     let service = S3LayerService::connect(client, stores::config()).await;
     let service = Arc::new(service.unwrap());

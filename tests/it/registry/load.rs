@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::client::Client;
 use super::site::{Process, Site, started, started_over_wire};
 use crate::support::bytes::{MIB, ramp, sha256};
-use crate::support::wire::{GetObject, On, PutObject};
+use crate::support::fault_client::{GetObject, On, PutObject};
 
 /// Far less than what a request would wait for.
 const AT_ONCE: Duration = Duration::from_secs(1);

@@ -9,10 +9,10 @@ use s3layers_registry::{Manifest, Page, Referrer, ReferrerKey, RepositoryService
 
 use crate::support::bucket::{get, is_tombstone, sealed};
 use crate::support::bytes::sha256;
-use crate::support::stores::{self, BUCKET, name};
-use crate::support::wire::{
-    DeleteObject, DeleteObjects, End, GetObject, On, Operation, PutObject, Wire,
+use crate::support::fault_client::{
+    DeleteObject, DeleteObjects, End, FaultClient, GetObject, On, Operation, PutObject,
 };
+use crate::support::stores::{self, BUCKET, name};
 
 /// How a store removes a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +31,10 @@ async fn store(by: By) -> EmbeddedStore {
 }
 
 /// A process that has probed the store, over a wire.
-async fn process(store: &EmbeddedStore) -> (Arc<S3LayerService>, Wire) {
+async fn process(store: &EmbeddedStore) -> (Arc<S3LayerService>, FaultClient) {
     // The first process of a bucket probes it.
     stores::service(store).await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let client = stores::client(store, wire.http_client());
     let service = S3LayerService::connect(client, stores::config()).await;
     wire.reset();
@@ -456,12 +456,12 @@ async fn bare_404_to_head_removes_nothing() {
     let digest = sha256(&bytes);
     let record = format!("layers/sha256/{}/{}", &digest.hex()[..2], digest.hex());
     let before = get(&client, &record).await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let config = stores::config().profile(StoreProfile::AWS);
     let http = stores::client(&store, wire.http_client());
     let second = S3LayerService::connect(http, config).await.unwrap();
     wire.fault(
-        On::every(crate::support::wire::HeadObject)
+        On::every(crate::support::fault_client::HeadObject)
             .key_contains("data/")
             .status(404),
     );

@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::client::Client;
+use crate::support::fault_client::FaultClient;
 use crate::support::stores;
-use crate::support::wire::Wire;
 
 /// A storage, and the processes over it.
 pub enum Site {
@@ -55,16 +55,16 @@ impl Site {
     }
 
     /// A process whose requests to the store can go wrong.
-    pub async fn process_over_wire(&self) -> (Process, Wire) {
+    pub async fn process_over_wire(&self) -> (Process, FaultClient) {
         started_over_wire(self, Options::default()).await
     }
 }
 
-pub async fn started_over_wire(site: &Site, options: Options) -> (Process, Wire) {
+pub async fn started_over_wire(site: &Site, options: Options) -> (Process, FaultClient) {
     let Site::Embedded(store) = site else {
         panic!("there is no wire to a map");
     };
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let http: SharedHttpClient = wire.http_client();
     let client = stores::client(store, http);
     let service = S3LayerService::connect(client, stores::config()).await;

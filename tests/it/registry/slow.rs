@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::manifests::{image, put};
 use super::site::{Process, Site, idle_after, started};
 use crate::support::bytes::{MIB, ramp, sha256};
+use crate::support::fault_client::{FaultClient, GetObject, On};
 use crate::support::stores;
-use crate::support::wire::{GetObject, On, Wire};
 
 const LONG: [(&str, &str); 1] = [("content-length", "1000000")];
 
@@ -188,7 +188,7 @@ async fn one_request_too_many_waits_its_turn_and_then_is_told_to_come_back() {
     let Site::Embedded(store) = &site else {
         unreachable!()
     };
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let sdk = stores::client(store, wire.http_client());
     let config = stores::config();
     let service = s3layers::S3LayerService::connect(sdk, config)

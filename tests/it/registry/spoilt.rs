@@ -13,9 +13,9 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use s3layers_registry::{Options, Registry, router};
 
 use crate::support::bytes::{MIB, ramp, sha256};
-use crate::support::wire::{
-    CreateMultipartUpload, Fault, GetObject, HeadObject, ListMultipartUploads, ListObjectsV2,
-    ListParts, On, Place, Request as Asked, Then, Wire,
+use crate::support::fault_client::{
+    CreateMultipartUpload, Fault, FaultClient, GetObject, HeadObject, ListMultipartUploads,
+    ListObjectsV2, ListParts, On, Place, Request as Asked, Then,
 };
 use crate::support::{bucket, cases, stores};
 
@@ -140,7 +140,7 @@ impl Client<'_> {
 fn play(layer: &Bytes, fault: Option<(&Asked, Fault)>) -> Result<Vec<Asked>, String> {
     cases::runtime().block_on(async {
         let store = stores::in_memory().await;
-        let wire = Wire::over(store.http_client());
+        let wire = FaultClient::over(store.http_client());
         if let Some((asked, fault)) = fault {
             wire.fault(On::request(asked.number).with(fault));
         }

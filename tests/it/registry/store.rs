@@ -7,8 +7,8 @@ use super::manifests::INDEX;
 use super::site::Site;
 use crate::support::bucket;
 use crate::support::bytes::{MIB, ramp, sha256};
+use crate::support::fault_client::{GetObject, ListObjectsV2, On};
 use crate::support::stores::{self, BUCKET};
-use crate::support::wire::{GetObject, ListObjectsV2, On};
 
 #[tokio::test]
 async fn a_storage_that_asks_to_slow_down_is_503_and_one_that_forbids_is_not_absence() {

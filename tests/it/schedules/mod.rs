@@ -12,9 +12,9 @@ use uuid::Uuid;
 use self::judge::judge;
 use crate::support::bytes::{KIB, ramp, sha256};
 use crate::support::cases::{self, runtime};
+use crate::support::fault_client::FaultClient;
 use crate::support::schedule::{Choices, Scheduler};
 use crate::support::stores::{self, PART, name};
-use crate::support::wire::Wire;
 
 mod judge;
 
@@ -221,13 +221,13 @@ async fn play_role(
 
 async fn run(script: &Script, choices: &mut Choices) -> Result<(), String> {
     let store = stores::in_memory().await;
-    let apart = stores::connect(&store, &Wire::over(store.http_client())).await;
+    let apart = stores::connect(&store, &FaultClient::over(store.http_client())).await;
     let base = script.base();
     let uuid = begin(&apart, &base).await.unwrap();
     let scheduler = Scheduler::default();
     let mut tasks = Vec::new();
     for (process, &role) in script.roles.iter().enumerate() {
-        let wire = Wire::over(scheduler.http_client(process, store.http_client()));
+        let wire = FaultClient::over(scheduler.http_client(process, store.http_client()));
         let service = stores::connect(&store, &wire).await;
         let layer = match role {
             Append(seed) => script.appended(seed),

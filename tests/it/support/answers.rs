@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 
-use super::through::{self, Handle};
+use super::interceptor::{self, Handle};
 
 /// What becomes of an answer: its headers, and its text where it is XML.
 pub trait Reword: Send + Sync + 'static {
@@ -28,7 +28,7 @@ pub trait Reword: Send + Sync + 'static {
 
 /// The store behind `inner`, in other words.
 pub fn reword(inner: SharedHttpClient, how: impl Reword) -> SharedHttpClient {
-    through::client(inner, How(Arc::new(how)))
+    interceptor::client(inner, How(Arc::new(how)))
 }
 
 #[derive(Clone)]

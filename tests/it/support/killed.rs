@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::machine::{LAYER, Machine, NAME, events, mixed, said};
+use super::cli_fixture::{CliFixture, LAYER, NAME, events, mixed, said};
 use super::reply::Reply;
 
 /// When the program is killed: some time between its start and what it takes when it is not.
@@ -20,10 +20,10 @@ impl Kill {
 }
 
 /// Pushes, is killed, and pushes again. How long the first push took where nobody killed it.
-pub fn push(machine: &Machine, kill: Option<Kill>) -> Result<Duration, String> {
-    let file = machine.layer();
+pub fn push(fixture: &CliFixture, kill: Option<Kill>) -> Result<Duration, String> {
+    let file = fixture.layer();
     let begun = Instant::now();
-    let mut child = machine
+    let mut child = fixture
         .command(&["push", &file, "--name", NAME])
         .spawn()
         .unwrap();
@@ -40,19 +40,19 @@ pub fn push(machine: &Machine, kill: Option<Kill>) -> Result<Duration, String> {
         if kill.is_none() {
             return Err(said(&output));
         }
-        machine.look_for_lost_parts();
+        fixture.look_for_lost_parts();
         let mut again = vec!["push", &file, "--name", NAME];
         if let Some(started) = event("started") {
             again.extend(["--resume", started["uuid"].as_str().unwrap()]);
         }
-        let output = machine.run(&again);
+        let output = fixture.run(&again);
         // It may have been finished, and only not have said so.
         if !output.status.success() && !said(&output).contains("it was finished") {
             return Err(format!("{again:?}: {}", said(&output)));
         }
     }
-    machine.layer_comes_back()?;
-    machine.nothing_else_is_left()?;
+    fixture.layer_comes_back()?;
+    fixture.nothing_else_is_left()?;
     Ok(took)
 }
 
@@ -68,8 +68,8 @@ struct Progress {
 
 /// A client pushes to a registry that is killed, and goes on at the next one. How long it took
 /// where nobody killed it.
-pub fn serve(machine: &Machine, kill: Option<Kill>) -> Result<Duration, String> {
-    let (mut server, address) = machine.serve()?;
+pub fn serve(fixture: &CliFixture, kill: Option<Kill>) -> Result<Duration, String> {
+    let (mut server, address) = fixture.serve()?;
     let mut progress = Progress::default();
     let begun = Instant::now();
     let uploaded = std::thread::scope(|scope| {
@@ -84,8 +84,8 @@ pub fn serve(machine: &Machine, kill: Option<Kill>) -> Result<Duration, String> 
     });
     let took = begun.elapsed();
     drop(server);
-    machine.look_for_lost_parts();
-    let (server, address) = machine.serve()?;
+    fixture.look_for_lost_parts();
+    let (server, address) = fixture.serve()?;
     let blob = format!("/v2/{NAME}/blobs/{}", LAYER.1);
     if let Err(failure) = uploaded {
         if kill.is_none() {
@@ -99,8 +99,8 @@ pub fn serve(machine: &Machine, kill: Option<Kill>) -> Result<Duration, String> 
         return Err("the registry gives other bytes".to_owned());
     }
     drop(server);
-    machine.layer_comes_back()?;
-    machine.nothing_else_is_left()?;
+    fixture.layer_comes_back()?;
+    fixture.nothing_else_is_left()?;
     Ok(took)
 }
 

@@ -1,22 +1,22 @@
 //! What the tests stand on.
 
 pub mod aged;
-pub mod alone;
 pub mod answers;
 pub mod bucket;
 pub mod bytes;
 pub mod cases;
+pub mod cli_fixture;
 pub mod crowd;
+pub mod fault_client;
+pub mod interceptor;
 pub mod killed;
-pub mod life;
 pub mod log;
-pub mod machine;
+pub mod own_process;
 pub(crate) mod program;
 pub(crate) mod proxy;
 pub mod reply;
+pub mod scenario;
 pub mod schedule;
 pub mod session;
 pub mod stores;
 pub(crate) mod terminal;
-pub mod through;
-pub mod wire;

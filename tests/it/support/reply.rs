@@ -4,7 +4,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 
-use super::machine::PATIENCE;
+use super::cli_fixture::PATIENCE;
 
 /// An answer of the registry.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::through::{self, Handle};
+use super::interceptor::{self, Handle};
 
 /// Shorter than any pause of the adapter.
 const MOMENT: Duration = Duration::from_millis(1);
@@ -112,7 +112,7 @@ impl Scheduler {
     /// The requests of one process.
     pub fn http_client(&self, process: usize, inner: SharedHttpClient) -> SharedHttpClient {
         let scheduler = self.clone();
-        through::client(inner, Scheduled { scheduler, process })
+        interceptor::client(inner, Scheduled { scheduler, process })
     }
 
     /// Lets one request go after the other until all tasks are done.

@@ -7,7 +7,7 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, SharedHttpClient}
 use embedded_s3::EmbeddedStore;
 use s3layers::{Error, RepositoryName, S3Config, S3LayerService, StoreProfile};
 
-use super::wire::Wire;
+use super::fault_client::FaultClient;
 
 /// The bucket that every embedded store of the tests has.
 pub const BUCKET: &str = "layers";
@@ -61,7 +61,7 @@ pub async fn service(store: &EmbeddedStore) -> S3LayerService {
 }
 
 /// A process that reaches the store over this wire. It needs no request to begin.
-pub async fn connect(store: &EmbeddedStore, wire: &Wire) -> S3LayerService {
+pub async fn connect(store: &EmbeddedStore, wire: &FaultClient) -> S3LayerService {
     let client = client(store, wire.http_client());
     let config = config().profile(StoreProfile::AWS);
     S3LayerService::connect(client, config).await.unwrap()

@@ -7,8 +7,8 @@ use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::exchange::Exchange;
 use super::rules::Then;
-use super::under_way::UnderWay;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -50,7 +50,7 @@ pub(super) struct Answer {
     /// After so many bytes.
     pub(super) cut: Option<(u64, Then)>,
     pub(super) flip: Option<u64>,
-    pub(super) under_way: UnderWay,
+    pub(super) exchange: Exchange,
 }
 
 impl Answer {
@@ -66,7 +66,7 @@ impl Answer {
             bytes = changed.into();
         }
         self.taken = range.end;
-        self.under_way.log_received(range.end);
+        self.exchange.log_received(range.end);
         bytes
     }
 }

@@ -10,7 +10,7 @@ const VARIABLE: &str = "S3LAYERS_TEST_ALONE";
 ///
 /// Who listens to the log needs that: which events are wanted at all is state of the whole process,
 /// and other tests would set it at the same time.
-pub fn alone(test: &str) -> bool {
+pub fn in_own_process(test: &str) -> bool {
     if std::env::var_os(VARIABLE).is_some() {
         return true;
     }

@@ -15,7 +15,7 @@ use super::rules::{Fault, LATE, STRAYED};
 use super::{End, Gate, State};
 
 /// One request, from being sent to the last byte of its answer.
-pub(super) struct UnderWay {
+pub(super) struct Exchange {
     state: Arc<State>,
     operation: Operation,
     number: usize,
@@ -24,7 +24,7 @@ pub(super) struct UnderWay {
     end: Option<End>,
 }
 
-impl UnderWay {
+impl Exchange {
     pub(super) fn begin(state: &Arc<State>, request: &HttpRequest) -> Self {
         let mut turn = state.turn();
         let number = turn.log.last().map_or(0, |last| last.number) + 1;
@@ -49,7 +49,7 @@ impl UnderWay {
         let end = turn.end;
         turn.log.push(logged);
         drop(turn);
-        UnderWay {
+        Exchange {
             state: Arc::clone(state),
             operation,
             number,
@@ -159,13 +159,13 @@ impl UnderWay {
                 taken: 0,
                 cut,
                 flip,
-                under_way: self,
+                exchange: self,
             })
         })
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for Exchange {
     fn drop(&mut self) {
         if let Some((now, _)) = self.state.turn().in_flight.get_mut(&self.operation) {
             *now -= 1;

@@ -10,12 +10,12 @@ use s3layers::{Algorithm, Digest, LayerService as _, S3LayerService};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::bytes::{ramp, sha256};
+use crate::support::fault_client::{FaultClient, ListObjectsV2, On, UploadPart};
 use crate::support::stores::{self, PART, name};
-use crate::support::wire::{ListObjectsV2, On, UploadPart, Wire};
 
-async fn wire() -> (Wire, S3LayerService) {
+async fn wire() -> (FaultClient, S3LayerService) {
     let store = stores::in_memory().await;
-    let wire = Wire::over(store.http_client());
+    let wire = FaultClient::over(store.http_client());
     let client = stores::client(&store, wire.http_client());
     let service = S3LayerService::connect(client, stores::config()).await;
     // To find out what the store can do took parts, too.

@@ -46,19 +46,19 @@ enum Place {
 }
 
 /// An empty store, and whoever runs the program over it.
-pub struct Machine {
+pub struct CliFixture {
     program: PathBuf,
     home: TempDir,
     place: Place,
     keys: (String, String),
-    /// See [`look_for_lost_parts`](Machine::look_for_lost_parts).
+    /// See [`look_for_lost_parts`](CliFixture::look_for_lost_parts).
     lost_parts: OnceLock<String>,
 }
 
-impl Machine {
+impl CliFixture {
     /// With a folder of its own.
     pub fn new(program: &str) -> Self {
-        Machine {
+        CliFixture {
             program: program.into(),
             home: tempfile::tempdir().unwrap(),
             place: Place::Folder,
@@ -70,14 +70,14 @@ impl Machine {
     /// Below this root, where nothing is.
     #[allow(dead_code, reason = "only tests/servers has servers")]
     pub fn on_server(program: &str, url: &str, bucket: &str, root: &str, keys: [&str; 2]) -> Self {
-        Machine {
+        CliFixture {
             place: Place::S3 {
                 url: url.to_owned(),
                 bucket: bucket.to_owned(),
                 root: root.to_owned(),
             },
             keys: (keys[0].to_owned(), keys[1].to_owned()),
-            ..Machine::new(program)
+            ..CliFixture::new(program)
         }
     }
 

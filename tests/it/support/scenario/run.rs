@@ -1,5 +1,4 @@
-//! Acts, played by the client of a process; and by that of another one, which goes on where the
-//! first one was stopped.
+//! Runs a scenario in one process, and recovers it in a second process after the first one ended.
 
 use std::sync::Mutex;
 
@@ -9,74 +8,80 @@ use s3layers_registry::RepositoryService as _;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 use uuid::Uuid;
 
-use super::acts::Act;
-use super::acts::Step::{self, *};
 use super::content::Content;
-use super::deeds;
+use super::registry_call;
+use super::table::Scenario;
+use super::table::Step::{self, *};
 use crate::support::bytes::KIB;
 use crate::support::cases::chain;
 use crate::support::stores::{name, sweep};
 
-/// What the client of a first process was told before that process ended.
+/// The acknowledgements that a client received before its process ended.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct ClientState {
     uuid: Option<Uuid>,
-    /// Bytes that a close said are stored.
+    /// The offset that the last close acknowledged.
     stored: u64,
-    /// It asked for the end, and has no answer perhaps.
+    /// A finish, cancel or sweep was requested. Its answer may have been lost.
     ending: bool,
 }
 
-/// Plays an act from its beginning. What the client is told is noted as it goes.
-pub async fn play(service: &S3LayerService, act: &Act, told: &Mutex<Told>) -> Result<(), String> {
+/// Runs a scenario from its beginning, and records in `state` what is acknowledged.
+pub async fn run(
+    service: &S3LayerService,
+    scenario: &Scenario,
+    state: &Mutex<ClientState>,
+) -> Result<(), String> {
     let failed = |(step, error): (Step, Error)| format!("{step:?}: {}", chain(&error));
-    try_play(service, act, told).await.map_err(failed)
+    try_run(service, scenario, state).await.map_err(failed)
 }
 
-/// The same; at what step it ended and by what error.
-pub async fn try_play(
+/// As [`run`]. An error names the step that failed.
+pub async fn try_run(
     service: &S3LayerService,
-    act: &Act,
-    told: &Mutex<Told>,
+    scenario: &Scenario,
+    state: &Mutex<ClientState>,
 ) -> Result<(), (Step, Error)> {
     let mut handles = Handles::default();
-    for step in act.steps {
-        let played = play_step(service, act, *step, &mut handles, told).await;
-        played.map_err(|error| (*step, error))?;
+    for step in scenario.steps {
+        let result = run_step(service, scenario, *step, &mut handles, state).await;
+        result.map_err(|error| (*step, error))?;
     }
     service.wait_for_background().await;
     Ok(())
 }
 
-/// What the client of an act holds.
+/// The open handles of the client.
 #[derive(Default)]
 struct Handles {
     upload: Option<Box<dyn LayerUpload>>,
     twin: Option<Box<dyn LayerUpload>>,
 }
 
-async fn play_step(
+async fn run_step(
     service: &S3LayerService,
-    act: &Act,
+    scenario: &Scenario,
     step: Step,
     handles: &mut Handles,
-    told: &Mutex<Told>,
+    state: &Mutex<ClientState>,
 ) -> Result<(), Error> {
-    let content = act.content();
+    let content = scenario.content();
     if matches!(step, Finish(_) | Cancel | Sweep) {
-        told.lock().unwrap().ending = true;
+        state.lock().unwrap().ending = true;
     }
-    let uuid = told.lock().unwrap().uuid;
+    let uuid = state.lock().unwrap().uuid;
     match (step, handles.upload.as_mut()) {
         (Begin(_), _) => {
-            let begun = service.upload(&name(), act.declared().as_ref()).await?;
-            told.lock().unwrap().uuid = Some(begun.uuid());
+            let begun = service
+                .upload(&name(), scenario.declared().as_ref())
+                .await?;
+            state.lock().unwrap().uuid = Some(begun.uuid());
             handles.upload = Some(begun);
         }
         (Resume, _) => {
             handles.upload = None;
             let resumed = service.resume(&name(), None, uuid.unwrap()).await?;
-            let stored = told.lock().unwrap().stored;
+            let stored = state.lock().unwrap().stored;
             assert_eq!(resumed.offset(), stored, "the offset of a closed upload");
             handles.upload = Some(resumed);
         }
@@ -84,38 +89,38 @@ async fn play_step(
             let twin = service.resume(&name(), None, uuid.unwrap()).await?;
             handles.twin = Some(twin);
         }
-        (GoOn, _) => {
+        (ResumeAt, _) => {
             handles.upload = None;
-            let stored = told.lock().unwrap().stored;
+            let stored = state.lock().unwrap().stored;
             let resumed = service.resume_at(&name(), uuid.unwrap(), stored).await?;
-            assert_eq!(resumed.offset(), stored, "the offset that was told");
+            assert_eq!(resumed.offset(), stored, "the acknowledged offset");
             handles.upload = Some(resumed);
         }
         (Write(to), Some(upload)) => write(upload, &content, to).await?,
         (Close, Some(upload)) => {
             upload.close().await?;
-            told.lock().unwrap().stored = upload.offset();
+            state.lock().unwrap().stored = upload.offset();
         }
         (FinishWrong, Some(upload)) => {
             let wrong = Digest::of(Sha512, b"something else");
-            match upload.finish(act.size, &wrong).await.map(drop) {
+            match upload.finish(scenario.size, &wrong).await.map(drop) {
                 Err(Error::InvalidChecksum { .. }) => {}
                 Err(error) => return Err(error),
                 Ok(()) => panic!("a wrong digest was published"),
             }
         }
-        (Finish(algorithm), Some(upload)) => finish(upload, act, algorithm).await?,
+        (Finish(algorithm), Some(upload)) => finish(upload, scenario, algorithm).await?,
         (FinishTwin, _) => {
             let twin = handles.twin.as_mut().unwrap();
-            match finish(twin, act, Sha256).await {
+            match finish(twin, scenario, Sha256).await {
                 Err(Error::UploadUnknown { .. } | Error::UploadConflict { .. }) => {}
                 other => return other,
             }
         }
         (Cancel, Some(upload)) => upload.cancel().await?,
-        (Read, _) => read(service, act).await?,
+        (Read, _) => read(service, scenario).await?,
         (Sweep, _) => sweep(service).await?,
-        (Do(deed), _) => deeds::play(service, act, deed).await?,
+        (Call(call), _) => registry_call::run(service, scenario, call).await?,
         (step, None) => panic!("{step:?} without an upload"),
     }
     Ok(())
@@ -134,34 +139,34 @@ async fn write(upload: &mut Box<dyn LayerUpload>, content: &Content, to: u64) ->
 
 async fn finish(
     upload: &mut Box<dyn LayerUpload>,
-    act: &Act,
+    scenario: &Scenario,
     algorithm: Algorithm,
 ) -> Result<(), Error> {
-    let content = act.content();
+    let content = scenario.content();
     let digest = match algorithm {
         Sha512 => content.sha512,
         _ => content.sha256.clone(),
     };
-    let layer = upload.finish(act.size, &digest).await?;
+    let layer = upload.finish(scenario.size, &digest).await?;
     assert_eq!(
         *layer.digest(),
         content.sha256,
         "the digest of a finished layer"
     );
-    assert_eq!(layer.size(), act.size, "the size of a finished layer");
+    assert_eq!(layer.size(), scenario.size, "the size of a finished layer");
     assert_eq!(layer.tar_sum(), content.tar_sum.as_ref());
     Ok(())
 }
 
 /// Reads the layer by each of its ids, whole and after a seek.
-pub(super) async fn read(service: &S3LayerService, act: &Act) -> Result<(), Error> {
-    let want = act.content().bytes;
-    for id in act.ids() {
+pub(super) async fn read(service: &S3LayerService, scenario: &Scenario) -> Result<(), Error> {
+    let want = scenario.content().bytes;
+    for id in scenario.ids() {
         let mut layer = service.fetch(&id).await?;
         let mut got = Vec::new();
         layer.read_to_end(&mut got).await.map_err(Error::from_io)?;
         assert!(got == want, "{id} has other bytes");
-        let middle = act.size / 2;
+        let middle = scenario.size / 2;
         let mut some = [0; 1000];
         let seek = layer.seek(SeekFrom::Start(middle)).await;
         seek.map_err(Error::from_io)?;
@@ -171,40 +176,48 @@ pub(super) async fn read(service: &S3LayerService, act: &Act) -> Result<(), Erro
     Ok(())
 }
 
-/// Another process brings to its end what the first one left in the middle.
-pub async fn go_on(service: &S3LayerService, act: &Act, told: &Told) -> Result<(), String> {
-    let outcome = go_on_with(service, act, told).await;
-    outcome.map_err(|error| format!("going on elsewhere: {}", chain(&error)))
+/// Completes the scenario in another process, after the first one ended.
+pub async fn recover(
+    service: &S3LayerService,
+    scenario: &Scenario,
+    state: &ClientState,
+) -> Result<(), String> {
+    let outcome = try_recover(service, scenario, state).await;
+    outcome.map_err(|error| format!("recovery: {}", chain(&error)))
 }
 
-async fn go_on_with(service: &S3LayerService, act: &Act, told: &Told) -> Result<(), Error> {
-    let resumed = match told.uuid {
+async fn try_recover(
+    service: &S3LayerService,
+    scenario: &Scenario,
+    state: &ClientState,
+) -> Result<(), Error> {
+    let resumed = match state.uuid {
         None => None,
         Some(uuid) => match service.resume(&name(), None, uuid).await {
             Ok(upload) => Some(upload),
-            // It was finished or cancelled: the reading below, or the leftovers, tell which.
-            Err(Error::UploadUnknown { .. }) if told.ending => None,
+            // It was finished or cancelled. Reading the layer, or the leftovers, show which.
+            Err(Error::UploadUnknown { .. }) if state.ending => None,
             Err(error) => return Err(error),
         },
     };
     if let Some(upload) = &resumed {
         let offset = upload.offset();
-        let stored = told.stored;
+        let stored = state.stored;
         assert!(
             offset >= stored,
-            "{stored} bytes were stored, {offset} are left"
+            "{stored} bytes were acknowledged, the upload has {offset}"
         );
     }
-    let is_over = resumed.is_none() && told.ending;
-    match act.algorithm() {
+    let is_over = resumed.is_none() && state.ending;
+    match scenario.algorithm() {
         Some(_) if is_over => {}
         Some(algorithm) => {
             let mut upload = match resumed {
                 Some(upload) => upload,
-                None => begin_again(service, act).await?,
+                None => begin_again(service, scenario).await?,
             };
-            write(&mut upload, &act.content(), act.size).await?;
-            finish(&mut upload, act, algorithm).await?;
+            write(&mut upload, &scenario.content(), scenario.size).await?;
+            finish(&mut upload, scenario, algorithm).await?;
         }
         None => {
             if let Some(mut upload) = resumed {
@@ -212,18 +225,21 @@ async fn go_on_with(service: &S3LayerService, act: &Act, told: &Told) -> Result<
             }
         }
     }
-    for step in act.steps {
-        if let Do(deed) = step {
-            deeds::play(service, act, *deed).await?;
+    for step in scenario.steps {
+        if let Call(call) = step {
+            registry_call::run(service, scenario, *call).await?;
         }
     }
     service.wait_for_background().await;
     sweep(service).await
 }
 
-/// As a client does that was never told a UUID.
-async fn begin_again(service: &S3LayerService, act: &Act) -> Result<Box<dyn LayerUpload>, Error> {
-    match service.upload(&name(), act.declared().as_ref()).await {
+/// As a client that never received a UUID.
+async fn begin_again(
+    service: &S3LayerService,
+    scenario: &Scenario,
+) -> Result<Box<dyn LayerUpload>, Error> {
+    match service.upload(&name(), scenario.declared().as_ref()).await {
         Err(Error::UploadInProgress { uuid, .. }) => service.resume(&name(), None, uuid).await,
         begun => begun,
     }

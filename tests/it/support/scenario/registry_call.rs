@@ -1,4 +1,4 @@
-//! What a registry does besides uploads, as steps of an act.
+//! Calls of a registry other than uploads, as steps of a scenario.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,29 +8,29 @@ use s3layers::{Error, LayerId, RepositoryName, S3LayerService, Tag};
 use s3layers_registry::{Manifest, RepositoryService as _};
 use tokio::io::AsyncReadExt as _;
 
-use super::acts::{Act, Step};
+use super::table::{Scenario, Step};
 use crate::support::bytes::sha256;
 use crate::support::stores::name;
 
 /// One call of a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
-    /// The act's layer, from the repository that had it before.
+pub enum RegistryCall {
+    /// Mounts the scenario's layer from the repository that has it.
     Mount,
     Unlink,
-    /// The act's layer, as the repository has it.
+    /// Reads the scenario's layer from the repository.
     Layer,
     Put(Doc),
     Tag(Doc),
-    /// The tag names this one, and it is as it was put.
+    /// Expects the tag to name this manifest, and the manifest to be unchanged.
     Look(Doc),
-    /// The signature is a referrer of the image.
+    /// Expects the signature among the referrers of the image.
     Referrers,
     Untag,
     Delete(Doc),
 }
 
-use Deed::*;
+use RegistryCall::*;
 
 /// A manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Doc {
         }
     }
 
-    /// Where it is in the bucket, and what is written with it.
+    /// Its key in the bucket, and those of its referrers.
     fn keys(self) -> Vec<String> {
         let hex = |doc: Doc| doc.manifest().digest.hex().to_owned();
         let mut keys = vec![format!("{}/_manifests/sha256/{}", root(), hex(self))];
@@ -82,15 +82,19 @@ fn root() -> String {
     format!("repositories/{}", name())
 }
 
-/// Longer than anything is remembered.
+/// Longer than any cache entry is used.
 const A_WHILE: Duration = Duration::from_secs(10);
 
-pub async fn play(service: &S3LayerService, act: &Act, deed: Deed) -> Result<(), Error> {
-    let content = act.content();
+pub async fn run(
+    service: &S3LayerService,
+    scenario: &Scenario,
+    call: RegistryCall,
+) -> Result<(), Error> {
+    let content = scenario.content();
     let id = LayerId::from(content.sha256);
-    // What was done a moment ago is answered from memory.
+    // Young entries of a cache would be used instead of the store.
     tokio::time::sleep(A_WHILE).await;
-    match deed {
+    match call {
         Mount => {
             let first: RepositoryName = "library/first".parse().unwrap();
             assert!(service.mount(&name(), &id, Some(&first)).await?);
@@ -135,13 +139,13 @@ pub async fn play(service: &S3LayerService, act: &Act, deed: Deed) -> Result<(),
     Ok(())
 }
 
-/// Whether the act's layer is linked in the end; `None` where no deed says so.
-pub fn is_linked(act: &Act) -> Option<bool> {
+/// Whether the scenario's layer is linked in the end; `None` if no call decides it.
+pub fn is_linked(scenario: &Scenario) -> Option<bool> {
     let mut linked = None;
-    for step in act.steps {
+    for step in scenario.steps {
         match step {
-            Step::Do(Mount) => linked = Some(true),
-            Step::Do(Unlink) => linked = Some(false),
+            Step::Call(Mount) => linked = Some(true),
+            Step::Call(Unlink) => linked = Some(false),
             _ => {}
         }
     }
@@ -149,16 +153,16 @@ pub fn is_linked(act: &Act) -> Option<bool> {
 }
 
 /// The keys of all manifests, tags and referrers in the end.
-pub fn keys(act: &Act) -> BTreeSet<String> {
+pub fn keys(scenario: &Scenario) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     let tag_key = format!("{}/_tags/{}", root(), tag());
     let mut named = None;
-    for step in act.steps {
+    for step in scenario.steps {
         match step {
-            Step::Do(Put(doc)) => keys.extend(doc.keys()),
-            Step::Do(Tag(doc)) => named = Some(*doc),
-            Step::Do(Untag) => named = None,
-            Step::Do(Delete(doc)) => {
+            Step::Call(Put(doc)) => keys.extend(doc.keys()),
+            Step::Call(Tag(doc)) => named = Some(*doc),
+            Step::Call(Untag) => named = None,
+            Step::Call(Delete(doc)) => {
                 let gone = doc.keys();
                 keys.retain(|key| !gone.contains(key));
                 named = named.filter(|named| named != doc);

@@ -17,14 +17,14 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use tokio::sync::{Semaphore, watch};
 
-use self::under_way::UnderWay;
-use crate::support::through::{self, Handle};
+use self::exchange::Exchange;
+use crate::support::interceptor::{self, Handle};
 
 mod bodies;
+mod exchange;
 mod refusals;
 mod request;
 mod rules;
-mod under_way;
 
 pub use self::request::{Operation, Operation::*, Request};
 pub use self::rules::{Fault, On, Place, Rule, STRAYED, Then};
@@ -68,7 +68,7 @@ pub enum End {
 
 /// See the top of this file. A clone is the same wire.
 #[derive(Clone, Debug)]
-pub struct Wire {
+pub struct FaultClient {
     inner: SharedHttpClient,
     state: Arc<State>,
 }
@@ -98,9 +98,9 @@ impl State {
     }
 }
 
-impl Wire {
+impl FaultClient {
     pub fn over(inner: SharedHttpClient) -> Self {
-        Wire {
+        FaultClient {
             inner,
             state: Arc::default(),
         }
@@ -108,7 +108,7 @@ impl Wire {
 
     /// For the SDK.
     pub fn http_client(&self) -> SharedHttpClient {
-        through::client(self.inner.clone(), Arc::clone(&self.state))
+        interceptor::client(self.inner.clone(), Arc::clone(&self.state))
     }
 
     pub fn fault(&self, rule: Rule) {
@@ -169,7 +169,7 @@ impl Wire {
 
 impl Handle for Arc<State> {
     fn handle(&self, store: SharedHttpConnector, request: HttpRequest) -> HttpConnectorFuture {
-        let under_way = UnderWay::begin(self, &request);
-        HttpConnectorFuture::new(under_way.carry_out(store, request))
+        let exchange = Exchange::begin(self, &request);
+        HttpConnectorFuture::new(exchange.carry_out(store, request))
     }
 }

@@ -1,14 +1,14 @@
-//! The words of a life, and all lives that are told in them.
+//! The steps of a scenario, and the table of all scenarios.
 
 use s3layers::Algorithm::{self, Sha256, Sha512};
 
 use self::Declared::Nothing;
 use self::Step::*;
-use super::deeds::{Deed, Doc};
+use super::registry_call::{Doc, RegistryCall};
 use crate::support::bytes::{KIB, MIB};
 use crate::support::stores;
 
-/// What the client does next.
+/// One action of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// With the id declared, or without.
@@ -16,24 +16,24 @@ pub enum Step {
     /// Up to this offset.
     Write(u64),
     Close,
-    /// The handle is dropped, if there is one, and the upload resumed.
+    /// Drops the handle, if there is one, and resumes the upload.
     Resume,
-    /// As `Resume`, by a client that says which offset it was told.
-    GoOn,
-    /// Claims a SHA-512 that is wrong, and is refused.
+    /// As `Resume`, with the offset that the store acknowledged.
+    ResumeAt,
+    /// Finishes with a wrong SHA-512, and expects a refusal.
     FinishWrong,
     Finish(Algorithm),
-    /// Another handle takes the upload up, and does nothing yet.
+    /// Resumes the upload by a second handle, which does nothing yet.
     Twin,
-    /// That one finishes too, when the first one has: it is refused.
+    /// Finishes the second handle after the first one, and expects a refusal.
     FinishTwin,
-    /// The whole layer, and some of it after a seek.
+    /// Reads the whole layer, and some of it after a seek.
     Read,
     Cancel,
-    /// Of whatever there is.
+    /// Sweeps every upload.
     Sweep,
-    /// What a registry does besides. Goes last in an act, so that it can be done again.
-    Do(Deed),
+    /// A call of a registry. Comes last in a scenario, so that a recovery can repeat it.
+    Call(RegistryCall),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,17 +41,17 @@ pub enum Declared {
     Nothing,
     Sha256,
     Sha512,
-    /// The layer is an archive, then.
+    /// The layer is an archive.
     TarSum,
 }
 
 /// One upload, from its beginning to its end.
 #[derive(Debug)]
-pub struct Act {
+pub struct Scenario {
     pub name: &'static str,
     /// In bytes.
     pub size: u64,
-    /// The same bytes are a layer of another repository already.
+    /// Another repository has a layer of the same bytes.
     pub duplicate: bool,
     pub steps: &'static [Step],
 }
@@ -59,10 +59,10 @@ pub struct Act {
 /// A part.
 const P: u64 = stores::PART;
 
-/// All that an upload can go through.
-pub const ACTS: &[Act] = &[
-    Act {
-        name: "cut in the middle, resumed, finished and read",
+/// Every scenario. A suite runs each of them.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "interrupted, resumed, finished and read",
         size: 2 * P + 100 * KIB,
         duplicate: false,
         steps: &[
@@ -75,19 +75,19 @@ pub const ACTS: &[Act] = &[
             Read,
         ],
     },
-    Act {
+    Scenario {
         name: "a duplicate",
         size: P + 9 * KIB,
         duplicate: true,
         steps: &[Begin(Nothing), Write(P + 9 * KIB), Finish(Sha256)],
     },
-    Act {
+    Scenario {
         name: "a small duplicate",
         size: 9 * KIB,
         duplicate: true,
         steps: &[Begin(Nothing), Write(9 * KIB), Finish(Sha256), Read],
     },
-    Act {
+    Scenario {
         name: "one PutObject",
         size: 100 * KIB,
         duplicate: false,
@@ -100,7 +100,7 @@ pub const ACTS: &[Act] = &[
             Read,
         ],
     },
-    Act {
+    Scenario {
         name: "inline, then a tail, then a tail, then parts",
         size: P + 50 * KIB,
         duplicate: false,
@@ -119,34 +119,34 @@ pub const ACTS: &[Act] = &[
             Finish(Sha256),
         ],
     },
-    Act {
+    Scenario {
         name: "in many requests to one process",
         size: 2 * P + 60 * KIB,
         duplicate: false,
         steps: &[
             Begin(Nothing),
             Close,
-            GoOn,
+            ResumeAt,
             Write(KIB),
             Close,
-            GoOn,
+            ResumeAt,
             Write(100 * KIB),
             Close,
-            GoOn,
+            ResumeAt,
             Write(200 * KIB),
             Close,
-            GoOn,
+            ResumeAt,
             Write(P + 50 * KIB),
             Close,
-            GoOn,
+            ResumeAt,
             Write(2 * P + 60 * KIB),
             Close,
-            GoOn,
+            ResumeAt,
             Finish(Sha256),
             Read,
         ],
     },
-    Act {
+    Scenario {
         name: "a SHA-512 that only reading back can verify",
         size: P + 70 * KIB,
         duplicate: false,
@@ -159,7 +159,7 @@ pub const ACTS: &[Act] = &[
             Finish(Sha512),
         ],
     },
-    Act {
+    Scenario {
         name: "a duplicate with a SHA-512 that only reading back can verify",
         size: 90 * KIB,
         duplicate: true,
@@ -171,7 +171,7 @@ pub const ACTS: &[Act] = &[
             Finish(Sha512),
         ],
     },
-    Act {
+    Scenario {
         name: "a TarSum that only reading back can verify",
         size: P + 70 * KIB,
         duplicate: false,
@@ -185,7 +185,7 @@ pub const ACTS: &[Act] = &[
             Finish(Sha256),
         ],
     },
-    Act {
+    Scenario {
         name: "a duplicate with a TarSum that only reading back can verify",
         size: 80 * KIB,
         duplicate: true,
@@ -198,7 +198,7 @@ pub const ACTS: &[Act] = &[
             Read,
         ],
     },
-    Act {
+    Scenario {
         name: "cancelled",
         size: 2 * P,
         duplicate: false,
@@ -211,8 +211,8 @@ pub const ACTS: &[Act] = &[
             Cancel,
         ],
     },
-    Act {
-        name: "left alone and swept",
+    Scenario {
+        name: "abandoned and swept",
         size: 2 * P,
         duplicate: false,
         steps: &[
@@ -225,7 +225,7 @@ pub const ACTS: &[Act] = &[
             Sweep,
         ],
     },
-    Act {
+    Scenario {
         name: "finished by two handles",
         size: P + 9 * KIB,
         duplicate: false,
@@ -239,19 +239,19 @@ pub const ACTS: &[Act] = &[
             FinishTwin,
         ],
     },
-    Act {
+    Scenario {
         name: "mounted",
         size: 9 * KIB,
         duplicate: true,
-        steps: &[Do(Deed::Mount), Do(Deed::Layer)],
+        steps: &[Call(RegistryCall::Mount), Call(RegistryCall::Layer)],
     },
-    Act {
-        name: "mounted and taken away",
+    Scenario {
+        name: "mounted and unlinked",
         size: 9 * KIB,
         duplicate: true,
-        steps: &[Do(Deed::Mount), Do(Deed::Unlink)],
+        steps: &[Call(RegistryCall::Mount), Call(RegistryCall::Unlink)],
     },
-    Act {
+    Scenario {
         name: "an image and its signature",
         size: 3 * KIB,
         duplicate: false,
@@ -259,29 +259,29 @@ pub const ACTS: &[Act] = &[
             Begin(Nothing),
             Write(3 * KIB),
             Finish(Sha256),
-            Do(Deed::Layer),
-            Do(Deed::Put(Doc::Image)),
-            Do(Deed::Tag(Doc::Image)),
-            Do(Deed::Put(Doc::Signature)),
-            Do(Deed::Look(Doc::Image)),
-            Do(Deed::Referrers),
+            Call(RegistryCall::Layer),
+            Call(RegistryCall::Put(Doc::Image)),
+            Call(RegistryCall::Tag(Doc::Image)),
+            Call(RegistryCall::Put(Doc::Signature)),
+            Call(RegistryCall::Look(Doc::Image)),
+            Call(RegistryCall::Referrers),
         ],
     },
-    Act {
-        name: "a tag that moves and goes, and manifests that go",
+    Scenario {
+        name: "a tag is moved and deleted, manifests are deleted",
         size: 3 * KIB,
         duplicate: false,
         steps: &[
-            Do(Deed::Put(Doc::Image)),
-            Do(Deed::Put(Doc::Signature)),
-            Do(Deed::Tag(Doc::Image)),
-            Do(Deed::Tag(Doc::Signature)),
-            Do(Deed::Look(Doc::Signature)),
-            Do(Deed::Put(Doc::Image)),
-            Do(Deed::Untag),
-            Do(Deed::Tag(Doc::Signature)),
-            Do(Deed::Delete(Doc::Signature)),
-            Do(Deed::Delete(Doc::Image)),
+            Call(RegistryCall::Put(Doc::Image)),
+            Call(RegistryCall::Put(Doc::Signature)),
+            Call(RegistryCall::Tag(Doc::Image)),
+            Call(RegistryCall::Tag(Doc::Signature)),
+            Call(RegistryCall::Look(Doc::Signature)),
+            Call(RegistryCall::Put(Doc::Image)),
+            Call(RegistryCall::Untag),
+            Call(RegistryCall::Tag(Doc::Signature)),
+            Call(RegistryCall::Delete(Doc::Signature)),
+            Call(RegistryCall::Delete(Doc::Image)),
         ],
     },
 ];

@@ -1,4 +1,4 @@
-//! The layer of an act: its bytes, and the ids that it is called by.
+//! The layer of a scenario: its bytes, and the ids that it is called by.
 
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex};
@@ -8,13 +8,13 @@ use s3layers::Algorithm::{self, Sha256, Sha512};
 use s3layers::tarsum::TarSummer;
 use s3layers::{Digest, LayerId, TarSum, TarSumVersion};
 
-use super::acts::Step::{self, Begin, Do, Finish};
-use super::acts::{Act, Declared};
-use super::deeds::Deed;
+use super::registry_call::RegistryCall;
+use super::table::Step::{self, Begin, Call, Finish};
+use super::table::{Declared, Scenario};
 use crate::support::bytes::ramp;
 use crate::tarsum::archive::header;
 
-/// The bytes of an act's layer and what they are called.
+/// The bytes of a scenario's layer and what they are called.
 #[derive(Clone, Debug)]
 pub struct Content {
     pub bytes: Bytes,
@@ -48,7 +48,7 @@ impl Content {
 
 static CONTENTS: LazyLock<Mutex<BTreeMap<(u64, bool), Content>>> = LazyLock::new(Mutex::default);
 
-impl Act {
+impl Scenario {
     pub fn content(&self) -> Content {
         let is_archive = self.steps.contains(&Begin(Declared::TarSum));
         let mut contents = CONTENTS.lock().unwrap();
@@ -74,7 +74,7 @@ impl Act {
     pub(super) fn ids(&self) -> Vec<LayerId> {
         let content = self.content();
         let mut ids = Vec::new();
-        let publishes = |step: &Step| matches!(step, Finish(_) | Do(Deed::Mount));
+        let publishes = |step: &Step| matches!(step, Finish(_) | Call(RegistryCall::Mount));
         if self.steps.iter().any(publishes) {
             ids.push(content.sha256.into());
         }
