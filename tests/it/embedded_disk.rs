@@ -136,22 +136,6 @@ async fn second_process_learns_who_has_the_folder() {
 }
 
 #[tokio::test]
-async fn store_of_an_earlier_version_is_refused_and_left_as_it_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let journal = folder.path().join("journal");
-    std::fs::write(&journal, "{\"format\":\"s3layers-store\",\"version\":1}\n").unwrap();
-    let present = EmbeddedStore::open_if_present(folder.path()).await;
-    for refused in [EmbeddedStore::open(folder.path()).await, present] {
-        let refused = refused.unwrap_err();
-        assert!(
-            matches!(refused, EmbeddedError::OlderFormat { .. }),
-            "{refused}"
-        );
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-}
-
-#[tokio::test]
 async fn absent_store_is_not_created_unless_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     for path in [folder.path().join("absent"), folder.path().to_owned()] {

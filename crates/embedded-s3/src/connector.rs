@@ -17,17 +17,17 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use jiff::Timestamp;
 
-use crate::service::Door;
+use crate::service::HttpService;
 
 /// Hands requests of the SDK to the service.
 #[derive(Clone, Debug)]
 pub(crate) struct InProcess {
-    service: Door,
+    service: HttpService,
 }
 
 impl InProcess {
     /// To this service.
-    pub(crate) fn new(service: Door) -> Self {
+    pub(crate) fn new(service: HttpService) -> Self {
         Self { service }
     }
 }

@@ -38,7 +38,7 @@ pub enum EmbeddedError {
         /// The folder that was asked for.
         folder: PathBuf,
     },
-    /// The folder was written by a version of this program that kept a journal.
+    /// The folder was written by an earlier version of this program.
     #[error("the store in {} was written by an earlier version, which this one cannot read; move the folder away, and push again", folder.display())]
     OlderFormat {
         /// The folder that was asked for.

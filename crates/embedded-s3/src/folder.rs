@@ -2,72 +2,37 @@
 //!
 //! ```text
 //! lock           held while a process has the store open
-//! metadata.redb  buckets, objects, uploads and parts (see `metadata.rs`)
-//! blobs/         the bytes of each part in a file of their own, under a random name
+//! metadata.redb  buckets, objects, uploads, parts and small bodies (see `metadata`)
+//! blobs/         the bytes of each larger body in a file of its own, under a random name
 //! ```
-//!
-//! A blob is written and synced before the metadata names it, so the metadata never names torn or
-//! absent bytes. A blob that no part names is an orphan: it was being written when the process died,
-//! or its object was deleted and the file was not yet. Opening the store removes those. So a blob
-//! needs no temporary name and no rename.
-//!
-//! Up to [`SMALL`] bytes have no file: they are kept in memory and stored with the metadata. A file of
-//! its own costs two more syncs, and most objects of a registry are this small: a PUT took 23 ms and
-//! takes a third of it. They take about as much memory as the index needs for them anyway.
 //!
 //! Keys never become file names. So every key is possible, and none leads out of the folder.
 //!
 //! Files are readable by their owner only. A folder that may not be written to is opened for reading:
 //! nothing in it is changed, and writes are refused.
 
-use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::path::Path;
+use std::sync::Arc;
 
-use uuid::Uuid;
-
-use crate::blob::Blob;
-use crate::engine::{State, Waiting, locked};
+use crate::blob::{BlobFolder, Blobs};
+use crate::engine::Engine;
 use crate::error::EmbeddedError;
-use crate::index::{BlobId, Index};
 use crate::metadata::Metadata;
 use crate::private;
 use crate::space::Space;
 
 const LOCK: &str = "lock";
 const BLOBS: &str = "blobs";
-/// The journal of earlier versions.
-const JOURNAL: &str = "journal";
-/// The largest body without a file.
-const SMALL: usize = 4 << 10;
 
-/// An open folder.
+/// The lock of an open folder. A folder for reading may have none.
 #[derive(Debug)]
-pub(crate) struct Folder {
-    blobs: Arc<Path>,
-    writer: Mutex<Writer>,
-    /// Commits that the next transaction stores.
-    pub(crate) waiting: Mutex<Vec<Waiting>>,
-    space: Arc<Space>,
-    /// The lock goes when the file is closed, however the process ends. A folder for reading may
-    /// have none.
-    lock: Option<File>,
-}
-
-/// Of which there is one at a time.
-#[derive(Debug)]
-pub(crate) struct Writer {
-    pub(crate) metadata: Metadata,
-    /// The index with the changes that are being stored.
-    pub(crate) next: Index,
-}
+pub(crate) struct Folder(Option<File>);
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if let Some(lock) = &self.lock {
+        if let Some(lock) = &self.0 {
             // A child process that is just being started has a copy of the file, which would hold the
             // lock until it runs its own program.
             let _ = lock.unlock();
@@ -76,8 +41,8 @@ impl Drop for Folder {
 }
 
 impl Folder {
-    /// Opens the folder and loads its index. Blocks.
-    pub(crate) fn open(root: &Path) -> Result<(Self, State), EmbeddedError> {
+    /// The store in this folder, which is created if it is absent. Blocks.
+    pub(crate) fn open(root: &Path) -> Result<Engine, EmbeddedError> {
         create_dir(root)?;
         if !Metadata::is_in(root) {
             refuse_foreign_files(root)?;
@@ -85,171 +50,31 @@ impl Folder {
         Self::open_existing(root)
     }
 
-    /// The same, if there is a store. Blocks.
-    pub(crate) fn open_if_present(root: &Path) -> Result<(Self, State), EmbeddedError> {
-        if !Metadata::is_in(root) && !root.join(JOURNAL).exists() {
-            return Err(EmbeddedError::NoStore {
-                folder: root.to_owned(),
-            });
+    /// The store in this folder, if there is one. Blocks.
+    pub(crate) fn open_if_present(root: &Path) -> Result<Engine, EmbeddedError> {
+        if Metadata::is_in(root) {
+            return Self::open_existing(root);
         }
-        Self::open_existing(root)
+        Err(EmbeddedError::NoStore {
+            folder: root.to_owned(),
+        })
     }
 
-    fn open_existing(root: &Path) -> Result<(Self, State), EmbeddedError> {
-        if !Metadata::is_in(root) && root.join(JOURNAL).exists() {
-            return Err(EmbeddedError::OlderFormat {
-                folder: root.to_owned(),
-            });
-        }
-        let blobs: Arc<Path> = root.join(BLOBS).into();
-        let space = Arc::new(Space::default());
+    fn open_existing(root: &Path) -> Result<Engine, EmbeddedError> {
+        let blobs = BlobFolder {
+            path: root.join(BLOBS).into(),
+            space: Arc::new(Space::default()),
+        };
         let (lock, access) = lock(root)?;
+        let lock = Self(lock);
+        let metadata = Metadata::open(root, access, blobs.space.clone())?;
         if access == Access::Write {
-            create_dir(&blobs)?;
+            create_dir(&blobs.path)?;
+            let named = metadata.read().map_err(io_error("read", root))?;
+            blobs.remove_orphans(&named)?;
         }
-        let (metadata, mut state) = Metadata::open(root, access, space.clone())?;
-        let filed: Vec<BlobId> = state
-            .index
-            .blobs()
-            .filter(|id| !state.blobs.contains_key(id))
-            .collect();
-        state.blobs.extend(filed.into_iter().map(|id| {
-            let file = BlobFile {
-                path: path_of(&blobs, id),
-                kept: AtomicBool::new(true),
-                space: space.clone(),
-            };
-            (id, Arc::new(Blob::File(file)))
-        }));
-        if access == Access::Write {
-            remove_orphans(&blobs, &state.blobs)?;
-        }
-        Ok((
-            Self {
-                blobs,
-                writer: Mutex::new(Writer {
-                    metadata,
-                    next: state.index.clone(),
-                }),
-                waiting: Mutex::default(),
-                space,
-                lock,
-            },
-            state,
-        ))
+        Ok(Engine::new(metadata, Blobs::new(Some(blobs)), Some(lock)))
     }
-
-    /// A place for a body.
-    pub(crate) fn sink(&self) -> FileSink {
-        FileSink {
-            blobs: self.blobs.clone(),
-            space: self.space.clone(),
-            head: Vec::new(),
-            open: None,
-        }
-    }
-
-    /// Test equipment: how many more bytes can be written.
-    pub(crate) fn space(&self) -> &Space {
-        &self.space
-    }
-
-    /// For one transaction. Blocks.
-    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
-        locked(&self.writer)
-    }
-}
-
-/// A file that is removed with this value, unless it is to be kept.
-#[derive(Debug)]
-pub(crate) struct BlobFile {
-    path: PathBuf,
-    kept: AtomicBool,
-    space: Arc<Space>,
-}
-
-impl BlobFile {
-    /// Opens it for reading. Blocks.
-    pub(crate) fn open(&self) -> io::Result<File> {
-        File::open(&self.path)
-    }
-
-    /// The file stays.
-    pub(crate) fn keep(&self) {
-        self.kept.store(true, Ordering::Release);
-    }
-
-    /// The file goes.
-    pub(crate) fn discard(&self) {
-        self.kept.store(false, Ordering::Release);
-    }
-}
-
-impl Drop for BlobFile {
-    fn drop(&mut self) {
-        if !self.kept.load(Ordering::Acquire) {
-            let size = fs::metadata(&self.path).map_or(0, |file| file.len());
-            // If this fails, the next opening removes it.
-            if fs::remove_file(&self.path).is_ok() {
-                self.space.give_back(size);
-            }
-        }
-    }
-}
-
-/// A body that is being written. Its methods block.
-pub(crate) struct FileSink {
-    blobs: Arc<Path>,
-    space: Arc<Space>,
-    /// What there is while it is small.
-    head: Vec<u8>,
-    open: Option<(BlobId, BlobFile, File)>,
-}
-
-impl FileSink {
-    /// Adds bytes.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.open.is_none() && self.head.len() + bytes.len() <= SMALL {
-            self.head.extend_from_slice(bytes);
-            return Ok(());
-        }
-        let (_, _, file) = match &mut self.open {
-            Some(open) => open,
-            open => open.insert(create_blob(&self.blobs, self.space.clone())?),
-        };
-        self.space
-            .write_all(file, &std::mem::take(&mut self.head))?;
-        self.space.write_all(file, bytes)
-    }
-
-    /// The bytes and their name: on the disk, or to be stored with the metadata.
-    pub(crate) fn finish(self) -> io::Result<(BlobId, Blob)> {
-        let Some((id, blob, file)) = self.open else {
-            return Ok((Uuid::new_v4(), Blob::Ram(vec![self.head.into()])));
-        };
-        file.sync_data()?;
-        File::open(&self.blobs)?.sync_all()?;
-        Ok((id, Blob::File(blob)))
-    }
-}
-
-fn create_blob(blobs: &Path, space: Arc<Space>) -> io::Result<(BlobId, BlobFile, File)> {
-    let id = Uuid::new_v4();
-    let path = path_of(blobs, id);
-    let file = private::file().write(true).create_new(true).open(&path)?;
-    Ok((
-        id,
-        BlobFile {
-            path,
-            kept: AtomicBool::new(false),
-            space,
-        },
-        file,
-    ))
-}
-
-fn path_of(blobs: &Path, id: BlobId) -> PathBuf {
-    blobs.join(id.simple().to_string())
 }
 
 /// The folder exists afterwards, and its name would survive a crash.
@@ -290,10 +115,9 @@ pub(crate) fn io_error(
     }
 }
 
-/// A folder that someone else uses is not taken over. What a crash in the very first opening can
-/// leave behind is ours.
+/// A folder with other files is refused. A crash in the very first opening can leave some of ours.
 fn refuse_foreign_files(root: &Path) -> Result<(), EmbeddedError> {
-    let ours = [LOCK, BLOBS, JOURNAL, Metadata::NEW_NAME];
+    let ours = [LOCK, BLOBS, Metadata::NEW_NAME];
     for entry in fs::read_dir(root).map_err(io_error("read", root))? {
         let name = entry.map_err(io_error("read", root))?.file_name();
         if !ours.iter().any(|ours| name == *ours) {
@@ -348,7 +172,7 @@ fn lock(root: &Path) -> Result<(Option<File>, Access), EmbeddedError> {
         Err(TryLockError::Error(source)) => return Err(io_error("lock", &path)(source)),
     }
     if access == Access::Write {
-        // It only helps a second process to say who has the folder: a full disk is no obstacle.
+        // A second process names the owner by it. A full disk is no reason to fail.
         let _ = write_holder(&mut file);
     }
     Ok((Some(file), access))
@@ -364,25 +188,9 @@ fn write_holder(lock: &mut File) -> io::Result<()> {
     lock.write_all(format!("{}\n", std::process::id()).as_bytes())
 }
 
-/// The process that holds the lock, as it wrote it down.
+/// The process that holds the lock, as the lock file says.
 fn holder(lock: &mut File) -> Option<u32> {
     let mut text = String::new();
     lock.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
-}
-
-/// Removes the blobs that nothing names. A file whose name is not a blob's is left alone.
-fn remove_orphans(blobs: &Path, named: &HashMap<BlobId, Arc<Blob>>) -> Result<(), EmbeddedError> {
-    for entry in fs::read_dir(blobs).map_err(io_error("read", blobs))? {
-        let entry = entry.map_err(io_error("read", blobs))?;
-        let id = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| Uuid::try_parse(name).ok());
-        if id.is_some_and(|id| !named.contains_key(&id)) {
-            let path = entry.path();
-            fs::remove_file(&path).map_err(io_error("remove", &path))?;
-        }
-    }
-    Ok(())
 }

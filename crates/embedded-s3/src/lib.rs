@@ -8,9 +8,9 @@
 //! `server` (a socket, within `limits`) or `connector` (the SDK in this process) passes a request to one
 //! s3s service, which verifies the signature and parses it, unless `gate` refuses it first. `service`
 //! converts between the types of s3s and ours. `receive` hashes a body and stores it as a blob that no
-//! object names yet. Then `engine` commits: it reads the `index`, decides (`precondition`, `multipart`
-//! and `listing` are pure), stores the change and applies it. A read pins the blobs of an object, and
-//! `send` streams them.
+//! object names yet. Then `engine` commits: in one transaction of the `metadata` it reads the `tables`,
+//! decides (`precondition`, `multipart` and `listing` are pure) and changes them. A read pins the blobs of
+//! an object, and `send` streams them.
 //!
 //! # Invariants
 //!
@@ -21,8 +21,9 @@
 //! 3. In a folder nothing is acknowledged or visible before it is synced: first the blob, then the
 //!    transaction that names it. A process that is killed loses nothing that was acknowledged, and
 //!    leaves nothing partial (`folder`, `metadata`).
-//! 4. In a folder no large body is held in memory: a request holds two batches of 1 MiB, or one frame if
-//!    that is larger. Bodies up to 4 KiB are held, and the index: less than 1 KiB per object and part.
+//! 4. The memory of a folder does not grow with its objects: 32 MiB of metadata are cached, and a request
+//!    holds two batches of 1 MiB of its body, or one frame if that is larger. Only a folder without write
+//!    permission whose last process was killed has a copy of its metadata in memory.
 //! 5. One process has a folder open. A second one fails with an error that names the first. A folder
 //!    without write permission can be open in many.
 //! 6. A refused Complete leaves its upload unchanged.
@@ -65,21 +66,21 @@ mod engine;
 mod error;
 mod folder;
 mod gate;
-mod index;
 mod limits;
 mod listing;
 mod metadata;
+mod model;
 mod multipart;
 mod precondition;
 mod private;
 mod quirks;
-mod ram;
 mod receive;
 mod refusal;
 mod send;
 mod server;
 mod service;
 mod space;
+mod tables;
 
 use std::future::Future;
 use std::path::Path;
@@ -90,9 +91,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use s3s::auth::SecretKey;
 use uuid::Uuid;
 
+use self::blob::Blobs;
 use self::connector::{InProcess, SharedHttpClient};
-use self::engine::{Backing, Engine, State};
+use self::engine::Engine;
 use self::folder::Folder;
+use self::metadata::Metadata;
 
 pub use self::error::EmbeddedError;
 pub use self::limits::Limits;
@@ -113,7 +116,7 @@ pub struct EmbeddedStore {
 impl EmbeddedStore {
     /// An empty store that exists as long as its handles. Its keys are random, as those of a folder.
     pub fn in_memory() -> Self {
-        Self::over(State::default(), Backing::Ram)
+        Self::over(Engine::new(Metadata::in_memory(), Blobs::new(None), None))
     }
 
     /// The store in this folder, which is created if it is absent. Orphaned blobs are removed. The folder
@@ -151,18 +154,18 @@ impl EmbeddedStore {
 
     async fn open_with(
         folder: &Path,
-        open: fn(&Path) -> Result<(Folder, State), EmbeddedError>,
+        open: fn(&Path) -> Result<Engine, EmbeddedError>,
     ) -> Result<Self, EmbeddedError> {
         let folder = folder.to_owned();
-        let (folder, state) = tokio::task::spawn_blocking(move || open(&folder))
+        let engine = tokio::task::spawn_blocking(move || open(&folder))
             .await
-            .map_err(|gone| EmbeddedError::Serve(std::io::Error::other(gone)))??;
-        Ok(Self::over(state, Backing::Folder(folder)))
+            .map_err(|panicked| EmbeddedError::Serve(std::io::Error::other(panicked)))??;
+        Ok(Self::over(engine))
     }
 
-    fn over(state: State, backing: Backing) -> Self {
+    fn over(engine: Engine) -> Self {
         Self {
-            engine: Arc::new(Engine::new(state, backing)),
+            engine: Arc::new(engine),
             access_key: random_access_key().into(),
             secret_key: SecretKey::from(random_secret_key()),
             quirks: Quirks::none(),
@@ -270,7 +273,7 @@ impl EmbeddedStore {
         server::serve(self.service(), listener, limits, shutdown).await
     }
 
-    fn service(&self) -> service::Door {
+    fn service(&self) -> service::HttpService {
         service::build(
             self.engine.clone(),
             self.quirks,

@@ -1,27 +1,17 @@
-//! One page of a listing: prefixes, delimiters and markers, decided over any sorted names.
+//! One page of a listing: prefixes, delimiters and markers, over any sorted names.
 //!
 //! Names are compared as bytes, which is the order of S3 and of Rust's `str`.
-
-use std::ops::Bound;
 
 /// Where the page before this one ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum After {
-    /// Behind this name. Other names of its group are still to come.
+    /// Behind this name. Other names of its group follow.
     Name(String),
     /// Behind this group of names: no name that begins with it is returned again.
     Group(String),
 }
 
-impl After {
-    fn text(&self) -> &str {
-        match self {
-            Self::Name(text) | Self::Group(text) => text,
-        }
-    }
-}
-
-/// What a page is asked to hold.
+/// The request for a page.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query {
     pub(crate) prefix: String,
@@ -33,12 +23,14 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    /// The first name that can be on the page: where to begin in a sorted map.
-    pub(crate) fn start(&self) -> Bound<&str> {
-        match &self.after {
-            Some(after) if after.text() >= self.prefix.as_str() => Bound::Included(after.text()),
-            _ => Bound::Included(&self.prefix),
-        }
+    /// The first name that can be on the page.
+    fn start(&self) -> String {
+        let start = match &self.after {
+            None => String::new(),
+            Some(After::Name(last)) => last.clone(),
+            Some(After::Group(last)) => behind(last),
+        };
+        start.max(self.prefix.clone())
     }
 
     /// The group a name belongs to, if it belongs to one.
@@ -67,26 +59,33 @@ pub(crate) struct Page<T> {
     pub(crate) next: Option<After>,
 }
 
-/// Fills a page from `entries`, which are sorted by name and begin at [`Query::start`] or before.
-/// Several entries may have the same name; a page never ends between them unless the caller's
-/// entries have markers of their own.
-pub(crate) fn page<'a, T>(entries: impl Iterator<Item = (&'a str, T)>, query: &Query) -> Page<T> {
+/// A name that sorts behind nearly all names of a group, and behind no other name.
+fn behind(group: &str) -> String {
+    format!("{group}{}", char::MAX)
+}
+
+/// Fills a page. `from` returns the entries from a name on, sorted by name. Of a group only one entry is
+/// read. Several entries may have the same name; a page never ends between them unless the caller's entries
+/// have markers of their own.
+pub(crate) fn page<T, E, I: Iterator<Item = Result<(String, T), E>>>(
+    from: impl Fn(&str) -> Result<I, E>,
+    query: &Query,
+) -> Result<Page<T>, E> {
     let mut page = Page {
         items: Vec::new(),
         groups: Vec::new(),
         next: None,
     };
     let mut last: Option<After> = None;
-    for (name, item) in entries {
+    let mut entries = from(&query.start())?;
+    while let Some(entry) = entries.next() {
+        let (name, item) = entry?;
         if !name.starts_with(&query.prefix) {
-            if name > query.prefix.as_str() {
-                break;
-            }
-            continue;
+            break;
         }
-        let group = query.group_of(name);
+        let group = query.group_of(&name);
         let in_last_group = group.is_some() && page.groups.last().map(String::as_str) == group;
-        if in_last_group || query.was_returned(name, group) {
+        if in_last_group || query.was_returned(&name, group) {
             continue;
         }
         if page.items.len() + page.groups.len() == query.limit {
@@ -94,18 +93,16 @@ pub(crate) fn page<'a, T>(entries: impl Iterator<Item = (&'a str, T)>, query: &Q
             page.next = last;
             break;
         }
-        match group {
-            Some(group) => {
-                page.groups.push(group.to_owned());
-                last = Some(After::Group(group.to_owned()));
-            }
-            None => {
-                page.items.push(item);
-                last = Some(After::Name(name.to_owned()));
-            }
+        if let Some(group) = group {
+            page.groups.push(group.to_owned());
+            last = Some(After::Group(group.to_owned()));
+            entries = from(&behind(group))?;
+        } else {
+            last = Some(After::Name(name));
+            page.items.push(item);
         }
     }
-    page
+    Ok(page)
 }
 
 /// S3's `encoding-type=url`: what XML cannot hold is escaped, `/` stays.
@@ -123,10 +120,17 @@ pub(crate) fn url_encode(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
 
     const NAMES: [&str; 8] = ["a", "b-x", "b/1", "b/2", "c/1", "d", "e//x", "é"];
+
+    fn from(start: &str) -> Result<impl Iterator<Item = Result<(String, String), ()>> + use<>, ()> {
+        let names = NAMES.into_iter().map(str::to_owned);
+        let names: Vec<_> = names.filter(|name| name.as_str() >= start).collect();
+        Ok(names.into_iter().map(|name| Ok((name.clone(), name))))
+    }
 
     /// All pages of `NAMES`, one after the other.
     fn pages(prefix: &str, delimiter: Option<&str>, limit: usize) -> Vec<Vec<String>> {
@@ -138,7 +142,7 @@ mod tests {
         };
         let mut pages = Vec::new();
         loop {
-            let page = page(NAMES.iter().map(|name| (*name, name.to_string())), &query);
+            let page = page(from, &query).unwrap();
             pages.push([page.items, page.groups].concat());
             match page.next {
                 Some(next) => query.after = Some(next),
@@ -231,11 +235,7 @@ mod tests {
                 limit: 9,
                 ..Query::default()
             };
-            assert_eq!(
-                page(NAMES.iter().map(|name| (*name, ())), &query).groups,
-                want,
-                "{case}"
-            );
+            assert_eq!(page(from, &query).unwrap().groups, want, "{case}");
         }
     }
 

@@ -1,12 +1,10 @@
-//! Complete, decided: the whole request is checked before anything changes.
-//!
-//! Whoever acts as it checks loses the upload to the first part that is too small. Here a refusal
-//! leaves the upload as it was.
+//! Decides Complete. The whole request is checked before anything changes, so a refusal leaves the upload as
+//! it was.
 
 use md5::Digest as _;
 
 use crate::checksum::{self, Kind, Sum};
-use crate::index::{Part, Upload};
+use crate::model::{Part, Upload};
 use crate::quirks::Quirks;
 use crate::refusal::Refusal;
 
@@ -54,9 +52,10 @@ pub(crate) fn part_number(number: i32) -> Result<u16, Refusal> {
     }
 }
 
-/// What `upload` becomes when it is completed as `asked`, or why it cannot be.
+/// The object that the upload with these parts becomes.
 pub(crate) fn assemble(
     upload: &Upload,
+    uploaded: Vec<Part>,
     asked: &Completion,
     quirks: Quirks,
 ) -> Result<Assembled, Refusal> {
@@ -70,13 +69,14 @@ pub(crate) fn assemble(
     {
         return Err(Refusal::InvalidPartOrder);
     }
-    if quirks.complete_needs_all_parts && asked.parts.len() < upload.parts.len() {
+    if quirks.complete_needs_all_parts && asked.parts.len() < uploaded.len() {
         return Err(Refusal::InvalidPart(asked.parts.len() as u16));
     }
+    let mut uploaded = uploaded.into_iter();
     let parts = asked
         .parts
         .iter()
-        .map(|named| chosen(upload, named, quirks))
+        .map(|named| chosen(upload, &mut uploaded, named, quirks))
         .collect::<Result<Vec<Part>, Refusal>>()?;
     if let Some((_, before)) = parts.split_last()
         && let Some(small) = before.iter().find(|part| part.size < MIN_PART)
@@ -102,19 +102,23 @@ pub(crate) fn assemble(
     })
 }
 
-/// The uploaded part that is meant, if it is the one that is named.
-fn chosen(upload: &Upload, named: &NamedPart, quirks: Quirks) -> Result<Part, Refusal> {
+/// The next uploaded part with this number, if it is as Complete names it.
+fn chosen(
+    upload: &Upload,
+    uploaded: &mut impl Iterator<Item = Part>,
+    named: &NamedPart,
+    quirks: Quirks,
+) -> Result<Part, Refusal> {
     let number = part_number(named.number)?;
-    let part = upload
-        .parts
-        .get(&number)
+    let part = uploaded
+        .find(|part| part.number == number)
         .ok_or(Refusal::InvalidPart(number))?;
     let same = named.etag.as_ref().is_some_and(|etag| *etag == part.etag);
     if !same && !quirks.ignore_part_etags {
         return Err(Refusal::InvalidPart(number));
     }
     if quirks.ignore_checksums {
-        return Ok(part.clone());
+        return Ok(part);
     }
     let sum = named
         .sums
@@ -129,7 +133,7 @@ fn chosen(upload: &Upload, named: &NamedPart, quirks: Quirks) -> Result<Part, Re
             upload.algorithm.name()
         )));
     }
-    Ok(part.clone())
+    Ok(part)
 }
 
 /// The checksum of the object, if it is the one that is named.
@@ -218,17 +222,13 @@ mod tests {
         }
     }
 
-    fn upload(sizes: &[(u16, u64)]) -> Upload {
+    fn upload() -> Upload {
         Upload {
             initiated: jiff::Timestamp::UNIX_EPOCH,
             attributes: Default::default(),
             algorithm: Algorithm::Crc64Nvme,
             kind: Kind::FullObject,
             declared: false,
-            parts: sizes
-                .iter()
-                .map(|&(number, size)| (number, part(number, size)))
-                .collect(),
         }
     }
 
@@ -257,8 +257,9 @@ mod tests {
 
     #[test]
     fn complete_cases() {
-        let full = upload(&[(1, 5 * MIB), (2, 5 * MIB), (3, 1)]);
-        let small = upload(&[(1, 5 * MIB), (2, 5 * MIB - 1), (3, 1)]);
+        let plain = upload();
+        let full = (&plain, 5 * MIB);
+        let small = (&plain, 5 * MIB - 1);
         let stale = |mut asked: Completion| {
             asked.parts[1].etag = Some("0".repeat(32));
             asked
@@ -274,7 +275,7 @@ mod tests {
         };
         let declared = Upload {
             declared: true,
-            ..full.clone()
+            ..plain.clone()
         };
         let composite = Upload {
             kind: Kind::Composite,
@@ -287,31 +288,36 @@ mod tests {
         let kind = Some(Kind::Composite);
         #[rustfmt::skip]
         let cases = [
-            ("all", &full, named(&[1, 2, 3]), none, "10485761 bytes in 3"),
-            ("a subset", &full, named(&[1, 3]), none, "5242881 bytes in 2"),
-            ("only a small one", &full, named(&[3]), none, "1 bytes in 1"),
-            ("no parts", &full, named(&[]), none, "MalformedXml"),
-            ("out of order", &full, named(&[2, 1]), none, "InvalidPartOrder"),
-            ("twice the same", &full, named(&[1, 1]), none, "InvalidPartOrder"),
-            ("an absent part", &full, named(&[1, 4]), none, "InvalidPart"),
-            ("another ETag", &full, stale(named(&[1, 2])), none, "InvalidPart"),
-            ("another ETag, ignored", &full, stale(named(&[1, 2])), careless, "10485760 bytes in 2"),
-            ("small in the middle", &small, named(&[1, 2, 3]), none, "EntityTooSmall"),
-            ("small at the end", &small, named(&[1, 2]), none, "10485759 bytes in 2"),
-            ("its checksum", &full, sums(named(&[1]), 1), none, "5242880 bytes in 1"),
-            ("another checksum", &full, sums(named(&[1]), 2), none, "InvalidPart"),
-            ("gaps with a checksum", &declared, named(&[1, 3]), none, "InvalidRequest"),
-            ("full object needs none", &declared, named(&[1, 2]), none, "10485760 bytes in 2"),
-            ("composite needs all", &composite, named(&[1, 2]), none, "InvalidRequest"),
-            ("the size", &full, Completion { size: Some(1), ..named(&[3]) }, none, "1 bytes in 1"),
-            ("another size", &full, Completion { size: Some(2), ..named(&[3]) }, none, "InvalidRequest"),
-            ("the whole", &full, whole(Algorithm::Crc64Nvme, 3), none, "1 bytes in 1"),
-            ("another whole", &full, whole(Algorithm::Crc64Nvme, 4), none, "BadDigest"),
-            ("another algorithm", &full, whole(Algorithm::Crc32, 3), none, "BadDigest"),
-            ("another kind", &full, Completion { kind, ..named(&[3]) }, none, "InvalidRequest"),
+            ("all", full, named(&[1, 2, 3]), none, "10485761 bytes in 3"),
+            ("a subset", full, named(&[1, 3]), none, "5242881 bytes in 2"),
+            ("only a small one", full, named(&[3]), none, "1 bytes in 1"),
+            ("no parts", full, named(&[]), none, "MalformedXml"),
+            ("out of order", full, named(&[2, 1]), none, "InvalidPartOrder"),
+            ("twice the same", full, named(&[1, 1]), none, "InvalidPartOrder"),
+            ("an absent part", full, named(&[1, 4]), none, "InvalidPart"),
+            ("another ETag", full, stale(named(&[1, 2])), none, "InvalidPart"),
+            ("another ETag, ignored", full, stale(named(&[1, 2])), careless, "10485760 bytes in 2"),
+            ("small in the middle", small, named(&[1, 2, 3]), none, "EntityTooSmall"),
+            ("small at the end", small, named(&[1, 2]), none, "10485759 bytes in 2"),
+            ("its checksum", full, sums(named(&[1]), 1), none, "5242880 bytes in 1"),
+            ("another checksum", full, sums(named(&[1]), 2), none, "InvalidPart"),
+            ("gaps with a checksum", (&declared, 5 * MIB), named(&[1, 3]), none, "InvalidRequest"),
+            ("full object needs none", (&declared, 5 * MIB), named(&[1, 2]), none, "10485760 bytes in 2"),
+            ("composite needs all", (&composite, 5 * MIB), named(&[1, 2]), none, "InvalidRequest"),
+            ("the size", full, Completion { size: Some(1), ..named(&[3]) }, none, "1 bytes in 1"),
+            ("another size", full, Completion { size: Some(2), ..named(&[3]) }, none, "InvalidRequest"),
+            ("the whole", full, whole(Algorithm::Crc64Nvme, 3), none, "1 bytes in 1"),
+            ("another whole", full, whole(Algorithm::Crc64Nvme, 4), none, "BadDigest"),
+            ("another algorithm", full, whole(Algorithm::Crc32, 3), none, "BadDigest"),
+            ("another kind", full, Completion { kind, ..named(&[3]) }, none, "InvalidRequest"),
         ];
-        for (case, upload, asked, quirks, want) in cases {
-            assert_eq!(verdict(assemble(upload, &asked, quirks)), want, "{case}");
+        for (case, (upload, second), asked, quirks, want) in cases {
+            let parts = vec![part(1, 5 * MIB), part(2, second), part(3, 1)];
+            assert_eq!(
+                verdict(assemble(upload, parts, &asked, quirks)),
+                want,
+                "{case}"
+            );
         }
     }
 

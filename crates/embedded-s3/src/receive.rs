@@ -136,7 +136,7 @@ impl Worker {
             size: self.size,
             etag,
             sums,
-            blob: self.sink.finish(self.size)?,
+            blob: self.sink.finish()?,
         })
     }
 }

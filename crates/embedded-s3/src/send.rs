@@ -79,7 +79,7 @@ impl Outgoing {
             let blob = blob.ok_or_else(|| io::Error::other("the bytes of a part are gone"))?;
             let wanted = wanted.start - start..wanted.end - start;
             match &*blob {
-                Blob::Ram(chunks) => pieces.extend(slices(chunks, &wanted).map(Piece::Memory)),
+                Blob::Memory(chunks) => pieces.extend(slices(chunks, &wanted).map(Piece::Memory)),
                 Blob::File(_) => pieces.push_back(Piece::File(blob, wanted)),
             }
         }
@@ -188,7 +188,7 @@ fn read_file(
                 blob: blob.clone(),
             }
         }
-        (None, Blob::Ram(_)) => return Err(io::Error::other("not a file")),
+        (None, Blob::Memory(_)) => return Err(io::Error::other("not a file")),
     };
     let mut buffer = vec![0; usize::try_from(range.end - range.start).map_err(io::Error::other)?];
     open.file.read_exact(&mut buffer)?;

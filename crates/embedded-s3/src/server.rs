@@ -23,7 +23,7 @@ use tokio_io_timeout::TimeoutWriter;
 use crate::error::EmbeddedError;
 use crate::limits::{Limits, TimedBody};
 use crate::refusal::Refusal;
-use crate::service::{Door, answer};
+use crate::service::{HttpService, answer};
 
 /// How long running requests may take after shutdown began.
 const GRACE: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ const READ_BUFFER: usize = 64 * 1024;
 
 /// Serves until `shutdown` resolves, then lets running requests end, for [`GRACE`] at most.
 pub(crate) async fn serve(
-    service: Door,
+    service: HttpService,
     listener: TcpListener,
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
@@ -100,7 +100,7 @@ async fn accept(
 
 /// What all connections share.
 struct Served {
-    service: Door,
+    service: HttpService,
     requests: Arc<Semaphore>,
     limits: Limits,
 }

@@ -22,9 +22,9 @@ impl Space {
 
     /// Writes all bytes, or as many as there is space for and fails, as a full disk does.
     pub(crate) fn write_all(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
-        let wanted = bytes.len() as u64;
-        let free = self.take(wanted);
-        if free >= wanted {
+        let size = bytes.len() as u64;
+        let free = self.take(size);
+        if free >= size {
             return file.write_all(bytes);
         }
         let fits = usize::try_from(free).map_err(io::Error::other)?;
@@ -41,7 +41,7 @@ impl Space {
     }
 
     /// A file of this size was removed, or cut off by so much.
-    pub(crate) fn give_back(&self, bytes: u64) {
+    pub(crate) fn release(&self, bytes: u64) {
         self.change(|free| free.saturating_add(bytes));
     }
 

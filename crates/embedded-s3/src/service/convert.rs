@@ -64,7 +64,17 @@ pub(super) fn size(size: u64) -> Option<i64> {
     i64::try_from(size).ok()
 }
 
-/// The length that a body will have; what S3 does not take is refused before it is read.
+/// The algorithm with this name, if S3 has it.
+pub(super) fn algorithm(name: Option<&dto::ChecksumAlgorithm>) -> Option<Algorithm> {
+    name.and_then(|name| Algorithm::named(name.as_str()))
+}
+
+/// The name of an algorithm.
+pub(super) fn algorithm_name(algorithm: Algorithm) -> dto::ChecksumAlgorithm {
+    dto::ChecksumAlgorithm::from_static(algorithm.name())
+}
+
+/// The length that a body will have. A body that is too large is refused before it is read.
 pub(super) fn content_length(length: Option<i64>) -> Result<Option<u64>, Refusal> {
     let length = length.and_then(|length| u64::try_from(length).ok());
     match length {
@@ -90,6 +100,17 @@ macro_rules! sums {
     }};
 }
 
+/// Takes what a PUT or UploadPart says about its body.
+macro_rules! claims {
+    ($input:expr) => {
+        $crate::receive::Claims {
+            size: convert::content_length($input.content_length)?,
+            md5: $input.content_md5.take(),
+            sums: convert::sums!($input),
+        }
+    };
+}
+
 /// Fills the checksum field of any output that belongs to the [`Sum`], if there is one.
 macro_rules! set_sum {
     ($output:expr, $sum:expr) => {{
@@ -110,7 +131,7 @@ macro_rules! set_sum {
 /// Takes the attributes out of any input that has them.
 macro_rules! attributes {
     ($input:expr) => {
-        $crate::index::Attributes {
+        $crate::model::Attributes {
             content_type: $input.content_type.take(),
             cache_control: $input.cache_control.take(),
             content_disposition: $input.content_disposition.take(),
@@ -144,7 +165,7 @@ macro_rules! refuse_unsupported {
     };
 }
 
-pub(super) use {attributes, refuse_unsupported, set_sum, sums};
+pub(super) use {attributes, claims, refuse_unsupported, set_sum, sums};
 
 /// `aws-chunked` describes the request, not the object.
 pub(super) fn stored_encoding(encoding: Option<String>) -> Option<String> {
@@ -157,14 +178,14 @@ pub(super) fn stored_encoding(encoding: Option<String>) -> Option<String> {
     (!kept.is_empty()).then(|| kept.join(","))
 }
 
-/// The checksums that a client sends: in headers, known before the body, or in a trailer.
-pub(super) struct Promised {
-    pub(super) claims: Claims,
+/// The checksums that a client declares: in headers, known before the body, or in a trailer.
+pub(super) struct DeclaredSums {
+    claims: Claims,
     /// The algorithm whose value comes behind the body.
-    pub(super) trailer: Option<Algorithm>,
+    trailer: Option<Algorithm>,
 }
 
-impl Promised {
+impl DeclaredSums {
     /// `x-amz-trailer` names the trailer's algorithm.
     pub(super) fn new(claims: Claims, headers: &http::HeaderMap) -> Self {
         let named = headers
@@ -196,7 +217,10 @@ impl Promised {
     }
 
     /// All claims, now that the body and its trailers were read.
-    pub(super) fn settled(mut self, trailers: Option<&TrailingHeaders>) -> Result<Claims, Refusal> {
+    pub(super) fn with_trailers(
+        mut self,
+        trailers: Option<&TrailingHeaders>,
+    ) -> Result<Claims, Refusal> {
         let Some(algorithm) = self.trailer else {
             return Ok(self.claims);
         };
@@ -219,17 +243,17 @@ impl Promised {
     }
 }
 
-/// A body that could not be read to its end, as s3s reports it.
-pub(super) struct Broken(StdError);
+/// The error of s3s for a body that could not be read to its end.
+pub(super) struct BodyError(StdError);
 
-impl From<StdError> for Broken {
+impl From<StdError> for BodyError {
     fn from(error: StdError) -> Self {
         Self(error)
     }
 }
 
-impl From<Broken> for Refusal {
-    fn from(Broken(error): Broken) -> Self {
+impl From<BodyError> for Refusal {
+    fn from(BodyError(error): BodyError) -> Self {
         // s3s 0.14 keeps the types of these errors private: their text is all there is.
         let text = error.to_string();
         if text.ends_with("Sha256Mismatch") {
@@ -245,21 +269,21 @@ impl From<Broken> for Refusal {
 /// The stream of a body, or of none.
 pub(super) fn body(
     blob: Option<dto::StreamingBlob>,
-) -> impl Stream<Item = Result<Bytes, Broken>> + Send {
+) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
     use futures_util::{StreamExt as _, stream};
     stream::iter(blob)
         .flatten()
-        .map(|bytes| bytes.map_err(Broken))
+        .map(|bytes| bytes.map_err(BodyError))
 }
 
 /// A body for an answer, with its length known.
 pub(super) fn blob(outgoing: Outgoing) -> dto::StreamingBlob {
-    dto::StreamingBlob::new(Measured(outgoing))
+    dto::StreamingBlob::new(SizedBody(outgoing))
 }
 
-struct Measured(Outgoing);
+struct SizedBody(Outgoing);
 
-impl Stream for Measured {
+impl Stream for SizedBody {
     type Item = Result<Bytes, StdError>;
 
     fn poll_next(
@@ -271,7 +295,7 @@ impl Stream for Measured {
     }
 }
 
-impl ByteStream for Measured {
+impl ByteStream for SizedBody {
     fn remaining_length(&self) -> RemainingLength {
         match usize::try_from(self.0.remaining()) {
             Ok(length) => RemainingLength::new_exact(length),
@@ -308,7 +332,7 @@ pub(super) fn from_token(token: &str) -> Result<After, Refusal> {
 /// Headers of an answer that come from the object's attributes.
 macro_rules! set_attributes {
     ($output:expr, $attributes:expr) => {{
-        let attributes: $crate::index::Attributes = $attributes;
+        let attributes: $crate::model::Attributes = $attributes;
         $output.content_type = attributes
             .content_type
             .or_else(|| Some("binary/octet-stream".to_owned()));

@@ -2,28 +2,26 @@
 //! ETag of a copy is the MD5 of its bytes.
 
 use s3s::dto;
-use s3s::{S3Request, S3Response};
 
 use super::Service;
 use super::convert;
 use super::object::{checksum_type, plain_object};
+use super::upload::part_of;
 use crate::checksum::{Algorithm, Sum};
 use crate::engine::Pinned;
-use crate::index::{Attributes, Object};
+use crate::model::Object;
 use crate::multipart::{self, MAX_BODY};
 use crate::precondition::{self, ReadConditions, WriteConditions};
 use crate::receive::{EtagSource, receive};
 use crate::refusal::Refusal;
 use crate::send::Outgoing;
 
-type Source = (std::sync::Arc<Object>, Vec<Pinned>);
-
 /// The object that is copied from, if its conditions hold.
-fn source(
+async fn source(
     service: &Service,
     source: &dto::CopySource,
     conditions: &ReadConditions,
-) -> Result<Source, Refusal> {
+) -> Result<(Object, Vec<Pinned>), Refusal> {
     let dto::CopySource::Bucket {
         bucket,
         key,
@@ -34,9 +32,9 @@ fn source(
             "This store copies only from <bucket>/<key>.".into(),
         ));
     };
-    let (object, parts) = service.engine.pinned(bucket, key)?;
+    let (object, parts) = service.engine.pinned(bucket, key).await?;
     match precondition::may_read(&object.etag, object.modified.as_second(), conditions) {
-        // A copy has no 304 to give.
+        // A copy has no 304.
         Err(Refusal::NotModified(_)) => Err(Refusal::PreconditionFailed),
         Err(refusal) => Err(refusal),
         Ok(()) => Ok((object, parts)),
@@ -57,12 +55,11 @@ macro_rules! source_conditions {
 
 pub(super) async fn copy_object(
     service: &Service,
-    request: S3Request<dto::CopyObjectInput>,
-) -> Result<S3Response<dto::CopyObjectOutput>, Refusal> {
-    let mut input = request.input;
+    mut input: dto::CopyObjectInput,
+) -> Result<dto::CopyObjectOutput, Refusal> {
     convert::refuse_unsupported!(input; sse_customer_algorithm, copy_source_sse_customer_algorithm, tagging);
-    service.engine.read_bucket(&input.bucket, |_| ())?;
-    let (object, parts) = source(service, &input.copy_source, &source_conditions!(input))?;
+    service.check_bucket(&input.bucket).await?;
+    let (object, parts) = source(service, &input.copy_source, &source_conditions!(input)).await?;
     if object.size > MAX_BODY {
         return Err(Refusal::InvalidRequest(
             "The source is larger than 5 GiB.".into(),
@@ -77,7 +74,7 @@ pub(super) async fn copy_object(
             "An object is copied to itself only to change its metadata.".into(),
         ));
     }
-    let attributes: Attributes = if replace {
+    let attributes = if replace {
         convert::attributes!(input)
     } else {
         object.attributes.clone()
@@ -107,10 +104,10 @@ pub(super) async fn copy_object(
             WriteConditions::default(),
         )
         .await?;
-    Ok(S3Response::new(dto::CopyObjectOutput {
+    Ok(dto::CopyObjectOutput {
         copy_object_result: Some(result),
         ..Default::default()
-    }))
+    })
 }
 
 fn is_itself(input: &dto::CopyObjectInput) -> bool {
@@ -118,26 +115,23 @@ fn is_itself(input: &dto::CopyObjectInput) -> bool {
         if **bucket == *input.bucket && **key == *input.key)
 }
 
-/// The checksum that the copy gets: what is asked for, else what the source has.
+/// The checksum that the copy gets: the requested one, else that of the source.
 fn copied_algorithm(input: &dto::CopyObjectInput, source: &Object) -> Algorithm {
-    let named = input
-        .checksum_algorithm
-        .as_ref()
-        .and_then(|name| Algorithm::named(name.as_str()));
+    let named = convert::algorithm(input.checksum_algorithm.as_ref());
     let of_source = source.sum.as_ref().map(|sum: &Sum| sum.algorithm);
     named.or(of_source).unwrap_or(Algorithm::Crc64Nvme)
 }
 
 pub(super) async fn upload_part_copy(
     service: &Service,
-    request: S3Request<dto::UploadPartCopyInput>,
-) -> Result<S3Response<dto::UploadPartCopyOutput>, Refusal> {
-    let mut input = request.input;
+    mut input: dto::UploadPartCopyInput,
+) -> Result<dto::UploadPartCopyOutput, Refusal> {
     convert::refuse_unsupported!(input; sse_customer_algorithm, copy_source_sse_customer_algorithm);
     let number = multipart::part_number(input.part_number)?;
-    let (algorithm, declared) =
-        service.upload_checksum(&input.bucket, &input.key, &input.upload_id)?;
-    let (object, parts) = source(service, &input.copy_source, &source_conditions!(input))?;
+    let (algorithm, declared) = service
+        .upload_checksum(&input.bucket, &input.key, &input.upload_id)
+        .await?;
+    let (object, parts) = source(service, &input.copy_source, &source_conditions!(input)).await?;
     let range = copied_range(input.copy_source_range.as_deref(), object.size)?;
     let received = receive(
         &service.engine,
@@ -146,7 +140,7 @@ pub(super) async fn upload_part_copy(
         EtagSource::Md5,
     )
     .await?;
-    let (part, blob) = service.part_of(number, received, algorithm);
+    let (part, blob) = part_of(number, received, algorithm);
     let mut result = dto::CopyPartResult {
         e_tag: convert::etag(&part.etag),
         last_modified: Some(convert::timestamp(part.modified)),
@@ -161,15 +155,15 @@ pub(super) async fn upload_part_copy(
     service
         .put_part(input.bucket, input.key, input.upload_id, part, blob)
         .await?;
-    Ok(S3Response::new(dto::UploadPartCopyOutput {
+    Ok(dto::UploadPartCopyOutput {
         copy_part_result: Some(result),
         ..Default::default()
-    }))
+    })
 }
 
 /// `bytes=first-last`, both given and inside the source.
 fn copied_range(range: Option<&str>, size: u64) -> Result<std::ops::Range<u64>, Refusal> {
-    let wanted = match range {
+    let range = match range {
         None => 0..size,
         Some(text) => match dto::Range::parse(text) {
             Ok(dto::Range::Int {
@@ -184,10 +178,10 @@ fn copied_range(range: Option<&str>, size: u64) -> Result<std::ops::Range<u64>, 
             }
         },
     };
-    if wanted.end - wanted.start > MAX_BODY {
+    if range.end - range.start > MAX_BODY {
         return Err(Refusal::EntityTooLarge);
     }
-    Ok(wanted)
+    Ok(range)
 }
 
 #[cfg(test)]

@@ -1,32 +1,29 @@
 //! Listings: objects, uploads, parts.
 
-use std::ops::Bound;
-use std::sync::Arc;
-
 use s3s::dto;
-use s3s::{S3Request, S3Response};
 
 use super::Service;
 use super::convert;
 use super::object::checksum_type;
 use crate::checksum::Sum;
-use crate::index::{Bucket, Object, Upload};
 use crate::listing::{self, After, Page, Query};
+use crate::model::{Object, Part, Upload};
 use crate::quirks::Quirks;
 use crate::refusal::Refusal;
+use crate::tables::{Snapshot, Tables as _};
 
 /// The longest page.
 const MAX_PAGE: i32 = 1000;
 
 /// The length of a page, as requested and as S3 returns it.
-fn page_limit(asked: Option<i32>) -> Result<i32, Refusal> {
-    match asked {
-        None => Ok(MAX_PAGE),
-        Some(asked) if asked < 0 => Err(Refusal::InvalidArgument(
-            "A page cannot have less than no entries.".into(),
-        )),
-        Some(asked) => Ok(asked.min(MAX_PAGE)),
+fn page_limit(requested: Option<i32>) -> Result<i32, Refusal> {
+    let requested = requested.unwrap_or(MAX_PAGE);
+    if requested < 0 {
+        return Err(Refusal::InvalidArgument(
+            "The number of entries of a page must not be negative.".into(),
+        ));
     }
+    Ok(requested.min(MAX_PAGE))
 }
 
 /// How names are written in an answer.
@@ -52,140 +49,125 @@ impl Encoder {
         });
         Some(groups.collect())
     }
-}
 
-fn objects_page(bucket: &Bucket, query: &Query) -> Page<(String, Arc<Object>)> {
-    let objects = bucket
-        .objects
-        .range::<str, _>((query.start(), Bound::Unbounded));
-    listing::page(
-        objects.map(|(key, object)| (key.as_str(), (key.clone(), object.clone()))),
-        query,
-    )
-}
-
-fn describe((key, object): (String, Arc<Object>), encoder: Encoder) -> dto::Object {
-    let sum = object.sum.as_ref();
-    dto::Object {
-        key: encoder.text(key),
-        e_tag: convert::etag(&object.etag),
-        size: convert::size(object.size),
-        last_modified: Some(convert::timestamp(object.modified)),
-        storage_class: Some(dto::ObjectStorageClass::from_static(
-            dto::ObjectStorageClass::STANDARD,
-        )),
-        checksum_algorithm: sum.map(|sum| vec![algorithm_name(sum)]),
-        checksum_type: sum.map(|_| checksum_type(object.kind)),
-        ..Default::default()
+    fn objects(self, objects: Vec<(String, Object)>) -> Option<dto::ObjectList> {
+        let describe = |(key, object): (String, Object)| {
+            let sum = object.sum.as_ref();
+            dto::Object {
+                key: self.text(key),
+                e_tag: convert::etag(&object.etag),
+                size: convert::size(object.size),
+                last_modified: Some(convert::timestamp(object.modified)),
+                storage_class: Some(dto::ObjectStorageClass::from_static(
+                    dto::ObjectStorageClass::STANDARD,
+                )),
+                checksum_algorithm: sum.map(|sum| vec![convert::algorithm_name(sum.algorithm)]),
+                checksum_type: sum.map(|_| checksum_type(object.kind)),
+                ..Default::default()
+            }
+        };
+        Some(objects.into_iter().map(describe).collect())
     }
 }
 
-fn algorithm_name(sum: &Sum) -> dto::ChecksumAlgorithm {
-    dto::ChecksumAlgorithm::from_static(sum.algorithm.name())
+impl Service {
+    async fn objects_page(
+        &self,
+        bucket: &str,
+        query: &Query,
+    ) -> Result<Page<(String, Object)>, Refusal> {
+        let (bucket, mut query) = (bucket.to_owned(), query.clone());
+        query.limit = self.quirks.page_limit(query.limit);
+        let page = move |store: &Snapshot| {
+            store.bucket(&bucket)?;
+            let objects = |from: &str| {
+                let named = |row: Result<(String, _), _>| {
+                    row.map(|(key, object)| (key.clone(), (key, object)))
+                };
+                Ok(store.objects(&bucket, from)?.map(named))
+            };
+            listing::page(objects, &query)
+        };
+        self.engine.read(page).await
+    }
+}
+
+/// The part of a listing's input that all listings have.
+macro_rules! query {
+    ($input:expr, $after:expr, $limit:expr) => {
+        Query {
+            prefix: $input.prefix.clone().unwrap_or_default(),
+            delimiter: $input.delimiter.clone().filter(|text| !text.is_empty()),
+            after: $after,
+            limit: usize::try_from($limit).unwrap_or_default(),
+        }
+    };
 }
 
 pub(super) async fn list_objects_v2(
     service: &Service,
-    request: S3Request<dto::ListObjectsV2Input>,
-) -> Result<S3Response<dto::ListObjectsV2Output>, Refusal> {
-    let input = request.input;
+    input: dto::ListObjectsV2Input,
+) -> Result<dto::ListObjectsV2Output, Refusal> {
     let max_keys = page_limit(input.max_keys)?;
     let after = match (&input.continuation_token, &input.start_after) {
         (Some(token), _) => Some(convert::from_token(token)?),
         (None, Some(name)) => Some(After::Name(name.clone())),
         (None, None) => None,
     };
-    let query = Query {
-        prefix: input.prefix.clone().unwrap_or_default(),
-        delimiter: input
-            .delimiter
-            .clone()
-            .filter(|delimiter| !delimiter.is_empty()),
-        after,
-        limit: service
-            .quirks
-            .page_limit(usize::try_from(max_keys).unwrap_or_default()),
-    };
-    let page = service
-        .engine
-        .read_bucket(&input.bucket, |bucket| objects_page(bucket, &query))?;
+    let query = query!(input, after, max_keys);
+    let page = service.objects_page(&input.bucket, &query).await?;
     let encoder = Encoder::new(input.encoding_type.as_ref());
     let count = page.items.len() + page.groups.len();
-    Ok(S3Response::new(dto::ListObjectsV2Output {
+    Ok(dto::ListObjectsV2Output {
         name: Some(input.bucket),
         prefix: encoder.text(query.prefix),
-        delimiter: query
-            .delimiter
-            .and_then(|delimiter| encoder.text(delimiter)),
+        delimiter: query.delimiter.and_then(|text| encoder.text(text)),
         start_after: input.start_after.and_then(|name| encoder.text(name)),
         max_keys: Some(max_keys),
         key_count: i32::try_from(count).ok(),
         continuation_token: input.continuation_token,
         is_truncated: Some(page.next.is_some()),
         next_continuation_token: page.next.as_ref().map(convert::token),
-        contents: Some(
-            page.items
-                .into_iter()
-                .map(|item| describe(item, encoder))
-                .collect(),
-        ),
+        contents: encoder.objects(page.items),
         common_prefixes: encoder.prefixes(page.groups),
         encoding_type: input.encoding_type,
         ..Default::default()
-    }))
+    })
 }
 
 pub(super) async fn list_objects(
     service: &Service,
-    request: S3Request<dto::ListObjectsInput>,
-) -> Result<S3Response<dto::ListObjectsOutput>, Refusal> {
-    let input = request.input;
+    input: dto::ListObjectsInput,
+) -> Result<dto::ListObjectsOutput, Refusal> {
     let max_keys = page_limit(input.max_keys)?;
-    let delimiter = input
-        .delimiter
+    let mut query = query!(input, None, max_keys);
+    let delimiter = query.delimiter.as_deref();
+    let after = input
+        .marker
         .clone()
-        .filter(|delimiter| !delimiter.is_empty());
-    let query = Query {
-        prefix: input.prefix.clone().unwrap_or_default(),
-        after: input
-            .marker
-            .clone()
-            .map(|marker| marker_of(marker, delimiter.as_deref())),
-        delimiter,
-        limit: service
-            .quirks
-            .page_limit(usize::try_from(max_keys).unwrap_or_default()),
-    };
-    let page = service
-        .engine
-        .read_bucket(&input.bucket, |bucket| objects_page(bucket, &query))?;
+        .map(|marker| marker_of(marker, delimiter));
+    query.after = after;
+    let page = service.objects_page(&input.bucket, &query).await?;
     let encoder = Encoder::new(input.encoding_type.as_ref());
     let next = page
         .next
         .map(|(After::Name(text) | After::Group(text))| text);
-    Ok(S3Response::new(dto::ListObjectsOutput {
+    Ok(dto::ListObjectsOutput {
         name: Some(input.bucket),
         prefix: encoder.text(query.prefix),
-        delimiter: query
-            .delimiter
-            .and_then(|delimiter| encoder.text(delimiter)),
+        delimiter: query.delimiter.and_then(|text| encoder.text(text)),
         marker: encoder.text(input.marker.unwrap_or_default()),
         max_keys: Some(max_keys),
         is_truncated: Some(next.is_some()),
         next_marker: next.and_then(|next| encoder.text(next)),
-        contents: Some(
-            page.items
-                .into_iter()
-                .map(|item| describe(item, encoder))
-                .collect(),
-        ),
+        contents: encoder.objects(page.items),
         common_prefixes: encoder.prefixes(page.groups),
         encoding_type: input.encoding_type,
         ..Default::default()
-    }))
+    })
 }
 
-/// A marker does not say what it is; one that ends like a group is taken for one.
+/// A marker can be a name or a group. One that ends like a group is taken for one.
 fn marker_of(marker: String, delimiter: Option<&str>) -> After {
     match delimiter {
         Some(delimiter) if marker.ends_with(delimiter) => After::Group(marker),
@@ -195,53 +177,38 @@ fn marker_of(marker: String, delimiter: Option<&str>) -> After {
 
 pub(super) async fn list_multipart_uploads(
     service: &Service,
-    request: S3Request<dto::ListMultipartUploadsInput>,
-) -> Result<S3Response<dto::ListMultipartUploadsOutput>, Refusal> {
-    let input = request.input;
+    input: dto::ListMultipartUploadsInput,
+) -> Result<dto::ListMultipartUploadsOutput, Refusal> {
     let max_uploads = page_limit(input.max_uploads)?;
-    let delimiter = input
-        .delimiter
-        .clone()
-        .filter(|delimiter| !delimiter.is_empty());
-    let query = Query {
-        prefix: input.prefix.clone().unwrap_or_default(),
-        delimiter,
-        // The marker is a key and an upload id; it is applied to the entries, not to their names.
-        after: None,
-        limit: usize::try_from(max_uploads).unwrap_or_default(),
+    // The marker is a key and an upload id; it is applied to the entries, not to their names.
+    let query = query!(input, None, max_uploads);
+    let key_marker = input.key_marker.clone().filter(|key| !key.is_empty());
+    let id_marker = input.upload_id_marker.clone();
+    let (bucket, quirks, asked) = (input.bucket.clone(), service.quirks, query.clone());
+    let page = move |store: &Snapshot| {
+        store.bucket(&bucket)?;
+        let marker = (key_marker.as_deref(), id_marker.as_deref());
+        uploads_page(store, &bucket, &asked, marker, quirks)
     };
-    let marker = input.key_marker.clone().filter(|key| !key.is_empty());
-    let id_marker = input.upload_id_marker.clone().filter(|_| marker.is_some());
-    let page = service.engine.read_bucket(&input.bucket, |bucket| {
-        uploads_page(
-            bucket,
-            &query,
-            marker.as_deref(),
-            id_marker.as_deref(),
-            service.quirks,
-        )
-    })?;
+    let page = service.engine.read(page).await?;
     let encoder = Encoder::new(input.encoding_type.as_ref());
     let (next_key_marker, next_upload_id_marker) = match &page.next {
         None => (None, None),
         Some(After::Group(group)) => (encoder.text(group.clone()), None),
-        Some(After::Name(key)) => (
-            encoder.text(key.clone()),
-            page.items
-                .last()
-                .and_then(|upload| upload.upload_id.clone()),
-        ),
+        Some(After::Name(key)) => {
+            let last = page.items.last();
+            let id = last.and_then(|upload| upload.upload_id.clone());
+            (encoder.text(key.clone()), id)
+        }
     };
     let encoded = |upload: dto::MultipartUpload| dto::MultipartUpload {
         key: upload.key.and_then(|key| encoder.text(key)),
         ..upload
     };
-    Ok(S3Response::new(dto::ListMultipartUploadsOutput {
+    Ok(dto::ListMultipartUploadsOutput {
         bucket: Some(input.bucket),
         prefix: encoder.text(query.prefix),
-        delimiter: query
-            .delimiter
-            .and_then(|delimiter| encoder.text(delimiter)),
+        delimiter: query.delimiter.and_then(|text| encoder.text(text)),
         key_marker: encoder.text(input.key_marker.unwrap_or_default()),
         upload_id_marker: Some(input.upload_id_marker.unwrap_or_default()),
         max_uploads: Some(max_uploads),
@@ -252,95 +219,101 @@ pub(super) async fn list_multipart_uploads(
         common_prefixes: encoder.prefixes(page.groups),
         encoding_type: input.encoding_type,
         ..Default::default()
-    }))
+    })
 }
 
 fn uploads_page(
-    bucket: &Bucket,
+    store: &Snapshot,
+    bucket: &str,
     query: &Query,
-    key_marker: Option<&str>,
-    id_marker: Option<&str>,
+    (key_marker, id_marker): (Option<&str>, Option<&str>),
     quirks: Quirks,
-) -> Page<dto::MultipartUpload> {
-    let from = (query.prefix.clone(), String::new());
-    let behind_marker = |key: &str, id: &str| match (key_marker, id_marker) {
+) -> Result<Page<dto::MultipartUpload>, Refusal> {
+    let is_behind = |key: &str, id: &str| match (key_marker, id_marker) {
         (None, _) => true,
         (Some(marker), Some(id_marker)) => (key, id) > (marker, id_marker),
         (Some(marker), None) => {
-            key > marker
-                && !query.delimiter.as_deref().is_some_and(|delimiter| {
-                    // The marker is a group: no name in it is returned again.
-                    marker.ends_with(delimiter) && key.starts_with(marker)
-                })
+            // If the marker is a group, no name in it is returned again.
+            let is_group = query
+                .delimiter
+                .as_deref()
+                .is_some_and(|text| marker.ends_with(text));
+            key > marker && !(is_group && key.starts_with(marker))
         }
     };
-    let uploads = bucket
-        .uploads
-        .range(from..)
-        .filter(|((key, id), _)| behind_marker(key, id))
-        .filter(|((key, _), _)| !quirks.list_uploads_by_exact_key || *key == query.prefix)
-        .map(|((key, id), upload)| (key.as_str(), describe_upload(key, id, upload)));
+    let is_listed = |key: &str, id: &str| {
+        is_behind(key, id) && (!quirks.list_uploads_by_exact_key || key == query.prefix)
+    };
+    let uploads = |from: &str| {
+        let rows = store.uploads(bucket, from.max(key_marker.unwrap_or_default()))?;
+        Ok(rows.filter_map(|row| match row {
+            Ok((key, (id, _))) if !is_listed(&key, &id) => None,
+            Ok((key, (id, upload))) => Some(Ok((key.clone(), describe_upload(key, id, &upload)))),
+            Err(refusal) => Some(Err(refusal)),
+        }))
+    };
     listing::page(uploads, query)
 }
 
-fn describe_upload(key: &str, upload_id: &str, upload: &Upload) -> dto::MultipartUpload {
+fn describe_upload(key: String, upload_id: String, upload: &Upload) -> dto::MultipartUpload {
+    let is_declared = upload.declared;
     dto::MultipartUpload {
-        key: Some(key.to_owned()),
-        upload_id: Some(upload_id.to_owned()),
+        key: Some(key),
+        upload_id: Some(upload_id),
         initiated: Some(convert::timestamp(upload.initiated)),
         storage_class: Some(dto::StorageClass::from_static(dto::StorageClass::STANDARD)),
-        checksum_algorithm: upload
-            .declared
-            .then(|| dto::ChecksumAlgorithm::from_static(upload.algorithm.name())),
-        checksum_type: upload.declared.then(|| checksum_type(upload.kind)),
+        checksum_algorithm: is_declared.then(|| convert::algorithm_name(upload.algorithm)),
+        checksum_type: is_declared.then(|| checksum_type(upload.kind)),
         ..Default::default()
     }
 }
 
 pub(super) async fn list_parts(
     service: &Service,
-    request: S3Request<dto::ListPartsInput>,
-) -> Result<S3Response<dto::ListPartsOutput>, Refusal> {
-    let input = request.input;
+    input: dto::ListPartsInput,
+) -> Result<dto::ListPartsOutput, Refusal> {
     let max_parts = page_limit(input.max_parts)?;
     let quirks = service.quirks;
     let limit = quirks.page_limit(usize::try_from(max_parts).unwrap_or_default());
-    let marker = u16::try_from(input.part_number_marker.unwrap_or(0)).unwrap_or(u16::MAX);
-    let name = (input.key.clone(), input.upload_id.clone());
-    let (upload, mut parts, more) = service.engine.read_bucket(&input.bucket, |bucket| {
-        let upload = bucket.uploads.get(&name).ok_or(Refusal::NoSuchUpload)?;
-        let mut rest = upload
-            .parts
-            .range((Bound::Excluded(marker), Bound::Unbounded));
-        let parts: Vec<dto::Part> = rest
-            .by_ref()
-            .take(limit)
-            .map(|(_, part)| describe_part(part, upload, service.quirks))
-            .collect();
-        let about = describe_upload(&name.0, &name.1, upload);
-        Ok::<_, Refusal>((about, parts, limit > 0 && rest.next().is_some()))
-    })??;
-    let last = parts.last().and_then(|part| part.part_number);
+    let marker = input.part_number_marker.unwrap_or(0);
+    let first = u16::try_from(marker).unwrap_or(u16::MAX).saturating_add(1);
+    let (bucket, key, id) = (
+        input.bucket.clone(),
+        input.key.clone(),
+        input.upload_id.clone(),
+    );
+    let look = move |store: &Snapshot| {
+        let upload = store.upload(&bucket, &key, &id)?;
+        Ok((upload, store.parts(&id, first..=u16::MAX, limit + 1)?))
+    };
+    let (upload, mut parts) = service.engine.read(look).await?;
+    let has_more = limit > 0 && parts.len() > limit;
+    parts.truncate(limit);
+    let last = parts.last().map(|part| i32::from(part.number));
     if quirks.small_unsorted_pages {
         parts.reverse();
     }
-    Ok(S3Response::new(dto::ListPartsOutput {
+    let parts = parts
+        .into_iter()
+        .map(|part| describe_part(part, &upload, quirks));
+    let described = describe_upload(String::new(), String::new(), &upload);
+    Ok(dto::ListPartsOutput {
         bucket: Some(input.bucket),
         key: Some(input.key),
         upload_id: Some(input.upload_id),
-        part_number_marker: Some(input.part_number_marker.unwrap_or(0)),
+        part_number_marker: Some(marker),
         max_parts: Some(max_parts),
-        is_truncated: Some(more),
-        next_part_number_marker: last.filter(|_| more),
-        parts: Some(parts),
-        storage_class: upload.storage_class,
-        checksum_algorithm: upload.checksum_algorithm,
-        checksum_type: upload.checksum_type,
+        is_truncated: Some(has_more),
+        next_part_number_marker: last.filter(|_| has_more),
+        parts: Some(parts.collect()),
+        storage_class: described.storage_class,
+        checksum_algorithm: described.checksum_algorithm,
+        checksum_type: described.checksum_type,
         ..Default::default()
-    }))
+    })
 }
 
-fn describe_part(part: &crate::index::Part, upload: &Upload, quirks: Quirks) -> dto::Part {
+fn describe_part(part: Part, upload: &Upload, quirks: Quirks) -> dto::Part {
     let mut described = dto::Part {
         part_number: Some(part.number.into()),
         e_tag: convert::etag(&part.etag),
@@ -349,16 +322,13 @@ fn describe_part(part: &crate::index::Part, upload: &Upload, quirks: Quirks) -> 
         ..Default::default()
     };
     // S3 returns a checksum only if the client chose it.
-    let returned = part
+    let value = part
         .sum
-        .clone()
         .filter(|_| upload.declared && !quirks.ignore_checksums);
-    convert::set_sum!(
-        described,
-        returned.map(|value| Sum {
-            algorithm: upload.algorithm,
-            value
-        })
-    );
+    let sum = value.map(|value| Sum {
+        algorithm: upload.algorithm,
+        value,
+    });
+    convert::set_sum!(described, sum);
     described
 }

@@ -1,11 +1,10 @@
-//! The S3 operations, as s3s hands them over: what is asked, put into our words, and the answer,
-//! put into S3's. The decisions are made elsewhere.
+//! The S3 operations: converts the input types of s3s to ours, and our results to its output types. Other
+//! modules decide.
 
 mod bucket;
 mod convert;
 mod copy;
 mod delete;
-mod host;
 mod list;
 mod object;
 mod upload;
@@ -13,6 +12,7 @@ mod upload;
 use std::sync::Arc;
 
 use s3s::auth::{S3Auth, SecretKey};
+use s3s::host::{S3Host, VirtualHost};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{HttpError, HttpRequest, HttpResponse, dto};
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
@@ -31,10 +31,10 @@ pub(super) struct Service {
 
 /// The service behind both entries: the socket and the connector inside the process.
 #[derive(Clone, Debug)]
-pub(super) struct Door(S3Service);
+pub(super) struct HttpService(S3Service);
 
-impl Door {
-    /// The answer. An error is no answer: the connection ends.
+impl HttpService {
+    /// The answer. After an error the connection is closed.
     pub(super) async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let (head, body) = request.into_parts();
         if let Err(refusal) = gate::check(&head) {
@@ -44,7 +44,7 @@ impl Door {
     }
 }
 
-/// A refusal that S3's operations had no part in.
+/// The answer to a request that is refused before its operation.
 pub(super) fn answer(refusal: Refusal) -> Result<HttpResponse, HttpError> {
     let answer = S3Error::from(refusal).to_http_response();
     answer.map_err(|error| HttpError::new(error.into()))
@@ -56,14 +56,14 @@ pub(super) fn build(
     quirks: Quirks,
     access_key: &str,
     secret_key: SecretKey,
-) -> Door {
+) -> HttpService {
     let mut builder = S3ServiceBuilder::new(Service { engine, quirks });
-    builder.set_host(host::Hosts);
+    builder.set_host(Hosts);
     builder.set_auth(OneKey {
         access_key: access_key.to_owned(),
         secret_key,
     });
-    Door(builder.build())
+    HttpService(builder.build())
 }
 
 /// The one pair of keys.
@@ -85,37 +85,85 @@ impl S3Auth for OneKey {
     }
 }
 
-/// Hands each operation to the function of its name.
+/// Domains below which the first labels are a bucket.
+struct Hosts;
+
+impl S3Host for Hosts {
+    fn parse_host_header<'a>(&'a self, host: &'a str) -> S3Result<VirtualHost<'a>> {
+        Ok(match bucket_in(host) {
+            Some(bucket) => VirtualHost::new(host).with_bucket(bucket),
+            None => VirtualHost::new(host),
+        })
+    }
+}
+
+/// `BUCKET.s3.REGION.amazonaws.com`, and `BUCKET.localhost`, which every machine resolves to itself.
+fn bucket_in(host: &str) -> Option<&str> {
+    let name = host.split_once(':').map_or(host, |(name, _port)| name);
+    let bucket = match name.rsplit_once(".s3.") {
+        Some((bucket, domain)) => Some(bucket).filter(|_| domain.ends_with("amazonaws.com")),
+        None => name.strip_suffix(".localhost"),
+    };
+    bucket.filter(|bucket| !bucket.is_empty())
+}
+
+/// Passes each operation to the function of its name: its input, or the whole request.
 macro_rules! operations {
-    ($($name:ident: $input:ident -> $output:ident in $module:ident;)*) => {
+    ($($name:ident($argument:ident): $input:ident -> $output:ident in $module:ident;)*) => {
         #[async_trait::async_trait]
         impl S3 for Service {
             $(async fn $name(&self, request: S3Request<dto::$input>) -> S3Result<S3Response<dto::$output>> {
-                Ok($module::$name(self, request).await?)
+                let output = $module::$name(self, operations!($argument of request)).await?;
+                Ok(S3Response::new(output))
             })*
         }
     };
+    (input of $request:ident) => { $request.input };
+    (request of $request:ident) => { $request };
 }
 
 operations! {
-    create_bucket: CreateBucketInput -> CreateBucketOutput in bucket;
-    delete_bucket: DeleteBucketInput -> DeleteBucketOutput in bucket;
-    get_bucket_location: GetBucketLocationInput -> GetBucketLocationOutput in bucket;
-    head_bucket: HeadBucketInput -> HeadBucketOutput in bucket;
-    list_buckets: ListBucketsInput -> ListBucketsOutput in bucket;
-    put_object: PutObjectInput -> PutObjectOutput in object;
-    get_object: GetObjectInput -> GetObjectOutput in object;
-    head_object: HeadObjectInput -> HeadObjectOutput in object;
-    delete_object: DeleteObjectInput -> DeleteObjectOutput in delete;
-    delete_objects: DeleteObjectsInput -> DeleteObjectsOutput in delete;
-    copy_object: CopyObjectInput -> CopyObjectOutput in copy;
-    upload_part_copy: UploadPartCopyInput -> UploadPartCopyOutput in copy;
-    create_multipart_upload: CreateMultipartUploadInput -> CreateMultipartUploadOutput in upload;
-    upload_part: UploadPartInput -> UploadPartOutput in upload;
-    complete_multipart_upload: CompleteMultipartUploadInput -> CompleteMultipartUploadOutput in upload;
-    abort_multipart_upload: AbortMultipartUploadInput -> AbortMultipartUploadOutput in upload;
-    list_parts: ListPartsInput -> ListPartsOutput in list;
-    list_multipart_uploads: ListMultipartUploadsInput -> ListMultipartUploadsOutput in list;
-    list_objects: ListObjectsInput -> ListObjectsOutput in list;
-    list_objects_v2: ListObjectsV2Input -> ListObjectsV2Output in list;
+    create_bucket(input): CreateBucketInput -> CreateBucketOutput in bucket;
+    delete_bucket(input): DeleteBucketInput -> DeleteBucketOutput in bucket;
+    get_bucket_location(input): GetBucketLocationInput -> GetBucketLocationOutput in bucket;
+    head_bucket(input): HeadBucketInput -> HeadBucketOutput in bucket;
+    list_buckets(input): ListBucketsInput -> ListBucketsOutput in bucket;
+    put_object(request): PutObjectInput -> PutObjectOutput in object;
+    get_object(input): GetObjectInput -> GetObjectOutput in object;
+    head_object(input): HeadObjectInput -> HeadObjectOutput in object;
+    delete_object(input): DeleteObjectInput -> DeleteObjectOutput in delete;
+    delete_objects(request): DeleteObjectsInput -> DeleteObjectsOutput in delete;
+    copy_object(input): CopyObjectInput -> CopyObjectOutput in copy;
+    upload_part_copy(input): UploadPartCopyInput -> UploadPartCopyOutput in copy;
+    create_multipart_upload(input): CreateMultipartUploadInput -> CreateMultipartUploadOutput in upload;
+    upload_part(request): UploadPartInput -> UploadPartOutput in upload;
+    complete_multipart_upload(input): CompleteMultipartUploadInput -> CompleteMultipartUploadOutput in upload;
+    abort_multipart_upload(input): AbortMultipartUploadInput -> AbortMultipartUploadOutput in upload;
+    list_parts(input): ListPartsInput -> ListPartsOutput in list;
+    list_multipart_uploads(input): ListMultipartUploadsInput -> ListMultipartUploadsOutput in list;
+    list_objects(input): ListObjectsInput -> ListObjectsOutput in list;
+    list_objects_v2(input): ListObjectsV2Input -> ListObjectsV2Output in list;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_in_hosts() {
+        for (host, want) in [
+            ("layers.s3.eu-west-1.amazonaws.com", Some("layers")),
+            ("a.b.s3.us-east-1.amazonaws.com:443", Some("a.b")),
+            ("layers.s3.amazonaws.com", Some("layers")),
+            ("layers.localhost:9000", Some("layers")),
+            ("s3.eu-west-1.amazonaws.com", None),
+            ("layers.s3.example.com", None),
+            ("localhost:9000", None),
+            ("127.0.0.1:9000", None),
+            ("[::1]:9000", None),
+            ("embedded", None),
+        ] {
+            assert_eq!(bucket_in(host), want, "{host}");
+        }
+    }
 }

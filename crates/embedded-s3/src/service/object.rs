@@ -1,51 +1,37 @@
 //! Objects: PUT, GET, HEAD.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use jiff::Timestamp;
-use s3s::dto;
-use s3s::{S3Request, S3Response};
+use s3s::{S3Request, dto};
 
 use super::Service;
-use super::convert::{self, Promised};
+use super::convert::{self, DeclaredSums};
 use crate::blob::NewBlob;
 use crate::checksum::{Algorithm, Kind, Sum};
-use crate::engine::{Decision, bucket};
-use crate::index::{Attributes, Change, Object, Part};
+use crate::model::{Attributes, Object, Part, now};
 use crate::precondition::{self, ReadConditions, WriteConditions};
 use crate::quirks::Quirks;
-use crate::receive::{Claims, EtagSource, Received, receive};
+use crate::receive::{EtagSource, Received, receive};
 use crate::refusal::Refusal;
 use crate::send::Outgoing;
+use crate::tables::{Snapshot, Tables as _, Transaction};
 
 pub(super) async fn put_object(
     service: &Service,
     request: S3Request<dto::PutObjectInput>,
-) -> Result<S3Response<dto::PutObjectOutput>, Refusal> {
-    let S3Request {
-        mut input,
-        headers,
-        trailing_headers,
-        ..
-    } = request;
+) -> Result<dto::PutObjectOutput, Refusal> {
+    let mut input = request.input;
     convert::refuse_unsupported!(input; sse_customer_algorithm, tagging, object_lock_mode, write_offset_bytes);
-    service.engine.read_bucket(&input.bucket, |_| ())?;
-    let claims = Claims {
-        size: convert::content_length(input.content_length)?,
-        md5: input.content_md5.take(),
-        sums: convert::sums!(input),
-    };
-    let promised = Promised::new(claims, &headers);
-    let algorithm = stored_algorithm(&input, &promised);
+    service.check_bucket(&input.bucket).await?;
+    let claims = convert::claims!(input);
+    let declared = DeclaredSums::new(claims, &request.headers);
+    let named = convert::algorithm(input.checksum_algorithm.as_ref());
+    // The algorithm of the client, else S3's own.
+    let algorithm = declared.algorithms().first().copied().or(named);
+    let algorithm = algorithm.unwrap_or(Algorithm::Crc64Nvme);
+    let (body, trailers) = (input.body.take(), request.trailing_headers);
     let received = service
-        .receive(
-            input.body.take(),
-            promised,
-            &[algorithm],
-            EtagSource::Md5,
-            trailing_headers,
-        )
+        .receive(body, declared, algorithm, EtagSource::Md5, trailers)
         .await?;
     let conditions = WriteConditions {
         if_match: convert::condition(input.if_match.take()),
@@ -62,91 +48,74 @@ pub(super) async fn put_object(
     service
         .put(input.bucket, input.key, object, blob, conditions)
         .await?;
-    Ok(S3Response::new(output))
-}
-
-/// The algorithm whose checksum stays with the object: the client's, else S3's own.
-fn stored_algorithm(input: &dto::PutObjectInput, promised: &Promised) -> Algorithm {
-    let named = input
-        .checksum_algorithm
-        .as_ref()
-        .and_then(|name| Algorithm::named(name.as_str()));
-    promised
-        .algorithms()
-        .first()
-        .copied()
-        .or(named)
-        .unwrap_or(Algorithm::Crc64Nvme)
+    Ok(output)
 }
 
 pub(super) fn checksum_type(kind: Kind) -> dto::ChecksumType {
     dto::ChecksumType::from_static(kind.name())
 }
 
-/// An object of one part.
+/// An object of one body.
 pub(super) fn plain_object(
     received: Received,
     attributes: Attributes,
     algorithm: Algorithm,
     quirks: Quirks,
 ) -> (Object, Option<NewBlob>) {
-    let sum = received
-        .sum(algorithm)
-        .filter(|_| !quirks.ignore_checksums)
-        .cloned();
-    let Received {
-        size, etag, blob, ..
-    } = received;
-    let modified = now();
-    let part = Part {
-        number: 1,
-        size,
-        etag: etag.clone(),
-        modified,
-        sum: None,
-        blob: blob.as_ref().map(|blob| blob.id),
-    };
+    let sum = received.sum(algorithm).cloned();
     let object = Object {
-        etag,
-        size,
-        modified,
+        etag: received.etag,
+        size: received.size,
+        modified: now(),
         attributes,
-        sum,
+        sum: sum.filter(|_| !quirks.ignore_checksums),
         kind: Kind::FullObject,
-        parts: vec![part],
+        blob: received.blob.as_ref().map(|blob| blob.id),
         upload_id: None,
     };
-    (object, blob)
+    (object, received.blob)
 }
 
-/// The store's clock, in milliseconds, as in S3.
-pub(super) fn now() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+/// The object that a write would replace, if the conditions allow it.
+pub(super) fn check_conditions(
+    store: &Transaction,
+    bucket: &str,
+    key: &str,
+    conditions: &WriteConditions,
+    quirks: Quirks,
+) -> Result<(), Refusal> {
+    let current = store.object(bucket, key)?;
+    let etag = current.as_ref().map(|object| object.etag.as_str());
+    precondition::may_write(etag, conditions, quirks)
 }
 
 impl Service {
-    /// Receives a body and checks what was promised about it. `algorithms` are hashed besides.
+    /// Fails if the bucket does not exist.
+    pub(super) async fn check_bucket(&self, bucket: &str) -> Result<(), Refusal> {
+        let bucket = bucket.to_owned();
+        let check = move |store: &Snapshot| store.bucket(&bucket).map(drop);
+        self.engine.read(check).await
+    }
+
+    /// Receives a body and checks it against the declared checksums. `algorithm` is computed in any case.
     pub(super) async fn receive(
         &self,
         body: Option<dto::StreamingBlob>,
-        promised: Promised,
-        algorithms: &[Algorithm],
+        declared: DeclaredSums,
+        algorithm: Algorithm,
         mut etag: EtagSource,
         trailers: Option<s3s::TrailingHeaders>,
     ) -> Result<Received, Refusal> {
-        let mut all = promised.algorithms();
-        all.extend(
-            algorithms
-                .iter()
-                .filter(|algorithm| !promised.algorithms().contains(algorithm)),
-        );
+        let mut algorithms = declared.algorithms();
+        if !algorithms.contains(&algorithm) {
+            algorithms.push(algorithm);
+        }
         if self.quirks.ignore_checksums {
-            all.clear();
+            algorithms.clear();
             etag = EtagSource::Md5;
         }
-        let mut received = receive(&self.engine, convert::body(body), &all, etag).await?;
-        let mut claims = promised.settled(trailers.as_ref())?;
+        let mut received = receive(&self.engine, convert::body(body), &algorithms, etag).await?;
+        let mut claims = declared.with_trailers(trailers.as_ref())?;
         if self.quirks.ignore_checksums {
             claims.sums.clear();
         }
@@ -155,54 +124,41 @@ impl Service {
         Ok(received)
     }
 
-    /// Puts an object in its place, if the conditions hold at that moment.
+    /// Puts an object at its key, if the conditions hold at that moment.
     pub(super) async fn put(
         &self,
-        name: String,
+        bucket: String,
         key: String,
         object: Object,
         blob: Option<NewBlob>,
         conditions: WriteConditions,
     ) -> Result<(), Refusal> {
         let quirks = self.quirks;
-        let decide = move |index: &_| {
-            let current = bucket(index, &name)?.objects.get(&key);
-            precondition::may_write(
-                current.map(|object| object.etag.as_str()),
-                &conditions,
-                quirks,
-            )?;
-            Ok(Decision::change(
-                Change::PutObject {
-                    bucket: name,
-                    key,
-                    object,
-                },
-                blob,
-                (),
-            ))
+        let put = move |store: &mut Transaction| {
+            check_conditions(store, &bucket, &key, &conditions, quirks)?;
+            store.put_object(&bucket, &key, &object, blob)
         };
-        self.engine.commit(decide).await
+        self.engine.commit(put).await
     }
 }
 
-/// Which bytes of an object are asked for.
-struct Wanted {
+/// The bytes of an object that GET or HEAD selects.
+struct Selection {
     range: Range<u64>,
-    /// The value of Content-Range, if it is not the whole.
+    /// The value of Content-Range, if it is not the whole object.
     content_range: Option<String>,
 }
 
-/// Ranges and part numbers, resolved.
-fn wanted(
-    object: &Object,
+/// Resolves a range or a part number.
+fn select(
+    size: u64,
+    parts: &[&Part],
     range: Option<dto::Range>,
     part_number: Option<i32>,
-) -> Result<Wanted, Refusal> {
-    let size = object.size;
+) -> Result<Selection, Refusal> {
     let range = match (range, part_number) {
         (None, None) => {
-            return Ok(Wanted {
+            return Ok(Selection {
                 range: 0..size,
                 content_range: None,
             });
@@ -214,112 +170,104 @@ fn wanted(
         }
         (Some(_), None) if size == 0 => return Err(Refusal::InvalidRange),
         (Some(range), None) => range.check(size).map_err(|_| Refusal::InvalidRange)?,
-        (None, Some(number)) => part_range(object, number)?,
+        (None, Some(number)) => part_range(parts, number)?,
     };
     // An empty part has no range that HTTP could name.
     let content_range =
         (!range.is_empty()).then(|| format!("bytes {}-{}/{size}", range.start, range.end - 1));
-    Ok(Wanted {
+    Ok(Selection {
         range,
         content_range,
     })
 }
 
-fn part_range(object: &Object, number: i32) -> Result<Range<u64>, Refusal> {
-    let mut start = 0;
-    for part in &object.parts {
-        if i32::from(part.number) == number {
-            return Ok(start..start + part.size);
-        }
-        start += part.size;
-    }
-    Err(Refusal::InvalidPartNumber)
+fn part_range(parts: &[&Part], number: i32) -> Result<Range<u64>, Refusal> {
+    let is_it = |part: &&&Part| i32::from(part.number) == number;
+    let part = parts.iter().find(is_it).ok_or(Refusal::InvalidPartNumber)?;
+    let before = parts
+        .iter()
+        .take_while(|before| before.number < part.number);
+    let start = before.map(|part| part.size).sum();
+    Ok(start..start + part.size)
 }
 
-/// The number of parts, which S3 returns only to a request by part number, and only of a multipart object.
-fn parts_count(object: &Object, part_number: Option<i32>) -> Option<i32> {
-    part_number
-        .and(object.upload_id.as_ref())
-        .and_then(|_| i32::try_from(object.parts.len()).ok())
-}
-
-/// The checksum, if it was requested and the whole object is returned: of a range it would be wrong.
-fn returned_sum<'a>(
-    object: &'a Object,
-    mode: Option<&dto::ChecksumMode>,
-    wanted: &Wanted,
-) -> Option<&'a Sum> {
-    let asked = mode.is_some_and(|mode| mode.as_str() == dto::ChecksumMode::ENABLED);
-    object
-        .sum
-        .as_ref()
-        .filter(|_| asked && wanted.content_range.is_none())
-}
-
-/// Fills what GET and HEAD have in common.
+/// Fills what GET and HEAD have in common. S3 returns the number of parts only to a request by part number,
+/// and only of a multipart object; a checksum only if it was requested, and not of a range.
 macro_rules! describe {
-    ($output:expr, $input:expr, $object:expr, $wanted:expr) => {{
+    ($output:expr, $input:expr, $object:expr, $parts:expr, $selection:expr) => {{
         $output.accept_ranges = Some("bytes".to_owned());
-        $output.content_length = convert::size($wanted.range.end - $wanted.range.start);
-        $output.content_range = $wanted.content_range.clone();
+        $output.content_length = convert::size($selection.range.end - $selection.range.start);
         $output.e_tag = convert::etag(&$object.etag);
         $output.last_modified = Some(convert::timestamp($object.modified));
-        $output.parts_count = parts_count(&$object, $input.part_number);
-        convert::set_attributes!($output, $object.attributes.clone());
-        let sum = returned_sum(&$object, $input.checksum_mode.as_ref(), &$wanted);
-        convert::set_sum!($output, sum);
-        $output.checksum_type = sum.map(|_| checksum_type($object.kind));
+        let by_part = $input.part_number.and($object.upload_id.as_ref());
+        $output.parts_count = by_part.and_then(|_| i32::try_from($parts).ok());
+        let mode = $input.checksum_mode.as_ref().map(|mode| mode.as_str());
+        let with_sum =
+            mode == Some(dto::ChecksumMode::ENABLED) && $selection.content_range.is_none();
+        let sum: Option<Sum> = $object.sum.filter(|_| with_sum);
+        $output.checksum_type = sum.as_ref().map(|_| checksum_type($object.kind));
+        convert::set_sum!($output, &sum);
+        $output.content_range = $selection.content_range;
+        convert::set_attributes!($output, $object.attributes);
     }};
 }
 
-/// Takes the conditions out of a GET or HEAD.
-macro_rules! read_conditions {
-    ($input:expr) => {
-        ReadConditions {
+/// Checks the conditions of a GET or HEAD.
+macro_rules! check_read {
+    ($input:expr, $object:expr) => {{
+        let conditions = ReadConditions {
             if_match: convert::condition($input.if_match.take()),
             if_none_match: convert::condition($input.if_none_match.take()),
             if_modified_since: convert::seconds($input.if_modified_since.take()),
             if_unmodified_since: convert::seconds($input.if_unmodified_since.take()),
-        }
-    };
+        };
+        let modified = $object.modified.as_second();
+        precondition::may_read(&$object.etag, modified, &conditions)?;
+    }};
 }
 
 pub(super) async fn get_object(
     service: &Service,
-    request: S3Request<dto::GetObjectInput>,
-) -> Result<S3Response<dto::GetObjectOutput>, Refusal> {
-    let mut input = request.input;
+    mut input: dto::GetObjectInput,
+) -> Result<dto::GetObjectOutput, Refusal> {
     convert::refuse_unsupported!(input; sse_customer_algorithm, version_id);
-    let (object, parts) = service.engine.pinned(&input.bucket, &input.key)?;
-    precondition::may_read(
-        &object.etag,
-        object.modified.as_second(),
-        &read_conditions!(input),
-    )?;
-    let wanted = wanted(&object, input.range, input.part_number)?;
-    let body = convert::blob(Outgoing::new(parts, wanted.range.clone())?);
+    let (object, parts) = service.engine.pinned(&input.bucket, &input.key).await?;
+    check_read!(input, object);
+    let numbers: Vec<&Part> = parts.iter().map(|pinned| &pinned.part).collect();
+    let selection = select(object.size, &numbers, input.range, input.part_number)?;
+    let count = parts.len();
     let mut output = dto::GetObjectOutput {
-        body: Some(body),
+        body: Some(convert::blob(Outgoing::new(
+            parts,
+            selection.range.clone(),
+        )?)),
         ..Default::default()
     };
-    describe!(output, input, object, wanted);
-    Ok(S3Response::new(output))
+    describe!(output, input, object, count, selection);
+    Ok(output)
 }
 
 pub(super) async fn head_object(
     service: &Service,
-    request: S3Request<dto::HeadObjectInput>,
-) -> Result<S3Response<dto::HeadObjectOutput>, Refusal> {
-    let mut input = request.input;
+    mut input: dto::HeadObjectInput,
+) -> Result<dto::HeadObjectOutput, Refusal> {
     convert::refuse_unsupported!(input; sse_customer_algorithm, version_id);
-    let object: Arc<Object> = service.engine.object(&input.bucket, &input.key)?;
-    precondition::may_read(
-        &object.etag,
-        object.modified.as_second(),
-        &read_conditions!(input),
-    )?;
-    let wanted = wanted(&object, input.range, input.part_number)?;
+    let (bucket, key) = (input.bucket.clone(), input.key.clone());
+    let needs_parts = input.part_number.is_some();
+    let look = move |store: &Snapshot| {
+        let object = store.object(&bucket, &key)?.ok_or(Refusal::NoSuchKey)?;
+        let parts = if needs_parts {
+            store.parts_of(&object)?
+        } else {
+            Vec::new()
+        };
+        Ok((object, parts))
+    };
+    let (object, parts) = service.engine.read(look).await?;
+    check_read!(input, object);
+    let numbers: Vec<&Part> = parts.iter().collect();
+    let selection = select(object.size, &numbers, input.range, input.part_number)?;
     let mut output = dto::HeadObjectOutput::default();
-    describe!(output, input, object, wanted);
-    Ok(S3Response::new(output))
+    describe!(output, input, object, parts.len(), selection);
+    Ok(output)
 }

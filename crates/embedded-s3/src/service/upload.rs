@@ -1,29 +1,24 @@
 //! Multipart uploads, from Create to Complete or Abort.
 
-use std::collections::BTreeMap;
-
-use s3s::dto;
-use s3s::{S3Request, S3Response};
+use s3s::{S3Request, dto};
 use uuid::Uuid;
 
 use super::Service;
-use super::convert::{self, Promised};
-use super::object::{checksum_type, now};
+use super::convert::{self, DeclaredSums};
+use super::object::{check_conditions, checksum_type};
 use crate::blob::NewBlob;
-use crate::checksum::{Algorithm, Kind, Sum};
-use crate::engine::{Decision, bucket};
-use crate::index::{Bucket, Change, Object, Part, Upload};
+use crate::checksum::{Algorithm, Kind};
+use crate::model::{Object, Part, Upload, now};
 use crate::multipart::{self, Completion, NamedPart};
-use crate::precondition::{self, WriteConditions};
-use crate::quirks::Quirks;
-use crate::receive::{Claims, Received};
+use crate::precondition::WriteConditions;
+use crate::receive::Received;
 use crate::refusal::Refusal;
+use crate::tables::{ALL, Snapshot, Tables as _, Transaction};
 
 pub(super) async fn create_multipart_upload(
     service: &Service,
-    request: S3Request<dto::CreateMultipartUploadInput>,
-) -> Result<S3Response<dto::CreateMultipartUploadOutput>, Refusal> {
-    let mut input = request.input;
+    mut input: dto::CreateMultipartUploadInput,
+) -> Result<dto::CreateMultipartUploadOutput, Refusal> {
     convert::refuse_unsupported!(input; sse_customer_algorithm, tagging, object_lock_mode);
     let named = input
         .checksum_algorithm
@@ -36,7 +31,6 @@ pub(super) async fn create_multipart_upload(
         algorithm,
         kind,
         declared: named.is_some(),
-        parts: BTreeMap::new(),
     };
     let upload_id = new_upload_id(&upload);
     let output = dto::CreateMultipartUploadOutput {
@@ -47,18 +41,11 @@ pub(super) async fn create_multipart_upload(
         checksum_algorithm: named,
         ..Default::default()
     };
-    let decide = move |index: &_| {
-        bucket(index, &input.bucket)?;
-        let change = Change::CreateUpload {
-            bucket: input.bucket,
-            key: input.key,
-            upload_id,
-            upload,
-        };
-        Ok(Decision::change(change, None, ()))
+    let create = move |store: &mut Transaction| {
+        store.create_upload(&input.bucket, &input.key, &upload_id, &upload)
     };
-    service.engine.commit(decide).await?;
-    Ok(S3Response::new(output))
+    service.engine.commit(create).await?;
+    Ok(output)
 }
 
 /// What Create names, with S3's defaults.
@@ -96,112 +83,80 @@ fn new_upload_id(upload: &Upload) -> String {
     )
 }
 
-/// The upload, if it is of that key.
-fn find<'a>(bucket: &'a Bucket, key: &str, upload_id: &str) -> Result<&'a Upload, Refusal> {
-    bucket
-        .uploads
-        .get(&(key.to_owned(), upload_id.to_owned()))
-        .ok_or(Refusal::NoSuchUpload)
-}
-
 impl Service {
     /// Which checksum the parts of an upload have, and whether the client chose it.
-    pub(super) fn upload_checksum(
+    pub(super) async fn upload_checksum(
         &self,
-        name: &str,
+        bucket: &str,
         key: &str,
         upload_id: &str,
     ) -> Result<(Algorithm, bool), Refusal> {
-        self.engine.read_bucket(name, |bucket| {
-            find(bucket, key, upload_id).map(|upload| (upload.algorithm, upload.declared))
-        })?
+        let (bucket, key, id) = (bucket.to_owned(), key.to_owned(), upload_id.to_owned());
+        let look = move |store: &Snapshot| store.upload(&bucket, &key, &id);
+        let upload = self.engine.read(look).await?;
+        Ok((upload.algorithm, upload.declared))
     }
 
-    /// Adds a received part to its upload, if that is still there.
+    /// Adds a received part to its upload, if that still exists.
     pub(super) async fn put_part(
         &self,
-        name: String,
+        bucket: String,
         key: String,
         upload_id: String,
         part: Part,
         blob: Option<NewBlob>,
     ) -> Result<(), Refusal> {
-        let decide = move |index: &_| {
-            find(bucket(index, &name)?, &key, &upload_id)?;
-            Ok(Decision::change(
-                Change::PutPart {
-                    bucket: name,
-                    key,
-                    upload_id,
-                    part,
-                },
-                blob,
-                (),
-            ))
+        let put = move |store: &mut Transaction| {
+            store.upload(&bucket, &key, &upload_id)?;
+            store.put_part(&upload_id, &part, blob)
         };
-        self.engine.commit(decide).await
+        self.engine.commit(put).await
     }
+}
 
-    /// A received body as a part.
-    pub(super) fn part_of(
-        &self,
-        number: u16,
-        received: Received,
-        algorithm: Algorithm,
-    ) -> (Part, Option<NewBlob>) {
-        let sum = received.sum(algorithm).map(|sum| sum.value.clone());
-        let Received {
-            size, etag, blob, ..
-        } = received;
-        let part = Part {
-            number,
-            size,
-            etag,
-            modified: now(),
-            sum,
-            blob: blob.as_ref().map(|blob| blob.id),
-        };
-        (part, blob)
-    }
+/// The part that a received body becomes.
+pub(super) fn part_of(
+    number: u16,
+    received: Received,
+    algorithm: Algorithm,
+) -> (Part, Option<NewBlob>) {
+    let sum = received.sum(algorithm).map(|sum| sum.value.clone());
+    let part = Part {
+        number,
+        size: received.size,
+        etag: received.etag,
+        modified: now(),
+        sum,
+        blob: received.blob.as_ref().map(|blob| blob.id),
+    };
+    (part, received.blob)
 }
 
 pub(super) async fn upload_part(
     service: &Service,
     request: S3Request<dto::UploadPartInput>,
-) -> Result<S3Response<dto::UploadPartOutput>, Refusal> {
-    let S3Request {
-        mut input,
-        headers,
-        trailing_headers,
-        ..
-    } = request;
+) -> Result<dto::UploadPartOutput, Refusal> {
+    let mut input = request.input;
     convert::refuse_unsupported!(input; sse_customer_algorithm);
     let number = multipart::part_number(input.part_number)?;
-    let (algorithm, declared) =
-        service.upload_checksum(&input.bucket, &input.key, &input.upload_id)?;
-    let claims = Claims {
-        size: convert::content_length(input.content_length)?,
-        md5: input.content_md5.take(),
-        sums: convert::sums!(input),
-    };
-    let promised = Promised::new(claims, &headers);
-    let named = promised.algorithms().first().copied();
-    if declared && named.is_some_and(|named| named != algorithm) && !service.quirks.ignore_checksums
+    let (algorithm, is_declared) = service
+        .upload_checksum(&input.bucket, &input.key, &input.upload_id)
+        .await?;
+    let declared = DeclaredSums::new(convert::claims!(input), &request.headers);
+    let named = declared.algorithms().first().copied();
+    if is_declared
+        && named.is_some_and(|named| named != algorithm)
+        && !service.quirks.ignore_checksums
     {
         return Err(Refusal::InvalidRequest(format!(
             "The upload was created with {}; the part comes with another checksum.",
             algorithm.name()
         )));
     }
-    let etag = promised.part_etag();
+    let etag = declared.part_etag();
+    let (body, trailers) = (input.body.take(), request.trailing_headers);
     let received = service
-        .receive(
-            input.body.take(),
-            promised,
-            &[algorithm],
-            etag,
-            trailing_headers,
-        )
+        .receive(body, declared, algorithm, etag, trailers)
         .await?;
     let mut output = dto::UploadPartOutput {
         e_tag: convert::etag(&received.etag),
@@ -209,122 +164,64 @@ pub(super) async fn upload_part(
     };
     // S3 returns a checksum only if the client chose it.
     let returned = named
-        .or(declared.then_some(algorithm))
+        .or(is_declared.then_some(algorithm))
         .and_then(|algorithm| received.sum(algorithm));
     convert::set_sum!(output, returned);
-    let (part, blob) = service.part_of(number, received, algorithm);
+    let (part, blob) = part_of(number, received, algorithm);
     service
         .put_part(input.bucket, input.key, input.upload_id, part, blob)
         .await?;
-    Ok(S3Response::new(output))
+    Ok(output)
 }
 
 pub(super) async fn complete_multipart_upload(
     service: &Service,
-    request: S3Request<dto::CompleteMultipartUploadInput>,
-) -> Result<S3Response<dto::CompleteMultipartUploadOutput>, Refusal> {
-    let mut input = request.input;
+    mut input: dto::CompleteMultipartUploadInput,
+) -> Result<dto::CompleteMultipartUploadOutput, Refusal> {
     convert::refuse_unsupported!(input; sse_customer_algorithm);
     let conditions = WriteConditions {
         if_match: convert::condition(input.if_match.take()),
         if_none_match: convert::condition(input.if_none_match.take()),
     };
-    let asked = completion(&input)?;
+    let named = completion(&input)?;
     let quirks = service.quirks;
+    let (bucket, key, id) = (input.bucket.clone(), input.key.clone(), input.upload_id);
+    let complete = move |store: &mut Transaction| {
+        // AWS answers a repeated Complete as it did the first: the client may not have received it.
+        if let Some(object) = store.object(&bucket, &key)?
+            && object.upload_id.as_ref() == Some(&id)
+            && !quirks.second_complete_is_no_such_upload
+        {
+            return Ok(object);
+        }
+        let upload = store.upload(&bucket, &key, &id)?;
+        check_conditions(store, &bucket, &key, &conditions, quirks)?;
+        let parts = store.parts(&id, ALL, usize::MAX)?;
+        let assembled = multipart::assemble(&upload, parts, &named, quirks)?;
+        let object = Object {
+            etag: assembled.etag,
+            size: assembled.size,
+            modified: now(),
+            attributes: upload.attributes,
+            sum: assembled.sum,
+            kind: upload.kind,
+            blob: None,
+            upload_id: Some(id.clone()),
+        };
+        store.complete_upload(&bucket, &key, &id, &object, &assembled.parts)?;
+        Ok(object)
+    };
+    let object = service.engine.commit(complete).await?;
     let mut output = dto::CompleteMultipartUploadOutput {
-        bucket: Some(input.bucket.clone()),
-        key: Some(input.key.clone()),
         location: Some(format!("/{}/{}", input.bucket, input.key)),
+        bucket: Some(input.bucket),
+        key: Some(input.key),
+        e_tag: convert::etag(&object.etag),
+        checksum_type: object.sum.as_ref().map(|_| checksum_type(object.kind)),
         ..Default::default()
     };
-    let dto::CompleteMultipartUploadInput {
-        bucket: name,
-        key,
-        upload_id,
-        ..
-    } = input;
-    let decide = move |index: &_| {
-        let bucket = bucket(index, &name)?;
-        let current = bucket.objects.get(&key);
-        if let Some(object) = current
-            && completed_before(object, &upload_id, quirks)
-        {
-            return Ok(Decision::answer(Completed::of(object)));
-        }
-        let upload = find(bucket, &key, &upload_id)?;
-        precondition::may_write(
-            current.map(|object| object.etag.as_str()),
-            &conditions,
-            quirks,
-        )?;
-        let object = completed(upload, &asked, &upload_id, quirks)?;
-        let answer = Completed::of(&object);
-        Ok(Decision::change(
-            Change::Complete {
-                bucket: name,
-                key,
-                upload_id,
-                object,
-            },
-            None,
-            answer,
-        ))
-    };
-    let completed = service.engine.commit(decide).await?;
-    output.e_tag = convert::etag(&completed.etag);
-    output.checksum_type = completed
-        .sum
-        .as_ref()
-        .map(|_| checksum_type(completed.kind));
-    convert::set_sum!(output, &completed.sum);
-    Ok(S3Response::new(output))
-}
-
-/// AWS answers a repeated Complete as it did the first: the client may not have received it.
-fn completed_before(object: &Object, upload_id: &str, quirks: Quirks) -> bool {
-    object.upload_id.as_deref() == Some(upload_id) && !quirks.second_complete_is_no_such_upload
-}
-
-/// The fields of an object in the answer of Complete.
-struct Completed {
-    etag: String,
-    sum: Option<Sum>,
-    kind: Kind,
-}
-
-impl Completed {
-    fn of(object: &Object) -> Self {
-        Self {
-            etag: object.etag.clone(),
-            sum: object.sum.clone(),
-            kind: object.kind,
-        }
-    }
-}
-
-/// The object that the upload becomes.
-fn completed(
-    upload: &Upload,
-    asked: &Completion,
-    upload_id: &str,
-    quirks: Quirks,
-) -> Result<Object, Refusal> {
-    let multipart::Assembled {
-        parts,
-        etag,
-        size,
-        sum,
-    } = multipart::assemble(upload, asked, quirks)?;
-    Ok(Object {
-        etag,
-        size,
-        modified: now(),
-        attributes: upload.attributes.clone(),
-        sum,
-        kind: upload.kind,
-        parts,
-        upload_id: Some(upload_id.to_owned()),
-    })
+    convert::set_sum!(output, &object.sum);
+    Ok(output)
 }
 
 fn completion(input: &dto::CompleteMultipartUploadInput) -> Result<Completion, Refusal> {
@@ -333,23 +230,16 @@ fn completion(input: &dto::CompleteMultipartUploadInput) -> Result<Completion, R
         etag: part.e_tag.clone().map(dto::ETag::into_value),
         sums: convert::sums!(part),
     };
-    let parts = input
-        .multipart_upload
-        .as_ref()
-        .and_then(|upload| upload.parts.as_ref());
-    let kind =
-        match &input.checksum_type {
-            None => None,
-            Some(name) => Some(Kind::named(name.as_str()).ok_or_else(|| {
-                Refusal::InvalidRequest("The checksum type is unknown here.".into())
-            })?),
-        };
+    let parts = input.multipart_upload.as_ref();
+    let parts = parts.and_then(|upload| upload.parts.as_deref());
+    let unknown = || Refusal::InvalidRequest("The checksum type is unknown here.".into());
+    let kind = input.checksum_type.as_ref();
     Ok(Completion {
-        parts: parts
-            .map(|parts| parts.iter().map(named).collect())
-            .unwrap_or_default(),
+        parts: parts.unwrap_or_default().iter().map(named).collect(),
         sums: convert::sums!(input),
-        kind,
+        kind: kind
+            .map(|name| Kind::named(name.as_str()).ok_or_else(unknown))
+            .transpose()?,
         size: input
             .mpu_object_size
             .and_then(|size| u64::try_from(size).ok()),
@@ -358,26 +248,11 @@ fn completion(input: &dto::CompleteMultipartUploadInput) -> Result<Completion, R
 
 pub(super) async fn abort_multipart_upload(
     service: &Service,
-    request: S3Request<dto::AbortMultipartUploadInput>,
-) -> Result<S3Response<dto::AbortMultipartUploadOutput>, Refusal> {
-    let dto::AbortMultipartUploadInput {
-        bucket: name,
-        key,
-        upload_id,
-        ..
-    } = request.input;
-    let decide = move |index: &_| {
-        find(bucket(index, &name)?, &key, &upload_id)?;
-        Ok(Decision::change(
-            Change::Abort {
-                bucket: name,
-                key,
-                upload_id,
-            },
-            None,
-            (),
-        ))
+    input: dto::AbortMultipartUploadInput,
+) -> Result<dto::AbortMultipartUploadOutput, Refusal> {
+    let abort = move |store: &mut Transaction| {
+        store.abort_upload(&input.bucket, &input.key, &input.upload_id)
     };
-    service.engine.commit(decide).await?;
-    Ok(S3Response::new(dto::AbortMultipartUploadOutput::default()))
+    service.engine.commit(abort).await?;
+    Ok(dto::AbortMultipartUploadOutput::default())
 }
