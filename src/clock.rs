@@ -37,13 +37,14 @@ pub fn jitter() -> f64 {
 /// A point in time, by a clock that also runs while the machine is suspended: the longer of what
 /// the monotonic and the wall clock say. A wall clock that is set forward only makes it older.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment {
+pub struct Moment {
     monotonic: Instant,
     wall: SystemTime,
 }
 
 impl Moment {
-    pub(crate) fn now() -> Self {
+    /// This moment.
+    pub fn now() -> Self {
         Moment {
             monotonic: Instant::now(),
             wall: now(),
@@ -51,13 +52,13 @@ impl Moment {
     }
 
     /// How long ago it was.
-    pub(crate) fn elapsed(self) -> Duration {
+    pub fn elapsed(self) -> Duration {
         let wall = now().duration_since(self.wall).unwrap_or_default();
         self.monotonic.elapsed().max(wall)
     }
 
     /// Whether it is at most so long ago.
-    pub(crate) fn is_within(self, lifetime: Duration) -> bool {
+    pub fn is_within(self, lifetime: Duration) -> bool {
         self.elapsed() <= lifetime
     }
 }

@@ -59,14 +59,17 @@ pub use error::{Error, Result, StorageError, StorageErrorKind};
 pub use id::{InvalidId, InvalidTarSumText, LayerId, TarSum, TarSumVersion};
 pub use memory::MemoryLayerService;
 pub use name::{InvalidName, InvalidTag, RepositoryName, Tag};
-pub use s3::ManifestEntry;
 pub use s3::doctor;
 pub use s3::{
-    ClientEnvironment, ClientError, ClientOptions, ConfigError, ConnectError, CredentialSource,
-    DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE, DEFAULT_PRESIGN_LIFETIME,
-    LayerEntry, LayerInfo, LayerObject, LayerStat, S3Config, S3LayerService, StoreProfile,
-    SweepAction, Swept, UploadEntry, UploadPhase, UploadState, client_environment, client_from_env,
-    client_over,
+    ClientEnvironment, ClientError, ClientOptions, CollectError, CollectOptions, Collected,
+    CollectionTimes, ConfigError, ConnectError, CredentialSource, DEFAULT_MEMORY_BUDGET,
+    DEFAULT_PARALLELISM, DEFAULT_PART_SIZE, DEFAULT_PRESIGN_LIFETIME, LayerEntry, LayerInfo,
+    LayerObject, LayerStat, S3Config, S3LayerService, StoreProfile, SweepAction, Swept,
+    UploadEntry, UploadPhase, UploadState, client_environment, client_from_env, client_over,
+};
+pub use s3::{
+    ManifestEntry, RemovedRepository, RepositorySpace, RestoreError, Restored, Space, TrashEntry,
+    TrashReference,
 };
 pub use s3layers_tarsum as tarsum;
 pub use s3layers_tarsum::{Algorithm, Digest, Hasher, InvalidDigest, is_lower_hex};

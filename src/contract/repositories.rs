@@ -11,7 +11,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{Layer, LayerService, LayerUpload};
-use crate::error::Result;
+use crate::clock::Moment;
+use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
 use s3layers_tarsum::{Algorithm, Digest, is_lower_hex};
@@ -36,6 +37,25 @@ pub trait RepositoryService: LayerService {
     ///
     /// Leaves nothing behind.
     async fn layer(&self, name: &RepositoryName, id: &LayerId) -> Result<Box<dyn Layer>>;
+
+    /// The layer with this id, where it is linked in this repository and its bytes are stored, for a caller that tells
+    /// a client so. The client may rely on the answer: a collection leaves the layer here until its
+    /// manifest can have come. `None` where it is absent.
+    ///
+    /// # Cancellation
+    ///
+    /// The link may be written again or not.
+    async fn confirm_layer(
+        &self,
+        name: &RepositoryName,
+        id: &LayerId,
+    ) -> Result<Option<Box<dyn Layer>>> {
+        match self.layer(name, id).await {
+            Ok(layer) => Ok(layer.is_stored().await?.then_some(layer)),
+            Err(Error::LayerUnknown { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 
     /// Links a layer here that is stored already: one that is linked in `from`, or, without it,
     /// any. `false` where there is none, or its bytes are gone.
@@ -88,6 +108,27 @@ pub trait RepositoryService: LayerService {
     ///
     /// The manifest may be stored without being a referrer yet. Storing it again mends that.
     async fn put_manifest(&self, name: &RepositoryName, manifest: &Manifest) -> Result<()>;
+
+    /// As [`put_manifest`](Self::put_manifest), for a caller that confirmed `since` this moment that what the
+    /// manifest names is here. No request that makes the manifest visible is signed more than 15 minutes later: a
+    /// collection relies on that.
+    ///
+    /// # Errors
+    ///
+    /// One that can be retried, where that time is over.
+    ///
+    /// # Cancellation
+    ///
+    /// As `put_manifest`.
+    async fn put_confirmed_manifest(
+        &self,
+        name: &RepositoryName,
+        manifest: &Manifest,
+        since: Moment,
+    ) -> Result<()> {
+        let _ = since;
+        self.put_manifest(name, manifest).await
+    }
 
     /// The manifest with this digest; its bytes have that digest.
     ///

@@ -213,6 +213,12 @@ pub enum ConnectError {
         /// What the store answered, and to which request.
         answer: String,
     },
+    /// The profile of the bucket has times of a collection that are not safe.
+    #[error("the bucket's profile has an unsafe time under `collection`: {fault}")]
+    CollectionTimes {
+        /// Which one, and what is expected.
+        fault: String,
+    },
     /// The store could not be asked.
     #[error("the store cannot be used")]
     Store(#[from] crate::error::Error),

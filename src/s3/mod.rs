@@ -64,12 +64,17 @@ pub use config::{
     ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
     DEFAULT_PRESIGN_LIFETIME, S3Config,
 };
+pub use format::collection_times::CollectionTimes;
 pub use format::profile::StoreProfile;
+pub use maintenance::collector::{CollectError, CollectOptions, Collected};
 pub use maintenance::inventory::{
     LayerEntry, LayerInfo, LayerObject, LayerStat, UploadEntry, UploadPhase, UploadState,
 };
+pub use maintenance::space::{RepositorySpace, Space};
 pub use maintenance::sweep::{SweepAction, Swept};
-pub use repositories::ManifestEntry;
+pub use repositories::{
+    ManifestEntry, RemovedRepository, RestoreError, Restored, TrashEntry, TrashReference,
+};
 pub use wire::{
     ClientEnvironment, ClientError, ClientOptions, CredentialSource, client_environment,
     client_from_env, client_over,
@@ -113,6 +118,9 @@ impl S3LayerService {
         };
         if !profile.conditional_writes && !config.single_writer {
             return Err(ConnectError::NoConditionalWrites);
+        }
+        if let Some(fault) = profile.collection.fault() {
+            return Err(ConnectError::CollectionTimes { fault });
         }
         let api = api.with_conditions(profile.conditions(config.single_writer));
         Ok(S3LayerService {
@@ -173,6 +181,31 @@ impl S3LayerService {
     /// Stops between two uploads or within one; another sweep continues there.
     pub async fn sweep(&self, older_than: Duration, dry_run: bool) -> Result<Vec<Swept>> {
         maintenance::sweep::sweep(&self.store, older_than, dry_run).await
+    }
+
+    /// Removes links that no manifest names, and layers that no link names, and gives their bytes back:
+    /// one pass. Each step waits long enough for every push that relies on what it removes, so bytes are
+    /// free some passes, and two days, after their image was deleted. Any number of collections can run
+    /// at once, beside pushes. A push within a day and a half of the last answer that its layers are
+    /// here is never refused because of one.
+    ///
+    /// A layer that no manifest names goes too, 3 days after it was pushed.
+    ///
+    /// # Errors
+    ///
+    /// [`CollectError`]: the store cannot be collected, or a request failed.
+    ///
+    /// # Cost
+    ///
+    /// 1 request for each thousand objects below `repositories/`, `layers/sha256/` and `uploads/`, once more for
+    /// those below `repositories/` where links are removed; 1 for each open upload and each repository, and 1 for each manifest that
+    /// no collection has read before. For each layer that goes some 14, over all passes. In memory at most 64 MiB.
+    ///
+    /// # Cancellation
+    ///
+    /// Stops between two requests; another collection continues.
+    pub async fn collect(&self, options: &CollectOptions) -> Result<Collected, CollectError> {
+        maintenance::collector::collect(&self.store, options).await
     }
 }
 

@@ -21,6 +21,18 @@ pub(super) fn escaped(name: &RepositoryName) -> String {
     name.as_str().chars().map(escape).collect()
 }
 
+/// The repository whose escaped name this is; `None` where it is none.
+pub(super) fn parse_escaped(escaped: &str) -> Option<RepositoryName> {
+    let unescape = |c| match c {
+        '=' => Some('-'),
+        '@' => Some('.'),
+        '-' | '.' => None,
+        other => Some(other),
+    };
+    let name: Option<String> = escaped.chars().map(unescape).collect();
+    name?.parse().ok()
+}
+
 /// The name as it stands below `names/`.
 pub(super) fn flat(name: &RepositoryName) -> String {
     name.as_str().chars().map(flatten).collect()

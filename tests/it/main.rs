@@ -23,6 +23,7 @@ mod cli_serve;
 mod cli_settings;
 mod cli_tarsum;
 mod cli_terminal;
+mod collector;
 mod collector_protocol;
 mod committing;
 mod contract;

@@ -267,7 +267,7 @@ async fn what_a_registry_keeps_beside_layers_costs_a_request_each() {
     costs!(3, other.put_tag(&name, &tag, &manifest.digest));
     // Look, list, read and remove the tag; read the entry, remove manifest and entry; list what is
     // left, which is nothing: read and replace the marker.
-    costs!(10, service.delete_manifest(&name, &manifest.digest));
+    costs!(11, service.delete_manifest(&name, &manifest.digest));
     costs!(2, service.repositories(None, 100));
 }
 

@@ -30,12 +30,15 @@ use self::settings::flags::Flags;
 use s3layers::S3LayerService;
 
 mod cancel;
+mod collector;
 mod completions;
 mod config;
 mod demo;
 mod descriptors;
 mod doctor;
+mod du;
 mod failure;
+mod gc;
 mod human;
 mod input;
 mod log;
@@ -57,6 +60,7 @@ mod sweeper;
 mod table;
 mod tarsum;
 mod threads;
+mod trash;
 mod uploads;
 mod wanted;
 
@@ -126,10 +130,13 @@ enum Command {
     Stat(stat::Stat),
     Ls(ls::Ls),
     Uploads(uploads::Uploads),
+    Du(du::Du),
     Rm(rm::Rm),
+    Trash(trash::Trash),
     Cancel(cancel::Cancel),
     Serve(serve::Serve),
     Sweep(sweep::Sweep),
+    Gc(gc::Gc),
     Store(store::Store),
     Tarsum(tarsum::Tarsum),
     Config(config::Config),
@@ -147,10 +154,13 @@ impl Command {
             Command::Stat(command) => command.run(context).await,
             Command::Ls(command) => command.run(context).await,
             Command::Uploads(command) => command.run(context).await,
+            Command::Du(command) => command.run(context).await,
             Command::Rm(command) => command.run(context).await,
+            Command::Trash(command) => command.run(context).await,
             Command::Cancel(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
             Command::Sweep(command) => command.run(context).await,
+            Command::Gc(command) => command.run(context).await,
             Command::Store(command) => command.run(context).await,
             Command::Tarsum(command) => command.run(context).await,
             Command::Config(command) => command.run(context).await,

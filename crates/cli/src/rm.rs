@@ -18,30 +18,34 @@ use s3layers::{
 /// Remove tags, manifests or layers from a repository
 ///
 /// REPO:TAG removes a tag, not the manifest that it names. REPO@DIGEST removes a manifest and the tags
-/// that name it, or a layer from this repository. The bytes of a layer stay in the store, and in other
-/// repositories. `cancel` removes unfinished uploads.
+/// that name it, or a layer from this repository. --all REPO removes all that the repository has. The
+/// bytes of a layer stay in other repositories; where there is none, `gc` frees them. `trash restore` brings
+/// back a manifest and its tags until then. `cancel` removes unfinished uploads.
 #[derive(Debug, Args)]
 pub(super) struct Rm {
     /// Remove these: REPO:TAG or REPO@DIGEST
-    #[arg(value_name = "REFERENCE", required = true)]
+    #[arg(value_name = "REFERENCE", required_unless_present = "all")]
     references: Vec<Reference>,
+    /// Remove everything in this repository
+    #[arg(long, value_name = "REPO", conflicts_with = "references")]
+    all: Option<RepositoryName>,
 }
 
 /// Something that a repository has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Reference {
-    name: RepositoryName,
-    item: Item,
+pub(super) struct Reference {
+    pub(super) name: RepositoryName,
+    pub(super) item: Item,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Item {
+pub(super) enum Item {
     Tag(Tag),
     Digest(Digest),
 }
 
 #[derive(Debug, thiserror::Error)]
-enum InvalidReference {
+pub(super) enum InvalidReference {
     #[error("expected REPO:TAG or REPO@DIGEST")]
     Form,
     #[error(transparent)]
@@ -79,13 +83,28 @@ impl fmt::Display for Reference {
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event<'a> {
-    Removed { reference: &'a str, kind: &'a str },
-    NotRemoved { reference: &'a str, error: &'a str },
+    Removed {
+        reference: &'a str,
+        kind: &'a str,
+    },
+    NotRemoved {
+        reference: &'a str,
+        error: &'a str,
+    },
+    RemovedRepository {
+        repository: &'a str,
+        manifests: u64,
+        tags: u64,
+        layers: u64,
+    },
 }
 
 impl Rm {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let service = context.connect(Absent::Refuse).await?;
+        if let Some(name) = &self.all {
+            return remove_repository(context, &service, name).await;
+        }
         let mut failed = Vec::new();
         for reference in &self.references {
             let text = reference.to_string();
@@ -117,6 +136,29 @@ impl Rm {
             }
         }
     }
+}
+
+async fn remove_repository(
+    context: &Context,
+    service: &S3LayerService,
+    name: &RepositoryName,
+) -> Result<(), Failure> {
+    let removed = service.remove_repository(name).await;
+    let removed = removed
+        .map_err(|error| Failure::from(error).context(format_args!("cannot remove {name}")))?;
+    if removed.manifests + removed.tags + removed.layers == 0 {
+        return Err(Failure::new(format!("{name} does not exist")));
+    }
+    context.output.say(format_args!(
+        "{name}  {} manifests, {} other tags, {} layers",
+        removed.manifests, removed.tags, removed.layers
+    ))?;
+    context.output.event(&Event::RemovedRepository {
+        repository: name.as_str(),
+        manifests: removed.manifests,
+        tags: removed.tags,
+        layers: removed.layers,
+    })
 }
 
 impl Reference {

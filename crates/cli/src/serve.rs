@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use super::Context;
+use super::collector::collect_regularly;
 use super::descriptors;
 use super::failure::Failure;
 use super::place::{Absent, Place};
@@ -68,6 +69,7 @@ impl Serve {
                 served.map_err(cannot_listen)?;
             }
             never = sweeps(&service, settings.serve_sweep_every.value.0) => match never {},
+            never = collections(&service, settings.serve_gc_every.value.0) => match never {},
         }
         context.output.note("stopped");
         context.output.event(&Event::Stopped)
@@ -110,6 +112,13 @@ fn check_access(listen: SocketAddr, is_declared: bool) -> Result<(), Failure> {
 async fn sweeps(service: &S3LayerService, every: Option<Duration>) -> Infallible {
     match every {
         Some(every) => sweep_regularly(service, every, UNTOUCHED).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn collections(service: &S3LayerService, every: Option<Duration>) -> Infallible {
+    match every {
+        Some(every) => collect_regularly(service, every).await,
         None => std::future::pending().await,
     }
 }

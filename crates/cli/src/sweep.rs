@@ -30,7 +30,7 @@ pub(super) struct Sweep {
     dry_run: bool,
 }
 
-fn age(text: &str) -> Result<Duration, &'static str> {
+pub(super) fn age(text: &str) -> Result<Duration, &'static str> {
     const WANTED: &str = "wanted a time such as 24h, 30m, 7d or 0s";
     let span: Span = text.parse().map_err(|_| WANTED)?;
     let age = span

@@ -27,10 +27,13 @@ pub(super) async fn read(
     head_only: bool,
 ) -> Answer {
     let id = LayerId::from(digest.clone());
+    if head_only {
+        return described_only(shared, head, name, id, &digest).await;
+    }
     let layer = shared.service.layer(name, &id).await?;
     let is_known = range::is_known(head.header(IF_NONE_MATCH), &digest);
     // What is sent from here asks the storage by itself.
-    let is_sent = !head_only && !is_known && shared.options.redirect.is_none();
+    let is_sent = !is_known && shared.options.redirect.is_none();
     if !is_sent && !layer.is_stored().await? {
         return Err(Error::LayerUnknown { id }.into());
     }
@@ -38,10 +41,6 @@ pub(super) async fn read(
         return Ok(described(bare(StatusCode::NOT_MODIFIED), &digest));
     }
     let size = layer.size();
-    if head_only {
-        let response = typed(described(bare(StatusCode::OK), &digest));
-        return Ok(with(response, CONTENT_LENGTH, &size.to_string()));
-    }
     if let Some(lifetime) = shared.options.redirect
         && let Some(url) = layer.presigned_url(lifetime).await?
     {
@@ -91,6 +90,24 @@ pub(super) async fn read(
                 .with(CONTENT_RANGE, &format!("bytes */{size}")))
         }
     }
+}
+
+/// The answer to HEAD. A client that is told that the blob is here does not upload it.
+async fn described_only(
+    shared: &Shared,
+    head: &Head,
+    name: &RepositoryName,
+    id: LayerId,
+    digest: &Digest,
+) -> Answer {
+    let Some(layer) = shared.service.confirm_layer(name, &id).await? else {
+        return Err(Error::LayerUnknown { id }.into());
+    };
+    if range::is_known(head.header(IF_NONE_MATCH), digest) {
+        return Ok(described(bare(StatusCode::NOT_MODIFIED), digest));
+    }
+    let response = typed(described(bare(StatusCode::OK), digest));
+    Ok(with(response, CONTENT_LENGTH, &layer.size().to_string()))
 }
 
 /// `DELETE /v2/<name>/blobs/<digest>`

@@ -379,17 +379,15 @@ async fn dispatch(shared: &Arc<Shared>, call: Call, verb: Verb, endpoint: Endpoi
 }
 
 impl Shared {
-    /// The size of a blob in bytes, where it is linked here and its bytes are stored.
+    /// The size of a blob in bytes, where it is linked here and its bytes are stored. A client may rely on it.
     async fn blob_size(
         &self,
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<u64>, Error> {
-        match self.service.layer(name, &digest.clone().into()).await {
-            Ok(layer) => Ok(layer.is_stored().await?.then(|| layer.size())),
-            Err(Error::LayerUnknown { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let id = digest.clone().into();
+        let layer = self.service.confirm_layer(name, &id).await?;
+        Ok(layer.map(|layer| layer.size()))
     }
 
     /// Runs `work` whether or not its client waits for it.

@@ -17,13 +17,14 @@ use crate::name::RepositoryName;
 use crate::s3::bucket::presence::Looks;
 use crate::s3::budget::Budget;
 use crate::s3::format::checksum::Crc64;
+use crate::s3::format::collection_times::CollectionTimes;
 use crate::s3::format::document::{Document, decode, encode, is_tombstone, tombstone};
 use crate::s3::format::keys::{Key, Keys};
 use crate::s3::format::profile::StoreProfile;
 use crate::s3::format::record::{Alias, Link, Record, StoredLayer};
 use crate::s3::names::Names;
 use crate::s3::upload::SessionCache;
-use crate::s3::wire::{Api, Condition, ConditionForm, ETag, Put, SmallObject};
+use crate::s3::wire::{Api, Condition, ConditionForm, ETag, Put, SmallObject, Written};
 use s3layers_tarsum::Algorithm;
 
 pub(crate) mod cache;
@@ -61,6 +62,7 @@ pub(crate) struct Store {
 pub(crate) struct Loaded<T> {
     pub(crate) document: T,
     pub(crate) etag: ETag,
+    pub(crate) written: Written,
 }
 
 /// How a write over whatever stands there ended.
@@ -87,6 +89,7 @@ impl Store {
         Ok(Some(Loaded {
             document: read.document?,
             etag: read.etag,
+            written: read.written,
         }))
     }
 
@@ -94,14 +97,15 @@ impl Store {
     pub(crate) async fn read<T: Document>(&self, key: &Key) -> Result<Option<Loaded<Result<T>>>> {
         let mut reads = 0;
         loop {
-            let Some(SmallObject {
-                bytes,
-                etag,
-                turn: _turn,
-            }) = self.api.get_small(key).await?
-            else {
+            let Some(object) = self.api.get_small(key).await? else {
                 return Ok(None);
             };
+            let SmallObject {
+                bytes,
+                etag,
+                written,
+                turn: _turn,
+            } = object;
             if is_tombstone(key, &bytes) {
                 return Ok(None);
             }
@@ -109,7 +113,13 @@ impl Store {
             match decode(key, &bytes) {
                 Err(error @ Error::NewerVersion { .. }) => return Err(error),
                 Err(error) if reads < READS => tracing::warn!(%key, %error, "read again"),
-                document => return Ok(Some(Loaded { document, etag })),
+                document => {
+                    return Ok(Some(Loaded {
+                        document,
+                        etag,
+                        written,
+                    }));
+                }
             }
         }
     }
@@ -135,6 +145,11 @@ impl Store {
         let condition = Condition::Matches(etag);
         let put = self.api.put_if(key, tombstone()?, condition).await?;
         Ok(matches!(put, Put::Written(_)))
+    }
+
+    /// How long a collection waits for what.
+    pub(crate) fn times(&self) -> &CollectionTimes {
+        &self.profile.collection
     }
 
     /// The checksum to send along, where the store holds us to it.
@@ -222,7 +237,7 @@ impl Store {
         let mut removed = None;
         loop {
             match self
-                .overwrite_unless_removed(key, document, removed)
+                .overwrite_unless_removed(key, document, removed, None)
                 .await?
             {
                 Overwritten::Yes => return Ok(()),
@@ -238,18 +253,24 @@ impl Store {
     /// repeated: the call has taken effect just before the other one, which overwrote it at once.
     /// Nobody can have read in between, so this order explains every answer. A removal in between is
     /// no such write: it may have judged the document before.
+    ///
+    /// No attempt is signed later than `until`: so long after that moment.
     pub(crate) async fn overwrite_unless_removed<T: Document>(
         &self,
         key: &Key,
         document: &T,
         removed: Option<ETag>,
+        until: Option<(Moment, Duration)>,
     ) -> Result<Overwritten> {
         let document = encode(document)?;
         let mut has_looked = removed.is_some();
         let mut seen = removed;
         loop {
             let condition = seen.as_ref().map_or(Condition::Absent, Condition::Matches);
-            match self.api.put_if(key, document.clone(), condition).await? {
+            let put = self
+                .api
+                .put_if_until(key, document.clone(), condition, until);
+            match put.await? {
                 Put::Written(_) => return Ok(Overwritten::Yes),
                 Put::Gone => return Ok(Overwritten::Removed(None)),
                 Put::Held(held) if is_tombstone(key, &held.bytes) => {
@@ -278,7 +299,7 @@ impl Store {
         key: &Key,
         document: Bytes,
         until: Option<(Moment, Duration)>,
-        keep: impl Fn(&[u8]) -> bool,
+        keep: impl Fn(&SmallObject) -> bool,
     ) -> Result<()> {
         let mut standing: Option<ETag> = None;
         for _ in 0..ROUNDS {
@@ -289,7 +310,7 @@ impl Store {
                 .put_if_until(key, document.clone(), condition, until);
             match put.await? {
                 Put::Written(_) => return Ok(()),
-                Put::Held(held) if keep(&held.bytes) => return Ok(()),
+                Put::Held(held) if keep(&held) => return Ok(()),
                 Put::Held(held) => standing = Some(held.etag),
                 Put::Gone => standing = None,
             }

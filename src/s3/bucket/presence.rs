@@ -14,12 +14,15 @@ use crate::clock::Moment;
 use crate::error::Result;
 use crate::s3::bucket::Store;
 use crate::s3::bucket::cache::{Cache, Weigh};
+use crate::s3::format::collection_times::CollectionTimes;
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{Content, Segment, StoredLayer};
 use crate::s3::wire::{ETag, ObjectInfo};
 
-/// How long a look at an object can be relied on.
-pub(crate) const LOOK_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// How long a look is remembered at most; [`CollectionTimes`] says how long it is relied on.
+///
+/// [`CollectionTimes`]: crate::s3::format::collection_times::CollectionTimes
+const LOOK_LIFETIME: Duration = Duration::from_secs(CollectionTimes::DEFAULT.look);
 /// What all looks weigh, in bytes: some 7,000 objects.
 const LOOK_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -75,7 +78,7 @@ pub(crate) fn judge(segment: &Segment, head: ObjectInfo) -> Judgement {
 /// When this process last saw this object, if it did a short time ago.
 pub(crate) fn seen_at(store: &Store, key: &Key, etag: &ETag) -> Option<Moment> {
     let look = store.looks.get(key)?;
-    (look.etag == *etag && look.at.is_within(LOOK_LIFETIME)).then_some(look.at)
+    (look.etag == *etag && look.at.is_within(store.times().look())).then_some(look.at)
 }
 
 /// This object was there, as of the request that was begun `at`.

@@ -2,8 +2,14 @@
 //! links repeat what it says.
 //!
 //! The rule of writers, on which a collection relies: who writes a link has read the record as live, or has written it
-//! so, and signs the link at most [`LOOK_LIFETIME`] after that. A condemned record is written back to live first.
+//! so, and signs the link at most 15 minutes after that. A condemned record is written back to live first.
 //! [`LiveLayer`] is the proof; `tests/it/collector_protocol` shows what is lost without it.
+//!
+//! Who tells a client that a layer is in a repository, so that its manifest may come, has read the link as live and as
+//! younger than half the age at which it is condemned, or has written it so ([`find_link`], [`refresh`]).
+//!
+//! The state of a layer's links in one repository is that of its link by SHA-256. A link under another id without that
+//! one is absent.
 
 use std::time::Duration;
 
@@ -13,16 +19,17 @@ use crate::clock::{self, Moment};
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::bucket::presence::{self, LOOK_LIFETIME};
-use crate::s3::bucket::{Loaded, Store};
+use crate::s3::bucket::presence;
+use crate::s3::bucket::{Loaded, Store, linked_layer};
 use crate::s3::format::document::{Document as _, decode, encode, is_tombstone};
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{Alias, EntryState, Link, Record, RecordState, StoredLayer};
 use crate::s3::names;
-use crate::s3::wire::{Condition, ETag, Put};
+use crate::s3::wire::{Condition, ETag, Put, SmallObject, Written};
+use s3layers_tarsum::{Algorithm, Digest};
 
 /// How often a record is contended for before that is reported as an error that can be retried.
-const ROUNDS: u32 = 5;
+pub(crate) const ROUNDS: u32 = 5;
 
 /// A layer whose record was read as live, or was written so.
 #[derive(Clone, Debug)]
@@ -42,8 +49,8 @@ impl LiveLayer {
     }
 
     /// Whether a link can still rely on it.
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.live_at.is_within(LOOK_LIFETIME)
+    pub(crate) fn is_fresh(&self, store: &Store) -> bool {
+        self.live_at.is_within(store.times().look())
     }
 
     /// The same layer with further ids, see [`StoredLayer::with_aliases`].
@@ -68,7 +75,7 @@ pub(crate) async fn find_live(store: &Store, id: &LayerId) -> Result<Option<Live
     let key = store.keys.layer(id);
     for _ in 0..ROUNDS {
         let read_at = Moment::now();
-        let Some(Loaded { document, etag }) = store.record(id).await? else {
+        let Some(Loaded { document, etag, .. }) = store.record(id).await? else {
             return Ok(None);
         };
         let layer = document.layer;
@@ -85,6 +92,37 @@ pub(crate) async fn find_live(store: &Store, id: &LayerId) -> Result<Option<Live
         let put = store.api.put_if(&key, rescued, Condition::Matches(&etag));
         if let Put::Written(_) = put.await? {
             return Ok(Some(LiveLayer { layer, live_at }));
+        }
+    }
+    Err(contended(&key))
+}
+
+/// As [`find_live`], found by any of its ids, and also where a collection has set it to dead: its bytes
+/// are there until it is purging.
+pub(crate) async fn revive(store: &Store, id: &LayerId) -> Result<Option<LiveLayer>> {
+    let mut own = id.clone();
+    if id.as_digest().map(Digest::algorithm) != Some(Algorithm::Sha256) {
+        match store.load::<Alias>(&store.keys.layer(id)).await? {
+            Some(loaded) => own = loaded.document.layer.id(),
+            None => return Ok(None),
+        }
+    }
+    let key = store.keys.layer(&own);
+    for _ in 0..ROUNDS {
+        if let Some(live) = find_live(store, &own).await? {
+            return Ok(Some(live));
+        }
+        let Some(Loaded { document, etag, .. }) = store.record(&own).await? else {
+            return Ok(None);
+        };
+        match document.state {
+            RecordState::Purging { .. } => return Ok(None),
+            RecordState::Live | RecordState::Condemned { .. } => {}
+            RecordState::Dead { .. } => {
+                let live = encode(&Record::live(document.layer))?;
+                let put = store.api.put_if(&key, live, Condition::Matches(&etag));
+                put.await?;
+            }
         }
     }
     Err(contended(&key))
@@ -180,8 +218,8 @@ async fn readable(
     }
 }
 
-fn contended(key: &Key) -> Error {
-    let why = "other writers keep replacing the record";
+pub(crate) fn contended(key: &Key) -> Error {
+    let why = "other writers keep replacing it";
     let kind = StorageErrorKind::Unavailable;
     StorageError::new("PutObject", key.as_str(), kind, why).into()
 }
@@ -214,9 +252,12 @@ async fn put_alias(store: &Store, layer: &StoredLayer, id: &LayerId) -> Result<(
         id: id.clone(),
         layer: layer.with_aliases(std::slice::from_ref(id)),
     };
-    let keep = |standing: &[u8]| match decode::<Alias>(&key, standing) {
+    let keep = |standing: &SmallObject| match decode::<Alias>(&key, &standing.bytes) {
         Ok(standing) => {
-            standing.layer.digest != layer.digest || standing.layer.has_same_content(layer)
+            // Inline bytes of another upload are the same content, but a collection may remove their alias.
+            let is_ours = standing.layer.upload == layer.upload;
+            standing.layer.digest != layer.digest
+                || (is_ours && standing.layer.has_same_content(layer))
         }
         Err(error) => !matches!(error, Error::Damaged { .. }),
     };
@@ -247,7 +288,7 @@ async fn put_links(
     aliases: &[LayerId],
 ) -> Result<()> {
     let layer = &live.layer;
-    let until = Some((live.live_at, LOOK_LIFETIME));
+    let until = Some((live.live_at, store.times().look()));
     let sha256 = layer.id();
     let others = aliases.iter().filter(|id| **id != sha256);
     for id in std::iter::once(&sha256).chain(others) {
@@ -264,10 +305,10 @@ async fn put_links(
                 layer.with_aliases(std::slice::from_ref(id))
             },
         };
-        let keep = |standing: &[u8]| match decode::<Link>(&key, standing) {
+        let keep = |held: &SmallObject| match decode::<Link>(&key, &held.bytes) {
             Ok(standing) => {
                 let has = |id: &LayerId| standing.layer.aliases.contains(id);
-                standing.state == EntryState::Live
+                is_reliable(store, &standing.state, held.written)
                     && standing.layer.has_same_content(layer)
                     && layer.aliases.iter().all(has)
             }
@@ -276,6 +317,80 @@ async fn put_links(
         store.put_unless(&key, encode(&link)?, until, keep).await?;
     }
     Ok(())
+}
+
+/// Whether clients may rely on a link as it stands: a collection leaves it for long enough.
+fn is_reliable(store: &Store, state: &EntryState, written: Written) -> bool {
+    let is_young = |age| age <= store.times().touch_age();
+    *state == EntryState::Live && written.age().is_some_and(is_young)
+}
+
+/// A link by SHA-256 as it was read.
+#[derive(Debug)]
+pub(crate) struct StandingLink {
+    key: Key,
+    link: Link,
+    etag: ETag,
+    written: Written,
+}
+
+impl StandingLink {
+    pub(crate) fn layer(&self) -> &StoredLayer {
+        &self.link.layer
+    }
+}
+
+/// The link of a layer in a repository, found by any of its ids; `None` where it is not linked.
+///
+/// # Cost
+///
+/// 1 request by SHA-256, else 2.
+pub(crate) async fn find_link(
+    store: &Store,
+    name: &RepositoryName,
+    id: &LayerId,
+) -> Result<Option<StandingLink>> {
+    let mut own = id.clone();
+    if id.as_digest().map(Digest::algorithm) != Some(Algorithm::Sha256) {
+        match store.linked(name, id).await? {
+            Some(layer) => own = layer.id(),
+            None => return Ok(None),
+        }
+    }
+    let key = store.keys.link(name, &own);
+    let Some(loaded) = store.load::<Link>(&key).await? else {
+        return Ok(None);
+    };
+    linked_layer(&key, name, &own, loaded.document.clone())?;
+    Ok(Some(StandingLink {
+        key,
+        link: loaded.document,
+        etag: loaded.etag,
+        written: loaded.written,
+    }))
+}
+
+/// Makes sure that clients may rely on a link: writes it again where a collection has condemned it
+/// or may condemn it soon. `false` where it was changed since it was read.
+///
+/// # Cost
+///
+/// None, or 1 request.
+pub(crate) async fn refresh(store: &Store, standing: StandingLink) -> Result<bool> {
+    if is_reliable(store, &standing.link.state, standing.written) {
+        return Ok(true);
+    }
+    let link = Link {
+        state: EntryState::Live,
+        nonce: clock::new_nonce(),
+        ..standing.link
+    };
+    let condition = Condition::Matches(&standing.etag);
+    let put = store
+        .api
+        .put_if(&standing.key, encode(&link)?, condition)
+        .await?;
+    Ok(matches!(put, Put::Written(_)))
 }
 
 /// Records the ETags that the objects of a layer have now, where its record and link name the same

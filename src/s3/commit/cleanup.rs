@@ -17,10 +17,6 @@ use crate::s3::session::{CommitIntent, Phase, Session, claim};
 use crate::s3::wire::{UploadId, pause};
 use s3layers_tarsum::{Algorithm, Digest};
 
-/// How long the data of a commit that was cancelled is kept: longer than any driver or stray request
-/// of it can live.
-pub(crate) const KEPT_DATA: Duration = Duration::from_secs(20 * 3600);
-
 /// As [`remove_finished`]. The layer is published, so a failure is left to the sweep.
 pub(super) async fn remove_finished_logged(store: &Store, session: &Session, standing: &LiveLayer) {
     if let Err(error) = remove_finished(store, session, standing).await {
@@ -32,7 +28,7 @@ pub(super) async fn remove_finished_logged(store: &Store, session: &Session, sta
 async fn remove_finished(store: &Store, session: &Session, standing: &LiveLayer) -> Result<()> {
     // A process that was suspended: another driver may have looked at the data meanwhile, and publish it if the
     // equal layer has been collected since.
-    if standing.layer.upload != session.uuid && !standing.is_fresh() {
+    if standing.layer.upload != session.uuid && !standing.is_fresh(store) {
         tracing::info!(uuid = %session.uuid, "left a duplicate to the sweep");
         return Ok(());
     }
@@ -57,7 +53,8 @@ pub(super) async fn cancel(store: &Store, owned: &mut OwnedSession, forced: bool
 }
 
 /// Removes what is left of a cancelled upload, which was cancelled `age` ago or earlier. Can be
-/// repeated, by anyone. Where a commit was under way, session and data stay for [`KEPT_DATA`].
+/// repeated, by anyone. Where a commit was under way, session and data stay for `wait`: longer than any
+/// driver or stray request of it can live.
 pub(crate) async fn remove_cancelled(
     store: &Store,
     session: &Session,
@@ -71,7 +68,7 @@ pub(crate) async fn remove_cancelled(
         remove_objects(store, session, None).await?;
         return remove_claim_and_session(store, session).await;
     };
-    if age < KEPT_DATA {
+    if age < store.times().wait() {
         return release_claim(store, session).await;
     }
     let published = published_after_all(store, session, intent).await?;

@@ -18,7 +18,7 @@
 //!
 //! # Rules
 //!
-//! 1. A driver has looked at the bytes at most [`LOOK_LIFETIME`](crate::s3::bucket::presence::LOOK_LIFETIME) before it signs the PUT of the
+//! 1. A driver has looked at the bytes at most 15 minutes before it signs the PUT of the
 //!    record: one that was suspended must not publish what was removed meanwhile.
 //! 2. A driver answers only if it saw the session `committing` at most 15 minutes ago, else
 //!    it reads the session again: a cancelled upload is unknown.

@@ -15,7 +15,7 @@ use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::s3::bucket::Store;
-use crate::s3::bucket::presence::{self, Judgement, LOOK_LIFETIME};
+use crate::s3::bucket::presence::{self, Judgement};
 use crate::s3::bucket::publish::{self, LiveLayer};
 use crate::s3::format::checksum::Crc64;
 use crate::s3::format::document::Inline;
@@ -213,13 +213,13 @@ impl<'a> Driver<'a> {
         mut owned: Option<&mut OwnedSession>,
     ) -> Result<End> {
         loop {
-            self.facts.is_fresh = self.looked_at.is_some_and(|at| at.is_within(LOOK_LIFETIME));
-            if self.facts.session == SessionState::Committing
-                && !self.seen_at.is_within(LOOK_LIFETIME)
-            {
+            let look = self.store.times().look();
+            self.facts.is_fresh = self.looked_at.is_some_and(|at| at.is_within(look));
+            if self.facts.session == SessionState::Committing && !self.seen_at.is_within(look) {
                 self.facts.session = SessionState::Stale;
             }
-            let is_fresh = self.published.as_ref().is_none_or(LiveLayer::is_fresh);
+            let published = self.published.as_ref();
+            let is_fresh = published.is_none_or(|live| live.is_fresh(self.store));
             if self.facts.published == Published::Record && !is_fresh {
                 self.facts.published = Published::Unknown;
             }
@@ -524,7 +524,7 @@ impl<'a> Driver<'a> {
             self.facts.bytes = Bytes::Damaged(reason);
             return Ok(());
         }
-        let until = self.looked_at.map(|at| (at, LOOK_LIFETIME));
+        let until = self.looked_at.map(|at| (at, self.store.times().look()));
         let standing = publish::publish(self.store, &layer, until).await?;
         // These ids may not have been known of the same bytes.
         self.published = Some(standing.with_aliases(&layer.aliases));

@@ -244,10 +244,14 @@ async fn write_profile(api: &Api, keys: &Keys, profile: &StoreProfile) -> Profil
                 decoded => Some(decoded.ok()),
             },
         };
+        let mut profile = profile.clone();
+        if let Some(Some(stored)) = &stored {
+            profile.collection = stored.collection;
+        }
         if stored.as_ref() == Some(&Some(profile.clone())) {
             return Ok(ProfileChange::Unchanged);
         }
-        api.put(&key, &[encode(profile)?], None, None).await?;
+        api.put(&key, &[encode(&profile)?], None, None).await?;
         Ok(if stored.is_some() {
             ProfileChange::Replaced
         } else {

@@ -235,6 +235,87 @@ impl Keys {
     }
 }
 
+/// What a key below `repositories/` belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    /// The link of a layer by its SHA-256.
+    Link(Digest),
+    /// A link by another id.
+    OtherLink,
+    Manifest(Digest),
+    Tag,
+    Other,
+}
+
+/// What a collection lists and writes.
+impl Keys {
+    /// The prefix of all that repositories have.
+    pub(crate) fn repositories(&self) -> String {
+        format!("{}repositories/", self.root)
+    }
+
+    /// The repository of a key below [`repositories`](Self::repositories), and what it is there.
+    pub(crate) fn entry_of(&self, key: &str) -> Option<(RepositoryName, EntryKind)> {
+        let path = key
+            .strip_prefix(&self.root)?
+            .strip_prefix("repositories/")?;
+        // No component of a name begins with an underscore.
+        let (name, entry) = path.split_once("/_")?;
+        let name = name_path::parse_escaped(name)?;
+        let digest = |path: &str| path.replacen('/', ":", 1).parse::<Digest>().ok();
+        let kind = match entry.split_once('/')? {
+            ("layers", path) => match digest(path) {
+                Some(digest) if digest.algorithm() == OWN => EntryKind::Link(digest),
+                _ => EntryKind::OtherLink,
+            },
+            ("manifests", path) => digest(path).map_or(EntryKind::Other, EntryKind::Manifest),
+            ("tags", _) => EntryKind::Tag,
+            _ => EntryKind::Other,
+        };
+        Some((name, kind))
+    }
+
+    /// An object that a listing of [`repositories`](Self::repositories) must have. It belongs to no repository.
+    pub(crate) fn canary(&self, nonce: &str) -> Key {
+        self.key(format_args!("repositories/=canary/{nonce}"))
+    }
+
+    /// Layers that a collection has removed, and whose data it will remove.
+    pub(crate) fn dead_batch(&self, nonce: &str) -> Key {
+        Key(format!("{}{nonce}", self.dead_batches()))
+    }
+
+    pub(crate) fn dead_batches(&self) -> String {
+        format!("{}gc/dead/", self.root)
+    }
+
+    /// Which digests the manifests of a repository name.
+    pub(crate) fn manifest_names(&self, name: &RepositoryName) -> Key {
+        self.key(format_args!("gc/names/{}", name_path::flat(name)))
+    }
+
+    /// What the last collection counted.
+    pub(crate) fn last_collection(&self) -> Key {
+        self.key(format_args!("gc/last"))
+    }
+
+    /// The prefix of all manifests that clients have deleted a short time ago.
+    pub(crate) fn trash(&self) -> String {
+        format!("{}gc/trash/", self.root)
+    }
+
+    /// The prefix of those of one repository.
+    pub(crate) fn trash_of(&self, name: &RepositoryName) -> String {
+        format!("{}{}/", self.trash(), name_path::flat(name))
+    }
+
+    /// A manifest that was deleted; each deletion has a nonce.
+    pub(crate) fn trashed(&self, name: &RepositoryName, digest: &Digest, nonce: &str) -> Key {
+        let (algorithm, hex) = (digest.algorithm(), digest.hex());
+        Key(format!("{}{algorithm}-{hex}-{nonce}", self.trash_of(name)))
+    }
+}
+
 /// What every layer is called by.
 const OWN: Algorithm = Algorithm::Sha256;
 
@@ -363,6 +444,26 @@ mod tests {
         ] {
             assert_eq!(key.as_str(), want);
         }
+        for (key, want) in [
+            (
+                keys.link(&name, &digest.clone().into()),
+                EntryKind::Link(digest.clone()),
+            ),
+            (
+                keys.link(&name, &format!("sha512:{one}{other}").parse().unwrap()),
+                EntryKind::OtherLink,
+            ),
+            (
+                keys.manifest(&name, &digest),
+                EntryKind::Manifest(digest.clone()),
+            ),
+            (keys.tag(&name, &tag), EntryKind::Tag),
+            (keys.referrer(&name, &subject, "own"), EntryKind::Other),
+            (keys.claim(&name, &digest.clone().into()), EntryKind::Other),
+        ] {
+            assert_eq!(keys.entry_of(key.as_str()), Some((name.clone(), want)));
+        }
+        assert_eq!(keys.entry_of(keys.canary("nonce").as_str()), None);
         let marker = keys.name(&name);
         assert_eq!(marker.as_str(), "root/names/a-b.c!d");
         assert_eq!(keys.repository_of(marker.as_str()), Some(name));

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::s3::format::collection_times::CollectionTimes;
 use crate::s3::format::document::Document;
 use crate::s3::wire::ConditionForm;
 
@@ -40,6 +41,9 @@ pub struct StoreProfile {
     pub max_object_size: u64,
     /// Several objects can be removed by one request (GCS cannot).
     pub batch_delete: bool,
+    /// How long a collection waits. No probe finds it: an operator may write it.
+    #[serde(default)]
+    pub collection: CollectionTimes,
 }
 
 impl StoreProfile {
@@ -58,6 +62,7 @@ impl StoreProfile {
         partial_complete: true,
         max_object_size: MAX_OBJECT_SIZE,
         batch_delete: true,
+        collection: CollectionTimes::DEFAULT,
     };
 
     /// Cloudflare R2: parts of one size. Its documentation lists CRC64NVME now; that it is held to

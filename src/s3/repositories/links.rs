@@ -22,6 +22,28 @@ pub(super) async fn layer(
     Ok(Box::new(S3Layer::new(Arc::clone(store), Arc::new(layer))))
 }
 
+/// The layer where its bytes are there, with a link that clients may rely on.
+pub(super) async fn confirm(
+    store: &Arc<Store>,
+    name: &RepositoryName,
+    id: &LayerId,
+) -> Result<Option<Box<dyn Layer>>> {
+    for _ in 0..publish::ROUNDS {
+        let Some(link) = publish::find_link(store, name, id).await? else {
+            return Ok(None);
+        };
+        let layer = link.layer().clone();
+        if presence::present(store, &layer).await?.is_none() {
+            return Ok(None);
+        }
+        if publish::refresh(store, link).await? {
+            let layer = Arc::new(layer.with_aliases(std::slice::from_ref(id)));
+            return Ok(Some(Box::new(S3Layer::new(Arc::clone(store), layer))));
+        }
+    }
+    Err(publish::contended(&store.keys.link(name, id)))
+}
+
 /// # Cost
 ///
 /// 1 request for the source, 1 for the record, 1 for each data object that this process has not looked at lately, and 1 for
@@ -59,7 +81,7 @@ pub(super) async fn mount(
 
 pub(super) async fn unlink(store: &Store, name: &RepositoryName, id: &LayerId) -> Result<bool> {
     let key = store.keys.link(name, id);
-    let Some(Loaded { document, etag }) = store.read::<Link>(&key).await? else {
+    let Some(Loaded { document, etag, .. }) = store.read::<Link>(&key).await? else {
         return Ok(false);
     };
     // One that is damaged can be removed; the other ids are not known then.
@@ -84,7 +106,7 @@ async fn unlink_other(
     layer: &StoredLayer,
 ) -> Result<()> {
     let key = store.keys.link(name, id);
-    let Some(Loaded { document, etag }) = store.read::<Link>(&key).await? else {
+    let Some(Loaded { document, etag, .. }) = store.read::<Link>(&key).await? else {
         return Ok(());
     };
     match document {

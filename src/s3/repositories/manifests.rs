@@ -21,8 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::named_digests::named;
-use super::{referrers, tags};
-use crate::clock;
+use super::{referrers, tags, trash};
+use crate::clock::{self, Moment};
 use crate::contract::Manifest;
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
@@ -58,7 +58,14 @@ impl Document for Stored {
 /// How often a manifest that does not have its digest is read: once may have been the wire.
 const READS: u32 = 2;
 
-pub(super) async fn put(store: &Store, name: &RepositoryName, manifest: &Manifest) -> Result<()> {
+/// No request that makes the manifest visible is signed later than a look lasts after `since`.
+pub(super) async fn put(
+    store: &Store,
+    name: &RepositoryName,
+    manifest: &Manifest,
+    since: Moment,
+) -> Result<()> {
+    let until = Some((since, store.times().look()));
     let _turn = store.api.turn_to_write(manifest.bytes.len()).await;
     let stored = Stored {
         version: Stored::VERSION,
@@ -77,7 +84,7 @@ pub(super) async fn put(store: &Store, name: &RepositoryName, manifest: &Manifes
         if let Some(subject) = &manifest.subject {
             referrers::put(store, name, subject, manifest).await?;
         }
-        let written = store.overwrite_unless_removed(&key, &stored, removed);
+        let written = store.overwrite_unless_removed(&key, &stored, removed, until);
         match written.await? {
             Overwritten::Yes => return Ok(()),
             Overwritten::Removed(tombstone) => removed = tombstone,
@@ -95,6 +102,25 @@ pub(super) async fn get(
     read.map(|read| read.document).transpose()
 }
 
+/// Every digest that a manifest names; `None` where it is absent.
+///
+/// # Errors
+///
+/// `Damaged` where it cannot be read, or does not have its digest.
+pub(crate) async fn names_of_manifest(
+    store: &Store,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<Option<BTreeSet<Digest>>> {
+    let key = store.keys.manifest(name, digest);
+    let Some(loaded) = store.load::<Stored>(&key).await? else {
+        return Ok(None);
+    };
+    let names = loaded.document.names.clone();
+    manifest(digest, loaded.document)?;
+    Ok(Some(names))
+}
+
 /// As [`get`], with the ETag, also of damage.
 async fn read(
     store: &Store,
@@ -104,14 +130,25 @@ async fn read(
     let key = store.keys.manifest(name, digest);
     let mut reads = 0;
     loop {
-        let Some(Loaded { document, etag }) = store.read::<Stored>(&key).await? else {
+        let Some(read) = store.read::<Stored>(&key).await? else {
             return Ok(None);
         };
+        let Loaded {
+            document,
+            etag,
+            written,
+        } = read;
         reads += 1;
         let document = document.and_then(|stored| manifest(digest, stored));
         match document {
             Err(error) if reads < READS => tracing::warn!(%key, %error, "read again"),
-            document => return Ok(Some(Loaded { document, etag })),
+            document => {
+                return Ok(Some(Loaded {
+                    document,
+                    etag,
+                    written,
+                }));
+            }
         }
     }
 }
@@ -136,10 +173,15 @@ fn manifest(digest: &Digest, stored: Stored) -> Result<Manifest> {
 }
 
 pub(super) async fn delete(store: &Store, name: &RepositoryName, digest: &Digest) -> Result<bool> {
-    let Some(Loaded { document, etag }) = read(store, name, digest).await? else {
+    let Some(Loaded { document, etag, .. }) = read(store, name, digest).await? else {
         return Ok(false);
     };
-    tags::delete_all_of(store, name, digest).await?;
+    let named = tags::all_of(store, name, digest).await?;
+    if let Ok(manifest) = &document {
+        let tags = named.iter().map(|named| named.tag.clone()).collect();
+        trash::keep(store, name, manifest, tags).await?;
+    }
+    tags::remove(store, &named).await?;
     let key = store.keys.manifest(name, digest);
     let subject = document.as_ref().map(|manifest| manifest.subject.as_ref());
     match (subject, document.as_ref()) {

@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::S3LayerService;
 use super::names;
 use super::upload;
+use crate::clock::Moment;
 use crate::contract::{Layer, LayerUpload};
 use crate::contract::{Manifest, Page, Referrer, ReferrerKey, RepositoryService};
 use crate::error::Result;
@@ -35,9 +36,15 @@ mod list;
 mod manifests;
 mod named_digests;
 mod referrers;
+mod removal;
 mod tags;
+mod trash;
 
 pub use list::ManifestEntry;
+pub(crate) use manifests::names_of_manifest;
+pub use removal::RemovedRepository;
+pub(crate) use trash::expire;
+pub use trash::{RestoreError, Restored, TrashEntry, TrashReference};
 
 /// # Cost
 ///
@@ -49,12 +56,13 @@ pub use list::ManifestEntry;
 /// |---|---|
 /// | `layer`, `tag`, `manifest`, `ready` | 1 |
 /// | `resume_at` | none, or as `resume` |
+/// | `confirm_layer` | 1, by another id than the SHA-256 2; 1 more for each object that this service has not looked at within 15 minutes, and 1 where the link is condemned or older than 36 hours |
 /// | `mount` | 3, or 2 where this service looked at the bytes within 15 minutes |
 /// | `unlink` | 3, and 2 for each other id of the layer; 2 more for the last entry of the repository |
 /// | `delete_tag` | 3; 2 more for the last entry of the repository |
 /// | `put_manifest` | 1, with a subject 2; 3 each to replace one, or 4 to replace a removed one with a subject |
 /// | `put_tag` | 1; 3 to replace one |
-/// | `delete_manifest` | 3, with a subject 5; 1 for a thousand tags of the repository, 2 for each that named it, and 1 for one in 4096 of the others; 2 more for the last entry |
+/// | `delete_manifest` | 4, with a subject 6; 1 for a thousand tags of the repository, 2 for each that named it, and 1 for one in 4096 of the others; 2 more for the last entry |
 /// | `tags` | 1 for a thousand, 1 more where there is none |
 /// | `referrers` | 1 for a thousand, 1 for each, and up to eight more where they weigh too much |
 /// | `repositories` | 1 for a thousand, at most 1 more, and 1 for each that was emptied |
@@ -62,6 +70,14 @@ pub use list::ManifestEntry;
 impl RepositoryService for S3LayerService {
     async fn layer(&self, name: &RepositoryName, id: &LayerId) -> Result<Box<dyn Layer>> {
         links::layer(&self.store, name, id).await
+    }
+
+    async fn confirm_layer(
+        &self,
+        name: &RepositoryName,
+        id: &LayerId,
+    ) -> Result<Option<Box<dyn Layer>>> {
+        links::confirm(&self.store, name, id).await
     }
 
     async fn mount(
@@ -88,7 +104,17 @@ impl RepositoryService for S3LayerService {
     }
 
     async fn put_manifest(&self, name: &RepositoryName, manifest: &Manifest) -> Result<()> {
-        let put = manifests::put(&self.store, name, manifest);
+        self.put_confirmed_manifest(name, manifest, Moment::now())
+            .await
+    }
+
+    async fn put_confirmed_manifest(
+        &self,
+        name: &RepositoryName,
+        manifest: &Manifest,
+        since: Moment,
+    ) -> Result<()> {
+        let put = manifests::put(&self.store, name, manifest, since);
         names::entry(&self.store, name, put).await
     }
 

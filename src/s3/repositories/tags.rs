@@ -11,7 +11,9 @@ use crate::contract::Page;
 use crate::error::{Error, Result};
 use crate::name::{RepositoryName, Tag};
 use crate::s3::bucket::{Loaded, Store};
-use crate::s3::format::document::{Document, TOMBSTONE_SIZE, encode};
+use crate::s3::format::document::{Document, TOMBSTONE_SIZE, encode, is_tombstone};
+use crate::s3::format::keys::Key;
+use crate::s3::wire::{ETag, SmallObject};
 use s3layers_tarsum::Digest;
 
 /// Which manifest a tag names.
@@ -85,45 +87,69 @@ pub(super) async fn delete(store: &Store, name: &RepositoryName, tag: &Tag) -> R
     Ok(true)
 }
 
-/// Removes the tags that name this manifest. One that is put again meanwhile stays.
-pub(super) async fn delete_all_of(
+/// A tag as it was read.
+#[derive(Debug)]
+pub(super) struct NamedTag {
+    pub(super) tag: Tag,
+    key: Key,
+    etag: ETag,
+}
+
+/// The tags that name this manifest.
+pub(super) async fn all_of(
     store: &Store,
     name: &RepositoryName,
     digest: &Digest,
-) -> Result<()> {
+) -> Result<Vec<NamedTag>> {
     let (folder, size) = (store.keys.tags(name), size_of(digest));
     let candidate = |tag: &str, listed| tag.parse::<Tag>().ok().filter(|_| listed == size);
-    let mut after: Option<Tag> = None;
+    let (mut all, mut after): (_, Option<Tag>) = (Vec::new(), None);
     loop {
         let from = after.as_ref().map(Tag::as_str);
         let listed = names_below(store, &folder, "", from, LISTED_AT_ONCE, candidate).await?;
         after = listed.items.last().filter(|_| listed.more).cloned();
-        let candidates = stream::iter(listed.items).map(Ok::<_, Error>);
-        let removals = candidates.try_for_each_concurrent(AT_ONCE, |tag| async move {
-            delete_if_named(store, name, &tag, digest).await
+        let reads = listed.items.into_iter().map(async |tag| {
+            let key = store.keys.tag(name, &tag);
+            Ok::<_, Error>(match store.read::<Stored>(&key).await? {
+                Some(Loaded {
+                    document: Ok(stored),
+                    etag,
+                    ..
+                }) if stored.manifest == *digest => Some(NamedTag { tag, key, etag }),
+                // One that cannot be read names nothing.
+                _ => None,
+            })
         });
-        removals.await?;
+        let reads = stream::iter(reads.collect::<Vec<_>>()).buffered(AT_ONCE);
+        let read: Vec<_> = reads.try_collect().await?;
+        all.extend(read.into_iter().flatten());
         if after.is_none() {
-            return Ok(());
+            return Ok(all);
         }
     }
 }
 
-/// Removes a tag if it names this manifest. One that cannot be read names nothing.
-async fn delete_if_named(
+/// Removes tags that were read. One that is put again meanwhile stays.
+pub(super) async fn remove(store: &Store, named: &[NamedTag]) -> Result<()> {
+    let removals = stream::iter(named).map(Ok::<_, Error>);
+    let removals = removals.try_for_each_concurrent(AT_ONCE, |named| async move {
+        store.remove(&named.key, &named.etag).await
+    });
+    removals.await
+}
+
+/// Makes a tag name a manifest, unless it names another one. Whether it names this one now.
+pub(super) async fn put_if_absent(
     store: &Store,
     name: &RepositoryName,
     tag: &Tag,
     digest: &Digest,
-) -> Result<()> {
+) -> Result<bool> {
     let key = store.keys.tag(name, tag);
-    match store.read::<Stored>(&key).await? {
-        Some(Loaded {
-            document: Ok(stored),
-            etag,
-        }) if stored.manifest == *digest => store.remove(&key, &etag).await,
-        _ => Ok(()),
-    }
+    let document = encode(&Stored::new(digest)?)?;
+    let keep = |held: &SmallObject| !is_tombstone(&key, &held.bytes);
+    store.put_unless(&key, document, None, keep).await?;
+    Ok(get(store, name, tag).await?.as_ref() == Some(digest))
 }
 
 pub(super) async fn page(

@@ -105,7 +105,7 @@ pub(crate) async fn release(
 ) -> Result<()> {
     let key = store.keys.claim(name, id);
     match store.load::<Claim>(&key).await {
-        Ok(Some(Loaded { document, etag })) if document.uuid == uuid => {
+        Ok(Some(Loaded { document, etag, .. })) if document.uuid == uuid => {
             if store.profile.conditional_deletes {
                 store.api.delete_if(&key, &etag).await?;
             } else {

@@ -61,7 +61,7 @@ pub(crate) use listing::Sought;
 pub(crate) use retry::pause;
 pub(crate) use types::{
     CompletePart, Condition, ConditionForm, ETag, ListedObject, ListedPart, ObjectInfo, Page, Put,
-    SmallObject, UploadId,
+    SmallObject, UploadId, Written,
 };
 
 pub(crate) type ApiResult<T> = Result<T, ApiError>;

@@ -10,13 +10,14 @@ use tokio::time::Instant;
 
 use super::{
     Api, ApiError, ApiResult, Call, Condition, ConditionForm, ETag, ObjectInfo, RangeBody,
-    SMALL_TIMEOUT, SmallObject, http_range, incomplete, to_i64, to_u64,
+    SMALL_TIMEOUT, SmallObject, Written, http_range, incomplete, to_i64, to_system_time, to_u64,
 };
 use crate::clock::{self, Moment};
 use crate::error::{StorageError, StorageErrorKind};
 use crate::s3::format::checksum::Crc64;
 use crate::s3::format::keys::Key;
 use crate::s3::wire::body::Payload;
+use crate::s3::wire::date::CatchDate;
 use crate::s3::wire::gauge::Gauge;
 use crate::s3::wire::retry::pause;
 use crate::telemetry::Operation;
@@ -129,6 +130,7 @@ impl Api {
         let mut broken = 0;
         loop {
             let since_first = begun.elapsed();
+            let seen = CatchDate::default();
             let sent = self.call_streamed(call, || {
                 self.client
                     .get_object()
@@ -136,6 +138,7 @@ impl Api {
                     .key(key.as_str())
                     .customize()
                     .config_override(Self::settings(SMALL_TIMEOUT))
+                    .interceptor(seen.clone())
                     .send()
             });
             let (answer, request) = match sent.await {
@@ -147,6 +150,10 @@ impl Api {
                 .e_tag()
                 .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
             let etag = ETag::parse(etag);
+            let written = Written {
+                at: answer.last_modified().map(to_system_time),
+                answered_at: seen.caught(),
+            };
             let told = to_u64(answer.content_length())
                 .ok_or_else(|| incomplete(call.operation, call.key, "Content-Length"))?;
             if told > MAX_DOCUMENT {
@@ -159,7 +166,14 @@ impl Api {
             let body = RangeBody::new(answer.body, request);
             let limit = Self::timeout_for(told);
             let failure = match tokio::time::timeout(limit, collect(body, told)).await {
-                Ok(Ok(bytes)) => return Ok(Some(SmallObject { bytes, etag, turn })),
+                Ok(Ok(bytes)) => {
+                    return Ok(Some(SmallObject {
+                        bytes,
+                        etag,
+                        written,
+                        turn,
+                    }));
+                }
                 Ok(Err(failure)) => failure,
                 Err(elapsed) => elapsed.into(),
             };

@@ -76,8 +76,24 @@ pub(crate) struct ObjectInfo {
 pub(crate) struct SmallObject {
     pub(crate) bytes: Bytes,
     pub(crate) etag: ETag,
+    pub(crate) written: Written,
     /// Held until the bytes are decoded.
     pub(crate) turn: Turn,
+}
+
+/// When an object was written, and when the store said so: both by its own clock, to the second.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) at: Option<SystemTime>,
+    pub(crate) answered_at: Option<SystemTime>,
+}
+
+impl Written {
+    /// How old it was at the answer; `None` where the store does not say.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        let (at, answered_at) = self.at.zip(self.answered_at)?;
+        Some(answered_at.duration_since(at).unwrap_or_default())
+    }
 }
 
 /// What has to hold for a write to be carried out.

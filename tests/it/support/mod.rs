@@ -18,5 +18,6 @@ pub mod reply;
 pub mod scenario;
 pub mod schedule;
 pub mod session;
+pub mod store_clock;
 pub mod stores;
 pub(crate) mod terminal;

@@ -258,6 +258,14 @@ settings! {
         flag: Flag::Serve,
         ..Setting::new("serve.sweep_every", "TIME")
     };
+    serve_gc_every: Interval = Interval(None), Setting {
+        about: "Collect layers that no manifest names this often, or `off`",
+        more: "As `gc` does, in any number of processes. A layer goes some passes and two days after \
+               the last manifest that names it.",
+        sample: "12h",
+        flag: Flag::Serve,
+        ..Setting::new("serve.gc_every", "TIME")
+    };
 }
 
 impl Settings {

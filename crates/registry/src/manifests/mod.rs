@@ -14,6 +14,7 @@ use super::location::Base;
 use super::query::Query;
 use super::route::{Reference, parse_tag};
 use super::{Answer, CONTENT_DIGEST, Call, Head, Shared, bare, range, with};
+use s3layers::clock::Moment;
 use s3layers::{Algorithm, Digest, Error, Manifest, RepositoryName, Tag};
 
 mod document;
@@ -62,9 +63,13 @@ pub(super) async fn put(
     };
     let content_type = call.head.header(CONTENT_TYPE);
     let parsed = parse::parse(bytes, content_type, digest)?;
+    let since = Moment::now();
     check_named(shared, name, &parsed).await?;
     let manifest = parsed.manifest;
-    shared.service.put_manifest(name, &manifest).await?;
+    let put = shared
+        .service
+        .put_confirmed_manifest(name, &manifest, since);
+    put.await?;
     for tag in &tags {
         shared.service.put_tag(name, tag, &manifest.digest).await?;
     }

@@ -1,0 +1,80 @@
+//! `du`: how many bytes each repository has, and shares with others.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::place::Absent;
+use super::{Context, human};
+
+/// Show how many bytes each repository uses
+///
+/// OWN are layers that no other repository has: deleting the repository would free them. The last
+/// lines are layers that no repository has, which a collection removes.
+#[derive(Debug, Args)]
+pub(super) struct Du {}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    Repository {
+        repository: &'a str,
+        layers: u64,
+        bytes: u64,
+        own_bytes: u64,
+    },
+    Total {
+        layers: u64,
+        bytes: u64,
+        unlinked_layers: u64,
+        unlinked_bytes: u64,
+        removed_layers: u64,
+        removed_bytes: u64,
+        tombstones: u64,
+    },
+}
+
+impl Du {
+    pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let service = context.connect(Absent::Refuse).await?;
+        let usage = service.space().await?;
+        let output = context.output;
+        output.say(format_args!("{:>10}  {:>10}  REPOSITORY", "BYTES", "OWN"))?;
+        for one in &usage.repositories {
+            let (bytes, own) = (human::size(one.bytes), human::size(one.own_bytes));
+            output.say(format_args!("{bytes:>10}  {own:>10}  {}", one.name))?;
+            output.event(&Event::Repository {
+                repository: one.name.as_str(),
+                layers: one.layers,
+                bytes: one.bytes,
+                own_bytes: one.own_bytes,
+            })?;
+        }
+        for (what, layers, bytes) in [
+            ("in all", usage.layers, usage.bytes),
+            (
+                "that no repository has",
+                usage.unlinked_layers,
+                usage.unlinked_bytes,
+            ),
+            (
+                "removed, not free yet",
+                usage.removed_layers,
+                usage.removed_bytes,
+            ),
+        ] {
+            let bytes = human::size(bytes);
+            output.say(format_args!("{bytes:>10}  {layers} layers {what}"))?;
+        }
+        output.note(format_args!("{} tombstones", usage.tombstones));
+        output.event(&Event::Total {
+            layers: usage.layers,
+            bytes: usage.bytes,
+            unlinked_layers: usage.unlinked_layers,
+            unlinked_bytes: usage.unlinked_bytes,
+            removed_layers: usage.removed_layers,
+            removed_bytes: usage.removed_bytes,
+            tombstones: usage.tombstones,
+        })
+    }
+}

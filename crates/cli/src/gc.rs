@@ -1,0 +1,145 @@
+//! `gc`: one pass of the collection.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::Context;
+use super::failure::Failure;
+use super::human;
+use super::output::Spent;
+use super::place::Absent;
+use s3layers::{CollectOptions, Collected};
+
+/// Remove layers that no manifest names
+///
+/// One pass. A layer goes in steps that are a wait apart, so that no push loses one that it relies on:
+/// run it daily, or `serve --gc-every`. An image that was deleted is free after two days, and until
+/// then `trash restore` brings it back. A layer that no manifest names goes 3 days after it was pushed, also
+/// one that `push` has stored.
+#[derive(Debug, Args)]
+pub(super) struct Gc {
+    /// Show what would be done, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Remove at most this percentage of a repository's links
+    ///
+    /// And of all layers. Where more would go, and more than ten, they stay: the store may have listed
+    /// too little.
+    #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=100))]
+    max_share: u8,
+    /// Make at most this many requests a second
+    #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    /// Bytes that were freed, by the repository that the layers were first published in.
+    Freed { repository: &'a str, bytes: u64 },
+    /// What was left alone.
+    Skipped { reason: &'a str },
+    /// The end.
+    Collected {
+        dry_run: bool,
+        repositories: u64,
+        links: u64,
+        manifests: u64,
+        layers: u64,
+        links_condemned: u64,
+        links_restored: u64,
+        links_removed: u64,
+        layers_condemned: u64,
+        bytes_condemned: u64,
+        layers_removed: u64,
+        bytes_removed: u64,
+        layers_freed: u64,
+        bytes_freed: u64,
+        stopped: Option<&'a str>,
+        #[serde(flatten)]
+        spent: Spent,
+    },
+}
+
+impl Gc {
+    pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let service = context.connect(Absent::Refuse).await?;
+        let options = CollectOptions {
+            dry_run: self.dry_run,
+            max_share: f64::from(self.max_share) / 100.0,
+            rate: self.rate,
+        };
+        let collected = service.collect(&options).await;
+        let collected = collected.map_err(|error| Failure::of(&error))?;
+        show(context, &collected)?;
+        events(context, &collected, service.usage().into())?;
+        match &collected.stopped {
+            None => Ok(()),
+            Some(reason) => Err(Failure::new(format!("stopped: {reason}"))
+                .hint("if that is right, repeat it with --max-share 100")),
+        }
+    }
+}
+
+fn show(context: &Context, collected: &Collected) -> Result<(), Failure> {
+    let output = context.output;
+    for reason in &collected.skipped {
+        output.note(format_args!("left alone: {reason}"));
+    }
+    for (name, bytes) in &collected.freed {
+        let bytes = human::size(*bytes);
+        output.say(format_args!("{name}  {bytes} freed"))?;
+    }
+    let would = if collected.dry_run { " (dry run)" } else { "" };
+    let all = &collected;
+    for (what, layers, bytes) in [
+        ("freed", all.layers_freed, all.bytes_freed()),
+        (
+            "removed, free after they were kept a while",
+            all.layers_removed,
+            all.bytes_removed,
+        ),
+        (
+            "condemned, removed after the wait unless they are used",
+            all.layers_condemned,
+            all.bytes_condemned,
+        ),
+    ] {
+        let bytes = human::size(bytes);
+        output.say(format_args!("{layers} layers, {bytes} {what}{would}"))?;
+    }
+    output.note(format_args!(
+        "{} links of {} repositories and {} layers were looked at",
+        all.links, all.repositories, all.layers
+    ));
+    Ok(())
+}
+
+fn events(context: &Context, collected: &Collected, spent: Spent) -> Result<(), Failure> {
+    for reason in &collected.skipped {
+        context.output.event(&Event::Skipped { reason })?;
+    }
+    for (name, bytes) in &collected.freed {
+        let repository = name.as_str();
+        let bytes = *bytes;
+        context.output.event(&Event::Freed { repository, bytes })?;
+    }
+    context.output.event(&Event::Collected {
+        dry_run: collected.dry_run,
+        repositories: collected.repositories,
+        links: collected.links,
+        manifests: collected.manifests,
+        layers: collected.layers,
+        links_condemned: collected.links_condemned,
+        links_restored: collected.links_restored,
+        links_removed: collected.links_removed,
+        layers_condemned: collected.layers_condemned,
+        bytes_condemned: collected.bytes_condemned,
+        layers_removed: collected.layers_removed,
+        bytes_removed: collected.bytes_removed,
+        layers_freed: collected.layers_freed,
+        bytes_freed: collected.bytes_freed(),
+        stopped: collected.stopped.as_deref(),
+        spent,
+    })
+}

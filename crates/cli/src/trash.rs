@@ -1,0 +1,155 @@
+//! `trash`: images that clients have deleted, while they can be restored.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::place::Absent;
+use super::rm::{Item, Reference};
+use super::sweep::age;
+use super::{Context, human};
+use s3layers::{RepositoryName, RestoreError, TrashReference};
+
+/// List, restore or forget deleted images
+///
+/// A manifest that a client deletes is kept for 60 hours, with its tags. Collections free its layers 40
+/// hours after it was deleted, or later.
+#[derive(Debug, Args)]
+pub(super) struct Trash {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List deleted images that can be restored
+    Ls {
+        /// Only those of this repository
+        #[arg(value_name = "REPO")]
+        name: Option<RepositoryName>,
+    },
+    /// Bring back a deleted image, with its tags
+    ///
+    /// A tag that names another image by now stays as it is.
+    Restore {
+        /// Restore this image: REPO:TAG or REPO@DIGEST
+        #[arg(value_name = "IMAGE")]
+        image: Reference,
+    },
+    /// Forget deleted images: they cannot be restored any more
+    ///
+    /// Their bytes go with the next collections, as before.
+    Empty {
+        /// Forget those deleted this long ago: 24h, 30m, 0s
+        #[arg(long, value_name = "AGE", default_value = "0s", value_parser = age)]
+        older_than: Duration,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    Deleted {
+        repository: &'a str,
+        digest: String,
+        tags: Vec<&'a str>,
+        age_seconds: u64,
+        deleted_at: Option<Timestamp>,
+    },
+    Restored {
+        repository: &'a str,
+        digest: String,
+        tags: Vec<&'a str>,
+        taken_tags: Vec<&'a str>,
+    },
+    Emptied {
+        images: u64,
+    },
+}
+
+impl Trash {
+    pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        match &self.command {
+            Command::Ls { name } => list(context, name.as_ref()).await,
+            Command::Restore { image } => restore(context, image).await,
+            Command::Empty { older_than } => empty(context, *older_than).await,
+        }
+    }
+}
+
+async fn list(context: &Context, name: Option<&RepositoryName>) -> Result<(), Failure> {
+    let service = context.connect(Absent::Refuse).await?;
+    let entries = service.trash(name).await?;
+    if entries.is_empty() {
+        context.output.note("the trash is empty");
+    }
+    for entry in &entries {
+        let tags: Vec<&str> = entry.tags.iter().map(|tag| tag.as_str()).collect();
+        context.output.say(format_args!(
+            "{}@{}  {}  deleted {} ago",
+            entry.name,
+            entry.digest,
+            tags.join(","),
+            human::age(entry.age)
+        ))?;
+        context.output.event(&Event::Deleted {
+            repository: entry.name.as_str(),
+            digest: entry.digest.to_string(),
+            tags,
+            age_seconds: entry.age.as_secs(),
+            deleted_at: Timestamp::try_from(entry.deleted_at).ok(),
+        })?;
+    }
+    Ok(())
+}
+
+async fn restore(context: &Context, image: &Reference) -> Result<(), Failure> {
+    let service = context.connect(Absent::Refuse).await?;
+    let reference = match &image.item {
+        Item::Tag(tag) => TrashReference::Tag(tag.clone()),
+        Item::Digest(digest) => TrashReference::Digest(digest.clone()),
+    };
+    let restored = match service.restore(&image.name, &reference).await {
+        Ok(restored) => restored,
+        Err(error) => {
+            let failure = Failure::of(&error).context(format_args!("cannot restore {image}"));
+            return Err(match error {
+                RestoreError::Unknown => {
+                    let list = context.command_line(&["trash", "ls"]);
+                    failure.hint(format!("what can be restored: {list}"))
+                }
+                _ => failure,
+            });
+        }
+    };
+    let name = &image.name;
+    context
+        .output
+        .say(format_args!("{name}@{}", restored.digest))?;
+    for tag in &restored.tags {
+        context.output.say(format_args!("{name}:{tag}"))?;
+    }
+    for tag in &restored.taken_tags {
+        context
+            .output
+            .note(format_args!("{name}:{tag} names another image and stays"));
+    }
+    context.output.event(&Event::Restored {
+        repository: name.as_str(),
+        digest: restored.digest.to_string(),
+        tags: restored.tags.iter().map(|tag| tag.as_str()).collect(),
+        taken_tags: restored.taken_tags.iter().map(|tag| tag.as_str()).collect(),
+    })
+}
+
+async fn empty(context: &Context, older_than: Duration) -> Result<(), Failure> {
+    let service = context.connect(Absent::Refuse).await?;
+    let images = service.empty_trash(older_than).await?;
+    context
+        .output
+        .say(format_args!("{images} images cannot be restored any more"))?;
+    context.output.event(&Event::Emptied { images })
+}

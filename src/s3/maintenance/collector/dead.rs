@@ -1,0 +1,121 @@
+//! Layers that were set to dead, written down before that: a push can replace a dead record, and
+//! then nothing else names its old data.
+
+use std::time::Duration;
+
+use super::listing::Listing;
+use super::plan::{self, DeadAction};
+use super::purge::{has_session, remove_data};
+use super::records::Condemned;
+use super::{CollectError, Pass};
+use crate::clock;
+use crate::error::Error;
+use crate::id::LayerId;
+use crate::s3::format::collection::{DeadBatch, DeadLayer};
+use crate::s3::format::document::{Document as _, encode};
+use crate::s3::format::keys::Key;
+use crate::s3::format::record::{Record, StoredLayer};
+use crate::s3::wire::Condition;
+
+fn names(layer: &StoredLayer) -> DeadLayer {
+    DeadLayer {
+        digest: layer.digest.clone(),
+        upload: layer.upload,
+        segments: layer
+            .segments()
+            .iter()
+            .map(|segment| segment.name.clone())
+            .collect(),
+    }
+}
+
+/// Writes down those that have data.
+pub(super) async fn note(pass: &Pass<'_>, condemned: &[Condemned]) -> Result<(), CollectError> {
+    let layers = condemned
+        .iter()
+        .map(|condemned| names(&condemned.record.layer));
+    let layers: Vec<_> = layers.filter(|layer| !layer.segments.is_empty()).collect();
+    if layers.is_empty() || pass.options.dry_run {
+        return Ok(());
+    }
+    let key = pass.store.keys.dead_batch(&clock::new_nonce());
+    let batch = DeadBatch {
+        version: DeadBatch::VERSION,
+        layers,
+    };
+    pass.pace().await;
+    let put = pass
+        .store
+        .api
+        .put_if(&key, encode(&batch)?, Condition::Absent);
+    put.await?;
+    Ok(())
+}
+
+/// Removes the data of layers that were replaced, and the lists that have nothing left to do.
+///
+/// # Cost
+///
+/// 1 request for each list, and 1 for each layer that waits.
+pub(super) async fn settle(pass: &Pass<'_>) -> Result<(), CollectError> {
+    let mut listing = Listing::of(pass, pass.store.keys.dead_batches());
+    while let Some(page) = listing.next().await? {
+        for object in page.objects {
+            let age = page.began_at.duration_since(object.modified);
+            settle_batch(pass, &object.key, age.unwrap_or_default()).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn settle_batch(pass: &Pass<'_>, key: &Key, age: Duration) -> Result<(), CollectError> {
+    pass.pace().await;
+    let batch = match pass.store.load::<DeadBatch>(key).await {
+        Ok(Some(loaded)) => loaded.document,
+        Ok(None) => return Ok(()),
+        Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
+            pass.skip(key, error);
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut is_settled = true;
+    for layer in &batch.layers {
+        is_settled &= settle_layer(pass, layer, age).await?;
+    }
+    if is_settled {
+        // Each list has a key of its own.
+        pass.store.api.delete(key).await?;
+    }
+    Ok(())
+}
+
+/// Whether nothing is left to do for a layer.
+async fn settle_layer(
+    pass: &Pass<'_>,
+    layer: &DeadLayer,
+    age: Duration,
+) -> Result<bool, CollectError> {
+    pass.pace().await;
+    let id = LayerId::from(layer.digest.clone());
+    let record = match pass.store.record(&id).await {
+        // Whether it names the data is not known.
+        Err(Error::Damaged { .. } | Error::NewerVersion { .. }) => return Ok(false),
+        record => record?.map(|loaded| loaded.document),
+    };
+    let record = record.filter(|record: &Record| names(&record.layer) == *layer);
+    let state = record.as_ref().map(|record| &record.state);
+    let times = pass.times();
+    if plan::dead(state, false, age, times) == DeadAction::Settled {
+        return Ok(true);
+    }
+    let has_session = state.is_none() && has_session(pass, layer.upload).await?;
+    match plan::dead(state, has_session, age, times) {
+        DeadAction::Wait => Ok(false),
+        DeadAction::Settled => Ok(true),
+        DeadAction::RemoveData => {
+            remove_data(pass, layer.upload, &layer.segments).await?;
+            Ok(true)
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Links that no manifest of their repository names.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::plan::{self, LinkAction, LinkFacts};
+use super::walk::Repository;
+use super::{AT_ONCE, CollectError, Pass, records};
+use crate::clock;
+use crate::error::Error;
+use crate::id::LayerId;
+use crate::name::RepositoryName;
+use crate::s3::bucket::{Loaded, linked_layer};
+use crate::s3::format::document::encode;
+use crate::s3::format::keys::Key;
+use crate::s3::format::record::{EntryState, Link};
+use crate::s3::names;
+use crate::s3::wire::{Condition, ETag, Put, Written};
+use s3layers_tarsum::Digest;
+
+/// A link as it was judged.
+#[derive(Debug)]
+pub(super) struct Removable {
+    name: RepositoryName,
+    key: Key,
+    etag: ETag,
+}
+
+/// How long before `now` a document was written. One second less, as the store tells whole seconds.
+pub(super) fn age_at(now: SystemTime, written: Written) -> Result<Duration, CollectError> {
+    let at = written.at.ok_or_else(|| {
+        CollectError::refused("the store does not tell when an object was written")
+    })?;
+    let age = now.duration_since(at).unwrap_or_default();
+    Ok(age.saturating_sub(Duration::from_secs(1)))
+}
+
+/// Judges the old links of a repository; condemns them, or writes them back to live. Those that can
+/// be removed now.
+///
+/// # Cost
+///
+/// 1 request for each link that no manifest names by its SHA-256, and 3 where it is condemned. 2 for each
+/// old link by another id.
+pub(super) async fn judge(
+    pass: &Pass<'_>,
+    repository: Repository,
+    began_at: SystemTime,
+    upload_began: Option<Duration>,
+) -> Result<Vec<Removable>, CollectError> {
+    if repository.is_unreadable {
+        return Ok(Vec::new());
+    }
+    let named = &repository.named;
+    let mut unnamed = repository.old.clone();
+    unnamed.retain(|digest| !named.contains(digest));
+    let name = &repository.name;
+    let share = pass.options.max_share;
+    if plan::is_too_many(unnamed.len() as u64, repository.links, share) {
+        let (unnamed, links) = (unnamed.len(), repository.links);
+        pass.skip(
+            format_args!("all links of {name}"),
+            format_args!("no manifest names {unnamed} of {links}, more than the share that may go"),
+        );
+        return Ok(Vec::new());
+    }
+    let repository = &repository;
+    let judgements = unnamed
+        .iter()
+        .map(async |digest| judge_one(pass, repository, digest, began_at, upload_began).await);
+    let judged = stream::iter(judgements.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    let mut removable: Vec<_> = judged
+        .try_filter_map(async |one| Ok(one))
+        .try_collect()
+        .await?;
+    for key in &repository.others {
+        removable.extend(orphan(pass, name, key).await?);
+    }
+    Ok(removable)
+}
+
+async fn judge_one(
+    pass: &Pass<'_>,
+    repository: &Repository,
+    digest: &Digest,
+    began_at: SystemTime,
+    upload_began: Option<Duration>,
+) -> Result<Option<Removable>, CollectError> {
+    let name = &repository.name;
+    let id = LayerId::from(digest.clone());
+    let key = pass.store.keys.link(name, &id);
+    pass.pace().await;
+    let Some(loaded) = load(pass, name, &id, &key).await? else {
+        return Ok(None);
+    };
+    let Loaded {
+        document: link,
+        etag,
+        written,
+    } = loaded;
+    let mut digests = link.layer.aliases.iter().filter_map(LayerId::as_digest);
+    let facts = LinkFacts {
+        is_condemned: link.state != EntryState::Live,
+        is_named: digests.any(|digest| repository.named.contains(digest)),
+        age: age_at(began_at, written)?,
+        upload_began,
+    };
+    let size = link.layer.size;
+    match plan::link(facts, pass.times()) {
+        LinkAction::Keep => {}
+        LinkAction::Condemn => {
+            let nonce = clock::new_nonce();
+            if put(pass, &key, link, EntryState::Condemned { nonce }, &etag).await? {
+                tracing::debug!(%key, size, "condemned a link");
+                pass.report(|report| report.links_condemned += 1);
+                records::condemn(pass, &id).await?;
+            }
+        }
+        LinkAction::Restore => {
+            if put(pass, &key, link, EntryState::Live, &etag).await? {
+                pass.report(|report| report.links_restored += 1);
+            }
+        }
+        LinkAction::Remove => {
+            let name = name.clone();
+            return Ok(Some(Removable { name, key, etag }));
+        }
+    }
+    Ok(None)
+}
+
+/// A link; `None` where it is gone, or cannot be read and stays.
+async fn load(
+    pass: &Pass<'_>,
+    name: &RepositoryName,
+    id: &LayerId,
+    key: &Key,
+) -> Result<Option<Loaded<Link>>, CollectError> {
+    let loaded = pass.store.load::<Link>(key).await;
+    let checked = loaded.and_then(|loaded| {
+        if let Some(loaded) = &loaded {
+            linked_layer(key, name, id, loaded.document.clone())?;
+        }
+        Ok(loaded)
+    });
+    match checked {
+        Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
+            pass.skip(key, error);
+            Ok(None)
+        }
+        loaded => Ok(loaded?),
+    }
+}
+
+/// Writes a link in another state, if it is still as it was judged. Whether it is written.
+async fn put(
+    pass: &Pass<'_>,
+    key: &Key,
+    link: Link,
+    state: EntryState,
+    etag: &ETag,
+) -> Result<bool, CollectError> {
+    if pass.options.dry_run {
+        return Ok(true);
+    }
+    let link = Link {
+        state,
+        nonce: clock::new_nonce(),
+        ..link
+    };
+    pass.pace().await;
+    let put = pass
+        .store
+        .api
+        .put_if(key, encode(&link)?, Condition::Matches(etag));
+    Ok(matches!(put.await?, Put::Written(_)))
+}
+
+/// A link by another id, older than a link is when it is condemned, whose layer has no link by its
+/// SHA-256. A writer that relies on it writes it again, since it is old.
+async fn orphan(
+    pass: &Pass<'_>,
+    name: &RepositoryName,
+    key: &Key,
+) -> Result<Option<Removable>, CollectError> {
+    pass.pace().await;
+    let Some(read) = pass.store.read::<Link>(key).await? else {
+        return Ok(None);
+    };
+    let own = match read.document {
+        Ok(link) => pass.store.keys.link(name, &link.layer.id()),
+        Err(error) => {
+            pass.skip(key, error);
+            return Ok(None);
+        }
+    };
+    pass.pace().await;
+    let is_linked = pass.store.read::<Link>(&own).await?.is_some();
+    let is_old = read
+        .written
+        .age()
+        .is_some_and(|age| age > pass.times().link_age());
+    Ok((!is_linked && is_old).then(|| Removable {
+        name: name.clone(),
+        key: key.clone(),
+        etag: read.etag,
+    }))
+}
+
+/// Removes links that are still as they were judged. How many there were.
+///
+/// # Cost
+///
+/// 1 request for each link, and 1 or 3 for each repository.
+pub(super) async fn remove(pass: &Pass<'_>, links: Vec<Removable>) -> Result<u64, CollectError> {
+    let removed = links.len() as u64;
+    pass.report(|report| report.links_removed += removed);
+    if pass.options.dry_run || links.is_empty() {
+        return Ok(removed);
+    }
+    let repositories: BTreeSet<RepositoryName> =
+        links.iter().map(|link| link.name.clone()).collect();
+    let removals = links.iter().map(async |link| {
+        pass.pace().await;
+        tracing::debug!(key = %link.key, "removed a link");
+        pass.store.remove(&link.key, &link.etag).await
+    });
+    let removals = stream::iter(removals.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    removals.try_collect::<()>().await?;
+    for name in repositories {
+        pass.pace().await;
+        names::removal(pass.store, &name, async { Ok(true) }).await?;
+    }
+    Ok(removed)
+}

@@ -1,0 +1,106 @@
+//! Which digests are in use, in bounded memory: all of them up to a million, a Bloom filter above
+//! that. A digest that is wrongly taken for marked is kept, never removed.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use uuid::Uuid;
+
+use crate::clock;
+use s3layers_tarsum::Digest;
+
+/// So many are remembered one by one: 20 MiB.
+const EXACT: usize = 1_000_000;
+/// Bits of the filter: 16 MiB. Of ten million marks, two of a thousand others look like one.
+const BITS: u64 = 1 << 27;
+/// Bits of each digest in the filter.
+const PROBES: u64 = 6;
+
+/// A set of digests, by hashes with a fresh seed.
+#[derive(Debug)]
+pub(super) struct Marks {
+    seed: Uuid,
+    limit: usize,
+    exact: HashSet<u64>,
+    /// Empty up to the limit.
+    filter: Vec<u64>,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self::with_limit(EXACT)
+    }
+}
+
+impl Marks {
+    fn with_limit(limit: usize) -> Self {
+        Marks {
+            seed: clock::new_uuid(),
+            limit,
+            exact: HashSet::new(),
+            filter: Vec::new(),
+        }
+    }
+
+    pub(super) fn insert(&mut self, digest: &Digest) {
+        let hash = self.hash(digest);
+        if self.filter.is_empty() {
+            self.exact.insert(hash);
+            if self.exact.len() > self.limit {
+                self.filter = vec![0; (BITS / 64) as usize];
+                for hash in std::mem::take(&mut self.exact) {
+                    self.set(hash);
+                }
+            }
+        } else {
+            self.set(hash);
+        }
+    }
+
+    pub(super) fn contains(&self, digest: &Digest) -> bool {
+        let hash = self.hash(digest);
+        if self.filter.is_empty() {
+            return self.exact.contains(&hash);
+        }
+        bits(hash).all(|bit| self.filter[(bit / 64) as usize] & (1 << (bit % 64)) != 0)
+    }
+
+    fn set(&mut self, hash: u64) {
+        for bit in bits(hash) {
+            self.filter[(bit / 64) as usize] |= 1 << (bit % 64);
+        }
+    }
+
+    fn hash(&self, digest: &Digest) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.seed.hash(&mut hasher);
+        digest.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// The bits of a hash in the filter, by double hashing.
+fn bits(hash: u64) -> impl Iterator<Item = u64> {
+    let step = hash.rotate_left(32).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..PROBES).map(move |probe| hash.wrapping_add(probe.wrapping_mul(step)) % BITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use s3layers_tarsum::Algorithm;
+
+    #[test]
+    fn marks_are_found_and_few_others_are() {
+        let digest = |n: u32| Digest::of(Algorithm::Sha256, &n.to_be_bytes());
+        for limit in [100, 10_000] {
+            let mut marks = Marks::with_limit(limit);
+            for n in 0..5_000 {
+                marks.insert(&digest(n));
+            }
+            assert!((0..5_000).all(|n| marks.contains(&digest(n))), "{limit}");
+            let others = (5_000..10_000).filter(|n| marks.contains(&digest(*n)));
+            assert!(others.count() < 10, "{limit}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Collection: removes links that no manifest names, then layers that no link names, and gives their
+//! bytes back, while any number of processes push, pull and collect.
+//!
+//! # The protocol
+//!
+//! `tests/it/collector_protocol` visits all of its states, and `docs/operations.md` describes it for
+//! operators. In short, for a link and for a record:
+//!
+//! ```text
+//! live ──> condemned{nonce} ──> wait ──> parents listed again ──> gone
+//! record: gone is dead{nonce} ──> kept ──> purging{nonce} ──> data removed ──> record removed
+//! ```
+//!
+//! 1. Every step is a conditional write on the document that was judged, so any number of collectors
+//!    can run at once, and a kill anywhere leaves a state from which the next pass continues. A pass
+//!    remembers nothing that decides: it lists again.
+//! 2. A condemned thing is served as a live one. A writer that relies on it writes it back to live
+//!    ([`publish`](crate::s3::bucket::publish)), so that the next step is refused.
+//! 3. Ages are by the store's clock alone, between the last write of a document and the first page of the
+//!    listing that shows its parents ([`listing`]).
+//! 4. A listing that loses keys must not remove anything: a canary has to be in it, it has to be in order, it may
+//!    not be much shorter than the last one, and only a share of a repository, and of all layers, may go in a pass.
+//!    What manifests name counts as linked, too. A layer is removed only after two listings, a wait apart.
+//! 5. Data goes only after `purging`, which nothing restores. Its keys are never used again.
+//!
+//! [`plan`] decides, without I/O. [`walk`] lists repositories, [`links`] and [`records`] carry out what follows.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::clock;
+use crate::error::Error;
+use crate::name::RepositoryName;
+use crate::s3::bucket::Store;
+use crate::s3::format::collection_times::CollectionTimes;
+use crate::s3::repositories;
+use crate::s3::wire::{ApiError, ConditionForm};
+
+mod dead;
+mod last;
+mod links;
+mod listing;
+mod marks;
+mod names_cache;
+mod plan;
+mod purge;
+mod records;
+mod sessions;
+mod walk;
+
+/// How many documents are judged at a time.
+const AT_ONCE: usize = 8;
+
+/// What a collection may do.
+#[derive(Clone, Debug)]
+pub struct CollectOptions {
+    /// Change nothing, and report what would be done now.
+    pub dry_run: bool,
+    /// At most this share of the links of a repository, and of all layers, is removed; 0 to 1. Where
+    /// more would go, and more than ten, they stay, and the report says so.
+    pub max_share: f64,
+    /// About how many requests a second are made at most.
+    pub rate: Option<u32>,
+}
+
+impl Default for CollectOptions {
+    fn default() -> Self {
+        CollectOptions {
+            dry_run: false,
+            max_share: 0.2,
+            rate: None,
+        }
+    }
+}
+
+/// What a collection did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Collected {
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// Repositories that have a link, a manifest or a tag.
+    pub repositories: u64,
+    /// Links of layers.
+    pub links: u64,
+    /// Manifests.
+    pub manifests: u64,
+    /// Layers.
+    pub layers: u64,
+    /// Links that are removed after the wait, unless they are used again.
+    pub links_condemned: u64,
+    /// Condemned links that are used again.
+    pub links_restored: u64,
+    /// Links that were removed.
+    pub links_removed: u64,
+    /// Layers that are removed after the wait, unless they are used again.
+    pub layers_condemned: u64,
+    /// Their bytes.
+    pub bytes_condemned: u64,
+    /// Layers that are absent now; their data is kept a while, for `trash restore`.
+    pub layers_removed: u64,
+    /// Their bytes.
+    pub bytes_removed: u64,
+    /// Layers whose data was removed.
+    pub layers_freed: u64,
+    /// The bytes that were freed, by the repository where the layer was first published.
+    pub freed: BTreeMap<RepositoryName, u64>,
+    /// What was left alone, and why.
+    pub skipped: Vec<String>,
+    /// Why nothing was removed, where a guard stopped the removal.
+    pub stopped: Option<String>,
+}
+
+impl Collected {
+    /// All bytes that were freed.
+    #[must_use]
+    pub fn bytes_freed(&self) -> u64 {
+        self.freed.values().sum()
+    }
+}
+
+/// Why a collection ended early. What it did before stays done; another one continues.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CollectError {
+    /// The store cannot be collected, or did not answer as a collection relies on.
+    #[error("no collection: {reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// A request failed.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl CollectError {
+    fn refused(reason: impl fmt::Display) -> Self {
+        CollectError::Refused {
+            reason: reason.to_string(),
+        }
+    }
+}
+
+impl From<ApiError> for CollectError {
+    fn from(error: ApiError) -> Self {
+        CollectError::Failed(error.into())
+    }
+}
+
+/// One pass over the bucket.
+struct Pass<'a> {
+    store: &'a Arc<Store>,
+    options: &'a CollectOptions,
+    report: Mutex<Collected>,
+    /// When the next request may be made.
+    turn: Mutex<Instant>,
+}
+
+pub(crate) async fn collect(
+    store: &Arc<Store>,
+    options: &CollectOptions,
+) -> Result<Collected, CollectError> {
+    if !store.profile.conditional_writes || store.api.conditions() == ConditionForm::Unsent {
+        return Err(CollectError::refused(
+            "the store has no conditional writes, so that a push could lose its layers",
+        ));
+    }
+    if !(0.0..=1.0).contains(&options.max_share) {
+        let share = options.max_share;
+        return Err(CollectError::refused(format_args!(
+            "max_share is {share}; expected 0 to 1"
+        )));
+    }
+    let pass = Pass {
+        store,
+        options,
+        report: Mutex::new(Collected {
+            dry_run: options.dry_run,
+            ..Collected::default()
+        }),
+        turn: Mutex::new(Instant::now()),
+    };
+    Box::pin(pass.run()).await?;
+    Ok(pass
+        .report
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Pass<'_> {
+    async fn run(&self) -> Result<(), CollectError> {
+        if !self.options.dry_run {
+            dead::settle(self).await?;
+        }
+        let sessions = sessions::open(self).await?;
+        let canary = self.store.keys.canary(&clock::new_nonce());
+        let has_canary = !self.options.dry_run;
+        if has_canary {
+            let body = crate::s3::format::document::tombstone()?;
+            let condition = crate::s3::wire::Condition::Absent;
+            self.store.api.put_if(&canary, body, condition).await?;
+        }
+        let canary = Some(canary).filter(|_| has_canary);
+        let collected = self.collect(&sessions, canary.as_ref()).await;
+        if let Some(canary) = &canary {
+            // A stray attempt can leave it behind: 96 bytes below no repository.
+            self.store.api.delete(canary).await?;
+        }
+        collected
+    }
+
+    async fn collect(
+        &self,
+        sessions: &sessions::OpenUploads,
+        canary: Option<&crate::s3::format::keys::Key>,
+    ) -> Result<(), CollectError> {
+        let mut walked = walk::repositories(self, sessions, canary).await?;
+        let last = last::load(self).await?;
+        if let Some(reason) = self.shortfall(last.as_ref()) {
+            self.report(|report| report.stopped = Some(reason));
+            return Ok(());
+        }
+        let removed = std::mem::take(&mut walked.removable);
+        if links::remove(self, removed).await? > 0 && !self.options.dry_run {
+            (walked.linked, walked.began_at) = walk::links(self, canary).await?;
+        }
+        records::collect(self, &walked).await?;
+        if !self.options.dry_run {
+            // A layer is freed one wait and `kept` after its manifest was deleted, or some passes later.
+            let times = self.times();
+            let age = times.wait() * 2 + times.kept();
+            repositories::expire(self.store, age).await?;
+        }
+        last::store(self, last).await
+    }
+
+    /// Why the listings are not believed.
+    fn shortfall(&self, last: Option<&last::Loaded>) -> Option<String> {
+        let last = last?.document;
+        let (links, manifests) = self.report(|report| (report.links, report.manifests));
+        let is_short =
+            plan::is_too_short(links, last.links) || plan::is_too_short(manifests, last.manifests);
+        if !is_short || self.options.max_share >= 1.0 {
+            return None;
+        }
+        Some(format!(
+            "{links} links and {manifests} manifests were listed, {} and {} by the last collection; a share of 100 % \
+             goes on",
+            last.links, last.manifests
+        ))
+    }
+
+    fn times(&self) -> &CollectionTimes {
+        self.store.times()
+    }
+
+    fn report<T>(&self, change: impl FnOnce(&mut Collected) -> T) -> T {
+        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many reasons of what was left alone are kept.
+    fn skip(&self, what: impl fmt::Display, why: impl fmt::Display) {
+        const SHOWN: usize = 100;
+        tracing::warn!(%what, %why, "left alone by the collection");
+        self.report(|report| {
+            if report.skipped.len() < SHOWN {
+                report.skipped.push(format!("{what}: {why}"));
+            }
+        });
+    }
+
+    /// Waits for the turn of the next request.
+    async fn pace(&self) {
+        let Some(rate) = self.options.rate.filter(|rate| *rate > 0) else {
+            return;
+        };
+        let turn = {
+            let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = (*turn).max(Instant::now());
+            *turn = now + Duration::from_secs(1) / rate;
+            now
+        };
+        sleep_until(turn).await;
+    }
+}

@@ -1,0 +1,121 @@
+//! What the manifests of a repository name: each manifest is read once, and remembered below `gc/`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{CollectError, Pass};
+use crate::error::Error;
+use crate::name::RepositoryName;
+use crate::s3::format::collection::ManifestNames;
+use crate::s3::format::document::{Document as _, encode};
+use crate::s3::repositories::names_of_manifest;
+use crate::s3::wire::{Condition, ETag, ListedObject};
+use s3layers_tarsum::Digest;
+
+/// A larger list is not stored, and the manifests of its repository are read in every pass: some
+/// ten thousand of ten layers.
+const LARGEST: usize = 8 * 1024 * 1024;
+
+/// The list of one repository.
+#[derive(Debug)]
+pub(super) struct NamesCache {
+    stored: BTreeMap<String, (String, BTreeSet<Digest>)>,
+    etag: Option<ETag>,
+    /// What is stored next: manifests that are listed now.
+    next: BTreeMap<String, (String, BTreeSet<Digest>)>,
+    has_changed: bool,
+}
+
+impl NamesCache {
+    pub(super) async fn load(pass: &Pass<'_>, name: &RepositoryName) -> Result<Self, CollectError> {
+        let key = pass.store.keys.manifest_names(name);
+        pass.pace().await;
+        let loaded = match pass.store.read::<ManifestNames>(&key).await? {
+            Some(read) => match read.document {
+                Ok(document) if document.repository == *name => {
+                    Some((document.manifests, read.etag))
+                }
+                _ => Some((BTreeMap::new(), read.etag)),
+            },
+            None => None,
+        };
+        let (stored, etag) = loaded.map_or((BTreeMap::new(), None), |(stored, etag)| {
+            (stored, Some(etag))
+        });
+        Ok(NamesCache {
+            stored,
+            etag,
+            next: BTreeMap::new(),
+            has_changed: false,
+        })
+    }
+
+    /// What a listed manifest names, if that is known.
+    pub(super) fn known(
+        &mut self,
+        digest: &Digest,
+        object: &ListedObject,
+    ) -> Option<BTreeSet<Digest>> {
+        let etag = object.etag.as_ref()?.to_string();
+        let digest = digest.to_string();
+        let entry = self
+            .stored
+            .remove(&digest)
+            .filter(|(known, _)| *known == etag)?;
+        let names = entry.1.clone();
+        self.next.insert(digest, entry);
+        Some(names)
+    }
+
+    pub(super) fn learn(
+        &mut self,
+        digest: &Digest,
+        object: &ListedObject,
+        names: BTreeSet<Digest>,
+    ) {
+        if let Some(etag) = &object.etag {
+            let entry = (etag.to_string(), names);
+            self.next.insert(digest.to_string(), entry);
+            self.has_changed = true;
+        }
+    }
+
+    /// Stores what was learned. Another collector may have done so: either list will do.
+    pub(super) async fn store(
+        self,
+        pass: &Pass<'_>,
+        name: &RepositoryName,
+    ) -> Result<(), CollectError> {
+        let is_same = !self.has_changed && self.stored.is_empty();
+        if is_same || pass.options.dry_run {
+            return Ok(());
+        }
+        let document = encode(&ManifestNames {
+            version: ManifestNames::VERSION,
+            repository: name.clone(),
+            manifests: self.next,
+        })?;
+        if document.len() > LARGEST {
+            return Ok(());
+        }
+        let key = pass.store.keys.manifest_names(name);
+        let condition = self.etag.as_ref();
+        let condition = condition.map_or(Condition::Absent, Condition::Matches);
+        pass.pace().await;
+        pass.store.api.put_if(&key, document, condition).await?;
+        Ok(())
+    }
+}
+
+/// Reads what a manifest names; `None` where it is gone, an inner error where it cannot be read.
+pub(super) async fn read(
+    pass: &Pass<'_>,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<Option<Result<BTreeSet<Digest>, Error>>, CollectError> {
+    pass.pace().await;
+    match names_of_manifest(pass.store, name, digest).await {
+        Ok(names) => Ok(names.map(Ok)),
+        Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => Ok(Some(Err(error))),
+        Err(error) => Err(error.into()),
+    }
+}

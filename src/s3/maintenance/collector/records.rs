@@ -1,0 +1,238 @@
+//! Layers that no link names.
+
+use std::time::SystemTime;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::links::age_at;
+use super::listing::Listing;
+use super::plan::{self, RecordAction, RecordFacts};
+use super::walk::Walked;
+use super::{AT_ONCE, CollectError, Pass, dead, purge};
+use crate::clock;
+use crate::error::Error;
+use crate::id::LayerId;
+use crate::s3::bucket::Loaded;
+use crate::s3::format::document::{TOMBSTONE_SIZE, encode};
+use crate::s3::format::record::{Link, Record, RecordState};
+use crate::s3::wire::{Condition, ETag, Put};
+use s3layers_tarsum::{Algorithm, Digest};
+
+/// So many records without links are looked at in a pass.
+const CANDIDATES: usize = 100_000;
+/// So many are judged before those that can go are written down and set to dead.
+const BATCH: usize = 200;
+
+/// A record that can be set to dead.
+#[derive(Debug)]
+pub(super) struct Condemned {
+    pub(super) record: Record,
+    etag: ETag,
+}
+
+/// # Cost
+///
+/// 1 request for a thousand records. For each layer that goes, over all passes: 3 to read the record, its session and
+/// its link before it is condemned, and again before it is dead; 1 for each of condemned, dead and purging, 1 to remove the
+/// record, 1 for a thousand data objects, and 1 for each alias.
+pub(super) async fn collect(pass: &Pass<'_>, walked: &Walked) -> Result<(), CollectError> {
+    let (candidates, unlinked) = candidates(pass, walked).await?;
+    let all = pass.report(|report| report.layers);
+    if plan::is_too_many(unlinked, all, pass.options.max_share) {
+        pass.report(|report| {
+            report.stopped = Some(format!(
+                "no link names {unlinked} of {all} layers, more than the share that may go"
+            ));
+        });
+        return Ok(());
+    }
+    for batch in candidates.chunks(BATCH) {
+        let judgements = batch.iter().map(async |digest| {
+            let id = LayerId::from(digest.clone());
+            judge(pass, &id, walked.began_at).await
+        });
+        let judged = stream::iter(judgements.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+        let condemned: Vec<_> = judged
+            .try_filter_map(async |one| Ok(one))
+            .try_collect()
+            .await?;
+        kill(pass, condemned).await?;
+    }
+    Ok(())
+}
+
+/// Old records that no link was listed for, at most so many; and how many there are.
+async fn candidates(pass: &Pass<'_>, walked: &Walked) -> Result<(Vec<Digest>, u64), CollectError> {
+    let keys = &pass.store.keys;
+    let times = pass.times();
+    let least = times.record_age().min(times.wait()).min(times.kept());
+    let (mut candidates, mut unlinked) = (Vec::new(), 0);
+    let mut listing = Listing::of(pass, keys.layers(Algorithm::Sha256, ""));
+    while let Some(page) = listing.next().await? {
+        for object in &page.objects {
+            let digest = keys.digest_of(object.key.as_str());
+            let Some(digest) = digest.filter(|_| object.size != TOMBSTONE_SIZE) else {
+                continue;
+            };
+            pass.report(|report| report.layers += 1);
+            let age = page.began_at.duration_since(object.modified);
+            let is_young = age.unwrap_or_default() < least;
+            if is_young || walked.linked.contains(&digest) || walked.named.contains(&digest) {
+                continue;
+            }
+            unlinked += 1;
+            if candidates.len() < CANDIDATES {
+                candidates.push(digest);
+            }
+        }
+    }
+    Ok((candidates, unlinked))
+}
+
+/// A record; `None` where it is gone, or cannot be read and stays.
+async fn load(pass: &Pass<'_>, id: &LayerId) -> Result<Option<Loaded<Record>>, CollectError> {
+    pass.pace().await;
+    match pass.store.record(id).await {
+        Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
+            pass.skip(id, error);
+            Ok(None)
+        }
+        loaded => Ok(loaded?),
+    }
+}
+
+/// Takes the step that a record without links is due. Returns it where it can be set to dead.
+async fn judge(
+    pass: &Pass<'_>,
+    id: &LayerId,
+    began_at: SystemTime,
+) -> Result<Option<Condemned>, CollectError> {
+    let Some(loaded) = load(pass, id).await? else {
+        return Ok(None);
+    };
+    let mut facts = RecordFacts {
+        state: &loaded.document.state,
+        age: age_at(began_at, loaded.written)?,
+        has_session: false,
+        is_linked: false,
+    };
+    // Only what is due is worth the two requests.
+    if matches!(
+        plan::record(facts, pass.times()),
+        RecordAction::Condemn | RecordAction::Kill
+    ) {
+        facts.has_session = purge::has_session(pass, loaded.document.layer.upload).await?;
+        facts.is_linked = !facts.has_session && is_linked_at_home(pass, &loaded.document).await?;
+    }
+    let action = plan::record(facts, pass.times());
+    let Loaded {
+        document: record,
+        etag,
+        ..
+    } = loaded;
+    match action {
+        RecordAction::Keep => {}
+        RecordAction::Condemn => condemn_as_judged(pass, record, &etag).await?,
+        RecordAction::Kill => return Ok(Some(Condemned { record, etag })),
+        RecordAction::Purge => purge::purge(pass, record, &etag).await?,
+        RecordAction::Finish => purge::remove(pass, &record, &etag).await?,
+    }
+    Ok(None)
+}
+
+/// Whether the repository that a layer was published in has a link of it: a listing may have lost it.
+async fn is_linked_at_home(pass: &Pass<'_>, record: &Record) -> Result<bool, CollectError> {
+    let layer = &record.layer;
+    let key = pass.store.keys.link(&layer.repository, &layer.id());
+    pass.pace().await;
+    Ok(pass.store.read::<Link>(&key).await?.is_some())
+}
+
+/// Condemns the record of a layer whose link was condemned, so that both wait at the same time. It may
+/// have other links: a condemned record is served as before.
+pub(super) async fn condemn(pass: &Pass<'_>, id: &LayerId) -> Result<(), CollectError> {
+    let Some(Loaded {
+        document,
+        etag,
+        written,
+    }) = load(pass, id).await?
+    else {
+        return Ok(());
+    };
+    let is_old = written
+        .age()
+        .is_some_and(|age| age >= pass.times().record_age());
+    if document.state != RecordState::Live || !is_old {
+        return Ok(());
+    }
+    if purge::has_session(pass, document.layer.upload).await? {
+        return Ok(());
+    }
+    condemn_as_judged(pass, document, &etag).await
+}
+
+async fn condemn_as_judged(
+    pass: &Pass<'_>,
+    record: Record,
+    etag: &ETag,
+) -> Result<(), CollectError> {
+    let size = record.layer.size;
+    let nonce = clock::new_nonce();
+    if put(pass, record, RecordState::Condemned { nonce }, etag)
+        .await?
+        .is_some()
+    {
+        pass.report(|report| {
+            report.layers_condemned += 1;
+            report.bytes_condemned += size;
+        });
+    }
+    Ok(())
+}
+
+/// Writes a record in another state, if it is still as it was judged. Its new ETag.
+pub(super) async fn put(
+    pass: &Pass<'_>,
+    record: Record,
+    state: RecordState,
+    etag: &ETag,
+) -> Result<Option<ETag>, CollectError> {
+    if pass.options.dry_run {
+        return Ok(Some(etag.clone()));
+    }
+    let key = pass.store.keys.layer(&record.layer.id());
+    tracing::debug!(%key, ?state, "wrote the state of a record");
+    let record = Record { state, ..record };
+    pass.pace().await;
+    let put = pass
+        .store
+        .api
+        .put_if(&key, encode(&record)?, Condition::Matches(etag));
+    match put.await? {
+        Put::Written(etag) => Ok(Some(etag)),
+        Put::Held(_) | Put::Gone => Ok(None),
+    }
+}
+
+/// Sets condemned records to dead, after they were written down.
+async fn kill(pass: &Pass<'_>, condemned: Vec<Condemned>) -> Result<(), CollectError> {
+    dead::note(pass, &condemned).await?;
+    let kills = condemned
+        .into_iter()
+        .map(async |Condemned { record, etag }| {
+            let size = record.layer.size;
+            let nonce = clock::new_nonce();
+            if put(pass, record, RecordState::Dead { nonce }, &etag)
+                .await?
+                .is_some()
+            {
+                pass.report(|report| {
+                    report.layers_removed += 1;
+                    report.bytes_removed += size;
+                });
+            }
+            Ok::<_, CollectError>(())
+        });
+    let kills = stream::iter(kills.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    kills.try_collect::<()>().await
+}

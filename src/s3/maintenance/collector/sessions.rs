@@ -1,0 +1,85 @@
+//! Since when each repository has had an open upload.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+
+use super::listing::Listing;
+use super::{AT_ONCE, CollectError, Pass};
+use crate::error::Error;
+use crate::name::RepositoryName;
+use crate::s3::session::owned::OwnedSession;
+use crate::s3::session::{Phase, Session};
+
+/// The repositories that have an open upload, and when the oldest of it began, by the clock of the
+/// process that began it.
+#[derive(Debug, Default)]
+pub(super) struct OpenUploads {
+    began: HashMap<RepositoryName, Timestamp>,
+    /// A session could not be read: any repository may have an upload.
+    is_incomplete: bool,
+}
+
+impl OpenUploads {
+    /// How long before `now`, by the store's clock, the oldest one of a repository began. `skew`: how far
+    /// a clock of a process may be off.
+    pub(super) fn began(
+        &self,
+        name: &RepositoryName,
+        now: SystemTime,
+        skew: Duration,
+    ) -> Option<Duration> {
+        if self.is_incomplete {
+            return Some(Duration::MAX / 2);
+        }
+        let began = SystemTime::try_from(*self.began.get(name)?).ok()?;
+        Some(now.duration_since(began).unwrap_or_default() + skew)
+    }
+
+    fn add(&mut self, session: &Session) {
+        if matches!(session.phase, Phase::Cancelled(_)) {
+            return;
+        }
+        let began = self.began.entry(session.repository.clone());
+        let began = began.or_insert(session.begun_at);
+        *began = (*began).min(session.begun_at);
+    }
+}
+
+/// # Cost
+///
+/// 1 request for a thousand objects below `uploads/`, and 1 for each session.
+pub(super) async fn open(pass: &Pass<'_>) -> Result<OpenUploads, CollectError> {
+    let (store, keys) = (pass.store, &pass.store.keys);
+    let mut open = OpenUploads::default();
+    let mut listing = Listing::of(pass, keys.uploads());
+    while let Some(page) = listing.next().await? {
+        let uuids = page.objects.iter().filter_map(|object| {
+            let uuid = keys.uuid_of(object.key.as_str())?;
+            (object.key == keys.session(uuid)).then_some(uuid)
+        });
+        let reads = uuids.map(async |uuid| {
+            pass.pace().await;
+            match OwnedSession::load(store, uuid).await {
+                Ok(session) => Ok(session.map(|session| Ok(session.get().clone()))),
+                Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
+                    pass.skip(format_args!("all links, for upload {uuid}"), &error);
+                    Ok(Some(Err(())))
+                }
+                Err(error) => Err(error),
+            }
+        });
+        let reads: Vec<_> = reads.collect();
+        let sessions = stream::iter(reads).buffer_unordered(AT_ONCE);
+        let sessions: Vec<_> = sessions.try_collect().await?;
+        for session in sessions.into_iter().flatten() {
+            match session {
+                Ok(session) => open.add(&session),
+                Err(()) => open.is_incomplete = true,
+            }
+        }
+    }
+    Ok(open)
+}

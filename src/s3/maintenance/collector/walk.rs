@@ -1,0 +1,281 @@
+//! The walks over `repositories/`: what is linked, what manifests name, and which links no manifest
+//! names.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::links::{self, Removable};
+use super::listing::{ListedPage, Listing};
+use super::marks::Marks;
+use super::names_cache::{self, NamesCache};
+use super::sessions::OpenUploads;
+use super::{AT_ONCE, CollectError, Pass};
+use crate::name::RepositoryName;
+use crate::s3::format::document::TOMBSTONE_SIZE;
+use crate::s3::format::keys::{EntryKind, Key};
+use crate::s3::wire::ListedObject;
+use s3layers_tarsum::Digest;
+
+/// So many old links of one repository are looked at in a pass. Of more, a random part is.
+const LINKS: usize = 200_000;
+
+/// What the walk over all repositories has shown.
+pub(super) struct Walked {
+    /// Layers that are linked.
+    pub(super) linked: Marks,
+    /// Digests that manifests name.
+    pub(super) named: Marks,
+    /// The store's clock when the listing of links began.
+    pub(super) began_at: SystemTime,
+    /// Links that may be removed now.
+    pub(super) removable: Vec<Removable>,
+}
+
+/// One repository, while its keys are listed: links come before manifests.
+pub(super) struct Repository {
+    pub(super) name: RepositoryName,
+    pub(super) links: u64,
+    /// Old links, of which no more than a part are kept: those whose first bits are zero.
+    pub(super) old: Vec<Digest>,
+    part: u32,
+    /// Old links by other ids.
+    pub(super) others: Vec<Key>,
+    pub(super) named: Marks,
+    names: Option<NamesCache>,
+    /// A manifest could not be read, so everything stays.
+    pub(super) is_unreadable: bool,
+}
+
+impl Repository {
+    fn new(name: RepositoryName) -> Self {
+        Repository {
+            name,
+            links: 0,
+            old: Vec::new(),
+            part: 0,
+            others: Vec::new(),
+            named: Marks::default(),
+            names: None,
+            is_unreadable: false,
+        }
+    }
+
+    fn add_old(&mut self, digest: Digest) {
+        if !is_in_part(&digest, self.part) {
+            return;
+        }
+        self.old.push(digest);
+        if self.old.len() > LINKS {
+            self.part += 1;
+            self.old.retain(|digest| is_in_part(digest, self.part));
+        }
+    }
+}
+
+/// Digests are random: a half of those in one part are in the next.
+fn is_in_part(digest: &Digest, part: u32) -> bool {
+    let first = u64::from_str_radix(&digest.hex()[..16], 16).unwrap_or_default();
+    first.leading_zeros() >= part
+}
+
+/// # Cost
+///
+/// 1 request for a thousand keys below `repositories/`; 1 for each repository with manifests, and 1
+/// for each manifest that no pass before has read; those of [`links`].
+pub(super) async fn repositories(
+    pass: &Pass<'_>,
+    sessions: &OpenUploads,
+    canary: Option<&Key>,
+) -> Result<Walked, CollectError> {
+    let mut listing = Listing::of(pass, pass.store.keys.repositories());
+    let mut walked = Walked {
+        linked: Marks::default(),
+        named: Marks::default(),
+        began_at: SystemTime::UNIX_EPOCH,
+        removable: Vec::new(),
+    };
+    let mut current: Option<Repository> = None;
+    let mut has_canary = canary.is_none();
+    while let Some(page) = listing.next().await? {
+        walked.began_at = page.began_at;
+        has_canary |= page
+            .objects
+            .iter()
+            .any(|object| canary == Some(&object.key));
+        let mut manifests = Vec::new();
+        for object in &page.objects {
+            let Some((name, kind)) = pass.store.keys.entry_of(object.key.as_str()) else {
+                continue;
+            };
+            if current.as_ref().is_none_or(|current| current.name != name) {
+                end(pass, sessions, current.take(), &mut manifests, &mut walked).await?;
+                pass.report(|report| report.repositories += 1);
+            }
+            let repository = current.get_or_insert_with(|| Repository::new(name));
+            if object.size != TOMBSTONE_SIZE {
+                add(
+                    pass,
+                    repository,
+                    kind,
+                    object,
+                    &page,
+                    &mut walked,
+                    &mut manifests,
+                );
+            }
+        }
+        if let Some(repository) = &mut current {
+            read_manifests(pass, repository, &mut manifests, &mut walked).await?;
+        }
+    }
+    end(pass, sessions, current.take(), &mut Vec::new(), &mut walked).await?;
+    if !has_canary {
+        return Err(lost_canary());
+    }
+    Ok(walked)
+}
+
+fn lost_canary() -> CollectError {
+    CollectError::refused("a listing lacks an object that was written before it")
+}
+
+fn add<'a>(
+    pass: &Pass<'_>,
+    repository: &mut Repository,
+    kind: EntryKind,
+    object: &'a ListedObject,
+    page: &ListedPage,
+    walked: &mut Walked,
+    manifests: &mut Vec<(Digest, &'a ListedObject)>,
+) {
+    let age = page.began_at.duration_since(object.modified);
+    let age = age.unwrap_or_default();
+    let times = pass.times();
+    match kind {
+        EntryKind::Link(digest) => {
+            repository.links += 1;
+            pass.report(|report| report.links += 1);
+            walked.linked.insert(&digest);
+            if age >= times.wait().min(times.link_age()) {
+                repository.add_old(digest);
+            }
+        }
+        EntryKind::OtherLink if age > times.link_age() => {
+            repository.others.push(object.key.clone())
+        }
+        EntryKind::Manifest(digest) => {
+            pass.report(|report| report.manifests += 1);
+            manifests.push((digest, object));
+        }
+        EntryKind::OtherLink | EntryKind::Tag | EntryKind::Other => {}
+    }
+}
+
+/// The last key of a repository was listed.
+async fn end(
+    pass: &Pass<'_>,
+    sessions: &OpenUploads,
+    repository: Option<Repository>,
+    manifests: &mut Vec<(Digest, &ListedObject)>,
+    walked: &mut Walked,
+) -> Result<(), CollectError> {
+    let Some(mut repository) = repository else {
+        return Ok(());
+    };
+    read_manifests(pass, &mut repository, manifests, walked).await?;
+    if let Some(names) = repository.names.take() {
+        names.store(pass, &repository.name).await?;
+    }
+    let skew = pass.times().look();
+    let began = sessions.began(&repository.name, walked.began_at, skew);
+    let removable = links::judge(pass, repository, walked.began_at, began).await?;
+    walked.removable.extend(removable);
+    Ok(())
+}
+
+/// Marks what these manifests name.
+async fn read_manifests(
+    pass: &Pass<'_>,
+    repository: &mut Repository,
+    manifests: &mut Vec<(Digest, &ListedObject)>,
+    walked: &mut Walked,
+) -> Result<(), CollectError> {
+    let manifests = std::mem::take(manifests);
+    if manifests.is_empty() {
+        return Ok(());
+    }
+    let mut cache = match repository.names.take() {
+        Some(names) => names,
+        None => NamesCache::load(pass, &repository.name).await?,
+    };
+    let mut unknown = Vec::new();
+    let mut mark = |names: &BTreeSet<Digest>, named: &mut Marks| {
+        for digest in names {
+            named.insert(digest);
+            walked.named.insert(digest);
+        }
+    };
+    for (digest, object) in manifests {
+        match cache.known(&digest, object) {
+            Some(names) => mark(&names, &mut repository.named),
+            None => unknown.push((digest, object)),
+        }
+    }
+    let name = repository.name.clone();
+    let reads = unknown.into_iter().map(|(digest, object)| {
+        let name = &name;
+        async move {
+            let names = names_cache::read(pass, name, &digest).await?;
+            Ok::<_, CollectError>((digest, object, names))
+        }
+    });
+    let mut reads = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    while let Some((digest, object, names)) = reads.try_next().await? {
+        match names {
+            Some(Ok(names)) => {
+                mark(&names, &mut repository.named);
+                cache.learn(&digest, object, names);
+            }
+            Some(Err(error)) => {
+                repository.is_unreadable = true;
+                pass.skip(format_args!("all links of {name}"), error);
+            }
+            None => {}
+        }
+    }
+    repository.names = Some(cache);
+    Ok(())
+}
+
+/// Which layers are linked now, and when the listing began.
+///
+/// # Cost
+///
+/// 1 request for a thousand keys below `repositories/`.
+pub(super) async fn links(
+    pass: &Pass<'_>,
+    canary: Option<&Key>,
+) -> Result<(Marks, SystemTime), CollectError> {
+    let mut linked = Marks::default();
+    let mut began_at = SystemTime::UNIX_EPOCH;
+    let mut has_canary = canary.is_none();
+    let mut listing = Listing::of(pass, pass.store.keys.repositories());
+    while let Some(page) = listing.next().await? {
+        began_at = page.began_at;
+        for object in &page.objects {
+            has_canary |= canary == Some(&object.key);
+            let entry = pass.store.keys.entry_of(object.key.as_str());
+            if let Some((_, EntryKind::Link(digest))) = entry
+                && object.size != TOMBSTONE_SIZE
+            {
+                linked.insert(&digest);
+            }
+        }
+    }
+    if !has_canary {
+        return Err(lost_canary());
+    }
+    Ok((linked, began_at))
+}

@@ -1,0 +1,198 @@
+//! What makes a collection stop: a store that cannot be collected, or whose listings are not to be
+//! believed.
+
+use s3layers::{
+    CollectError, CollectOptions, RepositoryService as _, S3LayerService, StoreProfile,
+};
+
+use super::site::{By, Image, Site, collect, hours, push, push_layer};
+use crate::support::answers::{Reword, reword};
+use crate::support::fault_client::{ListObjectsV2, On};
+use crate::support::stores::{self, name};
+
+/// The `<Contents>` of a listing, in another order or number.
+struct Relist {
+    below: &'static str,
+    change: fn(Vec<&str>) -> Vec<&str>,
+}
+
+impl Reword for Relist {
+    fn text(&self, request: &str, text: String) -> String {
+        if !request.contains(&format!("prefix={}", self.below)) {
+            return text;
+        }
+        let end = "</Contents>";
+        let Some((head, _)) = text.split_once("<Contents>") else {
+            return text;
+        };
+        let tail = text.rsplit_once(end).unwrap().1;
+        let inner = &text[head.len()..text.len() - tail.len()];
+        let objects: Vec<&str> = inner.split_inclusive(end).collect();
+        format!("{head}{}{tail}", (self.change)(objects).concat())
+    }
+}
+
+/// Two images, and a layer that can be removed.
+async fn collectable() -> Site {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    for seed in 0..2 {
+        push(&service, &name(), &Image::new(seed, 1_000)).await;
+    }
+    push_layer(&service, &name(), &Image::new(9, 100_000)).await;
+    site.collect_after(hours(73)).await;
+    site.clock.advance(hours(21));
+    site
+}
+
+async fn refusal(service: &S3LayerService) -> String {
+    match collect(service).await {
+        Err(error @ CollectError::Refused { .. }) => error.to_string(),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn listings_that_are_not_to_be_believed_remove_nothing() {
+    type Change = fn(Vec<&str>) -> Vec<&str>;
+    let reversed: Change = |mut objects| {
+        objects.reverse();
+        objects
+    };
+    let twice: Change = |objects| [&objects[..], &objects[..]].concat();
+    let none: Change = |_| Vec::new();
+    for (case, change) in [
+        ("out of order", reversed),
+        ("twice", twice),
+        ("empty", none),
+    ] {
+        let site = collectable().await;
+        let before = site.keys().await;
+        let below = "repositories";
+        let http = reword(site.http_client(), Relist { below, change });
+        let service = site.process_over(http).await;
+        let refusal = refusal(&service).await;
+        assert!(!refusal.is_empty(), "{case}");
+        assert_eq!(site.keys().await, before, "{case}");
+        // The same bucket by a store that tells the truth.
+        assert_eq!(site.collect().await.links_removed, 1, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn listing_that_is_much_shorter_than_the_last_one_removes_nothing() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    for seed in 0..40 {
+        push(&service, &name(), &Image::new(seed, 100)).await;
+    }
+    push_layer(&service, &name(), &Image::new(99, 100)).await;
+    site.collect_after(hours(73)).await;
+    site.clock.advance(hours(21));
+    // A third of the links and manifests is missing.
+    let http = reword(
+        site.http_client(),
+        Relist {
+            below: "repositories",
+            change: |objects| {
+                let kept = objects.into_iter().enumerate();
+                let kept = kept.filter(|(at, object)| at % 3 > 0 || object.contains("canary"));
+                kept.map(|(_, object)| object).collect()
+            },
+        },
+    );
+    let lied_to = site.process_over(http).await;
+    let collected = lied_to.collect(&CollectOptions::default()).await.unwrap();
+    assert!(collected.stopped.is_some(), "{collected:?}");
+    assert_eq!((collected.links_removed, collected.layers_removed), (0, 0));
+    let collected = service.collect(&CollectOptions::default()).await.unwrap();
+    assert_eq!((collected.stopped, collected.links_removed), (None, 1));
+}
+
+#[tokio::test]
+async fn more_than_the_share_of_a_repository_stays() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    for seed in 0..12 {
+        push_layer(&service, &name(), &Image::new(seed, 100)).await;
+    }
+    site.clock.advance(hours(73));
+    let collected = service.collect(&CollectOptions::default()).await.unwrap();
+    assert_eq!((collected.links_condemned, collected.skipped.len()), (0, 1));
+    assert_eq!(site.collect().await.links_condemned, 12);
+}
+
+#[tokio::test]
+async fn more_than_the_share_of_all_layers_stays() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    for seed in 0..12 {
+        let image = Image::new(seed, 100);
+        push_layer(&service, &name(), &image).await;
+        assert!(service.unlink(&name(), &image.id()).await.unwrap());
+    }
+    site.clock.advance(hours(73));
+    let collected = service.collect(&CollectOptions::default()).await.unwrap();
+    assert_eq!(collected.layers_condemned, 0);
+    assert!(collected.stopped.is_some());
+    assert_eq!(site.collect().await.layers_condemned, 12);
+}
+
+#[tokio::test]
+async fn store_without_conditional_writes_is_refused() {
+    let site = Site::new(By::Delete).await;
+    let mut without = StoreProfile::AWS;
+    without.conditional_writes = false;
+    for profile in [StoreProfile::AWS, without] {
+        let client = stores::client(&site.store, site.http_client());
+        let config = stores::config().profile(profile);
+        let config = config.single_writer(true);
+        let service = S3LayerService::connect(client, config).await.unwrap();
+        assert!(refusal(&service).await.contains("conditional"));
+    }
+}
+
+#[tokio::test]
+async fn refused_request_ends_the_pass() {
+    let site = collectable().await;
+    let (service, faults) = site.process_over_faults().await;
+    faults.fault(On::nth(ListObjectsV2, 3).status(403));
+    let failed = collect(&service).await.unwrap_err();
+    assert!(
+        matches!(&failed, CollectError::Failed(error) if error.is_permission()),
+        "{failed:?}"
+    );
+    faults.mend();
+    assert_eq!(collect(&service).await.unwrap().links_removed, 1);
+}
+
+#[tokio::test]
+async fn manifest_that_cannot_be_read_keeps_its_repository() {
+    let site = collectable().await;
+    let service = site.process().await;
+    let image = Image::new(5, 1_000);
+    push(&service, &name(), &image).await;
+    let hex = image.manifest.digest.hex().to_owned();
+    let key = format!("repositories/library/demo/_manifests/sha256/{hex}");
+    let newer = r#"{"version":99,"names":[],"seal":""}"#;
+    let body = crate::support::bucket::sealed(newer).into_bytes();
+    let put = site.client().put_object().bucket(stores::BUCKET).key(key);
+    put.body(body.into()).send().await.unwrap();
+    let collected = site.collect_after(hours(200)).await;
+    assert_eq!((collected.links_condemned, collected.links_removed), (0, 0));
+    assert_eq!(collected.skipped.len(), 1, "{:?}", collected.skipped);
+}
+
+#[tokio::test]
+async fn unsafe_times_in_the_profile_are_refused() {
+    let site = Site::new(By::Delete).await;
+    let mut profile = StoreProfile::AWS;
+    profile.collection.wait = 60;
+    let client = stores::client(&site.store, site.http_client());
+    let refused =
+        S3LayerService::connect(client.clone(), stores::config().profile(profile.clone()));
+    assert!(refused.await.unwrap_err().to_string().contains("wait"));
+    profile.collection.testing = true;
+    let accepted = S3LayerService::connect(client, stores::config().profile(profile));
+    accepted.await.unwrap();
+}

@@ -1,0 +1,280 @@
+//! What passes of the collector make of a bucket, with nobody else at work.
+
+use std::time::Duration;
+
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
+use s3layers::{CollectOptions, LayerService as _, LayerServiceExt as _, RepositoryService as _};
+
+use super::site::{BOTH, By, Image, Site, collect, hours, manifest, pull, push, push_layer};
+use crate::support::bucket;
+use crate::support::bytes::{ramp, sha256};
+use crate::support::fault_client::{GetObject, ListObjectsV2, PutObject};
+use crate::support::stores::{BUCKET, PART, name};
+
+/// With data objects, and within its documents.
+const SIZES: [u64; 2] = [100_000, 1_000];
+
+#[tokio::test]
+async fn deleted_image_is_freed_after_the_waits() {
+    for by in BOTH {
+        for size in SIZES {
+            let site = Site::new(by).await;
+            let service = site.process().await;
+            let image = Image::new(1, size);
+            push(&service, &name(), &image).await;
+            let (name, digest) = (name(), &image.manifest.digest);
+            assert!(service.delete_manifest(&name, digest).await.unwrap());
+
+            // Young: a manifest may still come.
+            let first = site.collect().await;
+            assert_eq!(
+                (first.links, first.links_condemned),
+                (1, 0),
+                "{by:?} {size}"
+            );
+            let second = site.collect_after(hours(73)).await;
+            let condemned = (second.links_condemned, second.layers_condemned);
+            assert_eq!((condemned, second.bytes_condemned), ((1, 1), size));
+            // It is served as before.
+            assert!(service.layer(&name, &image.id()).await.is_ok());
+            assert_eq!(site.collect_after(hours(19)).await.links_removed, 0);
+
+            let removed = site.collect_after(hours(2)).await;
+            assert_eq!((removed.links_removed, removed.layers_removed), (1, 1));
+            assert!(service.layer(&name, &image.id()).await.is_err());
+            assert!(!service.exists(&image.id()).await.unwrap());
+            assert_eq!(site.collect_after(hours(19)).await.layers_freed, 0);
+
+            let freed = site.collect_after(hours(2)).await;
+            assert_eq!((freed.layers_freed, freed.bytes_freed()), (1, size));
+            assert_eq!(site.keys().await, ["names/library.demo"], "{by:?} {size}");
+            let page = service.repositories(None, 10).await.unwrap();
+            assert_eq!(page.items, []);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_manifest_names_stays() {
+    for by in BOTH {
+        let site = Site::new(by).await;
+        let service = site.process().await;
+        let images = SIZES.map(|size| Image::new(size as u32, size));
+        for image in &images {
+            push(&service, &name(), image).await;
+        }
+        let before = site.keys().await;
+        for _ in 0..5 {
+            site.collect_after(hours(50)).await;
+            for image in &images {
+                assert!(pull(&service, &name(), image).await, "{by:?}");
+            }
+        }
+        assert_eq!(site.keys().await, before);
+    }
+}
+
+/// The link of a layer under its SHA-512 has the same layer behind it.
+#[tokio::test]
+async fn layer_that_a_manifest_names_by_another_id_stays() {
+    let site = Site::new(By::Tombstone).await;
+    let service = site.process().await;
+    let bytes = ramp(1, 100_000);
+    let sha512 = s3layers::Digest::of(s3layers::Algorithm::Sha512, &bytes);
+    let mut upload = service
+        .upload(&name(), Some(&sha512.clone().into()))
+        .await
+        .unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    upload.finish(100_000, &sha512).await.unwrap();
+    service.wait_for_background().await;
+    let kept = manifest(&sha512, 100_000);
+    service.put_manifest(&name(), &kept).await.unwrap();
+    for _ in 0..5 {
+        site.collect_after(hours(50)).await;
+    }
+    let id = sha512.clone().into();
+    assert!(service.confirm_layer(&name(), &id).await.unwrap().is_some());
+
+    // Without its manifest all of its links, its record and its alias go.
+    service
+        .delete_manifest(&name(), &kept.digest)
+        .await
+        .unwrap();
+    for _ in 0..8 {
+        site.collect_after(hours(50)).await;
+    }
+    assert!(service.confirm_layer(&name(), &id).await.unwrap().is_none());
+    assert!(!service.exists(&id).await.unwrap());
+    assert_eq!(site.keys().await, ["names/library.demo"]);
+}
+
+#[tokio::test]
+async fn layer_that_another_repository_has_stays() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    let other = "library/other".parse().unwrap();
+    let image = Image::new(1, 100_000);
+    push(&service, &name(), &image).await;
+    assert!(
+        service
+            .mount(&other, &image.id(), Some(&name()))
+            .await
+            .unwrap()
+    );
+    service.put_manifest(&other, &image.manifest).await.unwrap();
+    let digest = &image.manifest.digest;
+    assert!(service.delete_manifest(&name(), digest).await.unwrap());
+    for _ in 0..5 {
+        site.collect_after(hours(50)).await;
+    }
+    assert!(service.layer(&name(), &image.id()).await.is_err());
+    assert!(pull(&service, &other, &image).await);
+}
+
+/// The clock of the process that began it stands still here.
+async fn begun_earlier(site: &Site, uuid: uuid::Uuid, time: Duration) {
+    let (key, client) = (format!("uploads/{uuid}/session"), site.client());
+    let session = bucket::get(&client, &key).await;
+    let session = std::str::from_utf8(&session).unwrap();
+    let (head, rest) = session.split_once(r#""begun_at":""#).unwrap();
+    let (_, tail) = rest.split_once('"').unwrap();
+    let begun = DateTime::from(std::time::SystemTime::now() - time);
+    let begun = begun.fmt(DateTimeFormat::DateTime).unwrap();
+    let changed = bucket::sealed(&format!(r#"{head}"begun_at":"{begun}"{tail}"#));
+    let put = client.put_object().bucket(BUCKET).key(key);
+    put.body(changed.into_bytes().into()).send().await.unwrap();
+}
+
+/// The promise of README: a manifest may come W after the end of a long upload that began soon after.
+#[tokio::test]
+async fn open_upload_keeps_the_links_of_its_repository() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    let image = Image::new(1, 100_000);
+    push_layer(&service, &name(), &image).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(ramp(2, 50_000)).await.unwrap();
+    upload.close().await.unwrap();
+    begun_earlier(&site, upload.uuid(), hours(250)).await;
+    for _ in 0..5 {
+        let collected = site.collect_after(hours(50)).await;
+        assert_eq!(collected.links_removed, 0);
+    }
+    let mut upload = service.resume(&name(), None, upload.uuid()).await.unwrap();
+    upload.cancel().await.unwrap();
+    let condemned = site.collect().await;
+    assert_eq!(condemned.links_condemned, 1);
+    assert_eq!(site.collect_after(hours(21)).await.links_removed, 1);
+}
+
+#[tokio::test]
+async fn dry_run_changes_nothing_and_says_what_would_be_done() {
+    let site = Site::new(By::Delete).await;
+    let (service, faults) = site.process_over_faults().await;
+    for seed in 0..3 {
+        push_layer(&service, &name(), &Image::new(seed, 100_000)).await;
+    }
+    site.clock.advance(hours(73));
+    faults.reset();
+    let options = CollectOptions {
+        dry_run: true,
+        ..CollectOptions::default()
+    };
+    let collected = service.collect(&options).await.unwrap();
+    let condemned = (collected.links_condemned, collected.bytes_condemned);
+    assert_eq!((collected.dry_run, condemned), (true, (3, 300_000)));
+    let changes = faults
+        .log()
+        .into_iter()
+        .filter(|request| !matches!(request.operation, GetObject | ListObjectsV2));
+    assert_eq!(changes.count(), 0);
+}
+
+/// A push replaced a dead record: its old data goes, the new one stays.
+#[tokio::test]
+async fn data_of_a_replaced_dead_record_is_freed() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    let image = Image::new(1, PART + 1);
+    push_layer(&service, &name(), &image).await;
+    site.collect_after(hours(73)).await;
+    assert_eq!(site.collect_after(hours(21)).await.layers_removed, 1);
+    push(&service, &name(), &image).await;
+    let data = async || {
+        let keys = site.keys().await;
+        keys.iter().filter(|key| key.starts_with("data/")).count()
+    };
+    assert_eq!(data().await, 2);
+    site.collect_after(hours(21)).await;
+    assert_eq!(data().await, 1);
+    assert!(pull(&service, &name(), &image).await);
+    let lists = crate::support::bucket::keys(&site.client()).await;
+    assert!(
+        !lists.iter().any(|key| key.starts_with("gc/dead/")),
+        "{lists:?}"
+    );
+}
+
+/// Manifests are read once, and a pass lists a thousand keys by a request.
+#[tokio::test]
+async fn pass_with_nothing_to_do_costs_few_requests() {
+    let site = Site::new(By::Delete).await;
+    let (service, faults) = site.process_over_faults().await;
+    for seed in 0..20 {
+        push(&service, &name(), &Image::new(seed, 1_000)).await;
+    }
+    collect(&service).await.unwrap();
+    site.clock.advance(hours(100));
+    faults.reset();
+    collect(&service).await.unwrap();
+    let log: Vec<_> = faults
+        .log()
+        .into_iter()
+        .map(|one| (one.operation, one.key))
+        .collect();
+    // `gc/dead/`, `uploads/`, `repositories/`, `layers/`, `gc/trash/`; the names and the counts; the canary.
+    assert_eq!(faults.count(ListObjectsV2), 5, "{log:?}");
+    assert_eq!(faults.count(GetObject), 2, "{log:?}");
+    assert_eq!(faults.count(PutObject), 1, "{log:?}");
+}
+
+#[tokio::test]
+async fn rate_is_kept() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    push_layer(&service, &name(), &Image::new(1, 1_000)).await;
+    let options = CollectOptions {
+        rate: Some(10),
+        ..CollectOptions::default()
+    };
+    let begun = std::time::Instant::now();
+    service.collect(&options).await.unwrap();
+    // Four listings at least.
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+}
+
+/// A record without any link: its push died, or its repository was removed.
+#[tokio::test]
+async fn layer_without_a_link_is_freed() {
+    let site = Site::new(By::Tombstone).await;
+    let service = site.process().await;
+    let image = Image::new(1, 100_000);
+    push_layer(&service, &name(), &image).await;
+    assert!(service.unlink(&name(), &image.id()).await.unwrap());
+    assert_eq!(site.collect_after(hours(23)).await.layers_condemned, 0);
+    assert_eq!(site.collect_after(hours(2)).await.layers_condemned, 1);
+    assert_eq!(site.collect_after(hours(21)).await.layers_removed, 1);
+    assert_eq!(site.collect_after(hours(21)).await.layers_freed, 1);
+    let digest = sha256(&image.layer);
+    assert!(
+        !site
+            .keys()
+            .await
+            .iter()
+            .any(|key| key.contains(digest.hex()))
+    );
+    // And it can be pushed again.
+    let pushed = service.push(&name(), &mut &image.layer[..]).await.unwrap();
+    assert_eq!(*pushed.digest(), digest);
+}

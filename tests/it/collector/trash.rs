@@ -1,0 +1,187 @@
+//! Images that clients have deleted, brought back before their bytes are gone; repositories that are
+//! removed; bytes that are counted.
+
+use s3layers::{
+    Digest, Manifest, RepositoryService as _, RestoreError, S3LayerService, TrashReference,
+};
+
+use super::site::{BOTH, By, Image, Site, hours, pull, push, push_layer};
+use crate::support::bytes::sha256;
+use crate::support::stores::{PART, name};
+
+fn by_tag() -> TrashReference {
+    TrashReference::Tag("latest".parse().unwrap())
+}
+
+async fn delete(service: &S3LayerService, digest: &Digest) {
+    assert!(service.delete_manifest(&name(), digest).await.unwrap());
+}
+
+async fn tagged(service: &S3LayerService) -> Option<Digest> {
+    let tag = "latest".parse().unwrap();
+    service.tag(&name(), &tag).await.unwrap()
+}
+
+/// At each step of the collection, until the data is removed; by the tag and by the digest.
+#[tokio::test]
+async fn deleted_image_is_restored_until_its_bytes_are_gone() {
+    let steps: [(&[u32], bool); 5] = [
+        (&[], true),
+        (&[73], true),
+        (&[73, 21], true),
+        (&[73, 21, 19], true),
+        (&[73, 21, 21], false),
+    ];
+    for by in BOTH {
+        for size in [1_000, PART + 1] {
+            for (passes, can_be_restored) in steps {
+                let case = format!("{by:?}, {size} bytes, {passes:?}");
+                let site = Site::new(by).await;
+                let service = site.process().await;
+                let image = Image::new(1, size);
+                push(&service, &name(), &image).await;
+                // Old: it is condemned at once when it was deleted.
+                let digest = &image.manifest.digest;
+                if let Some((first, _)) = passes.split_first() {
+                    site.clock.advance(hours(*first));
+                }
+                delete(&service, digest).await;
+                assert_eq!(tagged(&service).await, None);
+                site.collect().await;
+                for time in passes.iter().skip(1) {
+                    site.collect_after(hours(*time)).await;
+                }
+                let by_digest = TrashReference::Digest(digest.clone());
+                let reference = if size > 1_000 { by_tag() } else { by_digest };
+                let restored = service.restore(&name(), &reference).await;
+                if !can_be_restored {
+                    let error = restored.unwrap_err();
+                    assert!(
+                        matches!(error, RestoreError::Unknown | RestoreError::Gone { .. }),
+                        "{case}: {error}"
+                    );
+                    assert!(service.manifest(&name(), digest).await.unwrap().is_none());
+                    continue;
+                }
+                let restored = restored.unwrap();
+                assert_eq!(restored.tags.len(), 1, "{case}");
+                assert_eq!(tagged(&service).await.as_ref(), Some(digest));
+                assert_eq!(service.trash(None).await.unwrap(), []);
+                for time in [1, 73, 21, 21, 21] {
+                    site.collect_after(hours(time)).await;
+                }
+                assert!(pull(&service, &name(), &image).await, "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn tag_that_names_another_image_by_now_stays() {
+    let site = Site::new(By::Tombstone).await;
+    let service = site.process().await;
+    let [old, new] = [1, 2].map(|seed| Image::new(seed, 1_000));
+    push(&service, &name(), &old).await;
+    delete(&service, &old.manifest.digest).await;
+    push(&service, &name(), &new).await;
+    let restored = service.restore(&name(), &by_tag()).await.unwrap();
+    assert_eq!((restored.tags.len(), restored.taken_tags.len()), (0, 1));
+    assert_eq!(tagged(&service).await, Some(new.manifest.digest.clone()));
+    assert!(pull(&service, &name(), &old).await);
+}
+
+/// Children of an index that were deleted too come back with it.
+#[tokio::test]
+async fn index_is_restored_with_its_children() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    let image = Image::new(1, 1_000);
+    push(&service, &name(), &image).await;
+    let child = &image.manifest.digest;
+    let bytes = format!(r#"{{"manifests":[{{"digest":"{child}","size":1}}]}}"#);
+    let index = Manifest {
+        digest: sha256(bytes.as_bytes()),
+        bytes: bytes.into(),
+        ..image.manifest.clone()
+    };
+    service.put_manifest(&name(), &index).await.unwrap();
+    delete(&service, &index.digest).await;
+    delete(&service, child).await;
+    let reference = TrashReference::Digest(index.digest.clone());
+    service.restore(&name(), &reference).await.unwrap();
+    assert!(pull(&service, &name(), &image).await);
+    assert_eq!(tagged(&service).await.as_ref(), Some(child));
+}
+
+#[tokio::test]
+async fn what_is_not_in_the_trash_is_unknown_and_changes_nothing() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    let image = Image::new(1, 1_000);
+    push(&service, &name(), &image).await;
+    delete(&service, &image.manifest.digest).await;
+    let before = site.keys().await;
+    let other = "library/other".parse().unwrap();
+    let unknown = TrashReference::Digest(sha256(b"unknown"));
+    for (name, reference) in [(name(), unknown), (other, by_tag())] {
+        let error = service.restore(&name, &reference).await.unwrap_err();
+        assert!(matches!(error, RestoreError::Unknown), "{error}");
+    }
+    assert_eq!(site.keys().await, before);
+    assert_eq!(service.empty_trash(hours(1)).await.unwrap(), 0);
+    assert_eq!(service.empty_trash(hours(0)).await.unwrap(), 1);
+    let error = service.restore(&name(), &by_tag()).await.unwrap_err();
+    assert!(matches!(error, RestoreError::Unknown), "{error}");
+}
+
+/// Another repository whose name begins with this one has its own.
+#[tokio::test]
+async fn removed_repository_leaves_others_and_can_be_restored() {
+    for by in BOTH {
+        let site = Site::new(by).await;
+        let service = site.process().await;
+        let [image, deeper] = [1, 2].map(|seed| Image::new(seed, 1_000));
+        let below = format!("{}/deeper", name()).parse().unwrap();
+        push(&service, &name(), &image).await;
+        push(&service, &below, &deeper).await;
+        push_layer(&service, &name(), &Image::new(3, 1_000)).await;
+        let removed = service.remove_repository(&name()).await.unwrap();
+        assert_eq!((removed.manifests, removed.layers), (1, 2));
+        let page = service.repositories(None, 10).await.unwrap();
+        assert_eq!(page.items, std::slice::from_ref(&below), "{by:?}");
+        assert!(pull(&service, &below, &deeper).await);
+        service.restore(&name(), &by_tag()).await.unwrap();
+        assert!(pull(&service, &name(), &image).await);
+    }
+}
+
+#[tokio::test]
+async fn bytes_are_counted_by_repository() {
+    let site = Site::new(By::Tombstone).await;
+    let service = site.process().await;
+    let other = "library/other".parse().unwrap();
+    let [own, shared, lost] = [1_000, 20_000, 300_000].map(|size| Image::new(size as u32, size));
+    for image in [&own, &shared] {
+        push(&service, &name(), image).await;
+    }
+    push(&service, &other, &shared).await;
+    push_layer(&service, &other, &lost).await;
+    assert!(service.unlink(&other, &lost.id()).await.unwrap());
+    let space = service.space().await.unwrap();
+    let told = space.repositories.iter();
+    let told: Vec<_> = told
+        .map(|one| (one.name.to_string(), one.layers, one.bytes, one.own_bytes))
+        .collect();
+    let want = [
+        (name().to_string(), 2, 21_000, 1_000),
+        (other.to_string(), 1, 20_000, 0),
+    ];
+    assert_eq!(told, want);
+    assert_eq!((space.layers, space.bytes), (3, 321_000));
+    assert_eq!((space.unlinked_layers, space.unlinked_bytes), (1, 300_000));
+    assert_eq!((space.removed_layers, space.tombstones), (0, 1));
+    site.collect_after(hours(25)).await;
+    site.collect_after(hours(21)).await;
+    let space = service.space().await.unwrap();
+    assert_eq!((space.removed_layers, space.removed_bytes), (1, 300_000));
+}
