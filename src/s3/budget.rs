@@ -10,7 +10,8 @@
 //! 2. While a holder waits and nothing was released for [`PATIENCE`], the holder that has most
 //!    *idle* units is asked to release them ([`Holder::reclaim_requested`]); among equals, the one
 //!    that was silent longest. Units are idle until they are [pinned](Grant::pin): those that are
-//!    being sent are released without being asked.
+//!    being sent are released without being asked. The unit of a body that
+//!    is [received](Holder::reserve_for_arrival) is not asked for: at most half of the pool is held so.
 //! 3. A holder of little is asked only if it was silent for a while, or if nothing is pinned, so
 //!    that nothing would be released otherwise.
 
@@ -100,6 +101,7 @@ struct State {
 struct Account {
     held: u32,
     idle: u32,
+    arriving: u32,
     active_at: Instant,
     /// Asked to release its idle units, and has not begun to.
     is_asked: bool,
@@ -143,13 +145,15 @@ impl State {
         }
     }
 
-    fn release(&mut self, account: u64, units: u32, idle: u32) {
+    fn release(&mut self, account: u64, units: u32, used: Use) {
         self.free += units;
         self.moved_at = Instant::now();
         if let Some(account) = self.accounts.get_mut(&account) {
             account.held -= units;
-            account.idle -= idle;
-            account.is_asked &= idle == 0;
+            if let Some(counted) = account.units(used) {
+                *counted -= units;
+            }
+            account.is_asked &= used != Use::Idle;
         }
         self.grant();
     }
@@ -174,7 +178,8 @@ impl State {
     /// The holder to ask for its idle units. One that waits alone is not asked while others will
     /// release theirs.
     fn choose(&mut self, now: Instant) -> Option<&mut Account> {
-        let is_stuck = self.accounts.values().all(|a| a.held == a.idle);
+        let is_stuck = |a: &Account| a.held == a.idle + a.arriving;
+        let is_stuck = self.accounts.values().all(is_stuck);
         let requests = &self.requests;
         let waits_beside = |id: u64| {
             let mut waiting = requests.values().filter(|request| !request.is_granted);
@@ -221,6 +226,7 @@ impl Pool {
         let account = Account {
             held: 0,
             idle: 0,
+            arriving: 0,
             active_at: Instant::now(),
             is_asked: false,
             asked: Arc::clone(&asked),
@@ -314,6 +320,13 @@ impl Holder {
         poll_fn(|context| waiting.poll(context)).await
     }
 
+    /// As [`reserve`](Self::reserve), one unit, for the bytes that are read from a socket.
+    pub(crate) async fn reserve_for_arrival(&self) -> Grant {
+        let mut grant = self.reserve(UNIT).await;
+        grant.set_use(Use::Arriving);
+        grant
+    }
+
     /// Never waits, and takes nothing while others wait.
     pub(crate) fn try_reserve(&self, bytes: u64) -> Option<Grant> {
         let units = self.0.pool.units_of(bytes);
@@ -378,7 +391,7 @@ impl Holder {
         Grant {
             holder: self.clone(),
             units,
-            is_pinned: false,
+            used: Use::Idle,
         }
     }
 }
@@ -434,7 +447,7 @@ impl Drop for Waiting<'_> {
             return;
         };
         if request.is_granted {
-            state.release(self.holder.0.id, self.units, self.units);
+            state.release(self.holder.0.id, self.units, Use::Idle);
         } else {
             // It may have been the first, and have asked for more than the next one.
             state.grant();
@@ -447,7 +460,29 @@ impl Drop for Waiting<'_> {
 pub(crate) struct Grant {
     holder: Holder,
     units: u32,
-    is_pinned: bool,
+    used: Use,
+}
+
+/// What units are held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Bytes that can be stored or dropped when others wait.
+    Idle,
+    /// The bytes that are read from a socket.
+    Arriving,
+    /// Bytes that are being moved.
+    Pinned,
+}
+
+impl Account {
+    /// The units of a use that are counted apart.
+    fn units(&mut self, used: Use) -> Option<&mut u32> {
+        match used {
+            Use::Idle => Some(&mut self.idle),
+            Use::Arriving => Some(&mut self.arriving),
+            Use::Pinned => None,
+        }
+    }
 }
 
 impl Grant {
@@ -457,34 +492,34 @@ impl Grant {
 
     /// Adds another grant of the same holder, which becomes as this one is.
     pub(crate) fn merge(&mut self, mut other: Grant) {
-        if self.is_pinned {
-            other.pin();
-        }
+        other.set_use(self.used);
         self.units += std::mem::take(&mut other.units);
+    }
+
+    fn set_use(&mut self, used: Use) {
+        let before = std::mem::replace(&mut self.used, used);
+        let mut state = self.holder.0.pool.lock();
+        let Some(account) = state.accounts.get_mut(&self.holder.0.id) else {
+            return;
+        };
+        if let Some(units) = account.units(before) {
+            *units -= self.units;
+        }
+        if let Some(units) = account.units(used) {
+            *units += self.units;
+        }
+        account.is_asked &= used != Use::Pinned;
     }
 
     /// The bytes are being sent, or moved otherwise: the units are released without being asked for.
     pub(crate) fn pin(&mut self) {
-        if std::mem::replace(&mut self.is_pinned, true) {
-            return;
-        }
-        let mut state = self.holder.0.pool.lock();
-        if let Some(account) = state.accounts.get_mut(&self.holder.0.id) {
-            account.idle -= self.units;
-            account.is_asked = false;
-        }
+        self.set_use(Use::Pinned);
     }
 
     /// The bytes wait for their reader: the units are released when that is asked for.
     pub(crate) fn unpin(&mut self) {
-        if !std::mem::replace(&mut self.is_pinned, false) {
-            return;
-        }
-        let mut state = self.holder.0.pool.lock();
-        if let Some(account) = state.accounts.get_mut(&self.holder.0.id) {
-            account.idle += self.units;
-            account.active_at = Instant::now();
-        }
+        self.set_use(Use::Idle);
+        self.holder.touch();
     }
 
     /// Resolves when the holder shall release its idle units.
@@ -496,9 +531,8 @@ impl Grant {
 impl Drop for Grant {
     fn drop(&mut self) {
         if self.units > 0 {
-            let idle = if self.is_pinned { 0 } else { self.units };
             let mut state = self.holder.0.pool.lock();
-            state.release(self.holder.0.id, self.units, idle);
+            state.release(self.holder.0.id, self.units, self.used);
         }
     }
 }

@@ -26,7 +26,7 @@ use super::{Registry, ResponseBody};
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is read of a connection at a time, in bytes: no budget counts it.
-const READ_BUFFER: usize = 64 * 1024;
+const READ_BUFFER: usize = 32 * 1024;
 
 /// Limits of a server. Those of a request are in [`Options`](super::Options).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -14,6 +14,7 @@ use crate::clock;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::s3::bucket::Store;
 use crate::s3::bucket::{presence, publish};
+use crate::s3::budget::UNIT;
 use crate::s3::format::checksum::{Crc64, Running};
 use crate::s3::format::keys::{Key, Keys};
 use crate::s3::format::record::{Segment, StoredLayer};
@@ -349,9 +350,15 @@ struct Sections {
     ends: [u64; 4],
     sums: [Running; 4],
     pieces: Vec<Piece>,
+    /// The piece under way, where it starts, and the sum before it.
+    filling: BytesMut,
+    start: u64,
+    before: Crc64,
 }
 
 const KEPT: usize = 2;
+/// Bytes of a piece.
+const PIECE: usize = UNIT as usize;
 
 impl Sections {
     fn new(job: &Job) -> Self {
@@ -367,27 +374,51 @@ impl Sections {
             ],
             sums: std::array::from_fn(|_| Running::new()),
             pieces: Vec::new(),
+            filling: BytesMut::new(),
+            start: 0,
+            before: Crc64::default(),
         }
     }
 
     fn take(&mut self, mut bytes: Bytes) {
-        for (section, (end, sum)) in self.ends.iter().zip(&mut self.sums).enumerate() {
-            let room = usize::try_from(end.saturating_sub(self.at)).unwrap_or(usize::MAX);
-            let now = bytes.split_to(room.min(bytes.len()));
-            if now.is_empty() {
-                continue;
+        for section in 0..self.ends.len() {
+            let missing = self.ends[section].saturating_sub(self.at);
+            let missing = usize::try_from(missing).unwrap_or(usize::MAX);
+            let mut now = bytes.split_to(missing.min(bytes.len()));
+            while section == KEPT && !now.is_empty() {
+                self.keep(&mut now);
             }
-            let before = (section == KEPT).then(|| sum.get());
-            sum.update(&now);
-            let start = self.at;
+            self.sums[section].update(&now);
             self.at += now.len() as u64;
-            if let Some(before) = before {
-                self.pieces.push(Piece {
-                    start,
-                    bytes: now,
-                    before,
-                });
-            }
+        }
+    }
+
+    /// Copies bytes into the piece under way: what arrives can be a slice of a much larger buffer,
+    /// which it would keep in memory uncounted.
+    fn keep(&mut self, bytes: &mut Bytes) {
+        if self.filling.is_empty() {
+            let missing = usize::try_from(self.ends[KEPT] - self.at).unwrap_or(PIECE);
+            self.filling = BytesMut::with_capacity(missing.min(PIECE));
+            self.start = self.at;
+            self.before = self.sums[KEPT].get();
+        }
+        let copied = bytes.split_to(bytes.len().min(PIECE - self.filling.len()));
+        self.filling.extend_from_slice(&copied);
+        self.sums[KEPT].update(&copied);
+        self.at += copied.len() as u64;
+        if self.filling.len() == PIECE {
+            self.end_piece();
+        }
+    }
+
+    fn end_piece(&mut self) {
+        let bytes = std::mem::take(&mut self.filling).freeze();
+        if !bytes.is_empty() {
+            self.pieces.push(Piece {
+                start: self.start,
+                bytes,
+                before: self.before,
+            });
         }
     }
 
@@ -410,7 +441,8 @@ impl Sections {
         Ok(())
     }
 
-    fn into_loaded(self) -> Loaded {
+    fn into_loaded(mut self) -> Loaded {
+        self.end_piece();
         Loaded {
             crc: self.sums[KEPT].get(),
             pieces: self.pieces,

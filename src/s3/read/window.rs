@@ -164,21 +164,15 @@ impl Filler {
         // it back.
         let mut grant = memory.grant().await;
         grant.pin();
-        let result = self.source.load(&job).await;
-        let holds_bytes = result.is_ok();
-        self.settle(result);
-        if holds_bytes {
-            grant.unpin();
-            grant.reclaim_requested().await;
-            self.set(State::Gone);
+        match self.source.load(&job).await {
+            Ok(loaded) => {
+                self.set(State::Ready(loaded));
+                grant.unpin();
+                grant.reclaim_requested().await;
+                self.set(State::Gone);
+            }
+            Err(error) => self.set(State::Failed(error)),
         }
-    }
-
-    fn settle(&self, result: Result<Loaded>) {
-        self.set(match result {
-            Ok(loaded) => State::Ready(loaded),
-            Err(error) => State::Failed(error),
-        });
     }
 
     fn set(&self, new: State) {

@@ -40,6 +40,7 @@ use crate::error::{Error, Result};
 use crate::id::{LayerId, TarSum};
 use crate::name::RepositoryName;
 use crate::s3::bucket::Store;
+use crate::s3::budget::{Grant, Holder};
 use crate::s3::format::record::StoredLayer;
 use crate::s3::read::S3Layer;
 use crate::s3::session::plan::schedule::Schedule;
@@ -89,6 +90,9 @@ pub(crate) struct S3LayerUpload {
     /// Taken by the first [`ready`](LayerUpload::ready), so that not more bodies are read than memory
     /// is there for.
     admission: Option<OwnedSemaphorePermit>,
+    holder: Holder,
+    /// For the piece that is read from a socket, from the first [`ready`](LayerUpload::ready) on.
+    arriving: Option<Grant>,
     task: Option<JoinHandle<Result<()>>>,
     /// Another handle may own the upload: the first byte waits until this one does.
     owner: bool,
@@ -130,6 +134,8 @@ impl S3LayerUpload {
             queue: PollSemaphore::new(Arc::new(Semaphore::new(1))),
             place: None,
             admission: None,
+            holder: uploader.holder().clone(),
+            arriving: None,
             owner: uploader.is_owner(),
             task: Some(tokio::spawn(task::run(uploader, inbox))),
             asked: None,
@@ -299,6 +305,9 @@ impl LayerUpload for S3LayerUpload {
             // The semaphore is never closed.
             self.admission = bodies.acquire_owned().await.ok();
         }
+        if self.arriving.is_none() {
+            self.arriving = Some(self.holder.reserve_for_arrival().await);
+        }
         std::future::poll_fn(|context| self.poll_place(context)).await
     }
 
@@ -311,10 +320,12 @@ impl LayerUpload for S3LayerUpload {
     }
 
     async fn close(&mut self) -> Result<()> {
+        self.arriving = None;
         self.ask(Command::Close).await
     }
 
     async fn finish(&mut self, size: u64, digest: &Digest) -> Result<Box<dyn Layer>> {
+        self.arriving = None;
         let digest = digest.clone();
         let layer: StoredLayer = self
             .ask(|answer| Command::Finish {
