@@ -13,6 +13,7 @@ mod bomb;
 mod budget;
 mod checkpoint;
 mod cli;
+mod cli_auth;
 mod cli_doctor;
 mod cli_folder;
 mod cli_inventory;

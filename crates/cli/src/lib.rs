@@ -46,6 +46,7 @@ mod ls;
 mod man;
 mod output;
 mod place;
+mod policy;
 mod progress;
 mod pull;
 mod push;
@@ -135,6 +136,7 @@ enum Command {
     Trash(trash::Trash),
     Cancel(cancel::Cancel),
     Serve(serve::Serve),
+    Policy(policy::Policy),
     Sweep(sweep::Sweep),
     Gc(gc::Gc),
     Store(store::Store),
@@ -159,6 +161,7 @@ impl Command {
             Command::Trash(command) => command.run(context).await,
             Command::Cancel(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
+            Command::Policy(command) => command.run(context),
             Command::Sweep(command) => command.run(context).await,
             Command::Gc(command) => command.run(context).await,
             Command::Store(command) => command.run(context).await,

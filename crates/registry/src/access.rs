@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use super::auth::Subject;
 use s3layers::RepositoryService;
 
 /// What is known of a request so far. Written down when it is dropped.
@@ -20,6 +21,7 @@ pub(super) struct Entry {
     service: Arc<dyn RepositoryService>,
     requests: u64,
     error: Option<String>,
+    subject: Option<Subject>,
 }
 
 impl Entry {
@@ -39,7 +41,12 @@ impl Entry {
             requests: service.requests(),
             service,
             error: None,
+            subject: None,
         }
+    }
+
+    pub(super) fn authorized(&mut self, subject: Subject) {
+        self.subject = Some(subject);
     }
 
     pub(super) fn answered(&mut self, status: StatusCode, error: Option<String>) {
@@ -69,6 +76,7 @@ impl Drop for Entry {
                     method = %self.method,
                     path = %self.path,
                     status,
+                    subject = self.subject.as_ref().map(Subject::as_str),
                     bytes_in = self.received.load(Relaxed),
                     bytes_out = self.sent,
                     ms,

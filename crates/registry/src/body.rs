@@ -225,14 +225,22 @@ impl RequestBody {
     /// Reads the rest of the body and drops it, beside the answer to its request: only then the
     /// connection can be used again. Where the body is large or slow, the server closes the
     /// connection instead.
-    pub(super) fn discard(mut self) {
-        const AT_MOST: u64 = 16 * 1024 * 1024;
+    pub(super) fn discard(self) {
+        self.discard_at_most(16 * 1024 * 1024);
+    }
+
+    /// The same for a body of a client that is not authorized.
+    pub(super) fn discard_unauthorized(self) {
+        self.discard_at_most(64 * 1024);
+    }
+
+    fn discard_at_most(mut self, at_most: u64) {
         const FOR: Duration = Duration::from_secs(2);
         let is_awaiting_continue = self.waits && self.received() == 0;
         if is_awaiting_continue || self.declared == Some(0) {
             return;
         }
-        let until = self.received() + AT_MOST;
+        let until = self.received() + at_most;
         let all = async move {
             while let Ok(Some(_)) = self.next().await {
                 if self.received() >= until {

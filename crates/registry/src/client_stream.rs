@@ -18,7 +18,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_io_timeout::TimeoutWriter;
@@ -27,6 +26,7 @@ use super::server::Limits;
 
 /// A client that was refused may send so many bytes more, and for so long, until it has read why.
 const LINGER_BYTES: u64 = 256 * 1024 * 1024;
+const LINGER_UNAUTHORIZED: u64 = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(30);
 /// One that sends nothing for so long will not send more.
 const LINGER_IDLE: Duration = Duration::from_secs(5);
@@ -40,6 +40,8 @@ pub(super) struct Activity {
     ended: AtomicUsize,
     /// A body was dropped before its end.
     has_unread: AtomicBool,
+    /// A client was not authorized.
+    is_unauthorized: AtomicBool,
     is_writing: AtomicBool,
     /// The server does not notice by itself that a body was dropped while it waits for more of it.
     dropped: Notify,
@@ -53,6 +55,11 @@ impl Activity {
     /// Whether there is neither a request nor an answer under way.
     pub(super) fn is_idle(&self) -> bool {
         !self.is_in_request() && !self.is_writing.load(SeqCst)
+    }
+
+    /// A client that is not authorized may send little more before its connection is closed.
+    pub(super) fn limit_linger(&self) {
+        self.is_unauthorized.store(true, SeqCst);
     }
 
     /// Resolves after a body was dropped.
@@ -138,8 +145,8 @@ impl<B> Drop for TrackedBody<B> {
 }
 
 /// The socket.
-pub(super) struct ClientStream {
-    stream: Pin<Box<TimeoutWriter<TcpStream>>>,
+pub(super) struct ClientStream<S> {
+    stream: Pin<Box<TimeoutWriter<S>>>,
     activity: Arc<Activity>,
     header_timeout: Duration,
     /// Runs while a head is incomplete; with the number of requests before it.
@@ -154,8 +161,8 @@ struct Linger {
     idle: Pin<Box<Sleep>>,
 }
 
-impl ClientStream {
-    pub(super) fn new(stream: TcpStream, limits: &Limits, activity: Arc<Activity>) -> Self {
+impl<S: AsyncRead + AsyncWrite> ClientStream<S> {
+    pub(super) fn new(stream: S, limits: &Limits, activity: Arc<Activity>) -> Self {
         let mut stream = TimeoutWriter::new(stream);
         stream.set_timeout(Some(limits.write_timeout));
         ClientStream {
@@ -192,9 +199,14 @@ impl ClientStream {
 
     /// Reads and drops what the client still sends, within the limits.
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let bytes_left = if self.activity.is_unauthorized.load(SeqCst) {
+            LINGER_UNAUTHORIZED
+        } else {
+            LINGER_BYTES
+        };
         let linger = self.linger.get_or_insert_with(|| Linger {
             end: Instant::now() + LINGER,
-            bytes_left: LINGER_BYTES,
+            bytes_left,
             idle: Box::pin(sleep(LINGER_IDLE)),
         });
         let mut space = [0; 16 * 1024];
@@ -215,7 +227,7 @@ impl ClientStream {
     }
 }
 
-impl AsyncRead for ClientStream {
+impl<S: AsyncRead + AsyncWrite> AsyncRead for ClientStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -229,7 +241,7 @@ impl AsyncRead for ClientStream {
     }
 }
 
-impl AsyncWrite for ClientStream {
+impl<S: AsyncRead + AsyncWrite> AsyncWrite for ClientStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -4,10 +4,11 @@
 use std::error::Error as StdError;
 use std::fmt::{Display, Write as _};
 
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::auth::Denied;
 use super::body::ResponseBody;
 use s3layers::Error;
 
@@ -17,6 +18,7 @@ pub(super) enum Code {
     BlobUnknown,
     BlobUploadInvalid,
     BlobUploadUnknown,
+    Denied,
     DigestInvalid,
     ManifestBlobUnknown,
     ManifestInvalid,
@@ -28,6 +30,7 @@ pub(super) enum Code {
     SizeInvalid,
     TagInvalid,
     TooManyRequests,
+    Unauthorized,
     Unavailable,
     Unknown,
     Unsupported,
@@ -39,6 +42,7 @@ impl Code {
             Code::BlobUnknown => "BLOB_UNKNOWN",
             Code::BlobUploadInvalid => "BLOB_UPLOAD_INVALID",
             Code::BlobUploadUnknown => "BLOB_UPLOAD_UNKNOWN",
+            Code::Denied => "DENIED",
             Code::DigestInvalid => "DIGEST_INVALID",
             Code::ManifestBlobUnknown => "MANIFEST_BLOB_UNKNOWN",
             Code::ManifestInvalid => "MANIFEST_INVALID",
@@ -50,6 +54,7 @@ impl Code {
             Code::SizeInvalid => "SIZE_INVALID",
             Code::TagInvalid => "TAG_INVALID",
             Code::TooManyRequests => "TOOMANYREQUESTS",
+            Code::Unauthorized => "UNAUTHORIZED",
             Code::Unavailable => "UNAVAILABLE",
             Code::Unknown => "UNKNOWN",
             Code::Unsupported => "UNSUPPORTED",
@@ -72,6 +77,8 @@ impl Code {
             | Code::PaginationNumberInvalid
             | Code::SizeInvalid
             | Code::TagInvalid => StatusCode::BAD_REQUEST,
+            Code::Denied => StatusCode::FORBIDDEN,
+            Code::Unauthorized => StatusCode::UNAUTHORIZED,
             Code::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
@@ -184,6 +191,24 @@ impl Refusal {
             response.headers_mut().append(name, value);
         }
         (response, Some(cause.unwrap_or(message)))
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unauthorized { challenge, message } => {
+                Refusal::new(Code::Unauthorized, message).with(WWW_AUTHENTICATE, &challenge)
+            }
+            Denied::Forbidden { message } => Refusal::new(Code::Denied, message),
+            Denied::TooManyRequests { retry_after } => {
+                Refusal::new(Code::TooManyRequests, "too many attempts to authenticate")
+                    .with(RETRY_AFTER, &retry_after.to_string())
+            }
+            Denied::Unavailable { message } => {
+                Refusal::new(Code::Unavailable, message).with(RETRY_AFTER, "5")
+            }
+        }
     }
 }
 

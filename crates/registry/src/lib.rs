@@ -18,6 +18,7 @@
 //! | `/v2/<name>/referrers/<digest>` | GET | `listings` |
 //! | `/v2/_catalog` | GET | `listings` |
 //! | `/livez`, `/readyz` | GET | here |
+//! | `/token` | GET: a token for the scopes that the client may use | `auth` |
 //! | any, where an origin may use it | OPTIONS: preflight of a browser | `cors` |
 //!
 //! # What holds
@@ -34,11 +35,10 @@
 //! 6. The bodies of manifests hold a bounded number of bytes, for a bounded time (`manifests`), and
 //!    so do the responses that carry them (`answer_bytes`).
 //!
-//! It has no authentication: put a reverse proxy in front of it.
+//! Without an [`Authorizer`] every client may do everything (`auth`).
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -46,7 +46,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{EXPECT, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, EXPECT, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use tokio::sync::watch;
@@ -56,10 +56,12 @@ use tokio::time::timeout;
 use self::access::Entry;
 use self::active_uploads::ActiveUploads;
 use self::answer_bytes::AnswerBytes;
+use self::auth::Open;
 use self::body::RequestBody;
 use self::cors::Cors;
 use self::error::{Code, Refusal};
 use self::manifests::Room;
+use self::proxies::Origin;
 use self::query::Query;
 use self::request_permits::{RequestPermit, RequestPermits, Work};
 use self::route::{Endpoint, Verb, route};
@@ -68,6 +70,7 @@ use s3layers::{Digest, Error, RepositoryName};
 mod access;
 mod active_uploads;
 mod answer_bytes;
+mod auth;
 mod blobs;
 mod body;
 mod client_stream;
@@ -86,21 +89,30 @@ mod receive;
 mod request_permits;
 mod route;
 mod server;
+mod tls;
 pub(crate) mod uploads;
 
+pub use auth::{
+    Access, Action, AuthSettings, Authorizer, Decision, Denied, Grant, Identity, InvalidRequest,
+    InvalidSecret, InvalidUsers, Needs, Policy, PolicyAuthorizer, PolicyError, SecretKey, Subject,
+    Users, needs,
+};
 pub use body::{BodyError, ResponseBody};
 pub use cors::{CorsOrigins, InvalidOrigin};
 pub use options::{DEFAULT_MAX_REQUESTS, Options};
-pub use proxies::{InvalidProxies, Peer, TrustedProxies};
+pub use proxies::{
+    ClientCertificate, Confidential, Encrypted, InvalidProxies, Peer, TrustedProxies,
+};
 pub use s3layers::{Manifest, Page, Referrer, ReferrerKey, RepositoryService};
-pub use server::{Limits, serve};
+pub use server::{Limits, serve, serve_tls};
+pub use tls::{Tls, TlsError, TlsFiles};
 
 /// A registry over `service`.
 ///
 /// ```
 /// use std::sync::Arc;
 /// use s3layers::MemoryLayerService;
-/// use s3layers::registry::{Options, router};
+/// use s3layers_registry::{Options, router};
 /// use tower_service::Service as _;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -123,6 +135,7 @@ pub fn router(service: Arc<dyn RepositoryService>, options: Options) -> Registry
             running: watch::Sender::new(()),
             aborting_bodies: watch::Sender::new(false),
         }),
+        authorizer: None,
     }
 }
 
@@ -130,6 +143,8 @@ pub fn router(service: Arc<dyn RepositoryService>, options: Options) -> Registry
 #[derive(Clone)]
 pub struct Registry {
     shared: Arc<Shared>,
+    /// `None`: every client may do everything.
+    authorizer: Option<Arc<dyn Authorizer>>,
 }
 
 struct Shared {
@@ -167,6 +182,7 @@ struct Head {
     query: Query,
     /// The size of the body, where the client said it.
     size: Option<u64>,
+    grant: Box<dyn Grant>,
 }
 
 impl Head {
@@ -183,6 +199,14 @@ impl Head {
 type Answer = Result<Response<ResponseBody>, Refusal>;
 
 impl Registry {
+    /// The same registry, with an authorizer that decides what requests may do. Without one every
+    /// client may do everything.
+    #[must_use]
+    pub fn with_authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.authorizer = Some(authorizer);
+        self
+    }
+
     /// Answers a request.
     ///
     /// # Cancellation
@@ -197,19 +221,17 @@ impl Registry {
         self.respond(request, |_| Ok(())).await
     }
 
-    /// Answers a request that came by HTTP/1 from `peer`, as RFC 9112 requires.
+    /// Answers a request that came by HTTP/1 from `origin`, as RFC 9112 requires.
     async fn handle_http1<B>(
         &self,
         mut request: Request<B>,
-        peer: Option<IpAddr>,
+        origin: &Origin,
     ) -> Response<ResponseBody>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(Peer(peer));
-        }
+        origin.insert_into(request.extensions_mut());
         self.respond(request, http1::check).await
     }
 
@@ -231,7 +253,7 @@ impl Registry {
         let mut entry = Entry::new(parts.method.clone(), parts.uri.path(), received, service);
         let answer = match cors.as_ref().and_then(Cors::preflight) {
             Some(response) => Ok(response),
-            None => self.answer(parts, body, check).await,
+            None => self.answer(parts, body, check, &mut entry).await,
         };
         let (mut response, error) = match answer {
             Ok(response) => (response, None),
@@ -250,9 +272,10 @@ impl Registry {
 
     async fn answer(
         &self,
-        parts: Parts,
+        mut parts: Parts,
         body: RequestBody,
         check: fn(&Parts) -> Result<(), Refusal>,
+        entry: &mut Entry,
     ) -> Answer {
         let parsed = check(&parts).and_then(|()| {
             let found = route(&parts.method, parts.uri.path())?;
@@ -265,7 +288,18 @@ impl Registry {
                 return Err(refusal);
             }
         };
+        let trusted = &self.shared.options.trusted_proxies;
+        let client = proxies::identify_client(&mut parts, trusted);
+        let grant = match self.authorize(&parts, client, &endpoint, verb).await {
+            Ok(grant) => grant,
+            Err(refusal) => {
+                body.discard_unauthorized();
+                return Err(refusal);
+            }
+        };
+        entry.authorized(grant.subject().clone());
         match endpoint {
+            Endpoint::Token => return self.token(&parts, client).await,
             Endpoint::Live => return Ok(text("alive\n")),
             Endpoint::Ready => return ready(&self.shared).await,
             Endpoint::Base => return Ok(base()),
@@ -284,9 +318,32 @@ impl Registry {
             query,
             size: body.declared(),
             parts,
+            grant,
         };
         let call = Call { head, body, permit };
         dispatch(&self.shared, call, verb, endpoint).await
+    }
+
+    async fn authorize(
+        &self,
+        parts: &Parts,
+        client: Option<Peer>,
+        endpoint: &Endpoint,
+        verb: Verb,
+    ) -> Result<Box<dyn Grant>, Refusal> {
+        let needed = auth::needs::needed(endpoint, verb);
+        let (Some(authorizer), Some(needed)) = (&self.authorizer, needed) else {
+            return Ok(Box::new(Open::new()));
+        };
+        Ok(authorizer.authorize(parts, client, &[needed]).await?)
+    }
+
+    async fn token(&self, parts: &Parts, client: Option<Peer>) -> Answer {
+        let authorizer = self.authorizer.as_ref().ok_or_else(Refusal::no_such_path)?;
+        let token = authorizer.token(parts, client).await;
+        let text = token.ok_or_else(Refusal::no_such_path)??;
+        let response = json(text.into(), "application/json");
+        Ok(with(response, CACHE_CONTROL, "no-store"))
     }
 
     /// Resolves when nothing runs any more that a request began: uploads that are being closed,
@@ -372,9 +429,9 @@ async fn dispatch(shared: &Arc<Shared>, call: Call, verb: Verb, endpoint: Endpoi
         (Endpoint::Referrers(name, digest), _) => {
             listings::referrers(shared, &call.head.query, &name, &digest).await
         }
-        (Endpoint::Catalog, _) => listings::catalog(shared, &call.head.query).await,
+        (Endpoint::Catalog, _) => listings::catalog(shared, &call.head).await,
         // Answered before a place was taken.
-        (Endpoint::Base | Endpoint::Live | Endpoint::Ready, _) => Ok(base()),
+        (Endpoint::Base | Endpoint::Live | Endpoint::Ready | Endpoint::Token, _) => Ok(base()),
     }
 }
 

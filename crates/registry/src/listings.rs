@@ -7,14 +7,17 @@ use serde_json::{Value, json};
 use super::body::ResponseBody;
 use super::error::{Code, Refusal};
 use super::query::{Query, encoded};
-use super::{Answer, Shared, json as answer, with};
-use s3layers::{Digest, RepositoryName};
+use super::{Answer, Head, Shared, json as answer, with};
+use crate::auth::{Access, Grant};
+use s3layers::{Digest, Page, RepositoryName};
 use s3layers::{Referrer, ReferrerKey};
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// The most items of a page, and how many there are unless the client says.
 const PAGE: usize = 1000;
+/// How many lists a page of the catalog costs, unless the client may list none of what they have.
+const LISTS: usize = 3;
 /// No page of referrers is larger, in bytes, unless it has but one: clients read 4 MiB of an index.
 const INDEX_LIMIT: usize = 3 * 1024 * 1024;
 /// What an index has besides its manifests.
@@ -52,22 +55,44 @@ pub(super) async fn tags(shared: &Shared, query: &Query, name: &RepositoryName) 
 }
 
 /// `GET /v2/_catalog`
-pub(super) async fn catalog(shared: &Shared, query: &Query) -> Answer {
+pub(super) async fn catalog(shared: &Shared, head: &Head) -> Answer {
+    let query = &head.query;
     let limit = limit(query)?;
-    let page = shared.service.repositories(query.get("last"), limit.max(1));
-    let page = page.await?;
-    let names: Vec<&str> = page
-        .items
-        .iter()
-        .take(limit)
-        .map(RepositoryName::as_str)
-        .collect();
-    let text = json!({ "repositories": names }).to_string();
+    let page = listed(shared, &*head.grant, query.get("last"), limit).await?;
+    let text = json!({ "repositories": page.items }).to_string();
     let response = answer(text.into(), "application/json");
-    Ok(match names.last() {
-        Some(last) if page.more => linked(response, "/v2/_catalog", query, last, limit),
+    Ok(match page.items.last() {
+        Some(last) if page.more => linked(response, "/v2/_catalog", query, last.as_str(), limit),
         _ => response,
     })
+}
+
+/// At most `limit` repositories after `last` that the client may list. Where few of them are listed,
+/// the page is short. It is not empty while there are more: the link to the next page would name a
+/// repository that the client may not know.
+async fn listed(
+    shared: &Shared,
+    grant: &dyn Grant,
+    last: Option<&str>,
+    limit: usize,
+) -> Result<Page<RepositoryName>, Refusal> {
+    let mut items = Vec::new();
+    let mut last = last.map(ToOwned::to_owned);
+    for lists in 1.. {
+        let wanted = if lists == 1 { limit.max(1) } else { PAGE };
+        let page = shared.service.repositories(last.as_deref(), wanted).await?;
+        last = page.items.last().map(|name| name.to_string());
+        let may_list = |name: &RepositoryName| grant.may(&Access::List(name.clone()));
+        items.extend(page.items.into_iter().filter(may_list));
+        let is_full = items.len() >= limit;
+        let is_short = lists >= LISTS && !items.is_empty();
+        if is_full || is_short || !page.more {
+            let more = page.more || items.len() > limit;
+            items.truncate(limit);
+            return Ok(Page { items, more });
+        }
+    }
+    Ok(Page { items, more: false })
 }
 
 /// `GET /v2/<name>/referrers/<digest>`

@@ -6,7 +6,8 @@ use http::{HeaderMap, Uri};
 use uuid::Uuid;
 
 use super::options::Options;
-use super::proxies::{Forwarded, Peer};
+use super::proxies::{Encrypted, Forwarded, Peer};
+use super::query::encoded;
 use s3layers::{Digest, RepositoryName};
 
 /// What locations begin with: `https://registry.example.com`, or nothing.
@@ -20,7 +21,9 @@ impl Base {
         }
         let peer = parts.extensions.get::<Peer>();
         let is_from_proxy = peer.is_some_and(|peer| options.trusted_proxies.contains(peer.0));
-        Base(seen_as(&parts.uri, &parts.headers, is_from_proxy).unwrap_or_default())
+        let is_encrypted = parts.extensions.get::<Encrypted>().is_some();
+        let seen = seen_as(&parts.uri, &parts.headers, is_from_proxy, is_encrypted);
+        Base(seen.unwrap_or_default())
     }
 
     pub(super) fn blob(&self, name: &RepositoryName, digest: &Digest) -> String {
@@ -32,13 +35,29 @@ impl Base {
     }
 
     /// It carries how far the upload is, so that a process that has it at hand need not ask.
-    pub(super) fn upload(&self, name: &RepositoryName, uuid: Uuid, offset: u64) -> String {
-        format!("{}/v2/{name}/blobs/uploads/{uuid}?at={offset}", self.0)
+    pub(super) fn upload(
+        &self,
+        name: &RepositoryName,
+        uuid: Uuid,
+        offset: u64,
+        state: Option<&str>,
+    ) -> String {
+        let state = state.map(|state| format!("&state={}", encoded(state)));
+        let state = state.unwrap_or_default();
+        format!(
+            "{}/v2/{name}/blobs/uploads/{uuid}?at={offset}{state}",
+            self.0
+        )
     }
 }
 
 /// Scheme and host as the client sees them.
-fn seen_as(uri: &Uri, headers: &HeaderMap, is_from_proxy: bool) -> Option<String> {
+fn seen_as(
+    uri: &Uri,
+    headers: &HeaderMap,
+    is_from_proxy: bool,
+    is_encrypted: bool,
+) -> Option<String> {
     let forwarded = if is_from_proxy {
         Forwarded::of(headers)
     } else {
@@ -50,8 +69,10 @@ fn seen_as(uri: &Uri, headers: &HeaderMap, is_from_proxy: bool) -> Option<String
         .or_else(host)
         .or_else(|| uri.authority().map(ToString::to_string))
         .filter(|host| is_host(host))?;
+    let own = is_encrypted.then(|| "https".to_owned());
     let scheme = forwarded
         .scheme
+        .or(own)
         .or_else(|| uri.scheme_str().map(ToOwned::to_owned))
         .map(|scheme| scheme.to_ascii_lowercase())
         .filter(|scheme| matches!(scheme.as_str(), "http" | "https"));

@@ -2,10 +2,11 @@
 //! `Forwarded` (RFC 7239), or `X-Forwarded-Host` and `X-Forwarded-Proto`. Pure.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use http::HeaderMap;
+use http::request::Parts;
+use http::{Extensions, HeaderMap};
 
 /// The address of the client or proxy that sent a request.
 ///
@@ -15,13 +16,64 @@ use http::HeaderMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 
+/// The connection is encrypted. A server that ends TLS inserts it into the extensions of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encrypted;
+
+/// Nobody on the way can read the credentials of the request. The registry inserts it into the
+/// extensions of a request that is [`Encrypted`], or that a trusted proxy received encrypted, or
+/// that comes from this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confidential;
+
+/// The name in the certificate that a client proved to have. A server that verifies certificates of
+/// clients inserts it into the extensions of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate(String);
+
+impl ClientCertificate {
+    /// A certificate of this name.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        ClientCertificate(name.into())
+    }
+
+    /// The first DNS name or URI among its subject alternative names.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Where the requests of a connection come from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Origin {
+    pub(super) peer: Option<Peer>,
+    pub(super) is_encrypted: bool,
+    pub(super) certificate: Option<ClientCertificate>,
+}
+
+impl Origin {
+    pub(super) fn insert_into(&self, extensions: &mut Extensions) {
+        if let Some(peer) = self.peer {
+            extensions.insert(peer);
+        }
+        if self.is_encrypted {
+            extensions.insert(Encrypted);
+        }
+        if let Some(certificate) = &self.certificate {
+            extensions.insert(certificate.clone());
+        }
+    }
+}
+
 /// Addresses of proxies whose forwarding headers are believed.
 ///
 /// Written as a list of addresses, networks and the words `loopback`, `private` and `none`.
 /// `private` stands for the networks of RFC 1918, 4193 and 6598 and link-local addresses.
 ///
 /// ```
-/// use s3layers::registry::TrustedProxies;
+/// use s3layers_registry::TrustedProxies;
 ///
 /// let proxies: TrustedProxies = "loopback, 192.0.2.0/24, 2001:db8::1".parse()?;
 /// assert!(proxies.contains("192.0.2.7".parse()?));
@@ -145,11 +197,42 @@ impl fmt::Display for TrustedProxies {
     }
 }
 
+/// The address of the client: the peer, or what trusted proxies say. Notes whether the request is
+/// [`Confidential`].
+pub(super) fn identify_client(parts: &mut Parts, trusted: &TrustedProxies) -> Option<Peer> {
+    if parts.extensions.get::<Encrypted>().is_some() {
+        parts.extensions.insert(Confidential);
+    }
+    let Peer(peer) = parts.extensions.get().copied()?;
+    let is_from_proxy = trusted.contains(peer);
+    let forwarded = Forwarded::of(&parts.headers);
+    let is_confidential = match forwarded.scheme.filter(|_| is_from_proxy) {
+        Some(scheme) => scheme.eq_ignore_ascii_case("https"),
+        None => peer.to_canonical().is_loopback(),
+    };
+    if is_confidential {
+        parts.extensions.insert(Confidential);
+    }
+    if !is_from_proxy {
+        return Some(Peer(peer));
+    }
+    // Each proxy adds the address that it saw. What an untrusted one was told counts for nothing.
+    let client = forwarded
+        .clients
+        .iter()
+        .rev()
+        .find(|client| !trusted.contains(**client));
+    let client = client.or(forwarded.clients.first()).copied();
+    Some(Peer(client.unwrap_or(peer)))
+}
+
 /// How a client sees the registry, as far as a proxy says it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Forwarded {
     pub(super) host: Option<String>,
     pub(super) scheme: Option<String>,
+    /// The client and the proxies that its request passed, in this order.
+    clients: Vec<IpAddr>,
 }
 
 impl Forwarded {
@@ -167,6 +250,9 @@ impl Forwarded {
         Forwarded {
             host: first("x-forwarded-host"),
             scheme: first("x-forwarded-proto"),
+            clients: header("x-forwarded-for").map_or_else(Vec::new, |value| {
+                value.split(',').filter_map(address).collect()
+            }),
         }
     }
 
@@ -184,8 +270,22 @@ impl Forwarded {
                 _ => {}
             }
         }
+        let elements = split(value, ',').flat_map(|element| split(element, ';'));
+        let fors = elements.filter_map(|pair| pair.split_once('='));
+        let fors = fors.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
+        forwarded.clients = fors
+            .filter_map(|(_, value)| address(&unquoted(value.trim())))
+            .collect();
         forwarded
     }
+}
+
+/// An address, with or without a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let plain = text.trim_start_matches('[').trim_end_matches(']');
+    plain.parse().ok().or_else(with_port)
 }
 
 /// `text` at each `separator` that is not within quotes.

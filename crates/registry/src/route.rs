@@ -19,6 +19,8 @@ pub(super) enum Endpoint {
     Live,
     /// `/readyz`
     Ready,
+    /// `/token`
+    Token,
     /// `/v2/_catalog`
     Catalog,
     /// `/v2/<name>/tags/list`
@@ -88,6 +90,7 @@ impl Endpoint {
             | Endpoint::Catalog
             | Endpoint::Tags(_)
             | Endpoint::Referrers(..) => &[Verb::Get, Verb::Head],
+            Endpoint::Token => &[Verb::Get],
             Endpoint::Manifest(..) => &[Verb::Get, Verb::Head, Verb::Put, Verb::Delete],
             Endpoint::Blob(..) => &[Verb::Get, Verb::Head, Verb::Delete],
             Endpoint::Uploads(_) => &[Verb::Post],
@@ -120,6 +123,7 @@ fn endpoint(path: &str) -> Result<Endpoint, Refusal> {
     match path {
         "/livez" => return Ok(Endpoint::Live),
         "/readyz" => return Ok(Endpoint::Ready),
+        "/token" => return Ok(Endpoint::Token),
         "/v2" | "/v2/" => return Ok(Endpoint::Base),
         "/v2/_catalog" => return Ok(Endpoint::Catalog),
         _ => {}

@@ -3,23 +3,25 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::client_stream::{Activity, ClientStream, TrackedBody};
+use super::proxies::{Origin, Peer};
+use super::tls::{Tls, client_certificate};
 use super::{Registry, ResponseBody};
 
 /// How long to wait when no connection can be accepted, for lack of file descriptors for instance.
@@ -78,6 +80,35 @@ pub async fn serve(
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
+    run(listener, None, registry, limits, shutdown).await
+}
+
+/// As [`serve`], over TLS.
+///
+/// # Errors
+///
+/// As [`serve`].
+///
+/// # Cancellation
+///
+/// As [`serve`].
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: Arc<Tls>,
+    registry: Registry,
+    limits: Limits,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    run(listener, Some(tls), registry, limits, shutdown).await
+}
+
+async fn run(
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    registry: Registry,
+    limits: Limits,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
     // Told once and for all: fails early if the socket is not one.
     listener.local_addr()?;
     let places = limits.connections.clamp(1, Semaphore::MAX_PERMITS);
@@ -93,9 +124,9 @@ pub async fn serve(
         match accepted {
             Ok((stream, place)) => {
                 let registry = registry.clone();
-                let (limits, stopped) = (limits.clone(), stopped.clone());
+                let (tls, limits, stopped) = (tls.clone(), limits.clone(), stopped.clone());
                 connections.spawn(async move {
-                    connection(registry, stream, &limits, stopped).await;
+                    connection(registry, stream, tls, &limits, stopped).await;
                     drop(place);
                 });
             }
@@ -146,20 +177,50 @@ async fn drain(registry: Registry, mut connections: JoinSet<()>, within: Duratio
     }
 }
 
-/// Serves one connection until it ends. After `stopped`, it ends with the running request, or at
-/// once where none is complete.
 async fn connection(
     registry: Registry,
     stream: TcpStream,
+    tls: Option<Arc<Tls>>,
     limits: &Limits,
     mut stopped: watch::Receiver<()>,
 ) {
     // Answers are small or large, never a trickle: no reason to wait for more.
     let _ = stream.set_nodelay(true);
-    let peer = stream.peer_addr().map(|peer| peer.ip()).ok();
+    let mut origin = Origin {
+        peer: stream.peer_addr().map(|peer| Peer(peer.ip())).ok(),
+        ..Origin::default()
+    };
+    let Some(tls) = tls else {
+        return exchange(registry, stream, origin, limits, stopped).await;
+    };
+    let handshake = timeout(limits.header_timeout, tls.accept(stream));
+    let stream = tokio::select! {
+        shaken = handshake => shaken.unwrap_or_else(|elapsed| Err(elapsed.into())),
+        _ = stopped.changed() => return,
+    };
+    match stream {
+        Ok(stream) => {
+            origin.is_encrypted = true;
+            origin.certificate = client_certificate(&stream);
+            exchange(registry, stream, origin, limits, stopped).await;
+        }
+        Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+    }
+}
+
+/// Serves one connection until it ends. After `stopped`, it ends with the running request, or at
+/// once where none is complete.
+async fn exchange(
+    registry: Registry,
+    stream: impl AsyncRead + AsyncWrite + Send + 'static,
+    origin: Origin,
+    limits: &Limits,
+    mut stopped: watch::Receiver<()>,
+) {
     let activity = Arc::new(Activity::default());
     let stream = ClientStream::new(stream, limits, Arc::clone(&activity));
-    let service = service_fn(|request| answer(registry.clone(), request, peer, &activity));
+    let service =
+        service_fn(|request| answer(registry.clone(), request, origin.clone(), &activity));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -191,11 +252,17 @@ async fn connection(
 async fn answer(
     registry: Registry,
     request: Request<Incoming>,
-    peer: Option<IpAddr>,
+    origin: Origin,
     activity: &Arc<Activity>,
 ) -> Result<Response<TrackedBody<ResponseBody>>, Infallible> {
     let guard = activity.begin();
     let request = request.map(|body| TrackedBody::of_request(body, Arc::clone(&guard)));
-    let response = registry.handle_http1(request, peer).await;
+    let response = registry.handle_http1(request, &origin).await;
+    if matches!(
+        response.status(),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+    ) {
+        activity.limit_linger();
+    }
     Ok(response.map(|body| TrackedBody::of_answer(body, guard)))
 }

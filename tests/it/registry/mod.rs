@@ -2,6 +2,7 @@
 //! per promise; `site.rs` has the servers, `client.rs` a client that can break off.
 
 mod access;
+mod auth;
 mod begun;
 mod client;
 mod costs;

@@ -74,7 +74,12 @@ pub(crate) fn added_to(command: Command) -> Command {
     };
     command
         .args(of(&[Flag::Common, Flag::Tuning]))
-        .mut_subcommand("serve", |serve| serve.args(of(&[Flag::Serve])))
+        .mut_subcommand("serve", |serve| {
+            serve.args(of(&[Flag::Serve, Flag::Policy]))
+        })
+        .mut_subcommand("policy", |policy| {
+            policy.mut_subcommand("explain", |explain| explain.args(of(&[Flag::Policy])))
+        })
 }
 
 fn argument(setting: &Setting) -> Arg {
@@ -112,6 +117,6 @@ fn argument(setting: &Setting) -> Arg {
             .global(true)
             .help_heading("Tuning")
             .hide_short_help(true),
-        Flag::Serve | Flag::None => argument,
+        Flag::Serve | Flag::Policy | Flag::None => argument,
     }
 }

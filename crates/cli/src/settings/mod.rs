@@ -18,7 +18,7 @@ use self::flags::Flags;
 pub(super) use self::location::Location;
 use self::table::{Chosen, Flag, Row, Setting, Source};
 use self::time::{Interval, Timeout};
-use self::value::{Format, Kind, Level, Listen, Size, Url, Word};
+use self::value::{FilePath, Format, Kind, Level, Listen, Size, Url, Word};
 use super::failure::Failure;
 use super::place::Place;
 use s3layers::{
@@ -158,10 +158,90 @@ settings! {
     };
     serve_allow_anonymous: bool = false, Setting {
         about: "Allow other machines to connect, without authentication",
-        more: "Every client that reaches the address can then read, push and delete. Needed unless \
-               serve.listen is a loopback address.",
+        more: "Every client that reaches the address can then read, push and delete. Needed without \
+               serve.users and serve.policy, unless serve.listen is a loopback address.",
         flag: Flag::Serve,
         ..Setting::new("serve.allow_anonymous", "BOOL")
+    };
+    serve_users: Option<FilePath> = None, Setting {
+        about: "Authenticate users by this file of `htpasswd -B`",
+        more: "It is read again when it changes. Without serve.policy every user may do everything.",
+        sample: "users.htpasswd",
+        flag: Flag::Serve,
+        ..Setting::new("serve.users", "FILE")
+    };
+    serve_policy: Option<FilePath> = None, Setting {
+        about: "Authorize requests by this policy file",
+        more: "Rules of subjects, repositories and actions, and issuers of tokens: see \
+               docs/operations.md. What no rule allows is denied. It is read again when it changes. \
+               `s3layers policy explain` shows what a request would get.",
+        sample: "policy.toml",
+        flag: Flag::Policy,
+        ..Setting::new("serve.policy", "FILE")
+    };
+    serve_anonymous_pull: bool = false, Setting {
+        about: "Allow clients without credentials to pull, without a policy",
+        more: "With serve.policy, a rule for `everyone` does so.",
+        flag: Flag::Policy,
+        ..Setting::new("serve.anonymous_pull", "BOOL")
+    };
+    serve_public_url: Option<Url> = None, Setting {
+        about: "Send clients to this URL of the registry for tokens",
+        more: "Needed with serve.users or serve.policy, unless clients reach the registry at \
+               serve.listen.",
+        sample: "https://registry.example.com",
+        flag: Flag::Serve,
+        ..Setting::new("serve.public_url", "URL")
+    };
+    serve_secret_file: Option<FilePath> = None, Setting {
+        about: "Sign tokens with the random bytes in this file",
+        more: "At least 32 bytes, for example of `openssl rand -base64 48`. All processes of one \
+               registry need the same. Default: bytes that no other process has, new at each start.",
+        sample: "secret",
+        flag: Flag::Serve,
+        ..Setting::new("serve.secret_file", "FILE")
+    };
+    serve_token_lifetime: Timeout = Timeout(Duration::from_secs(3600)), Setting {
+        about: "Limit the lifetime of the registry's own tokens",
+        more: "A user that is removed from serve.users has no valid token from then on, and each \
+               request is held against the policy as it is then.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.token_lifetime", "TIME")
+    };
+    serve_upload_grace: Duration = Duration::from_secs(24 * 3600), Setting {
+        about: "Accept an expired token this long for uploads begun before",
+        more: "Several clients do not get a new token during the upload of a layer.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.upload_grace", "TIME")
+    };
+    serve_plain_credentials: bool = false, Setting {
+        about: "Accept credentials over connections without TLS",
+        more: "For a network where nobody can listen. Clients on this machine, and those whose trusted \
+               proxy says that it was reached by https, need no such permission.",
+        flag: Flag::Serve,
+        ..Setting::new("serve.plain_credentials", "BOOL")
+    };
+    serve_tls_cert: Option<FilePath> = None, Setting {
+        about: "Serve TLS with the certificates in this PEM file",
+        more: "That of the server first, then those of its issuers. It is read again when it changes, \
+               as the other files of TLS.",
+        sample: "server.crt",
+        flag: Flag::Serve,
+        ..Setting::new("serve.tls_cert", "FILE")
+    };
+    serve_tls_key: Option<FilePath> = None, Setting {
+        about: "Use the private key in this PEM file",
+        sample: "server.key",
+        flag: Flag::Serve,
+        ..Setting::new("serve.tls_key", "FILE")
+    };
+    serve_tls_client_ca: Option<FilePath> = None, Setting {
+        about: "Authenticate clients by certificates of these CAs",
+        more: "A client with such a certificate is the subject `certificate:NAME` of the policy, with \
+               the first DNS name or URI in it. Others need other credentials.",
+        sample: "clients.crt",
+        flag: Flag::Serve,
+        ..Setting::new("serve.tls_client_ca", "FILE")
     };
     serve_trusted_proxies: TrustedProxies = TrustedProxies::default(), Setting {
         about: "Trust Forwarded and X-Forwarded-* headers of these proxies",
@@ -287,13 +367,28 @@ impl Settings {
         Ok(settings)
     }
 
-    /// A folder in a file is the same one wherever the program is run.
+    /// A path in a file is the same one wherever the program is run.
     fn begin_beside_the_file(&mut self) {
         if let (Some(Place::Folder(folder)), Source::File { path, .. }) =
             (&mut self.store.value, &self.store.source)
             && let Some(beside) = path.parent()
         {
             *folder = beside.join(&folder);
+        }
+        for chosen in [
+            &mut self.serve_users,
+            &mut self.serve_policy,
+            &mut self.serve_secret_file,
+            &mut self.serve_tls_cert,
+            &mut self.serve_tls_key,
+            &mut self.serve_tls_client_ca,
+        ] {
+            if let (Some(FilePath(file)), Source::File { path, .. }) =
+                (&mut chosen.value, &chosen.source)
+                && let Some(beside) = path.parent()
+            {
+                *file = beside.join(&file);
+            }
         }
     }
 

@@ -40,6 +40,8 @@ pub(super) enum Flag {
     Tuning,
     /// Of `serve`.
     Serve,
+    /// Of `serve` and `policy explain`.
+    Policy,
     /// There is a shorter way to say it.
     None,
 }
@@ -65,7 +67,7 @@ impl Setting {
     /// The name of its flag, without the hyphens before it.
     pub(super) fn long(&self) -> String {
         let name = match self.flag {
-            Flag::Serve => self.name.strip_prefix("serve.").unwrap_or(self.name),
+            Flag::Serve | Flag::Policy => self.name.strip_prefix("serve.").unwrap_or(self.name),
             _ => self.name,
         };
         name.replace(['_', '.'], "-")

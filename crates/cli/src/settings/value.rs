@@ -1,6 +1,7 @@
 //! What a setting can be: how its text is read, wherever it stands, and how it is shown.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde_json::{Value, json};
@@ -86,6 +87,22 @@ impl Kind for Word {
 
     fn show(&self) -> Option<String> {
         Some(self.0.clone())
+    }
+}
+
+/// A file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FilePath(pub(crate) PathBuf);
+
+impl Kind for FilePath {
+    const WANTED: &str = "the path of a file";
+
+    fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| FilePath(text.into()))
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.0.display().to_string())
     }
 }
 

@@ -15,8 +15,10 @@ use http::{HeaderName, StatusCode};
 use uuid::Uuid;
 
 use self::place::{Place, created};
+use super::auth::Access;
 use super::error::{Code, Refusal};
 use super::location::Base;
+use super::query::Query;
 use super::route::{parse_name, parsed};
 use super::{Answer, Call, Head, Shared, bare, with};
 use s3layers::{Digest, LayerId, RepositoryName};
@@ -31,19 +33,28 @@ pub(super) async fn begin(shared: &Arc<Shared>, call: Call, name: RepositoryName
     match asked_for(&call.head) {
         Ok(Asked::Mount(digest, from)) => {
             let id = LayerId::from(digest.clone());
-            let may_mount = from.is_some() || shared.options.automatic_mount;
+            let may_mount = match &from {
+                Some(from) => call.head.grant.may(&Access::Pull(from.clone())),
+                None => shared.options.automatic_mount,
+            };
             if may_mount && shared.service.mount(&name, &id, from.as_ref()).await? {
                 return Ok(created(&base, &name, &digest));
             }
-            open(shared, base, name).await
+            open(shared, &call.head, base, name).await
         }
         Ok(Asked::Whole(digest)) => whole(shared, call, base, name, digest).await,
-        Ok(Asked::Session) => open(shared, base, name).await,
+        Ok(Asked::Session) => open(shared, &call.head, base, name).await,
         Err(refusal) => {
             call.body.discard();
             Err(refusal)
         }
     }
+}
+
+/// The repository that a layer is to be mounted from.
+pub(super) fn mount_source(query: &Query) -> Option<RepositoryName> {
+    query.get("mount")?;
+    query.get("from")?.parse().ok()
 }
 
 enum Asked {
@@ -71,13 +82,14 @@ fn asked_for(head: &Head) -> Result<Asked, Refusal> {
 }
 
 /// 202: an upload that waits for its bytes.
-async fn open(shared: &Arc<Shared>, base: Base, name: RepositoryName) -> Answer {
+async fn open(shared: &Arc<Shared>, head: &Head, base: Base, name: RepositoryName) -> Answer {
     let mut upload = shared.service.upload(&name, None).await?;
     upload.close().await?;
     let place = Place {
         shared: shared.clone(),
         base,
         uuid: upload.uuid(),
+        state: head.grant.upload_state(&name, upload.uuid()),
         name,
     };
     let response = place.at(StatusCode::ACCEPTED, upload.offset());
@@ -100,6 +112,7 @@ async fn whole(
         shared: shared.clone(),
         base,
         uuid: upload.uuid(),
+        state: None,
         name,
     };
     let work = async move {

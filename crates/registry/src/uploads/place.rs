@@ -32,6 +32,8 @@ pub(super) struct Place {
     pub(super) base: Base,
     pub(super) name: RepositoryName,
     pub(super) uuid: Uuid,
+    /// What binds the upload to its subject.
+    pub(super) state: Option<String>,
 }
 
 impl Place {
@@ -41,6 +43,7 @@ impl Place {
             base: Base::of(&head.parts, &shared.options),
             name,
             uuid,
+            state: head.query.get("state").map(ToOwned::to_owned),
         }
     }
 
@@ -189,16 +192,21 @@ impl Place {
     /// An answer that says how far the upload is.
     pub(super) fn at(&self, status: StatusCode, offset: u64) -> Response<ResponseBody> {
         let response = bare(status);
-        let location = self.base.upload(&self.name, self.uuid, offset);
+        let location = self.location(offset);
         let response = with(response, LOCATION, &location);
         let response = with(response, RANGE, &range::received(offset));
         with(response, UPLOAD_UUID, &self.uuid.to_string())
     }
 
+    fn location(&self, offset: u64) -> String {
+        let state = self.state.as_deref();
+        self.base.upload(&self.name, self.uuid, offset, state)
+    }
+
     /// The same for a refusal.
     fn placed(&self, refusal: Refusal, offset: u64) -> Refusal {
         refusal
-            .with(LOCATION, &self.base.upload(&self.name, self.uuid, offset))
+            .with(LOCATION, &self.location(offset))
             .with(RANGE, &range::received(offset))
             .with(UPLOAD_UUID, &self.uuid.to_string())
     }

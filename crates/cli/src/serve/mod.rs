@@ -9,6 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use self::auth::{Auth, Files, tls};
 use super::Context;
 use super::collector::collect_regularly;
 use super::descriptors;
@@ -20,12 +21,17 @@ use super::sweeper::{UNTOUCHED, sweep_regularly};
 use s3layers::S3LayerService;
 use s3layers_registry::{Limits, Options};
 
+mod auth;
+
+pub(super) use self::auth::policy_of;
+
 /// Serve a container registry over the store
 ///
 /// Docker, containerd, skopeo, crane, oras, helm and kin push to it and pull from it. Any number of
-/// these processes can serve one bucket. It has no authentication and no TLS: put a reverse proxy in
-/// front of it. An address that other machines can reach needs --allow-anonymous. With -v there is a
-/// line for each request on stderr.
+/// these processes can serve one bucket. --users and --policy say which clients may do what, and
+/// --tls-cert and --tls-key serve TLS. Without --users and --policy every client may do everything,
+/// and an address that other machines can reach needs --allow-anonymous. With -v there is a line for
+/// each request on stderr.
 #[derive(Debug, Args)]
 pub(super) struct Serve {}
 
@@ -52,7 +58,11 @@ impl Serve {
             ));
         }
         let listen = settings.serve_listen.value.0;
-        check_access(listen, settings.serve_allow_anonymous.value)?;
+        let auth = Auth::of(settings)?;
+        let tls = tls(settings)?;
+        if auth.is_none() {
+            check_access(listen, settings.serve_allow_anonymous.value)?;
+        }
         let service = context.connect(Absent::Create).await?;
         let cannot_listen = |error: std::io::Error| {
             Failure::of(&error).context(format_args!("cannot listen on {listen}"))
@@ -62,14 +72,33 @@ impl Serve {
         self.announce(context, &address)?;
         let limits = limits(settings, descriptors::raise());
         let service = Arc::new(service);
-        let registry = s3layers_registry::router(service.clone(), options(settings));
+        let mut registry = s3layers_registry::router(service.clone(), options(settings));
+        let authorizer = match &auth {
+            Some(auth) => Some(auth.authorizer(settings, &address, tls.is_some())?),
+            None => None,
+        };
+        if let Some(authorizer) = &authorizer {
+            registry = registry.with_authorizer(authorizer.clone());
+        }
         let shutdown = async move { stop.told().await };
-        tokio::select! {
-            served = s3layers_registry::serve(listener, registry, limits, shutdown) => {
-                served.map_err(cannot_listen)?;
+        let files = Files {
+            auth,
+            authorizer,
+            tls: tls.clone(),
+        };
+        let served = async {
+            match tls {
+                Some(tls) => {
+                    s3layers_registry::serve_tls(listener, tls, registry, limits, shutdown).await
+                }
+                None => s3layers_registry::serve(listener, registry, limits, shutdown).await,
             }
+        };
+        tokio::select! {
+            served = served => served.map_err(cannot_listen)?,
             never = sweeps(&service, settings.serve_sweep_every.value.0) => match never {},
             never = collections(&service, settings.serve_gc_every.value.0) => match never {},
+            never = files.keep_current() => match never {},
         }
         context.output.note("stopped");
         context.output.event(&Event::Stopped)
@@ -104,8 +133,8 @@ fn check_access(listen: SocketAddr, is_declared: bool) -> Result<(), Failure> {
     }
     Err(Failure::usage(format!(
         "--listen {listen}: every client that reaches this address could read, push and delete, for \
-         there is no authentication; listen on 127.0.0.1, or declare it with --allow-anonymous or \
-         S3LAYERS_SERVE_ALLOW_ANONYMOUS=true"
+         there is no authentication; authenticate clients with --users or --policy, listen on \
+         127.0.0.1, or declare it with --allow-anonymous or S3LAYERS_SERVE_ALLOW_ANONYMOUS=true"
     )))
 }
 

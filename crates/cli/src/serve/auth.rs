@@ -1,0 +1,244 @@
+//! The files of authentication and TLS: read at start, and again when they change.
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::failure::Failure;
+use crate::settings::Settings;
+use crate::settings::value::FilePath;
+use s3layers_registry::{AuthSettings, Policy, PolicyAuthorizer, SecretKey, Tls, TlsFiles, Users};
+
+/// How often files are read again.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Who may do what.
+pub(super) struct Auth {
+    users: Option<PathBuf>,
+    policy: Option<PathBuf>,
+    anonymous_pull: bool,
+    /// The texts of the files as they were read last.
+    texts: Mutex<Texts>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Texts {
+    users: String,
+    policy: Option<String>,
+}
+
+impl Auth {
+    /// `None`: every client may do everything.
+    pub(super) fn of(settings: &Settings) -> Result<Option<Self>, Failure> {
+        let path = |file: &Option<FilePath>| file.as_ref().map(|file| file.0.clone());
+        let auth = Auth {
+            users: path(&settings.serve_users.value),
+            policy: path(&settings.serve_policy.value),
+            anonymous_pull: settings.serve_anonymous_pull.value,
+            texts: Mutex::default(),
+        };
+        if auth.users.is_none() && auth.policy.is_none() {
+            if auth.anonymous_pull {
+                return Err(Failure::usage(
+                    "--anonymous-pull: without --users nobody has more rights than that; give both",
+                ));
+            }
+            return Ok(None);
+        }
+        if settings.serve_allow_anonymous.value {
+            return Err(Failure::usage(
+                "--allow-anonymous lets every client do everything, and --users and --policy say \
+                 who may; give one of them",
+            ));
+        }
+        if auth.policy.is_some() && auth.anonymous_pull {
+            return Err(Failure::usage(
+                "--anonymous-pull is for a registry without --policy; add a rule for \"everyone\" \
+                 to the policy",
+            ));
+        }
+        Ok(Some(auth))
+    }
+
+    /// The authorizer of these files, of a registry that clients reach at `address`.
+    pub(super) fn authorizer(
+        &self,
+        settings: &Settings,
+        address: &str,
+        is_tls: bool,
+    ) -> Result<Arc<PolicyAuthorizer>, Failure> {
+        let url = public_url(settings, address, is_tls)?;
+        let service = url.split_once("://").map_or(url.as_str(), |(_, host)| host);
+        let secret = match &settings.serve_secret_file.value {
+            Some(FilePath(file)) => {
+                let bytes = std::fs::read(file).map_err(|error| of_file(file, &error))?;
+                SecretKey::new(bytes.trim_ascii()).map_err(|error| of_file(file, &error))?
+            }
+            None => SecretKey::random().map_err(|error| Failure::of(&error))?,
+        };
+        let auth_settings = AuthSettings {
+            realm: format!("{url}/token"),
+            service: service.to_owned(),
+            secret,
+            token_lifetime: settings.serve_token_lifetime.value.0,
+            upload_grace: settings.serve_upload_grace.value,
+            plain_credentials: settings.serve_plain_credentials.value,
+        };
+        let texts = self.read()?;
+        let (users, policy) = self.parse(&texts)?;
+        *self.texts.lock().unwrap_or_else(PoisonError::into_inner) = texts;
+        Ok(Arc::new(PolicyAuthorizer::new(
+            auth_settings,
+            users,
+            policy,
+        )))
+    }
+
+    fn read(&self) -> Result<Texts, Failure> {
+        let users = self.users.as_deref().map(text_of).transpose()?;
+        Ok(Texts {
+            users: users.unwrap_or_default(),
+            policy: self.policy.as_deref().map(text_of).transpose()?,
+        })
+    }
+
+    fn parse(&self, texts: &Texts) -> Result<(Users, Policy), Failure> {
+        let name = |path: &Option<PathBuf>| {
+            let path = path.as_ref();
+            path.map_or_else(String::new, |path| path.display().to_string())
+        };
+        let users = Users::parse(&texts.users, &name(&self.users));
+        let users = users.map_err(|error| Failure::usage(error.to_string()))?;
+        let policy = match &texts.policy {
+            Some(text) => parse_policy(text, self.policy.as_deref())?,
+            None => Policy::for_users(self.anonymous_pull),
+        };
+        Ok((users, policy))
+    }
+
+    /// Replaces what changed. A file that is wrong changes nothing.
+    fn reload(&self, authorizer: &PolicyAuthorizer) -> Result<bool, Failure> {
+        let texts = self.read()?;
+        let mut before = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        if *before == texts {
+            return Ok(false);
+        }
+        let (users, policy) = self.parse(&texts)?;
+        authorizer.replace(users, policy);
+        *before = texts;
+        Ok(true)
+    }
+}
+
+/// The policy in this file.
+pub(crate) fn policy_of(file: &Path) -> Result<Policy, Failure> {
+    parse_policy(&text_of(file)?, Some(file))
+}
+
+fn parse_policy(text: &str, file: Option<&Path>) -> Result<Policy, Failure> {
+    let file = file.unwrap_or(Path::new(""));
+    let policy = Policy::parse(text, &file.display().to_string());
+    let policy = policy.map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(policy.with_folder(file.parent().unwrap_or(Path::new(""))))
+}
+
+/// How clients reach the registry, without a slash at its end.
+fn public_url(settings: &Settings, address: &str, is_tls: bool) -> Result<String, Failure> {
+    if let Some(url) = &settings.serve_public_url.value {
+        return Ok(url.0.trim_end_matches('/').to_owned());
+    }
+    if settings.serve_listen.value.0.ip().is_unspecified() {
+        return Err(Failure::usage(format!(
+            "--listen {}: clients need a URL to get tokens from; give it with --public-url \
+             https://HOST[:PORT]",
+            settings.serve_listen.value.0
+        )));
+    }
+    let scheme = if is_tls { "https" } else { "http" };
+    Ok(format!("{scheme}://{address}"))
+}
+
+/// The certificate and key of the server. `None`: it serves no TLS.
+pub(super) fn tls(settings: &Settings) -> Result<Option<Arc<Tls>>, Failure> {
+    let path = |file: &Option<FilePath>| file.as_ref().map(|file| file.0.clone());
+    let client_ca = path(&settings.serve_tls_client_ca.value);
+    let files = match (
+        path(&settings.serve_tls_cert.value),
+        path(&settings.serve_tls_key.value),
+    ) {
+        (Some(certificate), Some(key)) => TlsFiles {
+            certificate,
+            key,
+            client_ca,
+        },
+        (None, None) if client_ca.is_none() => return Ok(None),
+        (None, None) => {
+            return Err(Failure::usage(
+                "--tls-client-ca needs --tls-cert and --tls-key",
+            ));
+        }
+        _ => return Err(Failure::usage("--tls-cert and --tls-key need each other")),
+    };
+    let tls = Tls::load(files).map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(Some(Arc::new(tls)))
+}
+
+/// The files of a registry that runs.
+pub(super) struct Files {
+    pub(super) auth: Option<Auth>,
+    pub(super) authorizer: Option<Arc<PolicyAuthorizer>>,
+    pub(super) tls: Option<Arc<Tls>>,
+}
+
+impl Files {
+    /// Reads files again when they change, and the keys of issuers.
+    pub(super) async fn keep_current(&self) -> Infallible {
+        let keys = async {
+            match &self.authorizer {
+                Some(authorizer) => authorizer.refresh_keys().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            never = keys => never,
+            never = self.reload() => never,
+        }
+    }
+
+    async fn reload(&self) -> Infallible {
+        // The same failure is logged once.
+        let mut failed = String::new();
+        loop {
+            sleep(INTERVAL).await;
+            let mut errors = Vec::new();
+            if let Some((auth, authorizer)) = self.auth.as_ref().zip(self.authorizer.as_ref()) {
+                match auth.reload(authorizer) {
+                    Ok(true) => tracing::info!("users and policy were read again"),
+                    Ok(false) => {}
+                    Err(failure) => errors.push(failure.lines.join(": ")),
+                }
+            }
+            match self.tls.as_ref().map(|tls| tls.reload()) {
+                Some(Ok(true)) => tracing::info!("the certificate was read again"),
+                Some(Err(error)) => errors.push(error.to_string()),
+                _ => {}
+            }
+            let error = errors.join("; ");
+            if !error.is_empty() && error != failed {
+                tracing::error!(%error, "a file is wrong; what was read before stays in use");
+            }
+            failed = error;
+        }
+    }
+}
+
+fn text_of(file: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(file).map_err(|error| of_file(file, &error))
+}
+
+fn of_file(file: &Path, error: &dyn std::error::Error) -> Failure {
+    Failure::usage(format!("{}: {error}", file.display()))
+}

@@ -1,0 +1,547 @@
+//! The authorizer of `s3layers serve`: credentials to an identity, and a policy over it.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use http::request::Parts;
+use serde_json::json;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::challenge::{Challenge, TokenError};
+use super::credentials::Credentials;
+use super::htpasswd::Users;
+use super::issuer::Kind;
+use super::jwt::{self, InvalidToken, LEEWAY, Token};
+use super::key_store::KeyStore;
+use super::own_token::{OwnToken, Signer, scopes};
+use super::passwords::{Passwords, Verdict};
+use super::policy::{Identity, Policy};
+use super::scope::Scopes;
+use super::secret::SecretKey;
+use super::{Access, Authorizer, Denied, Grant, Subject};
+use crate::proxies::{ClientCertificate, Confidential, Peer};
+use crate::query::Query;
+use s3layers::{RepositoryName, clock};
+
+/// How often it is looked whether keys are due to be read.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How a [`PolicyAuthorizer`] behaves.
+#[derive(Clone, Debug)]
+pub struct AuthSettings {
+    /// Where clients get tokens: the registry's own URL, as clients see it, with `/token`.
+    pub realm: String,
+    /// The name of the registry in challenges and tokens, usually its host.
+    pub service: String,
+    /// Signs tokens and the states of uploads.
+    pub secret: SecretKey,
+    /// The lifetime of a token of this registry.
+    pub token_lifetime: Duration,
+    /// How long after its expiry a token is good for an upload that its subject began before.
+    pub upload_grace: Duration,
+    /// Accept credentials over connections that are not encrypted.
+    pub plain_credentials: bool,
+}
+
+/// Decides by a [`Policy`], for clients with passwords, tokens or certificates.
+pub struct PolicyAuthorizer {
+    settings: AuthSettings,
+    challenge: Challenge,
+    signer: Arc<Signer>,
+    passwords: Passwords,
+    rules: RwLock<Arc<Rules>>,
+}
+
+/// What the files say.
+struct Rules {
+    users: Users,
+    /// Counts the reads of `users`.
+    generation: u64,
+    policy: Arc<Policy>,
+    stores: Vec<Arc<KeyStore>>,
+}
+
+/// How a client said who it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Means {
+    Nothing,
+    Password,
+    Certificate,
+    Token,
+}
+
+/// Who sent a request, and what limits it besides the policy.
+struct Client {
+    identity: Identity,
+    means: Means,
+    /// What its token grants.
+    scopes: Option<Scopes>,
+    /// `None`: the token decides.
+    policy: Option<Arc<Policy>>,
+    /// When its token expires.
+    expires: Option<u64>,
+}
+
+impl Client {
+    fn may(&self, access: &Access) -> bool {
+        let is_in_scope = self
+            .scopes
+            .as_ref()
+            .is_none_or(|scopes| scopes.covers(access));
+        let is_allowed = match (access.in_repository(), &self.policy) {
+            (Some((name, action)), Some(policy)) => policy.allows(&self.identity, name, action),
+            (Some(_), None) => true,
+            (None, _) => self.means != Means::Nothing,
+        };
+        is_in_scope && is_allowed
+    }
+}
+
+impl PolicyAuthorizer {
+    /// An authorizer over these users and this policy. Tokens of other issuers are refused until
+    /// [`refresh_keys`](Self::refresh_keys) has read their keys.
+    #[must_use]
+    pub fn new(settings: AuthSettings, users: Users, policy: Policy) -> Self {
+        let challenge = Challenge {
+            realm: settings.realm.clone(),
+            service: settings.service.clone(),
+        };
+        PolicyAuthorizer {
+            signer: Arc::new(Signer::new(
+                &settings.secret,
+                &settings.realm,
+                &settings.service,
+            )),
+            passwords: Passwords::new(settings.secret.derive("password")),
+            challenge,
+            rules: RwLock::new(Arc::new(Rules {
+                users,
+                generation: 0,
+                stores: stores(&policy, &[]),
+                policy: Arc::new(policy),
+            })),
+            settings,
+        }
+    }
+
+    /// Replaces users and policy. Requests that are running keep what they were granted.
+    pub fn replace(&self, users: Users, policy: Policy) {
+        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        *rules = Arc::new(Rules {
+            users,
+            generation: rules.generation + 1,
+            stores: stores(&policy, &rules.stores),
+            policy: Arc::new(policy),
+        });
+    }
+
+    /// Keeps the keys of the issuers current, as long as it is polled.
+    ///
+    /// # Cancellation
+    ///
+    /// The keys become old.
+    pub async fn refresh_keys(&self) -> std::convert::Infallible {
+        loop {
+            let rules = self.rules();
+            join_all(rules.stores.iter().map(|store| store.refresh_if_due())).await;
+            sleep(TICK).await;
+        }
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&rules)
+    }
+
+    /// Who sent this request. `challenge` is for one whose credentials are wrong.
+    async fn identify(
+        &self,
+        head: &Parts,
+        peer: Option<Peer>,
+        challenge: &(dyn Fn(Option<TokenError>) -> String + Sync),
+    ) -> Result<Client, Denied> {
+        let rules = self.rules();
+        let unauthorized = |message: &str, error| Denied::Unauthorized {
+            challenge: challenge(error),
+            message: message.to_owned(),
+        };
+        let credentials = Credentials::of(&head.headers);
+        let credentials = credentials.map_err(|message| unauthorized(message, None))?;
+        if credentials != Credentials::None
+            && !self.settings.plain_credentials
+            && head.extensions.get::<Confidential>().is_none()
+        {
+            let message = "credentials are accepted over https:// only".to_owned();
+            return Err(Denied::Forbidden { message });
+        }
+        let token = match credentials {
+            Credentials::None => return Ok(without_credentials(head, &rules)),
+            Credentials::Bearer(token) => token,
+            Credentials::Basic { password, .. } if jwt::is_token(&password) => password,
+            Credentials::Basic { user, password } => {
+                let address = peer.map(|peer| peer.0);
+                let (users, generation) = (&rules.users, rules.generation);
+                let pair = (user.as_str(), password.as_str());
+                return match self
+                    .passwords
+                    .verify(users, generation, pair, address)
+                    .await
+                {
+                    Verdict::Right => Ok(Client::of_policy(
+                        Identity::of(Subject::new(format!("user:{user}"))),
+                        Means::Password,
+                        &rules,
+                    )),
+                    Verdict::Wrong => Err(unauthorized("wrong user name or password", None)),
+                    Verdict::Busy(retry_after) => Err(Denied::TooManyRequests { retry_after }),
+                };
+            }
+        };
+        self.client_of_token(&token, &rules)
+            .map_err(|error| match error {
+                TokenRefusal::Invalid(error) => {
+                    unauthorized(&error.to_string(), Some(TokenError::Invalid))
+                }
+                TokenRefusal::NoKeys(issuer) => Denied::Unavailable {
+                    message: format!("the keys of the issuer {issuer} are not available"),
+                },
+            })
+    }
+
+    /// Who a token says its bearer is. It may be expired.
+    fn client_of_token(&self, text: &str, rules: &Rules) -> Result<Client, TokenRefusal> {
+        let now = now();
+        let token = Token::parse(text)?;
+        let Some(issuer) = token.claimed_issuer() else {
+            return Err(InvalidToken::Issuer.into());
+        };
+        if issuer == self.signer.issuer() {
+            let OwnToken {
+                identity,
+                scopes,
+                expires,
+            } = self.signer.verify(token, now)?;
+            // A user that was removed has no token any more.
+            let user = identity.subject.as_str().strip_prefix("user:");
+            if user.is_some_and(|user| !rules.users.hash(user).1) {
+                return Err(InvalidToken::Issuer.into());
+            }
+            return Ok(Client {
+                scopes: Some(scopes),
+                expires: Some(expires),
+                ..Client::of_policy(identity, Means::Token, rules)
+            });
+        }
+        let store = rules
+            .stores
+            .iter()
+            .find(|store| store.issuer.issuer == issuer);
+        let store = store.ok_or(InvalidToken::Issuer)?;
+        let issuer = &store.issuer;
+        let keys = store
+            .keys()
+            .ok_or_else(|| TokenRefusal::NoKeys(issuer.name.clone()))?;
+        let claims = token
+            .verify(&keys, &issuer.algorithms)
+            .inspect_err(|error| {
+                if *error == InvalidToken::UnknownKey {
+                    store.report_unknown_key();
+                }
+            })?;
+        let expires = claims.check(&issuer.issuer, &issuer.audience, now)?;
+        let name = claims.text("sub").unwrap_or_default();
+        let identity = Identity {
+            subject: Subject::new(format!("token:{}:{name}", issuer.name)),
+            groups: issuer.groups_of(claims.all()),
+        };
+        let is_docker = issuer.kind == Kind::Docker;
+        Ok(Client {
+            scopes: is_docker.then(|| scopes(&claims)),
+            policy: (!is_docker).then(|| Arc::clone(&rules.policy)),
+            expires: Some(expires),
+            identity,
+            means: Means::Token,
+        })
+    }
+
+    /// Whether an upload was begun by this client, while its token was valid or before.
+    fn may_continue(&self, client: &Client, state: Option<&str>, access: &Access) -> bool {
+        let Access::Continue(name, uuid) = access else {
+            return true;
+        };
+        let subject = &client.identity.subject;
+        let began = state.and_then(|state| self.signer.began(state, name, *uuid, subject));
+        began.is_some_and(|began| {
+            client
+                .expires
+                .is_none_or(|expires| began <= expires + LEEWAY)
+        })
+    }
+
+    /// Whether the token of this client is too old for these accesses.
+    fn is_expired(&self, client: &Client, needs: &[Access]) -> bool {
+        let is_upload = needs
+            .iter()
+            .all(|access| matches!(access, Access::Continue(..)));
+        let grace = if is_upload && !needs.is_empty() {
+            self.settings.upload_grace.as_secs()
+        } else {
+            0
+        };
+        client
+            .expires
+            .is_some_and(|expires| expires.saturating_add(LEEWAY + grace) <= now())
+    }
+
+    /// A token for the scopes that a client asks for, as far as it may.
+    fn issue(&self, client: &Client, scopes: Scopes) -> String {
+        let now = now();
+        let lifetime = self.settings.token_lifetime.as_secs();
+        let token = OwnToken {
+            scopes: scopes.retain(|name, action| {
+                let policy = client.policy.as_ref();
+                policy.is_some_and(|policy| policy.allows(&client.identity, name, action))
+            }),
+            identity: client.identity.clone(),
+            expires: now + lifetime,
+        };
+        let token = self.signer.token(&token, now);
+        json!({
+            "token": token,
+            "access_token": token,
+            "expires_in": lifetime,
+            "issued_at": clock::now_timestamp().to_string(),
+        })
+        .to_string()
+    }
+}
+
+impl Client {
+    fn of_policy(identity: Identity, means: Means, rules: &Rules) -> Self {
+        Client {
+            identity,
+            means,
+            scopes: None,
+            policy: Some(Arc::clone(&rules.policy)),
+            expires: None,
+        }
+    }
+}
+
+/// Why a token is refused.
+enum TokenRefusal {
+    Invalid(InvalidToken),
+    NoKeys(String),
+}
+
+impl From<InvalidToken> for TokenRefusal {
+    fn from(invalid: InvalidToken) -> Self {
+        TokenRefusal::Invalid(invalid)
+    }
+}
+
+fn without_credentials(head: &Parts, rules: &Rules) -> Client {
+    match head.extensions.get::<ClientCertificate>() {
+        Some(certificate) => {
+            let subject = Subject::new(format!("certificate:{}", certificate.name()));
+            Client::of_policy(Identity::of(subject), Means::Certificate, rules)
+        }
+        None => {
+            let identity = Identity::of(Subject::anonymous());
+            Client::of_policy(identity, Means::Nothing, rules)
+        }
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    clock::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+/// The key stores of a policy. Those of issuers that did not change keep their keys.
+fn stores(policy: &Policy, before: &[Arc<KeyStore>]) -> Vec<Arc<KeyStore>> {
+    let store = |issuer: &super::issuer::Issuer| {
+        let same = before.iter().find(|store| store.issuer == *issuer);
+        same.map_or_else(|| Arc::new(KeyStore::new(issuer.clone())), Arc::clone)
+    };
+    policy.issuers.iter().map(store).collect()
+}
+
+#[async_trait]
+impl Authorizer for PolicyAuthorizer {
+    async fn authorize(
+        &self,
+        head: &Parts,
+        peer: Option<Peer>,
+        needs: &[Access],
+    ) -> Result<Box<dyn Grant>, Denied> {
+        let challenge = |error| self.challenge.bearer(needs, error);
+        let client = self.identify(head, peer, &challenge).await?;
+        if self.is_expired(&client, needs) {
+            return Err(Denied::Unauthorized {
+                challenge: challenge(Some(TokenError::Invalid)),
+                message: InvalidToken::Expired.to_string(),
+            });
+        }
+        if let Some(access) = needs.iter().find(|access| !client.may(access)) {
+            let message = format!("{} may not: {access}", client.identity.subject);
+            let error = match client.means {
+                Means::Password | Means::Certificate => return Err(Denied::Forbidden { message }),
+                Means::Nothing => None,
+                Means::Token => Some(TokenError::InsufficientScope),
+            };
+            return Err(Denied::Unauthorized {
+                challenge: challenge(error),
+                message,
+            });
+        }
+        let query = Query::parse(head.uri.query()).unwrap_or_default();
+        let state = query.get("state");
+        if !needs
+            .iter()
+            .all(|access| self.may_continue(&client, state, access))
+        {
+            let message = "the upload was begun by another client, or its location is incomplete";
+            return Err(Denied::Forbidden {
+                message: message.to_owned(),
+            });
+        }
+        Ok(Box::new(PolicyGrant {
+            client,
+            signer: Arc::clone(&self.signer),
+        }))
+    }
+
+    async fn token(&self, head: &Parts, peer: Option<Peer>) -> Option<Result<String, Denied>> {
+        Some(self.answer_token(head, peer).await)
+    }
+}
+
+impl PolicyAuthorizer {
+    async fn answer_token(&self, head: &Parts, peer: Option<Peer>) -> Result<String, Denied> {
+        let challenge = |_| self.challenge.basic();
+        let unauthorized = |message: &str| Denied::Unauthorized {
+            challenge: challenge(None),
+            message: message.to_owned(),
+        };
+        let client = self.identify(head, peer, &challenge).await?;
+        if self.is_expired(&client, &[]) {
+            return Err(unauthorized("the token is expired"));
+        }
+        // A token that could be exchanged for a token would never expire.
+        if client.scopes.is_some() {
+            return Err(unauthorized(
+                "a registry token is no credential of this endpoint",
+            ));
+        }
+        let may_be_anonymous = client
+            .policy
+            .as_ref()
+            .is_some_and(|policy| policy.knows_anonymous());
+        if client.means == Means::Nothing && !may_be_anonymous {
+            return Err(unauthorized("authentication required"));
+        }
+        let Ok(query) = Query::parse(head.uri.query()) else {
+            return Err(Denied::Forbidden {
+                message: "the query has invalid percent-encoding".to_owned(),
+            });
+        };
+        Ok(self.issue(&client, Scopes::parse(query.all("scope"))))
+    }
+}
+
+/// The grant of a [`PolicyAuthorizer`].
+struct PolicyGrant {
+    client: Client,
+    signer: Arc<Signer>,
+}
+
+impl Grant for PolicyGrant {
+    fn subject(&self) -> &Subject {
+        &self.client.identity.subject
+    }
+
+    fn may(&self, access: &Access) -> bool {
+        self.client.may(access)
+    }
+
+    fn upload_state(&self, name: &RepositoryName, uuid: Uuid) -> Option<String> {
+        Some(self.signer.state(name, uuid, self.subject(), now()))
+    }
+}
+
+impl fmt::Debug for PolicyAuthorizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PolicyAuthorizer")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn authorizer(upload_grace: Duration) -> PolicyAuthorizer {
+        let settings = AuthSettings {
+            realm: "https://registry/token".to_owned(),
+            service: "registry".to_owned(),
+            secret: SecretKey::new(&[7; 32]).unwrap(),
+            token_lifetime: Duration::from_secs(300),
+            upload_grace,
+            plain_credentials: true,
+        };
+        PolicyAuthorizer::new(settings, Users::default(), Policy::for_users(false))
+    }
+
+    #[tokio::test]
+    async fn expired_token_continues_uploads_that_were_begun_before() {
+        const HOUR: u64 = 3600;
+        let name: RepositoryName = "a".parse().unwrap();
+        let uuid = Uuid::from_u128(1);
+        let (upload, push) = (
+            Access::Continue(name.clone(), uuid),
+            Access::Push(name.clone()),
+        );
+        let subject = Subject::new("token:ci:x");
+        // How long ago the token expired and the upload began.
+        for (grace, expired, began, access, want) in [
+            (24 * HOUR, HOUR, 2 * HOUR, &upload, true),
+            (24 * HOUR, HOUR, HOUR, &upload, true),
+            // Begun with another token, after this one expired.
+            (24 * HOUR, HOUR, HOUR / 2, &upload, false),
+            (24 * HOUR, 25 * HOUR, 26 * HOUR, &upload, false),
+            (0, HOUR, 2 * HOUR, &upload, false),
+            (24 * HOUR, HOUR, 2 * HOUR, &push, false),
+            (24 * HOUR, HOUR, 2 * HOUR, &Access::Identity, false),
+            // Within the leeway.
+            (0, 30, 2 * HOUR, &push, true),
+        ] {
+            let authorizer = authorizer(Duration::from_secs(grace));
+            let token = OwnToken {
+                identity: Identity::of(subject.clone()),
+                scopes: Scopes::parse(["repository:a:*"].into_iter()),
+                expires: now() - expired,
+            };
+            let token = authorizer.signer.token(&token, now() - expired - HOUR);
+            let state = authorizer
+                .signer
+                .state(&name, uuid, &subject, now() - began);
+            let request = Request::patch(format!("/v2/a/blobs/uploads/{uuid}?state={state}"))
+                .header("authorization", format!("Bearer {token}"));
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            let got = authorizer
+                .authorize(&head, None, std::slice::from_ref(access))
+                .await;
+            assert_eq!(got.is_ok(), want, "{grace} {expired} {began} {access}");
+        }
+    }
+}

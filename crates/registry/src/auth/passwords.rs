@@ -1,0 +1,254 @@
+//! Verification of passwords: what bcrypt costs is bounded.
+//!
+//! 1. A password that was right within the last minutes is recognized by a keyed hash. The hash
+//!    includes the generation of the file of users, so a reload forgets all.
+//! 2. Each address has a few attempts. A right password gives its attempt back, a wrong one is given
+//!    back by time. An address without attempts is answered before bcrypt runs.
+//! 3. bcrypt runs on the blocking pool, on half of the processors at most.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ring::hmac::{self, Key};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use super::htpasswd::Users;
+
+/// How long a right password is remembered.
+const REMEMBERED: Duration = Duration::from_secs(300);
+/// So many passwords, or addresses.
+const ENTRIES: usize = 10_000;
+/// bcrypt reads no more of a password: what follows would not count.
+const LONGEST_PASSWORD: usize = 72;
+/// How many attempts an address has, and how long one takes to come back.
+const ATTEMPTS: u32 = 10;
+const ATTEMPT_RETURNS: Duration = Duration::from_secs(6);
+/// How long an attempt waits for a processor.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Right,
+    Wrong,
+    /// Too many attempts; the seconds until another one.
+    Busy(u32),
+}
+
+/// Verifies passwords.
+pub(super) struct Passwords {
+    key: Key,
+    remembered: Mutex<HashMap<[u8; 32], Instant>>,
+    attempts: Mutex<HashMap<IpAddr, Attempts>>,
+    processors: Arc<Semaphore>,
+}
+
+/// The attempts of an address.
+#[derive(Clone, Copy, Debug)]
+struct Attempts {
+    left: u32,
+    /// When `left` was true.
+    at: Instant,
+}
+
+impl Attempts {
+    fn now(self) -> Self {
+        let returned = self.at.elapsed().as_secs() / ATTEMPT_RETURNS.as_secs();
+        let returned = u32::try_from(returned).unwrap_or(u32::MAX);
+        Attempts {
+            left: self.left.saturating_add(returned).min(ATTEMPTS),
+            at: self.at + ATTEMPT_RETURNS * returned.min(ATTEMPTS * 1000),
+        }
+    }
+}
+
+impl Passwords {
+    pub(super) fn new(key: Key) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
+        Passwords {
+            key,
+            remembered: Mutex::default(),
+            attempts: Mutex::default(),
+            processors: Arc::new(Semaphore::new((processors / 2).max(1))),
+        }
+    }
+
+    /// Whether this is the password of this user. `generation` is that of `users`.
+    pub(super) async fn verify(
+        &self,
+        users: &Users,
+        generation: u64,
+        (user, password): (&str, &str),
+        address: Option<IpAddr>,
+    ) -> Verdict {
+        // It is never right, and what it costs says nothing of the user.
+        if password.len() > LONGEST_PASSWORD {
+            return Verdict::Wrong;
+        }
+        let tag = self.tag(generation, user, password);
+        if self.is_remembered(&tag) {
+            return Verdict::Right;
+        }
+        let network = network(address);
+        if !self.take_attempt(network) {
+            return Verdict::Busy(ATTEMPT_RETURNS.as_secs() as u32);
+        }
+        let acquired = timeout(PATIENCE, Arc::clone(&self.processors).acquire_owned()).await;
+        let Ok(Ok(processor)) = acquired else {
+            return Verdict::Busy(PATIENCE.as_secs() as u32);
+        };
+        let (hash, is_known) = users.hash(user);
+        let (hash, password) = (hash.to_owned(), password.to_owned());
+        let verified = tokio::task::spawn_blocking(move || {
+            let is_equal = bcrypt::verify(password, &hash).unwrap_or(false);
+            drop(processor);
+            is_equal
+        });
+        if !verified.await.unwrap_or(false) || !is_known {
+            return Verdict::Wrong;
+        }
+        self.return_attempt(network);
+        self.remember(tag);
+        Verdict::Right
+    }
+
+    fn tag(&self, generation: u64, user: &str, password: &str) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(&generation.to_be_bytes());
+        context.update(&(user.len() as u64).to_be_bytes());
+        context.update(user.as_bytes());
+        context.update(password.as_bytes());
+        let mut tag = [0; 32];
+        tag.copy_from_slice(context.sign().as_ref());
+        tag
+    }
+
+    fn is_remembered(&self, tag: &[u8; 32]) -> bool {
+        let remembered = self
+            .remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        remembered
+            .get(tag)
+            .is_some_and(|since| since.elapsed() < REMEMBERED)
+    }
+
+    fn remember(&self, tag: [u8; 32]) {
+        let mut remembered = self
+            .remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= ENTRIES {
+            remembered.retain(|_, since| since.elapsed() < REMEMBERED);
+        }
+        if remembered.len() < ENTRIES {
+            remembered.insert(tag, Instant::now());
+        }
+    }
+
+    fn take_attempt(&self, network: IpAddr) -> bool {
+        let mut all = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= ENTRIES {
+            all.retain(|_, attempts| attempts.now().left < ATTEMPTS);
+        }
+        if all.len() >= ENTRIES && !all.contains_key(&network) {
+            return false;
+        }
+        let attempts = all.entry(network).or_insert_with(|| Attempts {
+            left: ATTEMPTS,
+            at: Instant::now(),
+        });
+        *attempts = attempts.now();
+        if attempts.left == 0 {
+            return false;
+        }
+        if attempts.left == ATTEMPTS {
+            attempts.at = Instant::now();
+        }
+        attempts.left -= 1;
+        true
+    }
+
+    fn return_attempt(&self, network: IpAddr) {
+        let mut all = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(attempts) = all.get_mut(&network) {
+            attempts.left = (attempts.left + 1).min(ATTEMPTS);
+        }
+    }
+}
+
+/// An address; of IPv6 the network that one client has.
+fn network(address: Option<IpAddr>) -> IpAddr {
+    match address.map(|address| address.to_canonical()) {
+        Some(IpAddr::V6(v6)) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        Some(v4) => v4,
+        None => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ring::hmac::HMAC_SHA256;
+
+    fn users() -> Users {
+        let hash = bcrypt::hash_with_salt("right", 4, [7; 16]).unwrap();
+        let hash = hash.format_for_version(bcrypt::Version::TwoY);
+        Users::parse(&format!("alice:{hash}"), "f").unwrap()
+    }
+
+    fn passwords() -> Passwords {
+        Passwords::new(Key::new(HMAC_SHA256, &[1; 32]))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wrong_passwords_of_an_address_are_limited() {
+        let (passwords, users) = (passwords(), users());
+        let address = |last| Some(IpAddr::from([192, 0, 2, last]));
+        let attempt = async |user, password, last| {
+            passwords
+                .verify(&users, 1, (user, password), address(last))
+                .await
+        };
+        for _ in 0..ATTEMPTS {
+            assert_eq!(attempt("alice", "wrong", 1).await, Verdict::Wrong);
+        }
+        assert_eq!(attempt("bob", "right", 1).await, Verdict::Busy(6));
+        assert_eq!(attempt("bob", "right", 2).await, Verdict::Wrong);
+        // A right one costs no attempt, and is remembered.
+        for _ in 0..3 * ATTEMPTS {
+            assert_eq!(attempt("alice", "right", 2).await, Verdict::Right);
+        }
+        assert_eq!(attempt("alice", "right", 1).await, Verdict::Right);
+        tokio::time::advance(ATTEMPT_RETURNS).await;
+        assert_eq!(attempt("alice", "wrong", 1).await, Verdict::Wrong);
+        assert_eq!(attempt("alice", "wrong", 1).await, Verdict::Busy(6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_generation_forgets_passwords() {
+        let (passwords, users) = (passwords(), users());
+        let right = ("alice", "right");
+        assert_eq!(
+            passwords.verify(&users, 1, right, None).await,
+            Verdict::Right
+        );
+        let nobody = Users::default();
+        assert_eq!(
+            passwords.verify(&nobody, 1, right, None).await,
+            Verdict::Right
+        );
+        assert_eq!(
+            passwords.verify(&nobody, 2, right, None).await,
+            Verdict::Wrong
+        );
+        let long = format!("right{}", "x".repeat(72));
+        assert_eq!(
+            passwords.verify(&users, 1, ("alice", &long), None).await,
+            Verdict::Wrong
+        );
+    }
+}

@@ -1,0 +1,457 @@
+//! The policy file: which subjects may do what in which repositories. Pure.
+//!
+//! ```toml
+//! [groups]
+//! developers = ["user:alice", "user:bob"]
+//!
+//! [[rules]]
+//! subjects = ["everyone"]
+//! repositories = ["library/**"]
+//! actions = ["pull"]
+//!
+//! [[rules]]
+//! subjects = ["group:developers", "certificate:*.build.example.com"]
+//! repositories = ["team/**"]
+//! actions = ["pull", "push"]
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::issuer::{Issuer, RawIssuer};
+use super::pattern::Pattern;
+use super::{Action, Subject};
+use s3layers::RepositoryName;
+
+/// Who a client is, and the groups that its credentials put it into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Who it is.
+    pub subject: Subject,
+    /// Groups besides those that the policy lists.
+    pub groups: Vec<String>,
+}
+
+impl Identity {
+    /// A subject that is in no group by itself.
+    #[must_use]
+    pub fn of(subject: Subject) -> Self {
+        Identity {
+            subject,
+            groups: Vec::new(),
+        }
+    }
+}
+
+/// Rules. What no rule allows is denied.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    rules: Vec<Rule>,
+    groups: BTreeMap<String, Vec<Pattern>>,
+    pub(super) issuers: Vec<Issuer>,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    subjects: Vec<Subjects>,
+    repositories: Vec<Pattern>,
+    actions: BTreeSet<Action>,
+    origin: String,
+}
+
+/// Subjects that a rule names.
+#[derive(Clone, Debug)]
+enum Subjects {
+    /// `everyone`
+    Everyone,
+    /// `anonymous`
+    Anonymous,
+    /// `authenticated`
+    Authenticated,
+    /// `group:NAME`
+    Group(String),
+    /// `user:PATTERN`, `certificate:PATTERN`, `token:PATTERN`
+    Named(Pattern),
+}
+
+/// What a policy says of an action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// By this rule: `policy.toml:12`.
+    Allowed(String),
+    /// No rule allows it.
+    Denied,
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Decision::Allowed(origin) => write!(f, "allowed by {origin}"),
+            Decision::Denied => f.write_str("denied: no rule allows it"),
+        }
+    }
+}
+
+/// What is wrong with a policy file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {what}")]
+pub struct PolicyError {
+    file: String,
+    line: usize,
+    what: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPolicy {
+    #[serde(default)]
+    groups: BTreeMap<String, Vec<Spanned<String>>>,
+    #[serde(default)]
+    rules: Vec<Spanned<RawRule>>,
+    #[serde(default)]
+    issuers: Vec<Spanned<RawIssuer>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRule {
+    subjects: Vec<Spanned<String>>,
+    repositories: Vec<Spanned<String>>,
+    actions: Vec<Spanned<String>>,
+}
+
+/// What is wrong at a place of the text.
+pub(super) type Wrong = (Range<usize>, String);
+
+impl Policy {
+    /// Reads the text of a policy file, whose name errors and decisions have.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong and in which line.
+    pub fn parse(text: &str, file: &str) -> Result<Self, PolicyError> {
+        let place = |(span, what): Wrong| PolicyError {
+            file: file.to_owned(),
+            line: line_of(text, span.start),
+            what,
+        };
+        let raw: RawPolicy = toml::from_str(text).map_err(|error| {
+            let span = error.span().unwrap_or(0..0);
+            place((span, error.message().trim().replace('\n', ", ")))
+        })?;
+        let mut policy = Policy::default();
+        for (name, members) in raw.groups {
+            let members = members
+                .iter()
+                .map(named)
+                .collect::<Result<_, _>>()
+                .map_err(place)?;
+            policy.groups.insert(name, members);
+        }
+        for issuer in raw.issuers {
+            let issuer = Issuer::of(issuer).map_err(place)?;
+            policy.issuers.push(issuer);
+        }
+        for rule in raw.rules {
+            let origin = format!("{file}:{}", line_of(text, rule.span().start));
+            policy.add(rule.into_inner(), origin).map_err(place)?;
+        }
+        Ok(policy)
+    }
+
+    /// The same policy, whose files (keys, CAs) stand relative to this folder.
+    #[must_use]
+    pub fn with_folder(mut self, folder: &Path) -> Self {
+        for issuer in &mut self.issuers {
+            issuer.begin_in(folder);
+        }
+        self
+    }
+
+    /// The policy without a file: clients that have credentials may do everything.
+    #[must_use]
+    pub fn for_users(anonymous_pull: bool) -> Self {
+        let rule = |subjects, actions: &[Action], origin: &str| Rule {
+            subjects: vec![subjects],
+            repositories: Pattern::parse("**").into_iter().collect(),
+            actions: actions.iter().copied().collect(),
+            origin: origin.to_owned(),
+        };
+        let mut rules = vec![rule(
+            Subjects::Authenticated,
+            &Action::ALL,
+            "the rule for authenticated clients, without a policy file",
+        )];
+        if anonymous_pull {
+            rules.push(rule(
+                Subjects::Everyone,
+                &[Action::Pull],
+                "serve.anonymous_pull",
+            ));
+        }
+        Policy {
+            rules,
+            ..Policy::default()
+        }
+    }
+
+    fn add(&mut self, raw: RawRule, origin: String) -> Result<(), Wrong> {
+        let subjects = raw.subjects.iter().map(|subject| self.subjects(subject));
+        let repositories = raw.repositories.iter().map(repositories);
+        let actions = raw
+            .actions
+            .iter()
+            .map(actions)
+            .collect::<Result<Vec<_>, _>>()?;
+        let rule = Rule {
+            subjects: subjects.collect::<Result<_, _>>()?,
+            repositories: repositories.collect::<Result<_, _>>()?,
+            actions: actions.into_iter().flatten().collect(),
+            origin,
+        };
+        self.rules.push(rule);
+        Ok(())
+    }
+
+    fn subjects(&self, text: &Spanned<String>) -> Result<Subjects, Wrong> {
+        match text.get_ref().as_str() {
+            "everyone" => return Ok(Subjects::Everyone),
+            "anonymous" => return Ok(Subjects::Anonymous),
+            "authenticated" => return Ok(Subjects::Authenticated),
+            _ => {}
+        }
+        let Some(group) = text.get_ref().strip_prefix("group:") else {
+            return named(text).map(Subjects::Named);
+        };
+        let by_issuer = self.issuers.iter().any(|issuer| issuer.has_group(group));
+        if !by_issuer && !self.groups.contains_key(group) {
+            let what = format!("there is no group {group:?} in [groups] or in an issuer's groups");
+            return Err((text.span(), what));
+        }
+        Ok(Subjects::Group(group.to_owned()))
+    }
+
+    /// Whether this identity may do this in this repository, and by which rule.
+    #[must_use]
+    pub fn decide(&self, identity: &Identity, name: &RepositoryName, action: Action) -> Decision {
+        let allows = |rule: &&Rule| {
+            rule.actions.contains(&action)
+                && rule
+                    .repositories
+                    .iter()
+                    .any(|pattern| pattern.matches(name.as_str()))
+                && rule
+                    .subjects
+                    .iter()
+                    .any(|subjects| self.has(subjects, identity))
+        };
+        let rule = self.rules.iter().find(allows);
+        rule.map_or(Decision::Denied, |rule| {
+            Decision::Allowed(rule.origin.clone())
+        })
+    }
+
+    pub(super) fn allows(
+        &self,
+        identity: &Identity,
+        name: &RepositoryName,
+        action: Action,
+    ) -> bool {
+        self.decide(identity, name, action) != Decision::Denied
+    }
+
+    fn has(&self, subjects: &Subjects, identity: &Identity) -> bool {
+        let subject = &identity.subject;
+        match subjects {
+            Subjects::Everyone => true,
+            Subjects::Anonymous => subject.is_anonymous(),
+            Subjects::Authenticated => !subject.is_anonymous(),
+            Subjects::Named(pattern) => pattern.matches(subject.as_str()),
+            Subjects::Group(group) => {
+                let members = self.groups.get(group).map_or(&[][..], Vec::as_slice);
+                identity.groups.contains(group)
+                    || members
+                        .iter()
+                        .any(|pattern| pattern.matches(subject.as_str()))
+            }
+        }
+    }
+
+    /// Whether clients without credentials may do anything.
+    pub(super) fn knows_anonymous(&self) -> bool {
+        let anonymous = Identity::of(Subject::anonymous());
+        let mut subjects = self.rules.iter().flat_map(|rule| &rule.subjects);
+        subjects.any(|subjects| self.has(subjects, &anonymous))
+    }
+}
+
+fn named(text: &Spanned<String>) -> Result<Pattern, Wrong> {
+    let kinds = ["user:", "certificate:", "token:"];
+    let is_named = |kind: &str| {
+        let name = text.get_ref().strip_prefix(kind);
+        name.is_some_and(|name| !name.is_empty())
+    };
+    let pattern =
+        Pattern::parse(text.get_ref()).filter(|_| kinds.iter().any(|kind| is_named(kind)));
+    pattern.ok_or_else(|| {
+        let what = format!(
+            "{:?} is not a subject; expected user:NAME, certificate:NAME, token:ISSUER:NAME, \
+             group:NAME, everyone, anonymous or authenticated",
+            text.get_ref()
+        );
+        (text.span(), what)
+    })
+}
+
+fn repositories(text: &Spanned<String>) -> Result<Pattern, Wrong> {
+    // A pattern that matches no name would deny silently.
+    let is_name =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/*".contains(&byte);
+    let has_names = text.get_ref().bytes().all(is_name);
+    let pattern = Pattern::parse(text.get_ref()).filter(|_| has_names);
+    pattern.ok_or_else(|| {
+        let what = format!(
+            "{:?} is not a pattern of repository names; expected lower-case letters, digits, \
+             '.', '_', '-' and '/', with * within a component and ** across components",
+            text.get_ref()
+        );
+        (text.span(), what)
+    })
+}
+
+fn actions(text: &Spanned<String>) -> Result<Vec<Action>, Wrong> {
+    if text.get_ref() == "*" {
+        return Ok(Action::ALL.to_vec());
+    }
+    let action = Action::ALL
+        .into_iter()
+        .find(|action| action.as_str() == text.get_ref());
+    action.map(|action| vec![action]).ok_or_else(|| {
+        let what = format!(
+            "{:?} is not an action; expected pull, push, delete or *",
+            text.get_ref()
+        );
+        (text.span(), what)
+    })
+}
+
+/// Counted from 1.
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: &str = r#"
+[groups]
+developers = ["user:alice", "user:b*"]
+
+[[rules]]
+subjects = ["everyone"]
+repositories = ["library/*"]
+actions = ["pull"]
+
+[[rules]]
+subjects = ["group:developers"]
+repositories = ["team/**"]
+actions = ["pull", "push"]
+
+[[rules]]
+subjects = ["user:root"]
+repositories = ["**"]
+actions = ["*"]
+"#;
+
+    #[test]
+    fn decisions_name_their_rule() {
+        let policy = Policy::parse(POLICY, "p").unwrap();
+        let allowed = |line: usize| Decision::Allowed(format!("p:{line}"));
+        for (subject, name, action, want) in [
+            ("anonymous", "library/alpine", Action::Pull, allowed(5)),
+            ("anonymous", "library/a/b", Action::Pull, Decision::Denied),
+            (
+                "anonymous",
+                "library/alpine",
+                Action::Push,
+                Decision::Denied,
+            ),
+            ("user:alice", "team/a/b", Action::Push, allowed(10)),
+            ("user:bob", "team/a", Action::Push, allowed(10)),
+            ("user:alice", "team/a", Action::Delete, Decision::Denied),
+            ("user:alice", "team", Action::Pull, Decision::Denied),
+            ("user:carol", "team/a", Action::Pull, Decision::Denied),
+            (
+                "certificate:alice",
+                "team/a",
+                Action::Pull,
+                Decision::Denied,
+            ),
+            ("user:root", "team/a", Action::Delete, allowed(15)),
+        ] {
+            let identity = Identity::of(Subject::new(subject));
+            let got = policy.decide(&identity, &name.parse().unwrap(), action);
+            assert_eq!(got, want, "{subject} {name} {action:?}");
+        }
+        assert!(policy.knows_anonymous());
+        let member = Identity {
+            subject: Subject::new("token:ci:x"),
+            groups: vec!["developers".to_owned()],
+        };
+        let name = "team/a".parse().unwrap();
+        assert_eq!(policy.decide(&member, &name, Action::Push), allowed(10));
+        let empty = Policy::parse("", "p").unwrap();
+        assert!(!empty.knows_anonymous());
+        assert_eq!(empty.decide(&member, &name, Action::Pull), Decision::Denied);
+    }
+
+    #[test]
+    fn errors_name_file_and_line() {
+        let rule = |subject: &str, repository: &str, action: &str| {
+            format!(
+                "\n[[rules]]\nsubjects = [{subject:?}]\nrepositories = [{repository:?}]\nactions = [{action:?}]\n"
+            )
+        };
+        for (text, line, word) in [
+            (rule("alice", "a", "pull"), 3, "\"alice\" is not a subject"),
+            (rule("user:", "a", "pull"), 3, "is not a subject"),
+            (rule("*", "a", "pull"), 3, "is not a subject"),
+            (rule("group:x", "a", "pull"), 3, "there is no group \"x\""),
+            (
+                rule("everyone", "A/b", "pull"),
+                4,
+                "\"A/b\" is not a pattern",
+            ),
+            (rule("everyone", "", "pull"), 4, "\"\" is not a pattern"),
+            (rule("everyone", "a/***", "pull"), 4, "is not a pattern"),
+            (
+                rule("everyone", "a", "write"),
+                5,
+                "\"write\" is not an action",
+            ),
+            (
+                rule("everyone", "a", "pull") + "deny = true\n",
+                6,
+                "unknown field `deny`",
+            ),
+            ("[[rule]]\n".to_owned(), 1, "unknown field `rule`"),
+            ("[[rules]]\nsubjects = []\n".to_owned(), 1, "missing field"),
+            ("\n\nx = [\n".to_owned(), 3, ""),
+            (
+                "[groups]\nx = [\"group:y\"]\n".to_owned(),
+                2,
+                "is not a subject",
+            ),
+        ] {
+            let error = Policy::parse(&text, "p").unwrap_err();
+            assert!(error.what.contains(word), "{text}: {error}");
+            assert_eq!(error.line, line, "{text}: {error}");
+        }
+    }
+}
