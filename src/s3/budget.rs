@@ -7,9 +7,9 @@
 //!
 //! 1. A grant goes to the holder of least, then by order of asking. So a new or slow holder never
 //!    waits behind one that holds much.
-//! 2. While a holder waits and nothing was released for [`PATIENCE`], the holder that has most
-//!    *idle* units is asked to release them ([`Holder::reclaim_requested`]); among equals, the one
-//!    that was silent longest. Units are idle until they are [pinned](Grant::pin): those that are
+//! 2. While a holder waits and nothing was released for [`PATIENCE`], the holders that have most
+//!    *idle* units are asked to release them ([`Holder::reclaim_requested`]), as many as it takes to
+//!    serve those that wait; among equals, the one that was silent longest. Units are idle until they are [pinned](Grant::pin): those that are
 //!    being sent are released without being asked. The unit of a body that
 //!    is [received](Holder::reserve_for_arrival) is not asked for: at most half of the pool is held so.
 //! 3. A holder of little is asked only if it was silent for a while, or if nothing is pinned, so
@@ -175,6 +175,22 @@ impl State {
         self.requests.values().any(|request| !request.is_granted)
     }
 
+    /// Asks one holder more, and as many as it takes to release what is waited for.
+    fn ask_holders(&mut self, now: Instant) {
+        let waiting = self.requests.values().filter(|request| !request.is_granted);
+        let waiting: u32 = waiting.map(|request| request.units).sum();
+        let asked = self.accounts.values().filter(|account| account.is_asked);
+        let mut expected: u32 = asked.map(|account| account.idle).sum();
+        while let Some(account) = self.choose(now) {
+            account.is_asked = true;
+            account.asked.notify_waiters();
+            expected += account.idle;
+            if expected >= waiting {
+                return;
+            }
+        }
+    }
+
     /// The holder to ask for its idle units. One that waits alone is not asked while others will
     /// release theirs.
     fn choose(&mut self, now: Instant) -> Option<&mut Account> {
@@ -271,10 +287,7 @@ async fn press(pool: Pool) {
         let now = Instant::now();
         if now.duration_since(state.moved_at) >= PATIENCE {
             state.moved_at = now;
-            if let Some(account) = state.choose(now) {
-                account.is_asked = true;
-                account.asked.notify_waiters();
-            }
+            state.ask_holders(now);
         }
         next = state.moved_at + PATIENCE;
     }
@@ -629,6 +642,24 @@ mod tests {
         drop(most);
         waiting.await;
         assert!(large.reclaim_requested().now_or_never().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_are_asked_as_it_takes() {
+        let pool = pool(30);
+        let holders: Vec<Holder> = (0..5).map(|_| pool.holder()).collect();
+        let mut held = Vec::new();
+        for holder in &holders {
+            held.push(holder.reserve(6 * UNIT).await);
+        }
+        let waiters: Vec<Holder> = (0..16).map(|_| pool.holder()).collect();
+        let mut waiting: Vec<_> = waiters.iter().map(|w| Box::pin(w.reserve(UNIT))).collect();
+        for request in &mut waiting {
+            assert!(request.as_mut().now_or_never().is_none());
+        }
+        tokio::time::sleep(PATIENCE + PATIENCE / 2).await;
+        let is_asked = |holder: &&Holder| holder.reclaim_requested().now_or_never().is_some();
+        assert_eq!(holders.iter().filter(is_asked).count(), 3);
     }
 
     #[tokio::test(start_paused = true)]
