@@ -1,5 +1,5 @@
-//! Archives of few bytes that take long to read: nobody waits for them but who sent them. Here nobody
-//! does: the reading ends with the runtime.
+//! Archives of few bytes that take long to read: only their sender waits for them. Here no sender waits: the
+//! task ends with the runtime.
 
 use std::time::Duration;
 

@@ -53,7 +53,7 @@ fn line_of(child: &mut Child, start: &str) -> String {
 }
 
 #[test]
-fn a_hundred_uploads_share_a_small_budget_and_stalled_ones_stop_nobody() {
+fn hundred_uploads_share_a_small_budget_and_stalled_ones_block_no_other() {
     let mut store = child("store");
     let address = line_of(&mut store, "listening on ");
     let begun = Instant::now();

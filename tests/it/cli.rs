@@ -225,7 +225,7 @@ fn what_is_refused_is_named() {
 fn a_store_that_is_open_elsewhere_is_locked() {
     let user = User::new();
     let mut store = Running::start(&user, &["store", "--listen", "127.0.0.1:0"]);
-    store.hear("listening");
+    store.next_event("listening");
     let said = user.fails(1, &["sweep"]);
     assert!(
         said.contains("already open") && said.contains("data/s3layers"),
@@ -268,7 +268,7 @@ fn a_registry_is_served_until_it_is_told_to_stop() {
     let user = User::new();
     for signal in [Signal::TERM, Signal::INT] {
         let mut registry = Running::start(&user, &["serve", "--listen", "127.0.0.1:0"]);
-        let event = registry.hear("listening");
+        let event = registry.next_event("listening");
         let address = event["address"].as_str().unwrap();
         let ask = |request: &str| {
             let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -294,7 +294,7 @@ fn a_registry_is_served_until_it_is_told_to_stop() {
         let mut pushed = String::new();
         push.read_to_string(&mut pushed).unwrap();
         assert!(pushed.starts_with("HTTP/1.1 201"), "{pushed}");
-        registry.hear("stopped");
+        registry.next_event("stopped");
         assert_eq!(registry.code(), Some(0));
         assert_eq!(user.pulled(&id), b"a layer");
     }

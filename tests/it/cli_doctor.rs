@@ -230,7 +230,7 @@ fn signal_during_a_part_cleans_up() {
         let until = store.runtime.block_on(stalled.acquire());
         until.unwrap().forget();
         doctor.signal(signal);
-        let told = doctor.hear("error");
+        let told = doctor.next_event("error");
         assert!(
             told["message"].as_str().unwrap().contains("stopped"),
             "{told}"

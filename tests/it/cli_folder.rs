@@ -38,7 +38,7 @@ fn commands_that_read_do_not_create_the_folder() {
 fn folder_that_is_open_elsewhere_names_the_process_and_the_remedy() {
     let user = User::new();
     let mut serving = Running::start(&user, &["serve", "--listen", "127.0.0.1:0"]);
-    serving.hear("listening");
+    serving.next_event("listening");
     let said = user.fails(1, &["ls"]);
     let process = format!("already open in process {}", serving.id());
     assert!(said.contains(&process), "{said}");
@@ -54,20 +54,23 @@ fn store_prints_the_keys_that_it_made_and_only_those() {
     let user = User::new();
     let arguments = ["--store", "memory:", "store", "--listen", "127.0.0.1:0"];
     let mut random = Running::start(&user, &arguments);
-    let event = random.hear("listening");
+    let event = random.next_event("listening");
     let mut client = User::at(event["endpoint"].as_str().unwrap());
     let key = |name: &str| event[name].as_str().unwrap().to_owned();
     client.keys = (key("access_key"), key("secret_key"));
     let file = client.file("layer", b"x");
     client.ok(&["push", &file, "--name", "x"]);
     let mut again = Running::start(&user, &arguments);
-    assert_ne!(again.hear("listening")["secret_key"], event["secret_key"]);
+    assert_ne!(
+        again.next_event("listening")["secret_key"],
+        event["secret_key"]
+    );
 
     let mut given = user.command(&["--json"]);
     given.args(arguments);
     given.env("S3LAYERS_ACCESS_KEY", "ours");
     given.env("S3LAYERS_SECRET_KEY", "canary");
-    let event = Running::spawn(given).hear("listening");
+    let event = Running::spawn(given).next_event("listening");
     assert_eq!(event["access_key"], "ours");
     assert!(!event.to_string().contains("canary"), "{event}");
 }

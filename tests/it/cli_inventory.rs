@@ -33,11 +33,14 @@ fn cut(user: &User, bytes: &[u8], arguments: &[&str]) -> String {
     let mut all = vec!["push", "-"];
     all.extend(arguments);
     let mut push = Running::start(user, &all);
-    let uuid = push.hear("started")["uuid"].as_str().unwrap().to_owned();
+    let uuid = push.next_event("started")["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     push.feed(bytes);
     push.until(|said| said["offset"] == bytes.len());
     push.signal(Signal::TERM);
-    push.hear("kept");
+    push.next_event("kept");
     push.code();
     uuid
 }
@@ -156,7 +159,7 @@ fn what_a_registry_was_told_is_listed() {
     let store = Served::start(&[]);
     let user = User::of(&store);
     let mut registry = Running::start(&user, &["serve", "--sparse", "--listen", "127.0.0.1:0"]);
-    let event = registry.hear("listening");
+    let event = registry.next_event("listening");
     let address = event["address"].as_str().unwrap();
     let ask = |method: &str, path: &str, kind: &str, body: &str| {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -324,7 +327,7 @@ fn every_upload_is_told() {
     let first = cut(&user, &noise(17 * MIB + 5), &["--name", "library/x"]);
     let second = cut(&user, b"some", &["--name", "y", "--id", &declared]);
     let mut running = Running::start(&user, &["push", "-", "--name", "z"]);
-    let third = running.hear("started")["uuid"].clone();
+    let third = running.next_event("started")["uuid"].clone();
     user.ok(&["push", &user.file("done", b"done"), "--name", "library/x"]);
     let orphaned = "11111111-1111-4111-8111-111111111111";
     bucket.put(&format!("uploads/{orphaned}/tail/0-nonce"), "bytes");
@@ -434,7 +437,10 @@ fn a_push_that_is_cancelled_under_way_is_told_so() {
     let (user, bucket) = (User::of(&store), Bucket::of(&store));
     let layer = noise(40 * MIB);
     let mut push = Running::start(&user, &["push", "-", "--name", "x"]);
-    let uuid = push.hear("started")["uuid"].as_str().unwrap().to_owned();
+    let uuid = push.next_event("started")["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     push.feed(&layer[..17 * MIB]);
     store.holds_parts(1);
     user.ok(&["cancel", &uuid]);
@@ -442,7 +448,7 @@ fn a_push_that_is_cancelled_under_way_is_told_so() {
     let _ = push.stdin.as_mut().unwrap().write_all(&layer[17 * MIB..]);
     push.stdin = None;
     // Whichever request of it came first is the one that was refused.
-    let error = push.hear("error").to_string();
+    let error = push.next_event("error").to_string();
     let is_told = error.contains("is unknown") || error.contains("ended by another handle");
     assert!(is_told && error.contains(&uuid), "{error}");
     assert_eq!(push.code(), Some(1));

@@ -107,7 +107,7 @@ fn a_pull_that_was_stopped_is_gone_on_with() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut pull = site.begun();
         pull.signal(signal);
-        let kept = pull.hear("kept");
+        let kept = pull.next_event("kept");
         assert_eq!(pull.code(), Some(1));
         site.proxy.release();
         let there = fs::read(site.partial()).unwrap();
@@ -155,7 +155,7 @@ fn a_pull_whose_connection_broke_says_how_to_go_on() {
     let name = site.partial();
     let name = name.file_name().unwrap().to_str().unwrap();
     assert!(said.contains(&format!("{name} has ")), "{said}");
-    site.proxy.mend();
+    site.proxy.reconnect();
     let commands = printed_commands(&said);
     assert_eq!(commands.len(), 1, "{said}");
     let pasted = site.user.shell(&commands[0]).output().unwrap();
@@ -204,7 +204,7 @@ fn two_pulls_to_one_file_do_not_mix() {
     assert!(said.contains("is being written by another pull"), "{said}");
     assert!(site.partial().exists(), "it belongs to the other one");
     site.proxy.release();
-    first.hear("pulled");
+    first.next_event("pulled");
     site.is_pulled();
 }
 
@@ -216,7 +216,7 @@ fn a_range_that_was_stopped_leaves_nothing() {
     let mut pull = Running::start(&site.user, &arguments);
     site.proxy.holds(Way::Down);
     pull.signal(Signal::TERM);
-    assert_eq!(pull.hear("error")["hints"], serde_json::Value::Null);
+    assert_eq!(pull.next_event("error")["hints"], serde_json::Value::Null);
     assert_eq!(pull.code(), Some(1));
     site.proxy.release();
     let there = fs::read_dir(site.user.home.path()).unwrap();
@@ -450,7 +450,7 @@ fn second_signal_prints_how_to_resume_a_pull() {
     for signal in [Signal::STOP, Signal::INT, Signal::TERM, Signal::CONT] {
         pull.signal(signal);
     }
-    let error = pull.hear("error");
+    let error = pull.next_event("error");
     let hints = error["hints"].to_string();
     assert!(
         hints.contains("to resume: ") && hints.contains("-o out"),

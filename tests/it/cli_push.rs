@@ -131,9 +131,9 @@ fn a_push_is_stopped_while_its_last_parts_are_on_their_way() {
     push.until(|said| said["event"] == "progress" && said["offset"] == whole_parts);
     proxy.holds(Way::Up);
     push.signal(Signal::TERM);
-    push.hear("stopping");
+    push.next_event("stopping");
     proxy.release();
-    let kept = push.hear("kept");
+    let kept = push.next_event("kept");
     assert_eq!(kept["offset"], whole_parts);
     assert_eq!(push.code(), Some(1));
     user.fails(1, &["pull", &digest(&layer)]);
@@ -309,11 +309,14 @@ fn a_push_that_was_stopped_sends_no_byte_again() {
     let taken = 17 * MIB + 7;
     for signal in [Signal::TERM, Signal::INT] {
         let mut push = Running::start(&user, &["push", "-", "--name", "x"]);
-        let uuid = push.hear("started")["uuid"].as_str().unwrap().to_owned();
+        let uuid = push.next_event("started")["uuid"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         push.feed(&layer[..taken]);
         push.until(|said| said["offset"] == taken);
         push.signal(signal);
-        let kept = push.hear("kept");
+        let kept = push.next_event("kept");
         assert_eq!(kept["offset"], taken);
         let resume = kept["resume"].as_str().unwrap();
         let end = format!("push - --name x --resume {uuid}");
@@ -322,10 +325,10 @@ fn a_push_that_was_stopped_sends_no_byte_again() {
 
         // The whole layer again, on standard input.
         let mut push = Running::start(&user, &["push", "-", "--name", "x", "--resume", &uuid]);
-        assert_eq!(push.hear("started")["offset"], taken);
+        assert_eq!(push.next_event("started")["offset"], taken);
         push.feed(&layer);
         push.stdin = None;
-        let stored = push.hear("stored");
+        let stored = push.next_event("stored");
         assert_eq!(stored["digest"], digest(&layer));
         // The tail of the part that was cut is read from the store and sent as a part of it.
         let unsent = layer.len() - 16 * MIB;
@@ -345,7 +348,10 @@ fn a_push_that_was_killed_is_resumed_from_what_was_recorded() {
     let layer = noise(40 * MIB);
     let file = user.file("layer", &layer);
     let mut push = Running::start(&user, &["push", "-", "--name", "x"]);
-    let uuid = push.hear("started")["uuid"].as_str().unwrap().to_owned();
+    let uuid = push.next_event("started")["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     push.feed(&layer[..33 * MIB]);
     store.holds_parts(2);
     push.signal(Signal::KILL);
@@ -367,7 +373,7 @@ fn a_push_that_was_killed_is_resumed_from_what_was_recorded() {
     assert!(gone.contains(&uuid) && gone.contains("unknown"), "{gone}");
 
     store.running.signal(Signal::TERM);
-    store.running.hear("stopped");
+    store.running.next_event("stopped");
     assert_eq!(store.running.code(), Some(0));
 }
 
@@ -458,11 +464,14 @@ fn other_input_does_not_spoil_an_upload() {
     let user = User::new();
     let layer = noise(2000);
     let mut push = Running::start(&user, &["push", "-", "--name", "x"]);
-    let uuid = push.hear("started")["uuid"].as_str().unwrap().to_owned();
+    let uuid = push.next_event("started")["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     push.feed(&layer[..1000]);
     push.until(|said| said["offset"] == 1000);
     push.signal(Signal::TERM);
-    push.hear("kept");
+    push.next_event("kept");
     assert_eq!(push.code(), Some(1));
     drop(push);
     let resume = |input: &str| ["push", input, "--name", "x", "--resume", &uuid].map(str::to_owned);
@@ -486,7 +495,7 @@ fn other_input_does_not_spoil_an_upload() {
     let mut piped = Running::start(&user, &["push", "-", "--name", "x", "--resume", &uuid]);
     piped.feed(&layer[1..]);
     piped.stdin = None;
-    let error = piped.hear("error");
+    let error = piped.next_event("error");
     assert!(
         error["message"]
             .as_str()
@@ -541,7 +550,10 @@ fn push_that_was_killed_early_keeps_its_first_part() {
     let layer = noise(40 * MIB);
     let file = user.file("layer", &layer);
     let mut push = Running::start(&user, &["push", "-", "--name", "x"]);
-    let uuid = push.hear("started")["uuid"].as_str().unwrap().to_owned();
+    let uuid = push.next_event("started")["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     push.feed(&layer[..33 * MIB]);
     // The first part is recorded a second after it arrived, long before 128 MiB.
     let recorded = || user.events(&["uploads"])[0]["offset"].as_u64().unwrap();

@@ -40,7 +40,7 @@ fn silent_clients_leave_open_files_to_the_others() {
         let program = env!("CARGO_BIN_EXE_s3layers");
         let line = format!("{limit}; exec {program} --json serve --listen 127.0.0.1:0");
         let mut serving = Running::spawn(user.shell(&line));
-        let address = serving.hear("listening")["address"].clone();
+        let address = serving.next_event("listening")["address"].clone();
         let connect = || {
             let connection = TcpStream::connect(address.as_str().unwrap()).unwrap();
             connection.set_read_timeout(Some(PATIENCE)).unwrap();

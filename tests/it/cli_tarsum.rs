@@ -187,11 +187,14 @@ fn a_push_that_was_stopped_is_resumed_by_its_tar_sum() {
     let id = tar_sum(&user, &file);
     let taken = 17 * MIB + 7;
     let mut push = Running::start(&user, &["push", "-", "--name", "x", "--id", &id]);
-    let uuid = push.hear("started")["uuid"].as_str().unwrap().to_owned();
+    let uuid = push.next_event("started")["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     push.feed(&layer[..taken]);
     push.until(|said| said["offset"] == taken);
     push.signal(Signal::TERM);
-    let kept = push.hear("kept");
+    let kept = push.next_event("kept");
     let end = format!("push - --name x --id {id} --resume {uuid}");
     assert!(kept["resume"].as_str().unwrap().ends_with(&end), "{kept}");
 

@@ -1,5 +1,5 @@
-//! From `committing` on: what is published stays, whatever others claim or cancel; and what can never
-//! be published goes.
+//! From `committing` on: a published layer stays, despite later claims and cancels; an upload that can
+//! never be published is removed.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn a_published_layer_outlives_a_later_finish_with_another_digest() {
     let ended = upload.finish(SIZE, &right).await.map(drop);
     assert!(ended.unwrap_err().is_permission());
     drop(upload);
-    wire.mend();
+    wire.clear_faults();
 
     let elsewhere = stores::connect(&store, &FaultClient::over(store.http_client())).await;
     let uuid = wire.log().iter().find_map(|one| {
@@ -119,7 +119,7 @@ async fn committing_upload_whose_parts_are_lost_is_swept() {
     wire.fault(On::every(CompleteMultipartUpload).status(403));
     let (id, ended) = failed_commit(&service).await;
     assert!(ended.is_permission(), "{ended:?}");
-    wire.mend();
+    wire.clear_faults();
     // As MinIO does a day after it was begun.
     let client = stores::client(&store, store.http_client());
     let listed = client.list_multipart_uploads().bucket(BUCKET).send().await;
@@ -181,9 +181,10 @@ async fn upload_that_s3_refuses_to_complete_can_be_cancelled_and_swept() {
         upload.write_bytes(bytes.clone()).await.unwrap();
         let ended = upload.finish(SIZE, &sha256(&bytes)).await.map(drop);
         assert!(ended.unwrap_err().is_permission());
-        match by_its_handle {
-            true => upload.cancel().await.unwrap(),
-            false => service.cancel_upload(uuid).await.unwrap(),
+        if by_its_handle {
+            upload.cancel().await.unwrap()
+        } else {
+            service.cancel_upload(uuid).await.unwrap()
         }
         let again = service.resume(&name(), None, uuid).await.map(drop);
         assert!(
@@ -251,7 +252,7 @@ async fn what_a_failed_finish_sent_last_can_be_followed_by_more() {
     assert!(failed.unwrap_err().is_retryable());
     let uuid = upload.uuid();
     drop(upload);
-    wire.mend();
+    wire.clear_faults();
 
     let elsewhere = stores::service(&store).await;
     let mut upload = elsewhere.resume(&name(), None, uuid).await.unwrap();
@@ -418,7 +419,7 @@ async fn a_digest_that_leads_to_another_layer_does_not_stand_for_lost_bytes() {
 }
 
 /// An upload is committed under an id of another layer, and its bytes are lost before they were read.
-/// The same bytes are a layer, but nobody has verified that they have this id.
+/// The same bytes are a layer, but were not verified against this id.
 async fn lost_before_it_was_read(store: &EmbeddedStore, bytes: &Bytes, wrong: LayerId) {
     let service = stores::service(store).await;
     let size = bytes.len() as u64;

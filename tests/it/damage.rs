@@ -1,5 +1,5 @@
-//! A store that holds something else than was written there: it is told by name, nothing wrong is
-//! published, and no wrong byte is handed out.
+//! A store that holds other bytes than were written: the damage is reported by key, nothing wrong is
+//! published, and no wrong byte is returned.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
@@ -114,7 +114,7 @@ async fn a_record_that_lies_about_the_size_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn garbage_where_a_document_should_be_is_told_as_damage() {
+async fn garbage_instead_of_a_document_is_reported_as_damage() {
     let bytes = ramp(1, 3 * KIB);
     let garbage: [&[u8]; 6] = [
         b"",
@@ -146,12 +146,12 @@ async fn garbage_where_a_document_should_be_is_told_as_damage() {
             let error = outcome.unwrap_err();
             assert!(matches!(error, Error::Damaged { .. }), "{error}");
         }
-        // Who brings the bytes again, mends the record.
+        // An upload of the same bytes repairs the record.
         let mut again = service.upload(&name(), Some(&id)).await.unwrap();
         again.write_bytes(bytes.clone()).await.unwrap();
         again.finish(3 * KIB, &sha256(&bytes)).await.unwrap();
         assert!(service.exists(&id).await.unwrap());
-        // And nobody waits for the upload that claimed the other.
+        // No upload waits for the one that claimed the other id.
         service.upload(&name(), Some(&other)).await.unwrap();
     }
 }
@@ -182,8 +182,8 @@ async fn a_denied_permission_is_never_absence() {
         assert!(error.is_permission(), "call {call}: {error}");
         assert!(!error.is_retryable(), "call {call}: {error}");
     }
-    // It spoils nothing: the same handle goes on once it may.
-    wire.mend();
+    // The same handle continues once it is permitted.
+    wire.clear_faults();
     assert_eq!(layer.read_u8().await.unwrap(), bytes[0]);
 }
 
@@ -354,7 +354,7 @@ async fn a_link_that_is_older_than_its_record_leads_to_the_bytes_all_the_same() 
     assert!(got == bytes);
     assert_eq!(*layer.digest(), sha256(&bytes));
 
-    // By several requests at a time, of which one hears late that nothing is there.
+    // By several concurrent requests, of which one gets its 404 late.
     let wire = FaultClient::over(store.http_client());
     let fresh = stores::connect(&store, &wire).await;
     let [early, late] = [1, 2].map(|nth| wire.hold(On::nth(GetObject, nth).key_contains("data/")));
@@ -373,7 +373,7 @@ async fn a_link_that_is_older_than_its_record_leads_to_the_bytes_all_the_same() 
 }
 
 #[tokio::test]
-async fn a_damaged_alias_is_replaced_by_whoever_brings_the_layer() {
+async fn damaged_alias_is_replaced_by_the_next_upload_of_the_layer() {
     let (_store, service, client) = stage().await;
     let bytes = ramp(1, 3 * KIB);
     let digest = Digest::of(Algorithm::Sha512, &bytes);

@@ -387,7 +387,7 @@ async fn a_body_that_is_cut_leaves_nothing() {
         assert!(put.send().await.is_err(), "{case}");
         assert_eq!(get(&client, "key").await, b"old", "{case}");
         if let Some(folder) = folder {
-            // The file goes when the last write to it has ended, which nobody waits for.
+            // The file is removed when the last write to it has ended, in the background.
             for _ in 0..100 {
                 if blobs(folder.path()) == 0 {
                     break;
@@ -400,7 +400,7 @@ async fn a_body_that_is_cut_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn checksums_are_verified_stored_and_told() {
+async fn checksums_are_verified_stored_and_returned() {
     // The CRC64NVME of "123456789", in its catalogue; and another.
     let (right, wrong) = ("rosUhgp5mIg=", "rosUhgp5mIk=");
     for (case, store, _folder) in both().await {

@@ -44,7 +44,7 @@ async fn an_answer_in_the_process_has_a_date() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_told_to_stop_ends_what_it_began() {
+async fn stopped_server_completes_running_requests() {
     let store = EmbeddedStore::in_memory();
     let inside = client(&store).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

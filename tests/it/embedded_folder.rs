@@ -18,7 +18,7 @@ const PART: usize = 5 << 20;
 const DOOMED: &str = "S3LAYERS_TEST_DOOMED_FOLDER";
 
 #[tokio::test]
-async fn what_was_stored_is_there_when_the_folder_is_opened_again() {
+async fn reopened_folder_has_everything_that_was_stored() {
     let folder = tempfile::tempdir().unwrap();
     let keys = ["a", "a/child", "../../escape", "ü/\u{1}", &"k".repeat(1000)];
     let store = EmbeddedStore::open(folder.path()).await.unwrap();
@@ -90,7 +90,7 @@ async fn a_folder_is_opened_once_and_only_if_it_is_a_store() {
 }
 
 #[tokio::test]
-async fn bytes_that_nothing_names_are_removed_on_opening() {
+async fn orphaned_blobs_are_removed_on_opening() {
     let folder = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(folder.path()).await.unwrap();
     put(&client(&store).await, "key", bytes(1, 100_000)).await;
@@ -107,8 +107,8 @@ async fn bytes_that_nothing_names_are_removed_on_opening() {
     assert_eq!(blobs(folder.path()), 1);
 }
 
-/// Not a test of its own: the process that [`a_killed_process_loses_nothing_it_acknowledged`] kills.
-/// It tells each thing it did on its standard output, after it was acknowledged.
+/// Not a test of its own: the process that [`killed_process_loses_nothing_acknowledged`] kills.
+/// It prints each change on its standard output, after it was acknowledged.
 #[tokio::test(flavor = "multi_thread")]
 async fn doomed_writer() {
     let Ok(folder) = std::env::var(DOOMED) else {
@@ -149,7 +149,7 @@ fn length(round: u64) -> usize {
 }
 
 #[tokio::test]
-async fn a_killed_process_loses_nothing_it_acknowledged() {
+async fn killed_process_loses_nothing_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     // The last round that was acknowledged, of each object and of each open upload.
     let mut acknowledged: HashMap<String, u64> = HashMap::new();
@@ -183,14 +183,14 @@ fn lines_of_a_killed_writer(folder: &Path, after: usize) -> Vec<String> {
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut told = lines
+    let mut printed = lines
         .map_while(Result::ok)
         .filter(|line| line.starts_with("did "));
-    let mut acknowledged: Vec<String> = told.by_ref().take(after).collect();
+    let mut acknowledged: Vec<String> = printed.by_ref().take(after).collect();
     child.kill().unwrap();
     child.wait().unwrap();
-    // What it told between our last look and its death counts too.
-    acknowledged.extend(told);
+    // Lines that it printed before its end count too.
+    acknowledged.extend(printed);
     assert!(acknowledged.len() >= after, "the writer died by itself");
     acknowledged
 }

@@ -55,7 +55,7 @@ const RARE: &[Fault] = &[
     Fault::ErrorIn200 { done: true },
 ];
 
-/// What no retry can mend.
+/// Faults that no retry can repair.
 const LASTING: &[Fault] = &[Fault::Status(403), Fault::Expire];
 
 fn is_full() -> bool {
@@ -69,7 +69,7 @@ fn sort(request: &Request) -> (Operation, String) {
     (request.operation, words.collect::<Vec<_>>().join("/"))
 }
 
-/// Whether a fault can strike this request, and a retry can mend it.
+/// Whether the fault applies to this request, and a retry can repair it.
 fn applies(fault: Fault, request: &Request, reads_layer: bool) -> bool {
     let reads = matches!(
         request.operation,
@@ -81,7 +81,7 @@ fn applies(fault: Fault, request: &Request, reads_layer: bool) -> bool {
         Fault::Status(409) => request.operation == PutObject,
         // What only reads takes no effect: it is as if it had not reached the store.
         Fault::LoseAnswer | Fault::GarbleAnswer | Fault::Silence | Fault::Stray => !reads,
-        // Nobody knows of the one that was not answered. See "What is known not to hold".
+        // No session names the upload whose answer was lost. See "Known limits" in ARCHITECTURE.md.
         Fault::Duplicate => !reads && request.operation != CreateMultipartUpload,
         Fault::ErrorIn200 { .. } => {
             matches!(request.operation, CompleteMultipartUpload | DeleteObjects)
@@ -91,7 +91,7 @@ fn applies(fault: Fault, request: &Request, reads_layer: bool) -> bool {
             then: Then::Ends, ..
         } => request.received > 0 && request.operation == GetObject,
         Fault::CutAnswer { .. } => request.received > 0,
-        // Nobody can see one in XML. In a block that is read in several ranges it is seen after the
+        // A flipped bit in XML is not detected. In a block that is read in several ranges it is seen after the
         // first of them was handed out, so that read fails (`reading.rs`).
         Fault::FlipBit(_) => {
             let is_whole = !reads_layer || request.range.is_none() || request.received < 128 * KIB;
@@ -212,7 +212,7 @@ fn refused(case: &Case, on: On) -> Result<(), String> {
             // The refused request removed something; the sweep repeats that.
             Ok(()) => {}
         }
-        wire.mend();
+        wire.clear_faults();
         let state = state.into_inner().unwrap();
         let recovered = scenario::recover(&service, scenario, &state).await;
         recovered.map_err(|failure| format!("{failure} ({state:?})"))?;
@@ -254,7 +254,7 @@ fn first_connect(spoil: impl FnOnce(&FaultClient)) -> Result<FaultClient, String
 }
 
 #[test]
-fn a_store_is_probed_right_whatever_request_goes_wrong() {
+fn probe_is_right_despite_any_failed_request() {
     let clean = first_connect(|_| {}).unwrap().log();
     println!("a first connect: {} requests", clean.len());
     let all = clean.iter().flat_map(|request| {
@@ -305,7 +305,7 @@ fn a_document_that_comes_with_the_last_attempt_is_read() {
     }
 }
 
-/// What stays broken for longer than any retry lasts is told as such; and what was acknowledged
+/// A fault that outlasts every retry is reported as such; and what was acknowledged
 /// before, or arrived, is there when the store is well again.
 #[test]
 fn a_store_that_stays_broken_is_an_error_that_loses_nothing() {
@@ -345,7 +345,7 @@ fn a_store_that_stays_broken_is_an_error_that_loses_nothing() {
                 if let Err(error) = &closed {
                     assert!(error.is_retryable(), "{case}: {error}");
                 }
-                wire.mend();
+                wire.clear_faults();
 
                 let resumed = service.resume(&stores::name(), None, uuid).await;
                 let mut upload = resumed.unwrap();

@@ -453,9 +453,10 @@ async fn states_of_a_collection_are_read_as_presence_or_absence() {
         for id in ids {
             assert_eq!(service.exists(id).await.unwrap(), is_present, "{fixture}");
             let fetched = service.fetch(id).await.map(drop);
-            match is_present {
-                true => fetched.unwrap(),
-                false => assert!(matches!(fetched, Err(Error::LayerUnknown { .. }))),
+            if is_present {
+                fetched.unwrap()
+            } else {
+                assert!(matches!(fetched, Err(Error::LayerUnknown { .. })))
             }
             let other = "library/other".parse().unwrap();
             let mounted = service.mount(&other, id, None).await.unwrap();

@@ -108,7 +108,7 @@ async fn a_second_complete_that_is_unknown() {
     live(&store.http_client(), &store).await;
 }
 
-/// Neither checksums nor ETags are held to: whatever is published was read back.
+/// The store verifies no checksums or ETags, so every published layer was read back.
 #[tokio::test]
 async fn checksums_that_are_ignored() {
     let store = stores::in_memory().await;
@@ -179,7 +179,7 @@ async fn late_part_of_a_replaced_owner_changes_nothing_on_a_store_that_checks_no
     assert_reads(&service, &bytes).await;
 }
 
-/// Whoever knows the id of a multipart upload can replace its parts.
+/// A client that knows the id of a multipart upload can replace its parts.
 async fn replace_part(store: &EmbeddedStore, number: i32) {
     let upload = multipart(store).await;
     send_part(store, &upload, number).await.unwrap();
@@ -370,7 +370,7 @@ async fn a_bucket_that_vanishes_is_no_absent_layer() {
     assert!(is_storage(&swept.unwrap_err()));
 }
 
-/// Whatever the request at which it is lost: what was acknowledged is there when it comes back.
+/// The store is lost at each request in turn. What was acknowledged is there when it comes back.
 #[tokio::test(start_paused = true)]
 async fn a_permission_that_is_lost_in_the_middle_costs_nothing_that_was_acknowledged() {
     for (case, denied) in [
@@ -397,7 +397,7 @@ async fn a_permission_that_is_lost_in_the_middle_costs_nothing_that_was_acknowle
             "{case}"
         );
 
-        wire.mend();
+        wire.clear_faults();
         let upload = service.resume(&name(), None, uuid).await.unwrap();
         assert!(upload.offset() >= stored, "{case}: {}", upload.offset());
         drop(upload);

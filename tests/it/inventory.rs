@@ -1,4 +1,4 @@
-//! What the library tells of a bucket: every upload and every layer once, in pages; and that it lets
+//! The inventory of a bucket: every upload and every layer once, in pages; and that it lets
 //! go of an upload by its UUID alone.
 
 use aws_sdk_s3::primitives::ByteStream;
@@ -51,7 +51,7 @@ async fn committing(store: &EmbeddedStore) -> Uuid {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_upload_is_told_with_what_its_session_says() {
+async fn every_upload_is_listed_with_the_values_of_its_session() {
     let store = stores::in_memory().await;
     let service = stores::service(&store).await;
     assert!(uploads(&service).await.is_empty());
@@ -70,10 +70,10 @@ async fn every_upload_is_told_with_what_its_session_says() {
     service.push(&name(), &mut &b"done"[..]).await.unwrap();
     service.wait_for_background().await;
 
-    let told = uploads(&service).await;
-    assert!(told.is_sorted_by_key(|upload| upload.uuid));
-    assert_eq!(told.len(), 4, "{told:?}");
-    let of = |uuid| told.iter().find(|upload| upload.uuid == uuid).unwrap();
+    let listed = uploads(&service).await;
+    assert!(listed.is_sorted_by_key(|upload| upload.uuid));
+    assert_eq!(listed.len(), 4, "{listed:?}");
+    let of = |uuid| listed.iter().find(|upload| upload.uuid == uuid).unwrap();
     let state = of(open.uuid()).state.as_ref().unwrap().as_ref().unwrap();
     assert_eq!(state.phase, UploadPhase::Open);
     assert_eq!(state.offset, PART + 100 * KIB);
@@ -108,8 +108,8 @@ async fn a_listing_takes_a_page_and_eight_documents_at_a_time() {
     let listing = tokio::spawn(service.uploads().try_collect::<Vec<_>>());
     gate.reached_by(8).await;
     gate.open();
-    let told = listing.await.unwrap().unwrap();
-    assert_eq!(told.iter().map(|one| one.uuid).collect::<Vec<_>>(), uuids);
+    let listed = listing.await.unwrap().unwrap();
+    assert_eq!(listed.iter().map(|one| one.uuid).collect::<Vec<_>>(), uuids);
     assert_eq!(wire.count(ListObjectsV2), 2);
     assert_eq!(wire.count(GetObject), 1001);
     assert_eq!(wire.most_in_flight(GetObject), 8);
@@ -128,10 +128,10 @@ async fn a_listing_that_fails_says_so_and_ends() {
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.close().await.unwrap();
     wire.fault(On::every(ListObjectsV2).status(403));
-    let told: Vec<_> = service.uploads().collect().await;
-    assert!(matches!(&told[..], [Err(error)] if error.is_permission()));
-    let told: Vec<_> = service.layers().collect().await;
-    assert!(matches!(&told[..], [Err(error)] if error.is_permission()));
+    let listed: Vec<_> = service.uploads().collect().await;
+    assert!(matches!(&listed[..], [Err(error)] if error.is_permission()));
+    let listed: Vec<_> = service.layers().collect().await;
+    assert!(matches!(&listed[..], [Err(error)] if error.is_permission()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,8 +169,8 @@ async fn layers_are_listed_by_bucket_and_by_repository() {
     assert_eq!(digests(service.layers()).await, both);
     assert_eq!(digests(service.layers_of(&name())).await, both);
     assert_eq!(digests(service.layers_of(&other)).await, wants[1..2]);
-    let nobody = "nobody".parse().unwrap();
-    assert!(digests(service.layers_of(&nobody)).await.is_empty());
+    let absent = "absent".parse().unwrap();
+    assert!(digests(service.layers_of(&absent)).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +191,7 @@ async fn a_layer_is_judged_by_one_head() {
     delete.send().await.unwrap();
     let damage = service.stat(&id).await.unwrap().damage.unwrap();
     assert!(damage.contains("missing"), "{damage}");
-    // Whoever pushes it again mends it.
+    // A second push repairs it.
     service.push(&name(), &mut &bytes[..]).await.unwrap();
     let stat = service.stat(&id).await.unwrap();
     assert_eq!(stat.damage, None);

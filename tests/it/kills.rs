@@ -1,5 +1,5 @@
 //! The program is killed at some instant, by SIGKILL, while it pushes or serves: what it has
-//! acknowledged is there, the next process goes on, the layer comes back right, and after a sweep
+//! acknowledged is there, the next process resumes, the layer comes back right, and after a sweep
 //! nothing else is left.
 //!
 //! Each kill has a seed, which says how far the program comes; a failure prints it.
@@ -16,9 +16,10 @@ type Life = fn(&CliFixture, Option<Kill>) -> Result<Duration, String>;
 fn seeds(what: &str) -> Vec<u64> {
     if let Ok(asked) = std::env::var("S3LAYERS_KILL") {
         let (who, seed) = asked.split_once(':').expect("S3LAYERS_KILL=push:SEED");
-        return match who == what {
-            true => vec![seed.parse().unwrap()],
-            false => Vec::new(),
+        return if who == what {
+            vec![seed.parse().unwrap()]
+        } else {
+            Vec::new()
         };
     }
     let kills = std::env::var("S3LAYERS_KILLS").map_or(12, |kills| kills.parse().unwrap());

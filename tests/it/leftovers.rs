@@ -120,7 +120,7 @@ async fn a_first_session_that_arrives_when_all_is_over_costs_no_layer() {
 }
 
 /// Something between us and the store delivers the first write of a session again, of which we
-/// never hear.
+/// never receive.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_comes_back_by_itself_costs_no_layer() {
     for size in [0, 100_000, SIZE] {

@@ -1,5 +1,5 @@
 //! The rule by which uploads share memory, as a model that is searched exhaustively: from every state
-//! the end can be reached, whatever the order of steps. Without the rule's parts it cannot.
+//! the end can be reached in every order of steps. Without any part of the rules it cannot.
 //!
 //! N uploads of T units each share B units of memory. A part has P units, the shortest part m; X parts
 //! are streamed at a time. An upload receives, sends a part, streams one that begins with tails, or

@@ -1,4 +1,4 @@
-//! Any life of a few uploads is the same over S3 as in the model: each answer, each offset, and every
+//! Any sequence of operations on a few uploads has the same result over S3 as in the model: each answer, each offset, and every
 //! layer in the end.
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use crate::support::cases::{self, runtime};
 use crate::support::fault_client::{End, Fault, FaultClient, On, Place, Then};
 use crate::support::stores::{self, INLINE_LIMIT, PART, name};
 
-/// Uploads that are told apart. The last two bring the same bytes.
+/// The number of distinct uploads. The last two have the same bytes.
 const SLOTS: usize = 3;
 
 /// No request is repeated for longer than this.
@@ -57,14 +57,14 @@ enum Op {
         nth: usize,
         at: u64,
     },
-    /// Of everything, by another process, while nobody holds a handle.
+    /// Sweeps everything, by another process, while no handle is open.
     Sweep,
-    /// The request that comes so many after the next one goes wrong. A retry can mend it.
+    /// The request that comes so many after the next one fails. A retry can repair it.
     Fault {
         after: usize,
         kind: usize,
     },
-    /// The process dies, with all its handles. Another one goes on.
+    /// The process dies with all its handles, and another one starts.
     Crash,
 }
 

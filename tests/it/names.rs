@@ -1,5 +1,5 @@
-//! The catalog shows the repositories that have entries, whatever the order in which the store gets
-//! the requests of writers and removers, and whichever of those are lost, late or never sent.
+//! The catalog shows exactly the repositories that have entries, after any order of requests of writers and
+//! removers, of which any may be lost, late or never sent.
 //!
 //! A failure prints the line that repeats it. `S3LAYERS_SCHEDULES=full` plays every order.
 
@@ -288,7 +288,7 @@ async fn entry_is_not_acknowledged_without_a_marker() {
     for refused in [GetObject, PutObject] {
         wire.fault(On::every(refused).key_contains("names/").status(403));
         assert!(play(&service, &[Put("a")]).await.is_err(), "{refused:?}");
-        wire.mend();
+        wire.clear_faults();
     }
     play(&service, &[Put("a")]).await.unwrap();
     judge(&store).await.unwrap();

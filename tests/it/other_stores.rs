@@ -133,7 +133,7 @@ async fn conditional_write_that_is_not_implemented_is_refused_by_name() {
         s3layers::doctor::ProfileChange::Unchanged
     );
 
-    // One that was told otherwise gives the reason and the remedy.
+    // With the wrong setting the error names the reason and the remedy.
     let client = stores::client(&store, http);
     let config = stores::config().profile(StoreProfile::AWS);
     let service = S3LayerService::connect(client, config).await.unwrap();
@@ -149,7 +149,7 @@ async fn conditional_write_that_is_not_implemented_is_refused_by_name() {
     );
 }
 
-/// One process is told apart from nobody, but its own uploads are.
+/// The process has no id of its own, but its uploads have.
 #[tokio::test]
 async fn single_writer_sends_no_conditions_and_keeps_its_own_uploads_apart() {
     let store = stores::in_memory().await;
@@ -184,7 +184,7 @@ async fn single_writer_sends_no_conditions_and_keeps_its_own_uploads_apart() {
     assert_eq!(data.count(), 1, "{keys:?}");
 }
 
-/// s3proxy answers 501 to a header that nobody needs.
+/// s3proxy answers 501 to a header that is not needed.
 #[tokio::test]
 async fn complete_sends_no_object_size() {
     let store = stores::in_memory().await;
@@ -234,7 +234,7 @@ async fn one_cause_is_named_once() {
     assert!(broken.len() <= 2, "{broken:?}");
 }
 
-/// A store that tells one in three losers of a race that it has won.
+/// A store that reports success to one in three losers of a race.
 #[tokio::test]
 async fn store_that_loses_one_race_in_three_is_found() {
     #[derive(Clone, Debug, Default)]
@@ -345,9 +345,10 @@ struct Lying(fn(String) -> String);
 
 impl Reword for Lying {
     fn text(&self, request: &str, text: String) -> String {
-        match request.contains("list-type=2") {
-            true => (self.0)(text),
-            false => text,
+        if request.contains("list-type=2") {
+            (self.0)(text)
+        } else {
+            text
         }
     }
 }

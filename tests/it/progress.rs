@@ -1,6 +1,5 @@
-//! What is told of an upload while its bytes are on their way: how much has left, when whole parts
-//! have arrived, and where it can be closed so that nothing is sent twice. And which layers a few
-//! digits of a digest may mean.
+//! Progress of an upload: the bytes sent, the parts stored, and the offsets at which it can be closed
+//! without sending a byte twice. And the search for layers by a prefix of their digest.
 
 use std::future::Future as _;
 use std::pin::pin;
@@ -18,13 +17,13 @@ async fn wire() -> (FaultClient, S3LayerService) {
     let wire = FaultClient::over(store.http_client());
     let client = stores::client(&store, wire.http_client());
     let service = S3LayerService::connect(client, stores::config()).await;
-    // To find out what the store can do took parts, too.
+    // The probe of the store sent parts too.
     wire.reset();
     (wire, service.unwrap())
 }
 
 #[tokio::test]
-async fn a_flush_ends_when_whole_parts_have_arrived() {
+async fn flush_completes_when_whole_parts_are_stored() {
     let (wire, service) = wire().await;
     let gate = wire.hold(On::every(UploadPart));
     let bytes = ramp(1, 3 * PART + 100);
@@ -52,7 +51,7 @@ async fn a_flush_ends_when_whole_parts_have_arrived() {
 }
 
 #[tokio::test]
-async fn a_flush_tells_that_a_part_could_not_be_stored() {
+async fn flush_reports_that_a_part_could_not_be_stored() {
     let (wire, service) = wire().await;
     wire.fault(On::every(UploadPart).status(403));
     let mut upload = service.upload(&name(), None).await.unwrap();
@@ -62,7 +61,7 @@ async fn a_flush_tells_that_a_part_could_not_be_stored() {
 }
 
 #[tokio::test]
-async fn each_byte_counts_once_whatever_has_to_be_repeated() {
+async fn each_byte_counts_once_despite_retries() {
     let (wire, service) = wire().await;
     let bytes = ramp(1, 4 * PART);
     for number in [1, 3] {
@@ -73,7 +72,7 @@ async fn each_byte_counts_once_whatever_has_to_be_repeated() {
     let sent = upload.sent();
     let (first, rest) = (bytes.slice(..1_000_000), bytes.slice(1_000_000..));
     upload.write_bytes(first).await.unwrap();
-    // What does not fill a part is stored by the close, and sent again with its part.
+    // The close stores the bytes that fill no part. They are sent again with their part.
     upload.close().await.unwrap();
     assert_eq!(sent.bytes(), 1_000_000);
     let mut upload = service.resume(&name(), None, upload.uuid()).await.unwrap();
@@ -86,7 +85,7 @@ async fn each_byte_counts_once_whatever_has_to_be_repeated() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_closed_at_a_boundary_sends_nothing_twice() {
+async fn upload_closed_at_a_boundary_sends_nothing_twice() {
     let (_, service) = wire().await;
     let bytes = ramp(1, 3 * PART);
     let before = service.usage().bytes_sent;
@@ -106,7 +105,7 @@ async fn an_upload_that_is_closed_at_a_boundary_sends_nothing_twice() {
 }
 
 #[tokio::test]
-async fn layers_are_found_by_the_first_digits_of_their_digest() {
+async fn layers_are_found_by_a_prefix_of_their_digest() {
     let (wire, service) = wire().await;
     let mut digests = Vec::new();
     for seed in 0..40 {

@@ -1,5 +1,5 @@
 //! How a layer is read over the wire: bounded ranges, several under way, and every byte right
-//! whatever happens to the bodies.
+//! despite any fault of the bodies.
 
 use bytes::Bytes;
 use embedded_s3::EmbeddedStore;
@@ -177,7 +177,7 @@ async fn a_flipped_bit_in_the_first_ranges_is_an_error_before_the_block_ends() {
     let mut got = Vec::new();
     let service = stores::service(&store).await;
     service.pull(&id, &mut got).await.unwrap();
-    assert_same(&got, &want, "read anew");
+    assert_same(&got, &want, "read again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,7 +39,7 @@ async fn no_event_and_no_debug_shows_the_secret_key() {
         .unwrap();
     upload.cancel().await.unwrap();
 
-    // What is refused is told without it too.
+    // Errors of refused requests do not contain it.
     let wrong = store.clone().with_keys("key", format!("{CANARY}-wrong"));
     let client = stores::client(&wrong, store.http_client());
     let refused = S3LayerService::connect(client, stores::config())

@@ -257,8 +257,8 @@ async fn append_from_memory_does_not_replace_an_owner_that_stored_nothing() {
             theirs.write_bytes(bytes.slice(..1)).await.unwrap();
             let piece = bytes.slice(first as usize..);
             if asks {
-                let told = service.resume(&name(), None, uuid).await.unwrap();
-                assert_eq!(told.offset(), first);
+                let outcome = service.resume(&name(), None, uuid).await.unwrap();
+                assert_eq!(outcome.offset(), first);
             } else {
                 let mut stale = resume_at(&service, uuid, first).await;
                 let mut outcome = stale.write_bytes(piece.clone()).await;
@@ -270,10 +270,10 @@ async fn append_from_memory_does_not_replace_an_owner_that_stored_nothing() {
             let mut upload = resume_at(&service, uuid, first).await;
             upload.write_bytes(piece).await.unwrap();
             upload.close().await.unwrap();
-            let told = theirs.close().await;
+            let outcome = theirs.close().await;
             assert!(
-                matches!(told, Err(Error::UploadConflict { .. })),
-                "{told:?}"
+                matches!(outcome, Err(Error::UploadConflict { .. })),
+                "{outcome:?}"
             );
             let mut upload = resume_at(&service, uuid, first + more).await;
             upload.finish(first + more, &sha256(&bytes)).await.unwrap();
@@ -339,10 +339,10 @@ async fn two_handles_never_continue_from_the_same_cache_entry() {
     let piece = bytes.slice(100 * KIB as usize..);
     one.write_bytes(piece.slice(..10)).await.unwrap();
     other.write_bytes(piece).await.unwrap();
-    let told = one.close().await;
+    let outcome = one.close().await;
     assert!(
-        matches!(told, Err(Error::UploadConflict { .. })),
-        "{told:?}"
+        matches!(outcome, Err(Error::UploadConflict { .. })),
+        "{outcome:?}"
     );
     other.close().await.unwrap();
     let mut upload = resume_at(&service, uuid, 300 * KIB).await;

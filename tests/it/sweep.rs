@@ -154,10 +154,10 @@ async fn tails_without_a_session_go_and_what_is_none_of_ours_stays() {
     );
 }
 
-/// A sweep takes the upload away from under an owner that was taken for dead: it is told so, and
+/// A sweep removes the upload of an owner that seemed dead: the owner gets an error, and
 /// acknowledges nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_that_was_swept_is_told_so() {
+async fn swept_owner_gets_an_error() {
     let store = stores::in_memory().await;
     let service = stores::service(&store).await;
     let other = stores::service(&store).await;

@@ -5,8 +5,8 @@
 //! `S3LAYERS_TEST_SINGLE_WRITER` names those of them, separated by commas, that have no conditional
 //! writes: one process uses them, as a single writer.
 //!
-//! A server that is named and does not answer is a failure. LocalStack and MinIO are told to be
-//! ignored where they are not named.
+//! A server that is named and does not answer is a failure. LocalStack and MinIO are reported as
+//! ignored if they are not named.
 
 #![allow(clippy::disallowed_methods, reason = "a test lives in real time")]
 
@@ -134,7 +134,7 @@ fn examination(endpoint: &Endpoint) -> Trial {
                 .single_writer(endpoint.is_single_writer());
             let examined = examine(client(&endpoint), config, std::future::pending()).await;
             let examined = examined.map_err(|error| Failed::from(format!("{error:?}")))?;
-            let examination = examined.ok_or("nobody told it to stop")?;
+            let examination = examined.ok_or("it was not stopped")?;
             let (store, otherwise): (_, &[&str]) = match endpoint.name.as_str() {
                 "localstack" => ("LocalStack", &["conditional_delete", "uploads_cleaned"]),
                 "minio" => ("MinIO", &["conditional_delete"]),
@@ -158,11 +158,11 @@ fn examination(endpoint: &Endpoint) -> Trial {
     })
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(found: T, wanted: T) -> Result<(), Failed> {
-    match found == wanted {
-        true => Ok(()),
-        false => Err(format!("wanted {wanted:?}, found {found:?}").into()),
+fn same<T: PartialEq + std::fmt::Debug>(found: T, expected: T) -> Result<(), Failed> {
+    if found == expected {
+        return Ok(());
     }
+    Err(format!("expected {expected:?}, found {found:?}").into())
 }
 
 /// The program is killed a few times, each below a root of its own; `S3LAYERS_KILLS` says how often.
@@ -181,7 +181,7 @@ fn kills(endpoint: &Endpoint, what: &'static str, live: Life) -> Trial {
             };
             // Where the connection breaks at the wrong moment, LocalStack leaves an object empty that
             // is overwritten, and MinIO has thrown away what it needs of the parts to complete. No
-            // other store does, and nobody can go on from that.
+            // other store does, and no process can resume from that.
             match fixture.lost_by(&endpoint.name) {
                 Some(lost) => println!("kill {seed} of {what}: {lost}"),
                 None => return Err(format!("kill {seed} of {what}: {failure}").into()),
@@ -221,9 +221,10 @@ fn fixture_on(endpoint: &Endpoint, what: &str) -> CliFixture {
 async fn services(endpoint: &Endpoint) -> Result<[Arc<S3LayerService>; 2], Failed> {
     let root = format!("suite/{}", Uuid::new_v4());
     let here = service(endpoint, &root).await?;
-    let elsewhere = match endpoint.is_single_writer() {
-        true => here.clone(),
-        false => service(endpoint, &root).await?,
+    let elsewhere = if endpoint.is_single_writer() {
+        here.clone()
+    } else {
+        service(endpoint, &root).await?
     };
     Ok([Arc::new(here), Arc::new(elsewhere)])
 }

@@ -202,9 +202,10 @@ fn refusal(head: &str, status: u16) -> Vec<u8> {
         503 => ("Service Unavailable", "SlowDown"),
         _ => ("Internal Server Error", "InternalError"),
     };
-    let body = match head.starts_with("HEAD ") {
-        true => String::new(),
-        false => format!("<Error><Code>{code}</Code><Message>spoilt</Message></Error>"),
+    let body = if head.starts_with("HEAD ") {
+        String::new()
+    } else {
+        format!("<Error><Code>{code}</Code><Message>spoilt</Message></Error>")
     };
     let size = body.len();
     let head = format!("HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Length: {size}");

@@ -50,7 +50,7 @@ pub fn pushes(endpoint: &Endpoint) -> Result<(), String> {
 /// One push and pull. The requests that the registry has made.
 fn play(endpoint: &Endpoint, spoilt: Option<(usize, Spoil)>) -> Result<Vec<String>, String> {
     let fixture = fixture_on(endpoint, "spoilt");
-    // What the store can do is asked once, by whoever is first: not in the middle of this.
+    // The first process probes the store; not in the middle of this.
     fixture.swept()?;
     let proxy = Proxy::before(&endpoint.url, spoilt).map_err(|error| error.to_string())?;
     let (server, address) = fixture.serve_over(Some(&proxy.url()))?;
@@ -66,16 +66,17 @@ fn play(endpoint: &Endpoint, spoilt: Option<(usize, Spoil)>) -> Result<Vec<Strin
         creates && spoil == Spoil::Twice
     });
     let mut left = fixture.swept()?;
-    // Nobody can name the second one: see "What is known not to hold".
+    // No document names the second one: see "Known limits" in ARCHITECTURE.md.
     left.retain(|key| {
         let is_over = ["uploads/", "multipart upload of"]
             .iter()
             .any(|over| key.starts_with(over));
         (is_over && !created_twice) || key.contains("/_claims/")
     });
-    match left.is_empty() {
-        true => Ok(log),
-        false => Err(format!("left over: {left:?}")),
+    if left.is_empty() {
+        Ok(log)
+    } else {
+        Err(format!("left over: {left:?}"))
     }
 }
 
@@ -120,8 +121,9 @@ fn push(address: &str) -> Result<(), String> {
     let got = Reply::to(address, "GET", &tag, &[], &[])?.is(200)?;
     let blob = format!("/v2/{NAME}/blobs/{digest}");
     let back = Reply::to(address, "GET", &blob, &[], &[])?.is(200)?;
-    match got.body == manifest.as_bytes() && back.body == *layer {
-        true => Ok(()),
-        false => Err("other bytes came back".to_owned()),
+    if got.body == manifest.as_bytes() && back.body == *layer {
+        Ok(())
+    } else {
+        Err("other bytes came back".to_owned())
     }
 }

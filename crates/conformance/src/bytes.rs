@@ -1,11 +1,10 @@
-//! Bytes that show where they belong: each eight of them tell the case they are of and their
-//! offset.
+//! Bytes that identify their place: each word of eight bytes encodes a seed and the offset.
 
 use bytes::Bytes;
 
 /// Bytes of one word.
 const WORD: usize = 8;
-/// Bits of a word that tell the offset, in words; the others tell the seed.
+/// Bits of a word for the offset, in words. The others are the seed.
 const OFFSET_BITS: u32 = 40;
 
 fn word(seed: u64, index: usize) -> u64 {
@@ -24,7 +23,7 @@ pub(super) fn ramp(seed: u64, len: u64) -> Bytes {
     bytes.into()
 }
 
-/// Panics unless `got` are the bytes of `want` from `offset` on, and tells what they are instead.
+/// Panics unless `got` equals `want`, and reports the first difference.
 #[track_caller]
 pub(super) fn assert_same(got: &[u8], want: &[u8], what: &str) {
     if got == want {
@@ -87,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ramp_shows_its_offset_and_its_seed() {
+    fn ramp_encodes_offset_and_seed() {
         let bytes = ramp(7, 4001);
         assert_eq!(bytes.len(), 4001);
         for at in [0, 1, 63, 64, 3970] {
@@ -111,7 +110,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "3 bytes instead of 4, the same up to byte 1")]
-    fn a_difference_is_told_with_its_place() {
+    fn difference_is_reported_with_its_position() {
         assert_same(b"abc", b"axcd", "some bytes");
     }
 }

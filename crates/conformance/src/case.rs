@@ -1,4 +1,4 @@
-//! What a case works with: its subject, its own bytes, and the steps that most cases take.
+//! A case at work: its subject, its bytes, and the steps that most cases share.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -199,7 +199,7 @@ pub(super) async fn collect(
     bytes
 }
 
-/// Panics unless the layer, which nobody has read from yet, says and has what `bytes` are.
+/// Panics unless the layer, which was not read from yet, has these bytes and their properties.
 pub(super) async fn assert_layer(layer: &mut Box<dyn Layer>, bytes: &Bytes) {
     assert_eq!(layer.size(), bytes.len() as u64, "the size of the layer");
     assert_eq!(*layer.digest(), sha256(bytes), "the digest of the layer");
@@ -220,8 +220,8 @@ pub(super) async fn assert_closed(upload: &mut Box<dyn LayerUpload>) {
     refused!(upload.cancel().await, Error::UploadClosed { uuid } if uuid == closed);
 }
 
-/// Panics if the upload acknowledges anything to a handle that another one replaced. It is told
-/// at its next write, or at the latest when it asks for an acknowledgement.
+/// Panics if the upload acknowledges anything to a handle that another one replaced. It gets the
+/// conflict at its next write, or at the latest when it requests an acknowledgement.
 pub(super) async fn assert_replaced(upload: &mut Box<dyn LayerUpload>) {
     let mut outcome = upload.write_bytes(Bytes::from_static(b"too late")).await;
     if outcome.is_ok() {

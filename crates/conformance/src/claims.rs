@@ -93,7 +93,7 @@ pub(super) async fn another_repository_or_another_id_is_free(case: Case) {
     assert_layer(&mut layer, &bytes).await;
 }
 
-pub(super) async fn a_claim_outlives_a_close_and_a_cut(case: Case) {
+pub(super) async fn claim_outlives_a_close_and_a_drop(case: Case) {
     let id = sha256(&case.bytes(FEW)).into();
     let mut upload = case.claim(&id).await;
     let uuid = upload.uuid();
@@ -157,7 +157,7 @@ pub(super) async fn a_claim_ends_with_a_finish(case: Case) {
     case.assert_unknown(upload.uuid()).await;
 }
 
-pub(super) async fn of_many_claims_at_once_one_wins(case: Case) {
+pub(super) async fn one_of_many_concurrent_claims_wins(case: Case) {
     let bytes = case.bytes(FEW);
     let id = LayerId::from(sha256(&bytes));
     let mut uploads = Vec::new();
@@ -183,7 +183,7 @@ pub(super) async fn of_many_claims_at_once_one_wins(case: Case) {
     case.assert_stored(&bytes).await;
 }
 
-pub(super) async fn bytes_that_came_another_way_do_not_stop_the_claimant(case: Case) {
+pub(super) async fn bytes_published_without_a_claim_do_not_stop_the_claimant(case: Case) {
     let bytes = case.bytes(FEW);
     let id = LayerId::from(sha256(&bytes));
     let mut claimant = case.claim(&id).await;

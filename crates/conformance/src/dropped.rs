@@ -1,4 +1,4 @@
-//! Callers that go away half way: futures that are dropped before they are done, sooner or later.
+//! Cancellation: futures that are dropped before they are done.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::case::{Case, FEW, finish, try_finish};
 use s3layers::Error;
 
-/// How long a caller waits, in milliseconds.
+/// How long a caller waits before it drops the future, in milliseconds.
 const PATIENCE: [u64; 4] = [0, 1, 5, 20];
 
-/// How often the end of work in the background is looked for, and how long apart.
+/// The number of attempts until work in the background has ended, and their interval.
 const LOOKS: usize = 600;
 const APART: Duration = Duration::from_millis(50);
 
@@ -20,13 +20,13 @@ fn patience(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-pub(super) async fn a_write_that_nobody_waits_for_counts_what_it_took(case: Case) {
+pub(super) async fn abandoned_write_counts_the_bytes_that_it_accepted(case: Case) {
     let bytes = case.bytes(2 * case.part_size + FEW);
     let mut upload = case.begin().await;
     for millis in PATIENCE {
         let before = upload.offset();
         let rest = bytes.slice(usize::try_from(before).unwrap()..);
-        // Whether it was taken, in whole or in part, is what the offset tells.
+        // The offset shows how much was accepted.
         let _ = timeout(patience(millis), upload.write_bytes(rest)).await;
         assert!((before..=bytes.len() as u64).contains(&upload.offset()));
     }
@@ -44,7 +44,7 @@ fn rounds(case: &Case) -> impl Iterator<Item = (u64, u64, Duration)> {
     rounds.map(|(nth, (size, millis))| (nth, size, patience(millis)))
 }
 
-pub(super) async fn a_close_that_nobody_waits_for_loses_nothing_that_was_closed_before(
+pub(super) async fn abandoned_close_keeps_the_bytes_closed_before(
     case: Case,
 ) {
     for (nth, more, patience) in rounds(&case) {
@@ -59,8 +59,8 @@ pub(super) async fn a_close_that_nobody_waits_for_loses_nothing_that_was_closed_
     }
 }
 
-/// Writes what the upload does not have yet, and finishes it. A close in the background may come
-/// to its end at any time; whoever resumed before is told so, and resumes again.
+/// Writes the missing bytes and finishes the upload. A close in the background may complete at any
+/// time. A handle that was resumed before gets a conflict, and is resumed again.
 async fn complete_elsewhere(case: &Case, uuid: Uuid, bytes: &Bytes) {
     for _ in 0..LOOKS {
         let mut upload = case.resume_elsewhere(uuid).await;
@@ -80,7 +80,7 @@ async fn complete_elsewhere(case: &Case, uuid: Uuid, bytes: &Bytes) {
     panic!("the upload should come to rest");
 }
 
-pub(super) async fn a_finish_that_nobody_waits_for_can_be_finished_elsewhere(case: Case) {
+pub(super) async fn abandoned_finish_is_completed_elsewhere(case: Case) {
     for (nth, size, patience) in rounds(&case) {
         let bytes = case.other_bytes(nth, size);
         let uuid = case.begin_closed(&bytes).await;

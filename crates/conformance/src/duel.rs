@@ -1,5 +1,5 @@
-//! Two handles on one upload. The newest owner wins, the other one is told so, and never do their
-//! bytes mix.
+//! Two handles on one upload. The newest owner wins, the other one gets a conflict, and their bytes
+//! never mix.
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
@@ -22,7 +22,7 @@ async fn write_rest(upload: &mut Box<dyn LayerUpload>, bytes: &Bytes) -> Result<
     upload.write_bytes(bytes.slice(offset..)).await
 }
 
-pub(super) async fn asking_disturbs_nobody(case: Case) {
+pub(super) async fn status_requests_do_not_disturb_the_writer(case: Case) {
     let bytes = case.bytes(3 * FEW);
     let mut writer = case.begin().await;
     let mut offset = 0;
@@ -41,7 +41,7 @@ pub(super) async fn asking_disturbs_nobody(case: Case) {
     case.assert_stored(&bytes).await;
 }
 
-pub(super) async fn closing_a_handle_that_wrote_nothing_disturbs_nobody(case: Case) {
+pub(super) async fn closing_an_idle_handle_does_not_disturb_the_writer(case: Case) {
     let bytes = case.bytes(2 * FEW);
     let mut writer = case.begin().await;
     writer.write_bytes(bytes.slice(..FEW as usize)).await.unwrap();
@@ -90,7 +90,7 @@ async fn assert_newer_won(case: &Case, uuid: Uuid, bytes: &Bytes) {
     case.assert_stored(bytes).await;
 }
 
-pub(super) async fn the_older_writer_is_told_before_anything_is_acknowledged(case: Case) {
+pub(super) async fn replaced_writer_fails_before_anything_is_acknowledged(case: Case) {
     let old = case.bytes(3 * FEW);
     let (mut older, bytes) = replaced(&case, &old, FEW).await;
     assert_replaced(&mut older).await;
@@ -120,7 +120,7 @@ pub(super) async fn the_older_writer_of_several_parts_loses(case: Case) {
     assert_newer_won(&case, older.uuid(), &bytes).await;
 }
 
-pub(super) async fn of_several_resumed_handles_the_last_to_write_wins(case: Case) {
+pub(super) async fn last_writer_of_several_resumed_handles_wins(case: Case) {
     let start = case.bytes(FEW);
     let uuid = case.begin_closed(&start).await;
     let mut handles = Vec::new();
@@ -187,7 +187,7 @@ pub(super) async fn finishing_what_another_handle_finished_is_refused(case: Case
     }
 }
 
-pub(super) async fn two_finishers_at_once_publish_one_right_layer(case: Case) {
+pub(super) async fn concurrent_finishes_publish_one_layer(case: Case) {
     for (nth, size) in (0..).zip([0, TINY, FEW, 2 * FEW, case.part_size + FEW]) {
         let bytes = case.other_bytes(nth, size);
         let uuid = case.begin_closed(&bytes).await;
@@ -201,14 +201,14 @@ pub(super) async fn two_finishers_at_once_publish_one_right_layer(case: Case) {
         match outcomes {
             (Ok(_), Ok(_)) => (),
             (Ok(_), loser) | (loser, Ok(_)) => assert_over(loser),
-            (Err(one), Err(two)) => panic!("nobody finished: {one:?} and {two:?}"),
+            (Err(one), Err(two)) => panic!("both were refused: {one:?} and {two:?}"),
         }
         case.assert_stored(&bytes).await;
         case.assert_unknown(uuid).await;
     }
 }
 
-pub(super) async fn of_a_finish_and_a_cancel_at_once_one_is_done(case: Case) {
+pub(super) async fn one_of_a_concurrent_finish_and_cancel_succeeds(case: Case) {
     for (nth, size) in (0..).zip([0, TINY, FEW, 2 * FEW, case.part_size, case.part_size + FEW]) {
         let bytes = case.other_bytes(nth, size);
         let uuid = case.begin_closed(&bytes).await;
@@ -252,7 +252,7 @@ async fn race(mut upload: Box<dyn LayerUpload>, bytes: Bytes) -> Result<()> {
     try_finish(&mut upload, &bytes).await.map(drop)
 }
 
-pub(super) async fn two_writers_at_once_never_mix(case: Case) {
+pub(super) async fn bytes_of_concurrent_writers_never_mix(case: Case) {
     let size = case.part_size + case.part_size / 4;
     for (nth, closed) in (0..).zip([0, TINY, FEW, case.part_size + 1]) {
         let one = case.other_bytes(2 * nth, size);
@@ -265,13 +265,13 @@ pub(super) async fn two_writers_at_once_never_mix(case: Case) {
         let (won, lost, loser) = match both(here, elsewhere).await {
             (Ok(()), loser) => (one, two, loser),
             (loser, Ok(())) => (two, one, loser),
-            // At most one wins. Bytes of the older that were on their way may have replaced those of
-            // the newer: then that is told, and nothing is published.
+            // At most one wins. Bytes of the older that were in flight may have replaced those of the
+            // newer. Then the upload is damaged, and nothing is published.
             (Err(one_lost), Err(two_lost)) => {
                 let damaged = |error: &Error| matches!(error, Error::Damaged { .. });
                 assert!(
                     damaged(&one_lost) || damaged(&two_lost),
-                    "nobody won, for no reason: {one_lost:?} and {two_lost:?}"
+                    "both were refused without damage: {one_lost:?} and {two_lost:?}"
                 );
                 case.assert_absent(sha256(&one)).await;
                 case.assert_absent(sha256(&two)).await;

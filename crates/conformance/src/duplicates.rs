@@ -1,4 +1,4 @@
-//! Bytes that are uploaded more than once. The first layer stays, and whoever comes later gets it.
+//! Bytes that are uploaded more than once. The first layer stays, and later uploads return it.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::case::{Case, FEW, TINY, assert_layer, finish, sha256, sha512};
 
-/// More than the clocks of stores and processes are coarse.
+/// Longer than the resolution of the clocks of stores and processes.
 const A_WHILE: Duration = Duration::from_millis(20);
 
 pub(super) async fn the_same_bytes_twice_are_the_first_layer(case: Case) {

@@ -3,7 +3,7 @@
 use super::case::{Case, FEW, TINY, assert_layer, finish, refused, sha256, sha512, tar_sum};
 use s3layers::{Error, LayerId};
 
-pub(super) async fn a_layer_that_never_was_does_not_exist(case: Case) {
+pub(super) async fn unknown_layer_does_not_exist(case: Case) {
     let bytes = case.bytes(FEW);
     let ids: [LayerId; 3] = [
         sha256(&bytes).into(),
@@ -16,7 +16,7 @@ pub(super) async fn a_layer_that_never_was_does_not_exist(case: Case) {
     }
 }
 
-pub(super) async fn fetching_a_layer_that_never_was_is_layer_unknown(case: Case) {
+pub(super) async fn fetching_an_unknown_layer_is_layer_unknown(case: Case) {
     let bytes = case.bytes(FEW);
     let ids: [LayerId; 3] = [
         sha256(&bytes).into(),
@@ -39,7 +39,7 @@ pub(super) async fn a_finished_layer_is_found_here_and_elsewhere(case: Case) {
     }
 }
 
-pub(super) async fn an_upload_under_way_is_no_layer(case: Case) {
+pub(super) async fn unfinished_upload_is_not_a_layer(case: Case) {
     let bytes = case.bytes(case.part_size + FEW);
     let id = LayerId::from(sha256(&bytes));
     let mut upload = case.here.upload(&case.name, Some(&id)).await.unwrap();

@@ -12,7 +12,7 @@ use s3layers::{clock, Error, LayerId};
 /// What a store may round the time of day to.
 const SECOND: Duration = Duration::from_secs(1);
 
-pub(super) async fn finish_gives_the_layer_and_its_true_time(case: Case) {
+pub(super) async fn finish_returns_the_layer_and_its_creation_time(case: Case) {
     let bytes = case.bytes(FEW);
     let began = clock::now();
     let mut layer = case.publish(&bytes).await;
@@ -27,7 +27,7 @@ pub(super) async fn finish_gives_the_layer_and_its_true_time(case: Case) {
     assert_layer(&mut layer, &bytes).await;
 }
 
-pub(super) async fn a_layer_is_told_alike_wherever_it_is_fetched(case: Case) {
+pub(super) async fn layer_has_the_same_properties_in_every_process(case: Case) {
     let bytes = case.bytes(FEW);
     let finished = case.publish(&bytes).await;
     let id = sha256(&bytes).into();

@@ -1,4 +1,4 @@
-//! The contract as a suite: what every [`LayerService`] must do, one named case per promise.
+//! The contract of [`LayerService`] as a suite of tests, with a named case per promise.
 //!
 //! [`suite!`] stamps the whole suite over one implementation, as a module of tests:
 //!
@@ -15,20 +15,20 @@
 //! conformance::suite!(memory, memory());
 //! ```
 //!
-//! The tests are then called `memory::resume::a_closed_upload_resumes_elsewhere_at_every_kind_of_point`
+//! The tests are then called `memory::resume::closed_upload_resumes_elsewhere_at_every_boundary`
 //! and the like. The expression is awaited once for each case, and should give storage that no
 //! other case uses, such as a fresh prefix: cases run at the same time, and some use the same
 //! bytes, the empty layer above all. The crate that stamps needs `tokio` among its dependencies,
 //! with the features `macros` and `rt-multi-thread`.
 //!
-//! What a case may rely on is the text of the contract, and nothing that happens to be so:
+//! A case relies on the text of the contract only:
 //!
 //! 1. A case sees an implementation only through [`LayerService`], [`Layer`](s3layers::Layer) and
 //!    [`LayerUpload`](s3layers::LayerUpload). Where the contract leaves a choice, the case accepts
-//!    each of them: how much of what was not closed survives a drop, or which call tells a
-//!    replaced writer so, as long as it is told before anything is acknowledged to it.
-//! 2. Bytes show their offset and differ from case to case, so that a shifted or foreign read is
-//!    seen, and told as such.
+//!    each of them: how many bytes that were not closed survive a drop, or which call returns the
+//!    conflict to a replaced writer, as long as nothing is acknowledged to it before.
+//! 2. Bytes encode their offset and differ from case to case, so that a shifted or foreign read is
+//!    reported as such.
 //! 3. Everything random comes from the name of the case. A failure can be repeated.
 //!
 //! A new case is a function in the file of its topic, and its name in the list below. It then runs
@@ -38,7 +38,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a case that does not hold ends in a panic: that is how a test fails"
+    reason = "a case fails by panicking"
 )]
 
 use std::sync::Arc;
@@ -52,12 +52,11 @@ mod archive;
 mod bytes;
 mod case;
 
-/// What the suite is run on: two instances of one implementation over the same storage, as two
-/// processes would have them.
+/// The implementation to test: two instances over the same storage, as two processes would have them.
 pub struct Subject {
-    /// The instance that most of a case happens on.
+    /// The instance that most steps of a case use.
     pub here: Arc<dyn LayerService>,
-    /// The other one.
+    /// The other instance.
     pub elsewhere: Arc<dyn LayerService>,
     /// A size in bytes; sizes around it, and around a multiple of it, are where the
     /// implementation may break. A case moves up to ten times as much.
@@ -102,7 +101,7 @@ macro_rules! cases {
         /// Stamps a module of tests: the whole suite over one implementation.
         ///
         /// `suite!(name, subject)`: the name of the module, and an expression that can be awaited
-        /// for a `Subject` of the suite. It is evaluated anew for each case.
+        /// for a `Subject` of the suite. It is evaluated again for each case.
         #[doc(hidden)]
         #[macro_export]
         macro_rules! $exported {
@@ -135,10 +134,10 @@ pub mod repositories;
 
 cases! { $ __conformance_suite in run;
     exists: [
-        a_layer_that_never_was_does_not_exist,
-        fetching_a_layer_that_never_was_is_layer_unknown,
+        unknown_layer_does_not_exist,
+        fetching_an_unknown_layer_is_layer_unknown,
         a_finished_layer_is_found_here_and_elsewhere,
-        an_upload_under_way_is_no_layer,
+        unfinished_upload_is_not_a_layer,
         a_layer_is_found_by_both_digests_after_a_sha512_finish,
         a_layer_is_found_by_its_declared_sha512,
         a_declared_sha256_finished_by_sha512_is_found_by_both,
@@ -156,15 +155,15 @@ cases! { $ __conformance_suite in run;
         one_huge_piece_is_one_layer,
         both_ways_of_writing_can_be_mixed,
         a_reader_can_be_copied_in,
-        every_byte_taken_is_counted_at_once,
+        every_accepted_byte_is_counted_at_once,
         an_empty_write_changes_nothing,
         shutting_down_closes_the_upload,
-        push_and_pull_give_the_bytes_back,
+        push_and_pull_return_the_same_bytes,
         uploads_of_one_repository_do_not_mix,
     ],
     finish: [
-        finish_gives_the_layer_and_its_true_time,
-        a_layer_is_told_alike_wherever_it_is_fetched,
+        finish_returns_the_layer_and_its_creation_time,
+        layer_has_the_same_properties_in_every_process,
         a_wrong_size_is_invalid_length_and_the_right_one_still_finishes,
         a_wrong_digest_is_invalid_checksum_and_the_right_one_still_finishes,
         an_upload_takes_more_bytes_after_a_failed_finish,
@@ -201,59 +200,59 @@ cases! { $ __conformance_suite in run;
         cancelling_leaves_other_uploads_alone,
     ],
     resume: [
-        an_upload_that_never_was_is_unknown,
+        upload_that_never_began_is_unknown,
         an_upload_of_another_repository_is_unknown,
         an_upload_of_another_declared_id_is_unknown,
         an_upload_is_resumed_with_its_declared_id_or_without,
-        a_closed_upload_resumes_elsewhere_at_every_kind_of_point,
-        a_cut_upload_resumes_elsewhere_at_every_kind_of_point,
-        what_was_closed_survives_a_later_cut,
+        closed_upload_resumes_elsewhere_at_every_boundary,
+        dropped_upload_resumes_elsewhere_at_every_boundary,
+        closed_bytes_survive_a_later_drop,
         a_chain_of_many_resumes_is_one_layer,
         a_chain_of_whole_parts_is_one_layer,
-        a_handle_that_looked_only_changes_nothing,
+        idle_handle_changes_nothing,
         a_closed_handle_is_closed,
-        an_offset_is_told_by_every_handle,
+        every_handle_reports_the_offset,
     ],
     duel: [
-        asking_disturbs_nobody,
-        closing_a_handle_that_wrote_nothing_disturbs_nobody,
+        status_requests_do_not_disturb_the_writer,
+        closing_an_idle_handle_does_not_disturb_the_writer,
         the_first_byte_through_a_resumed_handle_makes_it_the_owner,
-        the_older_writer_is_told_before_anything_is_acknowledged,
+        replaced_writer_fails_before_anything_is_acknowledged,
         the_older_writer_cannot_finish,
         the_older_writer_of_several_parts_loses,
-        of_several_resumed_handles_the_last_to_write_wins,
+        last_writer_of_several_resumed_handles_wins,
         a_handle_that_missed_acknowledged_bytes_cannot_write_over_them,
         finishing_through_a_resumed_handle_makes_it_the_owner,
         finishing_what_another_handle_finished_is_refused,
-        two_finishers_at_once_publish_one_right_layer,
-        of_a_finish_and_a_cancel_at_once_one_is_done,
-        two_writers_at_once_never_mix,
+        concurrent_finishes_publish_one_layer,
+        one_of_a_concurrent_finish_and_cancel_succeeds,
+        bytes_of_concurrent_writers_never_mix,
     ],
     dropped: [
-        a_write_that_nobody_waits_for_counts_what_it_took,
-        a_close_that_nobody_waits_for_loses_nothing_that_was_closed_before,
-        a_finish_that_nobody_waits_for_can_be_finished_elsewhere,
+        abandoned_write_counts_the_bytes_that_it_accepted,
+        abandoned_close_keeps_the_bytes_closed_before,
+        abandoned_finish_is_completed_elsewhere,
     ],
     claims: [
         a_second_upload_of_a_declared_id_is_in_progress_and_can_be_resumed,
         a_declared_id_that_is_stored_is_layer_exists,
         uploads_that_declare_nothing_claim_nothing,
         another_repository_or_another_id_is_free,
-        a_claim_outlives_a_close_and_a_cut,
+        claim_outlives_a_close_and_a_drop,
         a_claim_outlives_a_failed_finish,
         a_claim_ends_with_a_cancel,
         a_claim_ends_with_a_finish,
-        of_many_claims_at_once_one_wins,
-        bytes_that_came_another_way_do_not_stop_the_claimant,
+        one_of_many_concurrent_claims_wins,
+        bytes_published_without_a_claim_do_not_stop_the_claimant,
     ],
     tar_sum: [
         a_layer_is_found_by_the_tar_sum_it_was_declared_with,
         a_tar_sum_can_be_finished_by_sha512,
         a_declared_tar_sum_that_is_stored_is_layer_exists,
         a_tar_sum_is_claimed_until_the_upload_ends,
-        another_tar_sum_is_invalid_and_the_upload_goes_on,
-        what_is_no_such_archive_can_be_finished_otherwise_or_cancelled,
-        a_broken_archive_is_told_with_its_position,
+        other_tar_sum_is_invalid_and_the_upload_continues,
+        archive_with_another_tar_sum_can_be_finished_without_it_or_cancelled,
+        broken_archive_is_reported_with_its_position,
         a_tar_sum_of_version_0_is_refused_though_it_is_right,
         a_wrong_tar_sum_is_checked_after_length_and_digest,
         an_upload_that_is_resumed_elsewhere_is_verified,
@@ -261,22 +260,22 @@ cases! { $ __conformance_suite in run;
         archives_with_one_tar_sum_are_both_kept,
         a_compressed_archive_has_the_tar_sum_of_the_archive,
         a_stored_layer_is_found_by_a_tar_sum_that_comes_later,
-        nothing_and_zeros_are_the_empty_archive,
+        no_bytes_and_zeros_are_the_empty_archive,
     ],
     read: [
         a_layer_read_in_pieces_is_the_same,
         a_second_full_read_is_identical,
         random_seeks_read_the_bytes_that_are_there,
-        seeking_tells_where_it_leads,
+        seek_returns_the_new_position,
         past_the_end_is_the_end_of_file,
         a_negative_position_is_an_error_and_moves_nothing,
         a_layer_of_no_bytes_is_at_its_end,
-        a_stream_gives_the_rest_from_the_middle,
+        stream_returns_the_rest_from_the_middle,
         a_stream_from_the_end_or_past_it_is_empty,
         a_stream_of_a_part_ends_with_it,
         a_stream_of_parts_has_each_part_and_nothing_else,
         two_readers_do_not_disturb_each_other,
-        a_layer_can_be_closed_half_way,
+        layer_can_be_closed_after_a_partial_read,
         a_presigned_url_is_http,
     ],
 }

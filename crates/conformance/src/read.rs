@@ -1,4 +1,4 @@
-//! A stored layer, read from wherever.
+//! Reads of a stored layer.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -75,7 +75,7 @@ pub(super) async fn random_seeks_read_the_bytes_that_are_there(case: Case) {
     }
 }
 
-pub(super) async fn seeking_tells_where_it_leads(case: Case) {
+pub(super) async fn seek_returns_the_new_position(case: Case) {
     let (mut layer, bytes) = case.layer(FEW).await;
     for (to, want) in [
         (SeekFrom::Current(0), 0),
@@ -136,7 +136,7 @@ pub(super) async fn a_layer_of_no_bytes_is_at_its_end(case: Case) {
     assert_same(&stream_rest(layer).await, b"", "the stream");
 }
 
-pub(super) async fn a_stream_gives_the_rest_from_the_middle(case: Case) {
+pub(super) async fn stream_returns_the_rest_from_the_middle(case: Case) {
     let (layer, bytes) = case.large().await;
     let id = layer.digest().clone().into();
     for at in [0, TINY, FEW, case.part_size + 1, layer.size() - 1] {
@@ -219,7 +219,7 @@ pub(super) async fn two_readers_do_not_disturb_each_other(case: Case) {
     assert_same(&two, &bytes[case.part_size as usize + 1..], "the other");
 }
 
-pub(super) async fn a_layer_can_be_closed_half_way(case: Case) {
+pub(super) async fn layer_can_be_closed_after_a_partial_read(case: Case) {
     let (mut layer, bytes) = case.large().await;
     let mut other = case.elsewhere.fetch(&layer.digest().clone().into()).await.unwrap();
     let mut start = [0; PATTERN];

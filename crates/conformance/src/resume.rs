@@ -1,5 +1,5 @@
-//! Uploads that are let go of, or cut, and taken up again: in the other process, wherever it is
-//! not said otherwise.
+//! Uploads that are closed or dropped, and resumed: in the other process, unless a case says
+//! otherwise.
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::case::{Case, FEW, assert_closed, finish, refused, sha256, sha512};
 use s3layers::{Error, LayerId, LayerUpload};
 
-pub(super) async fn an_upload_that_never_was_is_unknown(case: Case) {
+pub(super) async fn upload_that_never_began_is_unknown(case: Case) {
     case.assert_unknown(Uuid::from_u128(0)).await;
     case.assert_unknown(Uuid::from_u128(0x1234_5678)).await;
 }
@@ -62,7 +62,7 @@ async fn complete(upload: &mut Box<dyn LayerUpload>, bytes: &Bytes) {
     finish(upload, bytes).await;
 }
 
-pub(super) async fn a_closed_upload_resumes_elsewhere_at_every_kind_of_point(case: Case) {
+pub(super) async fn closed_upload_resumes_elsewhere_at_every_boundary(case: Case) {
     let case = &case;
     let points = (0..).zip(case.points());
     join_all(points.map(|(nth, point)| async move {
@@ -79,7 +79,7 @@ pub(super) async fn a_closed_upload_resumes_elsewhere_at_every_kind_of_point(cas
     .await;
 }
 
-pub(super) async fn a_cut_upload_resumes_elsewhere_at_every_kind_of_point(case: Case) {
+pub(super) async fn dropped_upload_resumes_elsewhere_at_every_boundary(case: Case) {
     let case = &case;
     let points = (0..).zip(case.points());
     join_all(points.map(|(nth, point)| async move {
@@ -100,7 +100,7 @@ pub(super) async fn a_cut_upload_resumes_elsewhere_at_every_kind_of_point(case: 
     .await;
 }
 
-pub(super) async fn what_was_closed_survives_a_later_cut(case: Case) {
+pub(super) async fn closed_bytes_survive_a_later_drop(case: Case) {
     let case = &case;
     let points = (0..).zip(case.points());
     join_all(points.map(|(nth, point)| async move {
@@ -162,7 +162,7 @@ pub(super) async fn a_chain_of_whole_parts_is_one_layer(case: Case) {
     chain(&case, &bytes, &sizes).await;
 }
 
-pub(super) async fn a_handle_that_looked_only_changes_nothing(case: Case) {
+pub(super) async fn idle_handle_changes_nothing(case: Case) {
     let bytes = case.bytes(FEW);
     let uuid = case.begin_closed(&bytes).await;
     for _ in 0..3 {
@@ -186,7 +186,7 @@ pub(super) async fn a_closed_handle_is_closed(case: Case) {
     finish(&mut upload, &bytes).await;
 }
 
-pub(super) async fn an_offset_is_told_by_every_handle(case: Case) {
+pub(super) async fn every_handle_reports_the_offset(case: Case) {
     let bytes = case.bytes(case.part_size + FEW);
     let (few, all) = (FEW as usize, bytes.len() as u64);
     let mut upload = case.begin().await;

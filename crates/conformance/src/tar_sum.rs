@@ -1,4 +1,4 @@
-//! Layers that are declared by TarSum: what their archive has to be, and how they are found.
+//! Layers that are declared by TarSum: which archives are accepted, and how layers are found.
 
 use bytes::Bytes;
 
@@ -39,8 +39,8 @@ impl Case {
         finished
     }
 
-    /// Panics unless `bytes` are found by their digest and by this TarSum, here and elsewhere, and
-    /// tell it.
+    /// Panics unless `bytes` are found by their digest and by this TarSum in both instances, and report
+    /// the TarSum.
     async fn assert_found_by(&self, tar_sum: &TarSum, bytes: &Bytes) {
         for service in [&self.here, &self.elsewhere] {
             for id in [LayerId::from(tar_sum.clone()), sha256(bytes).into()] {
@@ -134,7 +134,7 @@ pub(super) async fn a_tar_sum_is_claimed_until_the_upload_ends(case: Case) {
     case.assert_found_by(&files.tar_sum(), &bytes).await;
 }
 
-pub(super) async fn another_tar_sum_is_invalid_and_the_upload_goes_on(case: Case) {
+pub(super) async fn other_tar_sum_is_invalid_and_the_upload_continues(case: Case) {
     let first = Files::new([("large", case.bytes(case.part_size + FEW))]);
     let whole = Files::new([
         ("large", case.bytes(case.part_size + FEW)),
@@ -145,9 +145,9 @@ pub(super) async fn another_tar_sum_is_invalid_and_the_upload_goes_on(case: Case
     let mut upload = case.declare(&declared).await;
     upload.write_bytes(bytes.slice(..cut)).await.unwrap();
     for _ in 0..2 {
-        let told = reason(try_finish(&mut upload, &bytes.slice(..cut)).await, &declared);
+        let message = reason(try_finish(&mut upload, &bytes.slice(..cut)).await, &declared);
         let computed = first.tar_sum().to_string();
-        assert!(told.contains(&computed), "{told:?} does not tell {computed}");
+        assert!(message.contains(&computed), "{message:?} does not name {computed}");
     }
     case.assert_absent(declared.clone()).await;
     case.assert_absent(sha256(&bytes[..cut])).await;
@@ -156,7 +156,7 @@ pub(super) async fn another_tar_sum_is_invalid_and_the_upload_goes_on(case: Case
     case.assert_found_by(&declared, &bytes).await;
 }
 
-pub(super) async fn what_is_no_such_archive_can_be_finished_otherwise_or_cancelled(case: Case) {
+pub(super) async fn archive_with_another_tar_sum_can_be_finished_without_it_or_cancelled(case: Case) {
     for size in [FEW, case.part_size + FEW] {
         let files = case.files(size);
         let bytes = files.archive();
@@ -183,7 +183,7 @@ pub(super) async fn what_is_no_such_archive_can_be_finished_otherwise_or_cancell
     }
 }
 
-pub(super) async fn a_broken_archive_is_told_with_its_position(case: Case) {
+pub(super) async fn broken_archive_is_reported_with_its_position(case: Case) {
     let size = case.part_size + FEW;
     let small = case.other_bytes(1, FEW);
     // A header and the blocks of the file: there the next header begins.
@@ -206,14 +206,14 @@ pub(super) async fn a_broken_archive_is_told_with_its_position(case: Case) {
         let place = format!("at byte {position}:");
         let mut upload = case.declare(&declared).await;
         upload.write_bytes(bytes.clone()).await.unwrap();
-        let told = reason(try_finish(&mut upload, &bytes).await, &declared);
-        assert!(told.contains(&place), "{told:?} does not tell {place:?}");
+        let message = reason(try_finish(&mut upload, &bytes).await, &declared);
+        assert!(message.contains(&place), "{message:?} does not name {place:?}");
         // It takes bytes all the same.
         upload.write_bytes(bytes.slice(..10)).await.unwrap();
         upload.cancel().await.unwrap();
 
-        let told = reason(case.finish_late(&bytes, &declared).await, &declared);
-        assert!(told.contains(&place), "{told:?} does not tell {place:?}");
+        let message = reason(case.finish_late(&bytes, &declared).await, &declared);
+        assert!(message.contains(&place), "{message:?} does not name {place:?}");
         case.assert_absent(declared.clone()).await;
         case.assert_absent(sha256(&bytes)).await;
     }
@@ -337,7 +337,7 @@ pub(super) async fn a_stored_layer_is_found_by_a_tar_sum_that_comes_later(case: 
     case.assert_stored(&bytes).await;
 }
 
-pub(super) async fn nothing_and_zeros_are_the_empty_archive(case: Case) {
+pub(super) async fn no_bytes_and_zeros_are_the_empty_archive(case: Case) {
     let declared: TarSum = EMPTY.parse().unwrap();
     let mut upload = case.declare(&declared).await;
     let layer = finish(&mut upload, &Bytes::new()).await;
@@ -351,6 +351,6 @@ pub(super) async fn nothing_and_zeros_are_the_empty_archive(case: Case) {
     // An empty body is nothing else.
     let other = tar_sum("tarsum.v1");
     let mut upload = case.declare(&other).await;
-    let told = reason(try_finish(&mut upload, &Bytes::new()).await, &other);
-    assert!(told.contains(EMPTY), "{told:?}");
+    let message = reason(try_finish(&mut upload, &Bytes::new()).await, &other);
+    assert!(message.contains(EMPTY), "{message:?}");
 }

@@ -124,7 +124,7 @@ pub(super) async fn a_reader_can_be_copied_in(case: Case) {
     case.assert_stored(&bytes).await;
 }
 
-pub(super) async fn every_byte_taken_is_counted_at_once(case: Case) {
+pub(super) async fn every_accepted_byte_is_counted_at_once(case: Case) {
     let bytes = case.bytes(case.part_size + FEW);
     let mut upload = case.begin().await;
     let mut rest = bytes.clone();
@@ -170,11 +170,11 @@ pub(super) async fn shutting_down_closes_the_upload(case: Case) {
     case.assert_stored(&bytes).await;
 }
 
-pub(super) async fn push_and_pull_give_the_bytes_back(case: Case) {
+pub(super) async fn push_and_pull_return_the_same_bytes(case: Case) {
     let bytes = case.bytes(case.part_size + 3);
     let layer = case.here.push(&case.name, &mut &bytes[..]).await.unwrap();
     assert_eq!(layer.size(), bytes.len() as u64);
-    // Room for one byte too many, so that a reader without an end is found out.
+    // Space for one byte too many, so that a reader without an end is detected.
     let mut pulled = vec![0; bytes.len() + 1];
     let mut room = Cursor::new(&mut pulled[..]);
     let id = sha256(&bytes).into();

@@ -52,7 +52,7 @@ enum State {
         left: u64,
         padding: u64,
     },
-    /// A block that goes on with the map of an old GNU sparse file.
+    /// A further block of the map of an old GNU sparse file.
     OldMap {
         body: Body,
         map: Map,
@@ -70,7 +70,7 @@ enum State {
         data: u64,
         padding: u64,
     },
-    /// Whatever follows the archive.
+    /// Bytes behind the archive.
     Over,
 }
 
@@ -217,19 +217,23 @@ impl Archive {
                 body,
                 mut map,
                 size,
-            } => match map.add_old_block(&self.block)? {
-                true => self.state = State::OldMap { body, map, size },
-                false => self.begin_walk(body, map, size)?,
-            },
+            } => {
+                if map.add_old_block(&self.block)? {
+                    self.state = State::OldMap { body, map, size }
+                } else {
+                    self.begin_walk(body, map, size)?
+                }
+            }
             State::MapInBody {
                 mut body,
                 mut lines,
                 size,
             } => {
                 body.stored -= BLOCK as u64;
-                match lines.add(&self.block)? {
-                    true => self.begin_walk(body, lines.into_map(), size)?,
-                    false => self.begin_map(body, lines, size)?,
+                if lines.add(&self.block)? {
+                    self.begin_walk(body, lines.into_map(), size)?
+                } else {
+                    self.begin_map(body, lines, size)?
                 }
             }
             before => {

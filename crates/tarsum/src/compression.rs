@@ -1,7 +1,7 @@
-//! What stands in front of the archive: nothing, gzip or Zstandard, told by the first bytes.
+//! Decompression: none, gzip or Zstandard, detected by the first bytes.
 //!
 //! A decoder keeps no output back: when a piece has been taken, all that it yields has reached the
-//! archive. So whether the input is complete can be asked at any time, and it can go on afterwards.
+//! archive. So the input can be checked for completeness at any time, and can continue afterwards.
 
 use std::io::Error;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(super) enum Compression {
     Zstd(Box<Zstd>),
 }
 
-/// What the first bytes tell.
+/// The compression that the first bytes show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     TooLittle,
@@ -124,7 +124,7 @@ impl Compression {
         }
     }
 
-    /// Whether the input may end here, as far as this room can see.
+    /// Whether the input may end here, as far as the decompression can detect.
     pub(super) fn end(&self, archive: &Archive) -> Result<(), BrokenArchive> {
         let (position, within) = match self {
             _ if self.is_complete() => return Ok(()),

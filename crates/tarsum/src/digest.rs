@@ -116,7 +116,7 @@ impl fmt::Debug for Digest {
 /// A text that is no digest, or one of an algorithm that this crate does not compute.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{input:?} is not a digest: {reason}; wanted sha256:<64 hex digits> or sha512:<128 hex digits>, lower case"
+    "{input:?} is not a digest: {reason}; expected sha256:<64 hex digits> or sha512:<128 hex digits>, lower case"
 )]
 pub struct InvalidDigest {
     input: String,
@@ -197,7 +197,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of the bytes so far. The hasher can go on.
+    /// The digest of the bytes so far. The hasher can be used further.
     pub fn digest(&self) -> Digest {
         let hex = match &self.0 {
             State::Sha256(hash) => to_hex(&hash.clone().finalize()),
@@ -209,7 +209,7 @@ impl Hasher {
         }
     }
 
-    /// The state in the middle of the input, to go on from in another process.
+    /// The state in the middle of the input, to resume in another process.
     pub fn save(&self) -> SavedHasher {
         let state = match &self.0 {
             State::Sha256(hash) => BASE64.encode(hash.serialize()),
@@ -307,7 +307,7 @@ mod tests {
 
     /// A later `sha2` that lays its state out differently must fail here, not in a bucket.
     #[test]
-    fn saved_states_of_version_1_are_read_for_ever() {
+    fn saved_states_of_version_1_are_read() {
         let sha256 = SavedHasher(
             include_str!("../../../tests/fixtures/hasher-sha256-v1.txt")
                 .trim()

@@ -39,8 +39,8 @@ fn header_words(version: &TarSumVersion, header: &Header, xattrs: &Xattrs) -> Ve
     words.number("devminor", header.devminor);
     let Words(mut words) = words;
     if !is_v0 {
-        // The list of names was made with room for them in front, already filled: with as many
-        // empty names as there are attributes. An attribute of that name is there so often more.
+        // The original filled the front of its list of names with as many empty names as there are
+        // attributes. So an attribute with an empty name is hashed that many times more.
         if let Some(value) = xattrs.get(b"".as_slice()) {
             (0..xattrs.len()).for_each(|_| words.extend_from_slice(value));
         }
@@ -69,7 +69,7 @@ impl Words {
 /// The content of a hole.
 const ZEROS: [u8; 1 << 14] = [0; 1 << 14];
 
-/// Goes on with so many zeros.
+/// Continues with so many zeros.
 pub(super) fn add_zeros(hasher: &mut Hasher, len: u64) {
     let mut left = len;
     while left > 0 {

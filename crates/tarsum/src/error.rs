@@ -1,4 +1,4 @@
-//! Why there is no sum: the archive is broken, or its TarSum is of a kind that nobody computes.
+//! Why there is no sum: the archive is broken, or the kind of TarSum is not supported.
 
 use std::fmt;
 use std::io;
@@ -26,8 +26,8 @@ pub(super) enum Cause {
 
 /// An archive that has no TarSum, since it cannot be read to its end.
 ///
-/// `Display` tells the position and the cause; [`source`](std::error::Error::source) is what the
-/// decompressor said, where it was one.
+/// `Display` shows the position and the cause; [`source`](std::error::Error::source) is the error of
+/// the decompressor, if there was one.
 #[derive(Clone, Debug)]
 pub struct BrokenArchive {
     position: u64,

@@ -46,8 +46,8 @@ impl Pending {
         self.name.is_none() && self.linkname.is_none() && self.records.is_none()
     }
 
-    /// Whether the next header is the entry, whatever its type: after PAX records the reader of
-    /// 2014 looked for no more extensions.
+    /// Whether the next header is the entry, of any type: the reader of 2014 expected no further
+    /// extensions after PAX records.
     pub(super) fn is_complete(&self) -> bool {
         self.records.is_some()
     }
@@ -186,8 +186,8 @@ impl Records {
     }
 }
 
-/// Splits `<length> <key>=<value>\n` from the front: key, value, and what follows. Nobody looked
-/// whether the last byte is a newline.
+/// Splits `<length> <key>=<value>\n` from the front: key, value, and the rest. The reader of 2014 did
+/// not check that the last byte is a newline.
 fn record(body: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let space = body.iter().position(|&byte| byte == b' ')?;
     let len = usize::try_from(decimal(&body[..space])?).ok()?;
@@ -315,7 +315,7 @@ mod tests {
                 Some(Some(Sparse::InBody)),
             ),
             (
-                "a version nobody knew",
+                "an unknown version",
                 "22 GNU.sparse.major=2\n22 GNU.sparse.minor=0\n",
                 Some(None),
             ),

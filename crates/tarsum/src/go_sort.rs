@@ -5,7 +5,7 @@
 //! "improved". It is Bentley and McIlroy's quicksort with the equal elements at both ends, falling
 //! back to heapsort at a depth, and to insertion sort below eight elements.
 
-/// Sorts by `is_less`, whatever that says.
+/// Sorts by `is_less`, even if that is no order.
 pub(super) fn sort<T>(items: &mut [T], mut is_less: impl FnMut(&T, &T) -> bool) {
     let depth = 2 * (usize::BITS - items.len().leading_zeros());
     quick_sort(items, &mut is_less, depth);
@@ -153,9 +153,12 @@ mod tests {
         };
         let item = |position| [(next() >> 16) % names, (next() >> 8) % 65_536, position];
         let mut items: Vec<_> = (0..len).map(item).collect();
-        sort(&mut items, |a, b| match a[0] == b[0] {
-            true => a[2] < b[2],
-            false => a[1] < b[1],
+        sort(&mut items, |a, b| {
+            if a[0] == b[0] {
+                a[2] < b[2]
+            } else {
+                a[1] < b[1]
+            }
         });
         items.into_iter().map(|[_, _, position]| position).collect()
     }
@@ -204,7 +207,7 @@ mod tests {
             prop_assert_eq!(items, want);
         }
 
-        /// Whatever the comparison says, all are still there.
+        /// All elements are kept, for any comparison.
         #[test]
         fn nothing_is_lost(answers: Vec<bool>, len in 0usize..300) {
             let mut items: Vec<usize> = (0..len).collect();

@@ -174,7 +174,7 @@ impl Gzip {
             // A full buffer may leave more inside.
             if yielded < self.buffer.len() {
                 return match taken {
-                    0 => Err(invalid("it does not go on")),
+                    0 => Err(invalid("unexpected end")),
                     _ => Ok(taken),
                 };
             }

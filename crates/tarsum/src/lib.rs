@@ -1,38 +1,37 @@
-//! TarSum: what a tar archive contains, as one checksum, computed while the archive arrives.
+//! TarSum: one checksum of the contents of a tar archive, computed while the archive arrives.
 //!
-//! The first Docker registry named layers by it: `tarsum.v1+sha256:…` is the same for one set of
-//! files whatever order they are in, whenever they were modified, and however the archive is
-//! compressed. Use one to serve or migrate images of that time, or to find a layer again that was
-//! packed anew; all else wants the digest, which names the very bytes.
+//! The first Docker registry named layers by it: `tarsum.v1+sha256:…` does not depend on the order of
+//! the files, their modification times, or the compression of the archive. Use it to serve or migrate
+//! images of that time, or to find a layer that was packed again. In all other cases use the digest,
+//! which identifies the exact bytes.
 //!
-//! A layer gets one by `LayerService::upload` with it as the id, or
-//! by a resume with it; `finish` verifies it. What is computed here is what clients of 2014 and
-//! 2015 computed, down to the quirks of the tar reader that they used (Go's, before version 1.5);
-//! the Docker of later years gives other sums. So this room has a tar reader of its own, and may
-//! not use a correct one.
+//! A layer gets a TarSum by `LayerService::upload` with it as the id, or by a resume with it; `finish`
+//! verifies it. This crate computes what clients of 2014 and 2015 computed, with the quirks of the tar
+//! reader that they used (Go's, before version 1.5). Later versions of Docker compute other sums. So
+//! this crate has a tar reader of its own, and cannot use a correct one.
 //!
-//! # The way of a byte
+//! # Data flow
 //!
-//! 1. `compression` passes plain input on, and decompresses gzip and Zstandard: a TarSum is a
-//!    statement about the archive, however it came. The original refused compressed input.
-//! 2. `archive` gathers headers and sends bodies to their hash. It is a machine that can stop
+//! 1. `compression` decompresses gzip and Zstandard, and passes plain input through. The original
+//!    refused compressed input.
+//! 2. `archive` collects headers and passes bodies to their hash. It is a state machine that can stop
 //!    between any two bytes.
-//! 3. `header`, `extensions` and `sparse` say what a header, what goes before it, and a map
-//!    of holes mean. `entry` says what of it is hashed.
-//! 4. `order` keeps the hash of each entry, and sums them in an order that does not depend on the
-//!    archive's, but for names that repeat (`go_sort`).
+//! 3. `header`, `extensions` and `sparse` parse headers, extension headers and maps of holes. `entry`
+//!    selects what is hashed.
+//! 4. `order` keeps the hash of each entry, and sums them in an order that does not depend on that of
+//!    the archive, except for repeated names (`go_sort`).
 //!
-//! # What holds
+//! # Invariants
 //!
-//! 1. However the input is cut into pieces, the sum is the same, or there is none. So is what is told
-//!    of a broken archive, unless it is its compression that is damaged.
-//! 2. There is no sum of a broken archive. Where the original crashed, read for ever, took the end
-//!    of the input for the end of the archive within a sparse file, or let chance decide, the
-//!    archive is broken.
-//! 3. What the reader of the time accepted is summed, even if the original then failed to write the
-//!    archive again, as it did on its way.
-//! 4. Bytes after the end of the archive (two blocks of zeros) do not count, and are not looked at,
-//!    nor is what follows the gzip member or Zstandard frame that the end is in.
+//! 1. The sum, or its absence, does not depend on how the input is split. The same is true of the error
+//!    of a broken archive, unless its compression is damaged.
+//! 2. There is no sum of a broken archive. An archive is broken if the original crashed, never ended,
+//!    took the end of the input for the end of the archive within a sparse file, or had a random
+//!    result.
+//! 3. An archive that the reader of 2014 accepted is summed, even if the original then failed to write
+//!    the archive again.
+//! 4. Bytes after the end of the archive (two blocks of zeros) are ignored, and so are those after the
+//!    gzip member or Zstandard frame that contains the end.
 //! 5. Memory does not grow with the bytes of the archive. An entry costs 48 bytes (80 with
 //!    SHA-512), up to twice that while the list grows, and [`TarSummer::tar_sum`] another four: with
 //!    [`DEFAULT_ENTRY_LIMIT`] at most some 200 MiB. Beyond that there are a few MiB for extensions
@@ -41,8 +40,7 @@
 //!    files. Either can be far more than was sent: deflate packs 1000 to 1, Zstandard more, and a
 //!    hole needs no bytes at all, so there is [`DEFAULT_HOLE_LIMIT`].
 //!
-//! `claim` says what becomes of a sum that was claimed, and which versions are believed. Where to
-//! compute it so that nobody waits, and what to do then, is for others to say.
+//! The caller decides where to compute the sum without blocking others, and what a mismatch means.
 
 use std::fmt;
 
@@ -105,7 +103,7 @@ impl TarSummer {
     ///
     /// # Errors
     ///
-    /// For [`TarSumVersion::Other`]: nobody knows how to compute it.
+    /// For [`TarSumVersion::Other`]: the version is not supported.
     pub fn new(version: TarSumVersion, algorithm: Algorithm) -> Result<Self, UnsupportedTarSum> {
         if let TarSumVersion::Other(name) = &version {
             let what = format!("tarsum.{name}");
@@ -155,7 +153,7 @@ impl TarSummer {
 
     /// Takes the next bytes.
     ///
-    /// It never fails, so that an upload need not stop: an error is told by
+    /// It never fails, so that an upload need not stop: an error is returned by
     /// [`error`](Self::error), [`tar_sum`](Self::tar_sum) and [`finish`](Self::finish), and bytes
     /// after it are passed over.
     ///

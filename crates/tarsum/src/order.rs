@@ -14,7 +14,7 @@ use super::go_sort;
 
 /// The entries so far.
 ///
-/// An entry costs its hash and 16 bytes, whatever the length of its name: a name is only ever
+/// An entry costs its hash and 16 bytes, independent of the length of its name: a name is only ever
 /// compared for equality, so a fingerprint stands for it. It is made with a random key, so no
 /// archive can be built to have two names that share one.
 pub(super) struct Entries {
@@ -84,9 +84,12 @@ impl Entries {
         let is_same_name = |pair: &[u32]| self.name(pair[0]) == self.name(pair[1]);
         if order.windows(2).any(is_same_name) {
             order = positions();
-            go_sort::sort(&mut order, |&a, &b| match self.name(a) == self.name(b) {
-                true => a < b,
-                false => self.hash(a) < self.hash(b),
+            go_sort::sort(&mut order, |&a, &b| {
+                if self.name(a) == self.name(b) {
+                    a < b
+                } else {
+                    self.hash(a) < self.hash(b)
+                }
             });
         } else {
             order.sort_unstable_by_key(|&position| self.hash(position));

@@ -88,7 +88,7 @@ impl Map {
 /// length of each, a line each.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    /// The line that goes on in the next block.
+    /// The line that continues in the next block.
     begun: Vec<u8>,
     /// Regions that are still to come, once their number is known.
     awaited: Option<i64>,
@@ -178,7 +178,7 @@ impl Walk {
     /// The next step, with so many bytes still stored. The caller takes it whole.
     ///
     /// The regions are not checked beforehand: the reader of 2014 took what it could, even past the
-    /// size of the file. Where it crashed, or would have read for ever, is an error.
+    /// size of the file. A crash or an endless read of that reader is an error here.
     pub(super) fn step(&mut self, stored: u64) -> Result<Step, Cause> {
         while let Some(&Region { offset, len }) = self.regions.front() {
             if self.size < offset {
@@ -206,26 +206,27 @@ impl Walk {
             let end = self.position.checked_add_unsigned(left).ok_or(beyond)?;
             return Ok(Step::Data(self.go_to(end)));
         }
-        match self.position < self.size {
-            true => Ok(Step::Hole(self.go_to(self.size))),
-            false => Ok(Step::End),
+        if self.position < self.size {
+            Ok(Step::Hole(self.go_to(self.size)))
+        } else {
+            Ok(Step::End)
         }
     }
 
-    /// Moves forward; by how much.
+    /// Moves forward, and returns by how many bytes.
     fn go_to(&mut self, position: i64) -> u64 {
         position.abs_diff(std::mem::replace(&mut self.position, position))
     }
 }
 
-/// What the body of a sparse file has too little of, when its map is longer.
+/// Fails if the rest of the entry has no further block of the map.
 pub(super) fn has_block(stored: u64) -> Result<(), Cause> {
-    match stored < BLOCK as u64 {
-        true => Err(Cause::Malformed(
+    if stored < BLOCK as u64 {
+        return Err(Cause::Malformed(
             "the map of a sparse file is longer than its entry",
-        )),
-        false => Ok(()),
+        ));
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The text of a TarSum: `tarsum[.version]+algorithm:hex`, parsed and carried.
 //!
-//! The grammar of the original registry was neither anchored nor did it escape its dot; ours is
-//! strict, so that no text can smuggle a path into a key.
+//! The pattern of the original registry was not anchored and did not escape its dot. Ours is strict, so
+//! that no text can smuggle a path into a key.
 
 use std::fmt;
 use std::str::FromStr;
@@ -36,7 +36,7 @@ impl TarSumVersion {
 
 /// A checksum of what a tar archive contains, such as `tarsum.v1+sha256:<64 hex digits>`.
 ///
-/// It names the archive's entries whatever order or compression they came in, and is what the
+/// It names the archive's entries in any order or compression, and is what the
 /// first Docker registry called a layer by.
 ///
 /// ```
@@ -90,7 +90,9 @@ impl fmt::Debug for TarSum {
 
 /// A text that is no TarSum.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{input:?} is not a TarSum: {reason}; wanted tarsum.v1+sha256:<64 hex digits>, lower case")]
+#[error(
+    "{input:?} is not a TarSum: {reason}; expected tarsum.v1+sha256:<64 hex digits>, lower case"
+)]
 pub struct InvalidTarSumText {
     input: String,
     reason: &'static str,

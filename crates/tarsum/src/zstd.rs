@@ -12,7 +12,7 @@ pub(super) const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// What a skippable frame begins with, but for the lower half of its first byte.
 pub(super) const SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
 
-/// The largest window, as a power of two: 128 MiB. It is what the `zstd` program reads unless told
+/// The largest window, as a power of two: 128 MiB. It is what the `zstd` program reads unless configured
 /// otherwise, and the one memory that a compressed archive can make us take.
 const WINDOW_LOG_MAX: u32 = 27;
 

@@ -1,4 +1,4 @@
-//! Where credentials come from, and what is told when they do not.
+//! Sources of credentials, and the errors if there are none.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -93,7 +93,7 @@ fn service(behaviour: Service) -> StandIn {
         {
             imds(asked)
         }
-        Service::Absent => unreachable!("nobody listens"),
+        Service::Absent => unreachable!("no service listens"),
         Service::Refuses => refused(403, "AccessDenied"),
         Service::Expired => refused(400, "ExpiredTokenException"),
         Service::Babbles => Answer::text(200, "<<{{"),

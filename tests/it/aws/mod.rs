@@ -2,8 +2,8 @@
 //! test gives it, and small servers on 127.0.0.1 in place of what AWS runs.
 //!
 //! A [`StandIn`] is a proxy that answers for every host itself: metadata services over plain HTTP,
-//! and S3, STS and SSO behind TLS, with a certificate for their names that nobody else trusts. What
-//! is for a bucket goes on to a store, signature and all.
+//! and S3, STS and SSO behind TLS, with a certificate for their names that only the tests trust. Requests
+//! for a bucket are forwarded to a store with their signature.
 
 mod answers;
 mod credentials;

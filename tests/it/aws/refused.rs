@@ -1,4 +1,4 @@
-//! What cannot be reached, or refuses, is told at once and with what to do about it.
+//! An unreachable or refusing service is reported at once, with the remedy.
 
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ fn hosts_that_cannot_be_connected_to() {
 }
 
 #[test]
-fn credentials_that_nobody_has() {
+fn unknown_credentials_are_reported() {
     let user = user(&[]);
     let none = [("AWS_EC2_METADATA_DISABLED", "true")];
     let said = fails_at_once(&user, &none, &["ls"]);

@@ -51,7 +51,7 @@ impl Answer {
     }
 }
 
-/// The certificate of every host below, with its key; nobody signed it.
+/// The certificate of every host below, with its key; self-signed.
 static CERTIFICATE: LazyLock<(CertificateDer<'static>, PrivateKeyDer<'static>, String)> =
     LazyLock::new(|| {
         let names = [
@@ -139,7 +139,7 @@ impl Shared {
         if is_tls {
             self.talk(encrypted(client)?).map(drop)
         } else if let Some(mut client) = self.talk(client)? {
-            // A tunnel to wherever: it ends here.
+            // A tunnel to any host ends here.
             client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
             self.talk(encrypted(client)?).map(drop)
         } else {

@@ -148,11 +148,11 @@ fn the_settings_are_what_the_program_does() {
     let said = user.fails(1, &["serve"]);
     assert!(said.contains("cannot listen on 192.0.2.1:9"), "{said}");
     let mut registry = Running::start(&user, &["serve", "--listen", "127.0.0.1:0"]);
-    registry.hear("listening");
+    registry.next_event("listening");
     drop(registry);
     settle(
         &user,
         "[serve]\nlisten = \"127.0.0.1:0\"\nredirect_endpoint = \"http://x\"\n",
     );
-    Running::start(&user, &["serve"]).hear("listening");
+    Running::start(&user, &["serve"]).next_event("listening");
 }

@@ -1,4 +1,4 @@
-//! What holds whatever bytes come, as functions that panic where it does not: for the targets of
+//! Properties that hold for all bytes, as functions that panic otherwise: for the targets of
 //! `fuzz/`, and for `mod.rs`, which calls them within `cargo test`.
 
 use std::ops::RangeInclusive;
@@ -97,13 +97,13 @@ pub fn layer() -> Bytes {
 
 /// An answer, whole, and never a failure of the server's.
 async fn answered(registry: &Registry, request: Request<Full<Bytes>>) -> (u16, HeaderMap, Bytes) {
-    let told = format!("{} {}", request.method(), request.uri());
+    let request_line = format!("{} {}", request.method(), request.uri());
     let response = registry.handle(request).await;
     let (head, body) = response.into_parts();
     let body = body.collect().await.expect("a whole answer").to_bytes();
     let status = head.status.as_u16();
-    assert!(status < 500, "{told}: {status}: {body:?}");
-    assert!(body.len() < 1 << 20, "{told}: {} bytes", body.len());
+    assert!(status < 500, "{request_line}: {status}: {body:?}");
+    assert!(body.len() < 1 << 20, "{request_line}: {} bytes", body.len());
     (status, head.headers, body)
 }
 
@@ -164,7 +164,7 @@ fn check_parts(content_type: &str, body: &[u8], layer: &Bytes) {
 }
 
 /// The values of `Range` and `Content-Range`, a line each: what is answered are the bytes that the
-/// answer names, and an upload has what it was told that it has.
+/// answer names, and an upload has the bytes that were acknowledged.
 pub fn ranges(bytes: &[u8]) {
     let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
     let [range, content_range, condition] = [(); 3].map(|()| lines.next().unwrap_or_default());
@@ -388,7 +388,7 @@ impl Stage {
     }
 }
 
-/// A stored document that is another: the first line says which. Whatever it says, nobody panics,
+/// A stored document that is another: the first line says which. Nothing panics on it,
 /// and no wrong byte is handed out. Its seal is put right, or nothing behind it would be reached.
 pub fn documents(bytes: &[u8]) {
     let (what, document) = cut(bytes, b"\n");

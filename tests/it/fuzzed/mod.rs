@@ -1,5 +1,5 @@
 //! What the targets of `fuzz/` check, on as many changes of their seeds as there is time for in
-//! every run: the same ones each time. In a process of its own, which tells how much memory it took.
+//! every run: the same ones each time. In a process of its own, which reports its peak memory.
 //!
 //! A failure prints the try that repeats it, as `S3LAYERS_FUZZ_ONE=ranges:17`. `S3LAYERS_FUZZ=50`
 //! makes fifty times as many.
@@ -247,7 +247,7 @@ fn a_child() {
 }
 
 #[test]
-fn whatever_becomes_of_a_seed_nothing_breaks() {
+fn mutated_seeds_break_nothing() {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["fuzzed::a_child", "--exact", "--nocapture"]);
     let output = child.env(ROLE, "yes").output().unwrap();

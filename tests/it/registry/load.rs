@@ -232,7 +232,7 @@ async fn readiness_is_one_attempt_within_two_seconds() {
         client.get("/readyz").await.is(503);
         assert!(begun.elapsed() < Duration::from_secs(4));
         assert_eq!(wire.count(GetObject), before + 1);
-        wire.mend();
+        wire.clear_faults();
     }
     client.get("/readyz").await.is(200);
 }

@@ -200,7 +200,7 @@ async fn removal_whose_answer_was_lost_is_settled() {
         wire.fault(On::nth(operation, 1).lose_answer());
         assert!(service.delete_tag(&name(), &tag("t")).await.unwrap());
         assert_eq!(service.tag(&name(), &tag("t")).await.unwrap(), None);
-        wire.mend();
+        wire.clear_faults();
         wire.fault(On::nth(operation, 1).lose_answer());
         let deleted = service.delete_manifest(&name(), &image.digest).await;
         assert!(deleted.unwrap());
@@ -426,11 +426,11 @@ async fn bare_404_is_no_absence() {
     ] {
         assert!(error.unwrap_err().is_retryable());
     }
-    wire.mend();
+    wire.clear_faults();
     wire.fault(bare(DeleteObject));
     let deleted = service.delete_tag(&name(), &tag("t")).await;
     assert!(deleted.unwrap_err().is_retryable());
-    wire.mend();
+    wire.clear_faults();
     let tagged = service.tag(&name(), &tag("t")).await.unwrap();
     assert_eq!(tagged, Some(image.digest));
     // Once is retried.

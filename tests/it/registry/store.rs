@@ -23,7 +23,7 @@ async fn a_storage_that_asks_to_slow_down_is_503_and_one_that_forbids_is_not_abs
     let reply = client.get(&blob).await.is(503);
     assert_eq!(reply.code(), "TOOMANYREQUESTS");
     assert!(reply.header("retry-after").is_some());
-    wire.mend();
+    wire.clear_faults();
     wire.fault(On::every(GetObject).status(403));
     let reply = client.get(&blob).await.is(500);
     assert_eq!(reply.code(), "UNKNOWN");
@@ -31,7 +31,7 @@ async fn a_storage_that_asks_to_slow_down_is_503_and_one_that_forbids_is_not_abs
         !reply.json().to_string().contains("repositories/"),
         "no keys"
     );
-    wire.mend();
+    wire.clear_faults();
     client.get(&blob).await.is(404);
 }
 
@@ -49,7 +49,7 @@ async fn a_blob_that_breaks_off_breaks_the_connection() {
     wire.fault(On::nth(GetObject, 2).key_contains("data/").status(403));
     let mut conversation = client.begin("GET", &path, &[]).await;
     assert!(conversation.try_reply().await.is_none());
-    wire.mend();
+    wire.clear_faults();
     let reply = client.get(&path).await.is(200);
     assert_eq!(reply.body, bytes);
 }

@@ -13,7 +13,7 @@ use crate::support::bytes::sha256;
 use crate::support::stores::{self, name};
 use crate::support::{bucket, cases};
 
-/// What a process did, and what it was told.
+/// The actions of a process, and their results.
 pub(super) type Outcome = (Role, Result<(), Error>);
 
 pub(super) async fn judge(
@@ -75,10 +75,10 @@ fn excludes_each_other(outcomes: &[Outcome]) -> Result<(), String> {
         .collect();
     let different: BTreeSet<String> = ends.iter().map(|role| format!("{role:?}")).collect();
     if different.len() > 1 {
-        return Err(format!("all of {different:?} were told that they won"));
+        return Err(format!("all of {different:?} were acknowledged as winners"));
     }
     if well(&Append(1)) && well(&Append(2)) {
-        return Err("two writers were told that their bytes are stored".to_owned());
+        return Err("two writers got an acknowledgement for their bytes".to_owned());
     }
     if well(&Finish) && (well(&Append(1)) || well(&Append(2))) {
         return Err("what was finished without them had bytes appended".to_owned());
@@ -86,7 +86,7 @@ fn excludes_each_other(outcomes: &[Outcome]) -> Result<(), String> {
     Ok(())
 }
 
-/// Bytes that a close acknowledged are there, unless somebody removed the upload.
+/// Bytes that a close acknowledged are there, unless the upload was removed.
 async fn keeps_what_was_acknowledged(
     script: &Script,
     apart: &S3LayerService,
@@ -116,7 +116,7 @@ async fn keeps_what_was_acknowledged(
     Ok(())
 }
 
-/// Every layer that is there: all that were acknowledged, and whatever else can be fetched.
+/// Every layer that can be fetched, among them all that were acknowledged.
 async fn published(
     script: &Script,
     apart: &S3LayerService,
@@ -149,13 +149,14 @@ async fn read(apart: &S3LayerService, layer: &Bytes) -> Result<(), String> {
     let mut got = Vec::new();
     let outcome = fetched.read_to_end(&mut got).await;
     outcome.map_err(|error| error.to_string())?;
-    match got == *layer {
-        true => Ok(()),
-        false => Err("a layer has other bytes than its digest".to_owned()),
+    if got == *layer {
+        Ok(())
+    } else {
+        Err("a layer has other bytes than its digest".to_owned())
     }
 }
 
-/// What a process that lost may hear.
+/// The errors that a process that lost may get.
 fn is_a_true_refusal(script: &Script, role: Role, error: &Error) -> bool {
     match error {
         Error::UploadConflict { .. } | Error::UploadUnknown { .. } => true,

@@ -1,6 +1,6 @@
-//! Several processes at one upload or one layer: whatever the order in which S3 gets their requests,
+//! Several processes use one upload or one layer: for any order in which S3 gets their requests,
 //! at most one of two that exclude each other wins, the bytes published are those of their digest,
-//! the loser is told so, and a sweep leaves nothing over.
+//! the loser gets an error, and a sweep leaves nothing over.
 //!
 //! A failure prints the line that repeats it. `S3LAYERS_SCHEDULES=full` plays every schedule of the
 //! short scripts and 10,000 of each long one.
@@ -28,7 +28,7 @@ enum Role {
     /// Resumes and finishes what is there.
     Finish,
     Cancel,
-    /// Of whatever there is, however young.
+    /// Sweeps every upload of any age.
     Sweep,
     /// An upload of its own, with the bytes that the shared one has at the start.
     Push,
@@ -125,7 +125,7 @@ const LONG: &[Script] = &[
         roles: &[PushDeclared, PushDeclared],
     },
     Script {
-        name: "everybody at once",
+        name: "all at once",
         start: 20 * KIB,
         more: KIB,
         roles: &[Append(1), AppendFinish(2), Finish, Cancel, Sweep, Push],
@@ -274,7 +274,7 @@ fn extent() -> Extent {
     }
 }
 
-fn told(script: &Script, choices: &Choices, wrong: &str) -> String {
+fn describe(script: &Script, choices: &Choices, wrong: &str) -> String {
     let name = script.name;
     format!("{name}: {wrong}\n  repeat it by S3LAYERS_SCHEDULE='{name}:{choices}'")
 }
@@ -293,7 +293,7 @@ fn asked_for(script: &Script) -> Option<Choices> {
 
 fn play_once(script: &Script, choices: &mut Choices) -> Result<(), String> {
     let outcome = runtime().block_on(run(script, choices));
-    outcome.map_err(|wrong| told(script, choices, &wrong))
+    outcome.map_err(|wrong| describe(script, choices, &wrong))
 }
 
 /// Every schedule, or as many as there is time for.
@@ -368,9 +368,12 @@ fn random_orders_of_requests_of_long_scripts_end_well() {
         "long scripts",
         LONG,
         |script| script.name.to_owned(),
-        |script| match script.start < PART {
-            true => play_random(script, extent.random),
-            false => play_random(script, extent.random_with_parts),
+        |script| {
+            if script.start < PART {
+                play_random(script, extent.random)
+            } else {
+                play_random(script, extent.random_with_parts)
+            }
         },
     );
 }

@@ -1,5 +1,4 @@
-//! What is in the bucket, seen behind everybody's back; and the seal of a document that was changed
-//! there.
+//! The contents of the bucket, read without the library, and the seal of a document that a test changed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Bytes that show where they are from: each eight of them tell the layer and the offset.
+//! Bytes that identify their place: each word of eight bytes encodes the layer and the offset.
 
 use bytes::{Bytes, BytesMut};
 use s3layers::{Algorithm, Digest};

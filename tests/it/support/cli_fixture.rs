@@ -1,5 +1,5 @@
-//! The program, and whoever runs it over an empty store: a folder, or a server. Also for the servers
-//! of `tests/servers`, so it stands on nothing of the others.
+//! The program over an empty store, which is a folder or a server. `tests/servers` uses this file too, so it
+//! imports no other support module.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 pub const NAME: &str = "library/killed";
 
-/// Longer than anything here takes, so that what hangs fails.
+/// Longer than anything here takes: a hang fails.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Several parts.
@@ -27,7 +27,7 @@ pub static LAYER: LazyLock<(Vec<u8>, String)> = LazyLock::new(|| {
     (bytes, digest)
 });
 
-/// One bit more or less changes all of it (splitmix64).
+/// Pseudo-random (splitmix64).
 pub fn mixed(seed: u64) -> u64 {
     let mut mixed = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -45,7 +45,7 @@ enum Place {
     },
 }
 
-/// An empty store, and whoever runs the program over it.
+/// An empty store, and a home directory to run the program in.
 pub struct CliFixture {
     program: PathBuf,
     home: TempDir,
@@ -123,10 +123,10 @@ impl CliFixture {
     /// What it printed.
     pub fn ok(&self, arguments: &[&str]) -> Result<Vec<u8>, String> {
         let output = self.run(arguments);
-        match output.status.success() {
-            true => Ok(output.stdout),
-            false => Err(format!("{arguments:?}: {}", said(&output))),
+        if output.status.success() {
+            return Ok(output.stdout);
         }
+        Err(format!("{arguments:?}: {}", said(&output)))
     }
 
     pub fn layer(&self) -> String {
@@ -174,20 +174,20 @@ impl CliFixture {
         }
     }
 
-    /// After a sweep there is nothing to sweep, and only what one published layer is.
+    /// Sweeps, and checks that only one published layer is left.
     pub fn nothing_else_is_left(&self) -> Result<(), String> {
         let found = self.swept()?;
-        let rooms: Vec<_> = found
+        let folders: Vec<_> = found
             .iter()
             .map(|key| key.split('/').next().unwrap())
             .collect();
-        match rooms == ["data", "layers", "names", "profile", "repositories"] {
-            true => Ok(()),
-            false => Err(format!("left over: {found:?}")),
+        if folders == ["data", "layers", "names", "profile", "repositories"] {
+            return Ok(());
         }
+        Err(format!("left over: {found:?}"))
     }
 
-    /// What is in the store after a sweep, after which there is nothing to sweep.
+    /// The keys in the store after a sweep. A second sweep must find nothing.
     pub fn swept(&self) -> Result<Vec<String>, String> {
         let sweep = ["sweep", "--older-than", "0s"];
         self.ok(&sweep)?;
@@ -206,14 +206,14 @@ impl CliFixture {
             found.extend(told.map(|key| format!("multipart upload of {key}")));
             found
         });
-        // Of a process that died while it was the first ever to ask the store what it can do. See
-        // "What is known not to hold".
+        // A process that died in the very first probe of the store left them. See "Known limits" in
+        // ARCHITECTURE.md.
         found.retain(|key| !key.contains("probe/"));
         Ok(found)
     }
 
-    /// What this server is known to have lost by itself, where it did: `kills` of tests/servers
-    /// tells where that comes from.
+    /// Data that this server is known to have lost by itself. `kills` of tests/servers explains the
+    /// cause.
     #[allow(dead_code, reason = "only tests/servers has servers")]
     pub fn lost_by(&self, server: &str) -> Option<String> {
         match server {
@@ -228,7 +228,7 @@ impl CliFixture {
         }
     }
 
-    /// A session of which the server tells more bytes than it gives.
+    /// A session whose size the server reports as larger than the body that it returns.
     fn emptied_session(&self) -> Option<String> {
         self.blocking(async |client, bucket, prefix| {
             for key in sessions(client, bucket, prefix).await {
@@ -244,8 +244,8 @@ impl CliFixture {
         })
     }
 
-    /// After a kill: a multipart upload that was being completed, of which the server has neither a
-    /// part nor the object. The next process notices it too, and removes the evidence.
+    /// After a kill: a multipart upload that was being completed, of which the server has no part
+    /// and no object. The next process detects it too, and removes the evidence.
     pub fn look_for_lost_parts(&self) {
         if matches!(self.place, Place::Folder) {
             return;
@@ -267,7 +267,7 @@ impl CliFixture {
                 let parts = client.list_parts().bucket(bucket).key(&data);
                 let parts = parts.upload_id(upload_id).send().await;
                 let has_parts = parts.is_ok_and(|parts| !parts.parts().is_empty());
-                // Answered when nobody completes it any more.
+                // The answer comes when no Complete is running.
                 let object = client.head_object().bucket(bucket).key(&data).send().await;
                 if !has_parts && object.is_err() {
                     return Some(data);
@@ -293,10 +293,10 @@ impl CliFixture {
         // `--json` is for events: a layer goes into a file.
         let out = self.home.path().join("pulled");
         self.ok(&["pull", &LAYER.1, "-o", out.to_str().unwrap()])?;
-        match fs::read(&out).unwrap() == LAYER.0 {
-            true => Ok(()),
-            false => Err("pull gives other bytes".to_owned()),
+        if fs::read(&out).unwrap() == LAYER.0 {
+            return Ok(());
         }
+        Err("pull returned other bytes".to_owned())
     }
 }
 
@@ -316,7 +316,7 @@ pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// All whole lines: the last one may be cut.
+/// All complete lines: the last one may be incomplete.
 pub fn events(stdout: &[u8]) -> Vec<Value> {
     let text = String::from_utf8_lossy(stdout);
     let lines = text.lines().map(serde_json::from_str);

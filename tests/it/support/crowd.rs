@@ -242,7 +242,7 @@ impl Balancer<'_> {
     }
 }
 
-/// Runs the clients over processes at these addresses, in repositories below `root` that nobody else
+/// Runs the clients over processes at these addresses, in repositories below `root` that no other test
 /// uses. How many requests they have sent.
 ///
 /// # Errors

@@ -19,7 +19,7 @@ impl Kill {
     }
 }
 
-/// Pushes, is killed, and pushes again. How long the first push took where nobody killed it.
+/// Pushes, is killed, and pushes again. Returns the time of the first push if it was not killed.
 pub fn push(fixture: &CliFixture, kill: Option<Kill>) -> Result<Duration, String> {
     let file = fixture.layer();
     let begun = Instant::now();
@@ -66,8 +66,8 @@ struct Progress {
     ending: bool,
 }
 
-/// A client pushes to a registry that is killed, and goes on at the next one. How long it took
-/// where nobody killed it.
+/// A client pushes to a registry that is killed, and resumes at the next one. Returns the time if it was not
+/// killed.
 pub fn serve(fixture: &CliFixture, kill: Option<Kill>) -> Result<Duration, String> {
     let (mut server, address) = fixture.serve()?;
     let mut progress = Progress::default();
@@ -91,7 +91,7 @@ pub fn serve(fixture: &CliFixture, kill: Option<Kill>) -> Result<Duration, Strin
         if kill.is_none() {
             return Err(failure);
         }
-        let gone_on = go_on(&address, &mut progress, &blob);
+        let gone_on = resume(&address, &mut progress, &blob);
         gone_on.map_err(|failure| format!("{failure} ({progress:?})"))?;
     }
     let read = Reply::to(&address, "GET", &blob, &[], &[])?.is(200)?;
@@ -104,8 +104,8 @@ pub fn serve(fixture: &CliFixture, kill: Option<Kill>) -> Result<Duration, Strin
     Ok(took)
 }
 
-/// Goes on where the registry says.
-fn go_on(address: &str, progress: &mut Progress, blob: &str) -> Result<(), String> {
+/// Resumes at the offset of the registry.
+fn resume(address: &str, progress: &mut Progress, blob: &str) -> Result<(), String> {
     if let Some(location) = &progress.location {
         let status = Reply::to(address, "GET", location, &[], &[])?;
         if status.status == 404 && progress.ending {

@@ -1,15 +1,14 @@
-//! Tests that need the process for themselves.
+//! Tests that need a process of their own.
 
 use std::process::Command;
 
 /// Set in a process that runs one test.
 const VARIABLE: &str = "S3LAYERS_TEST_ALONE";
 
-/// Whether this process runs nothing but this test. Otherwise another one is started, which does so
-/// and has to succeed.
+/// Whether this process runs only this test. Otherwise starts another one that does, which has to succeed.
 ///
-/// Who listens to the log needs that: which events are wanted at all is state of the whole process,
-/// and other tests would set it at the same time.
+/// A test that captures the log needs that: the filter of events is state of the whole process, and
+/// concurrent tests would set it.
 pub fn in_own_process(test: &str) -> bool {
     if std::env::var_os(VARIABLE).is_some() {
         return true;

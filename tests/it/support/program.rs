@@ -149,7 +149,7 @@ pub(crate) fn events(stdout: &[u8]) -> Vec<Value> {
     text.lines().map(parse).collect()
 }
 
-/// Bytes that differ wherever they are looked at.
+/// Pseudo-random bytes.
 pub(crate) fn noise(size: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = move || {
@@ -209,7 +209,7 @@ impl Running {
         unreachable!("it ended, having said {seen:?}")
     }
 
-    pub(crate) fn hear(&mut self, event: &str) -> Value {
+    pub(crate) fn next_event(&mut self, event: &str) -> Value {
         self.until(|said| said["event"] == event)
     }
 
@@ -259,7 +259,7 @@ impl Served {
             .env("S3LAYERS_ACCESS_KEY", ACCESS_KEY)
             .env("S3LAYERS_SECRET_KEY", SECRET_KEY);
         let mut running = Running::spawn(command);
-        let endpoint = running.hear("listening")["endpoint"]
+        let endpoint = running.next_event("listening")["endpoint"]
             .as_str()
             .unwrap()
             .to_owned();

@@ -1,4 +1,4 @@
-//! A way to a store that lets through as many bytes as a test wants, and then waits or breaks.
+//! A TCP proxy to a store that forwards as many bytes as a test permits, and then pauses or disconnects.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// No test waits nearly as long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Clone, Copy)]
 pub(crate) enum Way {
     /// To the store.
@@ -20,23 +20,23 @@ pub(crate) enum Way {
 
 #[derive(Default)]
 struct State {
-    /// Bytes let through, by way.
+    /// Bytes forwarded, by direction.
     passed: [u64; 2],
-    /// Beyond so many, bytes wait.
+    /// Bytes beyond this number are held.
     limits: [Option<u64>; 2],
-    /// Whether bytes wait there.
+    /// Whether bytes are held.
     waiting: [bool; 2],
     is_cut: bool,
 }
 
-/// What stands between the program and a store.
+/// A proxy between the program and a store.
 pub(crate) struct Proxy {
     pub(crate) endpoint: String,
     shared: Arc<(Mutex<State>, Condvar)>,
 }
 
 impl Proxy {
-    /// A way to the store at this endpoint, which lets everything through.
+    /// A proxy to the store at this endpoint, which forwards everything.
     pub(crate) fn to(endpoint: &str) -> Self {
         let store = endpoint.strip_prefix("http://").unwrap().to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -52,7 +52,7 @@ impl Proxy {
                 if shared.0.lock().unwrap().is_cut {
                     continue;
                 }
-                // A store that has ended is one that does not answer.
+                // The store may have ended.
                 let Ok(server) = TcpStream::connect(&store) else {
                     continue;
                 };
@@ -67,14 +67,14 @@ impl Proxy {
         proxy
     }
 
-    /// From now on only so many bytes more go this way.
+    /// Forwards only so many bytes more in this direction.
     pub(crate) fn hold_after(&self, way: Way, bytes: u64) {
         let mut state = self.shared.0.lock().unwrap();
         state.limits[way as usize] = Some(state.passed[way as usize] + bytes);
         state.waiting[way as usize] = false;
     }
 
-    /// So many bytes more go this way than were to.
+    /// Raises the limit by so many bytes.
     pub(crate) fn let_through(&self, way: Way, bytes: u64) {
         if let Some(limit) = &mut self.shared.0.lock().unwrap().limits[way as usize] {
             *limit += bytes;
@@ -82,7 +82,7 @@ impl Proxy {
         self.shared.1.notify_all();
     }
 
-    /// Waits until bytes wait.
+    /// Waits until bytes are held.
     pub(crate) fn holds(&self, way: Way) {
         let (lock, changed) = &*self.shared;
         let waits = |state: &mut State| !state.waiting[way as usize];
@@ -92,24 +92,24 @@ impl Proxy {
         assert!(!time.timed_out(), "nothing comes");
     }
 
-    /// Lets everything through again.
+    /// Forwards everything again.
     pub(crate) fn release(&self) {
         self.shared.0.lock().unwrap().limits = [None; 2];
         self.shared.1.notify_all();
     }
 
-    /// Breaks all connections, and takes no more.
+    /// Closes all connections, and accepts no more.
     pub(crate) fn cut(&self) {
         self.shared.0.lock().unwrap().is_cut = true;
         self.shared.1.notify_all();
     }
 
-    /// Takes connections again.
-    pub(crate) fn mend(&self) {
+    /// Accepts connections again.
+    pub(crate) fn reconnect(&self) {
         *self.shared.0.lock().unwrap() = State::default();
     }
 
-    /// How many bytes went this way.
+    /// The number of bytes forwarded in this direction.
     pub(crate) fn passed(&self, way: Way) -> u64 {
         self.shared.0.lock().unwrap().passed[way as usize]
     }

@@ -1,5 +1,4 @@
-//! One request to a registry over the network, and its answer: what a client without a library of its
-//! own would hear. Also for the servers of `tests/servers`.
+//! An HTTP client of a registry: one request over the network, and its answer. `tests/servers` uses it too.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -22,8 +21,8 @@ impl Reply {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Reply, String> {
-        let told = |error: io::Error| format!("{method} {path}: {error}");
-        Reply::ask(address, method, path, headers, body).map_err(told)
+        let failed = |error: io::Error| format!("{method} {path}: {error}");
+        Reply::ask(address, method, path, headers, body).map_err(failed)
     }
 
     fn ask(
@@ -59,20 +58,20 @@ impl Reply {
     }
 
     pub fn is(self, status: u16) -> Result<Self, String> {
-        match self.status == status {
-            true => Ok(self),
-            false => Err(format!("{status} was wanted: {}", self.head)),
+        if self.status == status {
+            return Ok(self);
         }
+        Err(format!("expected {status}, got: {}", self.head))
     }
 
-    /// Path and query of where the upload goes on.
+    /// Path and query of the `Location`.
     pub fn location(&self) -> Result<String, String> {
         let lines = self.head.lines().find(|line| line.starts_with("location:"));
         let path = lines.and_then(|line| Some(line[line.find("/v2/")?..].to_owned()));
         path.ok_or_else(|| format!("no Location: {}", self.head))
     }
 
-    /// How many bytes the registry has. (`Range` cannot tell none from one.)
+    /// How many bytes the registry has. (`Range` is the same for none and for one.)
     pub fn offset(&self) -> Result<u64, String> {
         let location = self.location()?;
         let offset = location.split_once("at=").map(|(_, offset)| offset.parse());

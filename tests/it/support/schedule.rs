@@ -1,8 +1,8 @@
-//! A scheduler that decides which S3 request of several processes goes next: one at a time, and
-//! only once everybody waits. So a run is repeated by its choices.
+//! A scheduler that decides which S3 request of several processes is executed next: one at a time, and
+//! only when all processes wait. So a run is repeated by its choices.
 //!
-//! Needs [`cases::runtime`](super::cases::runtime): its clock stands still while anybody can go on,
-//! so a pause that ends tells that all wait.
+//! Needs [`cases::runtime`](super::cases::runtime): its clock stands still while any task can run, so
+//! the end of a pause shows that all wait.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -20,21 +20,21 @@ use super::interceptor::{self, Handle};
 
 /// Shorter than any pause of the adapter.
 const MOMENT: Duration = Duration::from_millis(1);
-/// No script waits for longer than this, whatever it waits for.
+/// No script waits for longer than this.
 const MOMENTS: usize = 200_000;
 
-/// Which of the waiting requests goes next, again and again.
+/// The order in which waiting requests are executed.
 #[derive(Clone, Debug)]
 pub struct Choices {
-    /// Taken first, one by one. What follows is the first request, or any where there is a seed.
+    /// The first choices. Then the first request is chosen, or a random one if there is a seed.
     prefix: Vec<usize>,
     seed: Option<u64>,
-    /// What was chosen, of how many.
+    /// The choices made, each with the number of waiting requests.
     taken: Vec<(usize, usize)>,
 }
 
 impl Choices {
-    /// Begins with these, and goes on with the first.
+    /// Begins with these choices, and continues with the first request.
     pub fn of(prefix: Vec<usize>) -> Self {
         Choices {
             prefix,
@@ -77,7 +77,7 @@ impl Choices {
     }
 }
 
-/// As a test can be told to repeat them.
+/// In the form that a test can repeat.
 impl fmt::Display for Choices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let taken: Vec<String> = self

@@ -1,4 +1,4 @@
-//! The session of an upload as it is in the bucket, changed behind everybody's back.
+//! Edits the session of an upload in the bucket, without the library.
 
 use aws_sdk_s3::primitives::ByteStream;
 use embedded_s3::EmbeddedStore;

@@ -45,7 +45,7 @@ impl Terminal {
         let reader = std::thread::spawn(move || {
             let mut ours = File::from(ours);
             let mut buffer = [0; 4096];
-            // The end is told as an error, when nobody has the other side open any more.
+            // Once the other side is closed, the end is reported as an error.
             while let Ok(read @ 1..) = ours.read(&mut buffer) {
                 written.lock().unwrap().extend_from_slice(&buffer[..read]);
             }

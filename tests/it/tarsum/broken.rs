@@ -1,4 +1,4 @@
-//! Archives that have no sum: each with what is told of it, and where.
+//! Archives that have no sum, each with its error and position.
 
 use s3layers::tarsum::{DEFAULT_HOLE_LIMIT, TarSummer};
 
@@ -6,7 +6,7 @@ use super::archive::{END, header, member, new_sparse, old_sparse, pax, put, seal
 use super::{sum, summer};
 
 /// The message for these pieces one behind the other; empty if there is a sum.
-fn told(pieces: &[&[u8]]) -> String {
+fn error_of(pieces: &[&[u8]]) -> String {
     match sum(&pieces.concat()) {
         Ok(_) => String::new(),
         Err(error) => {
@@ -83,7 +83,7 @@ fn where_an_archive_may_end() {
             "517: it ends within an extension whose entry is missing",
         ),
     ] {
-        assert_eq!(told(pieces), want, "{case}");
+        assert_eq!(error_of(pieces), want, "{case}");
     }
 }
 
@@ -143,7 +143,7 @@ fn headers_that_cannot_be_read() {
             "512: the header's atime is not a number",
         ),
     ] {
-        assert_eq!(told(&[&good, &block]), want, "{case}");
+        assert_eq!(error_of(&[&good, &block]), want, "{case}");
     }
 }
 
@@ -163,12 +163,12 @@ fn extensions_that_cannot_be_read() {
             "1024: a PAX record's value is not a number",
         ),
         (
-            "longer than anybody reads",
+            "longer than the limit",
             with_body(header("x", b'x', (1 << 20) + 1), b""),
             "0: an extension is longer than 1 MiB",
         ),
     ] {
-        assert_eq!(told(&[&archive]), want, "{case}");
+        assert_eq!(error_of(&[&archive]), want, "{case}");
     }
 }
 
@@ -227,7 +227,7 @@ fn sparse_files_that_cannot_be_read() {
             "1600: it ends within the map of a sparse file",
         ),
         (
-            "a map without room",
+            "a map without space",
             {
                 let end = new.len() - 1024;
                 let mut map = new[..end].to_vec();
@@ -251,7 +251,7 @@ fn sparse_files_that_cannot_be_read() {
             &overlap.replace("1024", "0"),
         ),
     ] {
-        assert_eq!(told(&[&archive]), want, "{case}");
+        assert_eq!(error_of(&[&archive]), want, "{case}");
         if want.is_empty() {
             assert_ne!(sum(&archive).unwrap(), sum(&file).unwrap());
         }
@@ -298,29 +298,29 @@ fn limits_are_kept_to_the_last_one() {
         .flat_map(|at| member(&format!("{at}"), b'0', b""))
         .collect();
     let holes = [old_sparse("a", 60, &[(0, 10)]), old_sparse("b", 50, &[])].concat();
-    let told = |summer: TarSummer, archive: &[u8]| {
+    let error_of = |summer: TarSummer, archive: &[u8]| {
         let mut summer = summer;
         summer.update(archive);
         summer.finish().err().map(|error| error.to_string())
     };
     let at = |byte: u32, cause| Some(format!("the archive is broken at byte {byte}: {cause}"));
-    assert_eq!(told(summer().entry_limit(3), &files), None);
+    assert_eq!(error_of(summer().entry_limit(3), &files), None);
     assert_eq!(
-        told(summer().entry_limit(2), &files),
+        error_of(summer().entry_limit(2), &files),
         at(1024, "it has more than 2 entries")
     );
-    assert_eq!(told(summer().hole_limit(100), &holes), None);
+    assert_eq!(error_of(summer().hole_limit(100), &holes), None);
     assert_eq!(
-        told(summer().hole_limit(99), &holes),
+        error_of(summer().hole_limit(99), &holes),
         at(1024, "its sparse files have more than 99 bytes of holes")
     );
     let bomb = old_sparse("s", 1 << 35, &[]);
     let limit = format!("its sparse files have more than {DEFAULT_HOLE_LIMIT} bytes of holes");
-    assert_eq!(told(summer(), &bomb), at(0, &limit));
+    assert_eq!(error_of(summer(), &bomb), at(0, &limit));
 }
 
 #[test]
-fn an_error_is_told_early_and_stays() {
+fn error_is_returned_early_and_stays() {
     let mut summer = summer();
     summer.update(&member("a", b'0', b""));
     assert!(summer.error().is_none());

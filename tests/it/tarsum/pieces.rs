@@ -1,4 +1,4 @@
-//! Whatever the bytes, and however they are cut.
+//! Properties of the sum for all bytes, split in any way.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -87,7 +87,7 @@ fn summer(version: TarSumVersion) -> TarSummer {
 }
 
 #[test]
-fn whatever_becomes_of_a_seed_there_is_one_sum_or_none() {
+fn mutated_seeds_have_one_sum_or_none() {
     let seeds = seeds();
     assert!(seeds.len() > 30, "{} seeds", seeds.len());
     let mut chance = Chance(0x2545_f491_4f6c_dd1d);

@@ -54,9 +54,10 @@ impl Vector {
             return Some([files.collect::<Vec<_>>().concat(), END.into()].concat());
         }
         let file = self.file.as_ref().unwrap();
-        match file.starts_with("edge/") {
-            true => Some(fs::read(fixtures().join(file)).unwrap()),
-            false => fs::read(shared().join(file)).ok(),
+        if file.starts_with("edge/") {
+            Some(fs::read(fixtures().join(file)).unwrap())
+        } else {
+            fs::read(shared().join(file)).ok()
         }
     }
 
@@ -139,7 +140,7 @@ fn a_claim_names_its_summer() {
 }
 
 #[test]
-fn what_nobody_computes_is_refused() {
+fn unsupported_versions_are_refused() {
     for (claimed, want) in [
         (
             "tarsum.v23+sha256",

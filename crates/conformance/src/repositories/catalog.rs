@@ -39,7 +39,7 @@ pub(super) async fn repositories_are_listed_in_the_order_of_their_bytes_page_by_
     }
 }
 
-pub(super) async fn a_page_begins_after_what_is_no_repository_too(case: Case) {
+pub(super) async fn page_begins_after_any_text_in_the_catalog(case: Case) {
     let want = put_all(&case).await;
     for after in ["", "-", "A", "a-", "a/", "a/b-", "a//", "a b", "b", "é", "zz"] {
         let page = case.here.repositories(Some(after), 100).await.unwrap();
@@ -71,7 +71,7 @@ pub(super) async fn each_kind_of_content_makes_a_repository(case: Case) {
     assert_eq!(case.repositories().await, [layers, manifests, tags]);
 }
 
-pub(super) async fn an_emptied_repository_is_listed_no_more(case: Case) {
+pub(super) async fn emptied_repository_is_not_listed(case: Case) {
     let subject = case.manifest(0).digest;
     let manifest = case.manifest_about(1, &subject);
     let id = case.push(&case.bytes(2, FEW)).await;

@@ -11,7 +11,7 @@ pub(super) async fn a_finished_layer_is_linked_in_its_repository_alone(case: Cas
     case.assert_not_linked(&case.other_name, &id).await;
 }
 
-pub(super) async fn a_layer_that_never_was_is_linked_nowhere(case: Case) {
+pub(super) async fn unknown_layer_is_linked_nowhere(case: Case) {
     let id = sha256(&case.bytes(0, FEW)).into();
     case.assert_not_linked(&case.name, &id).await;
     // A repository that is there makes no difference.
@@ -73,7 +73,7 @@ pub(super) async fn a_layer_is_mounted_from_another_repository(case: Case) {
     case.assert_not_linked(&case.name, &id).await;
 }
 
-pub(super) async fn a_layer_is_not_mounted_from_a_repository_that_lacks_it(case: Case) {
+pub(super) async fn mount_from_a_repository_without_the_layer_returns_false(case: Case) {
     let id = case.push(&case.bytes(0, FEW)).await;
     let [third, fourth] = ["conformance/three", "conformance/four"].map(super::name);
     let mounted = case.here.mount(&third, &id, Some(&fourth)).await;
@@ -131,7 +131,7 @@ pub(super) async fn an_unlinked_layer_is_unknown_there_and_its_bytes_stay(case: 
     assert!(case.here.exists(&id).await.unwrap(), "its bytes stay");
 }
 
-pub(super) async fn unlinking_what_is_not_linked_is_told(case: Case) {
+pub(super) async fn unlinking_an_absent_link_returns_false(case: Case) {
     let id = case.push(&case.bytes(0, FEW)).await;
     assert!(!case.here.unlink(&case.other_name, &id).await.unwrap());
     assert!(case.here.unlink(&case.name, &id).await.unwrap());
@@ -154,7 +154,7 @@ pub(super) async fn a_layer_is_unlinked_under_all_its_ids(case: Case) {
     }
 }
 
-pub(super) async fn an_unlinked_layer_can_come_back(case: Case) {
+pub(super) async fn unlinked_layer_can_be_linked_again(case: Case) {
     let bytes = case.bytes(0, FEW);
     let id = case.push(&bytes).await;
     assert!(case.here.unlink(&case.name, &id).await.unwrap());

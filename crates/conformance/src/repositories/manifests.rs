@@ -4,7 +4,7 @@ use super::super::case::{sha256, sha512};
 use super::{Case, manifest_of};
 use s3layers::Manifest;
 
-pub(super) async fn a_manifest_comes_back_as_it_was_put(case: Case) {
+pub(super) async fn manifest_is_returned_unchanged(case: Case) {
     let plain = Manifest {
         annotations: [].into(),
         ..case.manifest(0)
@@ -39,7 +39,7 @@ pub(super) async fn a_manifest_is_found_by_its_sha512(case: Case) {
     assert_eq!(got.unwrap(), None, "it was not put by that one");
 }
 
-pub(super) async fn a_manifest_that_never_was_is_none(case: Case) {
+pub(super) async fn unknown_manifest_is_none(case: Case) {
     let digest = case.manifest(0).digest;
     let got = case.here.manifest(&case.name, &digest).await;
     assert_eq!(got.unwrap(), None);
@@ -111,7 +111,7 @@ pub(super) async fn a_deleted_manifest_takes_its_tags_along(case: Case) {
     assert_eq!(left.items, ["b", "d"].map(super::tag));
 }
 
-pub(super) async fn deleting_a_manifest_that_is_not_there_is_told(case: Case) {
+pub(super) async fn deleting_an_absent_manifest_returns_false(case: Case) {
     let manifest = case.manifest(0);
     let (name, digest) = (&case.name, &manifest.digest);
     assert!(!case.here.delete_manifest(name, digest).await.unwrap());

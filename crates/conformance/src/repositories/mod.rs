@@ -35,7 +35,7 @@ const SEEN_WITHIN: Duration = Duration::from_secs(20);
 /// How long to wait before it is asked again.
 const ASKED_AGAIN: Duration = Duration::from_millis(100);
 
-/// Asks again until the answer is as wanted, and panics when that takes too long.
+/// Repeats a read until it returns the expected value, and panics after a timeout.
 macro_rules! eventually {
     ($what:expr, $want:expr, $ask:expr $(,)?) => {{
         let (want, patience) = ($want, $crate::repositories::Patience::begin());
@@ -202,7 +202,7 @@ impl Patience {
     /// Waits a little, and panics when that was too often.
     async fn wait<T: Debug>(&self, what: &str, got: T, want: T) {
         let is_late = self.0.elapsed() > SEEN_WITHIN;
-        assert!(!is_late, "{what}: still {got:?}, {want:?} was wanted");
+        assert!(!is_late, "{what}: still {got:?}, expected {want:?}");
         tokio::time::sleep(ASKED_AGAIN).await;
     }
 }
@@ -210,47 +210,47 @@ impl Patience {
 cases! { $ __conformance_repository_suite in repositories::run;
     links: [
         a_finished_layer_is_linked_in_its_repository_alone,
-        a_layer_that_never_was_is_linked_nowhere,
+        unknown_layer_is_linked_nowhere,
         a_linked_layer_reads_as_the_same_bytes,
         a_layer_is_linked_under_every_id_that_it_was_finished_with,
         the_same_bytes_pushed_to_another_repository_are_linked_there,
         a_layer_is_mounted_from_another_repository,
-        a_layer_is_not_mounted_from_a_repository_that_lacks_it,
+        mount_from_a_repository_without_the_layer_returns_false,
         any_stored_layer_is_mounted_without_a_source,
         mounting_twice_is_as_mounting_once,
         a_layer_is_mounted_under_its_other_id,
         an_unlinked_layer_is_unknown_there_and_its_bytes_stay,
-        unlinking_what_is_not_linked_is_told,
+        unlinking_an_absent_link_returns_false,
         a_layer_is_unlinked_under_all_its_ids,
-        an_unlinked_layer_can_come_back,
+        unlinked_layer_can_be_linked_again,
         another_instance_forgets_an_unlinked_layer,
     ],
     manifests: [
-        a_manifest_comes_back_as_it_was_put,
+        manifest_is_returned_unchanged,
         a_large_manifest_comes_back,
         a_manifest_is_found_by_its_sha512,
-        a_manifest_that_never_was_is_none,
+        unknown_manifest_is_none,
         a_manifest_is_in_its_repository_alone,
         a_manifest_put_again_takes_the_new_media_type,
         a_deleted_manifest_is_gone_here_and_elsewhere,
         a_deleted_manifest_takes_its_tags_along,
-        deleting_a_manifest_that_is_not_there_is_told,
+        deleting_an_absent_manifest_returns_false,
         a_deleted_manifest_can_be_put_again,
     ],
     tags: [
         a_tag_names_a_manifest,
-        a_tag_names_what_it_was_given_last,
-        a_tag_that_never_was_is_none,
+        tag_names_the_last_digest_written,
+        unknown_tag_is_none,
         a_deleted_tag_is_gone_and_its_manifest_stays,
         a_tag_is_moved_elsewhere_and_seen_here,
         tags_are_listed_in_the_order_of_their_bytes_page_by_page,
-        a_page_begins_after_what_is_no_tag_too,
+        page_begins_after_any_text,
         tags_of_an_unknown_repository_are_none,
         a_repository_of_layers_or_manifests_has_no_tags_but_is_known,
         a_repository_that_was_emptied_is_unknown,
         tags_of_nested_repositories_do_not_mix,
-        tags_put_at_once_all_stand,
-        of_two_writers_of_a_tag_one_wins,
+        concurrent_tag_writes_all_succeed,
+        one_of_two_concurrent_tag_writers_wins,
     ],
     referrers: [
         a_manifest_is_among_the_referrers_of_its_subject,
@@ -264,21 +264,21 @@ cases! { $ __conformance_repository_suite in repositories::run;
     ],
     catalog: [
         repositories_are_listed_in_the_order_of_their_bytes_page_by_page,
-        a_page_begins_after_what_is_no_repository_too,
+        page_begins_after_any_text_in_the_catalog,
         an_upload_alone_makes_no_repository,
         each_kind_of_content_makes_a_repository,
-        an_emptied_repository_is_listed_no_more,
+        emptied_repository_is_not_listed,
         a_repository_of_many_objects_is_listed_once,
         the_storage_answers,
     ],
     uploads: [
-        an_upload_goes_on_at_the_offset_that_was_told,
-        a_chain_of_told_offsets_is_one_layer,
-        an_upload_that_is_elsewhere_goes_on_where_it_is,
+        upload_resumes_at_the_acknowledged_offset,
+        many_resumes_at_acknowledged_offsets_are_one_layer,
+        resume_at_another_offset_returns_the_stored_one,
         an_upload_of_another_repository_is_unknown,
-        an_upload_that_is_over_is_unknown_sooner_or_later,
-        bytes_of_another_writer_are_never_written_over,
-        asking_for_an_offset_disturbs_nobody,
-        a_writer_that_was_overtaken_is_told,
+        ended_upload_becomes_unknown,
+        bytes_of_another_writer_are_never_overwritten,
+        resuming_at_an_offset_does_not_disturb_the_writer,
+        overtaken_writer_gets_a_conflict,
     ],
 }

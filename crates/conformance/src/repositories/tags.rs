@@ -22,7 +22,7 @@ pub(super) async fn a_tag_names_a_manifest(case: Case) {
     }
 }
 
-pub(super) async fn a_tag_names_what_it_was_given_last(case: Case) {
+pub(super) async fn tag_names_the_last_digest_written(case: Case) {
     let digests = [0, 1, 1, 2, 0].map(|nth| case.manifest(nth).digest);
     for digest in digests {
         case.put_tag("latest", &digest).await;
@@ -30,7 +30,7 @@ pub(super) async fn a_tag_names_what_it_was_given_last(case: Case) {
     }
 }
 
-pub(super) async fn a_tag_that_never_was_is_none(case: Case) {
+pub(super) async fn unknown_tag_is_none(case: Case) {
     assert_eq!(case.get_tag("latest").await, None);
     case.put_tag("latest-2", &case.manifest(0).digest).await;
     assert_eq!(case.get_tag("latest").await, None);
@@ -94,7 +94,7 @@ pub(super) async fn tags_are_listed_in_the_order_of_their_bytes_page_by_page(cas
     }
 }
 
-pub(super) async fn a_page_begins_after_what_is_no_tag_too(case: Case) {
+pub(super) async fn page_begins_after_any_text(case: Case) {
     let want = put_all(&case).await;
     for after in ["", "-", "1", "1.0-", "A~", "a", "a-", "a b", "é", "a/", "zz"] {
         let page = case.here.tags(&case.name, Some(after), 100).await;
@@ -108,7 +108,7 @@ pub(super) async fn a_page_begins_after_what_is_no_tag_too(case: Case) {
 pub(super) async fn tags_of_an_unknown_repository_are_none(case: Case) {
     let tags = case.here.tags(&case.name, None, 10).await.unwrap();
     assert_eq!(tags, None);
-    // Neither one that its name begins with nor one that begins with its name makes it known.
+    // A repository whose name is a prefix of it, or begins with it, does not make it known.
     for near in ["conformance", "conformance/one/more", "conformance/one-more"] {
         case.push_to(&name(near), &case.bytes(0, FEW)).await;
     }
@@ -162,7 +162,7 @@ pub(super) async fn tags_of_nested_repositories_do_not_mix(case: Case) {
     }
 }
 
-pub(super) async fn tags_put_at_once_all_stand(case: Case) {
+pub(super) async fn concurrent_tag_writes_all_succeed(case: Case) {
     let digest = case.manifest(0).digest;
     let tags: Vec<_> = (100..130).map(|nth| tag(&format!("t{nth}"))).collect();
     let services = [&case.here, &case.elsewhere];
@@ -175,7 +175,7 @@ pub(super) async fn tags_put_at_once_all_stand(case: Case) {
     assert_eq!(page.unwrap().items, tags);
 }
 
-pub(super) async fn of_two_writers_of_a_tag_one_wins(case: Case) {
+pub(super) async fn one_of_two_concurrent_tag_writers_wins(case: Case) {
     let digests = [0, 1].map(|nth| case.manifest(nth).digest);
     let latest = tag("latest");
     for _ in 0..5 {

@@ -1,5 +1,5 @@
-//! Uploads that are taken up at an offset which the caller was told: what an instance remembers of
-//! one that it wrote last may save requests, and is never believed against another writer.
+//! Uploads that are resumed at an acknowledged offset. An instance may use its cache of the upload to
+//! save requests, but never against another writer.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl Case {
     }
 }
 
-pub(super) async fn an_upload_goes_on_at_the_offset_that_was_told(case: Case) {
+pub(super) async fn upload_resumes_at_the_acknowledged_offset(case: Case) {
     for first in [0, TINY, FEW, 10_000, 200_000] {
         let bytes = case.bytes(0, first + FEW);
         let uuid = case.begin_closed(first).await;
@@ -47,7 +47,7 @@ pub(super) async fn an_upload_goes_on_at_the_offset_that_was_told(case: Case) {
     }
 }
 
-pub(super) async fn a_chain_of_told_offsets_is_one_layer(case: Case) {
+pub(super) async fn many_resumes_at_acknowledged_offsets_are_one_layer(case: Case) {
     let bytes = case.bytes(0, 400_000);
     let uuid = case.begin_closed(0).await;
     let mut at = 0;
@@ -66,14 +66,14 @@ pub(super) async fn a_chain_of_told_offsets_is_one_layer(case: Case) {
     finish(&mut upload, &bytes).await;
 }
 
-pub(super) async fn an_upload_that_is_elsewhere_goes_on_where_it_is(case: Case) {
+pub(super) async fn resume_at_another_offset_returns_the_stored_one(case: Case) {
     let bytes = case.bytes(0, 3 * FEW);
     let uuid = case.begin_closed(FEW).await;
     for wrong in [0, TINY, FEW - 1, FEW + 1, u64::MAX] {
         let upload = case.resume_at(uuid, wrong).await;
-        assert_eq!(upload.offset(), FEW, "told {wrong}");
+        assert_eq!(upload.offset(), FEW, "requested {wrong}");
     }
-    // It went on elsewhere, and the caller knows.
+    // Another instance continued, and the caller knows the offset.
     let mut upload = case.resume_elsewhere(uuid).await;
     let piece = bytes.slice(FEW as usize..2 * FEW as usize);
     upload.write_bytes(piece).await.unwrap();
@@ -92,19 +92,20 @@ pub(super) async fn an_upload_of_another_repository_is_unknown(case: Case) {
     let never = Uuid::from_u128(7);
     let resumed = case.here.resume_at(&case.name, never, 0).await;
     refused!(resumed, Error::UploadUnknown { uuid: told } if told == never);
-    // It did not suffer from the wrong question.
+    // The wrong request changed nothing.
     assert_eq!(case.resume_at(uuid, FEW).await.offset(), FEW);
 }
 
-/// At once, or when something is to be acknowledged.
-pub(super) async fn an_upload_that_is_over_is_unknown_sooner_or_later(case: Case) {
+/// At once, or when bytes are to be acknowledged.
+pub(super) async fn ended_upload_becomes_unknown(case: Case) {
     for (nth, is_finished) in [(0, true), (1, false)] {
         let bytes = case.bytes(0, FEW + nth);
         let uuid = case.begin_closed(bytes.len() as u64).await;
         let mut other = case.resume_elsewhere(uuid).await;
-        match is_finished {
-            true => drop(finish(&mut other, &bytes).await),
-            false => other.cancel().await.unwrap(),
+        if is_finished {
+            finish(&mut other, &bytes).await;
+        } else {
+            other.cancel().await.unwrap();
         }
         let resumed = case.here.resume_at(&case.name, uuid, bytes.len() as u64);
         let outcome = match resumed.await {
@@ -131,7 +132,7 @@ pub(super) async fn an_upload_that_is_over_is_unknown_sooner_or_later(case: Case
     }
 }
 
-pub(super) async fn bytes_of_another_writer_are_never_written_over(case: Case) {
+pub(super) async fn bytes_of_another_writer_are_never_overwritten(case: Case) {
     for more in [10, 10_000, 100_000] {
         let uuid = case.begin_closed(FEW).await;
         let right = case.bytes(0, FEW + more);
@@ -154,7 +155,7 @@ pub(super) async fn bytes_of_another_writer_are_never_written_over(case: Case) {
     }
 }
 
-pub(super) async fn asking_for_an_offset_disturbs_nobody(case: Case) {
+pub(super) async fn resuming_at_an_offset_does_not_disturb_the_writer(case: Case) {
     let bytes = case.bytes(0, 2 * FEW);
     let uuid = case.begin_closed(FEW).await;
     let mut writer = case.resume_elsewhere(uuid).await;
@@ -172,7 +173,7 @@ pub(super) async fn asking_for_an_offset_disturbs_nobody(case: Case) {
     finish(&mut writer, &bytes).await;
 }
 
-pub(super) async fn a_writer_that_was_overtaken_is_told(case: Case) {
+pub(super) async fn overtaken_writer_gets_a_conflict(case: Case) {
     let bytes = case.bytes(0, 100_000);
     let uuid = case.begin_closed(FEW).await;
     let mut older = case.resume_at(uuid, FEW).await;

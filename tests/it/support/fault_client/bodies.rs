@@ -86,7 +86,7 @@ impl Body for Answer {
             return match then {
                 Then::Breaks => Poll::Ready(Some(Err(error))),
                 Then::Ends => Poll::Ready(None),
-                // Whoever waits has a clock of his own.
+                // The reader has a timeout of its own.
                 Then::Stalls => Poll::Pending,
             };
         }

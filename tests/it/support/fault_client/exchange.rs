@@ -87,7 +87,7 @@ impl Exchange {
                 let strayed = twice(&mut request).await;
                 tokio::spawn(async move {
                     tokio::time::sleep(STRAYED).await;
-                    // Whatever is answered, nobody is there to hear it.
+                    // The process is dead, so no answer is delivered.
                     let _ = inner.call(strayed).await;
                 });
                 return Err(broken());

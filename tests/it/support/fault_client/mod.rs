@@ -1,8 +1,8 @@
-//! The wire between the SDK and a store: every request is numbered and logged, and goes wrong where
-//! a test says so. Below the SDK, its checksums and all retries; over any HTTP client.
+//! An HTTP client below the SDK that numbers and logs every request, and injects the faults of a test. It is
+//! below the checksums and retries of the SDK, and wraps any HTTP client.
 //!
 //! ```text
-//! wire.fault(On::nth(UploadPart, 3).lose_answer());           // done at S3, never heard here
+//! wire.fault(On::nth(UploadPart, 3).lose_answer());           // executed, the answer is lost
 //! wire.fault(On::every(PutObject).key_ends("/session").status(503));
 //! let gate = wire.hold(On::nth(UploadPart, 1));               // a race without sleeping
 //! wire.end(End::KilledAfter(7));                              // the process dies there
@@ -29,7 +29,7 @@ mod rules;
 pub use self::request::{Operation, Operation::*, Request};
 pub use self::rules::{Fault, On, Place, Rule, STRAYED, Then};
 
-/// Holds requests until the test lets them go.
+/// Holds requests until the test releases them.
 #[derive(Clone, Debug)]
 pub struct Gate {
     arrived: Arc<Semaphore>,
@@ -58,7 +58,7 @@ impl Gate {
 /// How the process that uses the wire ends, at the request of this number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It dies: that request and all later ones are never sent, and nothing is heard any more.
+    /// It dies: that request and all later ones are never sent, and no answer is delivered.
     KilledBefore(usize),
     /// The same, but the store carries this one out.
     KilledAfter(usize),
@@ -77,11 +77,11 @@ pub struct FaultClient {
 struct State {
     turn: Mutex<Turn>,
     dead: watch::Sender<bool>,
-    /// The highest number of a request whose answer was heard.
+    /// The highest number of a request whose answer was delivered.
     heard: watch::Sender<usize>,
 }
 
-/// What one request after the other sees and changes.
+/// The state that each request reads and changes.
 #[derive(Debug, Default)]
 struct Turn {
     log: Vec<Request>,
@@ -115,8 +115,8 @@ impl FaultClient {
         self.state.turn().rules.push(rule);
     }
 
-    /// No faults any more.
-    pub fn mend(&self) {
+    /// Removes all faults.
+    pub fn clear_faults(&self) {
         self.state.turn().rules.clear();
     }
 
@@ -135,7 +135,7 @@ impl FaultClient {
         self.state.turn().end = Some(end);
     }
 
-    /// Waits until the process is dead, which a test then has to see to.
+    /// Waits until the process is dead. The test then has to drop it.
     pub async fn died(&self) {
         let mut dead = self.state.dead.subscribe();
         dead.wait_for(|dead| *dead).await.unwrap();

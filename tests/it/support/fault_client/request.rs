@@ -1,4 +1,4 @@
-//! A request as it is told from what goes over the wire.
+//! A request, as decoded from its HTTP message.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 
 use self::Operation::*;
 
-/// What a request asks of S3, told from its method, query and headers.
+/// The S3 operation of a request, from its method, query and headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
     AbortMultipartUpload,

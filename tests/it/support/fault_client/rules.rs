@@ -166,8 +166,7 @@ pub enum Fault {
     Silence,
     /// The store carries it out twice; the second answer is heard.
     Duplicate,
-    /// The connection breaks, and the store carries it out [later](STRAYED), when everybody has
-    /// gone on.
+    /// The connection breaks, and the store executes the request [later](STRAYED), after later requests.
     Stray,
     /// The answer comes after that of a later request, or, where there is none, [late](LATE).
     Late,

@@ -53,9 +53,12 @@ impl Scenario {
         let is_archive = self.steps.contains(&Begin(Declared::TarSum));
         let mut contents = CONTENTS.lock().unwrap();
         let content = contents.entry((self.size, is_archive));
-        let content = content.or_insert_with(|| match is_archive {
-            true => Content::archive(self.size),
-            false => Content::of(ramp(7, self.size), None),
+        let content = content.or_insert_with(|| {
+            if is_archive {
+                Content::archive(self.size)
+            } else {
+                Content::of(ramp(7, self.size), None)
+            }
         });
         content.clone()
     }

@@ -66,7 +66,7 @@ pub async fn leftovers(store: &EmbeddedStore, scenario: &Scenario) -> Result<(),
         .await
         .into_iter()
         .partition(|key| key.starts_with("data/"));
-    // Markers stay, whatever is removed.
+    // Markers are never removed.
     let left = found.difference(&expected);
     let is_kept = |key: &&String| key.starts_with("names/") || key.starts_with("gc/trash/");
     let left = left.filter(|key| !is_kept(key));
