@@ -7,8 +7,7 @@ use s3layers::Error;
 
 pub(super) async fn a_cancelled_upload_is_unknown(case: Case) {
     let bytes = case.bytes(FEW);
-    let mut upload = case.begin().await;
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.begin_with(&bytes).await;
     upload.cancel().await.unwrap();
     case.assert_unknown(upload.uuid()).await;
     case.assert_absent(sha256(&bytes)).await;
@@ -22,8 +21,7 @@ pub(super) async fn an_upload_of_no_bytes_can_be_cancelled(case: Case) {
 
 pub(super) async fn an_upload_of_several_parts_can_be_cancelled(case: Case) {
     let bytes = case.bytes(2 * case.part_size + FEW);
-    let mut open = case.begin().await;
-    open.write_bytes(bytes.clone()).await.unwrap();
+    let mut open = case.begin_with(&bytes).await;
     open.cancel().await.unwrap();
     case.assert_unknown(open.uuid()).await;
 
@@ -35,29 +33,25 @@ pub(super) async fn an_upload_of_several_parts_can_be_cancelled(case: Case) {
 
 pub(super) async fn the_same_bytes_can_be_uploaded_after_a_cancel(case: Case) {
     let bytes = case.bytes(FEW);
-    let mut first = case.begin().await;
-    first.write_bytes(bytes.clone()).await.unwrap();
+    let mut first = case.begin_with(&bytes).await;
     first.cancel().await.unwrap();
     let mut second = case.begin().await;
     assert_ne!(second.uuid(), first.uuid());
     assert_eq!(second.offset(), 0);
     second.write_bytes(bytes.clone()).await.unwrap();
-    finish(&mut second, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut second, &bytes).await;
 }
 
 pub(super) async fn a_cancelled_handle_is_closed(case: Case) {
     let bytes = case.bytes(FEW);
-    let mut upload = case.begin().await;
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.begin_with(&bytes).await;
     upload.cancel().await.unwrap();
     assert_closed(&mut upload).await;
 }
 
 pub(super) async fn an_upload_can_be_cancelled_from_another_handle(case: Case) {
     let bytes = case.bytes(FEW);
-    let mut writer = case.begin().await;
-    writer.write_bytes(bytes.clone()).await.unwrap();
+    let mut writer = case.begin_with(&bytes).await;
     let uuid = writer.uuid();
     case.resume_elsewhere(uuid).await.cancel().await.unwrap();
     case.assert_unknown(uuid).await;

@@ -76,10 +76,44 @@ impl Case {
         self.here.upload(&self.name, None).await.unwrap()
     }
 
-    /// Begins an upload and closes it with `bytes` in it.
-    pub(super) async fn begin_closed(&self, bytes: &Bytes) -> Uuid {
+    /// Begins an upload that declares nothing, and writes `bytes`.
+    pub(super) async fn begin_with(&self, bytes: &Bytes) -> Box<dyn LayerUpload> {
         let mut upload = self.begin().await;
         upload.write_bytes(bytes.clone()).await.unwrap();
+        upload
+    }
+
+    /// Begins an upload that declares this id.
+    pub(super) async fn claim(&self, id: &LayerId) -> Box<dyn LayerUpload> {
+        self.here.upload(&self.name, Some(id)).await.unwrap()
+    }
+
+    /// Begins an upload that declares this id, and writes `bytes`.
+    pub(super) async fn claim_with(&self, id: &LayerId, bytes: &Bytes) -> Box<dyn LayerUpload> {
+        let mut upload = self.claim(id).await;
+        upload.write_bytes(bytes.clone()).await.unwrap();
+        upload
+    }
+
+    /// Finishes an upload of `bytes`, and panics unless they are stored.
+    pub(super) async fn finish_stored(&self, upload: &mut Box<dyn LayerUpload>, bytes: &Bytes) {
+        finish(upload, bytes).await;
+        self.assert_stored(bytes).await;
+    }
+
+    /// Panics unless an upload that declares this id is refused in every repository, here and elsewhere.
+    pub(super) async fn assert_exists(&self, id: &LayerId) {
+        for service in [&self.here, &self.elsewhere] {
+            for name in [&self.name, &self.other_name] {
+                let upload = service.upload(name, Some(id)).await;
+                refused!(upload, Error::LayerExists { id: told } if told == *id);
+            }
+        }
+    }
+
+    /// Begins an upload and closes it with `bytes` in it.
+    pub(super) async fn begin_closed(&self, bytes: &Bytes) -> Uuid {
+        let mut upload = self.begin_with(bytes).await;
         upload.close().await.unwrap();
         upload.uuid()
     }
@@ -94,9 +128,7 @@ impl Case {
 
     /// Uploads `bytes` and publishes them.
     pub(super) async fn publish(&self, bytes: &Bytes) -> Box<dyn Layer> {
-        let mut upload = self.begin().await;
-        upload.write_bytes(bytes.clone()).await.unwrap();
-        finish(&mut upload, bytes).await
+        finish(&mut self.begin_with(bytes).await, bytes).await
     }
 
     /// Panics unless `bytes` are a layer, here and elsewhere.
@@ -220,14 +252,16 @@ pub(super) async fn assert_closed(upload: &mut Box<dyn LayerUpload>) {
     refused!(upload.cancel().await, Error::UploadClosed { uuid } if uuid == closed);
 }
 
+/// Writes and closes; the first error.
+pub(super) async fn write_and_close(upload: &mut Box<dyn LayerUpload>, bytes: Bytes) -> Result<()> {
+    upload.write_bytes(bytes).await?;
+    upload.close().await
+}
+
 /// Panics if the upload acknowledges anything to a handle that another one replaced. It gets the
 /// conflict at its next write, or at the latest when it requests an acknowledgement.
 pub(super) async fn assert_replaced(upload: &mut Box<dyn LayerUpload>) {
-    let mut outcome = upload.write_bytes(Bytes::from_static(b"too late")).await;
-    if outcome.is_ok() {
-        outcome = upload.close().await;
-    }
-    assert_conflict(outcome);
+    assert_conflict(write_and_close(upload, Bytes::from_static(b"too late")).await);
 }
 
 /// Panics unless it was refused as [`UploadConflict`](Error::UploadConflict).

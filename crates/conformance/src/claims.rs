@@ -6,13 +6,9 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::case::{Case, FEW, assert_layer, finish, refused, sha256, sha512, tar_sum, try_finish};
-use s3layers::{Error, LayerId, LayerUpload};
+use s3layers::{Error, LayerId};
 
 impl Case {
-    async fn claim(&self, id: &LayerId) -> Box<dyn LayerUpload> {
-        self.here.upload(&self.name, Some(id)).await.unwrap()
-    }
-
     /// Panics unless a second upload of `id` is sent to the first one, here and elsewhere.
     async fn assert_claimed(&self, id: &LayerId, by: Uuid) {
         for service in [&self.here, &self.elsewhere] {
@@ -37,8 +33,7 @@ pub(super) async fn a_second_upload_of_a_declared_id_is_in_progress_and_can_be_r
     for (id, bytes) in ids {
         let first = case.claim(&id).await;
         case.assert_claimed(&id, first.uuid()).await;
-        let second = case.elsewhere.resume(&case.name, Some(&id), first.uuid());
-        let mut second = second.await.unwrap();
+        let mut second = case.elsewhere.resume(&case.name, Some(&id), first.uuid()).await.unwrap();
         assert_eq!(second.tar_sum(), id.as_tar_sum());
         if let Some(bytes) = bytes {
             second.write_bytes(bytes.clone()).await.unwrap();
@@ -50,16 +45,10 @@ pub(super) async fn a_second_upload_of_a_declared_id_is_in_progress_and_can_be_r
 
 pub(super) async fn a_declared_id_that_is_stored_is_layer_exists(case: Case) {
     let bytes = case.bytes(FEW);
-    let mut upload = case.begin().await;
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.begin_with(&bytes).await;
     upload.finish(FEW, &sha512(&bytes)).await.unwrap();
     for id in [LayerId::from(sha256(&bytes)), sha512(&bytes).into()] {
-        for service in [&case.here, &case.elsewhere] {
-            for name in [&case.name, &case.other_name] {
-                let upload = service.upload(name, Some(&id)).await;
-                refused!(upload, Error::LayerExists { id: told } if told == id);
-            }
-        }
+        case.assert_exists(&id).await;
     }
 }
 
@@ -80,8 +69,7 @@ pub(super) async fn another_repository_or_another_id_is_free(case: Case) {
     let other_id = sha512(&bytes).into();
     let other = case.elsewhere.upload(&case.name, Some(&other_id)).await;
     assert_ne!(other.unwrap().uuid(), first.uuid());
-    let second = case.elsewhere.upload(&case.other_name, Some(&id)).await;
-    let mut second = second.unwrap();
+    let mut second = case.elsewhere.upload(&case.other_name, Some(&id)).await.unwrap();
     assert_ne!(second.uuid(), first.uuid());
 
     // Both bring the same bytes to their end, and the second one gets the layer of the first.
@@ -119,8 +107,7 @@ pub(super) async fn a_claim_outlives_a_failed_finish(case: Case) {
     refused!(try_finish(&mut upload, &part).await, Error::InvalidChecksum { .. });
     case.assert_claimed(&id, upload.uuid()).await;
     upload.write_bytes(bytes.slice(10..)).await.unwrap();
-    finish(&mut upload, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut upload, &bytes).await;
 }
 
 pub(super) async fn a_claim_ends_with_a_cancel(case: Case) {
@@ -140,20 +127,15 @@ pub(super) async fn a_claim_ends_with_a_cancel(case: Case) {
     }
     let mut third = case.claim(&sha256(&bytes).into()).await;
     third.write_bytes(bytes.clone()).await.unwrap();
-    finish(&mut third, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut third, &bytes).await;
 }
 
 pub(super) async fn a_claim_ends_with_a_finish(case: Case) {
     let bytes = case.bytes(FEW);
     let id = LayerId::from(sha256(&bytes));
-    let mut upload = case.claim(&id).await;
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.claim_with(&id, &bytes).await;
     finish(&mut upload, &bytes).await;
-    for service in [&case.here, &case.elsewhere] {
-        let again = service.upload(&case.name, Some(&id)).await;
-        refused!(again, Error::LayerExists { id: told } if told == id);
-    }
+    case.assert_exists(&id).await;
     case.assert_unknown(upload.uuid()).await;
 }
 
@@ -179,8 +161,7 @@ pub(super) async fn one_of_many_concurrent_claims_wins(case: Case) {
     let mut winner = winner.expect("one of the uploads should have begun");
     assert_eq!(told, vec![winner.uuid(); 7]);
     winner.write_bytes(bytes.clone()).await.unwrap();
-    finish(&mut winner, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut winner, &bytes).await;
 }
 
 pub(super) async fn bytes_published_without_a_claim_do_not_stop_the_claimant(case: Case) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::case::{Case, FEW, finish, try_finish};
+use super::case::{Case, FEW, try_finish};
 use s3layers::Error;
 
 /// How long a caller waits before it drops the future, in milliseconds.
@@ -32,8 +32,7 @@ pub(super) async fn abandoned_write_counts_the_bytes_that_it_accepted(case: Case
     }
     let rest = bytes.slice(usize::try_from(upload.offset()).unwrap()..);
     upload.write_bytes(rest).await.unwrap();
-    finish(&mut upload, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut upload, &bytes).await;
 }
 
 /// Sizes, and how long the caller waits for each.

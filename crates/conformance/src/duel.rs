@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::case::{
-    Case, FEW, TINY, assert_conflict, assert_over, assert_replaced, finish, sha256, try_finish,
+    Case, FEW, TINY, assert_conflict, assert_over, assert_replaced, finish, sha256, try_finish, write_and_close,
 };
 use s3layers::{Error, Result, LayerUpload};
 
@@ -37,8 +37,7 @@ pub(super) async fn status_requests_do_not_disturb_the_writer(case: Case) {
         offset += FEW as usize;
     }
     writer.close().await.unwrap();
-    finish(&mut case.resume_here(writer.uuid()).await, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut case.resume_here(writer.uuid()).await, &bytes).await;
 }
 
 pub(super) async fn closing_an_idle_handle_does_not_disturb_the_writer(case: Case) {
@@ -48,8 +47,7 @@ pub(super) async fn closing_an_idle_handle_does_not_disturb_the_writer(case: Cas
     let mut guest = case.resume_elsewhere(writer.uuid()).await;
     guest.close().await.unwrap();
     write_rest(&mut writer, &bytes).await.unwrap();
-    finish(&mut writer, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut writer, &bytes).await;
 }
 
 pub(super) async fn the_first_byte_through_a_resumed_handle_makes_it_the_owner(case: Case) {
@@ -61,8 +59,7 @@ pub(super) async fn the_first_byte_through_a_resumed_handle_makes_it_the_owner(c
     write_rest(&mut newer, &bytes).await.unwrap();
     assert_replaced(&mut older).await;
     assert_replaced(&mut older).await;
-    finish(&mut newer, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut newer, &bytes).await;
 }
 
 /// An upload of `old`, closed at `closed` bytes, which an older handle has written more to. Then
@@ -112,10 +109,7 @@ pub(super) async fn the_older_writer_of_several_parts_loses(case: Case) {
     let old = case.bytes(2 * part + FEW);
     let (mut older, bytes) = replaced(&case, &old, part / 2).await;
     // More than a part, so that it cannot be kept back until the close.
-    let mut outcome = older.write_bytes(case.other_bytes(2, part + FEW)).await;
-    if outcome.is_ok() {
-        outcome = older.close().await;
-    }
+    let outcome = write_and_close(&mut older, case.other_bytes(2, part + FEW)).await;
     assert_conflict(outcome);
     assert_newer_won(&case, older.uuid(), &bytes).await;
 }
@@ -137,8 +131,7 @@ pub(super) async fn last_writer_of_several_resumed_handles_wins(case: Case) {
     write_rest(&mut last, &bytes).await.unwrap();
     assert_replaced(&mut first).await;
     assert_replaced(&mut second).await;
-    finish(&mut last, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut last, &bytes).await;
 }
 
 pub(super) async fn a_handle_that_missed_acknowledged_bytes_cannot_write_over_them(case: Case) {
@@ -165,10 +158,7 @@ pub(super) async fn finishing_through_a_resumed_handle_makes_it_the_owner(case: 
     older.write_bytes(case.other_bytes(1, 10)).await.unwrap();
 
     finish(&mut case.resume_elsewhere(uuid).await, &bytes).await;
-    let mut outcome = older.write_bytes(case.other_bytes(1, 10)).await;
-    if outcome.is_ok() {
-        outcome = older.close().await;
-    }
+    let outcome = write_and_close(&mut older, case.other_bytes(1, 10)).await;
     assert_over(outcome);
     case.assert_unknown(uuid).await;
     case.assert_stored(&bytes).await;

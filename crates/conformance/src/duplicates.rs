@@ -25,8 +25,7 @@ pub(super) async fn the_same_bytes_in_another_repository_are_the_first_layer(cas
     let bytes = case.bytes(FEW);
     let first = case.publish(&bytes).await;
     tokio::time::sleep(A_WHILE).await;
-    let upload = case.elsewhere.upload(&case.other_name, None).await;
-    let mut upload = upload.unwrap();
+    let mut upload = case.elsewhere.upload(&case.other_name, None).await.unwrap();
     upload.write_bytes(bytes.clone()).await.unwrap();
     let mut second = finish(&mut upload, &bytes).await;
     assert_eq!(*second.name(), case.name);
@@ -38,8 +37,7 @@ pub(super) async fn the_same_bytes_in_another_repository_are_the_first_layer(cas
 pub(super) async fn the_same_bytes_under_a_new_digest_are_found_by_it(case: Case) {
     let bytes = case.bytes(FEW);
     let first = case.publish(&bytes).await;
-    let mut upload = case.begin().await;
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.begin_with(&bytes).await;
     let second = upload.finish(FEW, &sha512(&bytes)).await.unwrap();
     assert_eq!(second.created_at(), first.created_at());
     assert_eq!(*second.digest(), sha256(&bytes));

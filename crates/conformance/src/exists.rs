@@ -48,15 +48,13 @@ pub(super) async fn unfinished_upload_is_not_a_layer(case: Case) {
     case.assert_absent(id.clone()).await;
     upload.close().await.unwrap();
     case.assert_absent(id).await;
-    finish(&mut case.resume_here(upload.uuid()).await, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut case.resume_here(upload.uuid()).await, &bytes).await;
 }
 
 pub(super) async fn a_layer_is_found_by_both_digests_after_a_sha512_finish(case: Case) {
     for size in [0, TINY, FEW, case.part_size + 1] {
         let bytes = case.bytes(size);
-        let mut upload = case.begin().await;
-        upload.write_bytes(bytes.clone()).await.unwrap();
+        let mut upload = case.begin_with(&bytes).await;
         let layer = upload.finish(size, &sha512(&bytes)).await;
         assert_layer(&mut layer.unwrap(), &bytes).await;
         for id in [LayerId::from(sha256(&bytes)), sha512(&bytes).into()] {
@@ -70,8 +68,7 @@ pub(super) async fn a_layer_is_found_by_both_digests_after_a_sha512_finish(case:
 pub(super) async fn a_layer_is_found_by_its_declared_sha512(case: Case) {
     let bytes = case.bytes(FEW);
     let id = LayerId::from(sha512(&bytes));
-    let mut upload = case.here.upload(&case.name, Some(&id)).await.unwrap();
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.claim_with(&id, &bytes).await;
     finish(&mut upload, &bytes).await;
     assert!(case.elsewhere.exists(&id).await.unwrap());
     assert_layer(&mut case.elsewhere.fetch(&id).await.unwrap(), &bytes).await;
@@ -81,8 +78,7 @@ pub(super) async fn a_layer_is_found_by_its_declared_sha512(case: Case) {
 pub(super) async fn a_declared_sha256_finished_by_sha512_is_found_by_both(case: Case) {
     let bytes = case.bytes(FEW);
     let declared = LayerId::from(sha256(&bytes));
-    let upload = case.here.upload(&case.name, Some(&declared)).await;
-    let mut upload = upload.unwrap();
+    let mut upload = case.here.upload(&case.name, Some(&declared)).await.unwrap();
     upload.write_bytes(bytes.clone()).await.unwrap();
     upload.finish(FEW, &sha512(&bytes)).await.unwrap();
     for id in [declared, sha512(&bytes).into()] {

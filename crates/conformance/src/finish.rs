@@ -44,16 +44,14 @@ pub(super) async fn layer_has_the_same_properties_in_every_process(case: Case) {
 pub(super) async fn a_wrong_size_is_invalid_length_and_the_right_one_still_finishes(case: Case) {
     for size in [FEW, case.part_size + FEW] {
         let bytes = case.bytes(size);
-        let mut upload = case.begin().await;
-        upload.write_bytes(bytes.clone()).await.unwrap();
+        let mut upload = case.begin_with(&bytes).await;
         for wrong in [0, size - 1, size + 1, u64::MAX] {
             let finished = upload.finish(wrong, &sha256(&bytes)).await;
             refused!(finished, Error::InvalidLength { claimed, received }
                 if (claimed, received) == (wrong, size));
             case.assert_absent(sha256(&bytes)).await;
         }
-        finish(&mut upload, &bytes).await;
-        case.assert_stored(&bytes).await;
+        case.finish_stored(&mut upload, &bytes).await;
     }
 }
 
@@ -63,15 +61,13 @@ pub(super) async fn a_wrong_digest_is_invalid_checksum_and_the_right_one_still_f
     for size in [FEW, case.part_size + FEW] {
         let bytes = case.bytes(size);
         let wrong = sha256(b"something else");
-        let mut upload = case.begin().await;
-        upload.write_bytes(bytes.clone()).await.unwrap();
+        let mut upload = case.begin_with(&bytes).await;
         let finished = upload.finish(size, &wrong).await;
         refused!(finished, Error::InvalidChecksum { claimed, computed }
             if claimed == wrong && computed == sha256(&bytes));
         case.assert_absent(sha256(&bytes)).await;
         case.assert_absent(wrong).await;
-        finish(&mut upload, &bytes).await;
-        case.assert_stored(&bytes).await;
+        case.finish_stored(&mut upload, &bytes).await;
     }
 }
 
@@ -86,14 +82,12 @@ pub(super) async fn an_upload_takes_more_bytes_after_a_failed_finish(case: Case)
     refused!(finished, Error::InvalidChecksum { .. });
     assert_eq!(upload.offset(), few);
     upload.write_bytes(bytes.slice(few as usize..)).await.unwrap();
-    finish(&mut upload, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut upload, &bytes).await;
 }
 
 pub(super) async fn the_length_is_checked_before_the_digest(case: Case) {
     let bytes = case.bytes(FEW);
-    let mut upload = case.begin().await;
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.begin_with(&bytes).await;
     let finished = upload.finish(FEW + 1, &sha256(b"something else")).await;
     refused!(finished, Error::InvalidLength { .. });
 }
@@ -109,15 +103,13 @@ pub(super) async fn an_empty_upload_with_another_digest_is_invalid_checksum(case
 pub(super) async fn a_wrong_sha512_is_invalid_checksum_and_the_sha256_still_finishes(case: Case) {
     let bytes = case.bytes(case.part_size + FEW);
     let wrong = sha512(b"something else");
-    let mut upload = case.begin().await;
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.begin_with(&bytes).await;
     let finished = upload.finish(bytes.len() as u64, &wrong).await;
     refused!(finished, Error::InvalidChecksum { claimed, computed }
         if claimed == wrong && computed == sha512(&bytes));
     case.assert_absent(sha256(&bytes)).await;
     case.assert_absent(wrong).await;
-    finish(&mut upload, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut upload, &bytes).await;
 }
 
 pub(super) async fn an_upload_whose_sha512_was_wrong_is_finished_elsewhere(case: Case) {
@@ -139,8 +131,7 @@ pub(super) async fn an_upload_whose_sha512_was_wrong_is_finished_elsewhere(case:
 
 pub(super) async fn an_upload_whose_sha512_was_wrong_can_be_cancelled(case: Case) {
     let bytes = case.bytes(case.part_size + FEW);
-    let mut upload = case.begin().await;
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.begin_with(&bytes).await;
     let finished = upload.finish(bytes.len() as u64, &sha512(b"other")).await;
     refused!(finished, Error::InvalidChecksum { .. });
     upload.cancel().await.unwrap();
@@ -163,16 +154,14 @@ pub(super) async fn a_failed_finish_publishes_nothing_and_keeps_what_was_closed(
     let offset = upload.offset();
     assert!((kept..=bytes.len() as u64).contains(&offset), "{offset}");
     upload.write_bytes(bytes.slice(offset as usize..)).await.unwrap();
-    finish(&mut upload, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut upload, &bytes).await;
 }
 
 pub(super) async fn a_declared_digest_is_verified(case: Case) {
     let bytes = case.bytes(FEW);
     let declared = sha256(b"something else");
     let id = declared.clone().into();
-    let mut upload = case.here.upload(&case.name, Some(&id)).await.unwrap();
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.claim_with(&id, &bytes).await;
     let finished = try_finish(&mut upload, &bytes).await;
     refused!(finished, Error::InvalidChecksum { claimed, .. } if claimed == declared);
     // A resume that does not repeat the id does not get rid of it.
@@ -211,8 +200,7 @@ pub(super) async fn a_declared_sha512_is_verified(case: Case) {
     let bytes = case.bytes(FEW);
     let declared = sha512(b"something else");
     let id = declared.clone().into();
-    let mut upload = case.here.upload(&case.name, Some(&id)).await.unwrap();
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.claim_with(&id, &bytes).await;
     let finished = try_finish(&mut upload, &bytes).await;
     refused!(finished, Error::InvalidChecksum { claimed, computed }
         if claimed == declared && computed == sha512(&bytes));
@@ -251,8 +239,7 @@ pub(super) async fn a_tar_sum_of_an_unsupported_version_is_refused_and_can_be_ca
 pub(super) async fn a_tar_sum_is_checked_last(case: Case) {
     let bytes = case.bytes(FEW);
     let id = tar_sum("tarsum").into();
-    let mut upload = case.here.upload(&case.name, Some(&id)).await.unwrap();
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.claim_with(&id, &bytes).await;
     let finished = upload.finish(FEW + 1, &sha256(&bytes)).await;
     refused!(finished, Error::InvalidLength { .. });
     let finished = upload.finish(FEW, &sha256(b"something else")).await;
@@ -272,8 +259,7 @@ pub(super) async fn a_finished_upload_is_unknown(case: Case) {
 
 pub(super) async fn a_finished_handle_is_closed(case: Case) {
     let bytes = case.bytes(FEW);
-    let mut upload = case.begin().await;
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.begin_with(&bytes).await;
     finish(&mut upload, &bytes).await;
     assert_closed(&mut upload).await;
     refused!(try_finish(&mut upload, &bytes).await, Error::UploadClosed { .. });

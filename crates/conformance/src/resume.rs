@@ -47,12 +47,10 @@ pub(super) async fn an_upload_is_resumed_with_its_declared_id_or_without(case: C
     let mut upload = case.resume_elsewhere(uuid).await;
     upload.write_bytes(bytes.slice(..10)).await.unwrap();
     upload.close().await.unwrap();
-    let upload = case.elsewhere.resume(&case.name, Some(&id), uuid).await;
-    let mut upload = upload.unwrap();
+    let mut upload = case.elsewhere.resume(&case.name, Some(&id), uuid).await.unwrap();
     assert_eq!(upload.offset(), 10);
     upload.write_bytes(bytes.slice(10..)).await.unwrap();
-    finish(&mut upload, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut upload, &bytes).await;
 }
 
 /// Writes the bytes of `bytes` that the upload does not have yet, and finishes it.
@@ -171,14 +169,12 @@ pub(super) async fn idle_handle_changes_nothing(case: Case) {
         assert_eq!(upload.offset(), FEW);
         upload.close().await.unwrap();
     }
-    finish(&mut case.resume_here(uuid).await, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut case.resume_here(uuid).await, &bytes).await;
 }
 
 pub(super) async fn a_closed_handle_is_closed(case: Case) {
     let bytes = case.bytes(FEW);
-    let mut upload = case.begin().await;
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.begin_with(&bytes).await;
     upload.close().await.unwrap();
     assert_closed(&mut upload).await;
     let mut upload = case.resume_here(upload.uuid()).await;

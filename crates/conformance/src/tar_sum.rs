@@ -21,8 +21,12 @@ impl Case {
 
     /// Begins an upload that declares a TarSum.
     async fn declare(&self, tar_sum: &TarSum) -> Box<dyn LayerUpload> {
-        let id = tar_sum.clone().into();
-        self.here.upload(&self.name, Some(&id)).await.unwrap()
+        self.claim(&tar_sum.clone().into()).await
+    }
+
+    /// Begins an upload that declares a TarSum, and writes `bytes`.
+    async fn declare_with(&self, tar_sum: &TarSum, bytes: &Bytes) -> Box<dyn LayerUpload> {
+        self.claim_with(&tar_sum.clone().into(), bytes).await
     }
 
     /// Uploads `bytes`, which are said to have this TarSum only when all of them are there: then
@@ -89,8 +93,7 @@ pub(super) async fn a_layer_is_found_by_the_tar_sum_it_was_declared_with(case: C
 pub(super) async fn a_tar_sum_can_be_finished_by_sha512(case: Case) {
     let files = case.files(FEW);
     let (bytes, declared) = (files.archive(), files.tar_sum());
-    let mut upload = case.declare(&declared).await;
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.declare_with(&declared, &bytes).await;
     let size = bytes.len() as u64;
     let wrong = upload.finish(size, &sha512(b"something else")).await;
     refused!(wrong, Error::InvalidChecksum { .. });
@@ -102,16 +105,10 @@ pub(super) async fn a_tar_sum_can_be_finished_by_sha512(case: Case) {
 pub(super) async fn a_declared_tar_sum_that_is_stored_is_layer_exists(case: Case) {
     let files = case.files(FEW);
     let (bytes, declared) = (files.archive(), files.tar_sum());
-    let mut upload = case.declare(&declared).await;
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.declare_with(&declared, &bytes).await;
     finish(&mut upload, &bytes).await;
     for id in [LayerId::from(declared), sha256(&bytes).into()] {
-        for service in [&case.here, &case.elsewhere] {
-            for name in [&case.name, &case.other_name] {
-                let upload = service.upload(name, Some(&id)).await;
-                refused!(upload, Error::LayerExists { id: told } if told == id);
-            }
-        }
+        case.assert_exists(&id).await;
     }
     // It is one TarSum that exists, and not every one that the archive has.
     let other = files.sum("tarsum.dev", Algorithm::Sha256);
@@ -127,8 +124,7 @@ pub(super) async fn a_tar_sum_is_claimed_until_the_upload_ends(case: Case) {
         refused!(second, Error::UploadInProgress { id: told, uuid, .. }
             if told == id && uuid == first.uuid());
     }
-    let resumed = case.elsewhere.resume(&case.name, Some(&id), first.uuid());
-    let mut resumed = resumed.await.unwrap();
+    let mut resumed = case.elsewhere.resume(&case.name, Some(&id), first.uuid()).await.unwrap();
     resumed.write_bytes(bytes.clone()).await.unwrap();
     finish(&mut resumed, &bytes).await;
     case.assert_found_by(&files.tar_sum(), &bytes).await;
@@ -163,8 +159,7 @@ pub(super) async fn archive_with_another_tar_sum_can_be_finished_without_it_or_c
         let wrong = tar_sum("tarsum.v1");
         let id = LayerId::from(wrong.clone());
         let uuid = case.begin_closed(&bytes).await;
-        let upload = case.elsewhere.resume(&case.name, Some(&id), uuid).await;
-        let mut upload = upload.unwrap();
+        let mut upload = case.elsewhere.resume(&case.name, Some(&id), uuid).await.unwrap();
         for _ in 0..2 {
             reason(try_finish(&mut upload, &bytes).await, &wrong);
         }
@@ -204,8 +199,7 @@ pub(super) async fn broken_archive_is_reported_with_its_position(case: Case) {
         (gzip(&whole[..cut]), cut),
     ] {
         let place = format!("at byte {position}:");
-        let mut upload = case.declare(&declared).await;
-        upload.write_bytes(bytes.clone()).await.unwrap();
+        let mut upload = case.declare_with(&declared, &bytes).await;
         let message = reason(try_finish(&mut upload, &bytes).await, &declared);
         assert!(message.contains(&place), "{message:?} does not name {place:?}");
         // It takes bytes all the same.
@@ -219,8 +213,7 @@ pub(super) async fn broken_archive_is_reported_with_its_position(case: Case) {
     }
     let zipped = gzip(&whole);
     let zipped = zipped.slice(..zipped.len() - 1);
-    let mut upload = case.declare(&declared).await;
-    upload.write_bytes(zipped.clone()).await.unwrap();
+    let mut upload = case.declare_with(&declared, &zipped).await;
     reason(try_finish(&mut upload, &zipped).await, &declared);
 }
 
@@ -246,8 +239,7 @@ pub(super) async fn a_wrong_tar_sum_is_checked_after_length_and_digest(case: Cas
     let bytes = case.files(FEW).archive();
     let declared = tar_sum("tarsum.v1");
     let size = bytes.len() as u64;
-    let mut upload = case.declare(&declared).await;
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.declare_with(&declared, &bytes).await;
     let finished = upload.finish(size - 1, &sha256(b"something else")).await;
     refused!(finished, Error::InvalidLength { .. });
     let finished = upload.finish(size, &sha256(b"something else")).await;
@@ -286,8 +278,7 @@ pub(super) async fn a_tar_sum_given_at_the_resume_is_verified(case: Case) {
         let (bytes, declared) = (files.archive(), files.tar_sum());
         let id = LayerId::from(declared.clone());
         let uuid = case.begin_closed(&bytes.slice(..point as usize)).await;
-        let upload = case.elsewhere.resume(&case.name, Some(&id), uuid).await;
-        let mut upload = upload.unwrap();
+        let mut upload = case.elsewhere.resume(&case.name, Some(&id), uuid).await.unwrap();
         upload.write_bytes(bytes.slice(point as usize..)).await.unwrap();
         let layer = finish(&mut upload, &bytes).await;
         assert_eq!(layer.tar_sum(), Some(&declared));
@@ -312,8 +303,7 @@ pub(super) async fn archives_with_one_tar_sum_are_both_kept(case: Case) {
 pub(super) async fn a_compressed_archive_has_the_tar_sum_of_the_archive(case: Case) {
     let files = case.files(case.part_size + FEW);
     let (zipped, declared) = (gzip(&files.archive()), files.tar_sum());
-    let mut upload = case.declare(&declared).await;
-    upload.write_bytes(zipped.clone()).await.unwrap();
+    let mut upload = case.declare_with(&declared, &zipped).await;
     finish(&mut upload, &zipped).await;
     case.assert_found_by(&declared, &zipped).await;
 }
@@ -324,8 +314,7 @@ pub(super) async fn a_stored_layer_is_found_by_a_tar_sum_that_comes_later(case: 
     let first = case.publish(&bytes).await;
     assert_eq!(first.tar_sum(), None);
     case.assert_absent(declared.clone()).await;
-    let mut upload = case.declare(&declared).await;
-    upload.write_bytes(bytes.clone()).await.unwrap();
+    let mut upload = case.declare_with(&declared, &bytes).await;
     let layer = finish(&mut upload, &bytes).await;
     assert_eq!(layer.tar_sum(), Some(&declared));
     for service in [&case.here, &case.elsewhere] {

@@ -70,8 +70,7 @@ pub(super) async fn several_parts_and_an_odd_tail_come_back(case: Case) {
         let piece = bytes.slice(at..bytes.len().min(at + piece));
         upload.write_bytes(piece).await.unwrap();
     }
-    finish(&mut upload, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut upload, &bytes).await;
 }
 
 pub(super) async fn many_tiny_writes_are_one_layer(case: Case) {
@@ -84,8 +83,7 @@ pub(super) async fn many_tiny_writes_are_one_layer(case: Case) {
             upload.write_bytes(bytes.slice_ref(piece)).await.unwrap();
         }
     }
-    finish(&mut upload, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut upload, &bytes).await;
 }
 
 pub(super) async fn one_huge_piece_is_one_layer(case: Case) {
@@ -110,8 +108,7 @@ pub(super) async fn both_ways_of_writing_can_be_mixed(case: Case) {
             upload.flush().await.unwrap();
         }
     }
-    finish(&mut upload, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut upload, &bytes).await;
 }
 
 pub(super) async fn a_reader_can_be_copied_in(case: Case) {
@@ -120,8 +117,7 @@ pub(super) async fn a_reader_can_be_copied_in(case: Case) {
     let copied = tokio::io::copy(&mut &bytes[..], &mut upload).await.unwrap();
     assert_eq!(copied, bytes.len() as u64);
     assert_eq!(upload.offset(), copied);
-    finish(&mut upload, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut upload, &bytes).await;
 }
 
 pub(super) async fn every_accepted_byte_is_counted_at_once(case: Case) {
@@ -154,8 +150,7 @@ pub(super) async fn an_empty_write_changes_nothing(case: Case) {
     assert_eq!(upload.write(&[]).await.unwrap(), 0);
     upload.flush().await.unwrap();
     assert_eq!(upload.offset(), FEW);
-    finish(&mut upload, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut upload, &bytes).await;
 }
 
 pub(super) async fn shutting_down_closes_the_upload(case: Case) {
@@ -166,8 +161,7 @@ pub(super) async fn shutting_down_closes_the_upload(case: Case) {
     assert_closed(&mut upload).await;
     let mut upload = case.resume_elsewhere(upload.uuid()).await;
     assert_eq!(upload.offset(), bytes.len() as u64);
-    finish(&mut upload, &bytes).await;
-    case.assert_stored(&bytes).await;
+    case.finish_stored(&mut upload, &bytes).await;
 }
 
 pub(super) async fn push_and_pull_return_the_same_bytes(case: Case) {
