@@ -197,7 +197,7 @@ fn files_are_read_again_when_they_change() {
         &users,
     ];
     let mut serving = Running::start(&user, &arguments);
-    let address = serving.hear("listening")["address"]
+    let address = serving.next_event("listening")["address"]
         .as_str()
         .unwrap()
         .to_owned();

@@ -162,7 +162,7 @@ async fn refused_request_ends_the_pass() {
         matches!(&failed, CollectError::Failed(error) if error.is_permission()),
         "{failed:?}"
     );
-    faults.mend();
+    faults.clear_faults();
     assert_eq!(collect(&service).await.unwrap().links_removed, 1);
 }
 

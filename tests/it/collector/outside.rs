@@ -161,7 +161,7 @@ fn images_survive_collections_and_the_rest_is_freed() {
     let serve = ["serve", "--listen", "127.0.0.1:0", "--gc-every", "3s"];
     let mut serving = [(); 2].map(|()| Running::start(&user, &serve));
     let addresses = serving.each_mut().map(|process| {
-        let address = process.hear("listening")["address"].clone();
+        let address = process.next_event("listening")["address"].clone();
         address.as_str().unwrap().to_owned()
     });
     let site = Site {
