@@ -220,6 +220,12 @@ pub trait LayerUpload: AsyncWrite + Send + Sync + Unpin {
         None
     }
 
+    /// The size in bytes beyond which this upload takes nothing. A caller that knows the size of the
+    /// layer checks it before the first byte. `u64::MAX` where no limit is known.
+    fn max_size(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Waits until bytes can be taken without waiting. A server calls it before it reads them from a
     /// socket, so that a client waits whose bytes there is no memory for.
     ///

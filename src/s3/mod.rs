@@ -147,6 +147,13 @@ impl S3LayerService {
         &self.store.profile
     }
 
+    /// The largest layer that an upload begun now can hold, in bytes: 10,000 parts of the sizes that
+    /// [`S3Config::part_size`] and [`S3Config::memory_budget`] lead to, and no more than one object of
+    /// the store. Makes no request.
+    pub fn max_layer_size(&self) -> u64 {
+        upload::schedule(&self.store).max_size()
+    }
+
     /// The requests made and bytes moved since the service was built.
     pub fn usage(&self) -> Usage {
         self.store.api.telemetry().usage()

@@ -342,6 +342,35 @@ fn a_push_that_was_stopped_sends_no_byte_again() {
 }
 
 #[test]
+fn file_that_no_upload_can_hold_is_refused_before_it_is_read() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    let mut push = Running::start(&user, &["push", "-", "--name", "x"]);
+    let uuid = push.next_event("started")["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    push.signal(Signal::TERM);
+    push.next_event("kept");
+    let file = user.file("layer", b"");
+    let sparse = fs::OpenOptions::new().write(true).open(&file).unwrap();
+    let size = 600 << 30;
+    sparse.set_len(size).unwrap();
+    for resume in [&[][..], &["--resume", uuid.as_str()]] {
+        let arguments = [&["push", file.as_str(), "--name", "x"][..], resume].concat();
+        let said = user.fails(1, &arguments);
+        for part in [
+            "644,245,094,400 bytes",
+            // A thousand parts each of 16 and 32 MiB, the others of 64 MiB.
+            "587,202,560,000",
+            "--part-size",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+}
+
+#[test]
 fn a_push_that_was_killed_is_resumed_from_what_was_recorded() {
     let mut store = Served::start(&[]);
     let user = User::of(&store);

@@ -72,8 +72,10 @@ impl Receiving {
     ///
     /// # Errors
     ///
-    /// Those of the upload.
+    /// Those of the upload. [`LayerTooLarge`](Error::LayerTooLarge) before the first byte where the
+    /// client declares more than the upload can hold.
     pub(super) async fn run(&mut self, shared: &Shared) -> Result<Option<Stopped>> {
+        self.check_declared_size()?;
         let mut aborting = shared.aborting_bodies.subscribe();
         loop {
             if *aborting.borrow() {
@@ -110,6 +112,15 @@ impl Receiving {
                 Err(_) => return Ok(Some(Stopped::Broken(Broken::Idle(shared.idle())))),
             }
         }
+    }
+
+    fn check_declared_size(&self) -> Result<()> {
+        let declared = self.body.declared().unwrap_or(0);
+        let limit = self.upload.max_size();
+        if self.upload.offset().saturating_add(declared) > limit {
+            return Err(Error::LayerTooLarge { limit });
+        }
+        Ok(())
     }
 
     /// Stores what is under way, and acknowledges it.

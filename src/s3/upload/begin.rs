@@ -32,14 +32,7 @@ pub(crate) async fn begin(
             Err(error) => return Err(error),
         }
     }
-    let profile = &store.profile;
-    let schedule = Schedule::new(
-        store.part_size,
-        store.memory_budget,
-        profile.equal_parts,
-        profile.max_object_size,
-    );
-    let session = Session::begun(name, id, schedule);
+    let session = Session::begun(name, id, schedule(store));
     let owned = OwnedSession::create(store, session).await?;
     let uuid = owned.uuid();
     if let Some(id) = id
@@ -57,6 +50,17 @@ pub(crate) async fn begin(
     }
     let uploader = Uploader::new(Arc::clone(store), owned, id.cloned())?;
     Ok(S3LayerUpload::start(uploader))
+}
+
+/// The part sizes of an upload that begins now.
+pub(crate) fn schedule(store: &Store) -> Schedule {
+    let profile = &store.profile;
+    Schedule::new(
+        store.part_size,
+        store.memory_budget,
+        profile.equal_parts,
+        profile.max_object_size,
+    )
 }
 
 async fn is_open(store: &Store, uuid: Uuid) -> Result<bool> {

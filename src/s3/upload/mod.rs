@@ -59,7 +59,7 @@ mod tail;
 mod task;
 mod uploader;
 
-pub(crate) use begin::begin;
+pub(crate) use begin::{begin, schedule};
 pub(crate) use resume::resume;
 pub(crate) use session_cache::SessionCache;
 pub(crate) use session_cache::resume_at;
@@ -289,6 +289,10 @@ impl LayerUpload for S3LayerUpload {
 
     fn next_boundary(&self) -> Option<u64> {
         self.schedule.end_beyond(self.offset)
+    }
+
+    fn max_size(&self) -> u64 {
+        self.schedule.max_size()
     }
 
     fn digest_at_start(&self) -> Option<&Digest> {

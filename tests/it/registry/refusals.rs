@@ -1,8 +1,15 @@
 //! What is refused, and how: statuses and codes of the specification.
 
+use std::sync::Arc;
+
+use s3layers::{S3LayerService, StoreProfile};
+use s3layers_registry::{Limits, Options};
+
 use super::manifests::IMAGE;
-use super::site::Site;
-use crate::support::bytes::sha256;
+use super::site::{Site, started};
+use crate::support::bucket::keys;
+use crate::support::bytes::{MIB, ramp, sha256};
+use crate::support::stores;
 
 #[tokio::test]
 async fn refusals_have_the_status_and_the_code_of_the_specification() {
@@ -154,6 +161,48 @@ async fn a_refusal_is_read_before_a_large_body_is_sent_in_vain() {
     let headers = [("content-length", "3145728"), ("expect", "100-continue")];
     let mut conversation = client.begin("PATCH", absent, &headers).await;
     conversation.reply().await.is(404);
+}
+
+#[tokio::test]
+async fn body_that_no_upload_can_hold_is_refused_before_it_is_sent() {
+    let store = stores::in_memory().await;
+    let bucket = stores::client(&store, store.http_client());
+    let mut profile = StoreProfile::AWS;
+    profile.max_object_size = 12 * MIB;
+    let config = stores::config().part_size(5 * MIB).profile(profile);
+    let service = S3LayerService::connect(bucket.clone(), config).await;
+    let service = Arc::new(service.unwrap());
+    let limit = service.max_layer_size();
+    assert_eq!(limit, 10 * MIB, "two parts");
+    let client = started(service, Options::default(), Limits::default())
+        .await
+        .client;
+    let bytes = ramp(1, limit);
+    let digest = sha256(&bytes);
+
+    let begin = format!("/v2/a/blobs/uploads/?digest={digest}");
+    let at = client.upload("a").await;
+    let reply = client.send("PATCH", &at, &[], &bytes[..10]).await.is(202);
+    let at = reply.location();
+    let before = keys(&bucket).await;
+    for (method, path, size) in [
+        ("POST", &begin, limit + 1),
+        ("PATCH", &at, limit - 9),
+        ("PATCH", &at, u64::MAX / 2),
+        ("PUT", &format!("{at}&digest={digest}"), limit - 9),
+    ] {
+        let size = size.to_string();
+        let headers = [("content-length", size.as_str())];
+        // None of the body is sent.
+        let mut conversation = client.begin(method, path, &headers).await;
+        let reply = conversation.reply().await.is(413);
+        assert_eq!(reply.code(), "SIZE_INVALID", "{method}");
+        assert!(reply.json().to_string().contains(&limit.to_string()));
+    }
+    assert_eq!(keys(&bucket).await, before, "no upload is left behind");
+    assert_eq!(client.get(&at).await.is(204).offset(), 10);
+    let path = format!("{at}&digest={digest}");
+    client.send("PUT", &path, &[], &bytes[10..]).await.is(201);
 }
 
 /// Three checks of the OCI's suite 1.1.1 that later ones lack: 01_pull_test.go:152 and 198, and

@@ -12,7 +12,7 @@ use super::{Event, Push, What};
 use crate::Context;
 use crate::failure::Failure;
 use crate::input::{self, Input};
-use crate::output::Spent;
+use crate::output::{Spent, grouped};
 use crate::stop::Stop;
 use s3layers::RepositoryService as _;
 use s3layers::tarsum::TarSummer;
@@ -32,6 +32,10 @@ pub(super) struct Item<'a> {
 impl Item<'_> {
     /// Makes it a layer. The digest of that.
     pub(super) async fn push(&self, input: Input, mut stop: Stop) -> Result<Digest, Failure> {
+        // A resumed upload keeps the part sizes it began with.
+        if self.push.resume.is_none() {
+            self.check_size(&input, self.service.max_layer_size())?;
+        }
         let begin = async {
             let known = Known::of(self, &input).await?;
             Ok::<_, Failure>((self.begin(&known).await, known))
@@ -45,6 +49,7 @@ impl Item<'_> {
             Err(Error::LayerExists { id }) => return self.exists(&id, input.size).await,
             Err(error) => return Err(self.refused(error)),
         };
+        self.check_size(&input, upload.max_size())?;
         let summer = if self.push.tarsum && known.tar_sum.is_none() {
             Some(summer()?)
         } else {
@@ -107,6 +112,23 @@ impl Item<'_> {
             }
             begun => begun,
         }
+    }
+
+    /// Refuses a file that is too large before it is hashed or sent.
+    fn check_size(&self, input: &Input, limit: u64) -> Result<(), Failure> {
+        let Some(size) = input.size.filter(|size| *size > limit) else {
+            return Ok(());
+        };
+        let too_large = Failure::new(format!(
+            "{} has {} bytes, and an upload to this store can have at most {}",
+            input::name(self.file),
+            grouped(size),
+            grouped(limit)
+        ));
+        if size > self.service.profile().max_object_size {
+            return Err(too_large);
+        }
+        Err(too_large.hint("begin an upload with a larger --part-size or --memory-budget"))
     }
 
     /// There is nothing to send. It may be in other repositories only.

@@ -71,6 +71,13 @@ impl Schedule {
         Some(self.base.saturating_mul(1 << doublings).min(self.cap))
     }
 
+    /// The bytes of all parts. An upload that has ended parts early can hold less.
+    pub(crate) fn max_size(self) -> u64 {
+        (1..=MAX_PARTS)
+            .filter_map(|number| self.part_size(number))
+            .fold(0, u64::saturating_add)
+    }
+
     /// Where the first part ends that ends beyond `offset`; `None` where S3 takes no such part.
     pub(crate) fn end_beyond(self, offset: u64) -> Option<u64> {
         let mut end = 0_u64;
@@ -106,6 +113,7 @@ mod tests {
                 .filter_map(|number| schedule.part_size(number))
                 .sum();
             assert!(total <= max_mib * MIB, "{max_mib}");
+            assert_eq!(schedule.max_size(), total, "{max_mib}");
         }
     }
 
