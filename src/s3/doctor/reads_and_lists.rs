@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::s3::format::keys::Key;
 use crate::s3::wire::{Listing, Sought};
 
-pub(super) const CHECKS: [Check; 10] = [
+pub(super) const CHECKS: [Check; 9] = [
     Check {
         id: "read_after_write",
         text: "a new object is read at once",
@@ -55,15 +55,6 @@ pub(super) const CHECKS: [Check; 10] = [
         run: |bench| Box::pin(list_pages(bench)),
     },
     Check {
-        id: "list_levels",
-        text: "a delimiter groups the keys below it",
-        severity: Severity::Breaks,
-        consequence: "the catalog leaves out repositories",
-        remedy: NOT_THIS_STORE,
-        needs: "",
-        run: |bench| Box::pin(list_levels(bench)),
-    },
-    Check {
         id: "list_after_delete",
         text: "a deleted object is not listed",
         severity: Severity::Costs,
@@ -103,9 +94,6 @@ pub(super) const CHECKS: [Check; 10] = [
 
 /// In the order of their bytes, which is neither that of an alphabet nor that of folders.
 const NAMES: [&str; 6] = ["B", "a-b/x", "a.b", "a/1", "a/2", "a0"];
-/// The same, with a slash as the delimiter.
-const LEVEL_KEYS: [&str; 3] = ["B", "a.b", "a0"];
-const LEVEL_PREFIXES: [&str; 2] = ["a-b/", "a/"];
 /// How often a listing is read until it is as it should be.
 const LOOKS: u32 = 5;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
@@ -172,7 +160,6 @@ async fn walk(bench: &Bench, prefix: &str, mut sought: Sought) -> Result<Listing
     for _ in 0..MAX_PAGES {
         let page = bench.api.list_as(prefix, &sought).await?;
         all.keys.extend(page.keys);
-        all.prefixes.extend(page.prefixes);
         sought.from = page.next;
         if sought.from.is_none() {
             break;
@@ -204,25 +191,6 @@ async fn list_pages(bench: &mut Bench) -> Verdict {
         }
     }
     Ok("by continuation token and by start-after".to_owned())
-}
-
-async fn list_levels(bench: &mut Bench) -> Verdict {
-    let (prefix, _) = list_keys(bench).await?;
-    for limit in [None, Some(2)] {
-        let level = Sought {
-            delimiter: Some("/"),
-            limit,
-            ..Sought::default()
-        };
-        let listed = walk(bench, &prefix, level).await?;
-        let keys = names(&listed.keys, &prefix);
-        let prefixes = LEVEL_PREFIXES.map(|name| format!("{prefix}{name}"));
-        if keys != LEVEL_KEYS.join(" ") || listed.prefixes != prefixes {
-            let prefixes = listed.prefixes.len();
-            return Err(Failure::No(format!("{keys} and {prefixes} of 2 prefixes")));
-        }
-    }
-    Ok("3 keys and 2 prefixes".to_owned())
 }
 
 fn names(keys: &[Key], prefix: &str) -> String {

@@ -17,7 +17,6 @@ use crate::telemetry::Operation;
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) keys: Vec<Key>,
-    pub(crate) prefixes: Vec<String>,
     pub(crate) next: Option<String>,
     /// The store's clock, if it reports one.
     pub(crate) date: Option<SystemTime>,
@@ -57,7 +56,6 @@ impl Api {
         let answer = self.listed(prefix, sought, &seen).await?;
         Ok(Listing {
             keys: listing::keys(&answer),
-            prefixes: listing::paths(&answer),
             next: listing::next_page(&answer),
             date: seen.caught(),
             server: seen.server(),

@@ -12,13 +12,11 @@ use crate::telemetry::Operation;
 /// What a listing is asked for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sought {
-    /// What ends a path that several keys have in common, which is then told once.
-    pub(crate) delimiter: Option<&'static str>,
     /// Only what comes after this, itself left out.
     pub(crate) after: Option<String>,
     /// Where a page before said that this one begins.
     pub(crate) from: Option<String>,
-    /// Keys and paths at most; S3 tells no more than a thousand.
+    /// Keys at most; S3 tells no more than a thousand.
     pub(crate) limit: Option<i32>,
 }
 
@@ -44,7 +42,6 @@ impl Api {
                 .list_objects_v2()
                 .bucket(&self.bucket)
                 .prefix(prefix)
-                .set_delimiter(sought.delimiter.map(str::to_owned))
                 .set_start_after(sought.after.clone())
                 .set_continuation_token(sought.from.clone())
                 .set_max_keys(sought.limit)
@@ -131,13 +128,6 @@ fn objects(answer: &ListObjectsV2Output, prefix: &str) -> Vec<ListedObject> {
 pub(super) fn keys(answer: &ListObjectsV2Output) -> Vec<Key> {
     let keys = answer.contents().iter().filter_map(|object| object.key());
     keys.map(Key::from_listing).collect()
-}
-
-/// What several keys have in common.
-pub(super) fn paths(answer: &ListObjectsV2Output) -> Vec<String> {
-    let paths = answer.common_prefixes().iter();
-    let paths = paths.filter_map(|path| path.prefix().map(str::to_owned));
-    paths.collect()
 }
 
 /// Where the next page begins.
