@@ -4,11 +4,19 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use http::{Method, StatusCode};
+use http::header::USER_AGENT;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 
 use super::auth::Subject;
+use super::client_permits::ClientPermit;
+use super::metrics::Metrics;
+use super::proxies::Peer;
 use s3layers::RepositoryService;
+
+/// So much of a header is written down, in characters.
+const LONGEST_HEADER: usize = 200;
 
 /// What is known of a request so far. Written down when it is dropped.
 pub(super) struct Entry {
@@ -22,18 +30,31 @@ pub(super) struct Entry {
     requests: u64,
     error: Option<String>,
     subject: Option<Subject>,
+    route: &'static str,
+    client: Option<Peer>,
+    user_agent: Option<String>,
+    trace: Option<String>,
+    permit: Option<ClientPermit>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Entry {
     pub(super) fn new(
-        method: Method,
-        path: &str,
+        parts: &Parts,
         received: Arc<AtomicU64>,
         service: Arc<dyn RepositoryService>,
+        metrics: Option<Arc<Metrics>>,
     ) -> Self {
+        if let Some(metrics) = &metrics {
+            metrics.begin();
+        }
+        let header = |name: HeaderName| {
+            let text = parts.headers.get(name)?.to_str().ok()?;
+            Some(text.chars().take(LONGEST_HEADER).collect())
+        };
         Entry {
-            method,
-            path: path.to_owned(),
+            method: parts.method.clone(),
+            path: parts.uri.path().to_owned(),
             began: Instant::now(),
             status: None,
             received,
@@ -42,7 +63,23 @@ impl Entry {
             service,
             error: None,
             subject: None,
+            route: "none",
+            client: None,
+            user_agent: header(USER_AGENT),
+            trace: parts.headers.get("traceparent").and_then(trace_id),
+            permit: None,
+            metrics,
         }
+    }
+
+    pub(super) fn routed(&mut self, route: &'static str, client: Option<Peer>) {
+        self.route = route;
+        self.client = client;
+    }
+
+    /// Until the answer is sent.
+    pub(super) fn hold(&mut self, permit: ClientPermit) {
+        self.permit = Some(permit);
     }
 
     pub(super) fn authorized(&mut self, subject: Subject) {
@@ -68,6 +105,10 @@ impl Drop for Entry {
         // 0: the client went before it was answered.
         let status = self.status.map_or(0, |status| status.as_u16());
         let requests = self.service.requests().saturating_sub(self.requests);
+        if let Some(metrics) = &self.metrics {
+            let bytes = (self.received.load(Relaxed), self.sent);
+            metrics.end(self.route, status, self.began.elapsed(), bytes);
+        }
         let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         macro_rules! line {
             ($level:ident) => {
@@ -77,6 +118,9 @@ impl Drop for Entry {
                     path = %self.path,
                     status,
                     subject = self.subject.as_ref().map(Subject::as_str),
+                    client = self.client.map(|peer| tracing::field::display(peer.0)),
+                    user_agent = self.user_agent.as_deref(),
+                    trace = self.trace.as_deref(),
                     bytes_in = self.received.load(Relaxed),
                     bytes_out = self.sent,
                     ms,
@@ -89,6 +133,35 @@ impl Drop for Entry {
         match status {
             500.. => line!(warn),
             _ => line!(info),
+        }
+    }
+}
+
+/// The trace id of a W3C `traceparent`, where it is one.
+fn trace_id(value: &HeaderValue) -> Option<String> {
+    let mut fields = value.to_str().ok()?.split('-');
+    let (version, trace) = (fields.next()?, fields.next()?);
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let is_id = version.len() == 2 && trace.len() == 32 && trace.bytes().all(is_hex);
+    (is_id && trace.bytes().any(|byte| byte != b'0')).then(|| trace.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_id_cases() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        for (text, want) in [
+            (format!("00-{trace}-00f067aa0ba902b7-01"), Some(trace)),
+            (format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)), None),
+            (format!("00-{}-x-01", trace.to_uppercase()), None),
+            ("00-4bf9-00f067aa0ba902b7-01".to_owned(), None),
+            (String::new(), None),
+        ] {
+            let value = HeaderValue::from_str(&text).unwrap();
+            assert_eq!(trace_id(&value).as_deref(), want, "{text}");
         }
     }
 }

@@ -58,6 +58,7 @@ use self::active_uploads::ActiveUploads;
 use self::answer_bytes::AnswerBytes;
 use self::auth::Open;
 use self::body::RequestBody;
+use self::client_permits::ClientPermits;
 use self::cors::Cors;
 use self::error::{Code, Refusal};
 use self::manifests::Room;
@@ -73,6 +74,7 @@ mod answer_bytes;
 mod auth;
 mod blobs;
 mod body;
+mod client_permits;
 mod client_stream;
 mod cors;
 mod error;
@@ -80,6 +82,8 @@ mod http1;
 mod listings;
 mod location;
 mod manifests;
+mod metrics;
+mod metrics_server;
 mod multipart;
 mod options;
 mod proxies;
@@ -91,6 +95,7 @@ mod route;
 mod server;
 mod tls;
 pub(crate) mod uploads;
+mod write_protection;
 
 pub use auth::{
     Access, Action, AuthSettings, Authorizer, Decision, Denied, Grant, Identity, InvalidRequest,
@@ -99,6 +104,8 @@ pub use auth::{
 };
 pub use body::{BodyError, ResponseBody};
 pub use cors::{CorsOrigins, InvalidOrigin};
+pub use metrics::{METRICS_CONTENT_TYPE, Metrics, Prices};
+pub use metrics_server::serve_metrics;
 pub use options::{DEFAULT_MAX_REQUESTS, Options};
 pub use proxies::{
     ClientCertificate, Confidential, Encrypted, InvalidProxies, Peer, TrustedProxies,
@@ -106,6 +113,7 @@ pub use proxies::{
 pub use s3layers::{Manifest, Page, Referrer, ReferrerKey, RepositoryService};
 pub use server::{Limits, serve, serve_tls};
 pub use tls::{Tls, TlsError, TlsFiles};
+pub use write_protection::{ImmutableTags, InvalidTagPattern, WriteProtection};
 
 /// A registry over `service`.
 ///
@@ -126,6 +134,7 @@ pub use tls::{Tls, TlsError, TlsFiles};
 pub fn router(service: Arc<dyn RepositoryService>, options: Options) -> Registry {
     Registry {
         shared: Arc::new(Shared {
+            client_permits: options.max_requests_per_client.map(ClientPermits::new),
             permits: RequestPermits::new(options.max_requests),
             service,
             options,
@@ -136,6 +145,7 @@ pub fn router(service: Arc<dyn RepositoryService>, options: Options) -> Registry
             aborting_bodies: watch::Sender::new(false),
         }),
         authorizer: None,
+        metrics: None,
     }
 }
 
@@ -145,12 +155,14 @@ pub struct Registry {
     shared: Arc<Shared>,
     /// `None`: every client may do everything.
     authorizer: Option<Arc<dyn Authorizer>>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 struct Shared {
     service: Arc<dyn RepositoryService>,
     options: Options,
     permits: RequestPermits,
+    client_permits: Option<ClientPermits>,
     active_uploads: ActiveUploads,
     /// For the bodies of manifests.
     room: Room,
@@ -207,6 +219,13 @@ impl Registry {
         self
     }
 
+    /// The same registry, which counts its requests here.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Arc<Metrics>) -> Self {
+        self.metrics = Some(metrics);
+        self
+    }
+
     /// Answers a request.
     ///
     /// # Cancellation
@@ -250,7 +269,7 @@ impl Registry {
         let waits = parts.headers.contains_key(EXPECT);
         let body = RequestBody::new(body, received.clone(), waits);
         let service = self.shared.service.clone();
-        let mut entry = Entry::new(parts.method.clone(), parts.uri.path(), received, service);
+        let mut entry = Entry::new(&parts, received, service, self.metrics.clone());
         let answer = match cors.as_ref().and_then(Cors::preflight) {
             Some(response) => Ok(response),
             None => self.answer(parts, body, check, &mut entry).await,
@@ -290,6 +309,11 @@ impl Registry {
         };
         let trusted = &self.shared.options.trusted_proxies;
         let client = proxies::identify_client(&mut parts, trusted);
+        entry.routed(endpoint.name(), client);
+        if let Err(refusal) = self.admit(&endpoint, client, entry) {
+            body.discard();
+            return Err(refusal);
+        }
         let grant = match self.authorize(&parts, client, &endpoint, verb).await {
             Ok(grant) => grant,
             Err(refusal) => {
@@ -332,10 +356,39 @@ impl Registry {
         verb: Verb,
     ) -> Result<Box<dyn Grant>, Refusal> {
         let needed = auth::needs::needed(endpoint, verb);
+        if let Some(needed) = &needed {
+            self.shared.options.write_protection.check(needed)?;
+        }
         let (Some(authorizer), Some(needed)) = (&self.authorizer, needed) else {
             return Ok(Box::new(Open::new()));
         };
-        Ok(authorizer.authorize(parts, client, &[needed]).await?)
+        let granted = authorizer.authorize(parts, client, &[needed]).await;
+        let granted = granted.map_err(Refusal::from);
+        if let Some(metrics) = &self.metrics {
+            metrics.authorized(granted.as_ref().err().map(Refusal::status));
+        }
+        granted
+    }
+
+    /// Refuses a request of a client that has too many.
+    fn admit(
+        &self,
+        endpoint: &Endpoint,
+        client: Option<Peer>,
+        entry: &mut Entry,
+    ) -> Result<(), Refusal> {
+        let is_probe = matches!(endpoint, Endpoint::Live | Endpoint::Ready);
+        let (Some(permits), Some(Peer(client)), false) =
+            (&self.shared.client_permits, client, is_probe)
+        else {
+            return Ok(());
+        };
+        let Some(permit) = permits.acquire(client) else {
+            let message = "this client has too many requests at a time";
+            return Err(Refusal::new(Code::TooManyRequests, message).with(RETRY_AFTER, "2"));
+        };
+        entry.hold(permit);
+        Ok(())
     }
 
     async fn token(&self, parts: &Parts, client: Option<Peer>) -> Answer {

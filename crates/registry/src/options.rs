@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::cors::CorsOrigins;
 use super::proxies::TrustedProxies;
+use super::write_protection::WriteProtection;
 
 /// How many requests are worked on at a time, unless something else is asked for. Each waits for a
 /// few answers of the storage and holds little, so it is memory and connections that they cost:
@@ -38,6 +39,11 @@ pub struct Options {
     /// Concurrent requests; one that receives or sends the bytes of a layer does not count. A
     /// quarter of them is kept for reads of blobs and manifests. Default: [`DEFAULT_MAX_REQUESTS`].
     pub max_requests: usize,
+    /// Concurrent requests of one client, by its address, as far as it is known; 429 above. Default:
+    /// no limit.
+    pub max_requests_per_client: Option<usize>,
+    /// What is refused to everyone. Default: nothing.
+    pub write_protection: WriteProtection,
     /// How long a request waits for its turn before it is answered with 429. Default: 10 seconds.
     pub patience: Duration,
     /// How long the body of a request may be idle. Then its upload is closed, with every byte that
@@ -59,6 +65,8 @@ impl Default for Options {
             sparse: false,
             automatic_mount: false,
             max_requests: DEFAULT_MAX_REQUESTS,
+            max_requests_per_client: None,
+            write_protection: WriteProtection::default(),
             patience: Duration::from_secs(10),
             body_idle_timeout: Duration::from_secs(600),
             chunk_min_length: 5 * 1024 * 1024,

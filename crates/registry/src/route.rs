@@ -81,6 +81,23 @@ impl Verb {
 }
 
 impl Endpoint {
+    /// As metrics have it.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Endpoint::Base => "base",
+            Endpoint::Live => "livez",
+            Endpoint::Ready => "readyz",
+            Endpoint::Token => "token",
+            Endpoint::Catalog => "catalog",
+            Endpoint::Tags(_) => "tags",
+            Endpoint::Referrers(..) => "referrers",
+            Endpoint::Manifest(..) => "manifest",
+            Endpoint::Blob(..) => "blob",
+            Endpoint::Uploads(_) => "uploads",
+            Endpoint::Upload(..) => "upload",
+        }
+    }
+
     /// What can be asked of it.
     const fn verbs(&self) -> &'static [Verb] {
         match self {

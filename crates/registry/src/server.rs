@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::client_permits::ClientPermits;
 use super::client_stream::{Activity, ClientStream, TrackedBody};
 use super::proxies::{Origin, Peer};
 use super::tls::{Tls, client_certificate};
@@ -35,6 +36,9 @@ const READ_BUFFER: usize = 32 * 1024;
 pub struct Limits {
     /// Concurrent connections. Further ones wait to be accepted. Default: 10,000.
     pub connections: usize,
+    /// Concurrent connections from one address; further ones are closed at once. Behind a proxy that
+    /// is the proxy's. Default: no limit.
+    pub connections_per_client: Option<usize>,
     /// How long a connection may be idle between two requests. Default: 620 seconds, since load
     /// balancers keep idle connections for up to 600 and fail a request that meets a closed one.
     pub idle_timeout: Duration,
@@ -53,6 +57,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: 10_000,
+            connections_per_client: None,
             idle_timeout: Duration::from_secs(620),
             header_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(600),
@@ -113,6 +118,7 @@ async fn run(
     listener.local_addr()?;
     let places = limits.connections.clamp(1, Semaphore::MAX_PERMITS);
     let places = Arc::new(Semaphore::new(places));
+    let clients = limits.connections_per_client.map(ClientPermits::new);
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -123,11 +129,19 @@ async fn run(
         };
         match accepted {
             Ok((stream, place)) => {
+                let client = stream.peer_addr().map(|peer| peer.ip()).ok();
+                let permit = match clients.as_ref().zip(client) {
+                    Some((clients, client)) => match clients.acquire(client) {
+                        Some(permit) => Some(permit),
+                        None => continue,
+                    },
+                    None => None,
+                };
                 let registry = registry.clone();
                 let (tls, limits, stopped) = (tls.clone(), limits.clone(), stopped.clone());
                 connections.spawn(async move {
                     connection(registry, stream, tls, &limits, stopped).await;
-                    drop(place);
+                    drop((place, permit));
                 });
             }
             // One connection that failed is no reason to refuse the others.

@@ -16,10 +16,11 @@ use super::descriptors;
 use super::failure::Failure;
 use super::place::{Absent, Place};
 use super::settings::Settings;
+use super::settings::value::Listen;
 use super::stop::Stop;
 use super::sweeper::{UNTOUCHED, sweep_regularly};
 use s3layers::S3LayerService;
-use s3layers_registry::{Limits, Options};
+use s3layers_registry::{Limits, Metrics, Options, Prices, WriteProtection, serve_metrics};
 
 mod auth;
 
@@ -80,6 +81,10 @@ impl Serve {
         if let Some(authorizer) = &authorizer {
             registry = registry.with_authorizer(authorizer.clone());
         }
+        let metrics = metrics(settings, &service).await?;
+        if let Some((_, metrics)) = &metrics {
+            registry = registry.with_metrics(metrics.clone());
+        }
         let shutdown = async move { stop.told().await };
         let files = Files {
             auth,
@@ -99,6 +104,7 @@ impl Serve {
             never = sweeps(&service, settings.serve_sweep_every.value.0) => match never {},
             never = collections(&service, settings.serve_gc_every.value.0) => match never {},
             never = files.keep_current() => match never {},
+            never = scrapes(metrics) => match never {},
         }
         context.output.note("stopped");
         context.output.event(&Event::Stopped)
@@ -138,6 +144,29 @@ fn check_access(listen: SocketAddr, is_declared: bool) -> Result<(), Failure> {
     )))
 }
 
+/// The listener of the metrics, and their counters.
+async fn metrics(
+    settings: &Settings,
+    service: &Arc<S3LayerService>,
+) -> Result<Option<(TcpListener, Arc<Metrics>)>, Failure> {
+    let Some(Listen(listen)) = settings.serve_metrics_listen.value else {
+        return Ok(None);
+    };
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        Failure::of(&error).context(format_args!("cannot listen on {listen} for metrics"))
+    })?;
+    let service = Arc::clone(service);
+    let metrics = Metrics::new(move || service.usage(), Prices::default());
+    Ok(Some((listener, Arc::new(metrics))))
+}
+
+async fn scrapes(metrics: Option<(TcpListener, Arc<Metrics>)>) -> Infallible {
+    match metrics {
+        Some((listener, metrics)) => serve_metrics(listener, metrics).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn sweeps(service: &S3LayerService, every: Option<Duration>) -> Infallible {
     match every {
         Some(every) => sweep_regularly(service, every, UNTOUCHED).await,
@@ -157,6 +186,7 @@ fn limits(settings: &Settings, open: Option<usize>) -> Limits {
     let usual = Limits::default();
     Limits {
         connections: open.map_or(usual.connections, |open| usual.connections.min(open / 2)),
+        connections_per_client: settings.serve_max_connections_per_client.value,
         idle_timeout: settings.serve_idle_timeout.value.0,
         header_timeout: settings.serve_header_timeout.value.0,
         write_timeout: settings.serve_write_timeout.value.0,
@@ -173,6 +203,16 @@ fn options(settings: &Settings) -> Options {
         cors_origins: settings.serve_cors_origin.value.clone(),
         sparse: settings.serve_sparse.value,
         automatic_mount: settings.serve_automatic_mount.value,
+        max_requests_per_client: settings.serve_max_requests_per_client.value,
+        write_protection: WriteProtection {
+            read_only: settings.serve_read_only.value,
+            no_delete: settings.serve_no_delete.value,
+            immutable_tags: settings
+                .serve_immutable_tags
+                .value
+                .clone()
+                .unwrap_or_default(),
+        },
         max_requests: settings.serve_max_requests.value,
         body_idle_timeout: settings.serve_body_timeout.value.0,
         ..Options::default()

@@ -1,7 +1,7 @@
 //! Settings of `serve` that are types of the registry.
 
 use super::value::Kind;
-use s3layers_registry::{CorsOrigins, TrustedProxies};
+use s3layers_registry::{CorsOrigins, ImmutableTags, TrustedProxies};
 
 impl Kind for TrustedProxies {
     const WANTED: &str = "addresses, networks such as 10.0.0.0/8, loopback, private, with commas between them; or none";
@@ -17,6 +17,18 @@ impl Kind for TrustedProxies {
 
 impl Kind for CorsOrigins {
     const WANTED: &str = "origins such as https://ui.example.com with commas between them, or *";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl Kind for ImmutableTags {
+    const WANTED: &str = "patterns REPOSITORY:TAG such as **:v*, with commas between them";
 
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok()

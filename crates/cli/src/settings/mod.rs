@@ -25,7 +25,7 @@ use s3layers::{
     ClientOptions, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
     DEFAULT_PRESIGN_LIFETIME, S3Config,
 };
-use s3layers_registry::{CorsOrigins, DEFAULT_MAX_REQUESTS, TrustedProxies};
+use s3layers_registry::{CorsOrigins, DEFAULT_MAX_REQUESTS, ImmutableTags, TrustedProxies};
 
 pub(super) mod example;
 mod file;
@@ -298,6 +298,45 @@ settings! {
         more: "A quarter of them is kept for reads of blobs and manifests.",
         flag: Flag::Serve,
         ..Setting::new("serve.max_requests", "NUMBER")
+    };
+    serve_max_requests_per_client: Option<usize> = None, Setting {
+        about: "Limit concurrent requests of one client",
+        more: "By its address; behind a trusted proxy, by the address that the proxy names. 429 above.",
+        sample: "64",
+        flag: Flag::Serve,
+        ..Setting::new("serve.max_requests_per_client", "NUMBER")
+    };
+    serve_max_connections_per_client: Option<usize> = None, Setting {
+        about: "Limit concurrent connections from one address",
+        more: "Further ones are closed at once. Behind a proxy all come from its address.",
+        sample: "64",
+        flag: Flag::Serve,
+        ..Setting::new("serve.max_connections_per_client", "NUMBER")
+    };
+    serve_read_only: bool = false, Setting {
+        about: "Refuse all requests that write",
+        flag: Flag::Serve,
+        ..Setting::new("serve.read_only", "BOOL")
+    };
+    serve_no_delete: bool = false, Setting {
+        about: "Refuse to remove blobs, manifests and tags",
+        flag: Flag::Serve,
+        ..Setting::new("serve.no_delete", "BOOL")
+    };
+    serve_immutable_tags: Option<ImmutableTags> = None, Setting {
+        about: "Refuse to move or remove these tags",
+        more: "A list of REPOSITORY:TAG with commas between them, such as **:v*; * stops at a slash, ** \
+               does not. In such repositories manifests are not removed by digest.",
+        sample: "**:v*",
+        flag: Flag::Serve,
+        ..Setting::new("serve.immutable_tags", "LIST")
+    };
+    serve_metrics_listen: Option<Listen> = None, Setting {
+        about: "Serve metrics for Prometheus on this address, at /metrics",
+        more: "Without authentication and TLS: an address that only the scraper reaches.",
+        sample: "127.0.0.1:9090",
+        flag: Flag::Serve,
+        ..Setting::new("serve.metrics_listen", "ADDRESS")
     };
     serve_body_timeout: Timeout = Timeout(Duration::from_secs(600)), Setting {
         about: "Limit pauses of a client that sends a body",

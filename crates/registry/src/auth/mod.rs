@@ -37,7 +37,7 @@ mod key_store;
 pub(crate) mod needs;
 mod own_token;
 mod passwords;
-mod pattern;
+pub(crate) mod pattern;
 mod policy;
 mod scope;
 mod secret;

@@ -2,7 +2,7 @@
 
 /// A pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     tokens: Vec<Token>,
 }
 
@@ -17,7 +17,7 @@ enum Token {
 
 impl Pattern {
     /// `None` where it is empty or has more than two `*` in a row.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         if text.is_empty() || text.contains("***") {
             return None;
         }
@@ -33,7 +33,7 @@ impl Pattern {
     }
 
     /// In a time that is the product of both lengths at most.
-    pub(super) fn matches(&self, text: &str) -> bool {
+    pub(crate) fn matches(&self, text: &str) -> bool {
         // reached[i]: the first i tokens match what was read so far.
         let mut reached = vec![false; self.tokens.len() + 1];
         reached[0] = true;

@@ -66,6 +66,11 @@ pub(super) async fn put(
     let since = Moment::now();
     check_named(shared, name, &parsed).await?;
     let manifest = parsed.manifest;
+    let protection = &shared.options.write_protection;
+    let service = &*shared.service;
+    protection
+        .check_tags(service, name, &tags, &manifest.digest)
+        .await?;
     let put = shared
         .service
         .put_confirmed_manifest(name, &manifest, since);
@@ -242,6 +247,8 @@ async fn tagged(
 
 /// `DELETE /v2/<name>/manifests/<reference>`: a tag alone, or a manifest and all its tags.
 pub(super) async fn delete(shared: &Shared, name: &RepositoryName, reference: Reference) -> Answer {
+    let protection = &shared.options.write_protection;
+    protection.check_removal(name, &reference)?;
     let deleted = match &reference {
         Reference::Tag(tag) => shared.service.delete_tag(name, tag).await?,
         Reference::Digest(digest) => shared.service.delete_manifest(name, digest).await?,

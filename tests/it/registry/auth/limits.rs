@@ -1,0 +1,151 @@
+//! Read-only registries, removals, immutable tags, limits of a client, and the metrics of all that.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use s3layers::{Algorithm, Digest, MemoryLayerService, RepositoryService, Usage};
+use s3layers_registry::{Metrics, Options, Prices, Registry, WriteProtection, router};
+
+use super::fixture::{Proof, Reply, send};
+
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+fn registry(service: &MemoryLayerService, write_protection: WriteProtection) -> Registry {
+    let service: Arc<dyn RepositoryService> = Arc::new(service.clone());
+    let options = Options {
+        write_protection,
+        ..Options::default()
+    };
+    router(service, options)
+}
+
+async fn ask(registry: &Registry, method: &str, path: &str, body: &str) -> Reply {
+    send(registry, method, path, &Proof::None, HERE, body.as_bytes()).await
+}
+
+/// An index of nothing, which differs by its annotation.
+fn manifest(text: &str) -> (String, String) {
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{{"a":"{text}"}}}}"#
+    );
+    let digest = Digest::of(Algorithm::Sha256, manifest.as_bytes()).to_string();
+    (manifest, digest)
+}
+
+#[tokio::test]
+async fn protected_registry_refuses_what_it_should() {
+    let service = MemoryLayerService::new();
+    let open = registry(&service, WriteProtection::default());
+    let (one, one_digest) = manifest("one");
+    let (two, two_digest) = manifest("two");
+    for path in [
+        "/v2/a/manifests/v1",
+        "/v2/a/manifests/latest",
+        "/v2/free/manifests/v1",
+    ] {
+        assert_eq!(ask(&open, "PUT", path, &one).await.status, 201);
+    }
+    let read_only = registry(
+        &service,
+        WriteProtection {
+            read_only: true,
+            ..Default::default()
+        },
+    );
+    let no_delete = registry(
+        &service,
+        WriteProtection {
+            no_delete: true,
+            ..Default::default()
+        },
+    );
+    let immutable_tags = "a:v*".parse().unwrap();
+    let immutable = registry(
+        &service,
+        WriteProtection {
+            immutable_tags,
+            ..Default::default()
+        },
+    );
+    let by_one = format!("/v2/a/manifests/{one_digest}");
+    let tag_again = format!("/v2/a/manifests/{two_digest}?tag=v1");
+    let tag_new = format!("/v2/a/manifests/{two_digest}?tag=v2");
+    for (registry, method, path, body, status) in [
+        (&read_only, "GET", "/v2/a/manifests/v1", "", 200),
+        (&read_only, "GET", "/v2/_catalog", "", 200),
+        (&read_only, "PUT", "/v2/a/manifests/v1", &*one, 405),
+        (&read_only, "POST", "/v2/a/blobs/uploads/", "", 405),
+        (&read_only, "DELETE", "/v2/a/manifests/v1", "", 405),
+        (&no_delete, "DELETE", "/v2/a/manifests/v1", "", 405),
+        (&no_delete, "DELETE", &by_one, "", 405),
+        (&no_delete, "PUT", "/v2/a/manifests/v1", &one, 201),
+        (&immutable, "PUT", "/v2/a/manifests/v1", &one, 201),
+        (&immutable, "PUT", "/v2/a/manifests/v1", &two, 403),
+        (&immutable, "PUT", &tag_again, &two, 403),
+        (&immutable, "PUT", &tag_new, &two, 201),
+        (&immutable, "PUT", "/v2/a/manifests/v2", &one, 403),
+        (&immutable, "PUT", "/v2/a/manifests/latest", &two, 201),
+        (&immutable, "PUT", "/v2/free/manifests/v1", &two, 201),
+        (&immutable, "DELETE", "/v2/a/manifests/v1", "", 403),
+        (&immutable, "DELETE", &by_one, "", 403),
+        (&immutable, "DELETE", "/v2/a/manifests/latest", "", 202),
+        (&immutable, "DELETE", "/v2/free/manifests/v1", "", 202),
+    ] {
+        let reply = ask(registry, method, path, body).await;
+        assert_eq!(reply.status, status, "{method} {path}: {reply:?}");
+    }
+    let named = ask(&open, "GET", "/v2/a/manifests/v1", "").await;
+    assert_eq!(named.body, one);
+}
+
+#[tokio::test]
+async fn metrics_count_requests_and_prices() {
+    let service: Arc<dyn RepositoryService> = Arc::new(MemoryLayerService::new());
+    let usage = || {
+        let mut usage = Usage::default();
+        usage
+            .requests_by_operation
+            .extend([("PutObject", 2000), ("GetObject", 5000)]);
+        usage.requests_by_operation.insert("DeleteObject", 9);
+        usage.bytes_sent = 7;
+        usage
+    };
+    let metrics = Arc::new(Metrics::new(usage, Prices::default()));
+    let registry = router(service, Options::default()).with_metrics(metrics.clone());
+    for (method, path) in [
+        ("GET", "/v2/"),
+        ("GET", "/v2/"),
+        ("POST", "/v2/secret-name/blobs/uploads/"),
+        ("GET", "/v2/secret-name/tags/list"),
+        ("GET", "/nowhere"),
+    ] {
+        ask(&registry, method, path, "").await;
+    }
+    let text = metrics.text().unwrap();
+    for line in [
+        "# TYPE s3layers_http_requests_total counter",
+        "s3layers_http_requests_total{route=\"base\",status=\"200\"} 2",
+        "s3layers_http_requests_total{route=\"uploads\",status=\"202\"} 1",
+        "s3layers_http_requests_total{route=\"tags\",status=\"404\"} 1",
+        "s3layers_http_requests_total{route=\"none\",status=\"404\"} 1",
+        "s3layers_http_request_seconds_count{route=\"base\"} 2",
+        "s3layers_http_requests_running 0",
+        "s3layers_s3_requests_total{operation=\"PutObject\"} 2000",
+        "s3layers_s3_sent_bytes_total 7.0",
+        "s3layers_s3_cost_dollars_total 0.012",
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line}\n{text}");
+    }
+    assert!(!text.contains("secret-name"));
+    // The dashboard names no metric that is not there.
+    let dashboard = include_str!("../../../../docs/dashboard.json");
+    serde_json::from_str::<serde_json::Value>(dashboard).unwrap();
+    let names = dashboard.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let names: Vec<_> = names.filter(|name| name.starts_with("s3layers_")).collect();
+    assert!(names.len() > 5);
+    for name in names {
+        let base = name.trim_end_matches("_bucket").trim_end_matches("_sum");
+        let base = base.trim_end_matches("_count");
+        assert!(text.contains(&format!("# TYPE {base} ")), "{name}\n{text}");
+    }
+}
