@@ -23,6 +23,15 @@ const DURATIONS: [f64; 12] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0,
 ];
 
+/// What an authorizer decides.
+const OUTCOMES: [&str; 5] = [
+    "granted",
+    "unauthorized",
+    "forbidden",
+    "limited",
+    "unavailable",
+];
+
 /// What requests to S3 cost, in dollars for a thousand. Removals are free.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prices {
@@ -142,6 +151,10 @@ impl Metrics {
             "Decisions of the authorizer",
             authorizations.clone(),
         );
+        // So that a rate of them is known from the first one on.
+        for outcome in OUTCOMES {
+            drop(authorizations.get_or_create(&Authorization { outcome }));
+        }
         let build = Family::<Build, Gauge>::default();
         let version = env!("CARGO_PKG_VERSION");
         build.get_or_create(&Build { version }).set(1);
@@ -184,12 +197,13 @@ impl Metrics {
 
     /// `None`: granted.
     pub(super) fn authorized(&self, refused: Option<StatusCode>) {
+        let [granted, unauthorized, forbidden, limited, unavailable] = OUTCOMES;
         let outcome = match refused.map(|status| status.as_u16()) {
-            None => "granted",
-            Some(401) => "unauthorized",
-            Some(403) => "forbidden",
-            Some(429) => "limited",
-            Some(_) => "unavailable",
+            None => granted,
+            Some(401) => unauthorized,
+            Some(403) => forbidden,
+            Some(429) => limited,
+            Some(_) => unavailable,
         };
         self.authorizations
             .get_or_create(&Authorization { outcome })
