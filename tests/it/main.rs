@@ -16,6 +16,7 @@ mod cli;
 mod cli_auth;
 mod cli_doctor;
 mod cli_folder;
+mod cli_gc;
 mod cli_inventory;
 mod cli_manual;
 mod cli_pull;

@@ -10,7 +10,9 @@ use s3layers::{
 
 use crate::support::bucket::{keys, keys_at_rest, multiparts};
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
-use crate::support::fault_client::{CompleteMultipartUpload, FaultClient, On, PutObject};
+use crate::support::fault_client::{
+    CompleteMultipartUpload, FaultClient, GetObject, On, PutObject,
+};
 use crate::support::stores::{self, BUCKET, PART, name};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -170,6 +172,28 @@ async fn swept_owner_gets_an_error() {
         matches!(closed, Err(Error::UploadUnknown { .. })),
         "{closed:?}"
     );
+}
+
+#[tokio::test]
+async fn sixteen_uploads_are_swept_at_a_time() {
+    let store = stores::in_memory().await;
+    let service = stores::service(&store).await;
+    for _ in 0..40 {
+        let mut upload = service.upload(&name(), None).await.unwrap();
+        upload.write_bytes(ramp(1, 100)).await.unwrap();
+        upload.close().await.unwrap();
+    }
+    let faults = FaultClient::over(store.http_client());
+    let sweeper = stores::connect(&store, &faults).await;
+    let gate = faults.hold(On::every(GetObject).key_ends("/session"));
+    let sweep = async { sweeper.sweep(Duration::ZERO, false).await.unwrap() };
+    let open = async {
+        gate.reached_by(16).await;
+        gate.open();
+    };
+    let (swept, ()) = tokio::join!(sweep, open);
+    assert_eq!(actions(&swept).len(), 40);
+    assert_eq!(everything(&store).await, ["profile"]);
 }
 
 /// A sweep comes between the session of an upload and its claim: no claim is left of it.

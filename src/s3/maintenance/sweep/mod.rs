@@ -8,6 +8,7 @@
 //! 4. An upload that was being committed is committed, or cancelled where that cannot succeed. The
 //!    data of a cancelled commit is removed much later, if neither record nor link names it.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,59 +39,66 @@ pub struct Swept {
     pub outcome: Result<()>,
 }
 
+/// How many uploads are looked at and removed at a time.
+const AT_ONCE: usize = 16;
+
 pub(crate) async fn sweep(
     store: &Arc<Store>,
     older_than: Duration,
     dry_run: bool,
 ) -> Result<Vec<Swept>> {
-    let mut swept = Vec::new();
-    // All of them before any is touched, so that no page is listed over what is being removed.
-    let uploads: Vec<Found> = inventory::found(Arc::clone(store)).try_collect().await?;
-    for found in uploads {
-        let uuid = found.uuid;
-        // A young one needs no closer look.
-        if found.age < older_than {
-            continue;
-        }
-        let session = OwnedSession::load(store, uuid).await;
-        let stored = match session {
-            Ok(stored) => stored,
-            Err(error) => {
-                let action = SweepAction::Remove;
-                swept.push(Swept {
-                    uuid,
-                    age: found.age,
-                    action,
-                    outcome: Err(error),
-                });
-                continue;
-            }
-        };
-        // Its owner came back since it was listed, which may be long ago: it is young.
-        let is_as_listed = |stored: &OwnedSession| match &found.session {
-            ListedSession::There(Some(etag)) => stored.is(etag),
-            ListedSession::There(None) => true,
-            ListedSession::Absent => false,
-        };
-        if stored.as_ref().is_some_and(|stored| !is_as_listed(stored)) {
-            continue;
-        }
-        let phase = stored.as_ref().map(|stored| &stored.get().phase);
-        let Some(action) = plan::plan(phase, found.age, older_than) else {
-            continue;
-        };
-        let outcome = match dry_run {
-            true => Ok(()),
-            false => carry_out(store, action, stored, &found).await,
-        };
-        swept.push(Swept {
+    // A page is listed only when the uploads of the one before are removed, or nearly so: what is gone
+    // comes before the key at which the listing continues.
+    let uploads = inventory::found(Arc::clone(store));
+    // A young one needs no closer look.
+    let old = uploads.try_filter(|found| ready(found.age >= older_than));
+    let swept = old.map_ok(|found| async move {
+        Ok(Box::pin(sweep_one(store, found, older_than, dry_run)).await)
+    });
+    let swept = swept.try_buffered(AT_ONCE);
+    swept
+        .try_filter_map(|one| ready(Ok(one)))
+        .try_collect()
+        .await
+}
+
+/// `None` where the upload is left alone.
+async fn sweep_one(
+    store: &Arc<Store>,
+    found: Found,
+    older_than: Duration,
+    dry_run: bool,
+) -> Option<Swept> {
+    let (uuid, age) = (found.uuid, found.age);
+    let swept = |action, outcome| {
+        Some(Swept {
             uuid,
-            age: found.age,
+            age,
             action,
             outcome,
-        });
+        })
+    };
+    let stored = match OwnedSession::load(store, uuid).await {
+        Ok(stored) => stored,
+        Err(error) => return swept(SweepAction::Remove, Err(error)),
+    };
+    // Its owner came back since it was listed, which may be long ago: it is young.
+    let is_as_listed = |stored: &OwnedSession| match &found.session {
+        ListedSession::There(Some(etag)) => stored.is(etag),
+        ListedSession::There(None) => true,
+        ListedSession::Absent => false,
+    };
+    if stored.as_ref().is_some_and(|stored| !is_as_listed(stored)) {
+        return None;
     }
-    Ok(swept)
+    let phase = stored.as_ref().map(|stored| &stored.get().phase);
+    let action = plan::plan(phase, age, older_than)?;
+    let outcome = if dry_run {
+        Ok(())
+    } else {
+        carry_out(store, action, stored, &found).await
+    };
+    swept(action, outcome)
 }
 
 async fn carry_out(

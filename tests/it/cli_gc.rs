@@ -1,0 +1,115 @@
+//! `gc`, `trash`, `du` and `rm --all`, run as a user runs them.
+
+use crate::support::program::{Running, Served, User, digest, said};
+use crate::support::reply::Reply;
+
+const MEDIA_TYPE: (&str, &str) = ("content-type", "application/vnd.oci.image.manifest.v1+json");
+
+struct Registry {
+    address: String,
+    _serving: Running,
+}
+
+impl Registry {
+    fn over(user: &User) -> Self {
+        let mut serving = Running::start(user, &["serve", "--listen", "127.0.0.1:0"]);
+        let address = serving.hear("listening")["address"].clone();
+        Registry {
+            address: address.as_str().unwrap().to_owned(),
+            _serving: serving,
+        }
+    }
+
+    fn status(&self, method: &str, path: &str, body: &[u8]) -> u16 {
+        let reply = Reply::to(&self.address, method, path, &[MEDIA_TYPE], body);
+        reply.unwrap().status
+    }
+
+    /// Pushes an image of one layer as `library/x:latest`. The digest of its manifest.
+    fn push(&self, layer: &[u8]) -> String {
+        let (blob, size) = (digest(layer), layer.len());
+        let path = format!("/v2/library/x/blobs/uploads/?digest={blob}");
+        assert_eq!(self.status("POST", &path, layer), 201);
+        let media_type = MEDIA_TYPE.1;
+        let described = format!(r#"{{"digest":"{blob}","size":{size}}}"#);
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{described},"layers":[{described}]}}"#
+        );
+        let path = "/v2/library/x/manifests/latest";
+        assert_eq!(self.status("PUT", path, manifest.as_bytes()), 201);
+        digest(manifest.as_bytes())
+    }
+
+    fn has_image(&self) -> bool {
+        self.status("GET", "/v2/library/x/manifests/latest", b"") == 200
+    }
+}
+
+#[test]
+fn deleted_image_is_listed_and_restored() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    let registry = Registry::over(&user);
+    let manifest = registry.push(&[7; 20_000]);
+    user.ok(&["rm", &format!("library/x@{manifest}")]);
+    assert!(!registry.has_image());
+    let listed = said(user.ok(&["trash", "ls"]));
+    assert!(
+        listed.contains(&manifest) && listed.contains("latest"),
+        "{listed}"
+    );
+    let restored = said(user.ok(&["trash", "restore", "library/x:latest"]));
+    assert_eq!(
+        restored,
+        format!("library/x@{manifest}\nlibrary/x:latest\n")
+    );
+    assert!(registry.has_image());
+
+    // Of the images of a repository that is removed, too.
+    let removed = said(user.ok(&["rm", "--all", "library/x"]));
+    assert!(removed.contains("1 manifests"), "{removed}");
+    let said = user.fails(1, &["rm", "--all", "library/x"]);
+    assert!(said.contains("library/x does not exist"), "{said}");
+    user.ok(&["trash", "restore", &format!("library/x@{manifest}")]);
+    assert!(registry.has_image());
+}
+
+#[test]
+fn what_is_not_in_the_trash_is_refused_with_what_is() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    user.ok(&["ls"]);
+    let said = user.fails(1, &["trash", "restore", "library/x:latest"]);
+    assert!(
+        said.contains("not in the trash") && said.contains("trash ls"),
+        "{said}"
+    );
+    user.fails(2, &["trash", "restore", "library/x"]);
+    user.ok(&["trash", "empty"]);
+}
+
+#[test]
+fn collection_reports_what_it_looked_at_and_bad_values_are_usage() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    let registry = Registry::over(&user);
+    registry.push(&[7; 20_000]);
+    for arguments in [&["gc", "--dry-run"][..], &["gc", "--rate", "1000"]] {
+        let events = user.events(arguments);
+        let end = events.last().unwrap();
+        assert_eq!(end["event"], "collected");
+        assert_eq!(
+            (&end["links"], &end["layers"]),
+            (&1.into(), &1.into()),
+            "{end}"
+        );
+        assert_eq!(end["dry_run"], arguments.contains(&"--dry-run"));
+    }
+    let events = user.events(&["du"]);
+    assert_eq!(events[0]["repository"], "library/x");
+    assert_eq!(events[0]["own_bytes"], 20_000);
+    assert_eq!(events[1]["unlinked_bytes"], 0);
+    user.fails(2, &["gc", "--max-share", "101"]);
+    user.fails(2, &["gc", "--rate", "0"]);
+    assert!(registry.has_image());
+}
