@@ -13,7 +13,7 @@ struct Registry {
 impl Registry {
     fn over(user: &User) -> Self {
         let mut serving = Running::start(user, &["serve", "--listen", "127.0.0.1:0"]);
-        let address = serving.hear("listening")["address"].clone();
+        let address = serving.next_event("listening")["address"].clone();
         Registry {
             address: address.as_str().unwrap().to_owned(),
             _serving: serving,
