@@ -127,10 +127,10 @@ fn broken_promise_exits_with_1_and_names_it() {
     ] {
         assert!(said.contains(line), "{line}\n{said}");
     }
-    let told = stderr(&output);
+    let printed = stderr(&output);
     assert!(
-        told.contains("error: the store cannot keep every promise"),
-        "{told}"
+        printed.contains("error: the store cannot keep every promise"),
+        "{printed}"
     );
 
     let output = store.doctor(&user, &["--json"]);
@@ -230,10 +230,10 @@ fn signal_during_a_part_cleans_up() {
         let until = store.runtime.block_on(stalled.acquire());
         until.unwrap().forget();
         doctor.signal(signal);
-        let told = doctor.next_event("error");
+        let printed = doctor.next_event("error");
         assert!(
-            told["message"].as_str().unwrap().contains("stopped"),
-            "{told}"
+            printed["message"].as_str().unwrap().contains("stopped"),
+            "{printed}"
         );
         assert_eq!(doctor.code(), Some(1));
         assert_eq!(store.left(), [""; 0]);

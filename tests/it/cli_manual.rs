@@ -83,7 +83,7 @@ fn completions_have_every_command_and_option() {
 }
 
 #[test]
-fn the_manual_has_every_command_option_and_setting() {
+fn manual_has_every_command_option_and_setting() {
     let user = User::new();
     let commands = commands(&user);
     let plain = |page: &[u8]| std::str::from_utf8(page).unwrap().replace('\\', "");

@@ -75,8 +75,8 @@ impl Site {
         }
     }
 
-    /// Pulls to `out`, which must go on after these bytes.
-    fn goes_on_after(&self, kept: u64) {
+    /// Pulls to `out`, which must resume after these bytes.
+    fn resumes_after(&self, kept: u64) {
         let pulled = self.user.events(&["pull", &self.id, "-o", "out"]);
         let pulled = pulled.last().unwrap();
         assert_eq!(pulled["kept"], kept, "{pulled}");
@@ -102,7 +102,7 @@ impl Site {
 }
 
 #[test]
-fn a_pull_that_was_stopped_is_gone_on_with() {
+fn stopped_pull_is_resumed() {
     let site = Site::new();
     for signal in [Signal::TERM, Signal::INT] {
         let mut pull = site.begun();
@@ -118,13 +118,13 @@ fn a_pull_that_was_stopped_is_gone_on_with() {
         );
         assert!(!there.is_empty() && site.is_prefix(&there));
         assert!(!site.user.path("out").exists());
-        site.goes_on_after(there.len() as u64);
+        site.resumes_after(there.len() as u64);
         fs::remove_file(site.user.path("out")).unwrap();
     }
 }
 
 #[test]
-fn a_pull_that_was_killed_is_gone_on_with() {
+fn killed_pull_is_resumed() {
     let site = Site::new();
     let mut pull = site.begun();
     pull.signal(Signal::KILL);
@@ -132,11 +132,11 @@ fn a_pull_that_was_killed_is_gone_on_with() {
     site.proxy.release();
     let there = fs::read(site.partial()).unwrap();
     assert!(site.is_prefix(&there));
-    site.goes_on_after(there.len() as u64);
+    site.resumes_after(there.len() as u64);
 }
 
 #[test]
-fn a_pull_whose_connection_broke_says_how_to_go_on() {
+fn broken_pull_prints_the_command_that_resumes_it() {
     let site = Site::new();
     site.proxy.hold_after(Way::Down, SOME);
     let mut pull = site
@@ -166,7 +166,7 @@ fn a_pull_whose_connection_broke_says_how_to_go_on() {
 }
 
 #[test]
-fn a_partial_file_with_other_bytes_is_found_out_and_fetched_anew() {
+fn partial_file_with_wrong_bytes_is_downloaded_again() {
     let site = Site::new();
     let mut wrong = site.layer[..3 * MIB].to_vec();
     wrong[MIB] ^= 1;
@@ -209,7 +209,7 @@ fn two_pulls_to_one_file_do_not_mix() {
 }
 
 #[test]
-fn a_range_that_was_stopped_leaves_nothing() {
+fn stopped_range_leaves_nothing() {
     let site = Site::new();
     site.proxy.hold_after(Way::Down, SOME);
     let arguments = ["pull", &site.id, "--range", "1-", "-o", "out"];
@@ -226,7 +226,7 @@ fn a_range_that_was_stopped_leaves_nothing() {
 }
 
 #[test]
-fn a_file_that_exists_is_replaced_by_force_only() {
+fn existing_file_is_replaced_with_force_only() {
     let user = User::new();
     let file = user.file("layer", b"bytes");
     user.ok(&["push", &file, "--name", "x"]);
@@ -253,7 +253,7 @@ fn a_file_that_exists_is_replaced_by_force_only() {
 }
 
 #[test]
-fn a_digest_can_be_shortened_where_that_is_unambiguous() {
+fn unambiguous_prefix_of_a_digest_is_accepted() {
     let user = User::new();
     let mut by_digits: HashMap<String, u32> = HashMap::new();
     let twins = (0_u32..).find_map(|number| {
@@ -301,7 +301,7 @@ fn a_digest_can_be_shortened_where_that_is_unambiguous() {
 }
 
 #[test]
-fn what_cannot_be_written_is_named_and_leaves_nothing() {
+fn unwritable_output_is_named_and_leaves_nothing() {
     let user = User::new();
     let layer = noise(MIB);
     let file = user.file("layer", &layer);
@@ -362,7 +362,7 @@ fn ranges_are_read_by_seek() {
 }
 
 #[test]
-fn a_reader_that_leaves_is_no_error() {
+fn closed_stdout_is_no_error() {
     let user = User::new();
     let layer = noise(8 * MIB);
     let file = user.file("layer", &layer);
@@ -382,7 +382,7 @@ fn a_reader_that_leaves_is_no_error() {
 }
 
 #[test]
-fn what_is_no_file_is_written_to_and_not_replaced() {
+fn device_is_written_to_and_not_replaced() {
     let user = User::new();
     let file = user.file("layer", b"bytes");
     user.ok(&["push", &file, "--name", "x"]);
@@ -460,5 +460,5 @@ fn second_signal_prints_how_to_resume_a_pull() {
     site.proxy.release();
     let there = fs::read(site.partial()).unwrap();
     assert!(!there.is_empty() && site.is_prefix(&there));
-    site.goes_on_after(there.len() as u64);
+    site.resumes_after(there.len() as u64);
 }

@@ -20,7 +20,7 @@ fn stopped(mut push: Child, proxy: &Proxy) -> String {
     kill_process(Pid::from_child(&push), Signal::TERM).unwrap();
     let mut said = String::new();
     let mut lines = BufReader::new(push.stderr.take().unwrap());
-    while !said.contains("interrupted; storing what was taken") {
+    while !said.contains("interrupted: saving progress") {
         assert!(lines.read_line(&mut said).unwrap() > 0, "{said}");
     }
     proxy.release();
@@ -41,7 +41,7 @@ fn large(mib: usize) -> Vec<u8> {
 }
 
 #[test]
-fn not_one_byte_of_200_mib_is_sent_again_by_the_command_that_is_printed() {
+fn printed_command_sends_no_byte_of_200_mib_again() {
     let store = Served::start(&[]);
     let proxy = Proxy::to(&store.endpoint);
     let user = User::at(&proxy.endpoint);
@@ -74,7 +74,7 @@ fn not_one_byte_of_200_mib_is_sent_again_by_the_command_that_is_printed() {
 }
 
 #[test]
-fn several_files_that_were_stopped_go_on_by_the_commands_that_are_printed() {
+fn printed_commands_resume_several_files() {
     let store = Served::start(&[]);
     let proxy = Proxy::to(&store.endpoint);
     let user = User::at(&proxy.endpoint);
@@ -93,10 +93,10 @@ fn several_files_that_were_stopped_go_on_by_the_commands_that_are_printed() {
     let commands = printed_commands(&said);
     assert_eq!(commands.len(), 3, "{said}");
     for name in names {
-        let wants = format!("error: {name} is not pushed");
+        let wants = format!("error: {name} was not pushed");
         assert!(said.contains(&wants), "{said}");
     }
-    assert!(said.contains("3 of 3 files are not pushed"), "{said}");
+    assert!(said.contains("3 of 3 files were not pushed"), "{said}");
     let mut printed: Vec<String> = commands
         .iter()
         .map(|command| {
@@ -118,7 +118,7 @@ fn several_files_that_were_stopped_go_on_by_the_commands_that_are_printed() {
 }
 
 #[test]
-fn a_push_is_stopped_while_its_last_parts_are_on_their_way() {
+fn push_is_stopped_while_its_last_parts_are_sent() {
     let store = Served::start(&[]);
     let proxy = Proxy::to(&store.endpoint);
     let user = User::at(&proxy.endpoint);
@@ -173,10 +173,10 @@ fn several_files_are_printed_in_their_order_and_one_that_fails_stops_no_other() 
     let printed = String::from_utf8(output.stdout).unwrap();
     assert_eq!(printed, [line(1), line(3)].concat());
     for want in [
-        "error: layer 0 is not pushed",
+        "error: layer 0 was not pushed",
         "cannot open layer 0",
         "layer 2 is a folder",
-        "error: 2 of 4 files are not pushed",
+        "error: 2 of 4 files were not pushed",
     ] {
         assert!(said.contains(want), "{want}: {said}");
     }
@@ -220,12 +220,12 @@ fn events_of_several_files_say_which_one() {
         .into_iter()
         .filter(|event| event["event"] == "error")
         .collect();
-    assert_eq!(errors[0]["message"], "none is not pushed");
-    assert_eq!(errors[1]["message"], "1 of 2 files are not pushed");
+    assert_eq!(errors[0]["message"], "none was not pushed");
+    assert_eq!(errors[1]["message"], "1 of 2 files were not pushed");
 }
 
 #[test]
-fn what_is_for_one_file_is_refused_for_two() {
+fn options_for_one_file_are_refused_for_two() {
     let user = User::new();
     let (a, b) = (user.file("a", b"a"), user.file("b", b"b"));
     let id = digest(b"a");
@@ -250,7 +250,7 @@ fn what_is_for_one_file_is_refused_for_two() {
 }
 
 #[test]
-fn a_pipe_is_pushed_beside_files() {
+fn pipe_is_pushed_with_files() {
     let user = User::new();
     user.file("file", b"of a file");
     let mut push = user
@@ -269,9 +269,9 @@ fn a_pipe_is_pushed_beside_files() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
+fn unreadable_file_is_named() {
     let user = User::new();
-    // It opens, and no byte at its beginning can be read, by nobody.
+    // It opens, but its first bytes cannot be read.
     let said = user.fails(1, &["push", "/proc/self/mem", "--name", "x"]);
     assert!(said.contains("cannot read /proc/self/mem"), "{said}");
     let file = user.file("secret", b"bytes");
@@ -287,7 +287,7 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_digest_that_cannot_be_printed_is_a_failure() {
+fn failure_to_print_a_digest_is_an_error() {
     let user = User::new();
     let file = user.file("layer", b"bytes");
     for files in [&[&file][..], &[&file, &file]] {
@@ -302,7 +302,7 @@ fn a_digest_that_cannot_be_printed_is_a_failure() {
 }
 
 #[test]
-fn a_push_that_was_stopped_sends_no_byte_again() {
+fn stopped_push_sends_no_byte_again() {
     let store = Served::start(&[]);
     let user = User::of(&store);
     let layer = noise(20 * MIB + 12_345);
@@ -371,7 +371,7 @@ fn file_that_no_upload_can_hold_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn a_push_that_was_killed_is_resumed_from_what_was_recorded() {
+fn killed_push_is_resumed_from_its_record() {
     let mut store = Served::start(&[]);
     let user = User::of(&store);
     let layer = noise(40 * MIB);
@@ -480,7 +480,7 @@ fn wrong_id_of_a_pipe_leaves_nothing() {
         );
         // A resume could not make it right, and the id is not taken.
         assert!(
-            !said.contains("--resume") && said.contains("is removed"),
+            !said.contains("--resume") && said.contains("were removed"),
             "{said}"
         );
         assert_eq!(user.events(&["uploads"]).len(), 0);
@@ -513,10 +513,7 @@ fn other_input_does_not_spoil_an_upload() {
         let arguments = resume(input);
         let said = user.fails(1, &arguments.each_ref().map(String::as_str));
         assert!(said.contains(want), "{said}");
-        assert!(
-            said.contains("resume it with the file it began with"),
-            "{said}"
-        );
+        assert!(said.contains("resume it with its own file"), "{said}");
         assert!(said.contains("push it without --resume"), "{said}");
         // The same command would fail again.
         assert_eq!(printed_commands(&said), [""; 0], "{said}");

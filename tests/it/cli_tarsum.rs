@@ -30,7 +30,7 @@ fn archive(size: usize) -> Vec<u8> {
     files.concat()
 }
 
-/// The TarSum that the program tells of a file.
+/// The TarSum of a file, as the program prints it.
 fn tar_sum(user: &User, file: &str) -> String {
     said(user.ok(&["tarsum", file])).trim_end().to_owned()
 }
@@ -46,7 +46,7 @@ fn piped(user: &User, arguments: &[&str], input: &[u8]) -> Output {
 }
 
 #[test]
-fn the_tar_sum_stands_alone_on_stdout() {
+fn tar_sum_is_alone_on_stdout() {
     let user = User::new();
     let fixtures =
         Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("tests/fixtures/tarsum");
@@ -58,12 +58,12 @@ fn the_tar_sum_stands_alone_on_stdout() {
         ("1", BASIC[1].to_owned()),
         ("dev", BASIC[1].replace(".v1", ".dev")),
     ] {
-        let told = said(user.ok(&["tarsum", "--version", version, basic]));
-        assert_eq!(told, format!("{want}\n"), "{version}");
+        let printed = said(user.ok(&["tarsum", "--version", version, basic]));
+        assert_eq!(printed, format!("{want}\n"), "{version}");
     }
-    let told = said(user.ok(&["tarsum", "--algorithm", "sha512", basic]));
-    assert!(told.starts_with("tarsum.v1+sha512:"), "{told}");
-    assert_eq!(told.len(), "tarsum.v1+sha512:\n".len() + 128);
+    let printed = said(user.ok(&["tarsum", "--algorithm", "sha512", basic]));
+    assert!(printed.starts_with("tarsum.v1+sha512:"), "{printed}");
+    assert_eq!(printed.len(), "tarsum.v1+sha512:\n".len() + 128);
 
     let bytes = std::fs::read(basic).unwrap();
     for input in [&bytes, &gzip(&bytes), &zstd(&bytes)] {
@@ -79,7 +79,7 @@ fn the_tar_sum_stands_alone_on_stdout() {
 }
 
 #[test]
-fn a_broken_archive_has_no_tar_sum_and_says_where() {
+fn broken_archive_is_reported_with_its_position() {
     let user = User::new();
     let whole = archive(10_000);
     let zipped = gzip(&whole);
@@ -102,12 +102,12 @@ fn a_broken_archive_has_no_tar_sum_and_says_where() {
     ] {
         let file = user.file("broken", bytes);
         let output = user.run(&["tarsum", &file]);
-        let told = stderr(&output);
-        assert_eq!(output.status.code(), Some(1), "{case}: {told}");
+        let printed = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{case}: {printed}");
         assert!(output.stdout.is_empty(), "{case}");
         assert!(
-            told.contains(want) && told.contains(&file),
-            "{case}: {told}"
+            printed.contains(want) && printed.contains(&file),
+            "{case}: {printed}"
         );
     }
     let file = user.file("broken", &whole[..5000]);
@@ -128,13 +128,13 @@ fn a_broken_archive_has_no_tar_sum_and_says_where() {
         ),
         (2, &["tarsum"], "<FILE>"),
     ] {
-        let told = user.fails(code, arguments);
-        assert!(told.contains(want), "{arguments:?}: {told}");
+        let printed = user.fails(code, arguments);
+        assert!(printed.contains(want), "{arguments:?}: {printed}");
     }
 }
 
 #[test]
-fn a_layer_is_pushed_by_its_tar_sum_and_pulled_by_either_id() {
+fn layer_pushed_by_its_tar_sum_is_pulled_by_either_id() {
     let store = Served::start(&[]);
     let user = User::of(&store);
     for size in [100, 17 * MIB] {
@@ -156,30 +156,33 @@ fn a_layer_is_pushed_by_its_tar_sum_and_pulled_by_either_id() {
 }
 
 #[test]
-fn what_has_another_tar_sum_is_not_pushed() {
+fn wrong_tar_sum_is_not_pushed() {
     let user = User::new();
     let layer = archive(1000);
     let file = user.file("layer", &layer);
-    let told = user.fails(1, &["push", &file, "--name", "x", "--id", EMPTY]);
+    let printed = user.fails(1, &["push", &file, "--name", "x", "--id", EMPTY]);
     assert!(
-        told.contains(EMPTY) && told.contains(&tar_sum(&user, &file)),
-        "{told}"
+        printed.contains(EMPTY) && printed.contains(&tar_sum(&user, &file)),
+        "{printed}"
     );
-    let told = user.fails(1, &["pull", EMPTY, "-o", "out"]);
-    assert!(told.contains("unknown"), "{told}");
+    let printed = user.fails(1, &["pull", EMPTY, "-o", "out"]);
+    assert!(printed.contains("unknown"), "{printed}");
 
     let cut = user.file("cut", &layer[..1600]);
     let id = tar_sum(&user, &file);
-    let told = user.fails(1, &["push", &cut, "--name", "x", "--id", &id]);
-    assert!(told.contains("broken at byte 1600"), "{told}");
+    let printed = user.fails(1, &["push", &cut, "--name", "x", "--id", &id]);
+    assert!(printed.contains("broken at byte 1600"), "{printed}");
     let v0 = said(user.ok(&["tarsum", "--version", "0", &file]));
-    let told = user.fails(1, &["push", &file, "--name", "x", "--id", v0.trim_end()]);
-    assert!(told.contains("cannot be verified: version 0"), "{told}");
+    let printed = user.fails(1, &["push", &file, "--name", "x", "--id", v0.trim_end()]);
+    assert!(
+        printed.contains("cannot be verified: version 0"),
+        "{printed}"
+    );
     user.fails(1, &["pull", &digest(&layer), "-o", "out"]);
 }
 
 #[test]
-fn a_push_that_was_stopped_is_resumed_by_its_tar_sum() {
+fn stopped_push_is_resumed_by_its_tar_sum() {
     let store = Served::start(&[]);
     let user = User::of(&store);
     let layer = archive(20 * MIB);
@@ -214,7 +217,7 @@ fn a_push_that_was_stopped_is_resumed_by_its_tar_sum() {
 }
 
 #[test]
-fn a_push_can_find_out_the_tar_sum() {
+fn push_computes_the_tar_sum() {
     let store = Served::start(&[]);
     let user = User::of(&store);
     let layer = archive(17 * MIB);
@@ -248,7 +251,7 @@ fn a_push_can_find_out_the_tar_sum() {
     let other = user.file("layer.tar.gz", &zipped);
     let output = user.run(&["push", &other, "--name", "x", "--tarsum"]);
     assert!(
-        stderr(&output).contains("as an archive of other bytes"),
+        stderr(&output).contains("an archive with other bytes"),
         "{}",
         stderr(&output)
     );
@@ -272,25 +275,28 @@ fn standard_input_gets_a_tar_sum_at_its_end() {
     }
     let broken = &archive(2000)[..1700];
     let output = piped(&user, &["push", "-", "--name", "x", "--tarsum"], broken);
-    let told = stderr(&output);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("standard input has no TarSum"), "{told}");
+    let printed = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
     assert!(
-        told.contains("broken at byte 1700") && told.contains("--resume"),
-        "{told}"
+        printed.contains("standard input has no TarSum"),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("broken at byte 1700") && printed.contains("--resume"),
+        "{printed}"
     );
     user.fails(1, &["pull", &digest(broken), "-o", "out"]);
 
     // Of a file that is known before anything is sent.
     let file = user.file("broken", broken);
-    let told = user.fails(1, &["push", &file, "--name", "x", "--tarsum"]);
+    let printed = user.fails(1, &["push", &file, "--name", "x", "--tarsum"]);
     assert!(
-        told.contains("broken at byte 1700") && !told.contains("--resume"),
-        "{told}"
+        printed.contains("broken at byte 1700") && !printed.contains("--resume"),
+        "{printed}"
     );
-    let told = user.fails(
+    let printed = user.fails(
         2,
         &["push", &file, "--name", "x", "--tarsum", "--id", EMPTY],
     );
-    assert!(told.contains("cannot be used with"), "{told}");
+    assert!(printed.contains("cannot be used with"), "{printed}");
 }

@@ -64,7 +64,7 @@ fn shows_progress(screen: &[String]) -> bool {
 }
 
 #[test]
-fn a_push_and_a_pull_show_how_far_they_are() {
+fn push_and_pull_show_progress() {
     let site = Site::new();
     for columns in [100, 40] {
         // One that is stored already would not be sent.
@@ -84,7 +84,7 @@ fn a_push_and_a_pull_show_how_far_they_are() {
                 .iter()
                 .filter(|line| percent(line).is_some())
                 .collect();
-            // One line, whatever was drawn before: one that did not fit would have left others.
+            // One line: one that did not fit would have left others.
             assert_eq!(bars.len(), 1, "{screen:#?}");
             // No more is on the way than the proxy has let through, and what lies in buffers.
             let shown = percent(bars[0]).unwrap();
@@ -106,7 +106,7 @@ fn a_push_and_a_pull_show_how_far_they_are() {
 }
 
 #[test]
-fn a_bar_tells_the_rate_and_the_time_left() {
+fn bar_shows_rate_and_time_left() {
     let site = Site::new();
     let terminal = Terminal::new(100);
     let mut push = site.begun(Way::Up, &terminal, &["push", "layer.tar", "--name", "x"]);
@@ -120,7 +120,7 @@ fn a_bar_tells_the_rate_and_the_time_left() {
 }
 
 #[test]
-fn the_bar_of_a_push_that_was_stopped_stays_readable() {
+fn bar_of_a_stopped_push_stays_readable() {
     let site = Site::new();
     let mut terminal = Terminal::new(80);
     let mut push = site.begun(Way::Up, &terminal, &["push", "layer.tar", "--name", "x"]);
@@ -129,7 +129,7 @@ fn the_bar_of_a_push_that_was_stopped_stays_readable() {
     terminal.until(|screen| {
         screen
             .iter()
-            .any(|line| line.starts_with("interrupted; storing"))
+            .any(|line| line.starts_with("interrupted: saving"))
     });
     site.proxy.release();
     assert_eq!(push.wait().unwrap().code(), Some(1));
@@ -218,7 +218,7 @@ fn requests_by_operation_are_shown_with_v_only() {
 }
 
 #[test]
-fn nothing_is_drawn_in_a_pipe_nor_with_json() {
+fn nothing_is_drawn_in_a_pipe_or_with_json() {
     let user = User::new();
     let layer = noise(20 * MIB);
     user.file("layer.tar", &layer);

@@ -17,7 +17,7 @@ use crate::support::fault_client::{
 };
 use crate::support::stores::{self, BUCKET};
 
-/// The embedded store has neither rules nor versions.
+/// The embedded store has no rules and no versions.
 const UNKNOWN: [&str; 2] = ["nothing_expires", "old_versions"];
 
 fn with(set: impl FnOnce(&mut Quirks)) -> Quirks {

@@ -1,4 +1,4 @@
-//! `cancel`: removes uploads that nobody wants to go on with.
+//! `cancel`: removes unfinished uploads.
 
 use clap::Args;
 use serde::Serialize;
@@ -6,15 +6,14 @@ use uuid::Uuid;
 
 use super::Context;
 use super::failure::Failure;
-use super::place::Absent;
+use super::store_url::Absent;
 use s3layers::Error;
 
 /// Remove unfinished uploads and their bytes
 ///
-/// It does not matter which process began them: a push under way fails. One that is being committed
-/// is committed instead, since its layer may be published at any moment; it is cancelled only if
-/// that can never succeed. Each is tried, whatever becomes of the others; the UUIDs of those that
-/// are cancelled are printed.
+/// Any process can cancel an upload; a running push of it fails. An upload in its commit is committed
+/// instead, because its layer may already be published; it is cancelled only if the commit can never
+/// succeed. Prints the UUIDs of cancelled uploads. A failure does not stop the others.
 #[derive(Debug, Args)]
 pub(super) struct Cancel {
     /// Cancel these uploads; `uploads` lists them
@@ -25,9 +24,9 @@ pub(super) struct Cancel {
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event<'a> {
-    /// The upload and all its bytes are gone.
+    /// The upload and all its bytes were removed.
     Cancelled { uuid: Uuid },
-    /// It is not.
+    /// The upload could not be cancelled.
     NotCancelled { uuid: Uuid, error: &'a str },
 }
 
@@ -50,20 +49,11 @@ impl Cancel {
                 }
             }
         }
-        let all = uuids.len();
-        match (failures.len(), all) {
-            (0, _) => Ok(()),
-            (1, 1) => Err(failures.remove(0)),
-            (failed, all) => {
-                let failed =
-                    Failure::new(format!("{failed} of {all} uploads could not be cancelled"));
-                Err(failures.into_iter().fold(failed, Failure::because))
-            }
-        }
+        Failure::of_several(failures, uuids.len(), "uploads could not be cancelled")
     }
 }
 
-/// Without those that were named before.
+/// Removes duplicates, and keeps the order.
 fn once_each(uuids: &[Uuid]) -> Vec<Uuid> {
     let mut once = Vec::new();
     for uuid in uuids {
@@ -79,25 +69,19 @@ fn refused(uuid: Uuid, error: Error, context: &Context) -> Failure {
         Error::UploadUnknown { .. } => {
             let uploads = context.command_line(&["uploads"]);
             Some(format!(
-                "it was finished, cancelled or swept; those that are there: {uploads}"
+                "it was finished, cancelled or swept; to list uploads: {uploads}"
             ))
         }
         Error::UploadConflict { .. } => {
             let sweep = context.command_line(&["sweep", "--older-than", "1h"]);
             Some(format!(
-                "try again later; what no process has touched for an hour is committed or removed \
-                 by: {sweep}"
+                "try again later; to commit or remove uploads that are idle for an hour: {sweep}"
             ))
         }
         Error::Damaged { .. } => Some(format!(
-            "without its session nobody can tell what belongs to it; remove what is below \
-             uploads/{uuid}/ by hand"
+            "its session is needed to find its objects; remove those below uploads/{uuid}/ by hand"
         )),
         _ => None,
     };
-    let failure = Failure::from(error);
-    match hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
+    Failure::from(error).maybe_hint(hint)
 }

@@ -1,4 +1,4 @@
-//! `completions`: what a shell completes.
+//! `completions`: shell completions.
 
 use clap::Args;
 use clap_complete::Shell;

@@ -1,4 +1,4 @@
-//! `config`: every setting, and why it is what it is.
+//! `config`: shows every setting and its source.
 
 use std::path::Path;
 
@@ -9,15 +9,15 @@ use serde_json::Value;
 use super::Context;
 use super::failure::Failure;
 use super::output::Output;
-use super::place::Place;
 use super::settings::table::{Row, Source};
 use super::settings::{Location, example};
+use super::store_url::StoreUrl;
 use s3layers::{ClientEnvironment, CredentialSource, client_environment};
 
 /// Show every setting and its source
 ///
-/// A setting is what its flag says, else its environment variable, else the configuration file,
-/// else its default. Nothing is asked of the store, and no secret is shown.
+/// A value comes from the flag, else the environment variable, else the configuration file, else the
+/// default. Makes no request to the store, and shows no secret.
 #[derive(Debug, Args)]
 pub(super) struct Config {
     /// Print the path of the configuration file
@@ -50,16 +50,12 @@ enum Event<'a> {
 }
 
 impl Config {
-    /// Whether the file is all that is asked about; it may be broken then.
-    pub(super) fn is_of_the_file(&self) -> bool {
+    /// Whether only the file is concerned, which may be broken then.
+    pub(super) fn is_about_the_file(&self) -> bool {
         self.path || self.example
     }
 
-    pub(super) fn tell_of_the_file(
-        &self,
-        output: Output,
-        named: Option<&Path>,
-    ) -> Result<(), Failure> {
+    pub(super) fn show_file(&self, output: Output, named: Option<&Path>) -> Result<(), Failure> {
         if self.example {
             return output.raw("config --example", example::text().as_bytes());
         }
@@ -73,14 +69,14 @@ impl Config {
     }
 
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let known = match context.place {
-            Place::S3 { .. } => Some(look_around(context).await?),
-            // It has keys of its own, and none of AWS's files is read.
-            Place::Folder(_) | Place::Memory => None,
+        let known = match context.store_url {
+            StoreUrl::S3 { .. } => Some(client_settings(context).await?),
+            // It has its own keys; no file of AWS is read.
+            StoreUrl::Folder(_) | StoreUrl::Memory => None,
         };
         let mut rows = context.settings.rows();
         if let Some(store) = rows.iter_mut().find(|row| row.setting.name == "store") {
-            store.or_else(Some(&context.place.to_string()), &Source::Default);
+            store.or_else(Some(&context.store_url.to_string()), &Source::Default);
         }
         if let Some(known) = &known
             && let Some(name) = &known.profile
@@ -94,7 +90,7 @@ impl Config {
                 }
             }
         }
-        tell(
+        show(
             context,
             &rows,
             known.as_ref().map(|known| &known.credentials),
@@ -102,12 +98,12 @@ impl Config {
     }
 }
 
-async fn look_around(context: &Context) -> Result<ClientEnvironment, Failure> {
+async fn client_settings(context: &Context) -> Result<ClientEnvironment, Failure> {
     let known = client_environment(&context.settings.client_options()).await;
     known.map_err(|error| Failure::of(&error))
 }
 
-fn tell(context: &Context, rows: &[Row], keys: Option<&CredentialSource>) -> Result<(), Failure> {
+fn show(context: &Context, rows: &[Row], keys: Option<&CredentialSource>) -> Result<(), Failure> {
     let output = context.output;
     let file = context.settings.file.as_ref();
     let exists = file.is_some_and(Location::exists);
@@ -115,19 +111,19 @@ fn tell(context: &Context, rows: &[Row], keys: Option<&CredentialSource>) -> Res
         path: file.map(|file| &*file.path),
         exists,
     })?;
-    let told = match (file, exists) {
+    let path = match (file, exists) {
         (None, _) => "none".to_owned(),
         (Some(file), true) => file.path.display().to_string(),
-        (Some(file), false) => format!("{}, which is not there", file.path.display()),
+        (Some(file), false) => format!("{} (not found)", file.path.display()),
     };
-    output.say(format_args!("configuration file: {told}\n"))?;
+    output.say(format_args!("configuration file: {path}\n"))?;
     let value = |row: &Row| row.value.clone().unwrap_or_else(|| "-".to_owned());
     let mut cells = vec![["SETTING", "VALUE", "FROM"].map(str::to_owned)];
     cells.extend(rows.iter().map(|row| {
         let name = row.setting.name.to_owned();
         [name, value(row), row.source.to_string()]
     }));
-    cells.push(told_of(keys));
+    cells.push(credentials_row(keys));
     for line in aligned(&cells) {
         output.say(line)?;
     }
@@ -139,7 +135,7 @@ fn tell(context: &Context, rows: &[Row], keys: Option<&CredentialSource>) -> Res
             from: row.source.to_string(),
         })?;
     }
-    let [_, _, from] = told_of(keys);
+    let [_, _, from] = credentials_row(keys);
     output.event(&Event::Credentials {
         source: source_of(keys),
         from,
@@ -158,17 +154,17 @@ fn access_key_id(keys: &CredentialSource) -> Option<&str> {
     }
 }
 
-/// The keys as they stand in the table.
-fn told_of(keys: Option<&CredentialSource>) -> [String; 3] {
+/// The row of the credentials.
+fn credentials_row(keys: Option<&CredentialSource>) -> [String; 3] {
     let from = match keys {
-        None => "the store is embedded, and needs none".to_owned(),
+        None => "the embedded store has its own".to_owned(),
         Some(CredentialSource::Environment { .. }) => "AWS_ACCESS_KEY_ID".to_owned(),
         Some(CredentialSource::Profile { name, by, .. }) => format!("AWS profile {name}: {by}"),
         Some(CredentialSource::WebIdentity) => "AWS_WEB_IDENTITY_TOKEN_FILE".to_owned(),
-        Some(CredentialSource::Container) => "the container, if it is asked".to_owned(),
+        Some(CredentialSource::Container) => "the container, if it has any".to_owned(),
         Some(CredentialSource::Machine) => "the role of this machine, if it has one".to_owned(),
         Some(CredentialSource::None) => {
-            "nowhere: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned()
+            "none: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned()
         }
     };
     let id = keys.and_then(access_key_id).unwrap_or("-");

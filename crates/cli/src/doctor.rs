@@ -5,9 +5,9 @@ use serde::Serialize;
 
 use super::Context;
 use super::failure::Failure;
-use super::output::{Spent, grouped};
-use super::place::Absent;
+use super::output::{Traffic, grouped};
 use super::stop::Stop;
+use super::store_url::Absent;
 use s3layers::doctor::{Answer, Examination, Finding, ProfileChange, Severity, examine};
 
 /// Check what the store can do
@@ -23,19 +23,21 @@ pub(super) struct Doctor {}
 impl Doctor {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let output = context.output;
-        let place = &context.place;
+        let store_url = &context.store_url;
         let mut stop = Stop::listen(output)?;
-        let (client, config) = place
+        let (client, config) = store_url
             .client(Absent::Create, context.settings.client_options())
             .await?;
         let config = context.settings.apply(config);
         output.note(format_args!(
-            "checking {place}: about 450 requests and 10 MiB"
+            "checking {store_url}: about 450 requests and 10 MiB"
         ));
-        let examined = examine(client, config, stop.told()).await;
-        let Some(examination) = examined.map_err(|error| place.unusable(error))? else {
-            return Err(Failure::new(format!("stopped before {place} was checked"))
-                .hint("everything written by the checks was removed; the profile is unchanged"));
+        let examined = examine(client, config, stop.requested()).await;
+        let Some(examination) = examined.map_err(|error| store_url.unusable(error))? else {
+            return Err(
+                Failure::new(format!("stopped before {store_url} was checked"))
+                    .hint("everything written by the checks was removed; the profile is unchanged"),
+            );
         };
         for finding in &examination.findings {
             let promise = finding.topic.promise();
@@ -75,7 +77,7 @@ enum Event<'a> {
         left_behind: Option<&'a str>,
         seconds: f64,
         #[serde(flatten)]
-        spent: Spent,
+        traffic: Traffic,
     },
 }
 
@@ -107,7 +109,7 @@ impl<'a> Event<'a> {
             reads_back: examination.needs_read_back(),
             left_behind: examination.left_behind.as_deref(),
             seconds: examination.elapsed.as_secs_f64(),
-            spent: examination.usage.clone().into(),
+            traffic: examination.usage.clone().into(),
         }
     }
 }
@@ -161,7 +163,7 @@ fn summary(examination: &Examination) -> Vec<String> {
     let details = details.chain(examination.remarks.iter().copied());
     lines.extend(details.map(|detail| format!("           {detail}")));
     if examination.needs_read_back() {
-        let why = "neither checksums nor part ETags are checked: each layer is read back before it is published";
+        let why = "the store checks no checksums and no part ETags: each layer is read back before it is published";
         lines.push(format!("costs      {why}"));
     }
     lines.push(match &examination.profile_change {

@@ -4,8 +4,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::place::Absent;
-use super::{Context, human};
+use super::store_url::Absent;
+use super::{Context, format};
 
 /// Show how many bytes each repository uses
 ///
@@ -41,7 +41,7 @@ impl Du {
         let output = context.output;
         output.say(format_args!("{:>10}  {:>10}  REPOSITORY", "BYTES", "OWN"))?;
         for one in &usage.repositories {
-            let (bytes, own) = (human::size(one.bytes), human::size(one.own_bytes));
+            let (bytes, own) = (format::size(one.bytes), format::size(one.own_bytes));
             output.say(format_args!("{bytes:>10}  {own:>10}  {}", one.name))?;
             output.event(&Event::Repository {
                 repository: one.name.as_str(),
@@ -63,7 +63,7 @@ impl Du {
                 usage.removed_bytes,
             ),
         ] {
-            let bytes = human::size(bytes);
+            let bytes = format::size(bytes);
             output.say(format_args!("{bytes:>10}  {layers} layers {what}"))?;
         }
         output.note(format_args!("{} tombstones", usage.tombstones));

@@ -1,4 +1,4 @@
-//! Why a command did not do what it was asked, as it is told to a person and to the exit code.
+//! The failure of a command: its message, its hints and its exit code.
 
 use std::error::Error as StdError;
 use std::fmt::Display;
@@ -9,18 +9,18 @@ const FAILED: u8 = 1;
 /// The exit code when the command line was wrong.
 const WRONG_USAGE: u8 = 2;
 
-/// The end of a command that failed: what to say, and how to exit.
+/// The failure of a command.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) code: u8,
-    /// What failed, outermost first; then its causes.
+    /// What failed, then its causes.
     pub(super) lines: Vec<String>,
-    /// What to do about it.
+    /// What the user can do about it.
     pub(super) hints: Vec<String>,
 }
 
 impl Failure {
-    /// The command was understood and refused.
+    /// A failure with exit code 1.
     pub(super) fn new(message: impl Into<String>) -> Self {
         Failure {
             code: FAILED,
@@ -29,7 +29,7 @@ impl Failure {
         }
     }
 
-    /// The command line asks for something that cannot be.
+    /// A wrong command line or setting, with exit code 2.
     pub(super) fn usage(message: impl Into<String>) -> Self {
         Failure {
             code: WRONG_USAGE,
@@ -37,7 +37,7 @@ impl Failure {
         }
     }
 
-    /// The reader of our output went away, which is its right: nothing to say.
+    /// The reader of our output closed it, which is no error.
     pub(super) fn reader_left() -> Self {
         Failure {
             code: 0,
@@ -46,12 +46,12 @@ impl Failure {
         }
     }
 
-    /// This error and what caused it.
+    /// An error and its causes.
     pub(super) fn of(error: &dyn StdError) -> Self {
         let mut lines: Vec<String> = Vec::new();
         let mut next = Some(error);
         while let Some(error) = next {
-            // Wrappers like to repeat what they wrap.
+            // Many errors repeat their cause.
             if let Some(line) = plain(&error.to_string())
                 && lines.last().is_none_or(|last| !last.contains(&line))
             {
@@ -65,7 +65,7 @@ impl Failure {
         }
     }
 
-    /// What was tried, in front of why it failed.
+    /// Adds what was tried.
     pub(super) fn context(mut self, message: impl Display) -> Self {
         if !self.is_silent() {
             self.lines.insert(0, message.to_string());
@@ -79,20 +79,41 @@ impl Failure {
         self
     }
 
-    /// What the user can do about it, in several lines.
+    /// Adds a hint, if there is one.
+    pub(super) fn maybe_hint(self, hint: Option<impl Into<String>>) -> Self {
+        self.hints(hint.into_iter().map(Into::into).collect())
+    }
+
+    /// The failure of some of `all` items, if there is any. `what` completes "2 of 3 …".
+    pub(super) fn of_several(
+        mut failures: Vec<Failure>,
+        all: usize,
+        what: &str,
+    ) -> Result<(), Failure> {
+        match failures.len() {
+            0 => Ok(()),
+            1 if all == 1 => Err(failures.remove(0)),
+            count => {
+                let summary = Failure::new(format!("{count} of {all} {what}"));
+                Err(failures.into_iter().fold(summary, Failure::because))
+            }
+        }
+    }
+
+    /// Adds several hints.
     pub(super) fn hints(mut self, hints: Vec<String>) -> Self {
         self.hints.extend(hints);
         self
     }
 
-    /// Another failure that came of it, or with it.
+    /// Adds another failure as the cause.
     pub(super) fn because(mut self, other: Failure) -> Self {
         self.lines.extend(other.lines);
         self.hints.extend(other.hints);
         self
     }
 
-    /// Whether there is nothing to say.
+    /// Whether nothing is printed.
     pub(super) fn is_silent(&self) -> bool {
         self.lines.is_empty()
     }
@@ -106,7 +127,7 @@ impl Failure {
     }
 }
 
-/// What the SDK says of itself and not of what happened.
+/// Texts of the SDK without information.
 const NOISE: &[&str] = &[
     "service error",
     "dispatch failure",
@@ -114,11 +135,11 @@ const NOISE: &[&str] = &[
     "other",
     NOT_ENABLED,
 ];
-/// Of a source of credentials that is not configured.
+/// The SDK's text for a source of credentials that is not configured.
 const NOT_ENABLED: &str = "the credential provider was not enabled";
 
-/// The text of an error on one line, if it says something. The SDK wraps what a store answered in
-/// words of its own, and shows it as a debug text.
+/// The text of an error on one line, if it has information. The SDK shows the answer of a store as
+/// debug text.
 fn plain(text: &str) -> Option<String> {
     if let Some(tried) = text.strip_prefix("no credentials found in chain. Attempted:") {
         return Some(format!(
@@ -149,7 +170,7 @@ fn plain(text: &str) -> Option<String> {
     }
 }
 
-/// The sources of credentials that were tried, each with the reason, which the SDK gives as lines.
+/// Joins the sources of credentials that were tried, which the SDK lists as lines, with reasons.
 fn sources(tried: &str) -> String {
     let tried = tried.lines().map(str::trim).filter(|line| !line.is_empty());
     let source = |line: &str| {
@@ -176,11 +197,7 @@ impl From<s3layers::Error> for Failure {
             }
             _ => None,
         };
-        let failure = Failure::of(&error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        Failure::of(&error).maybe_hint(hint)
     }
 }
 
@@ -193,7 +210,7 @@ mod tests {
     struct Layer(&'static str, #[source] Option<Box<Layer>>);
 
     #[test]
-    fn causes_are_told_once_and_in_order() {
+    fn causes_are_shown_once_and_in_order() {
         let inner = Layer("connection\n  refused", None);
         let repeated = Layer("refused", Some(Box::new(inner)));
         let outer = Layer("it refused", Some(Box::new(repeated)));
@@ -204,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_store_answered_is_told_without_its_wrapping() {
+    fn answer_of_a_store_is_shown_without_its_wrapping() {
         for (text, want) in [
             ("service error", None),
             ("unhandled error (SlowDown)", None),

@@ -5,9 +5,9 @@ use serde::Serialize;
 
 use super::Context;
 use super::failure::Failure;
-use super::human;
-use super::output::Spent;
-use super::place::Absent;
+use super::format;
+use super::output::Traffic;
+use super::store_url::Absent;
 use s3layers::{CollectOptions, Collected};
 
 /// Remove layers that no manifest names
@@ -57,7 +57,7 @@ enum Event<'a> {
         bytes_freed: u64,
         stopped: Option<&'a str>,
         #[serde(flatten)]
-        spent: Spent,
+        traffic: Traffic,
     },
 }
 
@@ -87,7 +87,7 @@ fn show(context: &Context, collected: &Collected) -> Result<(), Failure> {
         output.note(format_args!("left alone: {reason}"));
     }
     for (name, bytes) in &collected.freed {
-        let bytes = human::size(*bytes);
+        let bytes = format::size(*bytes);
         output.say(format_args!("{name}  {bytes} freed"))?;
     }
     let would = if collected.dry_run { " (dry run)" } else { "" };
@@ -105,7 +105,7 @@ fn show(context: &Context, collected: &Collected) -> Result<(), Failure> {
             all.bytes_condemned,
         ),
     ] {
-        let bytes = human::size(bytes);
+        let bytes = format::size(bytes);
         output.say(format_args!("{layers} layers, {bytes} {what}{would}"))?;
     }
     output.note(format_args!(
@@ -115,7 +115,7 @@ fn show(context: &Context, collected: &Collected) -> Result<(), Failure> {
     Ok(())
 }
 
-fn events(context: &Context, collected: &Collected, spent: Spent) -> Result<(), Failure> {
+fn events(context: &Context, collected: &Collected, traffic: Traffic) -> Result<(), Failure> {
     for reason in &collected.skipped {
         context.output.event(&Event::Skipped { reason })?;
     }
@@ -140,6 +140,6 @@ fn events(context: &Context, collected: &Collected, spent: Spent) -> Result<(), 
         layers_freed: collected.layers_freed,
         bytes_freed: collected.bytes_freed(),
         stopped: collected.stopped.as_deref(),
-        spent,
+        traffic,
     })
 }

@@ -1,4 +1,4 @@
-//! What a command reads: a file, or standard input.
+//! The input of a command: a file, or standard input.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,18 +11,18 @@ pub(super) fn is_stdin(file: &Path) -> bool {
     file == Path::new("-")
 }
 
-/// The input as it is called.
+/// The name of the input in messages.
 pub(super) fn name(file: &Path) -> String {
-    match is_stdin(file) {
-        true => "standard input".to_owned(),
-        false => file.display().to_string(),
+    if is_stdin(file) {
+        return "standard input".to_owned();
     }
+    file.display().to_string()
 }
 
 /// An input that is open.
 pub(super) struct Input {
     pub(super) reader: Box<dyn Read + Send>,
-    /// In bytes, where it is known: then it can be read again.
+    /// In bytes, if it is a regular file, which can be read again.
     pub(super) size: Option<u64>,
 }
 
@@ -40,7 +40,7 @@ pub(super) fn open(file: &Path) -> Result<Input, Failure> {
     })?;
     if metadata.is_dir() {
         return Err(Failure::new(format!(
-            "{} is a folder; wanted a file, such as a tar archive",
+            "{} is a folder; expected a file, such as a tar archive",
             file.display()
         )));
     }
@@ -50,7 +50,7 @@ pub(super) fn open(file: &Path) -> Result<Input, Failure> {
     })
 }
 
-/// The size of a file in bytes. `None` where it is no regular file, or cannot be looked at.
+/// The size of a regular file in bytes.
 pub(super) fn size(file: &Path) -> Option<u64> {
     let metadata = std::fs::metadata(file).ok()?;
     (!is_stdin(file) && metadata.is_file()).then_some(metadata.len())

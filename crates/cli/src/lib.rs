@@ -1,15 +1,15 @@
 //! The command line of `s3layers`.
 //!
-//! [`run`] parses, finds the settings, builds the runtime, calls the command and turns its end
-//! into an exit code: 0 done, 1 refused or failed, 2 wrong usage. Each command has a file: its
-//! arguments, and a `run` that takes them and a `Context`. To add one, write its file and a line in
-//! `Command` and in its `dispatch`. What two users would set differently is no argument, but a
-//! row in the table of settings.
+//! [`run`] parses the arguments, reads the settings, builds the runtime, runs the command and returns
+//! the exit code: 0 done, 1 refused or failed, 2 wrong usage. Each command has a file with its
+//! arguments and a `run` that receives a `Context`. To add one, write its file and a line in `Command`
+//! and in its `dispatch`. An option that is a property of the installation is a row in the table of
+//! settings.
 //!
-//! 1. Stdout is for results: lines for people, or with `--json` one object a line, or the bytes of
-//!    a layer. All else goes to stderr.
-//! 2. A command ends with `Ok` or a `Failure`; only [`run`] prints it.
-//! 3. A secret is never printed, nor put into an error; but `store` prints the random key it made.
+//! 1. Stdout is for results: text, one JSON object per line with `--json`, or the bytes of a layer.
+//!    Everything else goes to stderr.
+//! 2. A command returns `Ok` or a `Failure`; only [`run`] prints it.
+//! 3. No output or error contains a secret, except the random key that `store` creates.
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -24,46 +24,46 @@ use clap::{
 
 use self::failure::Failure;
 use self::output::Output;
-use self::place::{Absent, Place};
 use self::settings::Settings;
 use self::settings::flags::Flags;
+use self::store_url::{Absent, StoreUrl};
 use s3layers::S3LayerService;
 
+mod blocking_io;
 mod cancel;
 mod collector;
 mod completions;
 mod config;
 mod demo;
-mod descriptors;
 mod doctor;
 mod du;
 mod failure;
+mod format;
 mod gc;
-mod human;
 mod input;
+mod layer_ref;
 mod log;
 mod ls;
 mod man;
 mod output;
-mod place;
 mod policy;
 mod progress;
 mod pull;
 mod push;
+mod rlimit;
 mod rm;
 mod serve;
 mod settings;
 mod stat;
 mod stop;
 mod store;
+mod store_url;
 mod sweep;
 mod sweeper;
 mod table;
 mod tarsum;
-mod threads;
 mod trash;
 mod uploads;
-mod wanted;
 
 /// Keep container layers in any S3-compatible object store.
 #[derive(Debug, Parser)]
@@ -75,15 +75,15 @@ struct CommandLine {
     command: Command,
 }
 
-/// What every command understands, besides the [settings] that are flags.
+/// The options of every command, besides the [settings] that are flags.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Common options")]
 struct Common {
     /// Read this configuration file instead of the user's own
     ///
-    /// In S3LAYERS_CONFIG as well; an empty name stands for no file. Flags go before the environment,
-    /// and that before the file: `s3layers config` shows what holds and why, and where the user's own
-    /// file is.
+    /// S3LAYERS_CONFIG names it too; an empty name means no file. A flag overrides the environment, and
+    /// that overrides the file. `s3layers config` shows the effective values, their sources, and the
+    /// path of the default file.
     #[arg(
         long,
         global = true,
@@ -106,7 +106,7 @@ struct Common {
     quiet: bool,
     /// Log more; -vv logs each request to the store
     ///
-    /// Once logs what is done, and shows requests by operation. RUST_LOG is finer.
+    /// -v logs operations, and shows requests by operation. RUST_LOG filters by module.
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = 93)]
     verbose: u8,
 }
@@ -173,56 +173,56 @@ impl Command {
     }
 }
 
-/// How long the process waits at its end for removals in the background. A sweep does what is left.
+/// Limits the wait for background removals at exit; a sweep does the rest.
 const BACKGROUND_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a command works with.
+/// The environment of a command.
 #[derive(Debug)]
 struct Context {
     output: Output,
-    place: Place,
+    store_url: StoreUrl,
     settings: Settings,
-    /// Every service that was connected.
+    /// All connected services.
     services: Mutex<Vec<S3LayerService>>,
 }
 
 impl Context {
     fn new(output: Output, settings: Settings) -> Result<Self, Failure> {
-        let place = match &settings.store.value {
-            Some(place) => place.clone(),
-            None => Place::default_of_user()?,
+        let store_url = match &settings.store.value {
+            Some(url) => url.clone(),
+            None => StoreUrl::default_of_user()?,
         };
         let names_s3 = settings.endpoint_url.is_flag()
             || settings.region.is_flag()
             || settings.profile.is_flag();
-        if names_s3 && !matches!(place, Place::S3 { .. }) {
+        if names_s3 && !matches!(store_url, StoreUrl::S3 { .. }) {
             return Err(Failure::usage(format!(
-                "--endpoint-url, --region and --profile are for s3://BUCKET, and the store is {place}"
+                "--endpoint-url, --region and --profile are for s3://BUCKET, and the store is {store_url}"
             )));
         }
         Ok(Context {
             output,
-            place,
+            store_url,
             settings,
             services: Mutex::default(),
         })
     }
 
-    /// The service over the store that was named.
+    /// Connects to the store.
     async fn connect(&self, absent: Absent) -> Result<S3LayerService, Failure> {
-        if self.place == Place::Memory {
+        if self.store_url == StoreUrl::Memory {
             self.output
-                .note("memory: is empty, and vanishes when this program ends");
+                .note("memory: is empty, and is lost when this program ends");
         }
         let options = self.settings.client_options();
         let settings = |config| self.settings.apply(config);
-        let service = self.place.connect(absent, options, settings).await?;
+        let service = self.store_url.connect(absent, options, settings).await?;
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         services.push(service.clone());
         Ok(service)
     }
 
-    /// Waits for what the services still remove, for a few seconds at most.
+    /// Waits for background removals, for a few seconds at most.
     async fn wait_for_background(&self) {
         let services = {
             let services = self.services.lock();
@@ -234,22 +234,21 @@ impl Context {
             .await
             .is_err()
         {
-            tracing::warn!("left finished uploads to the sweep: their removal takes too long");
+            tracing::warn!("left the removal of finished uploads to a sweep: it takes too long");
         }
     }
 
-    /// A command line of this program over the same store, with the settings that were given on
-    /// this one.
+    /// A command line of this program for the same store, with the settings of this one.
     fn command_line(&self, arguments: &[&str]) -> String {
         let mut words = vec![program()];
-        words.extend(self.settings.words(&self.place));
+        words.extend(self.settings.words(&self.store_url));
         words.extend(arguments.iter().map(|word| (*word).to_owned()));
         let quoted: Vec<_> = words.iter().map(|word| quoted(word)).collect();
         quoted.join(" ")
     }
 }
 
-/// How this program was called, so that a command that is printed can be pasted.
+/// The name by which this program was called, so that printed commands can be pasted.
 fn program() -> String {
     let called = std::env::args_os().next();
     called.map_or_else(
@@ -258,7 +257,7 @@ fn program() -> String {
     )
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&b);
     if !word.is_empty() && word.bytes().all(is_plain) {
@@ -267,12 +266,12 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// All that can be written on the command line.
+/// The grammar of the command line.
 fn grammar() -> clap::Command {
     settings::flags::added_to(CommandLine::command())
 }
 
-/// The program: reads the arguments of this process, does what they say, and tells how it went.
+/// Runs the program with the arguments of this process.
 pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let parsed = grammar()
@@ -294,16 +293,16 @@ pub fn run() -> ExitCode {
     ExitCode::from(failure.code)
 }
 
-/// What clap has to say: help, the version, or what is wrong with the arguments.
+/// Prints help, the version, or the error of the arguments.
 fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
-    // A reader that went away has no use for help.
+    // A closed stdout is no error.
     let _ = error.print();
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
     }
     if arguments.iter().any(|argument| argument == "--json") {
         let text = error.to_string();
-        // What follows an empty line is usage and advice.
+        // An empty line separates the message from usage and advice.
         let lines = text.lines().take_while(|line| !line.trim().is_empty());
         let message = lines.map(str::trim).collect::<Vec<_>>().join(" ");
         let message = message.strip_prefix("error: ").unwrap_or(&message);
@@ -321,12 +320,12 @@ fn start(command_line: CommandLine, flags: Flags) -> Result<(), Failure> {
     let CommandLine { common, command } = command_line;
     let output = common.output();
     let file = common.config.as_deref().map(Path::new);
-    // They are wanted most where the settings are broken.
+    // These work with broken settings, too.
     match &command {
         Command::Completions(command) => return command.run(output),
         Command::Man(command) => return command.run(output),
-        Command::Config(command) if command.is_of_the_file() => {
-            return command.tell_of_the_file(output, file);
+        Command::Config(command) if command.is_about_the_file() => {
+            return command.show_file(output, file);
         }
         _ => {}
     }
@@ -346,7 +345,7 @@ fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
         .build()
         .map_err(|error| Failure::of(&error).context("cannot start the runtime"))?;
     let done = runtime.block_on(future);
-    // Nothing that still runs there was promised to anybody.
+    // Nothing that still runs there was acknowledged.
     runtime.shutdown_background();
     done
 }

@@ -1,4 +1,4 @@
-//! What this program does and what it asks of the store, on stderr.
+//! The log, on stderr.
 
 use std::fmt::{self, Debug, Write as _};
 use std::io::IsTerminal as _;
@@ -11,7 +11,7 @@ use super::progress;
 use super::settings::Settings;
 use super::settings::value::{Format, Level};
 
-/// From here on, what the settings ask for is logged.
+/// Starts logging as the settings say.
 pub(super) fn start(settings: &Settings) {
     let level = &settings.log_level.value;
     let says_little =
@@ -21,12 +21,12 @@ pub(super) fn start(settings: &Settings) {
         .with_writer(progress::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(!says_little);
-    // It fails where one is set already, which then is as good.
+    // It fails if a subscriber is set already.
     let _ = match settings.log_format.value {
         Format::Text => builder
             .fmt_fields(format::debug_fn(field).delimited(" "))
             .try_init(),
-        // Fields beside the level and the time: one object a line, without objects in it.
+        // One flat object per line.
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
 }
@@ -44,8 +44,8 @@ fn field(
     }
 }
 
-/// Escapes control characters. Clients and stores choose what stands in a path or an error, and must
-/// not forge a line of the log or move the cursor of a terminal.
+/// Escapes control characters: a path or an error, chosen by a client or a store, must not forge a
+/// line of the log or move the cursor of a terminal.
 struct Escaping<W>(W);
 
 impl<W: fmt::Write> fmt::Write for Escaping<W> {
@@ -61,14 +61,14 @@ impl<W: fmt::Write> fmt::Write for Escaping<W> {
     }
 }
 
-/// In the language of `RUST_LOG`.
+/// In the syntax of `RUST_LOG`.
 fn filter(level: &Level) -> String {
     match level {
         Level::Filter(filter) => filter.clone(),
         Level::Word(word) => match &**word {
             "off" => "off".to_owned(),
-            // The embedded store tells its clients what it refuses, and need not tell us. What the SDK
-            // warns of is in the error that follows, if one does.
+            // The embedded store returns its refusals to its clients, and the SDK its warnings in
+            // errors.
             "error" | "warn" => format!("{word},s3s=off,aws=off"),
             "info" | "debug" => format!("s3layers={word},warn,aws=off"),
             word => format!("s3layers={word},embedded_s3={word},warn"),

@@ -1,4 +1,4 @@
-//! `man`: the manual, a page for the program and one for each command.
+//! `man`: the manual, with a page for the program and one for each command.
 
 use std::fs;
 use std::io;
@@ -32,7 +32,7 @@ enum Event<'a> {
 
 impl Man {
     pub(super) fn run(&self, output: Output) -> Result<(), Failure> {
-        // Built, it has the options of every command in each of them.
+        // `build` adds the global options to each command.
         let mut program = super::grammar().disable_help_subcommand(true);
         program.build();
         if let Some(folder) = &self.out {
@@ -51,7 +51,9 @@ fn command<'a>(program: &'a Command, name: &str) -> Result<&'a Command, Failure>
     program.find_subcommand(name).ok_or_else(|| {
         let names: Vec<_> = program.get_subcommands().map(Command::get_name).collect();
         let names = names.join(", ");
-        Failure::usage(format!("there is no command {name}; wanted one of {names}"))
+        Failure::usage(format!(
+            "there is no command {name}; expected one of {names}"
+        ))
     })
 }
 
@@ -73,7 +75,7 @@ fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     Failure::of(error).context(format_args!("cannot write {}", path.display()))
 }
 
-/// A page, as troff.
+/// A page in troff.
 fn page(command: &Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let is_program = command.has_subcommands();
@@ -107,7 +109,7 @@ fn settings() -> String {
     text
 }
 
-/// A text that troff takes as it is.
+/// Escapes a text for troff.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\e").replace('-', "\\-")
 }

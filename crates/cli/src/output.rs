@@ -1,4 +1,4 @@
-//! What the program says: results on stdout, for people or as one JSON object a line; everything
+//! The output of the program: results on stdout, as text or as one JSON object per line; everything
 //! else on stderr.
 
 use std::collections::BTreeMap;
@@ -8,22 +8,23 @@ use std::io::{self, IsTerminal as _, Write as _};
 use serde::Serialize;
 
 use super::failure::Failure;
+pub(super) use super::format::grouped;
 use super::progress::{self, Bar};
 use s3layers::Usage;
 
-/// Where a command speaks.
+/// The output options of a command.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Output {
-    /// Whether stdout is for programs.
+    /// Print JSON objects instead of text on stdout.
     pub(super) json: bool,
-    /// Whether stderr is for errors only.
+    /// Print only errors on stderr.
     pub(super) quiet: bool,
-    /// Whether notes have details.
+    /// Print notes in detail.
     pub(super) verbose: bool,
 }
 
 impl Output {
-    /// For programs: one object on a line of stdout. People do not see it.
+    /// Prints one JSON object, with `--json` only.
     pub(super) fn event(self, event: &impl Serialize) -> Result<(), Failure> {
         if !self.json {
             return Ok(());
@@ -32,15 +33,15 @@ impl Output {
         write_line(&line)
     }
 
-    /// For people: a line of the result on stdout.
+    /// Prints a line of the result on stdout, unless with `--json`.
     pub(super) fn say(self, line: impl Display) -> Result<(), Failure> {
-        match self.json {
-            true => Ok(()),
-            false => write_line(&line.to_string()),
+        if self.json {
+            return Ok(());
         }
+        write_line(&line.to_string())
     }
 
-    /// What is neither for people nor an event: the text that `command` prints.
+    /// Prints a text for other programs; there is no JSON form of it.
     pub(super) fn raw(self, command: &str, text: &[u8]) -> Result<(), Failure> {
         if self.json {
             return Err(Failure::usage(format!(
@@ -54,14 +55,14 @@ impl Output {
             .map_err(|error| Failure::of_output(&error))
     }
 
-    /// For people: what is going on, on stderr.
+    /// Prints a note on stderr.
     pub(super) fn note(self, line: impl Display) {
         if !self.json && !self.quiet {
-            tell(&line);
+            write_error(&line);
         }
     }
 
-    /// What was asked of the store, as a note says it.
+    /// The requests to the store as text.
     pub(super) fn requests(self, usage: &Usage) -> String {
         if self.verbose {
             usage.to_string()
@@ -70,7 +71,7 @@ impl Output {
         }
     }
 
-    /// The error and its causes on stderr, and for programs on stdout as well.
+    /// Prints the error and its causes on stderr, and with `--json` on stdout as well.
     pub(super) fn fail(self, failure: &Failure) {
         if failure.is_silent() {
             return;
@@ -79,14 +80,14 @@ impl Output {
             .lines
             .split_first()
             .map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
-        tell(&format_args!("error: {message}"));
+        write_error(&format_args!("error: {message}"));
         for cause in causes {
-            tell(&format_args!("  caused by: {cause}"));
+            write_error(&format_args!("  caused by: {cause}"));
         }
         for hint in &failure.hints {
-            tell(&format_args!("  {hint}"));
+            write_error(&format_args!("  {hint}"));
         }
-        // Whoever reads stdout may be the reason for the failure.
+        // A closed stdout may be the reason for the failure.
         let _ = self.event(&Event::Error {
             message,
             causes,
@@ -94,18 +95,13 @@ impl Output {
         });
     }
 
-    /// A bar on a terminal, and nothing anywhere else. `size` in bytes, where it is known;
-    /// `position` bytes of it are done before.
+    /// A progress bar, if stderr is a terminal. `size` in bytes, if it is known; `position` bytes of
+    /// it are done before.
     pub(super) fn bar(self, label: &str, size: Option<u64>, position: u64) -> Bar {
-        match self.shows_progress() {
-            true => Bar::new(label, size, position),
-            false => Bar::hidden(),
+        if self.json || self.quiet || !io::stderr().is_terminal() {
+            return Bar::hidden();
         }
-    }
-
-    /// Whether somebody looks.
-    fn shows_progress(self) -> bool {
-        !self.json && !self.quiet && io::stderr().is_terminal()
+        Bar::new(label, size, position)
     }
 }
 
@@ -120,37 +116,24 @@ enum Event<'a> {
     },
 }
 
-/// What was asked of the store, as it stands in an event.
+/// The requests to the store, as part of an event.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Spent {
+pub(super) struct Traffic {
     requests: u64,
     requests_by_operation: BTreeMap<&'static str, u64>,
     bytes_sent: u64,
     bytes_received: u64,
 }
 
-impl From<Usage> for Spent {
+impl From<Usage> for Traffic {
     fn from(usage: Usage) -> Self {
-        Spent {
+        Traffic {
             requests: usage.requests(),
             requests_by_operation: usage.requests_by_operation,
             bytes_sent: usage.bytes_sent,
             bytes_received: usage.bytes_received,
         }
     }
-}
-
-/// `67,108,864`
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn write_line(line: &str) -> Result<(), Failure> {
@@ -162,24 +145,7 @@ fn write_line(line: &str) -> Result<(), Failure> {
     written.map_err(|error| Failure::of_output(&error))
 }
 
-fn tell(line: &dyn Display) {
-    // There is nobody left to tell that stderr is gone.
+fn write_error(line: &dyn Display) {
+    // A failure to write to stderr cannot be reported.
     let _ = progress::above(|| writeln!(io::stderr().lock(), "{line}"));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        for (number, want) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (67_108_864, "67,108,864"),
-        ] {
-            assert_eq!(grouped(number), want);
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! `rm`: removes what a repository has: tags, manifests, and links of layers.
+//! `rm`: removes tags, manifests and links of layers from repositories.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::failure::Failure;
-use super::place::Absent;
+use super::store_url::Absent;
 use s3layers::RepositoryService as _;
 use s3layers::S3LayerService;
 use s3layers::{
@@ -31,7 +31,7 @@ pub(super) struct Rm {
     all: Option<RepositoryName>,
 }
 
-/// Something that a repository has.
+/// The content of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reference {
     pub(super) name: RepositoryName,
@@ -126,15 +126,7 @@ impl Rm {
             })?;
             failed.push(failure);
         }
-        let all = self.references.len();
-        match failed.len() {
-            0 => Ok(()),
-            1 if all == 1 => Err(failed.remove(0)),
-            count => {
-                let summary = Failure::new(format!("{count} of {all} were not removed"));
-                Err(failed.into_iter().fold(summary, Failure::because))
-            }
-        }
+        Failure::of_several(failed, self.references.len(), "were not removed")
     }
 }
 
@@ -162,7 +154,7 @@ async fn remove_repository(
 }
 
 impl Reference {
-    /// What was removed; `None` where there was nothing.
+    /// Removes it. `None` if there was nothing to remove.
     async fn remove(&self, service: &S3LayerService) -> Done<Option<&'static str>> {
         let name = &self.name;
         let digest = match &self.item {

@@ -1,26 +1,25 @@
-//! `stat`: what is known of one layer, and whether its bytes are there.
+//! `stat`: shows the record of a layer, and whether its bytes are stored.
 
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::layer_ref::LayerRef;
 use super::output::grouped;
-use super::place::Absent;
-use super::wanted::Wanted;
-use super::{Context, human};
+use super::store_url::Absent;
+use super::{Context, format};
 use s3layers::{Digest, Error, LayerId, LayerObject, LayerStat, RepositoryName, clock};
 
-/// Show what is stored of a layer
+/// Show the record of a layer and check its object
 ///
-/// Asks the store whether the object that has its bytes is there, with the size, the ETag and,
-/// where the store has one, the checksum that were recorded. The bytes are not read: `pull` does
-/// that, and checks them all. Exits with 1 where the layer is unknown, or the object is not as it
-/// was recorded.
+/// Compares size, ETag and checksum of the stored object with the record. Does not read the bytes:
+/// `pull` reads and verifies them. Exits with 1 if the layer is unknown, or the object differs from
+/// the record.
 #[derive(Debug, Args)]
 pub(super) struct Stat {
     /// Show this layer: a digest, its beginning, or a TarSum
-    id: Wanted,
+    id: LayerRef,
 }
 
 #[derive(Serialize)]
@@ -34,7 +33,7 @@ enum Event<'a> {
         created_at: Timestamp,
         repository: &'a RepositoryName,
         objects: Vec<Object<'a>>,
-        /// What is wrong with the object; null where nothing is.
+        /// What is wrong with the object; null if it is intact.
         damage: Option<&'a str>,
     },
 }
@@ -69,7 +68,7 @@ impl Stat {
             digest: &info.digest,
             also: &info.aliases,
             size: info.size,
-            created_at: human::timestamp(info.created_at),
+            created_at: format::timestamp(info.created_at),
             repository: &info.name,
             objects: info.objects.iter().map(Object::from).collect(),
             damage: damage.as_deref(),
@@ -97,13 +96,13 @@ fn lines(stat: &LayerStat) -> Vec<String> {
     lines.extend([
         format!(
             "size     {} ({} bytes)",
-            human::size(info.size),
+            format::size(info.size),
             grouped(info.size)
         ),
         format!(
             "created  {} ({:.0}), first in {}",
-            human::ago(info.created_at, clock::now()),
-            human::timestamp(info.created_at),
+            format::ago(info.created_at, clock::now()),
+            format::timestamp(info.created_at),
             info.name
         ),
     ]);

@@ -1,4 +1,4 @@
-//! Being told to stop, by SIGINT (Ctrl-C) or SIGTERM.
+//! Stops the program on SIGINT (Ctrl-C) or SIGTERM.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,27 +10,27 @@ use tokio::sync::watch;
 use super::failure::Failure;
 use super::output::Output;
 
-/// How long the last words may take: stdout may be a pipe that nobody reads.
+/// Limits the printing of the last words: stdout may be a pipe without a reader.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Resolves at the first signal. The second one ends the process at once, after the
 /// [last words](Self::last_words).
 #[derive(Clone, Debug)]
 pub(super) struct Stop {
-    told: watch::Receiver<bool>,
+    requested: watch::Receiver<bool>,
     last_words: Arc<LastWords>,
 }
 
 impl Stop {
-    /// From here on signals do not end the process by themselves.
+    /// Handles signals from now on.
     pub(super) fn listen(output: Output) -> Result<Self, Failure> {
-        let (tell, told) = watch::channel(false);
+        let (request, requested) = watch::channel(false);
         let last_words = Arc::<LastWords>::default();
         let all = Arc::clone(&last_words);
         let mut signals = signals()?;
         tokio::spawn(async move {
             signals.next().await;
-            let _ = tell.send(true);
+            let _ = request.send(true);
             signals.next().await;
             let hints = all.lines();
             if !hints.is_empty() {
@@ -40,18 +40,26 @@ impl Stop {
             }
             std::process::exit(1);
         });
-        Ok(Stop { told, last_words })
+        Ok(Stop {
+            requested,
+            last_words,
+        })
     }
 
     /// Whether a signal has come.
-    pub(super) fn is_told(&self) -> bool {
-        *self.told.borrow()
+    pub(super) fn is_requested(&self) -> bool {
+        *self.requested.borrow()
     }
 
     /// Resolves when a signal has come, now or earlier.
-    pub(super) async fn told(&mut self) {
+    pub(super) async fn requested(&mut self) {
         // The sender lives in a task that ends only with the process.
-        if self.told.wait_for(|told| *told).await.is_err() {
+        if self
+            .requested
+            .wait_for(|requested| *requested)
+            .await
+            .is_err()
+        {
             std::future::pending::<()>().await;
         }
     }
@@ -70,7 +78,7 @@ impl Stop {
     }
 }
 
-/// What is to be said of each piece of work that a second signal would break off.
+/// The lines to print for each piece of work that a second signal aborts.
 #[derive(Debug, Default)]
 struct LastWords(Mutex<State>);
 

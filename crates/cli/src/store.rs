@@ -5,16 +5,16 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use super::Context;
-use super::descriptors;
 use super::failure::Failure;
-use super::place::{Absent, BUCKET};
+use super::rlimit;
 use super::settings::value::Listen;
 use super::stop::Stop;
+use super::store_url::{Absent, BUCKET};
 use embedded_s3::Limits;
 
-/// Serve the store in --store to any S3 client
+/// Serve the embedded store to any S3 client
 ///
-/// It has one bucket, `layers`, and takes more. A bucket is named in the path, or in the host as
+/// It has one bucket, `layers`; clients can create others. A bucket is named in the path, or in the host as
 /// BUCKET.localhost. Its keys are random and printed once at start; fix them with --access-key and
 /// --secret-key, or with S3LAYERS_ACCESS_KEY and S3LAYERS_SECRET_KEY in the environment.
 #[derive(Debug, Args)]
@@ -51,7 +51,7 @@ enum Event<'a> {
         endpoint: &'a str,
         bucket: &'a str,
         access_key: &'a str,
-        /// Only a random one: what was given is known.
+        /// Only if it is random.
         #[serde(skip_serializing_if = "Option::is_none")]
         secret_key: Option<&'a str>,
     },
@@ -66,9 +66,9 @@ impl Store {
                 "--access-key and --secret-key must not be empty",
             ));
         }
-        let limits = limits(descriptors::raise());
+        let limits = limits(rlimit::raise());
         let mut stop = Stop::listen(context.output)?;
-        let store = context.place.open(Absent::Create).await?;
+        let store = context.store_url.open(Absent::Create).await?;
         let store = match keys {
             Some((access_key, secret_key)) => store.with_keys(access_key, secret_key),
             None => store,
@@ -83,7 +83,7 @@ impl Store {
         let random = keys.is_none().then(|| store.secret_key());
         self.announce(context, &endpoint, store.access_key(), random)?;
         store
-            .serve_with(listener, limits, async move { stop.told().await })
+            .serve_with(listener, limits, async move { stop.requested().await })
             .await
             .map_err(|error| Failure::of(&error))?;
         context.output.note("stopped");
@@ -99,7 +99,7 @@ impl Store {
     ) -> Result<(), Failure> {
         let output = context.output;
         let secret_key = random_secret_key.unwrap_or("…");
-        output.say(format_args!("store       {}", context.place))?;
+        output.say(format_args!("store       {}", context.store_url))?;
         output.say(format_args!("endpoint    {endpoint}"))?;
         output.say(format_args!("bucket      {BUCKET}"))?;
         output.say(format_args!("access key  {access_key}"))?;
@@ -122,7 +122,7 @@ impl Store {
     }
 }
 
-/// Half of what may be open is for clients: the other half is for files.
+/// Half of the file descriptors are for clients, the other half for files.
 fn limits(open: Option<usize>) -> Limits {
     let mut limits = Limits::default();
     if let Some(open) = open {

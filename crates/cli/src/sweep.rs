@@ -1,4 +1,4 @@
-//! `sweep`: removes what dead uploads left behind.
+//! `sweep`: removes abandoned uploads.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use uuid::Uuid;
 
 use super::Context;
 use super::failure::Failure;
-use super::output::Spent;
-use super::place::Absent;
+use super::output::Traffic;
+use super::store_url::Absent;
 use s3layers::{SweepAction, Swept};
 
-/// What nobody has touched for so long is removed, where nothing else is said.
+/// The default age of an upload that is removed.
 pub(super) const OLD: Duration = Duration::from_secs(24 * 3600);
 
-/// Remove the remains of abandoned uploads
+/// Remove abandoned uploads
 ///
 /// Looks at uploads only; a stored layer is never touched. A live upload is touched every ten
 /// minutes at least, so an hour is safe.
@@ -31,12 +31,12 @@ pub(super) struct Sweep {
 }
 
 pub(super) fn age(text: &str) -> Result<Duration, &'static str> {
-    const WANTED: &str = "wanted a time such as 24h, 30m, 7d or 0s";
-    let span: Span = text.parse().map_err(|_| WANTED)?;
+    const EXPECTED: &str = "expected a time such as 24h, 30m, 7d or 0s";
+    let span: Span = text.parse().map_err(|_| EXPECTED)?;
     let age = span
         .to_duration(SpanRelativeTo::days_are_24_hours())
-        .map_err(|_| WANTED)?;
-    Duration::try_from(age).map_err(|_| WANTED)
+        .map_err(|_| EXPECTED)?;
+    Duration::try_from(age).map_err(|_| EXPECTED)
 }
 
 #[derive(Serialize)]
@@ -45,7 +45,7 @@ enum Event {
     /// One upload.
     Swept {
         uuid: Uuid,
-        /// Since its youngest object was written.
+        /// Since its last object was written.
         age_seconds: u64,
         action: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,7 +57,7 @@ enum Event {
         failed: usize,
         dry_run: bool,
         #[serde(flatten)]
-        spent: Spent,
+        traffic: Traffic,
     },
 }
 
@@ -93,19 +93,9 @@ impl Sweep {
             uploads: swept.len(),
             failed: failures.len(),
             dry_run: self.dry_run,
-            spent: usage.into(),
+            traffic: usage.into(),
         })?;
-        match failures.is_empty() {
-            true => Ok(()),
-            false => {
-                let failed = Failure::new(format!(
-                    "{} of {} uploads could not be swept",
-                    failures.len(),
-                    swept.len()
-                ));
-                Err(failures.into_iter().fold(failed, Failure::because))
-            }
-        }
+        Failure::of_several(failures, swept.len(), "uploads could not be swept")
     }
 
     fn outcome(&self, swept: &Swept) -> String {
@@ -136,7 +126,7 @@ fn name(action: SweepAction) -> &'static str {
     }
 }
 
-/// To the second.
+/// Rounded down to seconds.
 fn rounded(age: Duration) -> String {
     let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
     format!("{:#}", SignedDuration::from_secs(seconds))

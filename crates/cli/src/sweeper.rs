@@ -51,13 +51,13 @@ async fn sweep(service: &S3LayerService, untouched: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::place::{Absent, BUCKET, Place};
+    use crate::store_url::{Absent, BUCKET, StoreUrl};
     use s3layers::LayerService as _;
     use s3layers::{S3Config, client_over};
 
     #[tokio::test]
     async fn untouched_uploads_are_removed_by_any_number_of_processes() {
-        let store = Place::Memory.open(Absent::Create).await.unwrap();
+        let store = StoreUrl::Memory.open(Absent::Create).await.unwrap();
         let process = async || {
             let (access_key, secret_key) = (store.access_key(), store.secret_key());
             let http_client = store.http_client();

@@ -1,4 +1,4 @@
-//! `tarsum`: what an archive contains, as one checksum. No store has a part in it.
+//! `tarsum`: computes the TarSum of an archive. No store is involved.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,19 @@ use super::input;
 use s3layers::tarsum::{BrokenArchive, TarSummer};
 use s3layers::{Algorithm, Digest, Hasher, TarSum, TarSumVersion};
 
-/// How much is read at a time, in bytes.
+/// Bytes of one read.
 const PIECE: usize = 1024 * 1024;
 
 /// Print the TarSum of a tar archive
 ///
-/// A TarSum names what is in an archive, whatever order the files are in and however it is
-/// compressed (plain, gzip and Zstandard are understood). The first Docker registry named layers by
-/// version 1, and `push --tarsum` and `push --id` take it.
+/// A TarSum identifies the content of an archive, independent of the order of its files and of its
+/// compression (none, gzip or Zstandard). The first Docker registry named layers by version 1;
+/// `push --tarsum` and `push --id` accept it.
 #[derive(Debug, Args)]
 pub(super) struct Tarsum {
     /// Read this archive, or standard input for -
     file: PathBuf,
-    /// Compute it by the rules of this version
+    /// Use the rules of this version
     #[arg(long, value_enum, default_value = "1")]
     version: Version,
     /// Use this hash function
@@ -74,14 +74,14 @@ impl Tarsum {
     }
 }
 
-/// What an archive is called.
+/// The checksums of an archive.
 pub(super) struct Sums {
     pub(super) tar_sum: TarSum,
     /// The SHA-256 of its bytes.
     pub(super) digest: Digest,
 }
 
-/// Reads all of an archive, on a thread of its own.
+/// Reads an archive in a thread.
 pub(super) async fn read(file: &Path, summer: TarSummer) -> Result<Sums, Failure> {
     let input = input::open(file)?.reader;
     let name = input::name(file);
@@ -93,7 +93,7 @@ pub(super) async fn read(file: &Path, summer: TarSummer) -> Result<Sums, Failure
     Ok(Sums { tar_sum, digest })
 }
 
-/// There is no TarSum of a broken archive.
+/// The failure of a broken archive, which has no TarSum.
 pub(super) fn has_none(name: &str, broken: &BrokenArchive) -> Failure {
     Failure::of(broken).context(format_args!("{name} has no TarSum"))
 }
@@ -103,7 +103,7 @@ type Raw = (Result<TarSum, BrokenArchive>, Digest);
 fn sums(mut input: impl io::Read, mut summer: TarSummer) -> io::Result<Raw> {
     let mut hasher = Hasher::new(Algorithm::Sha256);
     let mut buffer = vec![0; PIECE];
-    // What follows a broken place cannot mend it.
+    // Bytes after a broken header cannot repair the archive.
     while summer.error().is_none() {
         match input.read(&mut buffer) {
             Ok(0) => break,

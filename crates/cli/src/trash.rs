@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::place::Absent;
 use super::rm::{Item, Reference};
+use super::store_url::Absent;
 use super::sweep::age;
-use super::{Context, human};
+use super::{Context, format};
 use s3layers::{RepositoryName, RestoreError, TrashReference};
 
 /// List, restore or forget deleted images
@@ -93,7 +93,7 @@ async fn list(context: &Context, name: Option<&RepositoryName>) -> Result<(), Fa
             entry.name,
             entry.digest,
             tags.join(","),
-            human::age(entry.age)
+            format::age(entry.age)
         ))?;
         context.output.event(&Event::Deleted {
             repository: entry.name.as_str(),

@@ -1,4 +1,4 @@
-//! `uploads`: what is being uploaded, or was cut and not gone on with.
+//! `uploads`: lists unfinished uploads.
 
 use std::time::SystemTime;
 
@@ -9,44 +9,42 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::failure::Failure;
-use super::place::Absent;
+use super::store_url::Absent;
 use super::sweep::OLD;
-use super::table::{Cell, Column, Gives, IN_A_PIPE, Table, numbers, words};
-use super::{Context, human};
+use super::table::{Cell, Column, HELP, Table, number, text};
+use super::{Context, format};
 use s3layers::{Error, LayerId, RepositoryName, UploadEntry, UploadPhase, clock};
 
 /// List unfinished uploads
 ///
-/// STORED is what a resume would not send again; AGE the time since the upload was begun, IDLE the
-/// time since anything of it was written, by the store's clock. DECLARED is the id that the layer
-/// must turn out to have, where one was given. PHASE is `open` while it takes bytes,
-/// `committing` while it is being published, `rejected` where its bytes do not have the id that was
-/// claimed, `cancelled` while it is being removed, `orphaned` where objects without a session are
-/// left, `unreadable` where NOTE says why.
+/// STORED counts bytes that a resume does not send again. AGE is the time since the upload was begun,
+/// IDLE the time since its last write, by the store's clock. DECLARED is the id that the layer must
+/// have, if one was given. PHASE is `open` (accepts bytes), `committing` (is being published),
+/// `rejected` (its bytes do not have the declared id), `cancelled` (is being removed), `orphaned`
+/// (has objects but no session) or `unreadable` (NOTE has the error).
 ///
-/// In a pipe the columns are the same ones, with the times when the upload was begun and last
-/// written in place of AGE and IDLE.
+/// In a pipe, AGE and IDLE are the times of the begin and of the last write.
 ///
-/// `push --resume UUID` goes on with one, `cancel UUID` removes it, and `sweep` those that are old.
+/// `push --resume UUID` resumes an upload, `cancel UUID` removes it, and `sweep` removes old ones.
 #[derive(Debug, Args)]
-#[command(after_long_help = IN_A_PIPE)]
+#[command(after_long_help = HELP)]
 pub(super) struct Uploads {}
 
 const COLUMNS: [Column; 8] = [
-    words("UUID", Gives::Nothing),
-    words("REPOSITORY", Gives::Room(10)),
-    words("PHASE", Gives::Nothing),
-    numbers("STORED", Gives::Nothing),
-    numbers("AGE", Gives::Way(1)),
-    numbers("IDLE", Gives::Nothing),
-    words("DECLARED", Gives::Way(2)),
-    words("NOTE", Gives::NoThought),
+    text("UUID"),
+    text("REPOSITORY"),
+    text("PHASE"),
+    number("STORED"),
+    number("AGE"),
+    number("IDLE"),
+    text("DECLARED"),
+    text("NOTE"),
 ];
 
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event<'a> {
-    /// One upload. What its session would tell is null where that is not there or unreadable.
+    /// One upload. Fields of its session are null if that is absent or unreadable.
     Upload {
         uuid: Uuid,
         repository: Option<&'a RepositoryName>,
@@ -56,7 +54,7 @@ enum Event<'a> {
         offset: Option<u64>,
         begun_at: Option<Timestamp>,
         written_at: Timestamp,
-        /// Since then, by the store's clock.
+        /// Since the last write, by the store's clock.
         age_seconds: u64,
         /// Why it could not be read.
         error: Option<&'a str>,
@@ -73,7 +71,7 @@ impl Uploads {
             let upload = match upload {
                 Ok(upload) => upload,
                 Err(error) => {
-                    // What was found so far stands.
+                    // The rows so far are valid.
                     table.end()?;
                     return Err(error.into());
                 }
@@ -93,7 +91,7 @@ impl Uploads {
             let sweep = context.command_line(&["sweep", "--dry-run"]);
             context.output.note(format_args!(
                 "{old} of {all} had nothing written for {}; what a sweep would do: {sweep}",
-                human::age(OLD)
+                format::age(OLD)
             ));
         }
         match unreadable {
@@ -105,12 +103,12 @@ impl Uploads {
     }
 }
 
-/// An error and its causes in one line.
+/// An error and its causes on one line.
 pub(super) fn reason(error: &Error) -> String {
     Failure::of(error).lines.join(": ")
 }
 
-/// What the phase of an upload is called, whatever could be read of it.
+/// The phase of an upload, as far as it could be read.
 fn phase(upload: &UploadEntry) -> &'static str {
     match &upload.state {
         Err(_) => "unreadable",
@@ -132,8 +130,8 @@ fn event<'a>(upload: &'a UploadEntry, error: Option<&'a str>) -> Event<'a> {
         declared: state.and_then(|state| state.declared.as_ref()),
         phase: phase(upload),
         offset: state.map(|state| state.offset),
-        begun_at: state.map(|state| human::timestamp(state.begun_at)),
-        written_at: human::timestamp(upload.written_at),
+        begun_at: state.map(|state| format::timestamp(state.begun_at)),
+        written_at: format::timestamp(upload.written_at),
         age_seconds: upload.age.as_secs(),
         error,
     }
@@ -166,7 +164,7 @@ mod tests {
     use s3layers::UploadState;
 
     #[test]
-    fn what_is_told_of_an_upload() {
+    fn rows_of_uploads() {
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let state = |phase| UploadState {
             name: "x".parse().unwrap(),
@@ -180,12 +178,12 @@ mod tests {
         for (state, want, note) in [
             (
                 Ok(Some(state(UploadPhase::Open))),
-                ["x", "open", "1.5 KiB", "50 min"],
+                ["x", "open", "1.50 KiB", "50m"],
                 "",
             ),
             (
                 Ok(Some(state(UploadPhase::Rejected))),
-                ["x", "rejected", "1.5 KiB", "50 min"],
+                ["x", "rejected", "1.50 KiB", "50m"],
                 "",
             ),
             (Ok(None), [none[0], "orphaned", none[2], none[3]], ""),
@@ -206,7 +204,7 @@ mod tests {
             assert_eq!(cells.len(), COLUMNS.len());
             let texts: Vec<_> = cells.iter().map(|cell| &*cell.text).collect();
             assert_eq!(texts[1..5], want);
-            assert_eq!(texts[5], "3 h", "by the store's clock");
+            assert_eq!(texts[5], "3h", "by the store's clock");
             assert!(texts[7].contains(note), "{texts:?}");
             assert_eq!(cells[5].raw, "1970-01-01T00:33:20Z");
         }

@@ -67,7 +67,7 @@ pub(super) fn accepted<T>(result: ApiResult<T>) -> std::result::Result<T, Failur
     })
 }
 
-/// Whether the store answered: it was neither silent nor refused for lack of permission.
+/// Whether the store answered: there was an answer, and it was not a missing permission.
 pub(super) fn is_answer(error: &ApiError) -> bool {
     !error.storage().is_retryable() && !error.storage().is_permission()
 }

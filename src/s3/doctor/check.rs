@@ -117,8 +117,8 @@ pub struct Finding {
 }
 
 impl Check {
-    /// A promise that cannot be checked counts as broken. Most stores report neither rules nor
-    /// versions, so nothing about the environment does.
+    /// A promise that cannot be checked counts as broken. Many stores do not report rules
+    /// and versions, so that is an exception.
     pub(super) fn severity_if_unknown(&self, topic: Topic) -> Severity {
         match self.severity {
             Severity::Breaks if topic != Topic::Environment => Severity::Breaks,

@@ -92,7 +92,7 @@ pub(super) const CHECKS: [Check; 9] = [
     },
 ];
 
-/// In the order of their bytes, which is neither that of an alphabet nor that of folders.
+/// In the order of their bytes, which differs from that of an alphabet and that of folders.
 const NAMES: [&str; 6] = ["B", "a-b/x", "a.b", "a/1", "a/2", "a0"];
 /// How often a listing is read until it is as it should be.
 const LOOKS: u32 = 5;

@@ -70,7 +70,7 @@ fn no_secret_is_shown_or_repeated() {
 }
 
 #[test]
-fn a_profile_has_the_keys_that_are_used_and_shown() {
+fn keys_of_a_profile_are_used_and_shown() {
     let store = Served::start(&["--access-key", "AKIDOURS", "--secret-key", "canary"]);
     let user = User::of(&store);
     fs::create_dir(user.path(".aws")).unwrap();

@@ -9,7 +9,7 @@ use super::{run, settle};
 use crate::support::program::{MIB, Served, User, digest, events, noise, stderr};
 
 #[test]
-fn the_log_has_a_line_for_each_request() {
+fn log_has_a_line_for_each_request() {
     let store = Served::start(&[]);
     let user = User::of(&store);
     let file = user.file("layer", &noise(20 * MIB));
@@ -54,7 +54,7 @@ fn the_log_has_a_line_for_each_request() {
             .sum();
         assert_eq!(Value::from(sum), stored[bytes], "{bytes}");
     }
-    // The same by the file, and a read of the body is told with its bytes.
+    // The same settings in the file; a read of a body is logged with its bytes.
     settle(&user, "[log]\nlevel = \"debug\"\nformat = \"json\"\n");
     let pull = [
         "--json",

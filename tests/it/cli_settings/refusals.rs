@@ -4,7 +4,7 @@ use super::{refused, run, settle};
 use crate::support::program::{User, events, stderr};
 
 #[test]
-fn a_bad_file_is_refused_with_its_line() {
+fn invalid_file_is_refused_with_its_line() {
     let user = User::new();
     for (text, wants) in [
         (
@@ -58,7 +58,7 @@ fn a_bad_file_is_refused_with_its_line() {
     let printed = run(&user, &[], &["--json", "sweep"]).stdout;
     assert_eq!(events(&printed)[0]["event"], "error");
 
-    // What one needs to mend it works all the same, and it can be left out.
+    // The commands that help to correct it work, and so does a run without it.
     user.ok(&["config", "--path"]);
     user.ok(&["config", "--example"]);
     user.ok(&["completions", "bash"]);

@@ -1,4 +1,4 @@
-//! The command that goes on with a push has the settings it needs in it.
+//! The command that resumes a push has the necessary settings.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -12,7 +12,7 @@ use super::shown;
 use crate::support::program::{MIB, Served, User, digest, noise, stderr};
 
 #[test]
-fn the_printed_command_resumes_wherever_it_is_pasted() {
+fn printed_command_resumes_from_another_folder() {
     let store = Served::start(&[]);
     let endpoint = shown(&User::of(&store), &[], &[])["endpoint_url"]["value"].clone();
     let user = User::new();

@@ -10,7 +10,7 @@ use super::{run, settle, shown};
 use crate::support::program::{MIB, Running, Served, User, digest, noise, stderr};
 
 #[test]
-fn a_flag_goes_before_the_environment_and_that_before_the_file() {
+fn flag_overrides_environment_and_that_overrides_file() {
     let user = User::new();
     let file = "store = \"s3://of-file\"\nregion = \"of-file\"\npart_size = \"6 MiB\"\n\
                 parallelism = 3\nsingle_writer = true\n[log]\nlevel = \"error\"\n";
@@ -93,7 +93,7 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
 }
 
 #[test]
-fn the_settings_are_what_the_program_does() {
+fn settings_take_effect() {
     let store = Served::start(&[]);
     let endpoint = shown(&User::of(&store), &[], &[])["endpoint_url"]["value"].clone();
     let user = User::new();

@@ -1,4 +1,4 @@
-//! `ls`: repositories, or what one has.
+//! `ls`: lists repositories, or the content of one.
 
 use clap::Args;
 use futures_util::stream::StreamExt as _;
@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::place::Absent;
-use super::table::{Cell, Column, Gives, IN_A_PIPE, Table, numbers, words};
+use super::store_url::Absent;
+use super::table::{Cell, Column, HELP, Table, number, text};
 use super::uploads::reason;
-use super::{Context, human};
+use super::{Context, format};
 use s3layers::{
     Digest, LayerEntry, LayerId, LayerInfo, RepositoryName, RepositoryService as _, S3LayerService,
     clock,
@@ -17,17 +17,16 @@ use s3layers::{
 
 mod repository;
 
-/// List repositories, or what one has
+/// List repositories, or the content of one
 ///
-/// Without a repository, the name of each is a line. With one, its tags, its manifests, its layers and
-/// the configs of its images are listed. A manifest that no tag names is `untagged`. In a pipe, the
-/// first field of each line is `tag`, `manifest`, `layer` or `config`. A tag has its name, the digest
-/// of the manifest that it names, and a note; a manifest has digest, size, media type and a note; a
-/// layer or config has digest, size, when it was created, and a note. A note is `untagged`, or why
-/// something could not be read. With --layers, all layers of the store are listed, and configs with
-/// them, with the repository that each was first published in.
+/// Without a repository, prints the name of each. With one, prints its tags, manifests, layers and
+/// configs. In a pipe, the first field of each line is `tag`, `manifest`, `layer` or `config`. A tag
+/// has the fields name, digest of its manifest, and note; a manifest has digest, size, media type and
+/// note; a layer or config has digest, size, time of creation and note. A note is `untagged`, or the
+/// error of reading the entry. With --layers, prints all layers and configs of the store, each with
+/// the repository in which it was first published.
 #[derive(Debug, Args)]
-#[command(after_long_help = IN_A_PIPE)]
+#[command(after_long_help = HELP)]
 pub(super) struct Ls {
     /// List this repository, such as library/alpine
     #[arg(value_name = "REPO")]
@@ -38,14 +37,14 @@ pub(super) struct Ls {
 }
 
 const ALL_LAYERS: [Column; 5] = [
-    words("LAYER", Gives::Nothing),
-    numbers("SIZE", Gives::Nothing),
-    numbers("CREATED", Gives::Way(1)),
-    words("FIRST IN", Gives::Room(10)),
-    words("NOTE", Gives::NoThought),
+    text("LAYER"),
+    number("SIZE"),
+    number("CREATED"),
+    text("FIRST IN"),
+    text("NOTE"),
 ];
 
-/// Repositories that are asked for at a time.
+/// Repositories of a page.
 const REPOSITORIES_AT_ONCE: usize = 1000;
 
 #[derive(Serialize)]
@@ -55,14 +54,14 @@ enum Event<'a> {
     Layer(Blob<'a>),
 }
 
-/// A layer or a config. What its record says is null where that could not be read.
+/// A layer or a config. Fields of its record are null if that could not be read.
 #[derive(Serialize)]
 struct Blob<'a> {
     digest: &'a Digest,
     also: &'a [LayerId],
     size: Option<u64>,
     created_at: Option<Timestamp>,
-    /// The repository that it was first published in.
+    /// The repository in which it was first published.
     repository: Option<&'a RepositoryName>,
     error: Option<&'a str>,
 }
@@ -74,7 +73,7 @@ impl<'a> Blob<'a> {
             digest: &layer.digest,
             also: info.map_or(&[], |info| &info.aliases),
             size: info.map(|info| info.size),
-            created_at: info.map(|info| human::timestamp(info.created_at)),
+            created_at: info.map(|info| format::timestamp(info.created_at)),
             repository: info.map(|info| &info.name),
             error,
         }
@@ -92,7 +91,7 @@ impl<'a> Blob<'a> {
     }
 }
 
-/// What was listed, and what of it could not be read.
+/// Entries that were listed, and those that could not be read.
 #[derive(Clone, Copy, Default)]
 struct Count {
     all: u64,
@@ -137,10 +136,10 @@ async fn repositories(service: &S3LayerService, context: &Context) -> Result<(),
         match page.items.into_iter().next_back() {
             Some(name) if page.more => last = Some(name),
             _ if is_empty => {
-                let place = &context.place;
+                let store_url = &context.store_url;
                 context
                     .output
-                    .note(format_args!("{place} has no repositories"));
+                    .note(format_args!("{store_url} has no repositories"));
                 return Ok(());
             }
             _ => return Ok(()),
@@ -172,8 +171,10 @@ async fn layers(service: &S3LayerService, context: &Context) -> Result<Count, Fa
     }
     table.end()?;
     if count.all == 0 {
-        let place = &context.place;
-        context.output.note(format_args!("{place} has no layers"));
+        let store_url = &context.store_url;
+        context
+            .output
+            .note(format_args!("{store_url} has no layers"));
     }
     Ok(count)
 }

@@ -1,6 +1,6 @@
-//! What one repository has: tags, manifests, layers and configs, in this order. So it is known which
-//! manifests are tagged and which layers are configs when they are printed. Held in memory are the
-//! digests of those, and the rows of configs.
+//! The content of a repository: tags, manifests, layers and configs, in this order, so that it is known
+//! which manifests are tagged and which layers are configs. Their digests and the rows of configs are
+//! kept in memory.
 
 use std::collections::HashSet;
 use std::pin::pin;
@@ -11,36 +11,27 @@ use serde::{Deserialize, Serialize};
 use super::{Blob, Count};
 use crate::Context;
 use crate::failure::Failure;
-use crate::table::{Cell, Column, Gives, Table, numbers, words};
+use crate::table::{Cell, Column, Table, number, text};
 use crate::uploads::reason;
 use s3layers::{Digest, Manifest, RepositoryName, RepositoryService as _, S3LayerService, Tag};
 
-const TAGS: [Column; 3] = [
-    words("TAG", Gives::Room(16)),
-    words("MANIFEST", Gives::Nothing),
-    words("NOTE", Gives::NoThought),
-];
+const TAGS: [Column; 3] = [text("TAG"), text("MANIFEST"), text("NOTE")];
 const MANIFESTS: [Column; 4] = [
-    words("MANIFEST", Gives::Nothing),
-    numbers("SIZE", Gives::Nothing),
-    words("MEDIA TYPE", Gives::Way(1)),
-    words("NOTE", Gives::NoThought),
+    text("MANIFEST"),
+    number("SIZE"),
+    text("MEDIA TYPE"),
+    text("NOTE"),
 ];
 const LAYERS: [Column; 4] = blobs("LAYER");
 const CONFIGS: [Column; 4] = blobs("CONFIG");
 
 const fn blobs(title: &'static str) -> [Column; 4] {
-    [
-        words(title, Gives::Nothing),
-        numbers("SIZE", Gives::Nothing),
-        numbers("CREATED", Gives::Way(1)),
-        words("NOTE", Gives::NoThought),
-    ]
+    [text(title), number("SIZE"), number("CREATED"), text("NOTE")]
 }
 
-/// Tags that are listed at a time.
+/// Tags of a page.
 const TAGS_AT_ONCE: usize = 1000;
-/// Tags that are read at a time.
+/// Tags that are read concurrently.
 const READS_AT_ONCE: usize = 8;
 
 #[derive(Serialize)]
@@ -56,7 +47,7 @@ enum Event<'a> {
         size: Option<usize>,
         media_type: Option<&'a str>,
         artifact_type: Option<&'a str>,
-        /// The manifest that it refers to.
+        /// The manifest to which it refers.
         subject: Option<&'a Digest>,
         tagged: bool,
         error: Option<&'a str>,
@@ -71,11 +62,10 @@ pub(super) async fn list(
     name: &RepositoryName,
     context: &Context,
 ) -> Result<Count, Failure> {
-    // Of a repository that is not there, nothing is listed.
     if service.tags(name, None, 1).await?.is_none() {
         let list = context.command_line(&["ls"]);
-        let unknown = format!("there is no repository {name} in {}", context.place);
-        return Err(Failure::new(unknown).hint(format!("those that are there: {list}")));
+        let unknown = format!("there is no repository {name} in {}", context.store_url);
+        return Err(Failure::new(unknown).hint(format!("to list repositories: {list}")));
     }
     let mut listing = Listing {
         service,
@@ -96,9 +86,9 @@ struct Listing<'a> {
     name: &'a RepositoryName,
     context: &'a Context,
     count: Count,
-    /// Manifests that a tag names.
+    /// Digests of tagged manifests.
     tagged: HashSet<Digest>,
-    /// What manifests name as their config.
+    /// Digests of the configs of manifests.
     configs: HashSet<Digest>,
 }
 
@@ -121,7 +111,7 @@ impl Listing<'_> {
             let mut read = pin!(stream::iter(page.items).map(read).buffered(READS_AT_ONCE));
             while let Some((manifest, tag)) = read.next().await {
                 let (manifest, error) = match manifest {
-                    // It was removed since it was listed.
+                    // It was removed after the listing.
                     Ok(None) => continue,
                     Ok(Some(manifest)) => (Some(manifest), None),
                     Err(error) => (None, Some(reason(&error))),
@@ -153,7 +143,7 @@ impl Listing<'_> {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    // What was found so far stands.
+                    // The rows so far are valid.
                     table.end()?;
                     return Err(error.into());
                 }
@@ -221,7 +211,7 @@ impl Listing<'_> {
     }
 }
 
-/// What a manifest names as its config.
+/// The digest of a manifest's config.
 fn config_of(manifest: &Manifest) -> Option<Digest> {
     #[derive(Deserialize)]
     struct Image {

@@ -1,8 +1,8 @@
-//! `pull`: a layer, or a range of it, to a file or to standard output.
+//! `pull`: downloads a layer, or a range of it, to a file or to standard output.
 //!
-//! A file appears under its name once it is whole and verified. Until then its bytes are beside it,
-//! in a [partial file](partial), and the next pull of the same layer goes on from their end. If the
-//! whole turns out to be wrong then, it is fetched anew, once.
+//! A file gets its name when it is whole and verified. Until then its bytes are beside it, in a
+//! [partial file](partial), where the next pull of the same layer continues. If the whole does not
+//! have its digest then, it is downloaded again, once.
 
 use std::io::{self, IsTerminal as _};
 use std::ops::Range;
@@ -11,16 +11,16 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use self::copy::{Cut, copy, pieces};
+use self::copy::{chunks, copy, hash};
 use self::partial::Partial;
 use self::range::ByteRange;
 use self::target::{Target, cannot_write, open_device};
 use super::Context;
 use super::failure::Failure;
-use super::output::{Spent, grouped};
-use super::place::Absent;
+use super::layer_ref::LayerRef;
+use super::output::{Traffic, grouped};
 use super::stop::Stop;
-use super::wanted::Wanted;
+use super::store_url::Absent;
 use s3layers::{Digest, Error, Hasher, Layer, LayerId, LayerService as _, S3LayerService};
 
 mod copy;
@@ -30,15 +30,15 @@ mod target;
 
 /// Download a layer, or a range of it
 ///
-/// A whole layer is verified: with -o nothing appears under that name before; on standard output
-/// the exit code tells. With -o, what an interrupted pull leaves beside FILE is gone on with by the
-/// next one.
+/// A whole layer is verified: with -o the file gets its name only then; on standard output the exit
+/// code reports it. With -o, an interrupted pull leaves a partial file beside FILE, and the next pull
+/// resumes it.
 #[derive(Debug, Args)]
 pub(super) struct Pull {
     /// Download this layer: a digest, its beginning, or a TarSum
     ///
     /// REPO@DIGEST downloads it only if it is in this repository.
-    id: Wanted,
+    id: LayerRef,
     /// Write to this file; - is standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -59,28 +59,63 @@ enum Event<'a> {
     Pulled {
         id: &'a LayerId,
         digest: &'a Digest,
-        /// Of the layer.
+        /// The size of the layer.
         size: u64,
-        /// The first byte that is there.
+        /// The first byte that was requested.
         from: u64,
-        /// Bytes that are there.
+        /// The number of bytes that were requested.
         bytes: u64,
-        /// So many of them, the first ones, were left by an earlier pull.
+        /// The first bytes of them that an earlier pull had written.
         kept: u64,
-        /// Whether they are those of the digest; a part cannot be told.
+        /// Whether they have the digest; a range cannot be verified.
         verified: bool,
         #[serde(flatten)]
-        spent: Spent,
+        traffic: Traffic,
     },
-    /// The pull did not end, and the next one can go on from there.
+    /// The pull was interrupted, and can be resumed.
     Kept {
         id: &'a LayerId,
         partial: &'a Path,
-        /// Bytes that are there, of those of the layer.
+        /// The bytes in the partial file.
         bytes: u64,
+        /// The size of the layer.
         size: u64,
         resume: &'a str,
     },
+}
+
+/// Why a download ended early.
+enum PullError {
+    Interrupted,
+    /// The layer could not be read.
+    Layer(Error),
+    /// The output could not be written.
+    Output(io::Error),
+    /// The bytes are whole, but not those of the digest.
+    Mismatch(Error),
+}
+
+impl PullError {
+    fn into_failure(self, path: Option<&Path>) -> Failure {
+        match (self, path) {
+            (PullError::Interrupted, _) => Failure::new("interrupted"),
+            (PullError::Layer(error) | PullError::Mismatch(error), _) => error.into(),
+            (PullError::Output(error), None) => Failure::of_output(&error),
+            (PullError::Output(error), Some(path)) => cannot_write(path, &error),
+        }
+    }
+}
+
+impl From<Error> for PullError {
+    fn from(error: Error) -> Self {
+        PullError::Layer(error)
+    }
+}
+
+impl From<io::Error> for PullError {
+    fn from(error: io::Error) -> Self {
+        PullError::Output(error)
+    }
 }
 
 impl Pull {
@@ -98,32 +133,29 @@ impl Pull {
         };
         let (service, id, layer) = tokio::select! {
             found = found => found?,
-            () = stop.told() => return Err(Failure::new("interrupted")),
+            () = stop.requested() => return Err(Failure::new("interrupted")),
         };
-        let range = self.range_of(&id, layer.size())?;
-        let pulling = Pulling {
+        let task = PullTask {
             pull: self,
             context,
             service,
-            id,
             digest: layer.digest().clone(),
             size: layer.size(),
-            range,
+            range: self.range_of(&id, layer.size())?,
+            id,
         };
         match target {
-            Target::Stdout => pulling.stream(layer, None, io::stdout(), &mut stop).await,
+            Target::Stdout => task.stream(layer, None, io::stdout(), &mut stop).await,
             Target::Device(path) => {
                 let device = open_device(&path, &mut stop).await?;
-                pulling
-                    .stream(layer, Some(&path), device, &mut stop)
-                    .await?;
-                pulling.pulled(&path, 0)
+                task.stream(layer, Some(&path), device, &mut stop).await?;
+                task.report(&path, 0)
             }
-            Target::File(path) => pulling.write(layer, &path, &mut stop).await,
+            Target::File(path) => task.write(layer, &path, &mut stop).await,
         }
     }
 
-    /// Refuses to write a layer where nobody can use it.
+    /// Refuses to write a layer to a terminal, or among events.
     fn check_stdout(&self, is_for_events: bool) -> Result<(), Failure> {
         if is_for_events {
             return Err(Failure::usage(
@@ -140,20 +172,20 @@ impl Pull {
     }
 
     fn range_of(&self, id: &LayerId, size: u64) -> Result<Range<u64>, Failure> {
-        match self.range {
-            None => Ok(0..size),
-            Some(range) => range.within(size).ok_or_else(|| {
-                Failure::new(format!(
-                    "{id} has {} bytes, and none of them is in the range",
-                    grouped(size)
-                ))
-            }),
-        }
+        let Some(range) = self.range else {
+            return Ok(0..size);
+        };
+        let size_text = grouped(size);
+        range.within(size).ok_or_else(|| {
+            Failure::new(format!(
+                "{id} has {size_text} bytes, and none of them is in the range"
+            ))
+        })
     }
 }
 
-/// A layer that was found, and what is wanted of it.
-struct Pulling<'a> {
+/// The download of a layer that was found.
+struct PullTask<'a> {
     pull: &'a Pull,
     context: &'a Context,
     service: S3LayerService,
@@ -163,30 +195,35 @@ struct Pulling<'a> {
     range: Range<u64>,
 }
 
-impl Pulling<'_> {
+impl PullTask<'_> {
     fn is_whole(&self) -> bool {
         self.range == (0..self.size)
     }
 
-    /// By the id that was asked for, if it says what the bytes are.
+    /// The digest that was given, or that of the layer if another id was given.
     fn claimed(&self) -> &Digest {
         self.id.as_digest().unwrap_or(&self.digest)
     }
 
-    /// Whether these are the bytes wanted, as far as that can be told.
-    fn verify(&self, computed: Digest) -> Result<(), Error> {
-        let claimed = self.claimed();
-        match self.is_whole() && computed != *claimed {
-            true => Err(Error::InvalidChecksum {
-                claimed: claimed.clone(),
-                computed,
-            }),
-            false => Ok(()),
-        }
+    fn hasher(&self) -> Hasher {
+        Hasher::new(self.claimed().algorithm())
     }
 
-    /// To where what was written cannot be taken back. Whoever reads it may be slow, so a signal does
-    /// not wait for them.
+    /// A range cannot be verified.
+    fn verify(&self, computed: Digest) -> Result<(), PullError> {
+        let claimed = self.claimed();
+        if !self.is_whole() || computed == *claimed {
+            return Ok(());
+        }
+        let claimed = claimed.clone();
+        Err(PullError::Mismatch(Error::InvalidChecksum {
+            claimed,
+            computed,
+        }))
+    }
+
+    /// Writes to an output that cannot be rewound. Its reader may be slow, so a signal does not wait
+    /// for it.
     async fn stream(
         &self,
         layer: Box<dyn Layer>,
@@ -194,156 +231,128 @@ impl Pulling<'_> {
         output: impl io::Write + Send + 'static,
         stop: &mut Stop,
     ) -> Result<(), Failure> {
-        let hasher = Hasher::new(self.claimed().algorithm());
         let copied = async {
-            let pieces = pieces(layer, self.range.clone()).await?;
-            let never = std::future::pending();
-            let copied = copy(pieces, output, hasher, never).await;
-            let computed = copied.map_err(|cut| match (cut, path) {
-                (Cut::Output(error), None) => Failure::of_output(&error),
-                (Cut::Output(error), Some(path)) => cannot_write(path, &error),
-                (Cut::Layer(error), _) => error.into(),
-                (Cut::Told, _) => Failure::new("interrupted"),
-            })?;
-            Ok(self.verify(computed)?)
+            let chunks = chunks(layer, self.range.clone()).await?;
+            let computed = copy(chunks, output, self.hasher(), std::future::pending()).await?;
+            self.verify(computed)
         };
-        tokio::select! {
+        let copied = tokio::select! {
             copied = copied => copied,
-            () = stop.told() => Err(Failure::new("interrupted")),
-        }
+            () = stop.requested() => Err(PullError::Interrupted),
+        };
+        copied.map_err(|error| error.into_failure(path))
     }
 
-    /// Beside `path`, which is the layer then, or is as it was.
+    /// Fills a partial file, and renames it to `path`.
     async fn write(
         &self,
         layer: Box<dyn Layer>,
         path: &Path,
         stop: &mut Stop,
     ) -> Result<(), Failure> {
-        let partial = match self.is_whole() {
-            true => Partial::open(path, &self.digest),
-            false => Partial::fresh(path),
+        let partial = if self.is_whole() {
+            Partial::open(path, &self.digest)
+        } else {
+            Partial::unnamed(path)
         };
         let partial = partial.map_err(|error| cannot_write(path, &error))?;
-        let last_words = if self.is_whole() {
-            vec![format!("to resume: {}", self.resuming(path))]
-        } else {
-            Vec::new()
-        };
-        let _last_words = stop.last_words(last_words);
-        let kept = match self.fill(layer, &partial, path, stop).await {
+        let resume = format!("to resume: {}", self.resume_command(path));
+        let _last_words = stop.last_words(self.is_whole().then_some(resume).into_iter().collect());
+        let kept = match self.fill(layer, &partial, stop).await {
             Ok(kept) => kept,
-            Err(unfilled) => return Err(self.kept(unfilled, partial, path)),
+            Err(error) => return Err(self.keep(error, partial, path)),
         };
-        let force = self.pull.force;
         let location = partial.location().display().to_string();
+        let force = self.pull.force;
         let published = tokio::task::spawn_blocking(move || partial.publish(force)).await;
-        published
-            .map_err(io::Error::other)
-            .flatten()
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists => {
-                    target::exists(path).hint(format!("all bytes are in {location}"))
-                }
-                _ => cannot_write(path, &error),
-            })?;
-        self.pulled(path, kept)
+        let published = published.map_err(io::Error::other).flatten();
+        published.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                target::exists(path).hint(format!("all bytes are in {location}"))
+            }
+            _ => cannot_write(path, &error),
+        })?;
+        self.report(path, kept)
     }
 
-    /// Fills the partial file with what is wanted. How many bytes of it an earlier pull had left.
+    /// Fills the partial file. Returns how many of its bytes an earlier pull had written.
     async fn fill(
         &self,
         layer: Box<dyn Layer>,
         partial: &Partial,
-        path: &Path,
         stop: &mut Stop,
-    ) -> Result<u64, Unfilled> {
+    ) -> Result<u64, PullError> {
         let output = self.context.output;
-        let failed = |error: io::Error| Unfilled::CanGoOn(cannot_write(path, &error));
-        let mut kept = partial.len().map_err(failed)?;
-        if kept > self.size {
-            partial.empty().map_err(failed)?;
-            kept = 0;
+        if partial.len()? > self.size {
+            partial.clear()?;
         }
+        let kept = partial.len()?;
         if kept > 0 {
+            let location = partial.location().display();
             output.note(format_args!(
-                "{} has the first {} bytes",
-                partial.location().display(),
+                "{location} has the first {} bytes",
                 grouped(kept)
             ));
         }
-        match self.go_on(layer, partial, path, kept, stop).await {
-            Err(Unfilled::Wrong(_)) if kept > 0 => {
-                output.note("they were other bytes; all is fetched anew");
-                partial.empty().map_err(failed)?;
+        match self.resume(layer, partial, kept, stop).await {
+            Err(PullError::Mismatch(_)) if kept > 0 => {
+                output.note("these bytes are wrong; downloading the whole layer again");
+                partial.clear()?;
                 let layer = tokio::select! {
-                    layer = self.service.fetch(&self.id) => layer.map_err(of_layer)?,
-                    () = stop.told() => return Err(interrupted()),
+                    layer = self.service.fetch(&self.id) => layer?,
+                    () = stop.requested() => return Err(PullError::Interrupted),
                 };
-                self.go_on(layer, partial, path, 0, stop).await?;
+                self.resume(layer, partial, 0, stop).await?;
                 Ok(0)
             }
-            filled => filled.map(|()| kept),
+            resumed => resumed.map(|()| kept),
         }
     }
 
-    /// Goes on after the first `kept` bytes, which are hashed, and verifies the whole.
-    async fn go_on(
+    /// Hashes the first `kept` bytes, downloads the others, and verifies the whole.
+    async fn resume(
         &self,
         layer: Box<dyn Layer>,
         partial: &Partial,
-        path: &Path,
         kept: u64,
         stop: &mut Stop,
-    ) -> Result<(), Unfilled> {
-        let failed = |error: io::Error| Unfilled::CanGoOn(cannot_write(path, &error));
+    ) -> Result<(), PullError> {
         let bytes = self.range.end - self.range.start;
         let mut bar = self.context.output.bar("", Some(bytes), kept);
-        let hasher = Hasher::new(self.claimed().algorithm());
-        let file = partial.file.try_clone().map_err(failed)?;
-        let hashed = tokio::task::spawn_blocking(move || copy::hash(file, kept, hasher));
+        let (file, hasher) = (partial.file.try_clone()?, self.hasher());
+        let hashed = tokio::task::spawn_blocking(move || hash(file, kept, hasher));
         let hasher = tokio::select! {
-            hashed = hashed => hashed.map_err(io::Error::other).flatten().map_err(failed)?,
-            () = stop.told() => return Err(interrupted()),
+            hashed = hashed => hashed.map_err(io::Error::other).flatten()?,
+            () = stop.requested() => return Err(PullError::Interrupted),
         };
-        // As they arrive: blocks are handed out once they are whole and right.
+        // By received bytes: a block is returned only when it is whole and verified.
         let (service, before) = (self.service.clone(), self.service.usage().bytes_received);
         bar.follow(move || {
-            let arrived = service.usage().bytes_received - before;
-            (kept + arrived).min(bytes)
+            let received = service.usage().bytes_received - before;
+            (kept + received).min(bytes)
         });
-        let range = self.range.start + kept..self.range.end;
-        let pieces = pieces(layer, range).await.map_err(of_layer)?;
-        let file = partial.file.try_clone().map_err(failed)?;
-        let copied = copy(pieces, file, hasher, stop.told()).await;
+        let chunks = chunks(layer, self.range.start + kept..self.range.end).await?;
+        let copied = copy(chunks, partial.file.try_clone()?, hasher, stop.requested()).await;
         if copied.is_err() {
             bar.leave(partial.len().unwrap_or(kept));
         }
-        let computed = copied.map_err(|cut| match cut {
-            Cut::Told => interrupted(),
-            Cut::Layer(error) => of_layer(error),
-            Cut::Output(error) => failed(error),
-        })?;
-        self.verify(computed)
-            .map_err(|error| Unfilled::Wrong(error.into()))
+        self.verify(copied?)
     }
 
-    /// Keeps what the next pull can go on with, and says so; removes what it cannot.
-    fn kept(&self, unfilled: Unfilled, partial: Partial, path: &Path) -> Failure {
-        let failure = match unfilled {
-            Unfilled::Wrong(failure) => return failure,
-            Unfilled::CanGoOn(failure) => failure,
-        };
+    /// Keeps the partial file if the next pull can resume it, and removes it otherwise.
+    fn keep(&self, error: PullError, partial: Partial, path: &Path) -> Failure {
+        let is_resumable = self.is_whole() && !matches!(error, PullError::Mismatch(_));
+        let failure = error.into_failure(Some(path));
         let bytes = match partial.len() {
-            Ok(bytes) if bytes > 0 && self.is_whole() => bytes,
+            Ok(bytes) if bytes > 0 && is_resumable => bytes,
             _ => return failure,
         };
         let location = match partial.keep() {
             Ok(location) => location,
             Err(error) => return failure.because(cannot_write(path, &error)),
         };
-        let resume = self.resuming(path);
-        // The error that follows says the same.
+        let resume = self.resume_command(path);
+        // The error that follows has the same hints.
         let _ = self.context.output.event(&Event::Kept {
             id: &self.id,
             partial: &location,
@@ -351,18 +360,13 @@ impl Pulling<'_> {
             size: self.size,
             resume: &resume,
         });
+        let (location, bytes, size) = (location.display(), grouped(bytes), grouped(self.size));
         failure
-            .hint(format!(
-                "{} has {} of {} bytes",
-                location.display(),
-                grouped(bytes),
-                grouped(self.size)
-            ))
+            .hint(format!("{location} has {bytes} of {size} bytes"))
             .hint(format!("to resume: {resume}"))
     }
 
-    /// The command that goes on with what is there.
-    fn resuming(&self, path: &Path) -> String {
+    fn resume_command(&self, path: &Path) -> String {
         let (id, path) = (self.id.to_string(), path.to_string_lossy());
         let mut words = vec!["pull", &id, "-o", &path];
         if self.pull.force {
@@ -371,21 +375,18 @@ impl Pulling<'_> {
         self.context.command_line(&words)
     }
 
-    fn pulled(&self, path: &Path, kept: u64) -> Result<(), Failure> {
-        let usage = self.service.usage();
+    fn report(&self, path: &Path, kept: u64) -> Result<(), Failure> {
+        let (output, usage) = (self.context.output, self.service.usage());
         let bytes = self.range.end - self.range.start;
-        let verified = match self.is_whole() {
-            true => ", verified",
-            false => "",
-        };
-        self.context.output.note(format_args!(
-            "{}: {} bytes of {}{verified}; {}",
+        output.note(format_args!(
+            "{}: {} bytes of {}{}; {}",
             path.display(),
             grouped(bytes),
             self.digest,
-            self.context.output.requests(&usage),
+            if self.is_whole() { ", verified" } else { "" },
+            output.requests(&usage),
         ));
-        self.context.output.event(&Event::Pulled {
+        output.event(&Event::Pulled {
             id: &self.id,
             digest: &self.digest,
             size: self.size,
@@ -393,23 +394,7 @@ impl Pulling<'_> {
             bytes,
             kept,
             verified: self.is_whole(),
-            spent: usage.into(),
+            traffic: usage.into(),
         })
     }
-}
-
-/// Why a partial file is not what is wanted.
-enum Unfilled {
-    /// It is not whole, and its bytes are right as far as is known.
-    CanGoOn(Failure),
-    /// It is whole, and its bytes are others.
-    Wrong(Failure),
-}
-
-fn interrupted() -> Unfilled {
-    Unfilled::CanGoOn(Failure::new("interrupted"))
-}
-
-fn of_layer(error: Error) -> Unfilled {
-    Unfilled::CanGoOn(error.into())
 }

@@ -1,8 +1,8 @@
-//! A file that appears under its name once it is whole, and what an interrupted pull leaves of it.
+//! The partial file of a pull, which gets its final name when it is whole.
 //!
-//! Its bytes are those of the layer from the first on, as far as they go: nothing is written out of
-//! order. Its name holds digits of the layer's digest, so that a pull of another layer to the same
-//! file does not go on from it. Whether it is true to that name is seen when all of it was hashed.
+//! It has the first bytes of the layer, written in order. Its name contains digits of the digest, so
+//! that a pull of another layer to the same file does not resume it. Its bytes are verified when it
+//! is whole.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
@@ -15,26 +15,26 @@ use tempfile::TempPath;
 use super::target::folder_of;
 use s3layers::Digest;
 
-/// How many hex digits of the digest stand in the name.
+/// Hex digits of the digest in the name.
 const DIGITS: usize = 12;
 
-/// A file that is not whole yet. It is removed when it is dropped, unless it is [kept](Self::keep).
+/// A partial file. It is removed on drop, unless it is [kept](Self::keep).
 pub(super) struct Partial {
     pub(super) file: File,
     partial: TempPath,
-    /// Its path as the user would write it.
+    /// Its path relative to the working directory, as the final path is.
     location: PathBuf,
     path: PathBuf,
 }
 
 impl Partial {
-    /// Opens `<path>.<digits>.partial`, with the bytes that an earlier pull left there.
+    /// Opens `<path>.<digits>.partial`, with the bytes of an earlier pull.
     pub(super) fn open(path: &Path, digest: &Digest) -> io::Result<Self> {
         let mut name = name_of(path)?;
         name.push(digest.hex().get(..DIGITS).unwrap_or_default());
         name.push(".partial");
         let partial = path.with_file_name(name);
-        let file = open_alone(&partial)?;
+        let file = open_exclusive(&partial)?;
         Ok(Partial {
             file,
             partial: TempPath::try_from_path(&partial)?,
@@ -43,12 +43,12 @@ impl Partial {
         })
     }
 
-    /// An empty file that nobody else has, for what cannot be verified and so cannot be gone on with.
-    pub(super) fn fresh(path: &Path) -> io::Result<Self> {
+    /// An empty file with a random name, for a range, which cannot be verified and so not resumed.
+    pub(super) fn unnamed(path: &Path) -> io::Result<Self> {
         let made = tempfile::Builder::new()
             .prefix(&name_of(path)?)
             .suffix(".partial")
-            // As any file that is made; the default is for secrets.
+            // The default permissions of a file; those of `tempfile` are for secrets.
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder_of(path))?;
         let (file, partial) = made.into_parts();
@@ -60,36 +60,37 @@ impl Partial {
         })
     }
 
-    /// Where it is until it is whole.
+    /// Its path.
     pub(super) fn location(&self) -> &Path {
         &self.location
     }
 
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub(super) fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Forgets what is there.
-    pub(super) fn empty(&self) -> io::Result<()> {
+    /// Truncates it to nothing.
+    pub(super) fn clear(&self) -> io::Result<()> {
         self.file.set_len(0)
     }
 
-    /// Leaves it there, for the next pull to go on with.
+    /// Keeps it for the next pull.
     pub(super) fn keep(self) -> io::Result<PathBuf> {
         self.partial.keep().map_err(|failed| failed.error)?;
         Ok(self.location)
     }
 
-    /// Gives it its name, durably. What has that name already is replaced with `force` only; without
-    /// it, the partial file stays, and the error is [`AlreadyExists`](io::ErrorKind::AlreadyExists).
+    /// Renames it to the final path, durably. With `force` an existing file is replaced; otherwise the
+    /// error is [`AlreadyExists`](io::ErrorKind::AlreadyExists), and the partial file stays.
     pub(super) fn publish(self, force: bool) -> io::Result<()> {
         self.file.sync_all()?;
-        match force {
-            true => self.partial.persist(&self.path),
-            false => self.partial.persist_noclobber(&self.path),
-        }
-        .map_err(|failed| match failed.error.kind() {
+        let renamed = if force {
+            self.partial.persist(&self.path)
+        } else {
+            self.partial.persist_noclobber(&self.path)
+        };
+        renamed.map_err(|failed| match failed.error.kind() {
             io::ErrorKind::AlreadyExists => match failed.path.keep() {
                 Ok(_) => failed.error,
                 Err(kept) => kept.error,
@@ -100,7 +101,7 @@ impl Partial {
     }
 }
 
-/// What the name of a partial file begins with.
+/// The first characters of the name of a partial file.
 fn name_of(path: &Path) -> io::Result<OsString> {
     let name = path.file_name();
     let mut name = name
@@ -111,11 +112,11 @@ fn name_of(path: &Path) -> io::Result<OsString> {
 }
 
 /// Opens a regular file for this process alone.
-fn open_alone(path: &Path) -> io::Result<File> {
+fn open_exclusive(path: &Path) -> io::Result<File> {
     loop {
-        // Opening a pipe would wait, and a link could lead to a file of somebody else.
+        // Opening a pipe would wait, and a link could lead to a file of another user.
         if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
-            let what = format!("{} is no regular file; remove it", path.display());
+            let what = format!("{} is not a regular file; remove it", path.display());
             return Err(io::Error::other(what));
         }
         let options = File::options()
@@ -125,20 +126,19 @@ fn open_alone(path: &Path) -> io::Result<File> {
             .truncate(false)
             .clone();
         let file = options.open(path)?;
-        // What another pull is writing is not to be mixed with ours.
         file.try_lock().map_err(|_| {
             let what = format!("{} is being written by another pull", path.display());
             io::Error::other(what)
         })?;
-        // The other one may have been done between our opening and our lock: then what we hold has
-        // its own name by now.
+        // The other pull may have ended between our `open` and our lock: then this file has its final
+        // name now.
         let held = file.metadata()?;
         let is_held = |there: fs::Metadata| (there.dev(), there.ino()) == (held.dev(), held.ino());
         if fs::symlink_metadata(path).is_ok_and(is_held) {
             return match held.nlink() {
                 1 => Ok(file),
                 _ => {
-                    let what = format!("{} has another name as well; remove it", path.display());
+                    let what = format!("{} has a second name; remove it", path.display());
                     Err(io::Error::other(what))
                 }
             };
@@ -153,7 +153,7 @@ mod tests {
     use s3layers::Algorithm;
 
     #[test]
-    fn what_is_kept_is_found_by_the_same_layer_alone() {
+    fn kept_file_is_resumed_by_the_same_layer_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("layer");
         let (one, other) = (
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_the_name_already_is_replaced_by_force_only() {
+    fn existing_file_is_replaced_with_force_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("layer");
         fs::write(&path, b"old").unwrap();
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_not_followed() {
+    fn link_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let precious = folder.path().join("precious");
         fs::write(&precious, b"precious").unwrap();
@@ -208,13 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_gone_on_with_takes_nobodys_name() {
+    fn unnamed_file_replaces_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("layer");
         let precious = folder.path().join("layer.partial");
         fs::write(&precious, b"precious").unwrap();
-        drop(Partial::fresh(&path).unwrap());
-        Partial::fresh(&path).unwrap().publish(false).unwrap();
+        drop(Partial::unnamed(&path).unwrap());
+        Partial::unnamed(&path).unwrap().publish(false).unwrap();
         assert_eq!(fs::read(&precious).unwrap(), b"precious");
         assert_eq!(fs::read(&path).unwrap(), b"");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);

@@ -1,29 +1,31 @@
-//! The bytes that `--range` asks for.
+//! The value of `--range`.
 
 use std::ops::Range;
 use std::str::FromStr;
 
-/// Bytes that are asked for, as HTTP writes them.
+/// A range of bytes in the syntax of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ByteRange {
     /// From the first to the last, or to the end.
     From(u64, Option<u64>),
-    /// The last so many.
+    /// The last bytes, this many.
     Last(u64),
 }
 
-/// A text that is no range.
+/// The error of a text that is no range.
 #[derive(Debug, thiserror::Error)]
-#[error("wanted A-B with A not above B, A- or -N with N above 0, in bytes")]
+#[error("expected A-B with A not above B, A- or -N with N above 0, in bytes")]
 pub(super) struct InvalidRange;
 
 impl FromStr for ByteRange {
     type Err = InvalidRange;
 
     fn from_str(text: &str) -> Result<Self, InvalidRange> {
-        let number = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) {
-            true => text.parse::<u64>().map_err(|_| InvalidRange),
-            false => Err(InvalidRange),
+        let number = |text: &str| {
+            // `parse` accepts a sign.
+            let is_number = text.bytes().all(|b| b.is_ascii_digit());
+            let number = text.parse::<u64>().ok().filter(|_| is_number);
+            number.ok_or(InvalidRange)
         };
         match text.split_once('-').ok_or(InvalidRange)? {
             ("", last) => match number(last)? {
@@ -40,7 +42,7 @@ impl FromStr for ByteRange {
 }
 
 impl ByteRange {
-    /// The bytes of a layer of `size` bytes; `None` where it has none of them.
+    /// The part of the range within `size` bytes; `None` if it is empty.
     pub(super) fn within(self, size: u64) -> Option<Range<u64>> {
         let range = match self {
             ByteRange::From(first, last) => {
@@ -78,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_range() {
+    fn invalid_ranges() {
         for text in [
             "",
             "-",

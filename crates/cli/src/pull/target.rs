@@ -1,4 +1,4 @@
-//! What `-o` names, looked at before anything is asked of the store.
+//! The output that `-o` names, checked before any request.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,18 +7,17 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 use crate::stop::Stop;
 
-/// Where the bytes go.
+/// The output of a pull.
 pub(super) enum Target {
     Stdout,
-    /// Something that is no regular file: it is written to. Nobody wants /dev/null replaced.
+    /// Not a regular file, such as /dev/null: it is written to, and not replaced.
     Device(PathBuf),
-    /// A file that appears under its name once it is whole.
+    /// A file that gets its name when it is whole.
     File(PathBuf),
 }
 
 impl Target {
-    /// The target of this name, of which `-` is standard output. What exists is replaced with `force`
-    /// only.
+    /// The output of this name; `-` is standard output. An existing file needs `force`.
     pub(super) fn of(path: Option<&Path>, force: bool) -> Result<Self, Failure> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
             return Ok(Target::Stdout);
@@ -27,7 +26,7 @@ impl Target {
         match fs::metadata(path) {
             Ok(there) if there.is_dir() => {
                 return Err(Failure::new(format!(
-                    "{shown} is a folder; wanted the name of a file"
+                    "{shown} is a folder; expected a file"
                 )));
             }
             Ok(there) if !there.is_file() => return Ok(Target::Device(path.to_owned())),
@@ -35,7 +34,7 @@ impl Target {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(cannot_write(path, &error)),
         }
-        // A link that leads nowhere is replaced as well.
+        // A broken link exists, too.
         if !force && fs::symlink_metadata(path).is_ok() {
             return Err(exists(path));
         }
@@ -56,19 +55,19 @@ impl Target {
     }
 }
 
-/// Opens a device for writing. A pipe is open when somebody reads from it, which may be never.
+/// Opens a device for writing. A pipe waits for its reader.
 pub(super) async fn open_device(path: &Path, stop: &mut Stop) -> Result<File, Failure> {
     let named = path.to_owned();
     let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(named));
     let opened = tokio::select! {
         opened = opening => opened,
-        () = stop.told() => return Err(Failure::new("interrupted")),
+        () = stop.requested() => return Err(Failure::new("interrupted")),
     };
     let opened = opened.map_err(io::Error::other).flatten();
     opened.map_err(|error| cannot_write(path, &error))
 }
 
-/// The folder that a file is in.
+/// The folder of a file.
 pub(super) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder != Path::new("") => folder,

@@ -1,4 +1,4 @@
-//! One input on its way to become a layer: how its upload begins, and what it is called.
+//! One input of a push: the begin of its upload, and its messages.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,43 +6,43 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use uuid::Uuid;
 
-use super::known::Known;
-use super::running::Running;
+use super::file_sums::FileSums;
+use super::task::PushTask;
 use super::{Event, Push, What};
 use crate::Context;
 use crate::failure::Failure;
 use crate::input::{self, Input};
-use crate::output::{Spent, grouped};
+use crate::output::{Traffic, grouped};
 use crate::stop::Stop;
 use s3layers::RepositoryService as _;
 use s3layers::tarsum::TarSummer;
 use s3layers::{Algorithm, Digest, Error, LayerId, TarSum, TarSumVersion};
 use s3layers::{LayerService as _, LayerUpload, S3LayerService};
 
-/// An input, and what is around it.
+/// An input and its context.
 pub(super) struct Item<'a> {
     pub(super) push: &'a Push,
     pub(super) context: &'a Context,
     pub(super) service: &'a S3LayerService,
     pub(super) file: &'a Path,
-    /// How many bytes of it are done, for the bar of all files.
+    /// Bytes of it that are done, for the bar of all files.
     pub(super) position: Arc<AtomicU64>,
 }
 
 impl Item<'_> {
-    /// Makes it a layer. The digest of that.
+    /// Uploads it. Returns the digest.
     pub(super) async fn push(&self, input: Input, mut stop: Stop) -> Result<Digest, Failure> {
         // A resumed upload keeps the part sizes it began with.
         if self.push.resume.is_none() {
             self.check_size(&input, self.service.max_layer_size())?;
         }
         let begin = async {
-            let known = Known::of(self, &input).await?;
+            let known = FileSums::of(self, &input).await?;
             Ok::<_, Failure>((self.begin(&known).await, known))
         };
         let (begun, known) = tokio::select! {
             begun = begin => begun?,
-            () = stop.told() => return Err(self.not_begun()),
+            () = stop.requested() => return Err(self.not_begun()),
         };
         let upload = match begun {
             Ok(upload) => upload,
@@ -55,16 +55,16 @@ impl Item<'_> {
         } else {
             None
         };
-        let mut running = Running::new(self, upload, &stop, known.digest);
+        let mut running = PushTask::new(self, upload, &stop, known.digest);
         running.started()?;
         match running.feed(input, summer, &mut stop).await {
             Ok(layer) => running.stored(&*layer).await,
-            Err(cut) => Err(running.cut(cut).await),
+            Err(cause) => Err(running.interrupted(cause).await),
         }
     }
 
-    /// Begins the upload, or resumes it. [`Error::LayerExists`] where there is nothing to send.
-    async fn begin(&self, known: &Known) -> Result<Box<dyn LayerUpload>, Error> {
+    /// Begins or resumes the upload. [`Error::LayerExists`] if there is nothing to send.
+    async fn begin(&self, known: &FileSums) -> Result<Box<dyn LayerUpload>, Error> {
         let (name, id) = (&self.push.name, self.push.id.as_ref());
         if let Some(uuid) = self.push.resume {
             let tar_sum = known.tar_sum.clone().map(LayerId::from);
@@ -85,7 +85,7 @@ impl Item<'_> {
         let id = LayerId::from(digest.clone());
         match self.service.stat(&id).await {
             Ok(found) if found.damage.is_none() => Err(Error::LayerExists { id }),
-            // An upload repairs what is damaged.
+            // An upload repairs a damaged layer.
             Ok(_) | Err(Error::LayerUnknown { .. } | Error::Damaged { .. }) => {
                 self.service.upload(name, None).await
             }
@@ -93,8 +93,8 @@ impl Item<'_> {
         }
     }
 
-    /// Begins the upload of an archive, declared by its TarSum. Where that leads to other bytes, it
-    /// stays so, and the file is a layer by its digest.
+    /// Begins the upload of an archive, declared by its TarSum. If that refers to other bytes already,
+    /// the file is uploaded by its digest.
     async fn begin_archive(
         &self,
         digest: &Digest,
@@ -104,8 +104,7 @@ impl Item<'_> {
         match self.service.upload(name, Some(&id)).await {
             Err(Error::LayerExists { id }) if self.service.fetch(&id).await?.digest() != digest => {
                 self.note(format_args!(
-                    "{id} is found already, as an archive of other bytes; this one will be found by \
-                     its digest only"
+                    "{id} refers to an archive with other bytes already; this one gets its digest only"
                 ));
                 let id = LayerId::from(digest.clone());
                 self.service.upload(name, Some(&id)).await
@@ -131,21 +130,21 @@ impl Item<'_> {
         Err(too_large.hint("begin an upload with a larger --part-size or --memory-budget"))
     }
 
-    /// There is nothing to send. It may be in other repositories only.
+    /// Links a stored layer to the repository.
     async fn exists(&self, id: &LayerId, size: Option<u64>) -> Result<Digest, Failure> {
         let found = self.service.stat(id).await?;
         if let Some(damage) = found.damage {
-            let lost = Failure::new(format!("{id} is stored already, and is damaged: {damage}"));
-            return Err(lost.hint("push it without --id or --tarsum, which stores it anew"));
+            let lost = Failure::new(format!("{id} is stored, but damaged: {damage}"));
+            return Err(lost.hint("push it without --id or --tarsum to store it again"));
         }
         if !self.service.mount(&self.push.name, id, None).await? {
-            let gone = Failure::new(format!("{id} was removed a moment ago"));
+            let gone = Failure::new(format!("{id} was removed just now"));
             return Err(gone.hint(format!("push it again: {}", self.again(None, true))));
         }
         self.position.store(size.unwrap_or(0), Ordering::Relaxed);
         self.note("already stored; nothing was sent");
         self.event(What::Exists { id })?;
-        // An id by another algorithm is printed as it was given.
+        // A digest by another algorithm is printed as given.
         Ok(id.as_digest().unwrap_or(&found.info.digest).clone())
     }
 
@@ -155,20 +154,16 @@ impl Item<'_> {
                 Some(format!("to resume: {}", self.again(Some(*uuid), true)))
             }
             Error::UploadUnknown { .. } => Some(format!(
-                "it was finished, cancelled or swept, or is not of {} with this --id; \
-                 `s3layers uploads` lists those that can be resumed",
+                "it was finished, cancelled or swept, or belongs to another repository than {} or to another \
+                 --id; `s3layers uploads` lists uploads",
                 self.push.name
             )),
             _ => None,
         };
-        let failure = Failure::from(error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        Failure::from(error).maybe_hint(hint)
     }
 
-    /// A signal came before anything was sent.
+    /// The failure of a push that a signal stopped before it began.
     pub(super) fn not_begun(&self) -> Failure {
         let failure = Failure::new("interrupted before the upload began");
         failure.hint(format!(
@@ -177,7 +172,7 @@ impl Item<'_> {
         ))
     }
 
-    /// The command that pushes it, or resumes this upload.
+    /// The command that pushes it again, or resumes the upload.
     pub(super) fn again(&self, uuid: Option<Uuid>, with_tar_sum: bool) -> String {
         let file = self.file.to_string_lossy();
         let id = self.push.id.as_ref().map(ToString::to_string);
@@ -195,12 +190,12 @@ impl Item<'_> {
         self.context.command_line(&words)
     }
 
-    /// Whether it is one of several.
+    /// Whether there are several files.
     pub(super) fn has_others(&self) -> bool {
         self.push.files.len() > 1
     }
 
-    /// For people: what is going on with it.
+    /// Prints a note about it.
     pub(super) fn note(&self, line: impl std::fmt::Display) {
         let output = self.context.output;
         if self.has_others() {
@@ -210,12 +205,12 @@ impl Item<'_> {
         }
     }
 
-    /// What the service asked of the store. Of several files it is not known what each has cost.
-    pub(super) fn spent(&self) -> Option<Spent> {
+    /// The requests of the service. Those of one of several files are not known.
+    pub(super) fn traffic(&self) -> Option<Traffic> {
         (!self.has_others()).then(|| self.service.usage().into())
     }
 
-    /// For programs: the same.
+    /// Prints an event about it.
     pub(super) fn event(&self, what: What<'_>) -> Result<(), Failure> {
         let file = &self.file.to_string_lossy();
         self.context.output.event(&Event { file, what })

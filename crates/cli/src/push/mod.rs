@@ -1,8 +1,8 @@
-//! `push`: files or standard input become layers; whatever interrupts that, the store keeps what it
-//! has, and the command that goes on from there is printed.
+//! `push`: uploads files or standard input as layers. An interrupted push keeps its bytes, and prints
+//! the command that resumes it.
 //!
-//! Several files are as many uploads, some at a time, within the byte budget of one service. One that
-//! fails does not stop the others.
+//! Several files are several uploads, some of them concurrent, within the memory budget of one
+//! service. A failure does not stop the others.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,31 +19,31 @@ use self::item::Item;
 use super::Context;
 use super::failure::Failure;
 use super::input;
-use super::output::{Output, Spent};
-use super::place::Absent;
+use super::output::{Output, Traffic};
 use super::progress::Bar;
 use super::stop::Stop;
+use super::store_url::Absent;
 use s3layers::{Digest, LayerId, RepositoryName, TarSum};
 
-mod cut;
-mod held;
+mod file_sums;
+mod interruption;
 mod item;
-mod known;
+mod part_aligner;
 mod report;
-mod running;
+mod task;
 
-/// How many files are pushed at a time.
+/// Files that are pushed concurrently.
 const AT_ONCE: usize = 2;
 
 /// Upload layers
 ///
-/// Each file is a layer, and on success its digest is printed; of several files with the name, as
-/// sha256sum does. A file is hashed first, and a layer that is stored already is not sent. A push that
-/// is interrupted keeps what was sent, and prints the commands that resume the uploads. With --resume
-/// the input is the whole layer again: bytes that the store has are not sent again.
+/// Each file is a layer. Prints its digest; for several files with the name, as sha256sum does. A file
+/// is hashed first, and a layer that is stored already is not sent. An interrupted push keeps its
+/// bytes, and prints the command that resumes it. With --resume the input is the whole layer: bytes
+/// that the store has are not sent again.
 ///
-/// With --tarsum, the layer is found by the TarSum of its archive as well. Of standard input it is
-/// known at the end only; the layer is then read back from the store once, to verify it.
+/// With --tarsum, the layer is found by the TarSum of its archive, too. For standard input it is known
+/// only at the end; then the layer is read back from the store once, to verify it.
 #[derive(Debug, Args)]
 pub(super) struct Push {
     /// Upload these layers, or standard input for -
@@ -65,7 +65,7 @@ pub(super) struct Push {
     tarsum: bool,
 }
 
-/// What happened to one file.
+/// An event of one file.
 #[derive(Serialize)]
 struct Event<'a> {
     file: &'a str,
@@ -76,62 +76,62 @@ struct Event<'a> {
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum What<'a> {
-    /// Before the first byte is sent; the upload has `offset` bytes.
+    /// Before the first byte; the upload has `offset` bytes already.
     Started { uuid: Uuid, offset: u64 },
-    /// From time to time.
+    /// Twice a second.
     Progress {
         uuid: Uuid,
-        /// Bytes that the upload has taken.
+        /// Bytes that were written to the upload.
         offset: u64,
-        /// Bytes that have left for the store.
+        /// Bytes that were sent to the store.
         sent: u64,
         #[serde(flatten)]
-        spent: Option<Spent>,
+        traffic: Option<Traffic>,
     },
-    /// The layer is there.
+    /// The layer was stored.
     Stored {
         uuid: Uuid,
         digest: &'a Digest,
         tar_sum: Option<&'a TarSum>,
         size: u64,
-        /// Bytes of this file that were sent here: all but those that the upload had before.
+        /// Bytes that this process sent: all but those that the upload had before.
         sent: u64,
-        /// Since the upload was begun.
+        /// Since the upload began.
         seconds: f64,
         #[serde(flatten)]
-        spent: Option<Spent>,
+        traffic: Option<Traffic>,
     },
-    /// The layer was there before.
+    /// The layer is stored already.
     Exists { id: &'a LayerId },
-    /// The upload is not finished. Where `offset` is known, all bytes up to there are stored.
+    /// The upload was interrupted. If `offset` is known, all bytes before it are stored.
     Kept {
         uuid: Uuid,
         offset: Option<u64>,
         resume: &'a str,
         #[serde(flatten)]
-        spent: Option<Spent>,
+        traffic: Option<Traffic>,
     },
 }
 
-/// What happened to all of them.
+/// An event of all files.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum OfAll {
-    /// A signal came; what was taken is being stored.
+    /// A signal was received; bytes that were read are being stored.
     Stopping,
-    /// The end of several files.
+    /// The end of a push of several files.
     Done {
         files: usize,
         failed: usize,
         #[serde(flatten)]
-        spent: Spent,
+        traffic: Traffic,
     },
 }
 
 impl Push {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         self.check()?;
-        // One that cannot be read needs no store.
+        // A file that cannot be read needs no store.
         let only = match &self.files[..] {
             [only] => Some(input::open(only)?),
             _ => None,
@@ -139,7 +139,7 @@ impl Push {
         let mut stop = Stop::listen(context.output)?;
         let service = tokio::select! {
             service = context.connect(Absent::Create) => service?,
-            () = stop.told() => return Err(Failure::new("interrupted before the upload began")),
+            () = stop.requested() => return Err(Failure::new("interrupted before the upload began")),
         };
         announce(stop.clone(), context.output);
         let item = |file| Item {
@@ -167,7 +167,7 @@ impl Push {
         context.output.event(&OfAll::Done {
             files: items.len(),
             failed,
-            spent: usage.into(),
+            traffic: usage.into(),
         })?;
         pushed.result(items.len())
     }
@@ -196,32 +196,32 @@ impl Push {
     }
 }
 
-/// Tells that a signal was heard: what it stops may take a while.
+/// Confirms a signal: the uploads may need a while to close.
 fn announce(mut stop: Stop, output: Output) {
     tokio::spawn(async move {
-        stop.told().await;
-        output.note("interrupted; storing what was taken. Press Ctrl-C again to end at once.");
-        // Who reads events is told of a failure by another one.
+        stop.requested().await;
+        output.note("interrupted: saving progress. Press Ctrl-C again to quit now.");
+        // A failure to print shows again with a later event.
         let _ = output.event(&OfAll::Stopping);
     });
 }
 
-/// Pushes all files, some at a time. Failures are told as they come, results in the order of the
-/// files.
+/// Pushes all files. Prints failures as they happen, and results in the order of the files.
 async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> Pushed {
     let places = Semaphore::new(AT_ONCE);
     let push = async |item: &Item<'_>| {
         let _place = places.acquire().await;
-        let pushed = match stop.is_told() {
-            true => Err(item.not_begun()),
-            false => match input::open(item.file) {
+        let pushed = if stop.is_requested() {
+            Err(item.not_begun())
+        } else {
+            match input::open(item.file) {
                 Ok(input) => item.push(input, stop.clone()).await,
                 Err(failure) => Err(failure),
-            },
+            }
         };
         pushed.map_err(|failure| {
             let name = input::name(item.file);
-            output.fail(&failure.context(format_args!("{name} is not pushed")));
+            output.fail(&failure.context(format_args!("{name} was not pushed")));
         })
     };
     let mut pushes: FuturesOrdered<_> = items.iter().map(push).collect();
@@ -231,7 +231,7 @@ async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> Pushed {
     };
     for item in items {
         match pushes.next().await {
-            // A reader that went away does not stop what is under way.
+            // A closed stdout does not stop the other uploads.
             Some(Ok(digest)) if pushed.printed.is_ok() => {
                 pushed.printed = output.say(line(&digest, item.file));
             }
@@ -242,7 +242,7 @@ async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> Pushed {
     pushed
 }
 
-/// How several pushes ended.
+/// The result of several pushes.
 struct Pushed {
     printed: Result<(), Failure>,
     failed: usize,
@@ -253,13 +253,13 @@ impl Pushed {
         match self.failed {
             0 => self.printed,
             failed => Err(Failure::new(format!(
-                "{failed} of {files} files are not pushed"
+                "{failed} of {files} files were not pushed"
             ))),
         }
     }
 }
 
-/// A bar of all files together, above those of each.
+/// A bar for all files together, above those of each.
 fn total_bar(items: &[Item<'_>], output: Output) -> Bar {
     let size = items.iter().map(|item| input::size(item.file)).sum();
     let positions: Vec<_> = items
@@ -276,18 +276,16 @@ fn total_bar(items: &[Item<'_>], output: Output) -> Bar {
     bar
 }
 
-/// A line of sha256sum, with all of the digest: a name that would break it is escaped, and the line
-/// begins with a backslash then.
+/// A line in the format of sha256sum, with the whole digest. A name with a line break is escaped, and
+/// the line begins with a backslash then.
 fn line(digest: &Digest, file: &Path) -> String {
     let name = file.to_string_lossy();
-    match name.contains(['\\', '\n', '\r']) {
-        false => format!("{digest}  {name}"),
-        true => {
-            let name = name.replace('\\', r"\\");
-            let name = name.replace('\n', r"\n").replace('\r', r"\r");
-            format!("\\{digest}  {name}")
-        }
+    if !name.contains(['\\', '\n', '\r']) {
+        return format!("{digest}  {name}");
     }
+    let name = name.replace('\\', r"\\");
+    let name = name.replace('\n', r"\n").replace('\r', r"\r");
+    format!("\\{digest}  {name}")
 }
 
 #[cfg(test)]
@@ -296,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_breaks_no_line() {
+    fn name_with_line_break_is_escaped() {
         let digest: Digest = Digest::EMPTY_SHA256.parse().unwrap();
         for (name, want) in [
             ("a b", format!("{digest}  a b")),

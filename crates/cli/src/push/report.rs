@@ -1,4 +1,4 @@
-//! How far an upload is, for programs.
+//! The progress of an upload, as events.
 
 use std::time::Duration;
 
@@ -12,34 +12,34 @@ use s3layers::Sent;
 /// How often progress is reported with `--json`.
 const PROGRESS: Duration = Duration::from_millis(500);
 
-/// How far an upload is, as it was reported last.
+/// The progress that was reported last.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Report {
-    /// Bytes that it has taken.
+    /// Bytes that were written to it.
     offset: u64,
-    /// Bytes that have left.
+    /// Bytes that were sent.
     pub(super) sent: u64,
 }
 
 impl Report {
     pub(super) fn new(offset: u64, sent: &Sent) -> Self {
-        // A few that were sent before may count twice.
+        // Some that were sent before may count twice.
         let sent = sent.bytes().min(offset);
         Report { offset, sent }
     }
 
-    /// Prints an event, if that has changed.
+    /// Prints an event, if the progress has changed.
     pub(super) fn update(&mut self, item: &Item<'_>, uuid: Uuid, now: Report) {
         if *self == now {
             return;
         }
         *self = now;
-        // A failure to print comes again with an event that matters.
+        // A failure to print shows again with a later event.
         let _ = item.event(What::Progress {
             uuid,
             offset: now.offset,
             sent: now.sent,
-            spent: item.spent(),
+            traffic: item.traffic(),
         });
     }
 }

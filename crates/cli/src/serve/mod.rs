@@ -12,12 +12,12 @@ use tokio::net::TcpListener;
 use self::auth::{Auth, Files, tls};
 use super::Context;
 use super::collector::collect_regularly;
-use super::descriptors;
 use super::failure::Failure;
-use super::place::{Absent, Place};
+use super::rlimit;
 use super::settings::Settings;
 use super::settings::value::Listen;
 use super::stop::Stop;
+use super::store_url::{Absent, StoreUrl};
 use super::sweeper::{UNTOUCHED, sweep_regularly};
 use s3layers::S3LayerService;
 use s3layers_registry::{Limits, Metrics, Options, Prices, WriteProtection, serve_metrics};
@@ -28,11 +28,10 @@ pub(super) use self::auth::policy_of;
 
 /// Serve a container registry over the store
 ///
-/// Docker, containerd, skopeo, crane, oras, helm and kin push to it and pull from it. Any number of
+/// Docker, containerd, skopeo, crane, oras, helm and others push to it and pull from it. Any number of
 /// these processes can serve one bucket. --users and --policy say which clients may do what, and
 /// --tls-cert and --tls-key serve TLS. Without --users and --policy every client may do everything,
-/// and an address that other machines can reach needs --allow-anonymous. With -v there is a line for
-/// each request on stderr.
+/// and an address that other machines can reach needs --allow-anonymous. -v logs a line for each request.
 #[derive(Debug, Args)]
 pub(super) struct Serve {}
 
@@ -47,15 +46,15 @@ impl Serve {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let mut stop = Stop::listen(context.output)?;
         let settings = &context.settings;
-        if settings.serve_redirect.value && !matches!(context.place, Place::S3 { .. }) {
+        if settings.serve_redirect.value && !matches!(context.store_url, StoreUrl::S3 { .. }) {
             return Err(Failure::usage(format!(
-                "--redirect: clients cannot reach {}; wanted --store s3://BUCKET",
-                context.place
+                "--redirect: clients cannot reach {}; expected --store s3://BUCKET",
+                context.store_url
             )));
         }
         if settings.serve_redirect_endpoint.is_flag() && !settings.serve_redirect.value {
             return Err(Failure::usage(
-                "--redirect-endpoint says where --redirect sends clients; wanted both",
+                "--redirect-endpoint says where --redirect sends clients; expected both",
             ));
         }
         let listen = settings.serve_listen.value.0;
@@ -71,7 +70,7 @@ impl Serve {
         let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?.to_string();
         self.announce(context, &address)?;
-        let limits = limits(settings, descriptors::raise());
+        let limits = limits(settings, rlimit::raise());
         let service = Arc::new(service);
         let mut registry = s3layers_registry::router(service.clone(), options(settings));
         let authorizer = match &auth {
@@ -85,7 +84,7 @@ impl Serve {
         if let Some((_, metrics)) = &metrics {
             registry = registry.with_metrics(metrics.clone());
         }
-        let shutdown = async move { stop.told().await };
+        let shutdown = async move { stop.requested().await };
         let files = Files {
             auth,
             authorizer,
@@ -112,7 +111,7 @@ impl Serve {
 
     fn announce(&self, context: &Context, address: &str) -> Result<(), Failure> {
         let output = context.output;
-        output.say(format_args!("store     {}", context.place))?;
+        output.say(format_args!("store     {}", context.store_url))?;
         output.say(format_args!("registry  {address}"))?;
         output.note("");
         output.note("push an image to it from another terminal:");
@@ -124,7 +123,7 @@ impl Serve {
     }
 }
 
-/// Refuses to give everyone who reaches `listen` the right to write, unless that is declared.
+/// Refuses an address that other machines can reach, unless that is allowed explicitly.
 fn check_access(listen: SocketAddr, is_declared: bool) -> Result<(), Failure> {
     if listen.ip().to_canonical().is_loopback() {
         return Ok(());
@@ -181,7 +180,7 @@ async fn collections(service: &S3LayerService, every: Option<Duration>) -> Infal
     }
 }
 
-/// Half of what may be open is for clients: the other half is for the store.
+/// Half of the file descriptors are for clients, the other half for the store.
 fn limits(settings: &Settings, open: Option<usize>) -> Limits {
     let usual = Limits::default();
     Limits {

@@ -1,13 +1,13 @@
-//! A file with every setting in it, as a comment that says what it is.
+//! An example of the file, with every setting in a comment.
 
 use super::ALL;
 
-/// The file.
+/// The text of the file.
 pub(crate) fn text() -> String {
     let mut text = String::from(
-        "# Settings of s3layers. Each is what it is without this file, or an example where it has\n\
-         # no default. A flag goes before the environment, and that before this file.\n\
-         # Keys do not belong here: they come from where every AWS tool finds them.\n",
+        "# Settings of s3layers, with their defaults, or examples if there is no default.\n\
+         # A flag overrides the environment, and that overrides this file.\n\
+         # Keys do not belong here: they come from the sources of every AWS tool.\n",
     );
     let mut table = "";
     for setting in ALL {

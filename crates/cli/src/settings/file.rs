@@ -1,7 +1,7 @@
-//! The configuration file: TOML, flat but for the tables that names with a dot stand in. Read whole
-//! and held against the table of settings before anything is taken from it. Pure.
+//! The configuration file, in TOML; a name with a dot is in a table. The whole file is checked against
+//! the table of settings before any value is used.
 //!
-//! A value is not repeated in an error where it could be a secret that stands under a wrong name.
+//! An error does not repeat the value of an unknown name, which could be a secret.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -12,28 +12,28 @@ use super::value::Shape;
 /// A setting in a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Of the setting.
+    /// The name of the setting.
     pub(super) name: &'static str,
     pub(super) line: usize,
-    /// As a flag would have it.
+    /// In the syntax of a flag.
     pub(super) text: String,
 }
 
-/// What is wrong with a file, and in which line.
+/// An error in the file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub(super) line: usize,
     pub(super) what: String,
 }
 
-/// How alike an unknown name and a known one must be, from 0 to 1, to have been meant.
+/// The minimum similarity of a name that is suggested, from 0 to 1.
 const ALIKE: f64 = 0.8;
 
 /// All settings in a file.
 pub(super) fn read(text: &str, known: &'static [Setting]) -> Result<Vec<Entry>, Wrong> {
     let table = DeTable::parse(text).map_err(|error| Wrong {
         line: line_of(text, error.span().map_or(0, |span| span.start)),
-        // Its Display would show the line, with whatever is in it.
+        // Its `Display` would show the line, which may contain a secret.
         what: error.message().trim().to_owned(),
     })?;
     let mut reader = Reader {
@@ -78,7 +78,7 @@ impl Reader<'_> {
             (None, DeValue::Table(table)) if is_table => self.table(&format!("{name}."), table),
             (None, _) if is_table => Err(Wrong {
                 line,
-                what: format!("{name}: wanted a table, [{name}]"),
+                what: format!("{name}: expected a table, [{name}]"),
             }),
             (None, _) => Err(Wrong {
                 line,
@@ -102,8 +102,8 @@ impl Reader<'_> {
         let secrets = ["secret", "password", "token", "access_key", "credential"];
         if secrets.iter().any(|secret| lower.contains(secret)) {
             return format!(
-                "{name}: keys are not read from this file; they come from where every AWS tool \
-                 finds them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+                "{name}: keys are not read from this file, but from the sources of every AWS \
+                 tool: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
             );
         }
         match nearest(name, self.known) {
@@ -113,11 +113,11 @@ impl Reader<'_> {
     }
 }
 
-/// The known name that was probably meant.
+/// The most similar known name.
 fn nearest(name: &str, known: &'static [Setting]) -> Option<&'static str> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_lowercase();
     let alike = |known: &str| {
-        // Whoever forgot the table, or wrote another one, has the rest right.
+        // The table may be missing or wrong.
         let whole = strsim::jaro(name, known);
         whole.max(strsim::jaro(&last(name), &last(known)))
     };
@@ -133,7 +133,7 @@ fn nearest(name: &str, known: &'static [Setting]) -> Option<&'static str> {
         .map(|(_, name)| name)
 }
 
-/// The text of a value, where it is of a type that the setting has, and right.
+/// The text of a value, if it has the type of the setting and is valid.
 fn text_of(setting: &Setting, value: &DeValue<'_>) -> Option<String> {
     let (shape, text) = match value {
         DeValue::String(text) => (Shape::Text, text.to_string()),
@@ -156,16 +156,16 @@ fn wrong(setting: &Setting, line: usize, value: &DeValue<'_>) -> Wrong {
         DeValue::Float(number) => number.to_string(),
         other => format!("of the type {}", other.type_str()),
     };
-    // A text that is no value is wrong whatever its type; only another type is told.
+    // A hint about the type, if that is wrong.
     let form = match (setting.shapes, is_text) {
         ([Shape::Text], false) => ", in quotes",
         ([Shape::Integer] | [Shape::Boolean], true) => ", without quotes",
         _ => "",
     };
-    let wanted = setting.wanted;
+    let expected = setting.expected;
     Wrong {
         line,
-        what: format!("{} is {value}; wanted {wanted}{form}", setting.name),
+        what: format!("{} is {value}; expected {expected}{form}", setting.name),
     }
 }
 

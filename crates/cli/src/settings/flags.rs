@@ -1,4 +1,4 @@
-//! The settings as flags: each row of the table that has one becomes an argument.
+//! The settings as flags: an argument for each row of the table that has one.
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -6,13 +6,13 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::table::{Flag, Setting};
 use super::{ALL, value::Shape};
 
-/// What was given on the command line.
+/// The flags of the command line.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Flags(Vec<Given>);
+pub(crate) struct Flags(Vec<FlagValue>);
 
 #[derive(Clone, Debug)]
-pub(super) struct Given {
-    /// Of the setting.
+pub(super) struct FlagValue {
+    /// The name of the setting.
     pub(super) name: &'static str,
     pub(super) text: String,
     /// The flag as it was written.
@@ -20,16 +20,16 @@ pub(super) struct Given {
 }
 
 impl Flags {
-    /// The settings among these arguments, and `-v` and `--quiet`, which are about one.
+    /// The settings among these arguments, with `-v` and `--quiet`, which set the log level.
     pub(crate) fn of(matches: &ArgMatches) -> Self {
         let mut innermost = matches;
         while let Some((_, below)) = innermost.subcommand() {
             innermost = below;
         }
         let given = |setting: &Setting| {
-            // Most commands do not have the flags of `serve`.
+            // Only `serve` has its flags.
             let text = innermost.try_get_one::<String>(setting.name).ok()??;
-            Some(Given {
+            Some(FlagValue {
                 name: setting.name,
                 text: text.clone(),
                 flag: format!("--{}", setting.long()),
@@ -43,7 +43,7 @@ impl Flags {
             (false, 2) => Some(("debug", "-vv".to_owned())),
             (false, count) => Some(("trace", format!("-{}", "v".repeat(count.into())))),
         };
-        flags.extend(level.map(|(text, flag)| Given {
+        flags.extend(level.map(|(text, flag)| FlagValue {
             name: "log.level",
             text: text.to_owned(),
             flag,
@@ -51,26 +51,26 @@ impl Flags {
         Flags(flags)
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Given> {
+    pub(super) fn get(&self, name: &str) -> Option<&FlagValue> {
         self.0.iter().find(|given| given.name == name)
     }
 
-    /// The settings of every command that were given, as words that give them again.
+    /// The flags that every command has, as arguments that repeat them.
     pub(crate) fn words(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let is_common = |given: &&Given| {
+        let is_common = |given: &&FlagValue| {
             let row = ALL.iter().find(|setting| setting.name == given.name);
             row.is_some_and(|row| matches!(row.flag, Flag::Common | Flag::Tuning))
         };
-        let words = |given: &Given| (given.name, format!("{}={}", given.flag, given.text));
+        let words = |given: &FlagValue| (given.name, format!("{}={}", given.flag, given.text));
         self.0.iter().filter(is_common).map(words)
     }
 }
 
-/// The command line with the settings in it.
+/// Adds the settings to the command line.
 pub(crate) fn added_to(command: Command) -> Command {
     let of = |flags: &'static [Flag]| {
-        let wanted = move |setting: &&Setting| flags.contains(&setting.flag);
-        ALL.iter().filter(wanted).map(argument)
+        let has_flag = move |setting: &&Setting| flags.contains(&setting.flag);
+        ALL.iter().filter(has_flag).map(argument)
     };
     command
         .args(of(&[Flag::Common, Flag::Tuning]))

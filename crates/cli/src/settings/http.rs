@@ -1,10 +1,10 @@
-//! Settings of `serve` that are types of the registry.
+//! Settings of the types of the registry.
 
 use super::value::Kind;
 use s3layers_registry::{CorsOrigins, ImmutableTags, TrustedProxies};
 
 impl Kind for TrustedProxies {
-    const WANTED: &str = "addresses, networks such as 10.0.0.0/8, loopback, private, with commas between them; or none";
+    const EXPECTED: &str = "addresses, networks such as 10.0.0.0/8, loopback, private, with commas between them; or none";
 
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok()
@@ -16,7 +16,7 @@ impl Kind for TrustedProxies {
 }
 
 impl Kind for CorsOrigins {
-    const WANTED: &str = "origins such as https://ui.example.com with commas between them, or *";
+    const EXPECTED: &str = "origins such as https://ui.example.com with commas between them, or *";
 
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok()

@@ -1,4 +1,4 @@
-//! Where the configuration file is.
+//! The location of the configuration file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,19 +9,19 @@ use super::ALL;
 use super::file::{self, Entry};
 use crate::failure::Failure;
 
-/// Names the file, in the environment.
+/// The variable that names the file.
 const VARIABLE: &str = "S3LAYERS_CONFIG";
 
-/// Where the file is.
+/// A path of the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Location {
     pub(crate) path: PathBuf,
-    /// By flag or variable: then it has to exist.
+    /// It was named by a flag or variable, and has to exist.
     pub(super) is_named: bool,
 }
 
 impl Location {
-    /// The file that was named, or the user's own. An empty name stands for none.
+    /// The file that was named, or the user's own. An empty name means none.
     pub(crate) fn of_process(flag: Option<&Path>) -> Result<Option<Self>, Failure> {
         let named = match flag {
             Some(path) => Some(path.to_owned()),
@@ -34,7 +34,7 @@ impl Location {
                 is_named: true,
             }));
         }
-        // Who has no home has no settings in it.
+        // Without a home directory there is no file.
         Ok(etcetera::choose_base_strategy().ok().map(|base| Location {
             path: base.config_dir().join("s3layers").join("config.toml"),
             is_named: false,

@@ -1,12 +1,11 @@
-//! Settings: what two users would set differently. Each is a row of [`ALL`], and whatever tells of
-//! settings is made from there: the flags and their help, the variables, the file and its errors,
-//! `config`, the manual.
+//! The settings. Each is a row of [`ALL`], from which everything else is made: the flags and their
+//! help, the variables, the file and its errors, `config`, the manual.
 //!
-//! 1. A value is the first of: its flag, its environment variables, the file, the default.
-//! 2. What is wrong is refused where it stands: flag, variable, or file and line. The whole file
-//!    has to be right, whatever of it is overruled; but ranges, some of which depend on another
-//!    setting, are those of the values that hold.
-//! 3. No secret is a setting. Keys come from where every AWS tool finds them.
+//! 1. A value comes from the flag, else the environment variables, else the file, else the default.
+//! 2. An error names the flag, the variable, or the file and line. The whole file has to be valid, also
+//!    what is overridden; but ranges, some of which depend on other settings, are checked for the
+//!    effective values only.
+//! 3. No secret is a setting. Keys come from the sources of every AWS tool.
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,11 +15,11 @@ use std::time::Duration;
 use self::file::Entry;
 use self::flags::Flags;
 pub(super) use self::location::Location;
-use self::table::{Chosen, Flag, Row, Setting, Source};
+use self::table::{Flag, Row, Setting, SettingValue, Source};
 use self::time::{Interval, Timeout};
 use self::value::{FilePath, Format, Kind, Level, Listen, Size, Url, Word};
 use super::failure::Failure;
-use super::place::Place;
+use super::store_url::StoreUrl;
 use s3layers::{
     ClientOptions, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
     DEFAULT_PRESIGN_LIFETIME, S3Config,
@@ -38,9 +37,9 @@ pub(super) mod value;
 
 macro_rules! settings {
     ($($field:ident: $kind:ty = $default:expr, $row:expr;)*) => {
-        /// Every setting, in the order in which they are shown.
+        /// All settings, in the order of `config`.
         pub(super) static ALL: &[Setting] = &[$(Setting {
-            wanted: <$kind as Kind>::WANTED,
+            expected: <$kind as Kind>::EXPECTED,
             shapes: <$kind as Kind>::SHAPES,
             choices: <$kind as Kind>::CHOICES,
             is_right: |text| <$kind as Kind>::parse(text).is_some(),
@@ -51,13 +50,13 @@ macro_rules! settings {
             ..$row
         }),*];
 
-        /// The value of every setting, and where it came from.
+        /// The effective value and the source of every setting.
         #[derive(Clone, Debug)]
         pub(super) struct Settings {
-            $(pub(super) $field: Chosen<$kind>,)*
-            /// What was given on the command line.
+            $(pub(super) $field: SettingValue<$kind>,)*
+            /// The flags of the command line.
             pub(super) flags: Flags,
-            /// The file that was read.
+            /// The configuration file.
             pub(super) file: Option<Location>,
         }
 
@@ -70,7 +69,7 @@ macro_rules! settings {
                 })
             }
 
-            /// Every setting as it is shown.
+            /// The rows of `config`.
             pub(super) fn rows(&self) -> Vec<Row> {
                 let values = [$((
                     self.$field.value.show(),
@@ -85,12 +84,12 @@ macro_rules! settings {
 }
 
 settings! {
-    store: Option<Place> = None, Setting {
+    store: Option<StoreUrl> = None, Setting {
         about: "Use the store s3://BUCKET[/ROOT], file:PATH or memory:",
-        more: "Default: a folder in the user's data directory. `file:` is a store in a folder, which \
-               one process at a time can open; in a configuration file its path begins at the \
-               folder of that file. `memory:` vanishes when the program ends. For `s3:`, \
-               credentials come from where every AWS tool finds them (AWS_ACCESS_KEY_ID and \
+        more: "Default: a folder in the user's data directory. `file:` is a store in a folder, for one \
+               process at a time; in a configuration file its path is relative to the folder of \
+               that file. `memory:` is lost when the program ends. For `s3:`, credentials come \
+               from the sources of every AWS tool (AWS_ACCESS_KEY_ID and \
                AWS_SECRET_ACCESS_KEY, a profile, SSO, the role of the machine), as do certificates \
                (AWS_CA_BUNDLE, SSL_CERT_FILE) and proxies (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).",
         sample: "s3://bucket/root",
@@ -110,7 +109,7 @@ settings! {
     };
     profile: Option<Word> = None, Setting {
         about: "Use the keys of this profile in ~/.aws",
-        more: "Given as a flag or in S3LAYERS_PROFILE its keys are used even where the environment \
+        more: "FlagValue as a flag or in S3LAYERS_PROFILE its keys are used even where the environment \
                has some.",
         sample: "minio",
         also: &["AWS_PROFILE"],
@@ -119,7 +118,7 @@ settings! {
     part_size: Size = Size(DEFAULT_PART_SIZE), Setting {
         about: "Send parts of this size, 5 MiB to 5 GiB",
         more: "Larger parts need fewer requests and more memory. Parts grow automatically when a \
-               layer becomes large. Above half of memory_budget, that has to be raised too.",
+               layer becomes large. More than half of memory_budget needs a larger memory_budget.",
         flag: Flag::Tuning,
         ..Setting::new("part_size", "SIZE")
     };
@@ -135,7 +134,7 @@ settings! {
     };
     single_writer: bool = false, Setting {
         about: "Declare that no other process writes below this root",
-        more: "A store without conditional writes can be used then. Two writers would mix unnoticed.",
+        more: "Allows a store without conditional writes. Two writers would overwrite each other unnoticed.",
         flag: Flag::Tuning,
         ..Setting::new("single_writer", "BOOL")
     };
@@ -277,7 +276,7 @@ settings! {
     };
     serve_relative_location: bool = false, Setting {
         about: "Send locations without scheme and host",
-        more: "For a proxy that does not pass on how clients see it.",
+        more: "For a proxy that does not forward the host of the request.",
         flag: Flag::Serve,
         ..Setting::new("serve.relative_location", "BOOL")
     };
@@ -289,7 +288,7 @@ settings! {
     serve_automatic_mount: bool = false, Setting {
         about: "Mount layers from any repository if no source is named",
         more: "Anyone who may push to one repository and knows the digest of a layer can then read \
-               it, wherever it was pushed.",
+               it.",
         flag: Flag::Serve,
         ..Setting::new("serve.automatic_mount", "BOOL")
     };
@@ -401,14 +400,14 @@ impl Settings {
             entries,
             variable: &|name| std::env::var_os(name),
         })?;
-        settings.begin_beside_the_file();
+        settings.resolve_paths();
         settings.check()?;
         Ok(settings)
     }
 
-    /// A path in a file is the same one wherever the program is run.
-    fn begin_beside_the_file(&mut self) {
-        if let (Some(Place::Folder(folder)), Source::File { path, .. }) =
+    /// A relative path in the file is relative to the file.
+    fn resolve_paths(&mut self) {
+        if let (Some(StoreUrl::Folder(folder)), Source::File { path, .. }) =
             (&mut self.store.value, &self.store.source)
             && let Some(beside) = path.parent()
         {
@@ -431,7 +430,7 @@ impl Settings {
         }
     }
 
-    /// What the service takes of these settings, on top of a place.
+    /// Adds the settings of the service to its configuration.
     pub(super) fn apply(&self, config: S3Config) -> S3Config {
         let config = config
             .part_size(self.part_size.value.0)
@@ -445,10 +444,9 @@ impl Settings {
         }
     }
 
-    /// How the store is found. What the variables of others say is left to the SDK, which knows
-    /// more about it.
+    /// The options of the S3 client. Variables of AWS are left to the SDK.
     pub(super) fn client_options(&self) -> ClientOptions {
-        let text = |chosen: &Chosen<Option<Word>>| {
+        let text = |chosen: &SettingValue<Option<Word>>| {
             let ours = chosen.value.as_ref().filter(|_| chosen.is_ours());
             ours.map(|word| word.0.clone())
         };
@@ -459,22 +457,21 @@ impl Settings {
                 .map(|url| url.0.clone()),
             region: text(&self.region),
             profile: text(&self.profile),
-            // The environment goes before the file, with its keys too.
+            // The environment overrides the file, with its keys too.
             prefer_profile: !matches!(self.profile.source, Source::File { .. }),
         }
     }
 
-    /// The words that give these settings again: the store and the way there, and what was given
-    /// on the command line.
-    pub(super) fn words(&self, place: &Place) -> Vec<String> {
-        let mut words = vec!["--store".to_owned(), place.to_string()];
+    /// The arguments that repeat these settings: the store, its endpoint, and the flags.
+    pub(super) fn words(&self, store_url: &StoreUrl) -> Vec<String> {
+        let mut words = vec!["--store".to_owned(), store_url.to_string()];
         let mut has = |flag: &str, value: &str| {
             words.extend([flag.to_owned(), value.to_owned()]);
         };
         if let Some(file) = self.file.as_ref().filter(|file| file.is_named) {
             has("--config", &file.path.to_string_lossy());
         }
-        if matches!(place, Place::S3 { .. }) {
+        if matches!(store_url, StoreUrl::S3 { .. }) {
             if let Some(url) = &self.endpoint_url.value {
                 has("--endpoint-url", &url.0);
             }
@@ -488,16 +485,16 @@ impl Settings {
         words
     }
 
-    /// Whether all values are in their ranges, which the service knows.
+    /// Checks the ranges of all values.
     fn check(&self) -> Result<(), Failure> {
         let (bucket, root) = match &self.store.value {
-            Some(Place::S3 { bucket, root }) => (bucket.as_str(), root.as_str()),
+            Some(StoreUrl::S3 { bucket, root }) => (bucket.as_str(), root.as_str()),
             _ => ("bucket", ""),
         };
         let Err(error) = self.apply(S3Config::new(bucket).root(root)).check() else {
             return Ok(());
         };
-        // The default of the budget is not what the user got wrong.
+        // The user set the part size, and not the budget.
         let is_part = error.option == "memory_budget"
             && self.memory_budget.source == Source::Default
             && self.part_size.source != Source::Default;
@@ -528,33 +525,33 @@ impl Settings {
     }
 }
 
-/// A value as errors show it.
+/// A value in errors.
 fn text(value: impl Kind) -> String {
     value.show().unwrap_or_default()
 }
 
-/// Where values come from.
+/// The sources of values.
 struct Sources<'a> {
     flags: Flags,
     location: Option<Location>,
-    /// What stands in the file.
+    /// The settings in the file.
     entries: Vec<Entry>,
     variable: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
 impl Sources<'_> {
     /// The value of a setting.
-    fn choose<T: Kind>(&self, setting: Setting, default: T) -> Result<Chosen<T>, Failure> {
+    fn choose<T: Kind>(&self, setting: Setting, default: T) -> Result<SettingValue<T>, Failure> {
         let Some((text, source)) = self.find(&setting)? else {
             let source = Source::Default;
-            return Ok(Chosen {
+            return Ok(SettingValue {
                 value: default,
                 source,
             });
         };
         match T::parse_at(&text, &source) {
-            Some(value) => Ok(Chosen { value, source }),
-            None => Err(source.refuse(setting.name, &text, T::WANTED)),
+            Some(value) => Ok(SettingValue { value, source }),
+            None => Err(source.refuse(setting.name, &text, T::EXPECTED)),
         }
     }
 
@@ -577,10 +574,10 @@ impl Sources<'_> {
         }))
     }
 
-    /// What a variable says. Nothing, where it is empty.
+    /// The value of a variable, unless it is empty.
     fn text_of(&self, name: &str) -> Result<Option<String>, Failure> {
         let is_set = |name| (self.variable)(name).is_some_and(|text| text == "true");
-        // The SDK heeds it, and so it would be told wrong.
+        // The SDK ignores the endpoint then.
         if name.starts_with("AWS_ENDPOINT_URL") && is_set("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") {
             return Ok(None);
         }
@@ -589,9 +586,194 @@ impl Sources<'_> {
         };
         let text = text.into_string();
         text.map(Some)
-            .map_err(|_| Failure::usage(format!("{name} is no UTF-8 text")))
+            .map_err(|_| Failure::usage(format!("{name} is not valid UTF-8")))
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn sources<'a>(
+        file: &str,
+        variable: &'a dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Sources<'a>, file::Wrong> {
+        Ok(Sources {
+            flags: Flags::default(),
+            location: Some(Location {
+                path: "config.toml".into(),
+                is_named: true,
+            }),
+            entries: file::read(file, ALL)?,
+            variable,
+        })
+    }
+
+    #[test]
+    fn example_has_every_setting_and_is_valid() {
+        let text = example::text();
+        let all: String = text
+            .lines()
+            .map(|line| {
+                let is_setting = line.starts_with('#') && !line.starts_with("# ");
+                format!(
+                    "{}\n",
+                    line.strip_prefix('#')
+                        .filter(|_| is_setting)
+                        .unwrap_or(line)
+                )
+            })
+            .collect();
+        let entries = file::read(&all, ALL).unwrap();
+        let names: Vec<_> = entries.iter().map(|entry| entry.name).collect();
+        let expected: Vec<_> = ALL.iter().map(|setting| setting.name).collect();
+        assert_eq!(names, expected);
+        assert_eq!(file::read(&text, ALL).unwrap(), []);
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = ALL.iter().flat_map(Setting::variables).collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert!(names.contains(&"S3LAYERS_SERVE_LISTEN".to_owned()));
+        for setting in ALL {
+            assert!(!setting.about.is_empty(), "{}", setting.name);
+            let default = (setting.default)();
+            let value = default.as_deref().unwrap_or(setting.sample);
+            assert!((setting.is_right)(value), "{}: {value:?}", setting.name);
+        }
+    }
+
+    #[test]
+    fn errors_in_a_file() {
+        for (text, line, wants) in [
+            (
+                "part_siz = 1",
+                1,
+                &["part_siz", "part_size is the nearest"][..],
+            ),
+            ("\npart-size = 1", 2, &["part_size is the nearest"]),
+            ("listen = \"x\"", 1, &["serve.listen is the nearest"]),
+            ("[server]\nlisten = 1", 1, &["serve is the nearest"]),
+            (
+                "[serve]\n\nlissen = 1",
+                3,
+                &["serve.lissen", "serve.listen is"],
+            ),
+            (
+                "zzz = 1",
+                1,
+                &["there is no setting zzz", "s3layers config"],
+            ),
+            ("store = 1", 1, &["store is 1", "s3://BUCKET"]),
+            ("[store]\nx = 1", 1, &["store is of the type table"]),
+            ("serve = 1", 1, &["[serve]"]),
+            (
+                "parallelism = \"8\"",
+                1,
+                &["parallelism is \"8\"", "without quotes"],
+            ),
+            ("parallelism = 0", 1, &["parallelism is 0", "above 0"]),
+            ("part_size = 1.5", 1, &["part_size is 1.5", "16 MiB"]),
+            (
+                "single_writer = 1",
+                1,
+                &["single_writer is 1", "true or false"],
+            ),
+            ("region = [", 1, &[]),
+            ("region = \"a\"\nregion = \"b\"", 2, &["duplicate key"]),
+        ] {
+            let wrong = file::read(text, ALL).unwrap_err();
+            assert_eq!(wrong.line, line, "{text}: {wrong:?}");
+            for want in wants {
+                assert!(wrong.what.contains(want), "{text}: {wrong:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_secret_in_a_file_is_repeated() {
+        for text in [
+            "secret_access_key = \"canary\"",
+            "aws_session_token = \"canary\"",
+            "pasword = \"canary\"",
+            "endpoint_url = \"http://user:canary@host\"",
+            "secret_key = \"canary",
+            "[profile]\nsecret = \"canary\"",
+        ] {
+            let wrong = file::read(text, ALL).unwrap_err();
+            assert!(!wrong.what.contains("canary"), "{text}: {wrong:?}");
+        }
+        let wrong = file::read("secret_access_key = \"canary\"", ALL).unwrap_err();
+        assert!(wrong.what.contains("AWS_SECRET_ACCESS_KEY"), "{wrong:?}");
+    }
+
+    #[test]
+    fn precedence_of_sources() {
+        let file = "region = \"file\"\nparallelism = 3\n";
+        for (set, want, from) in [
+            (&[][..], "file", "config.toml:1"),
+            (
+                &["AWS_DEFAULT_REGION"],
+                "AWS_DEFAULT_REGION",
+                "AWS_DEFAULT_REGION",
+            ),
+            (
+                &["AWS_DEFAULT_REGION", "AWS_REGION"],
+                "AWS_REGION",
+                "AWS_REGION",
+            ),
+            (
+                &["AWS_REGION", "S3LAYERS_REGION"],
+                "S3LAYERS_REGION",
+                "S3LAYERS_REGION",
+            ),
+        ] {
+            let variable = |name: &str| set.contains(&name).then(|| OsString::from(name));
+            let settings = Settings::choose(sources(file, &variable).unwrap()).unwrap();
+            assert_eq!(settings.region.value, Some(Word(want.to_owned())));
+            assert_eq!(settings.region.source.to_string(), from);
+            assert_eq!(settings.parallelism.value, 3);
+        }
+    }
+
+    #[test]
+    fn ranges_are_checked_with_their_source() {
+        let none = |_: &str| None;
+        for (file, want) in [
+            (
+                "part_size = \"1 MiB\"",
+                "config.toml:1: part_size is 1 MiB; expected 5 MiB to 5 GiB",
+            ),
+            (
+                "\nparallelism = 65",
+                "config.toml:2: parallelism is 65; expected 1 to 64",
+            ),
+            (
+                "part_size = \"1 GiB\"",
+                "config.toml:1: part_size is 1 GiB; expected at most 128 MiB, half of memory_budget",
+            ),
+            (
+                "memory_budget = \"8 MiB\"",
+                "config.toml:1: memory_budget is 8 MiB; expected at least two parts",
+            ),
+            (
+                "store = \"s3://b/a//b\"",
+                "config.toml:1: store is s3://b/a//b; expected path segments",
+            ),
+            (
+                "[serve]\nredirect_lifetime = \"8d\"",
+                "config.toml:2: serve.redirect_lifetime is 192h",
+            ),
+        ] {
+            let settings = Settings::choose(sources(file, &none).unwrap()).unwrap();
+            let failure = settings.check().unwrap_err();
+            assert!(failure.lines[0].contains(want), "{file}: {failure:?}");
+            assert_eq!(failure.code, 2);
+        }
+    }
+}

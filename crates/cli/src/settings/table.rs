@@ -1,4 +1,4 @@
-//! A setting as data, and where its value came from.
+//! The description of a setting, and the source of its value.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,41 +8,41 @@ use serde_json::Value;
 use super::value::Shape;
 use crate::failure::Failure;
 
-/// All there is to know of a setting.
+/// The description of a setting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting {
-    /// Its name in the file; `serve.listen` stands in the table `[serve]`.
+    /// Its name in the file; `serve.listen` is in the table `[serve]`.
     pub(crate) name: &'static str,
-    /// What it is, in a line.
+    /// Its help, in one line.
     pub(crate) about: &'static str,
-    /// What else there is to know.
+    /// More help.
     pub(crate) more: &'static str,
-    /// What stands for a value in help.
+    /// The placeholder of its value in help.
     pub(crate) placeholder: &'static str,
-    /// A value, for the example of a file, where there is no default.
+    /// A value for the example file, if there is no default.
     pub(crate) sample: &'static str,
-    /// Environment variables of others that are heard too, the stronger ones first.
+    /// Environment variables of AWS that set it too, in order of precedence.
     pub(super) also: &'static [&'static str],
     pub(super) flag: Flag,
-    pub(super) wanted: &'static str,
+    pub(super) expected: &'static str,
     pub(super) shapes: &'static [Shape],
     pub(super) choices: &'static [&'static str],
     pub(super) is_right: fn(&str) -> bool,
     pub(crate) default: fn() -> Option<String>,
 }
 
-/// Where a setting is a flag.
+/// Which commands have the flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flag {
-    /// Of every command.
+    /// Every command.
     Common,
-    /// Of every command, for those who want to turn it.
+    /// Every command, in the section for tuning.
     Tuning,
-    /// Of `serve`.
+    /// `serve`.
     Serve,
-    /// Of `serve` and `policy explain`.
+    /// `serve` and `policy explain`.
     Policy,
-    /// There is a shorter way to say it.
+    /// None: there is a shorter flag.
     None,
 }
 
@@ -56,7 +56,7 @@ impl Setting {
             sample: "",
             also: &[],
             flag: Flag::Common,
-            wanted: "",
+            expected: "",
             shapes: &[],
             choices: &[],
             is_right: |_| false,
@@ -73,13 +73,13 @@ impl Setting {
         name.replace(['_', '.'], "-")
     }
 
-    /// The variables that set it, the strongest first.
+    /// The variables that set it, in order of precedence.
     pub(crate) fn variables(&self) -> impl Iterator<Item = String> {
         let own = format!("S3LAYERS_{}", self.name.replace('.', "_").to_uppercase());
         std::iter::once(own).chain(self.also.iter().map(|name| (*name).to_owned()))
     }
 
-    /// A value as it stands in a file.
+    /// A value in the syntax of the file.
     pub(crate) fn in_file(&self, value: &str) -> String {
         match self.shapes.first() {
             Some(Shape::Text) | None => format!("{value:?}"),
@@ -88,10 +88,10 @@ impl Setting {
     }
 }
 
-/// Where the value of a setting came from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// As it was written.
+    /// As it was written on the command line.
     Flag(String),
     /// The name of the variable.
     Environment(String),
@@ -99,7 +99,7 @@ pub(crate) enum Source {
         path: PathBuf,
         line: usize,
     },
-    /// The profile of AWS's shared configuration that has this name.
+    /// A profile of AWS's shared configuration.
     Profile(String),
     Default,
 }
@@ -116,15 +116,15 @@ impl Source {
         }
     }
 
-    /// What is wrong with a value that stands there.
-    pub(super) fn refuse(&self, setting: &str, value: &str, wanted: &str) -> Failure {
+    /// The error of a value from this source.
+    pub(super) fn refuse(&self, setting: &str, value: &str, expected: &str) -> Failure {
         let value = without_password(value);
         let place = match self {
             Source::Flag(name) | Source::Environment(name) => name.clone(),
             Source::File { .. } | Source::Profile(_) => format!("{self}: {setting}"),
             Source::Default => setting.to_owned(),
         };
-        Failure::usage(format!("{place} is {value}; wanted {wanted}"))
+        Failure::usage(format!("{place} is {value}; expected {expected}"))
     }
 }
 
@@ -139,7 +139,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// Whoever writes a password into a URL shall not read it in a log.
+/// Hides a password in a URL.
 pub(super) fn without_password(value: &str) -> String {
     match (value.find("://"), value.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => {
@@ -149,19 +149,19 @@ pub(super) fn without_password(value: &str) -> String {
     }
 }
 
-/// A value and where it came from.
+/// A value and its source.
 #[derive(Clone, Debug)]
-pub(crate) struct Chosen<T> {
+pub(crate) struct SettingValue<T> {
     pub(crate) value: T,
     pub(crate) source: Source,
 }
 
-impl<T> Chosen<T> {
+impl<T> SettingValue<T> {
     pub(crate) fn is_flag(&self) -> bool {
         matches!(self.source, Source::Flag(_))
     }
 
-    /// Whether it was said to this program, and not to all that speak to AWS.
+    /// Whether it was set for this program, and not for all programs that use AWS.
     pub(super) fn is_ours(&self) -> bool {
         match &self.source {
             Source::Flag(_) | Source::File { .. } => true,
@@ -171,7 +171,7 @@ impl<T> Chosen<T> {
     }
 }
 
-/// A setting as it is shown.
+/// A row of `config`.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) setting: &'static Setting,
@@ -181,7 +181,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// What holds where no setting says anything.
+    /// Sets the value if no source did.
     pub(crate) fn or_else(&mut self, value: Option<&str>, source: &Source) {
         if let (None, Some(value)) = (&self.value, value) {
             self.json = value.into();

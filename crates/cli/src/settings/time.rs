@@ -1,4 +1,4 @@
-//! Times as values of settings.
+//! Durations as values of settings.
 
 use std::time::Duration;
 
@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 
 use super::value::{Kind, Shape};
 
-/// How long.
 impl Kind for Duration {
-    const WANTED: &str = "a time such as 15m, 30s or 1h 30m, or a number of seconds";
+    const EXPECTED: &str = "a time such as 15m, 30s or 1h 30m, or a number of seconds";
     const SHAPES: &[Shape] = &[Shape::Text, Shape::Integer];
 
     fn parse(text: &str) -> Option<Self> {
@@ -40,7 +39,7 @@ impl Kind for Duration {
 pub(crate) struct Timeout(pub(crate) Duration);
 
 impl Kind for Timeout {
-    const WANTED: &str = "a time above 0 such as 15m, 30s or 1h 30m, or a number of seconds";
+    const EXPECTED: &str = "a time above 0 such as 15m, 30s or 1h 30m, or a number of seconds";
     const SHAPES: &[Shape] = Duration::SHAPES;
 
     fn parse(text: &str) -> Option<Self> {
@@ -57,12 +56,12 @@ impl Kind for Timeout {
     }
 }
 
-/// How often something is done; `None`: never.
+/// An interval; `None` means never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Interval(pub(crate) Option<Duration>);
 
 impl Kind for Interval {
-    const WANTED: &str = "a time such as 1h or 30m, a number of seconds, or off";
+    const EXPECTED: &str = "a time such as 1h or 30m, a number of seconds, or off";
     const SHAPES: &[Shape] = Duration::SHAPES;
 
     fn parse(text: &str) -> Option<Self> {
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn shown_time_is_read_again() {
+    fn shown_time_is_parsed_again() {
         for seconds in [0, 1, 90, 3600, 7 * 24 * 3600] {
             let time = Duration::from_secs(seconds);
             let shown = time.show().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a setting can be: how its text is read, wherever it stands, and how it is shown.
+//! The types of settings: parsing and display.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
 use super::table::Source;
-use crate::place::Place;
+use crate::store_url::StoreUrl;
 
-/// What a value can be in a TOML file.
+/// A type of TOML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     Text,
@@ -18,33 +18,33 @@ pub(crate) enum Shape {
     Boolean,
 }
 
-/// A kind of value. A flag, a variable and a file have the same text for it.
+/// A type of value, with the same syntax in a flag, a variable and the file.
 pub(crate) trait Kind: Sized {
-    /// What is right, as it follows "wanted" in an error.
-    const WANTED: &str;
-    /// What it can be in a file.
+    /// The valid values; follows "expected" in an error.
+    const EXPECTED: &str;
+    /// Its types in TOML.
     const SHAPES: &[Shape] = &[Shape::Text];
-    /// All there is to choose from, where that is a list.
+    /// All values, if they are a list.
     const CHOICES: &[&str] = &[];
 
     fn parse(text: &str) -> Option<Self>;
 
-    /// As [`parse`](Self::parse), where it matters who says so.
+    /// As [`parse`](Self::parse), if the syntax depends on the source.
     fn parse_at(text: &str, _: &Source) -> Option<Self> {
         Self::parse(text)
     }
 
-    /// The text that [`parse`](Self::parse) takes; `None` where nothing is set.
+    /// The text that [`parse`](Self::parse) accepts; `None` if nothing is set.
     fn show(&self) -> Option<String>;
 
-    /// For programs.
+    /// The value in JSON.
     fn json(&self) -> Value {
         self.show().into()
     }
 }
 
 impl<T: Kind> Kind for Option<T> {
-    const WANTED: &str = T::WANTED;
+    const EXPECTED: &str = T::EXPECTED;
     const SHAPES: &[Shape] = T::SHAPES;
     const CHOICES: &[&str] = T::CHOICES;
 
@@ -61,8 +61,8 @@ impl<T: Kind> Kind for Option<T> {
     }
 }
 
-impl Kind for Place {
-    const WANTED: &str = "s3://BUCKET[/ROOT], file:PATH or memory:";
+impl Kind for StoreUrl {
+    const EXPECTED: &str = "s3://BUCKET[/ROOT], file:PATH or memory:";
 
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok()
@@ -73,12 +73,12 @@ impl Kind for Place {
     }
 }
 
-/// A name: of a region, of a profile.
+/// A name of a region or profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Word(pub(crate) String);
 
 impl Kind for Word {
-    const WANTED: &str = "a name without spaces";
+    const EXPECTED: &str = "a name without spaces";
 
     fn parse(text: &str) -> Option<Self> {
         let is_word = !text.is_empty() && !text.contains(char::is_whitespace);
@@ -90,12 +90,12 @@ impl Kind for Word {
     }
 }
 
-/// A file.
+/// A path of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FilePath(pub(crate) PathBuf);
 
 impl Kind for FilePath {
-    const WANTED: &str = "the path of a file";
+    const EXPECTED: &str = "the path of a file";
 
     fn parse(text: &str) -> Option<Self> {
         (!text.is_empty()).then(|| FilePath(text.into()))
@@ -106,12 +106,13 @@ impl Kind for FilePath {
     }
 }
 
-/// Where a store is.
+/// The URL of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url(pub(crate) String);
 
 impl Kind for Url {
-    const WANTED: &str = "http://HOST[:PORT] or https://HOST[:PORT], without a user or a password";
+    const EXPECTED: &str =
+        "http://HOST[:PORT] or https://HOST[:PORT], without a user or a password";
 
     fn parse(text: &str) -> Option<Self> {
         let uri: http::Uri = text.parse().ok()?;
@@ -130,7 +131,7 @@ impl Kind for Url {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
 
-/// Largest first. Those with one letter are powers of 1024, as `docker` and `dd` have them.
+/// Largest first. Units of one letter are powers of 1024, as in `docker` and `dd`.
 const UNITS: &[(&[&str], u64)] = &[
     (&["TiB", "T"], 1 << 40),
     (&["GiB", "G"], 1 << 30),
@@ -142,11 +143,11 @@ const UNITS: &[(&[&str], u64)] = &[
     (&["kB"], 1_000),
     (&["B"], 1),
 ];
-/// The first so many are those that sizes are shown in.
+/// The first units, which are used to show sizes.
 const SHOWN: usize = 4;
 
 impl Kind for Size {
-    const WANTED: &str = "a size such as 16 MiB, 20M, 1g or 16777216 (bytes)";
+    const EXPECTED: &str = "a size such as 16 MiB, 20M, 1g or 16777216 (bytes)";
     const SHAPES: &[Shape] = &[Shape::Text, Shape::Integer];
 
     fn parse(text: &str) -> Option<Self> {
@@ -176,9 +177,8 @@ impl Kind for Size {
     }
 }
 
-/// How many.
 impl Kind for usize {
-    const WANTED: &str = "a whole number above 0";
+    const EXPECTED: &str = "a whole number above 0";
     const SHAPES: &[Shape] = &[Shape::Integer];
 
     fn parse(text: &str) -> Option<Self> {
@@ -194,9 +194,8 @@ impl Kind for usize {
     }
 }
 
-/// Whether.
 impl Kind for bool {
-    const WANTED: &str = "true or false";
+    const EXPECTED: &str = "true or false";
     const SHAPES: &[Shape] = &[Shape::Boolean];
     const CHOICES: &[&str] = &["true", "false"];
 
@@ -217,9 +216,9 @@ impl Kind for bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listen(pub(crate) SocketAddr);
 
-/// A text that is no address.
+/// The error of a text that is no address.
 #[derive(Debug, thiserror::Error)]
-#[error("expected {}", Listen::WANTED)]
+#[error("expected {}", Listen::EXPECTED)]
 pub(crate) struct InvalidListen;
 
 impl FromStr for Listen {
@@ -228,7 +227,7 @@ impl FromStr for Listen {
     fn from_str(text: &str) -> Result<Self, InvalidListen> {
         let (host, port) = text.rsplit_once(':').ok_or(InvalidListen)?;
         let ip = match host {
-            // As Go's servers, and so distribution, have it.
+            // As in Go, and thus in distribution.
             "" => Ipv4Addr::UNSPECIFIED,
             "localhost" => Ipv4Addr::LOCALHOST,
             _ => return text.parse().map(Listen).map_err(|_| InvalidListen),
@@ -239,7 +238,7 @@ impl FromStr for Listen {
 }
 
 impl Kind for Listen {
-    const WANTED: &str =
+    const EXPECTED: &str =
         "an address and a port, such as 127.0.0.1:5000, [::1]:5000, or :5000 for all";
 
     fn parse(text: &str) -> Option<Self> {
@@ -251,24 +250,25 @@ impl Kind for Listen {
     }
 }
 
-/// How much is logged.
+/// The level of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// Of this program; of what it stands on, warnings.
+    /// For this program; its dependencies log warnings.
     Word(String),
-    /// In the language of `RUST_LOG`.
+    /// In the syntax of `RUST_LOG`.
     Filter(String),
 }
 
 impl Kind for Level {
-    const WANTED: &str = "off, error, warn, info, debug, trace, or a filter such as s3layers=debug";
+    const EXPECTED: &str =
+        "off, error, warn, info, debug, trace, or a filter such as s3layers=debug";
 
     fn parse(text: &str) -> Option<Self> {
         match text {
             "off" | "error" | "warn" | "info" | "debug" | "trace" => {
                 Some(Level::Word(text.to_owned()))
             }
-            // A word alone would be a filter too, and is a level with a slip in it.
+            // A single other word would be a valid filter, but is probably a misspelt level.
             _ if text.contains(['=', ',', '[']) => filter(text),
             _ => None,
         }
@@ -276,7 +276,7 @@ impl Kind for Level {
 
     fn parse_at(text: &str, source: &Source) -> Option<Self> {
         match source {
-            // It is meant for other programs as well.
+            // Other programs read it, too.
             Source::Environment(name) if name == "RUST_LOG" => filter(text),
             _ => Self::parse(text),
         }
@@ -293,7 +293,7 @@ fn filter(text: &str) -> Option<Level> {
     is_filter.then(|| Level::Filter(text.to_owned()))
 }
 
-/// What a line of the log looks like.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Text,
@@ -301,7 +301,7 @@ pub(crate) enum Format {
 }
 
 impl Kind for Format {
-    const WANTED: &str = "text or json";
+    const EXPECTED: &str = "text or json";
     const CHOICES: &[&str] = &["text", "json"];
 
     fn parse(text: &str) -> Option<Self> {
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_read_again() {
+    fn shown_size_is_parsed_again() {
         for bytes in [0, 1, 1000, 1024, 5 << 20, (5 << 20) + 1, 3 << 30] {
             let shown = Size(bytes).show().unwrap_or_default();
             assert_eq!(Size::parse(&shown), Some(Size(bytes)), "{shown}");

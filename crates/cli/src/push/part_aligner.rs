@@ -1,25 +1,24 @@
-//! What was read and is not given to the upload yet.
+//! Holds chunks until they fill a part.
 //!
-//! What can be read again is given a part at a time. So an upload that is closed early ends where a
-//! part ends, and nothing of it is ever sent twice: what does not fill a part would be stored for
-//! the time being, and sent again as a piece of its part. What cannot be read again is given at
-//! once: then it is the store that keeps it.
+//! Bytes of a file are written to the upload a part at a time, so that an upload that is closed early
+//! ends with a whole part, and no byte is sent twice. Bytes of a pipe, which cannot be read again, are
+//! written at once, so that the store keeps them.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// Pieces that were read, in order.
+/// Chunks that were read and not written, in order.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct PartAligner {
     pieces: VecDeque<Bytes>,
     len: u64,
     can_be_read_again: bool,
 }
 
-impl Held {
+impl PartAligner {
     pub(super) fn new(can_be_read_again: bool) -> Self {
-        Held {
+        PartAligner {
             pieces: VecDeque::new(),
             len: 0,
             can_be_read_again,
@@ -35,8 +34,8 @@ impl Held {
         self.pieces.push_back(piece);
     }
 
-    /// What is due to an upload that stands at `offset` and whose part ends at `boundary`: nothing,
-    /// or all up to there.
+    /// The chunks to write to an upload at `offset` whose part ends at `boundary`: all up to there, or
+    /// none if they do not fill the part.
     pub(super) fn due(&mut self, offset: u64, boundary: Option<u64>) -> VecDeque<Bytes> {
         let Some(boundary) = boundary.filter(|_| self.can_be_read_again) else {
             return self.rest();
@@ -61,7 +60,7 @@ impl Held {
         due
     }
 
-    /// All of it.
+    /// All chunks.
     pub(super) fn rest(&mut self) -> VecDeque<Bytes> {
         self.len = 0;
         std::mem::take(&mut self.pieces)
@@ -72,8 +71,8 @@ impl Held {
 mod tests {
     use super::*;
 
-    fn held(can_be_read_again: bool) -> Held {
-        let mut held = Held::new(can_be_read_again);
+    fn held(can_be_read_again: bool) -> PartAligner {
+        let mut held = PartAligner::new(can_be_read_again);
         for piece in ["abc", "def", "ghi"] {
             held.push(piece.into());
         }
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_given_a_part_at_a_time() {
+    fn file_is_written_a_part_at_a_time() {
         let mut held = held(true);
         for (case, offset, boundary, want) in [
             ("in a piece", 100, 104, "abcd"),
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_a_file_is_given_when_it_is_asked_for() {
+    fn rest_is_returned_at_the_end() {
         let mut held = held(true);
         assert_eq!(text(held.due(0, Some(10))), "");
         assert_eq!(text(held.rest()), "abcdefghi");
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_is_given_at_once() {
+    fn pipe_is_written_at_once() {
         assert_eq!(text(held(false).due(0, Some(10))), "abcdefghi");
         assert_eq!(text(held(true).due(0, None)), "abcdefghi");
     }

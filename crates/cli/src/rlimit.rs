@@ -1,10 +1,9 @@
-//! How many files and connections this process may have open at a time.
+//! The limit of open files and connections.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Takes as many as this process may. Shells and service managers begin with 1,024 for the sake of
-/// programs that use `select`, which a server with that many silent clients has used up. `None`
-/// where there is no limit.
+/// Raises the limit to its maximum. Shells and service managers set 1,024 for programs that use
+/// `select`, which is too low for a server with many idle clients. `None` if there is no limit.
 pub(super) fn raise() -> Option<usize> {
     let before = getrlimit(Resource::Nofile);
     let all = Rlimit {

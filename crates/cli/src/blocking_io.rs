@@ -1,6 +1,5 @@
-//! Reading and writing files and pipes, each in a thread of its own that hashes as well: neither a
-//! slow disk nor a hash holds up the network, and a read that waits for ever does not keep the
-//! process from ending.
+//! Threads that read an input or write an output, and hash it. A slow disk or a hash does not delay
+//! the network, and a read that never returns does not keep the process from ending.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -12,48 +11,48 @@ use tokio::sync::{mpsc, oneshot};
 use s3layers::tarsum::{BrokenArchive, TarSummer};
 use s3layers::{Algorithm, Digest, Hasher, TarSum};
 
-/// How much is read at a time, in bytes.
+/// Bytes of one read.
 const PIECE: usize = 1024 * 1024;
-/// What is left of a buffer is read into unless it is less than this, in bytes: what a pipe holds.
+/// A buffer is replaced when less than this is left of it, in bytes: the capacity of a pipe.
 const WORTH_READING: usize = 64 * 1024;
-/// Pieces that wait between a thread and the network.
+/// Chunks that are queued between a thread and the network.
 const WAITING: usize = 4;
 
-/// An input that is being read.
-pub(super) struct Reading {
-    /// What was read, without what was skipped.
+/// A thread that reads an input.
+pub(super) struct ReadThread {
+    /// The bytes that were read, without the skipped ones.
     pub(super) pieces: mpsc::Receiver<Bytes>,
     end: oneshot::Receiver<io::Result<End>>,
     state: Arc<ReadState>,
 }
 
-/// What an input turned out to be.
+/// The size and the checksums of an input.
 #[derive(Debug)]
 pub(super) struct End {
-    /// Its size in bytes, what was skipped included.
+    /// In bytes, with the skipped ones.
     pub(super) size: u64,
-    /// Its digest, if that was asked for.
+    /// Its digest, if requested.
     pub(super) digest: Option<Digest>,
-    /// Its TarSum, if that was asked for.
+    /// Its TarSum, if requested.
     pub(super) tar_sum: Option<Result<TarSum, BrokenArchive>>,
 }
 
-/// The beginning of an input, which an upload has already.
+/// The beginning of an input that the upload already has.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Skip {
-    /// In bytes. They are hashed with the others, and not handed out.
+    /// In bytes. They are hashed, but not returned.
     pub(super) bytes: u64,
-    /// The SHA-256 that they must have. Otherwise nothing is handed out, and the end is an
-    /// [`OtherInput`].
+    /// The expected SHA-256 of them. On a mismatch nothing is returned, and the end is a
+    /// [`WrongInput`].
     pub(super) digest: Option<Digest>,
 }
 
 /// The input does not begin with the bytes that it should.
 #[derive(Debug, thiserror::Error)]
 #[error("it begins with other bytes")]
-pub(super) struct OtherInput;
+pub(super) struct WrongInput;
 
-/// What an input is to be asked while it is read.
+/// The checksums to compute while reading.
 #[derive(Default)]
 pub(super) struct Sums {
     pub(super) hasher: Option<Hasher>,
@@ -74,11 +73,11 @@ impl Sums {
 #[derive(Default)]
 struct ReadState {
     stop: AtomicBool,
-    /// Bytes read, what was skipped included.
+    /// Bytes read, with the skipped ones.
     read: AtomicU64,
 }
 
-impl Reading {
+impl ReadThread {
     /// Reads `input` to its end.
     pub(super) fn start(
         mut input: Box<dyn Read + Send>,
@@ -93,7 +92,7 @@ impl Reading {
             .name("read".to_owned())
             .spawn(move || {
                 let size = read(&mut *input, skip, &mut sums, &sender, &shared);
-                // Nothing waits for a piece while these are computed.
+                // The receiver does not wait for the checksums.
                 drop(sender);
                 let _ = ended.send(size.map(|size| End {
                     size,
@@ -101,26 +100,26 @@ impl Reading {
                     tar_sum: sums.summer.map(TarSummer::finish),
                 }));
             })?;
-        Ok(Reading { pieces, end, state })
+        Ok(ReadThread { pieces, end, state })
     }
 
-    /// No further read begins.
+    /// Begins no further read.
     pub(super) fn stop(&self) {
         self.state.stop.store(true, Ordering::SeqCst);
     }
 
-    /// Bytes read so far, what was skipped included. All of them are handed out or about to be.
+    /// Bytes read so far, with the skipped ones. All of them are returned or about to be.
     pub(super) fn read(&self) -> u64 {
         self.state.read.load(Ordering::SeqCst)
     }
 
-    /// The same, to be watched.
+    /// A closure that returns the same.
     pub(super) fn watch(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
         let state = Arc::clone(&self.state);
         move || state.read.load(Ordering::SeqCst)
     }
 
-    /// What the input was, once there are no more pieces.
+    /// Waits for the end of the input.
     pub(super) async fn end(self) -> io::Result<End> {
         drop(self.pieces);
         self.end.await.unwrap_or_else(|_| Err(thread_died()))
@@ -159,7 +158,7 @@ fn read(
         if let Some((hasher, digest)) = beginning.take_if(|_| size >= skip.bytes)
             && hasher.digest() != digest
         {
-            return Err(io::Error::other(OtherInput));
+            return Err(io::Error::other(WrongInput));
         }
         let rest = piece.slice(passed..);
         if !rest.is_empty() && pieces.blocking_send(rest).is_err() {
@@ -170,14 +169,14 @@ fn read(
     Ok(size)
 }
 
-/// An output that is being written.
-pub(super) struct Writing {
+/// A thread that writes an output.
+pub(super) struct WriteThread {
     pieces: mpsc::Sender<Bytes>,
     end: oneshot::Receiver<io::Result<Digest>>,
 }
 
-impl Writing {
-    /// Writes to `output` whatever is put. `hasher` may have seen bytes that came before.
+impl WriteThread {
+    /// Writes to `output`. `hasher` may have hashed earlier bytes.
     pub(super) fn start(
         mut output: impl Write + Send + 'static,
         mut hasher: Hasher,
@@ -195,19 +194,19 @@ impl Writing {
                     output.flush()
                 };
                 let written = write();
-                // Whoever puts more must not wait.
+                // A `put` must not wait.
                 drop(incoming);
                 let _ = ended.send(written.map(|()| hasher.digest()));
             })?;
-        Ok(Writing { pieces, end })
+        Ok(WriteThread { pieces, end })
     }
 
-    /// Hands bytes over. `false` where the output failed, which [`end`](Self::end) then tells.
+    /// Queues bytes. `false` if the output failed; [`end`](Self::end) returns the error.
     pub(super) async fn put(&self, piece: Bytes) -> bool {
         self.pieces.send(piece).await.is_ok()
     }
 
-    /// Waits until all is written. The digest of what the hasher has seen.
+    /// Waits until everything is written. Returns the digest.
     pub(super) async fn end(self) -> io::Result<Digest> {
         drop(self.pieces);
         self.end.await.unwrap_or_else(|_| Err(thread_died()))
@@ -215,7 +214,7 @@ impl Writing {
 }
 
 fn thread_died() -> io::Error {
-    io::Error::other("the thread that does it ended")
+    io::Error::other("the I/O thread panicked")
 }
 
 #[cfg(test)]
@@ -224,7 +223,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn other_bytes_at_the_beginning_are_refused() {
+    async fn wrong_beginning_is_refused() {
         let bytes = vec![7; 3_000_000];
         for (skip, size) in [(1, 1), (1_048_577, 3_000_000), (3_000_000, 3_000_000)] {
             let input = Box::new(io::Cursor::new(bytes[..size].to_vec()));
@@ -232,18 +231,18 @@ mod tests {
                 bytes: skip,
                 digest: Some(Digest::of(Algorithm::Sha256, b"other")),
             };
-            let mut reading = Reading::start(input, wrong, Sums::default()).unwrap();
+            let mut reading = ReadThread::start(input, wrong, Sums::default()).unwrap();
             assert_eq!(reading.pieces.recv().await, None, "{skip}");
             let error = reading.end().await.unwrap_err();
             assert!(
-                error.get_ref().unwrap().is::<OtherInput>(),
+                error.get_ref().unwrap().is::<WrongInput>(),
                 "{skip}: {error}"
             );
         }
     }
 
     #[tokio::test]
-    async fn the_skipped_bytes_are_hashed_and_not_handed_out() {
+    async fn skipped_bytes_are_hashed_and_not_returned() {
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n as u8).collect();
         for skip in [0, 1, 1_048_576, 2_999_999, 3_000_000, 4_000_000] {
             let input = Box::new(io::Cursor::new(bytes.clone()));
@@ -256,7 +255,7 @@ mod tests {
                 bytes: skip,
                 digest: Some(Digest::of(Algorithm::Sha256, beginning)),
             };
-            let mut reading = Reading::start(input, right, sums).unwrap();
+            let mut reading = ReadThread::start(input, right, sums).unwrap();
             let mut got = Vec::new();
             while let Some(piece) = reading.pieces.recv().await {
                 got.extend_from_slice(&piece);

@@ -1,4 +1,4 @@
-//! Where layers are kept, as `--store` names it, and the way there.
+//! The store that `--store` names, and the connection to it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,89 +16,89 @@ use s3layers::{
 /// The bucket that every embedded store has.
 pub(super) const BUCKET: &str = "layers";
 
-/// What to do about a folder without a store.
+/// What to do if the folder has no store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Absent {
-    /// Commands that write.
+    /// Create it: for commands that write.
     Create,
-    /// Commands that read or remove: they have nothing to do there.
+    /// Fail: for commands that read or remove.
     Refuse,
 }
 
-/// What `--store` can be.
+/// The value of `--store`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum StoreUrl {
     /// A bucket of any S3-compatible store.
     S3 {
         /// The bucket, which exists.
         bucket: String,
-        /// What all keys begin with; may be empty.
+        /// The prefix of all keys; may be empty.
         root: String,
     },
     /// An embedded store in a folder.
     Folder(PathBuf),
-    /// An embedded store that ends with this process.
+    /// An embedded store in memory.
     Memory,
 }
 
-/// A text that is no place.
+/// The error of a text that names no store.
 #[derive(Debug, thiserror::Error)]
-#[error("wanted s3://BUCKET[/ROOT], file:PATH or memory:")]
-pub(super) struct InvalidPlace;
+#[error("expected s3://BUCKET[/ROOT], file:PATH or memory:")]
+pub(super) struct InvalidStoreUrl;
 
-impl FromStr for Place {
-    type Err = InvalidPlace;
+impl FromStr for StoreUrl {
+    type Err = InvalidStoreUrl;
 
-    fn from_str(text: &str) -> Result<Self, InvalidPlace> {
+    fn from_str(text: &str) -> Result<Self, InvalidStoreUrl> {
         if text == "memory:" {
-            return Ok(Place::Memory);
+            return Ok(StoreUrl::Memory);
         }
         if let Some(path) = text.strip_prefix("file:") {
-            // `file:///var/lib` is another way to write `file:/var/lib`.
+            // `file:///var/lib` equals `file:/var/lib`.
             let path = match path.strip_prefix("//") {
-                Some(rest) if !rest.starts_with('/') => return Err(InvalidPlace),
+                Some(rest) if !rest.starts_with('/') => return Err(InvalidStoreUrl),
                 Some(rest) => rest,
                 None => path,
             };
             return match path {
-                "" => Err(InvalidPlace),
-                path => Ok(Place::Folder(path.into())),
+                "" => Err(InvalidStoreUrl),
+                path => Ok(StoreUrl::Folder(path.into())),
             };
         }
-        let path = text.strip_prefix("s3://").ok_or(InvalidPlace)?;
+        let path = text.strip_prefix("s3://").ok_or(InvalidStoreUrl)?;
         let (bucket, root) = path.split_once('/').unwrap_or((path, ""));
         if bucket.is_empty() {
-            return Err(InvalidPlace);
+            return Err(InvalidStoreUrl);
         }
-        Ok(Place::S3 {
+        Ok(StoreUrl::S3 {
             bucket: bucket.to_owned(),
             root: root.strip_suffix('/').unwrap_or(root).to_owned(),
         })
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::S3 { bucket, root } if root.is_empty() => write!(f, "s3://{bucket}"),
-            Place::S3 { bucket, root } => write!(f, "s3://{bucket}/{root}"),
-            Place::Folder(path) => write!(f, "file:{}", path.display()),
-            Place::Memory => f.write_str("memory:"),
+            StoreUrl::S3 { bucket, root } if root.is_empty() => write!(f, "s3://{bucket}"),
+            StoreUrl::S3 { bucket, root } => write!(f, "s3://{bucket}/{root}"),
+            StoreUrl::Folder(path) => write!(f, "file:{}", path.display()),
+            StoreUrl::Memory => f.write_str("memory:"),
         }
     }
 }
 
-impl Place {
-    /// The user's own store, in the data directory.
+impl StoreUrl {
+    /// The default store, in the user's data directory.
     pub(super) fn default_of_user() -> Result<Self, Failure> {
         let base = etcetera::choose_base_strategy().map_err(|error| {
             Failure::of(&error)
-                .context("there is no home directory to keep layers in; name a place with --store")
+                .context("there is no home directory for the default store; name one with --store")
         })?;
-        Ok(Place::Folder(base.data_dir().join("s3layers")))
+        Ok(StoreUrl::Folder(base.data_dir().join("s3layers")))
     }
 
-    /// The service over this place.
+    /// Connects to the store.
     pub(super) async fn connect(
         &self,
         absent: Absent,
@@ -110,20 +110,20 @@ impl Place {
         connected.map_err(|error| self.unusable(error))
     }
 
-    /// A client of this place, and what is ours in it.
+    /// A client of the store, and the configuration of the service.
     pub(super) async fn client(
         &self,
         absent: Absent,
         options: ClientOptions,
     ) -> Result<(Client, S3Config), Failure> {
         Ok(match self {
-            Place::S3 { bucket, root } => (
+            StoreUrl::S3 { bucket, root } => (
                 client_from_env(options).await.map_err(|error| {
                     Failure::of(&error).context(format_args!("cannot use {self}"))
                 })?,
                 S3Config::new(bucket).root(root),
             ),
-            Place::Folder(_) | Place::Memory => {
+            StoreUrl::Folder(_) | StoreUrl::Memory => {
                 let store = self.open(absent).await?;
                 let (access_key, secret_key) = (store.access_key(), store.secret_key());
                 let http_client = store.http_client();
@@ -133,7 +133,7 @@ impl Place {
         })
     }
 
-    /// Why there is no service over this place.
+    /// Explains why the store cannot be used.
     pub(super) fn unusable(&self, error: ConnectError) -> Failure {
         let failure = match error {
             ConnectError::Store(error) => Failure::from(error),
@@ -145,19 +145,19 @@ impl Place {
         failure.context(format_args!("cannot use {self}"))
     }
 
-    /// The embedded store, with its bucket.
+    /// Opens the embedded store with its bucket.
     pub(super) async fn open(&self, absent: Absent) -> Result<EmbeddedStore, Failure> {
         let opened = match self {
-            Place::S3 { .. } => {
+            StoreUrl::S3 { .. } => {
                 return Err(Failure::usage(format!(
-                    "{self} is no embedded store; wanted file:PATH or memory:"
+                    "{self} is no embedded store; expected file:PATH or memory:"
                 )));
             }
-            Place::Folder(path) => match absent {
+            StoreUrl::Folder(path) => match absent {
                 Absent::Create => EmbeddedStore::open(path).await,
                 Absent::Refuse => EmbeddedStore::open_if_present(path).await,
             },
-            Place::Memory => Ok(EmbeddedStore::in_memory()),
+            StoreUrl::Memory => Ok(EmbeddedStore::in_memory()),
         };
         let store = opened.map_err(|error| self.cannot_open(error))?;
         let created = store.create_bucket(BUCKET).await;
@@ -184,18 +184,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places() {
+    fn store_urls() {
         let s3 = |bucket: &str, root: &str| {
-            Some(Place::S3 {
+            Some(StoreUrl::S3 {
                 bucket: bucket.to_owned(),
                 root: root.to_owned(),
             })
         };
         for (text, want) in [
-            ("memory:", Some(Place::Memory)),
-            ("file:layers", Some(Place::Folder("layers".into()))),
-            ("file:/var/x", Some(Place::Folder("/var/x".into()))),
-            ("file:///var/x", Some(Place::Folder("/var/x".into()))),
+            ("memory:", Some(StoreUrl::Memory)),
+            ("file:layers", Some(StoreUrl::Folder("layers".into()))),
+            ("file:/var/x", Some(StoreUrl::Folder("/var/x".into()))),
+            ("file:///var/x", Some(StoreUrl::Folder("/var/x".into()))),
             ("s3://bucket", s3("bucket", "")),
             ("s3://bucket/", s3("bucket", "")),
             ("s3://bucket/a/b", s3("bucket", "a/b")),
@@ -208,8 +208,8 @@ mod tests {
             ("memory", None),
             ("", None),
         ] {
-            let place = text.parse::<Place>().ok();
-            assert_eq!(place, want, "{text:?}");
+            let url = text.parse::<StoreUrl>().ok();
+            assert_eq!(url, want, "{text:?}");
         }
     }
 }

@@ -1,50 +1,48 @@
-//! What is known of a file before any byte of it is sent. It can be read twice, and hashing it is
-//! much faster than sending it: a layer that is stored already is not sent, and neither is one that
-//! does not have the id that it should have.
+//! The checksums of a file, computed before it is sent. Hashing is much faster than sending, so a layer
+//! that is stored already, or that does not have the expected id, is not sent.
 
 use super::item::Item;
+use crate::blocking_io::{ReadThread, Skip, Sums};
 use crate::failure::Failure;
 use crate::input::{self, Input};
 use crate::tarsum;
-use crate::threads::{Reading, Skip, Sums};
 use s3layers::tarsum::TarSummer;
 use s3layers::{Algorithm, Digest, Hasher, LayerId, TarSum};
 
-/// What was found out. Nothing of a pipe.
+/// The checksums of a file; none of a pipe.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct FileSums {
     pub(super) digest: Option<Digest>,
     pub(super) tar_sum: Option<TarSum>,
 }
 
-impl Known {
-    /// Reads the file, if it is one. A resumed upload verifies its own bytes, so only an id is
-    /// checked then.
+impl FileSums {
+    /// Reads the file. A resumed upload verifies its own bytes, so only a given id is checked then.
     pub(super) async fn of(item: &Item<'_>, input: &Input) -> Result<Self, Failure> {
         let Some(size) = input.size else {
-            return Ok(Known::default());
+            return Ok(FileSums::default());
         };
         match &item.push.id {
             _ if item.push.tarsum => {
                 let sums = tarsum::read(item.file, super::item::summer()?).await?;
-                Ok(Known {
+                Ok(FileSums {
                     digest: Some(sums.digest),
                     tar_sum: Some(sums.tar_sum),
                 })
             }
-            Some(LayerId::TarSum(expected)) => Known::of_archive(item, expected).await,
+            Some(LayerId::TarSum(expected)) => FileSums::of_archive(item, expected).await,
             Some(LayerId::Digest(expected)) => {
                 let digest = hash(item, expected.algorithm(), size).await?;
                 if digest != *expected {
                     return Err(mismatch(item, "digest", expected, &digest));
                 }
-                Ok(Known {
+                Ok(FileSums {
                     digest: Some(digest),
                     tar_sum: None,
                 })
             }
-            None if item.push.resume.is_some() => Ok(Known::default()),
-            None => Ok(Known {
+            None if item.push.resume.is_some() => Ok(FileSums::default()),
+            None => Ok(FileSums {
                 digest: Some(hash(item, Algorithm::Sha256, size).await?),
                 tar_sum: None,
             }),
@@ -55,15 +53,15 @@ impl Known {
         let version = expected.version().clone();
         let algorithm = Algorithm::from_name(expected.algorithm());
         let summer = algorithm.and_then(|algorithm| TarSummer::new(version, algorithm).ok());
-        // The upload says why a TarSum cannot be verified.
+        // The upload reports why a TarSum cannot be verified.
         let Some(summer) = summer else {
-            return Ok(Known::default());
+            return Ok(FileSums::default());
         };
         let sums = tarsum::read(item.file, summer).await?;
         if sums.tar_sum != *expected {
             return Err(mismatch(item, "TarSum", expected, &sums.tar_sum));
         }
-        Ok(Known {
+        Ok(FileSums {
             digest: Some(sums.digest),
             tar_sum: None,
         })
@@ -98,13 +96,13 @@ async fn hash(item: &Item<'_>, algorithm: Algorithm, size: u64) -> Result<Digest
         hasher: Some(Hasher::new(algorithm)),
         summer: None,
     };
-    // Nothing is handed out.
+    // Only the hash is used.
     let all = Skip {
         bytes: u64::MAX,
         digest: None,
     };
     let input = input::open(item.file)?;
-    let reading = Reading::start(input.reader, all, sums).map_err(cannot_read)?;
+    let reading = ReadThread::start(input.reader, all, sums).map_err(cannot_read)?;
     bar.follow(reading.watch());
     let end = reading.end().await.map_err(cannot_read)?;
     end.digest

@@ -1,4 +1,4 @@
-//! A layer as people name it: by an id, or by the first digits of its digest.
+//! References to layers: an id, or the first digits of a digest.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,29 +10,29 @@ use s3layers::{
     Algorithm, Error, InvalidId, InvalidName, LayerId, RepositoryName, Tag, is_lower_hex,
 };
 
-/// Fewer hex digits than this name nothing: they would soon be those of another layer as well.
+/// The minimum of hex digits: fewer would soon be ambiguous.
 const FEWEST: usize = 4;
-/// Layers that are listed where several could be meant.
+/// How many layers an error about an ambiguous prefix lists.
 const LISTED: usize = 10;
 
-/// What a layer is asked for by.
+/// A reference to a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
-    /// All of an id.
+pub(super) enum LayerRef {
+    /// A whole id.
     Whole(LayerId),
-    /// The beginning of a digest.
+    /// The first digits of a digest.
     Shortened(Algorithm, String),
-    /// One of these, in a repository.
-    In(RepositoryName, Box<Wanted>),
+    /// A layer of a repository.
+    In(RepositoryName, Box<LayerRef>),
 }
 
-/// A text that names no layer.
+/// The error of a text that is no reference.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum InvalidWanted {
-    #[error("it has fewer than {FEWEST} hex digits; wanted that many of a digest, or all of it")]
+pub(super) enum InvalidLayerRef {
+    #[error("it has fewer than {FEWEST} hex digits; expected more digits of a digest, or all")]
     TooShort,
     #[error(
-        "it is neither a digest nor the beginning of one; expected sha256:<64 hex digits> or \
+        "it is not a digest or the beginning of one; expected sha256:<64 hex digits> or \
          sha512:<128 hex digits>, lower case, or their first {FEWEST} or more, or a TarSum; `s3layers ls \
          REPO` lists the layers of a repository"
     )]
@@ -48,64 +48,63 @@ pub(super) enum InvalidWanted {
     Id(#[from] InvalidId),
 }
 
-impl FromStr for Wanted {
-    type Err = InvalidWanted;
+impl FromStr for LayerRef {
+    type Err = InvalidLayerRef;
 
-    fn from_str(text: &str) -> Result<Self, InvalidWanted> {
+    fn from_str(text: &str) -> Result<Self, InvalidLayerRef> {
         if text.starts_with("tarsum") {
-            return Ok(Wanted::Whole(text.parse()?));
+            return Ok(LayerRef::Whole(text.parse()?));
         }
         if let Some((name, layer)) = text.split_once('@') {
-            return Ok(Wanted::In(name.parse()?, Box::new(layer.parse()?)));
+            return Ok(LayerRef::In(name.parse()?, Box::new(layer.parse()?)));
         }
         let (name, hex) = text.split_once(':').unwrap_or(("sha256", text));
         let Some(algorithm) = Algorithm::from_name(name) else {
             if let (Ok(name), Ok(_)) = (name.parse(), hex.parse::<Tag>())
                 && !is_lower_hex(hex)
             {
-                return Err(InvalidWanted::Image(name));
+                return Err(InvalidLayerRef::Image(name));
             }
-            // It says which algorithms there are.
-            return Ok(Wanted::Whole(text.parse()?));
+            // Its error lists the algorithms.
+            return Ok(LayerRef::Whole(text.parse()?));
         };
         if !is_lower_hex(hex) {
-            return Err(InvalidWanted::NoHex);
+            return Err(InvalidLayerRef::NoHex);
         }
         match hex.len() {
-            length if length < FEWEST => Err(InvalidWanted::TooShort),
+            length if length < FEWEST => Err(InvalidLayerRef::TooShort),
             length if length < algorithm.hex_len() => {
-                Ok(Wanted::Shortened(algorithm, hex.to_owned()))
+                Ok(LayerRef::Shortened(algorithm, hex.to_owned()))
             }
-            _ => Ok(Wanted::Whole(format!("{name}:{hex}").parse()?)),
+            _ => Ok(LayerRef::Whole(format!("{name}:{hex}").parse()?)),
         }
     }
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for LayerRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Wanted::Whole(id) => id.fmt(f),
-            Wanted::Shortened(algorithm, hex) => write!(f, "{algorithm}:{hex}"),
-            Wanted::In(name, layer) => write!(f, "{name}@{layer}"),
+            LayerRef::Whole(id) => id.fmt(f),
+            LayerRef::Shortened(algorithm, hex) => write!(f, "{algorithm}:{hex}"),
+            LayerRef::In(name, layer) => write!(f, "{name}@{layer}"),
         }
     }
 }
 
-impl Wanted {
-    /// The id that is meant. What is shortened is looked for, by one request, and so is a layer in a
-    /// repository; another one need not be stored.
+impl LayerRef {
+    /// Resolves the reference to an id. Costs one request for a prefix or a repository, and none for a
+    /// whole id, which need not be stored.
     pub(super) async fn resolve(&self, service: &S3LayerService) -> Result<LayerId, Failure> {
         match self {
-            Wanted::Whole(id) => Ok(id.clone()),
-            Wanted::Shortened(algorithm, hex) => self.find(service, *algorithm, hex).await,
-            Wanted::In(name, layer) => {
+            LayerRef::Whole(id) => Ok(id.clone()),
+            LayerRef::Shortened(algorithm, hex) => self.find(service, *algorithm, hex).await,
+            LayerRef::In(name, layer) => {
                 let id = Box::pin(layer.resolve(service)).await?;
                 match service.layer(name, &id).await {
                     Ok(_) => Ok(id),
                     Err(Error::LayerUnknown { .. }) => {
                         let absent = Failure::new(format!("repository {name} has no layer {id}"));
-                        Err(absent
-                            .hint(format!("`s3layers ls {name}` lists the layers that it has")))
+                        Err(absent.hint(format!("`s3layers ls {name}` lists its layers")))
                     }
                     Err(error) => Err(error.into()),
                 }
@@ -126,14 +125,15 @@ impl Wanted {
             ))),
             (Some(only), 0) => Ok(only.into()),
             (Some(last), others) => {
-                let more = match others < LISTED {
-                    true => last.to_string(),
-                    false => "and others".to_owned(),
+                let more = if others < LISTED {
+                    last.to_string()
+                } else {
+                    "and others".to_owned()
                 };
                 let mut candidates: Vec<String> = found.iter().map(ToString::to_string).collect();
                 candidates.push(more);
                 let failure = Failure::new(format!(
-                    "{self} is the beginning of several digests; give more of the one you mean"
+                    "{self} is the beginning of several digests; expected more digits"
                 ));
                 Err(failure.hints(candidates))
             }
@@ -147,10 +147,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wanted_cases() {
+    fn references() {
         let hex = "0123456789abcdef".repeat(4);
-        let shortened = |algorithm, hex: &str| Some(Wanted::Shortened(algorithm, hex.to_owned()));
-        let whole = |id: &str| Some(Wanted::Whole(id.parse().unwrap()));
+        let shortened = |algorithm, hex: &str| Some(LayerRef::Shortened(algorithm, hex.to_owned()));
+        let whole = |id: &str| Some(LayerRef::Whole(id.parse().unwrap()));
         let full = format!("sha256:{hex}");
         let sha512 = format!("sha512:{hex}{hex}");
         let tar_sum = format!("tarsum.v1+sha256:{hex}");
@@ -176,17 +176,17 @@ mod tests {
             ("tarsum.v1+sha256:9f3c", None),
             (
                 "library/x@sha256:9f3c",
-                Some(Wanted::In(
+                Some(LayerRef::In(
                     "library/x".parse().unwrap(),
-                    Box::new(Wanted::Shortened(Algorithm::Sha256, "9f3c".to_owned())),
+                    Box::new(LayerRef::Shortened(Algorithm::Sha256, "9f3c".to_owned())),
                 )),
             ),
             ("library/x@latest", None),
             ("library/x:latest", None),
             ("Library@sha256:9f3c", None),
         ] {
-            let wanted = text.parse::<Wanted>().ok();
-            assert_eq!(wanted, want, "{text:?}");
+            let reference = text.parse::<LayerRef>().ok();
+            assert_eq!(reference, want, "{text:?}");
         }
     }
 }

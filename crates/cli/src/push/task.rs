@@ -1,4 +1,4 @@
-//! A push under way: the input goes into the upload until it ends, or until something cuts it.
+//! A running push: reads the input into the upload until it ends or is interrupted.
 
 use std::io;
 use std::pin::pin;
@@ -10,28 +10,28 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
 use super::What;
-use super::cut::{Cut, is_refusal};
-use super::held::Held;
+use super::interruption::{Interruption, is_refusal};
 use super::item::Item;
+use super::part_aligner::PartAligner;
 use super::report::{Report, ticks};
+use crate::blocking_io::{ReadThread, Skip, Sums};
 use crate::failure::Failure;
 use crate::input::{self, Input};
 use crate::output::grouped;
 use crate::progress::Bar;
 use crate::stop::{LastWordsGuard, Stop};
 use crate::tarsum;
-use crate::threads::{Reading, Skip, Sums};
 use s3layers::tarsum::TarSummer;
 use s3layers::{Algorithm, Digest, Error, Hasher, Layer, LayerId, LayerService as _, LayerUpload};
 
-/// An upload and what is known around it.
-pub(super) struct Running<'a> {
+/// An upload in progress.
+pub(super) struct PushTask<'a> {
     item: &'a Item<'a>,
     upload: Box<dyn LayerUpload>,
     bar: Bar,
-    /// The digest of the input, where that is known.
+    /// The digest of the input, if it is known.
     digest: Option<Digest>,
-    /// Of the upload, when it was begun or resumed here.
+    /// The offset at which this process began or resumed.
     start: u64,
     begun: Instant,
     /// Whether the input can be read again.
@@ -39,7 +39,7 @@ pub(super) struct Running<'a> {
     _last_words: LastWordsGuard,
 }
 
-impl<'a> Running<'a> {
+impl<'a> PushTask<'a> {
     pub(super) fn new(
         item: &'a Item<'a>,
         upload: Box<dyn LayerUpload>,
@@ -47,7 +47,7 @@ impl<'a> Running<'a> {
         digest: Option<Digest>,
     ) -> Self {
         let uuid = upload.uuid();
-        Running {
+        PushTask {
             item,
             bar: Bar::hidden(),
             digest,
@@ -55,7 +55,7 @@ impl<'a> Running<'a> {
             begun: Instant::now(),
             is_file: false,
             _last_words: stop.last_words(vec![
-                format!("the store keeps what was recorded of upload {uuid} until it is swept"),
+                format!("the store keeps the recorded bytes of upload {uuid} until it is swept"),
                 format!("to resume: {}", item.again(Some(uuid), true)),
             ]),
             upload,
@@ -76,49 +76,55 @@ impl<'a> Running<'a> {
         self.item.event(What::Started { uuid, offset })
     }
 
-    /// Gives the upload all that the input has beyond what it holds, and finishes it.
+    /// Writes the rest of the input to the upload, and finishes it.
     pub(super) async fn feed(
         &mut self,
         input: Input,
         summer: Option<TarSummer>,
         stop: &mut Stop,
-    ) -> Result<Box<dyn Layer>, Cut> {
+    ) -> Result<Box<dyn Layer>, Interruption> {
         self.is_file = input.size.is_some();
         let id = self.item.push.id.as_ref();
         let claimed = self.digest.clone();
         let claimed = claimed.or_else(|| id.and_then(LayerId::as_digest).cloned());
-        // A digest that is known is verified by the upload; another one is computed here.
+        // A known digest is verified by the upload; otherwise it is computed here.
         let hasher = claimed.is_none().then(|| Hasher::new(Algorithm::Sha256));
         let sums = Sums { hasher, summer };
-        let mut held = Held::new(self.is_file);
+        let mut held = PartAligner::new(self.is_file);
         let skip = Skip {
             bytes: self.start,
             digest: self.upload.digest_at_start().cloned(),
         };
-        let mut reading = Reading::start(input.reader, skip, sums).map_err(Cut::Input)?;
+        let mut reading =
+            ReadThread::start(input.reader, skip, sums).map_err(Interruption::Input)?;
         self.show(input.size, &reading);
         let mut report = Report::default();
         self.take(&mut reading, &mut held, &mut report, stop)
             .await?;
-        let end = reading.end().await.map_err(Cut::of_input)?;
+        let end = reading.end().await.map_err(Interruption::of_input)?;
         if end.size < self.upload.offset() {
-            return Err(Cut::Short { size: end.size });
+            return Err(Interruption::Short { size: end.size });
         }
         self.flush(report, stop).await?;
         self.give(held.rest()).await?;
         let digest = claimed
             .or(end.digest)
-            .ok_or_else(|| Cut::Input(io::Error::other("its digest was not computed")))?;
+            .ok_or_else(|| Interruption::Input(io::Error::other("its digest was not computed")))?;
         if let Some(tar_sum) = end.tar_sum {
-            let tar_sum = tar_sum.map_err(Cut::Archive)?;
-            self.declare(tar_sum.into()).await.map_err(Cut::Upload)?;
+            let tar_sum = tar_sum.map_err(Interruption::Archive)?;
+            self.declare(tar_sum.into())
+                .await
+                .map_err(Interruption::Upload)?;
         }
         let size = self.upload.offset();
-        self.upload.finish(size, &digest).await.map_err(Cut::Upload)
+        self.upload
+            .finish(size, &digest)
+            .await
+            .map_err(Interruption::Upload)
     }
 
-    /// Shows how far it is from now on.
-    fn show(&mut self, size: Option<u64>, reading: &Reading) {
+    /// Shows the progress from now on.
+    fn show(&mut self, size: Option<u64>, reading: &ReadThread) {
         let label = if self.item.has_others() {
             self.item.file.to_string_lossy()
         } else {
@@ -134,21 +140,21 @@ impl<'a> Running<'a> {
         });
     }
 
-    /// Takes what is read, until the input ends.
+    /// Writes what is read, until the input ends.
     async fn take(
         &mut self,
-        reading: &mut Reading,
-        held: &mut Held,
+        reading: &mut ReadThread,
+        held: &mut PartAligner,
         report: &mut Report,
         stop: &mut Stop,
-    ) -> Result<(), Cut> {
+    ) -> Result<(), Interruption> {
         let mut tick = ticks();
         loop {
             let piece = tokio::select! {
                 biased;
-                () = stop.told() => {
+                () = stop.requested() => {
                     self.take_what_was_read(reading, held).await?;
-                    return Err(Cut::Told);
+                    return Err(Interruption::Signal);
                 }
                 _ = tick.tick() => {
                     report.update(self.item, self.upload.uuid(), self.now());
@@ -162,8 +168,8 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// What the upload is to have by now.
-    async fn give_due(&mut self, held: &mut Held) -> Result<(), Cut> {
+    /// Writes the chunks that are due.
+    async fn give_due(&mut self, held: &mut PartAligner) -> Result<(), Interruption> {
         loop {
             let due = held.due(self.upload.offset(), self.upload.next_boundary());
             if due.is_empty() {
@@ -173,36 +179,39 @@ impl<'a> Running<'a> {
         }
     }
 
-    async fn give(&mut self, pieces: impl IntoIterator<Item = Bytes>) -> Result<(), Cut> {
+    async fn give(&mut self, pieces: impl IntoIterator<Item = Bytes>) -> Result<(), Interruption> {
         for piece in pieces {
-            self.upload.write_bytes(piece).await.map_err(Cut::Upload)?;
+            self.upload
+                .write_bytes(piece)
+                .await
+                .map_err(Interruption::Upload)?;
         }
         Ok(())
     }
 
-    /// Waits until whole parts have arrived: until then the upload can be closed early.
-    async fn flush(&mut self, mut report: Report, stop: &mut Stop) -> Result<(), Cut> {
+    /// Waits until all whole parts are stored; until then the upload can be closed early.
+    async fn flush(&mut self, mut report: Report, stop: &mut Stop) -> Result<(), Interruption> {
         let (uuid, offset, sent) = (self.upload.uuid(), self.upload.offset(), self.upload.sent());
         let mut tick = ticks();
         let mut flush = pin!(self.upload.flush());
         loop {
             tokio::select! {
                 biased;
-                () = stop.told() => return Err(Cut::Told),
+                () = stop.requested() => return Err(Interruption::Signal),
                 flushed = &mut flush => {
-                    return flushed.map_err(|error| Cut::Upload(Error::from_io(error)));
+                    return flushed.map_err(|error| Interruption::Upload(Error::from_io(error)));
                 }
                 _ = tick.tick() => report.update(self.item, uuid, Report::new(offset, &sent)),
             }
         }
     }
 
-    /// How far it is.
+    /// The current progress.
     fn now(&self) -> Report {
         Report::new(self.upload.offset(), &self.upload.sent())
     }
 
-    /// Declares what was not known at the beginning: an upload can be told at a resume.
+    /// Declares an id that is known only now, by a resume.
     async fn declare(&mut self, id: LayerId) -> Result<(), Error> {
         self.upload.close().await?;
         let service = self.item.service;
@@ -211,12 +220,12 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    /// After a signal. What can be read again need not be taken.
+    /// After a signal: saves what was read of an input that cannot be read again.
     async fn take_what_was_read(
         &mut self,
-        reading: &mut Reading,
-        held: &mut Held,
-    ) -> Result<(), Cut> {
+        reading: &mut ReadThread,
+        held: &mut PartAligner,
+    ) -> Result<(), Interruption> {
         reading.stop();
         if held.can_be_read_again() {
             return Ok(());
@@ -230,7 +239,7 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    /// Tells that it is there. Its digest is the result.
+    /// Reports the stored layer. Returns its digest.
     pub(super) async fn stored(mut self, layer: &dyn Layer) -> Result<Digest, Failure> {
         self.bar = Bar::hidden();
         let (item, seconds) = (self.item, self.begun.elapsed().as_secs_f64());
@@ -244,7 +253,7 @@ impl<'a> Running<'a> {
             item.note(format_args!("stored {size} bytes; {requests}"));
         }
         if let Some(tar_sum) = layer.tar_sum() {
-            item.note(format_args!("it is found as {tar_sum}, too"));
+            item.note(format_args!("it is also found as {tar_sum}"));
         }
         item.event(What::Stored {
             uuid: self.upload.uuid(),
@@ -253,48 +262,48 @@ impl<'a> Running<'a> {
             size: layer.size(),
             sent: layer.size().saturating_sub(self.start),
             seconds,
-            spent: item.spent(),
+            traffic: item.traffic(),
         })?;
         Ok(layer.digest().clone())
     }
 
-    /// Closes the upload, and says how to resume it; or cancels it, where it can never be finished.
-    pub(super) async fn cut(mut self, cut: Cut) -> Failure {
-        match &cut {
-            // The handle is closed, and the upload is not ours.
-            Cut::Upload(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) => {
+    /// Closes the upload and reports how to resume it, or cancels it if it can never be finished.
+    pub(super) async fn interrupted(mut self, cause: Interruption) -> Failure {
+        match &cause {
+            // The handle is closed, and another process owns the upload.
+            Interruption::Upload(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) => {
                 self.bar.leave(self.now().sent);
-                self.told(cut)
+                self.message(cause)
             }
-            Cut::Upload(error) if is_refusal(error) => {
+            Interruption::Upload(error) if is_refusal(error) => {
                 let cancelled = self.upload.cancel().await;
-                let failure = self.told(cut);
+                let failure = self.message(cause);
                 match cancelled {
-                    Ok(()) => failure.hint("what was sent is removed"),
+                    Ok(()) => failure.hint("the bytes that were sent were removed"),
                     Err(error) => {
                         failure.because(Failure::from(error).context("cannot cancel the upload"))
                     }
                 }
             }
-            _ => self.close(cut).await,
+            _ => self.close(cause).await,
         }
     }
 
-    async fn close(mut self, cut: Cut) -> Failure {
+    async fn close(mut self, cause: Interruption) -> Failure {
         let offset = self.upload.offset();
-        // After a failure of the store the handle is closed, and what arrived is recorded.
-        let closed = match &cut {
-            Cut::Upload(_) => None,
+        // After a failure of the store the handle is closed, and its progress is recorded.
+        let closed = match &cause {
+            Interruption::Upload(_) => None,
             _ => Some(self.upload.close().await),
         };
         let kept = matches!(closed, Some(Ok(()))).then_some(offset);
         self.bar.leave(kept.unwrap_or_else(|| self.now().sent));
-        let hints = match &cut {
-            Cut::Short { .. } | Cut::Other => self.needs_its_input(offset),
-            Cut::Archive(_) => self.kept(kept, false),
+        let hints = match &cause {
+            Interruption::Short { .. } | Interruption::Other => self.needs_its_input(offset),
+            Interruption::Archive(_) => self.kept(kept, false),
             _ => self.kept(kept, true),
         };
-        let failure = self.told(cut);
+        let failure = self.message(cause);
         let failure = match closed {
             Some(Err(error)) => {
                 failure.because(Failure::from(error).context("cannot close the upload"))
@@ -304,25 +313,27 @@ impl<'a> Running<'a> {
         failure.hints(hints)
     }
 
-    /// What the cut was, in words.
-    fn told(&self, cut: Cut) -> Failure {
+    /// The message of an interruption.
+    fn message(&self, cause: Interruption) -> Failure {
         let input = input::name(self.item.file);
-        match cut {
-            Cut::Told => Failure::new("interrupted"),
-            Cut::Input(error) => Failure::of(&error).context(format_args!("cannot read {input}")),
-            Cut::Short { size } => Failure::new(format!(
-                "{input} has {} bytes and the upload has {} already; expected the whole layer",
+        match cause {
+            Interruption::Signal => Failure::new("interrupted"),
+            Interruption::Input(error) => {
+                Failure::of(&error).context(format_args!("cannot read {input}"))
+            }
+            Interruption::Short { size } => Failure::new(format!(
+                "{input} has {} bytes, but the upload has {} already; expected the whole layer",
                 grouped(size),
                 grouped(self.upload.offset())
             )),
-            Cut::Other => Failure::new(format!(
-                "{input} does not begin with the {} bytes that the upload has",
+            Interruption::Other => Failure::new(format!(
+                "{input} does not begin with the {} bytes of the upload",
                 grouped(self.start)
             )),
-            Cut::Archive(broken) => {
+            Interruption::Archive(broken) => {
                 tarsum::has_none(&input, &broken).hint("it can be stored without --tarsum")
             }
-            Cut::Upload(error) => self.refusal(error),
+            Interruption::Upload(error) => self.refusal(error),
         }
     }
 
@@ -336,37 +347,33 @@ impl<'a> Running<'a> {
             }
             _ => None,
         };
-        let failure = Failure::from(error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        Failure::from(error).maybe_hint(hint)
     }
 
-    /// No other input can be the rest of this upload.
+    /// The hints for another input than that of the upload.
     fn needs_its_input(&self, offset: u64) -> Vec<String> {
         let uuid = self.upload.uuid();
         let bytes = grouped(offset);
         vec![
-            format!("upload {uuid} keeps its {bytes} bytes; resume it with the file it began with"),
+            format!("upload {uuid} keeps its {bytes} bytes; resume it with its own file"),
             "to store this one, push it without --resume".to_owned(),
         ]
     }
 
-    /// Tells what the store keeps; the hints for people.
+    /// Reports what the store keeps. Returns the hints.
     fn kept(&self, offset: Option<u64>, with_tar_sum: bool) -> Vec<String> {
         let uuid = self.upload.uuid();
         let resume = self.item.again(Some(uuid), with_tar_sum);
-        // The error that follows says the same.
+        // The error that follows has the same hints.
         let _ = self.item.event(What::Kept {
             uuid,
             offset,
             resume: &resume,
-            spent: self.item.spent(),
+            traffic: self.item.traffic(),
         });
         let kept = match offset {
             Some(offset) => format!("the store keeps all {} bytes", grouped(offset)),
-            None => "the store keeps what arrived".to_owned(),
+            None => "the store keeps the bytes that arrived".to_owned(),
         };
         let again = if input::is_stdin(self.item.file) {
             ", with the whole layer on standard input"
