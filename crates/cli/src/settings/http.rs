@@ -28,7 +28,7 @@ impl Kind for CorsOrigins {
 }
 
 impl Kind for ImmutableTags {
-    const WANTED: &str = "patterns REPOSITORY:TAG such as **:v*, with commas between them";
+    const EXPECTED: &str = "patterns REPOSITORY:TAG such as **:v*, with commas between them";
 
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok()
