@@ -5,7 +5,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use s3layers::MemoryLayerService;
-//! use s3layers::conformance::{self, Subject};
+//! use s3layers_conformance::{self as conformance, Subject};
 //!
 //! async fn memory() -> Subject {
 //!     let service = Arc::new(MemoryLayerService::new());
