@@ -1,7 +1,7 @@
 //! Examines a store: what it can do, which promises depend on it, and what to change.
 //!
 //! Every [`Check`] is one statement about the store. It is tried on the real store, below
-//! `<root>/probe/<nonce>/`. Each topic has a file; [`bench`] runs the checks.
+//! `<root>/probe/<nonce>/`. Each topic has a file; `bench` runs the checks.
 //!
 //! 1. A check ends with Yes, No, or Unknown and the reason. Silence and missing permission decide
 //!    nothing else. A refusal proves something only if the right request is accepted. A check that
@@ -11,7 +11,7 @@
 //! 3. Everything that was written is removed, also after `stop`.
 //! 4. The profile in the bucket is replaced by the result, if everything that it says is known.
 //!
-//! The first `connect` to a bucket runs the checks that decide the profile ([`probe`]).
+//! The first `connect` to a bucket runs the checks that decide the profile (`probe`).
 
 use std::future::Future;
 use std::time::Duration;

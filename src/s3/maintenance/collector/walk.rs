@@ -83,7 +83,7 @@ fn is_in_part(digest: &Digest, part: u32) -> bool {
 /// # Cost
 ///
 /// 1 request for a thousand keys below `repositories/`; 1 for each repository with manifests, and 1
-/// for each manifest that no pass before has read; those of [`links`].
+/// for each manifest that no pass before has read; those of [`links()`].
 pub(super) async fn repositories(
     pass: &Pass<'_>,
     sessions: &OpenUploads,
