@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use s3layers_tarsum::Digest;
+use s3layers_tarsum::{Algorithm, Digest};
 
 pub use s3layers_tarsum::{InvalidTarSumText, TarSum, TarSumVersion};
 
@@ -43,6 +43,11 @@ impl LayerId {
             LayerId::TarSum(tar_sum) => Some(tar_sum),
             LayerId::Digest(_) => None,
         }
+    }
+
+    /// Whether it is the id that records and links are kept under.
+    pub(crate) fn is_sha256(&self) -> bool {
+        self.as_digest().map(Digest::algorithm) == Some(Algorithm::Sha256)
     }
 }
 

@@ -38,8 +38,8 @@ pub trait RepositoryService: LayerService {
     /// Leaves nothing behind.
     async fn layer(&self, name: &RepositoryName, id: &LayerId) -> Result<Box<dyn Layer>>;
 
-    /// The layer with this id, where it is linked in this repository and its bytes are stored, for a caller that tells
-    /// a client so. The client may rely on the answer: a collection leaves the layer here until its
+    /// The layer with this id, where it is linked in this repository and its bytes are stored, for a caller that reports
+    /// it to a client. The client may rely on the answer: a collection leaves the layer here until its
     /// manifest can have come. `None` where it is absent.
     ///
     /// # Cancellation

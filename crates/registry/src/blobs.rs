@@ -92,7 +92,7 @@ pub(super) async fn read(
     }
 }
 
-/// The answer to HEAD. A client that is told that the blob is here does not upload it.
+/// The answer to HEAD. A client does not upload a blob that the answer says is here.
 async fn described_only(
     shared: &Shared,
     head: &Head,

@@ -25,7 +25,6 @@ use crate::s3::format::record::{Alias, Link, Record, StoredLayer};
 use crate::s3::names::Names;
 use crate::s3::upload::SessionCache;
 use crate::s3::wire::{Api, Condition, ConditionForm, ETag, Put, SmallObject, Written};
-use s3layers_tarsum::Algorithm;
 
 pub(crate) mod cache;
 pub(crate) mod presence;
@@ -78,7 +77,7 @@ pub(crate) enum Overwritten {
 const READS: u32 = 3;
 
 /// How often a document is contended for before that is reported as an error that can be retried.
-const ROUNDS: u32 = 5;
+pub(crate) const ROUNDS: u32 = 5;
 
 impl Store {
     /// Reads a document; `None` where there is none.
@@ -168,10 +167,28 @@ impl Store {
     ///
     /// `Damaged` where the document is not one of this id, `NewerVersion`.
     pub(crate) async fn layer(&self, id: &LayerId) -> Result<Option<StoredLayer>> {
-        if let LayerId::Digest(digest) = id
-            && digest.algorithm() == Algorithm::Sha256
-        {
-            return self.recorded(id).await;
+        let Some(own) = self.own_id(id).await? else {
+            return Ok(None);
+        };
+        let record = self.recorded(&own).await?;
+        if own == *id {
+            return Ok(record);
+        }
+        Ok(record.map(|layer| layer.with_aliases(std::slice::from_ref(id))))
+    }
+
+    /// The SHA-256 of the layer with this id, as its alias says.
+    ///
+    /// # Cost
+    ///
+    /// None by SHA-256, else 1 request.
+    ///
+    /// # Errors
+    ///
+    /// As [`layer`](Self::layer).
+    pub(crate) async fn own_id(&self, id: &LayerId) -> Result<Option<LayerId>> {
+        if id.is_sha256() {
+            return Ok(Some(id.clone()));
         }
         let key = self.keys.layer(id);
         let Some(Loaded { document, .. }) = self.load::<Alias>(&key).await? else {
@@ -180,9 +197,7 @@ impl Store {
         if document.id != *id {
             return Err(Error::damaged(&key, format!("it is of {}", document.id)));
         }
-        let alias = checked(&key, id, document.layer)?;
-        let record = self.recorded(&alias.id()).await?;
-        Ok(record.map(|layer| layer.with_aliases(std::slice::from_ref(id))))
+        Ok(Some(checked(&key, id, document.layer)?.id()))
     }
 
     /// The layer whose record is that of this SHA-256.
@@ -315,11 +330,15 @@ impl Store {
                 Put::Gone => standing = None,
             }
         }
-        let why = "others keep replacing it";
-        let kind = StorageErrorKind::Unavailable;
-        let key = key.as_str();
-        Err(StorageError::new("PutObject", key, kind, why).into())
+        Err(contended(key))
     }
+}
+
+/// The error of a writer that lost a key to other writers [`ROUNDS`] times.
+pub(crate) fn contended(key: &Key) -> Error {
+    let why = "other writers keep replacing it";
+    let kind = StorageErrorKind::Unavailable;
+    StorageError::new("PutObject", key.as_str(), kind, why).into()
 }
 
 /// The layer of a link, if that is the link of this id in this repository.

@@ -5,7 +5,7 @@
 //! so, and signs the link at most 15 minutes after that. A condemned record is written back to live first.
 //! [`LiveLayer`] is the proof; `tests/it/collector_protocol` shows what is lost without it.
 //!
-//! Who tells a client that a layer is in a repository, so that its manifest may come, has read the link as live and as
+//! A caller that answers that a layer is in a repository, so that its manifest may come, has read the link as live and as
 //! younger than half the age at which it is condemned, or has written it so ([`find_link`], [`refresh`]).
 //!
 //! The state of a layer's links in one repository is that of its link by SHA-256. A link under another id without that
@@ -16,20 +16,16 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::clock::{self, Moment};
-use crate::error::{Error, Result, StorageError, StorageErrorKind};
+use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::bucket::presence;
-use crate::s3::bucket::{Loaded, Store, linked_layer};
+use crate::s3::bucket::{Loaded, ROUNDS, Store, contended, linked_layer};
 use crate::s3::format::document::{Document as _, decode, encode, is_tombstone};
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{Alias, EntryState, Link, Record, RecordState, StoredLayer};
 use crate::s3::names;
 use crate::s3::wire::{Condition, ETag, Put, SmallObject, Written};
-use s3layers_tarsum::{Algorithm, Digest};
-
-/// How often a record is contended for before that is reported as an error that can be retried.
-pub(crate) const ROUNDS: u32 = 5;
 
 /// A layer whose record was read as live, or was written so.
 #[derive(Clone, Debug)]
@@ -100,13 +96,9 @@ pub(crate) async fn find_live(store: &Store, id: &LayerId) -> Result<Option<Live
 /// As [`find_live`], found by any of its ids, and also where a collection has set it to dead: its bytes
 /// are there until it is purging.
 pub(crate) async fn revive(store: &Store, id: &LayerId) -> Result<Option<LiveLayer>> {
-    let mut own = id.clone();
-    if id.as_digest().map(Digest::algorithm) != Some(Algorithm::Sha256) {
-        match store.load::<Alias>(&store.keys.layer(id)).await? {
-            Some(loaded) => own = loaded.document.layer.id(),
-            None => return Ok(None),
-        }
-    }
+    let Some(own) = store.own_id(id).await? else {
+        return Ok(None);
+    };
     let key = store.keys.layer(&own);
     for _ in 0..ROUNDS {
         if let Some(live) = find_live(store, &own).await? {
@@ -216,12 +208,6 @@ async fn readable(
         }
         Err(error) => Err(error),
     }
-}
-
-pub(crate) fn contended(key: &Key) -> Error {
-    let why = "other writers keep replacing it";
-    let kind = StorageErrorKind::Unavailable;
-    StorageError::new("PutObject", key.as_str(), kind, why).into()
 }
 
 /// Makes a published layer available under its other ids, and links it under a repository.
@@ -351,7 +337,7 @@ pub(crate) async fn find_link(
     id: &LayerId,
 ) -> Result<Option<StandingLink>> {
     let mut own = id.clone();
-    if id.as_digest().map(Digest::algorithm) != Some(Algorithm::Sha256) {
+    if !id.is_sha256() {
         match store.linked(name, id).await? {
             Some(layer) => own = layer.id(),
             None => return Ok(None),

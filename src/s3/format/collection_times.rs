@@ -82,7 +82,7 @@ impl CollectionTimes {
         Duration::from_secs(self.link_age)
     }
 
-    /// A link that is older is written again before a client is told of it.
+    /// A link that is older is written again before it is reported to a client.
     pub(crate) fn touch_age(&self) -> Duration {
         self.link_age() / 2
     }

@@ -2,17 +2,14 @@
 
 use super::{Known, Marker, judge};
 use crate::clock;
-use crate::error::{Error, Result, StorageError, StorageErrorKind};
+use crate::error::{Error, Result};
 use crate::name::RepositoryName;
-use crate::s3::bucket::Store;
+use crate::s3::bucket::{ROUNDS, Store, contended};
 use crate::s3::format::document::{Document as _, TOMBSTONE_SIZE, decode, encode};
 use crate::s3::wire::{Condition, ListedObject, Put};
 
 /// The size of a live marker in bytes. One of another size was emptied.
 const LIVE_SIZE: u64 = 49;
-
-/// How often a marker is contended for before that is reported as an error that can be retried.
-const ROUNDS: u32 = 5;
 
 /// Objects of the first page of a look for entries: one of them nearly always is an entry.
 const FIRST_PAGE: usize = 10;
@@ -114,9 +111,7 @@ async fn mark_emptied(store: &Store, name: &RepositoryName, removed: bool) -> Re
             return Ok(());
         }
     }
-    let why = "other writers keep replacing it";
-    let kind = StorageErrorKind::Unavailable;
-    Err(StorageError::new("PutObject", key.as_str(), kind, why).into())
+    Err(contended(&key))
 }
 
 #[cfg(test)]

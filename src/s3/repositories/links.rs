@@ -8,7 +8,7 @@ use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::bucket::presence;
 use crate::s3::bucket::publish;
-use crate::s3::bucket::{Loaded, Store, linked_layer};
+use crate::s3::bucket::{Loaded, ROUNDS, Store, contended, linked_layer};
 use crate::s3::format::record::{Link, StoredLayer};
 use crate::s3::read::S3Layer;
 
@@ -28,7 +28,7 @@ pub(super) async fn confirm(
     name: &RepositoryName,
     id: &LayerId,
 ) -> Result<Option<Box<dyn Layer>>> {
-    for _ in 0..publish::ROUNDS {
+    for _ in 0..ROUNDS {
         let Some(link) = publish::find_link(store, name, id).await? else {
             return Ok(None);
         };
@@ -41,7 +41,7 @@ pub(super) async fn confirm(
             return Ok(Some(Box::new(S3Layer::new(Arc::clone(store), layer))));
         }
     }
-    Err(publish::contended(&store.keys.link(name, id)))
+    Err(contended(&store.keys.link(name, id)))
 }
 
 /// # Cost

@@ -6,15 +6,12 @@ use uuid::Uuid;
 
 use super::parts::is_resumable;
 use crate::clock;
-use crate::error::{Error, Result, StorageError, StorageErrorKind};
+use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::bucket::{Loaded, Store};
+use crate::s3::bucket::{Loaded, ROUNDS, Store, contended};
 use crate::s3::format::document::{Document, decode, encode};
 use crate::s3::wire::{Condition, Put};
-
-/// How often a write of a claim is repeated against others before it fails with a retryable error.
-const ROUNDS: u32 = 5;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,14 +79,7 @@ pub(crate) async fn take(
             .put_if(&key, document.clone(), Condition::Matches(&held.etag))
             .await?;
     }
-    let why = "others keep replacing the claim";
-    let kind = StorageErrorKind::Unavailable;
-    Err(Error::Storage(StorageError::new(
-        "PutObject",
-        key.as_str(),
-        kind,
-        why,
-    )))
+    Err(contended(&key))
 }
 
 /// Removes the claim of an upload that ends. One that another upload has taken over stays.

@@ -16,7 +16,7 @@ pub(crate) struct Sought {
     pub(crate) after: Option<String>,
     /// Where a page before said that this one begins.
     pub(crate) from: Option<String>,
-    /// Keys at most; S3 tells no more than a thousand.
+    /// Keys at most; S3 lists no more than a thousand.
     pub(crate) limit: Option<i32>,
 }
 

@@ -1,5 +1,5 @@
 //! From outside: sixteen clients push, pull and delete over two `serve` processes, with short times and a
-//! collection every few seconds. `S3LAYERS_COLLECTION=full` goes on for 10 minutes (`.ci/collection`).
+//! collection every few seconds. `S3LAYERS_COLLECTION=full` runs for 10 minutes (`.ci/collection`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

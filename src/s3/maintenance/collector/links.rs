@@ -28,7 +28,7 @@ pub(super) struct Removable {
     etag: ETag,
 }
 
-/// How long before `now` a document was written. One second less, as the store tells whole seconds.
+/// How long before `now` a document was written. One second less, as the store reports whole seconds.
 pub(super) fn age_at(now: SystemTime, written: Written) -> Result<Duration, CollectError> {
     let at = written.at.ok_or_else(|| {
         CollectError::refused("the store does not tell when an object was written")

@@ -251,8 +251,8 @@ impl Pass<'_> {
             return None;
         }
         Some(format!(
-            "{links} links and {manifests} manifests were listed, {} and {} by the last collection; a share of 100 % \
-             goes on",
+            "{links} links and {manifests} manifests were listed, {} and {} by the last collection; set the share \
+             to 100 % to continue",
             last.links, last.manifests
         ))
     }
