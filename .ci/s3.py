@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The few things that `.ci/servers` needs to know about ports and S3.
 
-    s3.py port WANTED|+WANTED [NOT ...]      prints a free port of 127.0.0.1; +N takes another one if N is taken
+    s3.py port PORT|+PORT [NOT ...]          prints a free port of 127.0.0.1; +N takes another one if N is taken
     s3.py bucket URL SECONDS PID             URL is http://KEY:SECRET@HOST:PORT/BUCKET; waits until the server
                                              stores and returns an object in that bucket, which it makes
 """

@@ -84,7 +84,7 @@ class Picture:
 
 
 def push():
-    """One push that is cut, from above to below: who says what to whom."""
+    """One interrupted push, from top to bottom: the messages between the parties."""
     client, one, two, bucket = 70, 330, 520, 860
     picture = Picture(960, 640, "An interrupted push, resumed by another process")
     heads = [(client, "client"), (one, "a process"), (two, "another process"), (bucket, "the bucket")]

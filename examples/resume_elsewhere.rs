@@ -1,5 +1,5 @@
-//! An upload that is cut in one process and goes on in another: two services that share nothing
-//! but the bucket.
+//! An upload that is interrupted in one process and resumed in another: two services that share
+//! only the bucket.
 //!
 //! `cargo run --example resume_elsewhere`
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use embedded_s3::EmbeddedStore;
 use s3layers::{Algorithm, Digest, LayerService, S3Config, S3LayerService};
 
-async fn another_process(store: &EmbeddedStore) -> Result<S3LayerService, Box<dyn Error>> {
+async fn connect(store: &EmbeddedStore) -> Result<S3LayerService, Box<dyn Error>> {
     let keys = (store.access_key(), store.secret_key());
     let client = s3layers::client_over(store.http_client(), "http://embedded", keys.0, keys.1);
     Ok(S3LayerService::connect(client, S3Config::new("layers")).await?)
@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let name = "library/demo".parse()?;
     let layer: Bytes = (0..50_000_000_u32).map(|i| (i / 199) as u8).collect();
 
-    let here = another_process(&store).await?;
+    let here = connect(&store).await?;
     let mut upload = here.upload(&name, None).await?;
     let uuid = upload.uuid();
     upload.write_bytes(layer.slice(..33_333_333)).await?;
@@ -30,9 +30,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     upload.close().await?;
     drop((upload, here));
 
-    let elsewhere = another_process(&store).await?;
+    let elsewhere = connect(&store).await?;
     let mut upload = elsewhere.resume(&name, None, uuid).await?;
-    println!("upload {uuid} goes on at byte {}", upload.offset());
+    println!("upload {uuid} is resumed at byte {}", upload.offset());
     assert_eq!(upload.offset(), 33_333_333);
     upload.write_bytes(layer.slice(33_333_333..)).await?;
     let digest = Digest::of(Algorithm::Sha256, &layer);

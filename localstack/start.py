@@ -24,13 +24,13 @@ def settings(port: int, root: str) -> dict[str, str]:
         "DNS_ADDRESS": "0",
         "DISABLE_EVENTS": "1",
         "SKIP_SSL_CERT_DOWNLOAD": "1",
-        # Checks presigned URLs. It never checks signatures in headers, whatever is set.
+        # Checks presigned URLs. It never checks signatures in headers.
         "S3_SKIP_SIGNATURE_VALIDATION": "0",
     }
 
 
 def listen_on_loopback_only() -> None:
-    """LocalStack binds every IPv4 address whatever GATEWAY_LISTEN says: it drops the host on the way
+    """LocalStack binds every IPv4 address and ignores GATEWAY_LISTEN: it drops the host on the way
     to Twisted. Test credentials are no secret, so the endpoint itself is made to stay at home."""
     from twisted.internet import endpoints
 

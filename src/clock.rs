@@ -1,7 +1,7 @@
-//! Wall clock and chance, both of which only this file asks for. Whatever measures time that
-//! passes uses tokio's clock, so that tests can pause it.
+//! The only source of wall-clock time and randomness. Code that measures durations uses tokio's
+//! clock, so that tests can pause it.
 
-#![allow(clippy::disallowed_methods, reason = "this is where the others ask")]
+#![allow(clippy::disallowed_methods, reason = "the one place that may")]
 
 use std::time::{Duration, SystemTime};
 

@@ -49,7 +49,7 @@ pub enum Error {
         /// The upload that was asked for.
         uuid: Uuid,
     },
-    /// The upload is in other hands. What this handle has not been told is stored is not.
+    /// Another process owns the upload; bytes not acknowledged to this handle are lost.
     #[error("upload {uuid}: {reason}")]
     UploadConflict {
         /// The upload.
@@ -118,7 +118,7 @@ pub enum Error {
         supported: u32,
     },
     /// The handle was used after it was closed, finished or cancelled.
-    #[error("upload {uuid} was closed by this handle; resume it to go on")]
+    #[error("upload {uuid} was closed by this handle; resume it to continue")]
     UploadClosed {
         /// The upload.
         uuid: Uuid,

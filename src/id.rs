@@ -78,7 +78,7 @@ impl fmt::Debug for LayerId {
     }
 }
 
-/// A text that is neither a digest nor a TarSum.
+/// A text that is not a digest or a TarSum.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
     /// It begins like a TarSum.

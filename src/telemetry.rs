@@ -78,7 +78,7 @@ impl Telemetry {
 }
 
 /// One request, from when it is sent until it is over: answered, given up, or all of its answer
-/// read. Dropping tells it.
+/// read. Dropping it reports it.
 #[derive(Debug)]
 pub(crate) struct Request {
     telemetry: Arc<Telemetry>,

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 const NAME: &str = "library/bench";
 
-/// An answer's status and where it says to go on.
+/// An answer's status and `Location`.
 struct Answer {
     status: u16,
     location: Option<String>,

@@ -60,7 +60,7 @@ impl Link {
         let shared = Arc::clone(&counts);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                // A connection that breaks is for its two ends to tell.
+                // The two ends report a connection that breaks.
                 tokio::spawn(carry(client, store, distance, Arc::clone(&shared)));
             }
         });
@@ -109,7 +109,7 @@ async fn carry(
     tokio::try_join!(there, back).map(drop)
 }
 
-/// Carries bytes as fast as the link is. `seen` tells whether a request begins in them.
+/// Carries bytes as fast as the link is. `seen` says whether a request begins in them.
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

@@ -5,7 +5,7 @@
 //! `.ci/bench` builds distribution and calls `cargo bench --bench registries`, which takes the server
 //! from `S3LAYERS_TEST_ENDPOINTS` and the peer's program from `DISTRIBUTION`.
 
-#![allow(clippy::unwrap_used, reason = "a bench that fails tells where")]
+#![allow(clippy::unwrap_used, reason = "a panic names the line")]
 #![allow(clippy::disallowed_methods, reason = "a bench lives in real time")]
 
 use std::net::SocketAddr;

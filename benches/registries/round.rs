@@ -125,7 +125,7 @@ pub fn play(runtime: &Runtime, store: &Store, contender: &Contender, large: &Lay
         root: format!("bench/{}", Uuid::new_v4()),
     };
     let taking = stage.start();
-    // Whoever is the first on a root asks the store what it can do.
+    // The first connection to a root probes the store.
     stage.push(&taking, &layer(KIB), KIB);
     let few = layer(3 * KIB);
     let small = stage.push(&taking, &few, 3 * KIB);

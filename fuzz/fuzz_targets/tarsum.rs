@@ -1,4 +1,4 @@
-//! Whatever bytes come, and however they are cut: no panic, and one sum or none.
+//! Any bytes, in chunks of any length: no panic, and one sum or none.
 //!
 //! From the root of the repository, with the archives of the tests as seeds (what is found goes to
 //! the first folder). `cargo test` changes the same seeds for some seconds, without looking for what

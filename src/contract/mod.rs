@@ -1,22 +1,22 @@
-//! The contract: what a registry may ask of its layer storage, whoever provides it.
+//! The contract between a registry and its layer storage, independent of the implementation.
 //!
 //! Three traits, all dyn-safe. [`LayerService`] finds layers and begins uploads; [`Layer`] is a
 //! stored layer, read and sought; [`LayerUpload`] takes the bytes of a layer to be.
 //!
 //! The life of an upload: [`upload`](LayerService::upload) begins it; bytes are written;
-//! [`close`](LayerUpload::close) lets go of it with every byte kept, and
-//! [`resume`](LayerService::resume) takes it up again, in this process or another;
+//! [`close`](LayerUpload::close) releases it with every byte stored, and
+//! [`resume`](LayerService::resume) opens it again, in this process or another;
 //! [`finish`](LayerUpload::finish) verifies and publishes, or [`cancel`](LayerUpload::cancel)
-//! removes it. After either, `resume` answers [`UploadUnknown`](crate::Error::UploadUnknown).
+//! removes it. After either, `resume` returns [`UploadUnknown`](crate::Error::UploadUnknown).
 //!
 //! What every implementation promises:
 //!
-//! 1. A layer that can be fetched has the bytes of its digest.
+//! 1. Every layer served matches its digest.
 //! 2. What `close` or `finish` acknowledged survives the death of the process.
-//! 3. Two writers of one upload never mix: the newest handle wins, the other one is told
-//!    [`UploadConflict`](crate::Error::UploadConflict). Where bytes of the older that were on their
-//!    way replaced some of the newer, its `finish` is told [`Damaged`](crate::Error::Damaged) and
-//!    nothing is published.
+//! 3. Two writers of one upload never mix: the newest handle wins, the other one gets
+//!    [`UploadConflict`](crate::Error::UploadConflict). If bytes in flight of the older handle
+//!    replaced some of the newer, its `finish` returns [`Damaged`](crate::Error::Damaged) and
+//!    publishes nothing.
 //! 4. A failed `finish` publishes nothing and leaves the upload as it was.
 //! 5. A missing or short object is an error, never an early end of file.
 
@@ -50,7 +50,7 @@ pub trait LayerService: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Storage`](crate::Error::Storage) where the store could not tell. Lack of permission is
+    /// [`Storage`](crate::Error::Storage) where the store gave no answer. Lack of permission is
     /// never read as absence.
     ///
     /// # Cancellation
@@ -87,11 +87,11 @@ pub trait LayerService: Send + Sync {
         id: Option<&LayerId>,
     ) -> Result<Box<dyn LayerUpload>>;
 
-    /// Takes up an upload where the store has it: [`offset`](LayerUpload::offset) tells how many
-    /// bytes it holds. Where `id` is given and another was declared at the beginning, the upload
+    /// Resumes an upload at the offset that the store has: [`offset`](LayerUpload::offset) returns
+    /// it. Where `id` is given and another was declared at the beginning, the upload
     /// is another one and so unknown; where none was declared, `finish` verifies this one.
     ///
-    /// Asking does not disturb a writer that is at work; the first byte written through this
+    /// Resuming does not disturb an active writer; the first byte written through this
     /// handle, or its `finish` or `cancel`, makes it the owner.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ pub trait LayerService: Send + Sync {
 
 /// A stored layer: an `AsyncRead` and `AsyncSeek`, and what is known of it.
 ///
-/// Seeking is free: it costs no request, from the end neither, for the size is known. Seeking past
+/// Seeking costs no request, also from the end, since the size is known. Seeking past
 /// the end is allowed, and reading there gives end of file; seeking before the start is an error
 /// and moves nothing. A failed read does not spoil the handle: the same read can be tried again.
 /// Errors of the `io` traits carry an [`Error`](crate::Error); see
@@ -140,15 +140,15 @@ pub trait Layer: AsyncRead + AsyncSeek + Send + Sync + Unpin {
     ///
     /// # Errors
     ///
-    /// [`Storage`](crate::Error::Storage) where the store could not tell.
+    /// [`Storage`](crate::Error::Storage) where the store gave no answer.
     ///
     /// # Cancellation
     ///
     /// Leaves nothing behind.
     async fn is_stored(&self) -> Result<bool>;
 
-    /// Lets go of what reading ahead holds. Dropping does the same; it cannot fail, and cancelling
-    /// it leaves nothing behind.
+    /// Releases the memory of reading ahead. Dropping does the same; it cannot fail, and
+    /// cancelling it leaves nothing behind.
     async fn close(&mut self);
 
     /// The bytes from the current position to the end, in pieces as they arrive.
@@ -157,7 +157,7 @@ pub trait Layer: AsyncRead + AsyncSeek + Send + Sync + Unpin {
     }
 
     /// The bytes from the current position up to `end`, or to the layer's end where that comes
-    /// first. Whoever wants a part says so by this: nothing far beyond it is read.
+    /// first. Nothing far beyond `end` is read.
     fn into_stream_to(self: Box<Self>, end: u64) -> BoxStream<'static, Result<Bytes>>;
 
     /// The bytes of each of `parts`, one part after another. They are in order and apart from each
@@ -166,7 +166,7 @@ pub trait Layer: AsyncRead + AsyncSeek + Send + Sync + Unpin {
     fn into_stream_of(self: Box<Self>, parts: Vec<Range<u64>>)
     -> BoxStream<'static, Result<Bytes>>;
 
-    /// A URL that gives the whole layer to whoever has it, without credentials, for `lifetime` at
+    /// A URL that returns the whole layer without credentials, for `lifetime` at
     /// most. `None` where the storage has no such thing. The URL is a secret.
     ///
     /// # Errors
@@ -183,7 +183,7 @@ pub trait Layer: AsyncRead + AsyncSeek + Send + Sync + Unpin {
 ///
 /// Writing hands bytes over; they are stored as parts fill up, and certainly when
 /// [`close`](Self::close) or [`finish`](Self::finish) has returned. An error of a part that was
-/// sent in the background is told by the next call. `AsyncWrite::poll_flush` waits until what fills
+/// sent in the background is returned by the next call. `AsyncWrite::poll_flush` waits until what fills
 /// parts is stored, and `AsyncWrite::poll_shutdown` closes.
 ///
 /// Dropping a handle without closing it loses what was not stored yet, and nothing else: the
@@ -202,8 +202,8 @@ pub trait LayerUpload: AsyncWrite + Send + Sync + Unpin {
     /// How many bytes this upload has taken, those of earlier handles included.
     fn offset(&self) -> u64;
 
-    /// How many of them have left for the store, to be watched while they leave. An implementation
-    /// that does not tell stays at the present offset.
+    /// How many of them were sent to the store, for progress display. An implementation
+    /// that does not count stays at the present offset.
     fn sent(&self) -> Sent {
         Sent::from_offset(self.offset())
     }
@@ -253,7 +253,7 @@ pub trait LayerUpload: AsyncWrite + Send + Sync + Unpin {
     /// Bytes taken so far are counted by [`offset`](Self::offset); the others are not written.
     async fn write_bytes(&mut self, bytes: Bytes) -> Result<()>;
 
-    /// Stores every byte taken, and lets go of the upload. When this returns, a resume anywhere
+    /// Stores every byte taken, and releases the upload. When this returns, a resume anywhere
     /// finds the upload at [`offset`](Self::offset).
     ///
     /// # Errors
@@ -262,7 +262,7 @@ pub trait LayerUpload: AsyncWrite + Send + Sync + Unpin {
     ///
     /// # Cancellation
     ///
-    /// The work goes on in the background; whether it succeeded is seen by resuming.
+    /// The work continues in the background; resume to see whether it succeeded.
     async fn close(&mut self) -> Result<()>;
 
     /// Verifies the bytes and publishes them as a layer. `size` is the size in bytes that the
@@ -274,13 +274,13 @@ pub trait LayerUpload: AsyncWrite + Send + Sync + Unpin {
     /// [`InvalidChecksum`](crate::Error::InvalidChecksum),
     /// [`TarSumVersionUnsupported`](crate::Error::TarSumVersionUnsupported),
     /// [`InvalidTarSum`](crate::Error::InvalidTarSum). After one of these the upload is as it was
-    /// and this handle can go on, finish otherwise, or cancel. (Where the bytes had to be
+    /// and this handle can continue, finish with other values, or cancel. (Where the bytes had to be
     /// assembled before they could be read, the upload takes no more bytes, but can be finished
     /// with another digest or resumed with another id, or cancelled.)
     ///
     /// # Cancellation
     ///
-    /// The work goes on in the background, so a client that went away does not undo it.
+    /// The work continues in the background, so a client that disconnects does not undo it.
     async fn finish(&mut self, size: u64, digest: &Digest) -> Result<Box<dyn Layer>>;
 
     /// Removes the upload and all its bytes.
@@ -292,6 +292,6 @@ pub trait LayerUpload: AsyncWrite + Send + Sync + Unpin {
     ///
     /// # Cancellation
     ///
-    /// The work goes on in the background; a sweep removes what it did not reach.
+    /// The work continues in the background; a sweep removes the rest.
     async fn cancel(&mut self) -> Result<()>;
 }

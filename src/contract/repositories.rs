@@ -78,10 +78,10 @@ pub trait RepositoryService: LayerService {
     /// The link may be removed or not.
     async fn unlink(&self, name: &RepositoryName, id: &LayerId) -> Result<bool>;
 
-    /// Takes up an upload as [`resume`](LayerService::resume) does, for a caller who was told that
+    /// Takes up an upload as [`resume`](LayerService::resume) does, for a caller who knows that
     /// it is at `offset`. Where this process was the last to write it, and left it there, the
-    /// storage need not be asked: whether another one has written since is told by `close`,
-    /// `finish` or `cancel`, as [`UploadConflict`](crate::Error::UploadConflict). Otherwise it is
+    /// storage need not be asked: if another one has written since, `close`,
+    /// `finish` or `cancel` returns [`UploadConflict`](crate::Error::UploadConflict). Otherwise it is
     /// the same as `resume`, and the upload may be at another offset.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ pub trait RepositoryService: LayerService {
     ///
     /// # Cancellation
     ///
-    /// The manifest may be stored without being a referrer yet. Storing it again mends that.
+    /// The manifest may be stored without being a referrer yet. Storing it again repairs that.
     async fn put_manifest(&self, name: &RepositoryName, manifest: &Manifest) -> Result<()>;
 
     /// As [`put_manifest`](Self::put_manifest), for a caller that confirmed `since` this moment that what the
@@ -142,10 +142,10 @@ pub trait RepositoryService: LayerService {
     ///
     /// # Cancellation
     ///
-    /// Some tags may be removed already; removing it again goes on.
+    /// Some tags may be removed already; removing it again removes the rest.
     async fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool>;
 
-    /// Makes a tag name a manifest, whatever it named before. Concurrent calls all succeed, and the
+    /// Makes a tag name a manifest, and replaces the previous one. Concurrent calls all succeed, and the
     /// last one wins.
     ///
     /// # Cancellation
@@ -221,7 +221,7 @@ pub trait RepositoryService: LayerService {
     }
 }
 
-/// A manifest as it is stored. Whoever stores it has read what it says of itself.
+/// A manifest as it is stored. The caller that stores it has parsed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// The digest of `bytes`.

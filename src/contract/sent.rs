@@ -1,4 +1,4 @@
-//! How far an upload is, for whoever shows it.
+//! Progress of an upload, for display.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

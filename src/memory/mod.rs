@@ -7,8 +7,8 @@
 //!    store; a handle that is dropped takes them along, so a later resume finds the upload where
 //!    it was closed last.
 //! 2. An upload has one owner at a time: the handle that began it, until another handle writes
-//!    its first byte, finishes or cancels. Who was owner once and is no more hears
-//!    [`UploadConflict`](Error::UploadConflict) for ever. So does a resumed handle whose first
+//!    its first byte, finishes or cancels. A former owner gets
+//!    [`UploadConflict`](Error::UploadConflict) from then on. So does a resumed handle whose first
 //!    step comes after another one stored more bytes: it would write over them.
 //! 3. [`finish`](LayerUpload::finish) verifies without the lock, and asks for the ownership again
 //!    before it publishes.
@@ -91,7 +91,7 @@ struct Stored {
 }
 
 impl Stored {
-    /// The same layer, as it tells of itself where it is found by this id.
+    /// The same layer, with the TarSum that it is found by.
     fn found_by(self: &Arc<Self>, id: &LayerId) -> Arc<Self> {
         match id {
             LayerId::TarSum(tar_sum) => Arc::new(self.known_as(Some(tar_sum))),
@@ -154,8 +154,8 @@ impl Store {
     }
 
     /// Publishes a layer, to be found by `ids` too, and links it in the repository `name`. Where
-    /// its bytes are stored already, the first stays as it is, but tells the TarSum that it is found
-    /// by.
+    /// its bytes are stored already, the first stays as it is, but returns the TarSum that it is
+    /// found by.
     fn publish(&mut self, name: &RepositoryName, layer: Stored, ids: Vec<LayerId>) -> Arc<Stored> {
         let by_sha256 = self.layers.entry(layer.digest.clone().into());
         let tar_sum = layer.tar_sum.clone();

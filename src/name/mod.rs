@@ -39,7 +39,7 @@ impl RepositoryName {
 /// A text that breaks the grammar of repository names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{input:?} is not a repository name: wanted lower-case letters and digits, \
+    "{input:?} is not a repository name: expected lower-case letters and digits, \
      joined by '.', '_', '__' or '-', in components separated by '/', 255 bytes at most"
 )]
 pub struct InvalidName {

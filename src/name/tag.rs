@@ -34,7 +34,7 @@ impl Tag {
 /// A text that breaks the grammar of tags.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{input:?} is not a tag: wanted 1 to 128 letters, digits, '_', '.' and '-', \
+    "{input:?} is not a tag: expected 1 to 128 letters, digits, '_', '.' and '-', \
      not beginning with '.' or '-'"
 )]
 pub struct InvalidTag {

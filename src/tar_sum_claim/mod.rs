@@ -1,4 +1,4 @@
-//! A TarSum that was claimed, put to the test: what `finish` asks, whoever keeps the layer.
+//! Verification of a claimed TarSum, for every implementation of `finish`.
 
 use std::error::Error as _;
 
@@ -11,7 +11,7 @@ mod task;
 pub(crate) use task::TarSumTask;
 
 /// Why version 0 is computed and not believed: the registry of the time refused it as well.
-const COUNTS_TIMES: &str = "version 0 counts modification times; wanted tarsum.v1";
+const COUNTS_TIMES: &str = "version 0 counts modification times; expected tarsum.v1";
 
 /// The claim that an archive has this TarSum, while the archive arrives.
 #[derive(Debug)]
@@ -56,12 +56,12 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// `InvalidTarSum`, which tells the TarSum that the archive has, or where it is broken.
+    /// `InvalidTarSum`, which names the TarSum of the archive, or where it is broken.
     pub(crate) fn verify(&self) -> Result<()> {
         let reason = match self.summer.tar_sum() {
             Ok(computed) if computed == self.claimed => return Ok(()),
             Ok(computed) => format!("its archive is {computed}"),
-            Err(broken) => told(&broken),
+            Err(broken) => one_line(&broken),
         };
         Err(Error::InvalidTarSum {
             claimed: self.claimed.clone(),
@@ -70,8 +70,8 @@ impl Claim {
     }
 }
 
-/// What is wrong and where, with what the decompressor said, on one line.
-fn told(broken: &BrokenArchive) -> String {
+/// The fault, its offset, and the decompressor's message, on one line.
+fn one_line(broken: &BrokenArchive) -> String {
     match broken.source() {
         Some(source) => format!("{broken}: {source}"),
         None => broken.to_string(),

@@ -330,7 +330,7 @@ fn stopped_push_sends_no_byte_again() {
         push.stdin = None;
         let stored = push.next_event("stored");
         assert_eq!(stored["digest"], digest(&layer));
-        // The tail of the part that was cut is read from the store and sent as a part of it.
+        // The tail of the interrupted part is read from the store and sent as a part of it.
         let unsent = layer.len() - 16 * MIB;
         assert!(
             stored["bytes_sent"].as_u64().unwrap() < (unsent + 10_000) as u64,

@@ -364,7 +364,7 @@ async fn quirks_match_other_stores() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_cut_leaves_nothing() {
+async fn interrupted_body_leaves_nothing() {
     for (case, store, folder) in both().await {
         let client = client(&store).await;
         put(&client, "key", b"old".to_vec()).await;

@@ -201,7 +201,7 @@ fn half(seed: u64) -> Result<http_body::Frame<bytes::Bytes>, std::io::Error> {
 }
 
 #[tokio::test]
-async fn clients_that_stall_are_cut() {
+async fn stalled_clients_are_disconnected() {
     let folder = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(folder.path()).await.unwrap();
     let inside = client(&store).await;

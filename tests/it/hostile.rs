@@ -36,8 +36,8 @@ pub async fn probe(http: &SharedHttpClient, store: &EmbeddedStore) -> S3LayerSer
     connected.unwrap()
 }
 
-/// An upload that is cut by a process which dies, resumed by the next, finished by the last, read
-/// and left without a trace.
+/// An upload whose process dies, which the next process resumes and the last one finishes; it is
+/// read, and leaves nothing else.
 pub async fn live(http: &SharedHttpClient, store: &EmbeddedStore) {
     let bytes = ramp(3, SIZE);
     let first = probe(http, store).await;

@@ -1,5 +1,5 @@
-//! The inventory of a bucket: every upload and every layer once, in pages; and that it lets
-//! go of an upload by its UUID alone.
+//! The inventory of a bucket: every upload and every layer once, in pages; it cancels an upload
+//! by its UUID alone.
 
 use aws_sdk_s3::primitives::ByteStream;
 use embedded_s3::EmbeddedStore;

@@ -74,7 +74,7 @@ async fn listings_that_are_not_to_be_believed_remove_nothing() {
         let refusal = refusal(&service).await;
         assert!(!refusal.is_empty(), "{case}");
         assert_eq!(site.keys().await, before, "{case}");
-        // The same bucket by a store that tells the truth.
+        // The same bucket by a correct store.
         assert_eq!(site.collect().await.links_removed, 1, "{case}");
     }
 }

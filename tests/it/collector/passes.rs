@@ -1,4 +1,4 @@
-//! What passes of the collector make of a bucket, with nobody else at work.
+//! Passes of the collector over a bucket without other clients.
 
 use std::time::Duration;
 

@@ -22,7 +22,7 @@ const STEPS: [(&str, &[u32]); 5] = [
     ("freed", &[73, 21, 21]),
 ];
 
-/// What the client does; whether it was told that the layer is there.
+/// What the client does, and whether the answer says that the layer is present.
 #[derive(Clone, Copy, Debug)]
 enum Ask {
     Head,
@@ -73,7 +73,7 @@ impl Ask {
 /// What was said to be there is there when its manifest comes within the promised time, and after that
 /// for as long as the manifest is.
 #[tokio::test]
-async fn layer_that_a_client_was_told_of_stays() {
+async fn layer_that_was_reported_to_a_client_stays() {
     for by in BOTH {
         for size in [100_000, 1_000] {
             for (step, passes) in STEPS {

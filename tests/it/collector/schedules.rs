@@ -74,7 +74,7 @@ fn manifest_of(image: &Image, client: usize) -> Manifest {
     }
 }
 
-/// What a client does until it was told that its manifest is stored.
+/// The requests of a client until its manifest is acknowledged.
 async fn store_image(
     service: &S3LayerService,
     role: Role,

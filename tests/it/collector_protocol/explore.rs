@@ -140,7 +140,7 @@ pub struct Found<S, B> {
 }
 
 /// Visits all states that can be reached, in breadth. `step` lists what follows a state, and which actor does it; `broken` judges a
-/// state, and is told whether nothing follows.
+/// state, and knows whether nothing follows.
 pub fn search<S: Copy + Eq + Hash, B>(
     first: S,
     step: impl Fn(&S, &mut Vec<(usize, S)>),
@@ -270,7 +270,7 @@ impl Mix {
         }
     }
 
-    /// What no state may show in which nobody has anything left to do.
+    /// What no state may show in which no actor has a step left.
     fn broken_end(&self, state: &State, rules: Rules) -> Option<Broken> {
         let mut named = state.record.map_or(0, |record| record.content.objects());
         for repository in 0..2 {

@@ -128,7 +128,7 @@ pub fn restore(at: OfRestore, steps: &mut Steps<'_>) {
     }
 }
 
-/// A user deletes the layer from the repository. Clients are told 404 for it from here on.
+/// A user deletes the layer from the repository. Requests for it return 404 from here on.
 pub fn unlink(repository: usize, steps: &mut Steps<'_>) {
     steps
         .write(|next| {

@@ -53,7 +53,7 @@ fn pass(link: Link, now: i32, upload: Option<&Range<i32>>, rules: Rules) -> Link
     }
 }
 
-/// What HEAD at 0 makes of it.
+/// The link after HEAD at 0.
 fn head(link: Link, rules: Rules) -> Link {
     match link {
         Link::Live { written } if rules.touches && -written > L / 2 => Link::Live { written: 0 },

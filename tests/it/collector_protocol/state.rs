@@ -134,16 +134,16 @@ pub struct Manifest {
     pub stamp: Stamp,
 }
 
-/// What stands in one repository, and what its clients were told.
+/// The state of one repository, and what was acknowledged to its clients.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Repository {
     pub link: Option<Link>,
     pub manifest: Option<Manifest>,
     pub tagged: bool,
     pub indexed: bool,
-    /// A client was told that its manifest is stored, and nobody has deleted it.
+    /// The manifest was acknowledged to a client, and is not deleted.
     pub manifest_acknowledged: bool,
-    /// A client was told that its tag, or its index, is stored.
+    /// The tag, or the index, was acknowledged to a client.
     pub parent_acknowledged: bool,
     /// Actors whose promise was open when the link was condemned, and still is.
     pub link_waits_for: u8,
@@ -179,7 +179,7 @@ pub struct State<Local> {
     pub manifest_refused: bool,
     /// A committing upload was found without its data, and not published.
     pub upload_lost: bool,
-    /// What an administrator was told is restored.
+    /// What a restore has acknowledged.
     pub restored: Option<Content>,
     pub actors: [Local; ACTORS],
 }

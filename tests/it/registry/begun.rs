@@ -148,7 +148,7 @@ async fn a_finish_outlives_its_client() {
 }
 
 #[tokio::test]
-async fn a_status_tells_what_a_running_patch_has_sent() {
+async fn status_of_a_running_patch_counts_the_bytes_sent() {
     for site in Site::all().await {
         let client = site.process().await.client;
         let bytes = ramp(1, 3 * MIB);
@@ -173,7 +173,7 @@ async fn a_status_tells_what_a_running_patch_has_sent() {
 }
 
 #[tokio::test]
-async fn who_goes_on_elsewhere_takes_over_from_a_connection_that_hangs() {
+async fn resume_on_another_connection_takes_over_from_a_stalled_one() {
     for site in Site::all().await {
         let client = site.process().await.client;
         let bytes = ramp(1, 200_000);
@@ -193,7 +193,7 @@ async fn who_goes_on_elsewhere_takes_over_from_a_connection_that_hangs() {
 }
 
 #[tokio::test]
-async fn a_put_that_is_cut_keeps_its_bytes_and_publishes_nothing() {
+async fn interrupted_put_keeps_its_bytes_and_publishes_nothing() {
     for site in Site::all().await {
         let client = site.process().await.client;
         let bytes = ramp(1, 50_000);

@@ -1,4 +1,4 @@
-//! A client that does what it is told: whole requests, and ones that break off.
+//! A client that sends whole and interrupted requests.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ impl Reply {
         location[path..].to_owned()
     }
 
-    /// How many bytes an upload has by its `Location`. (`Range` cannot tell none from one.)
+    /// How many bytes an upload has by its `Location`. (`Range` is the same for none and one.)
     #[track_caller]
     pub fn offset(&self) -> u64 {
         let location = self.location();
@@ -234,7 +234,7 @@ impl Conversation {
         panic!("the server does not read");
     }
 
-    /// The answer. Panics where it is cut.
+    /// The answer. Panics if it is incomplete.
     pub async fn reply(&mut self) -> Reply {
         let reply = timeout(PATIENCE, self.try_reply()).await;
         reply.expect("an answer in time").expect("a whole answer")

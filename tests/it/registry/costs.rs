@@ -58,7 +58,7 @@ async fn process(site: &Site) -> (Client, FaultClient, Arc<S3LayerService>) {
 }
 
 /// In a repository that the process knows. The session is removed after the answer: the DELETE
-/// counts, and nobody waits for it.
+/// counts, and no client waits for it.
 #[tokio::test]
 async fn push_costs_at_most_the_promised_requests() {
     let site = Site::embedded().await;

@@ -89,7 +89,7 @@ async fn manifests_that_do_not_end_are_held_to_a_bound_together() {
         let (pieces, received) = mpsc::channel(1);
         let (registry, taken) = (registry.clone(), taken.clone());
         tokio::spawn(async move {
-            // Half of them take all the room, when the others have but begun.
+            // Half of them take all memory before the others begin.
             let is_early = number < CLIENTS / 2;
             if !is_early {
                 sleep(begin).await;
@@ -133,7 +133,7 @@ async fn manifests_that_do_not_end_are_held_to_a_bound_together() {
             other => panic!("{other}"),
         }
     }
-    // Who could not go on with what it had.
+    // Requests that could not continue with the memory they held.
     assert!(refused >= CLIENTS / 4, "{refused}");
 }
 

@@ -1,12 +1,12 @@
-//! A push is cut anywhere, in any way: the status names every byte that arrived, and another
-//! process goes on there.
+//! A push is interrupted anywhere, in any way: the status counts every byte that arrived, and
+//! another process resumes there.
 
 use super::client::{Client, Cut};
 use super::site::Site;
 use crate::support::bytes::{MIB, assert_same, ramp, sha256};
 
 /// Sends the rest in pieces of `piece` bytes, from the location of the status.
-async fn go_on(client: Client, mut at: String, bytes: &[u8], from: usize, piece: usize) {
+async fn resume(client: Client, mut at: String, bytes: &[u8], from: usize, piece: usize) {
     let mut sent = from;
     for chunk in bytes[from..].chunks(piece) {
         let range = format!("{sent}-{}", sent + chunk.len() - 1);
@@ -21,7 +21,7 @@ async fn go_on(client: Client, mut at: String, bytes: &[u8], from: usize, piece:
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_byte_that_arrived_is_kept_and_another_process_goes_on() {
+async fn every_byte_that_arrived_is_kept_and_another_process_resumes() {
     let mib = MIB as usize;
     let sizes = [
         3 * mib,
@@ -43,11 +43,11 @@ async fn every_byte_that_arrived_is_kept_and_another_process_goes_on() {
             let name = format!("cut/{index}");
             let at = here.upload(&name).await;
             here.cut("PATCH", &at, &bytes[..size], how).await;
-            let told = here.status(&at, size).await;
-            assert_eq!(told.offset(), size as u64, "{how:?} at {size}");
-            let told = there.get(&at).await.is(204);
-            assert_eq!(told.offset(), size as u64, "{how:?} at {size}, elsewhere");
-            go_on(there, told.location(), &bytes, size, piece).await;
+            let status = here.status(&at, size).await;
+            assert_eq!(status.offset(), size as u64, "{how:?} at {size}");
+            let status = there.get(&at).await.is(204);
+            assert_eq!(status.offset(), size as u64, "{how:?} at {size}, elsewhere");
+            resume(there, status.location(), &bytes, size, piece).await;
             let path = format!("/v2/{name}/blobs/{}", sha256(&bytes));
             let got = here.get(&path).await.is(200);
             assert_same(&got.body, &bytes, "the layer");
@@ -56,7 +56,7 @@ async fn every_byte_that_arrived_is_kept_and_another_process_goes_on() {
 }
 
 #[tokio::test]
-async fn a_push_that_is_cut_again_and_again_gets_there() {
+async fn push_that_is_interrupted_repeatedly_completes() {
     for site in Site::all().await {
         let processes = [site.process().await.client, site.process().await.client];
         let bytes = ramp(9, 6 * MIB + 5);
@@ -71,10 +71,10 @@ async fn a_push_that_is_cut_again_and_again_gets_there() {
             let how = [Cut::EndOfStream, Cut::ShortBody][turn % 2];
             client.cut("PATCH", &at, &bytes[sent..end], how).await;
             sent = end;
-            let told = client.status(&at, sent).await;
-            assert_eq!(told.offset(), sent as u64, "turn {turn}");
-            at = told.location();
+            let status = client.status(&at, sent).await;
+            assert_eq!(status.offset(), sent as u64, "turn {turn}");
+            at = status.location();
         }
-        go_on(processes[0], at, &bytes, sent, usize::MAX).await;
+        resume(processes[0], at, &bytes, sent, usize::MAX).await;
     }
 }

@@ -175,7 +175,7 @@ async fn an_index_may_name_blobs_that_are_here() {
         let entries = [
             descriptor(&layer, LAYER),
             descriptor(&cache, CACHE),
-            // A manifest is one whatever it is called.
+            // A manifest is one under any media type.
             descriptor(&image, "application/vnd.example"),
         ];
         let index = |entries: &[Value]| json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});

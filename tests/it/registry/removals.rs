@@ -211,10 +211,10 @@ async fn removal_whose_answer_was_lost_is_settled() {
     }
 }
 
-/// The entry among the referrers is written before its manifest and removed after it: wherever a
-/// process dies, no manifest is there that no listing of referrers names.
+/// The entry among the referrers is written before its manifest and removed after it: at
+/// every crash, each manifest that is present is in the listing of referrers.
 #[tokio::test]
-async fn manifest_with_a_subject_is_listed_wherever_a_process_dies() {
+async fn manifest_with_a_subject_is_listed_after_every_crash() {
     let image = image(1).digest;
     let signature = signature(1, &image, "application/x");
     for by in BOTH {
@@ -374,7 +374,7 @@ async fn one_of_2_000_referrers_is_found_by_its_type_with_few_requests() {
         }
         assert_eq!(page.items, [Referrer::from(want.clone())]);
     }
-    // With all of them there, whatever the type.
+    // With all of them present, of every type.
     let manifest = format!(
         "repositories/{}/_manifests/sha256/{}",
         name(),
@@ -469,7 +469,7 @@ async fn bare_404_to_head_removes_nothing() {
     assert_eq!(get(&client, &record).await, before);
 }
 
-/// The tombstones of a store are listed by nobody, and take the place of what they stand for.
+/// No listing names the tombstones of a store, and each replaces the object it stands for.
 #[tokio::test]
 async fn tombstones_have_one_size_and_are_not_listed() {
     let store = store(By::Tombstone).await;

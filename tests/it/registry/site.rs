@@ -82,7 +82,7 @@ pub async fn started(
     let registry = router(service, options);
     let (stop, stopped) = oneshot::channel();
     let shutdown = async {
-        // Nobody tells one that is let go of to stop.
+        // A process whose handle is dropped runs on.
         if stopped.await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -16,7 +16,7 @@ use crate::support::stores;
 const LONG: [(&str, &str); 1] = [("content-length", "1000000")];
 
 #[tokio::test]
-async fn who_sends_nothing_for_too_long_is_told_so_and_loses_nothing() {
+async fn idle_upload_is_refused_and_keeps_its_bytes() {
     for site in Site::all().await {
         let process = site
             .process_with(idle_after(Duration::from_millis(300)))
@@ -142,7 +142,7 @@ async fn who_is_served_when_it_is_time_to_stop_is_served_to_the_end() {
     put.send(&bytes[..50_000]).await;
     assert_eq!(client.status(&at, 50_000).await.offset(), 50_000);
     process.stop.send(()).unwrap();
-    // Nobody else is let in.
+    // New connections are refused.
     while tokio::net::TcpStream::connect(client.0).await.is_ok() {
         sleep(Duration::from_millis(10)).await;
     }
@@ -156,7 +156,7 @@ async fn who_is_served_when_it_is_time_to_stop_is_served_to_the_end() {
 }
 
 #[tokio::test]
-async fn an_upload_that_does_not_end_in_time_is_broken_off_and_goes_on_elsewhere() {
+async fn upload_that_exceeds_the_drain_time_is_ended_and_can_be_resumed() {
     let (service, process) = draining(Duration::from_millis(900)).await;
     let client = process.client;
     let bytes = ramp(1, 100_000);
@@ -183,7 +183,7 @@ async fn an_upload_that_does_not_end_in_time_is_broken_off_and_goes_on_elsewhere
 }
 
 #[tokio::test]
-async fn one_request_too_many_waits_its_turn_and_then_is_told_to_come_back() {
+async fn request_beyond_the_limit_waits_and_then_returns_429() {
     let site = Site::embedded().await;
     let Site::Embedded(store) = &site else {
         unreachable!()

@@ -67,7 +67,7 @@ impl Client<'_> {
             .await
     }
 
-    /// The body comes piece by piece, and nobody says how long it is.
+    /// The body is sent in chunks, without a length.
     async fn patch(&self, uri: &str, body: &Bytes) -> Result<String, String> {
         let pieces = body.chunks(100_000).map(|piece| body.slice_ref(piece));
         let frames: Vec<_> = pieces

@@ -1,5 +1,5 @@
-//! TarSum: the values of the original, broken archives, and that nothing depends on how an archive
-//! is cut, or comes compressed.
+//! TarSum: the values of the original, broken archives, and independence of the length of chunks
+//! and of the compression.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

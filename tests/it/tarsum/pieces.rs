@@ -95,7 +95,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn an_archive_has_one_sum_however_it_is_cut(bytes in archive(), lens in lens()) {
+    fn sum_does_not_depend_on_the_length_of_chunks(bytes in archive(), lens in lens()) {
         let whole = in_pieces(&bytes, &[usize::MAX]);
         prop_assert_eq!(outcome(&in_pieces(&bytes, &lens)), outcome(&whole));
     }

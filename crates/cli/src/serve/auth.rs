@@ -43,7 +43,7 @@ impl Auth {
         if auth.users.is_none() && auth.policy.is_none() {
             if auth.anonymous_pull {
                 return Err(Failure::usage(
-                    "--anonymous-pull: without --users nobody has more rights than that; give both",
+                    "--anonymous-pull: without --users no client has more rights than that; give both",
                 ));
             }
             return Ok(None);

@@ -215,7 +215,7 @@ settings! {
     };
     serve_plain_credentials: bool = false, Setting {
         about: "Accept credentials over connections without TLS",
-        more: "For a network where nobody can listen. Clients on this machine, and those whose trusted \
+        more: "For a network without eavesdroppers. Clients on this machine, and those whose trusted \
                proxy says that it was reached by https, need no such permission.",
         flag: Flag::Serve,
         ..Setting::new("serve.plain_credentials", "BOOL")

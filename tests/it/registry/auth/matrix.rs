@@ -279,10 +279,11 @@ impl Matrix {
                 .cell(("POST", &path), (means, &proof), is_allowed)
                 .await;
             let is_mounted = *from != ABSENT && rights(from, column, means).contains(&'r');
-            let wanted = if is_mounted { 201 } else { 202 };
-            if is_allowed && status != wanted {
-                self.holes
-                    .push(format!("{user:?} {means:?} {path}: {status}, not {wanted}"));
+            let expected = if is_mounted { 201 } else { 202 };
+            if is_allowed && status != expected {
+                self.holes.push(format!(
+                    "{user:?} {means:?} {path}: {status}, not {expected}"
+                ));
             }
         }
     }

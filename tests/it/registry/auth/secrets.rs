@@ -58,7 +58,7 @@ async fn no_credential_appears_anywhere() {
     for proof in [
         right,
         Proof::basic("alice", WRONG),
-        Proof::basic("nobody", WRONG),
+        Proof::basic("unknown", WRONG),
         Proof::basic("alice", &token),
         Proof::Bearer(token.clone()),
         Proof::Bearer(forged),

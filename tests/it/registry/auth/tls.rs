@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::fixture::Site;
 
-/// A CA that nobody knows.
+/// A CA that no client trusts.
 struct Ca {
     issuer: rcgen::Issuer<'static, KeyPair>,
     pem: String,

@@ -327,7 +327,7 @@ async fn identity_of_a_ci_system_has_what_the_policy_gives_it() {
             404,
         )
         .await;
-    // As a login has it: the token is the password, whatever the user's name.
+    // As in a login: the token is the password, under any user name.
     for proof in [Proof::Bearer(token.clone()), Proof::basic("ci", &token)] {
         let reply = setting.site.send("POST", uploads, &proof, b"").await;
         assert_eq!(reply.status, 202, "{reply:?}");
