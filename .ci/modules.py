@@ -18,14 +18,13 @@ LAYERS = [
     "s3::wire s3::format",
     "s3::bucket s3::budget",
     "s3::session",
-    "s3::relay s3::names s3::read s3::commit",
+    "s3::relay s3::names s3::publish s3::read s3::commit",
     "s3::upload s3::repositories s3::maintenance s3::doctor",
 ]
 # Imports against the layers that are still to be removed.
 KNOWN = {
     ("src/s3/bucket/mod.rs", "src/s3/upload/session_cache.rs"),
     ("src/s3/bucket/mod.rs", "src/s3/names/mod.rs"),
-    ("src/s3/bucket/publish.rs", "src/s3/names/mod.rs"),
 }
 # The SDK is named here only.
 SDK = re.compile(r"(?<!:)\baws_(?:sdk|smithy|config|credential|types)\w*::")

@@ -52,6 +52,7 @@ mod format;
 mod maintenance;
 mod name_path;
 mod names;
+mod publish;
 mod read;
 mod relay;
 mod repositories;
@@ -135,7 +136,7 @@ impl S3LayerService {
                 presign_lifetime: config.presign_lifetime,
                 looks: bucket::presence::no_looks(),
                 names: names::Names::default(),
-                sessions: upload::SessionCache::default(),
+                sessions: upload::no_sessions(),
                 commits: bucket::KeyedLock::default(),
                 background: bucket::background(),
             }),

@@ -85,13 +85,15 @@ where
     Sent: Future<Output = ApiResult<T>>,
 {
     let in_memory: Option<Vec<&Vec<Bytes>>> = runs.iter().map(Run::in_memory).collect();
+    let _stream = match in_memory {
+        Some(_) => None,
+        None => Some(store.budget.streams.acquire().await),
+    };
+    let _write = store.budget.writes.acquire().await;
     if let Some(chunks) = in_memory {
         let chunks: Vec<Bytes> = chunks.into_iter().flatten().cloned().collect();
-        let _write = store.budget.writes.acquire().await;
         return Ok(send(Payload::of(&chunks)).await?);
     }
-    let _stream = store.budget.streams.acquire().await;
-    let _write = store.budget.writes.acquire().await;
     let runs: Arc<[Run]> = runs.into();
     let mut reads = 0;
     loop {

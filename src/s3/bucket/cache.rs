@@ -107,6 +107,16 @@ impl<V: Weigh> Cache<V> {
         inner.remove(key);
     }
 
+    /// Takes the value out, if it is the right one.
+    pub(crate) fn take_if(&self, key: &Key, is_right: impl Fn(&V) -> bool) -> Option<V> {
+        let mut inner = self.inner();
+        let entry = inner.entries.get(key)?;
+        if entry.until <= Instant::now() || !is_right(&entry.value) {
+            return None;
+        }
+        inner.remove(key).map(|entry| entry.value)
+    }
+
     fn keep(&self, inner: &mut Inner<V>, key: &Key, value: V) {
         inner.remove(key);
         let weight = OVERHEAD + value.weight();

@@ -27,8 +27,8 @@ use crate::s3::upload::SessionCache;
 use crate::s3::wire::{Api, Condition, ConditionForm, ETag, Put, SmallObject, Written};
 
 pub(crate) mod cache;
+pub(crate) mod live;
 pub(crate) mod presence;
-pub(crate) mod publish;
 
 /// One bucket and root, as one service uses it.
 #[derive(Debug)]

@@ -9,9 +9,10 @@ use uuid::Uuid;
 use crate::clock;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::s3::bucket::Store;
-use crate::s3::bucket::publish::{self, LiveLayer};
+use crate::s3::bucket::live::{self, LiveLayer};
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{SegmentName, StoredLayer};
+use crate::s3::publish;
 use crate::s3::session::owned::OwnedSession;
 use crate::s3::session::{CommitIntent, Phase, Session, claim};
 use crate::s3::wire::{UploadId, pause};
@@ -93,7 +94,7 @@ async fn published_after_all(
     }
     if record.is_some()
         && link.is_none()
-        && let Some(live) = publish::find_live(store, &id).await?
+        && let Some(live) = live::find_live(store, &id).await?
     {
         let aliases = live.layer.aliases.clone();
         publish::link(store, &session.repository, &live, &aliases).await?;
@@ -242,7 +243,8 @@ async fn release_claim(store: &Store, session: &Session) -> Result<()> {
 }
 
 async fn remove_claim_and_session(store: &Store, session: &Session) -> Result<()> {
-    store.sessions.forget(session.uuid);
+    let key = store.keys.session(session.uuid);
+    store.sessions.forget(&key);
     release_claim(store, session).await?;
-    Ok(store.api.delete(&store.keys.session(session.uuid)).await?)
+    Ok(store.api.delete(&key).await?)
 }

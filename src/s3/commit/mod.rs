@@ -25,7 +25,7 @@
 //! 3. What is known to be damaged, and what S3 refuses to complete, can be cancelled. The data
 //!    stays, since another driver may be publishing it; a sweep removes it long after, when neither
 //!    the record nor the link names it.
-//! 4. A link relies on a record that was live at most 15 minutes ago ([`publish`](crate::s3::bucket::publish)), and so does the removal of
+//! 4. A link relies on a record that was live at most 15 minutes ago ([`publish`](crate::s3::publish)), and so does the removal of
 //!    the data of a duplicate: another driver that looked at them since would publish them if the record is dead.
 //! 5. Commits of one upload take turns within a process, so retries never read back in parallel.
 

@@ -15,13 +15,14 @@ use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::s3::bucket::Store;
+use crate::s3::bucket::live::LiveLayer;
 use crate::s3::bucket::presence::{self, Judgement};
-use crate::s3::bucket::publish::{self, LiveLayer};
 use crate::s3::format::checksum::Crc64;
 use crate::s3::format::document::Inline;
 use crate::s3::format::keys::Key;
 use crate::s3::format::profile::StoreProfile;
 use crate::s3::format::record::{Content, Segment, SegmentName, StoredLayer};
+use crate::s3::publish;
 use crate::s3::session::owned::OwnedSession;
 use crate::s3::session::plan::resume::{Parts, compare};
 use crate::s3::session::{CommitIntent, Multipart, Part, Phase, Session};
@@ -61,9 +62,7 @@ pub(crate) async fn commit(
             driver.facts.published = Published::Unknown;
         }
     }
-    driver.need_readback(&intent);
-    let end = driver.run(Some(&intent), Some(owned)).await?;
-    driver.conclude(end, owned).await
+    driver.end(&intent, owned).await
 }
 
 /// Cancels an upload in whatever state it is. One that is being committed is committed, unless that
@@ -115,9 +114,7 @@ pub(crate) async fn commit_inline(
     };
     let mut driver = Driver::new(store, committing, Goal::Publish, Concurrency::None);
     driver.facts.is_pending = true;
-    driver.need_readback(&intent);
-    let end = driver.run(Some(&intent), Some(owned)).await?;
-    driver.conclude(end, owned).await
+    driver.end(&intent, owned).await
 }
 
 /// Completes the recorded parts of the session's multipart upload, so that S3 refuses parts that a
@@ -134,7 +131,7 @@ pub(crate) async fn freeze(
     let uuid = session.uuid;
     let mut driver = Driver::new(store, session, Goal::Freeze, concurrency);
     let end = driver.run(None, None).await?;
-    if let (End::Damaged(reason), _) = (&end, &driver.completed) {
+    if let End::Damaged(reason) = &end {
         tracing::warn!(%uuid, reason, "lost the parts of an upload");
     }
     driver.completed.ok_or(Error::UploadUnknown { uuid })
@@ -200,11 +197,14 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn need_readback(&mut self, intent: &CommitIntent) {
+    /// Carries a commit to its end.
+    async fn end(mut self, intent: &CommitIntent, owned: &mut OwnedSession) -> Result<StoredLayer> {
         let is_stored = self.inline.is_none();
         if !intent.unverified.is_empty() || (is_stored && self.store.profile.needs_read_back()) {
             self.facts.read_back = ReadBack::Needed;
         }
+        let end = self.run(Some(intent), Some(owned)).await?;
+        self.conclude(end, owned).await
     }
 
     async fn run(

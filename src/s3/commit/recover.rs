@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::id::LayerId;
 use crate::s3::bucket::Store;
+use crate::s3::bucket::live::{self, LiveLayer};
 use crate::s3::bucket::presence;
-use crate::s3::bucket::publish::{self, LiveLayer};
 use crate::s3::session::{CommitIntent, Session};
 
 /// The layer that has every id which was claimed, if its bytes are there. Every unverified digest
@@ -23,7 +23,7 @@ pub(super) async fn find_published(
     intent: &CommitIntent,
 ) -> Result<Option<LiveLayer>> {
     let id = LayerId::from(intent.digest.clone());
-    let Some(live) = publish::find_live(store, &id).await? else {
+    let Some(live) = live::find_live(store, &id).await? else {
         return Ok(None);
     };
     let published = &live.layer;

@@ -13,11 +13,12 @@ use uuid::Uuid;
 use crate::clock;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::s3::bucket::Store;
-use crate::s3::bucket::{presence, publish};
+use crate::s3::bucket::presence;
 use crate::s3::budget::UNIT;
 use crate::s3::format::checksum::{Crc64, Running};
 use crate::s3::format::keys::{Key, Keys};
 use crate::s3::format::record::{Segment, StoredLayer};
+use crate::s3::publish;
 use crate::s3::wire::{ApiError, ETag, RangeBody, pause};
 
 /// How long the next bytes of a body may take. The SDK's own protection is quicker where it is on;

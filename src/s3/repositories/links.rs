@@ -6,10 +6,11 @@ use crate::contract::Layer;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
+use crate::s3::bucket::live;
 use crate::s3::bucket::presence;
-use crate::s3::bucket::publish;
 use crate::s3::bucket::{Loaded, ROUNDS, Store, contended, linked_layer};
 use crate::s3::format::record::{Link, StoredLayer};
+use crate::s3::publish;
 use crate::s3::read::S3Layer;
 
 pub(super) async fn layer(
@@ -29,14 +30,14 @@ pub(super) async fn confirm(
     id: &LayerId,
 ) -> Result<Option<Box<dyn Layer>>> {
     for _ in 0..ROUNDS {
-        let Some(link) = publish::find_link(store, name, id).await? else {
+        let Some(link) = live::find_link(store, name, id).await? else {
             return Ok(None);
         };
         let layer = link.layer().clone();
         if presence::present(store, &layer).await?.is_none() {
             return Ok(None);
         }
-        if publish::refresh(store, link).await? {
+        if live::refresh(store, link).await? {
             let layer = Arc::new(layer.with_aliases(std::slice::from_ref(id)));
             return Ok(Some(Box::new(S3Layer::new(Arc::clone(store), layer))));
         }
@@ -62,7 +63,7 @@ pub(super) async fn mount(
         return Ok(false);
     };
     // A link protects its layer from a collection only if the record was live when it was written.
-    let live = match publish::find_live(store, &found.id()).await {
+    let live = match live::find_live(store, &found.id()).await {
         Ok(Some(live)) => live,
         // An upload stores a damaged record again.
         Ok(None) | Err(Error::Damaged { .. }) => return Ok(false),

@@ -21,13 +21,14 @@ use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
 use crate::s3::S3LayerService;
-use crate::s3::bucket::publish;
+use crate::s3::bucket::live;
 use crate::s3::bucket::{Store, presence};
 use crate::s3::format::collection::TrashedManifest;
 use crate::s3::format::document::{Document as _, Inline, encode};
 use crate::s3::format::keys::Key;
 use crate::s3::maintenance::inventory::pages;
 use crate::s3::names;
+use crate::s3::publish;
 use crate::s3::wire::Condition;
 use s3layers_tarsum::Digest;
 
@@ -216,7 +217,7 @@ async fn restore_needed(
         return Ok(true);
     }
     let id = LayerId::from(digest.clone());
-    if let Some(live) = publish::revive(store, &id).await?
+    if let Some(live) = live::revive(store, &id).await?
         && presence::look(store, &live.layer).await?
     {
         let live = live.with_aliases(std::slice::from_ref(&id));

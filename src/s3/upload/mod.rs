@@ -45,7 +45,7 @@ use crate::s3::format::record::StoredLayer;
 use crate::s3::read::S3Layer;
 use crate::s3::session::plan::schedule::Schedule;
 use s3layers_tarsum::Digest;
-use task::Command;
+use task::{Ask, Command};
 use uploader::Uploader;
 
 mod begin;
@@ -61,8 +61,7 @@ mod uploader;
 
 pub(crate) use begin::{begin, schedule};
 pub(crate) use resume::resume;
-pub(crate) use session_cache::SessionCache;
-pub(crate) use session_cache::resume_at;
+pub(crate) use session_cache::{SessionCache, no_sessions, resume_at};
 
 /// The largest piece that is handed to the writer at a time, in bytes: it is hashed without a
 /// pause.
@@ -100,14 +99,6 @@ pub(crate) struct S3LayerUpload {
     asked: Option<(Ask, oneshot::Receiver<Result<()>>)>,
     /// Why nothing is taken any more, where that is not just that the handle was closed.
     lost: Option<Lost>,
-}
-
-/// A command of the `poll` methods.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ask {
-    Own,
-    Flush,
-    Close,
 }
 
 /// Who has the upload instead.
@@ -196,9 +187,7 @@ impl S3LayerUpload {
             Err(_) => Err(std::future::poll_fn(|context| self.poll_end(context)).await),
         }
     }
-}
 
-impl S3LayerUpload {
     /// Asks for something, once, and waits for it to be done. What was asked before and whose
     /// caller went away is waited for first.
     fn poll_ask(&mut self, context: &mut Context<'_>, ask: Ask) -> Poll<Result<()>> {
@@ -215,11 +204,7 @@ impl S3LayerUpload {
                 }
             }
             let (answer, answered) = oneshot::channel();
-            let _ = self.commands.send(match ask {
-                Ask::Own => Command::Own(answer),
-                Ask::Flush => Command::Flush(answer),
-                Ask::Close => Command::Close(answer),
-            });
+            let _ = self.commands.send(Command::Do(ask, answer));
             self.asked = Some((ask, answered));
         }
     }
@@ -325,7 +310,7 @@ impl LayerUpload for S3LayerUpload {
 
     async fn close(&mut self) -> Result<()> {
         self.arriving = None;
-        self.ask(Command::Close).await
+        self.ask(|answer| Command::Do(Ask::Close, answer)).await
     }
 
     async fn finish(&mut self, size: u64, digest: &Digest) -> Result<Box<dyn Layer>> {
@@ -345,6 +330,6 @@ impl LayerUpload for S3LayerUpload {
     }
 
     async fn cancel(&mut self) -> Result<()> {
-        self.ask(Command::Cancel).await
+        self.ask(|answer| Command::Do(Ask::Cancel, answer)).await
     }
 }

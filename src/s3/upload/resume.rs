@@ -5,6 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::S3LayerUpload;
+use super::session_cache;
 use super::uploader::Uploader;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
@@ -26,7 +27,7 @@ pub(crate) async fn resume(
     loop {
         let mut owned = OwnedSession::load(store, uuid).await?.ok_or_else(unknown)?;
         let session = owned.get();
-        store.sessions.revalidate(session);
+        session_cache::revalidate(store, session);
         let is_another = match (id, &session.declared_id) {
             (Some(id), Some(declared)) => id != declared,
             _ => false,

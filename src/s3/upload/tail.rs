@@ -7,7 +7,6 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::clock::{self, Moment};
-use crate::error::Result;
 use crate::s3::bucket::Store;
 use crate::s3::bucket::presence;
 use crate::s3::format::checksum::{Crc64, Running};
@@ -76,25 +75,28 @@ pub(super) async fn write(
 }
 
 /// Stores bytes as an object that can be a segment of the layer.
-pub(super) async fn write_whole(store: &Store, uuid: Uuid, chunks: &[Bytes]) -> Result<Tail> {
-    let (nonce, sum) = (clock::new_nonce(), sum_of(chunks));
-    let key = store.keys.segment(uuid, &SegmentName::Whole(nonce.clone()));
-    let _write = store.budget.writes.acquire().await;
-    let written_at = Moment::now();
-    let put = store
-        .api
-        .put(&key, chunks, store.checksum(sum), Some(Condition::Absent));
-    let etag = match put.await {
-        Ok(etag) => etag,
+pub(super) async fn write_whole(
+    store: &Arc<Store>,
+    uuid: Uuid,
+    chunks: Vec<Bytes>,
+) -> Result<Tail, SendError> {
+    let (nonce, sum) = (clock::new_nonce(), sum_of(&chunks));
+    let key = &store.keys.segment(uuid, &SegmentName::Whole(nonce.clone()));
+    let (api, checksum, written_at) = (&store.api, store.checksum(sum), Moment::now());
+    let put = |payload: Payload| async move {
+        api.put_payload(key, &payload, checksum, Some(Condition::Absent))
+            .await
+    };
+    let etag = match relay::send(store, vec![Run::Memory(chunks)], put).await {
         // An earlier attempt of this request: nobody else knows the nonce.
-        Err(ApiError::Precondition(refusal)) => match store.api.head(&key).await? {
+        Err(SendError::Api(ApiError::Precondition(refusal))) => match api.head(key).await? {
             Some(found) if found.size == sum.len() => found.etag,
-            _ => return Err(refusal.into_retryable().into()),
+            _ => return Err(SendError::Other(refusal.into_retryable().into())),
         },
-        Err(error) => return Err(error.into()),
+        sent => sent?,
     };
     // A commit that follows soon need not look at the object.
-    presence::note(store, &key, &etag, written_at);
+    presence::note(store, key, &etag, written_at);
     Ok(Tail {
         offset: 0,
         sum,

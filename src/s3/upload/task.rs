@@ -4,12 +4,11 @@
 //! others wait for, record what has arrived, and carry a close or finish to its end when the caller
 //! has gone away.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use super::session_cache;
 use super::uploader::{self, Uploader};
 use crate::error::{Error, Result};
 use crate::s3::commit::wrong_claim;
@@ -19,22 +18,28 @@ use s3layers_tarsum::Digest;
 
 /// A request of the handle. It is carried out even where its caller has gone away.
 pub(super) enum Command {
-    /// Make this handle the owner.
-    Own(oneshot::Sender<Result<()>>),
     Write {
         bytes: Bytes,
         /// Released when the bytes are counted in the byte budget.
         place: OwnedSemaphorePermit,
     },
-    /// Wait until all whole parts are stored.
-    Flush(oneshot::Sender<Result<()>>),
-    Close(oneshot::Sender<Result<()>>),
+    Do(Ask, oneshot::Sender<Result<()>>),
     Finish {
         size: u64,
         digest: Digest,
         answer: oneshot::Sender<Result<StoredLayer>>,
     },
-    Cancel(oneshot::Sender<Result<()>>),
+}
+
+/// A command without bytes or claims.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// Make this handle the owner.
+    Own,
+    /// Wait until all whole parts are stored.
+    Flush,
+    Close,
+    Cancel,
 }
 
 /// What follows a command.
@@ -65,8 +70,7 @@ pub(super) async fn run(
                     Then::End => return Ok(()),
                     Then::Keep(answer, closed) => {
                         if closed.is_ok() && uploader.can_be_cached() {
-                            let store = Arc::clone(uploader.store());
-                            store.sessions.keep(uploader);
+                            session_cache::keep(uploader);
                         }
                         let _ = answer.send(closed);
                         return Ok(());
@@ -88,17 +92,17 @@ async fn carry_out(
     command: Command,
 ) -> Result<Then> {
     let (answer, result) = match command {
-        Command::Own(answer) => (answer, uploader.own().await),
+        Command::Do(Ask::Own, answer) => (answer, uploader.own().await),
         Command::Write { bytes, place } => {
             let taken = uploader.accept(bytes, place).await;
             or_salvage(uploader, taken).await?;
             return Ok(Then::Continue);
         }
-        Command::Flush(answer) => {
+        Command::Do(Ask::Flush, answer) => {
             let flushed = uploader.flush().await;
             (answer, or_salvage(uploader, flushed).await)
         }
-        Command::Close(answer) => {
+        Command::Do(Ask::Close, answer) => {
             let closed = uploader.close().await;
             let closed = or_salvage(uploader, closed).await;
             commands.close();
@@ -119,7 +123,7 @@ async fn carry_out(
             let _ = answer.send(finished);
             return Ok(if is_usable { Then::Continue } else { Then::End });
         }
-        Command::Cancel(answer) => {
+        Command::Do(Ask::Cancel, answer) => {
             let cancelled = uploader.cancel().await;
             commands.close();
             let _ = answer.send(cancelled);

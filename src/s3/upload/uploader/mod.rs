@@ -412,7 +412,8 @@ impl Uploader {
     /// Stores the buffered bytes where the layer's data will be.
     async fn write_whole(&mut self) -> Result<Tail> {
         let (uuid, chunks) = (self.journal.uuid(), self.intake.buffered_chunks());
-        let tail = tail::write_whole(&self.store, uuid, &chunks).await?;
+        let written = tail::write_whole(&self.store, uuid, chunks).await;
+        let tail = self.journal.explained(written).await?;
         self.journal.stored(&tail);
         Ok(tail)
     }

@@ -1,13 +1,6 @@
 //! Publishing: the conditional PUT of a layer's record decides who stores its digest; aliases and
 //! links repeat what it says.
 //!
-//! The rule of writers, on which a collection relies: who writes a link has read the record as live, or has written it
-//! so, and signs the link at most 15 minutes after that. A condemned record is written back to live first.
-//! [`LiveLayer`] is the proof; `tests/it/collector_protocol` shows what is lost without it.
-//!
-//! A caller that answers that a layer is in a repository, so that its manifest may come, has read the link as live and as
-//! younger than half the age at which it is condemned, or has written it so ([`find_link`], [`refresh`]).
-//!
 //! The state of a layer's links in one repository is that of its link by SHA-256. A link under another id without that
 //! one is absent.
 
@@ -19,106 +12,14 @@ use crate::clock::{self, Moment};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
+use crate::s3::bucket::live::{self, LiveLayer};
 use crate::s3::bucket::presence;
-use crate::s3::bucket::{Loaded, ROUNDS, Store, contended, linked_layer};
+use crate::s3::bucket::{ROUNDS, Store, contended};
 use crate::s3::format::document::{Document as _, decode, encode, is_tombstone};
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{Alias, EntryState, Link, Record, RecordState, StoredLayer};
 use crate::s3::names;
-use crate::s3::wire::{Condition, ETag, Put, SmallObject, Written};
-
-/// A layer whose record was read as live, or was written so.
-#[derive(Clone, Debug)]
-pub(crate) struct LiveLayer {
-    pub(crate) layer: StoredLayer,
-    /// When the request began that read or wrote it.
-    live_at: Moment,
-}
-
-impl LiveLayer {
-    /// A layer whose bytes are in the link too, which therefore relies on no record.
-    pub(crate) fn inline(layer: StoredLayer) -> Self {
-        LiveLayer {
-            layer,
-            live_at: Moment::now(),
-        }
-    }
-
-    /// Whether a link can still rely on it.
-    pub(crate) fn is_fresh(&self, store: &Store) -> bool {
-        self.live_at.is_within(store.times().look())
-    }
-
-    /// The same layer with further ids, see [`StoredLayer::with_aliases`].
-    pub(crate) fn with_aliases(&self, ids: &[LayerId]) -> Self {
-        LiveLayer {
-            layer: self.layer.with_aliases(ids),
-            live_at: self.live_at,
-        }
-    }
-}
-
-/// The layer with this SHA-256, if it is there; a record that is condemned is written back to live.
-///
-/// # Cost
-///
-/// 1 request; where the record is condemned, 2.
-///
-/// # Errors
-///
-/// As [`Store::layer`].
-pub(crate) async fn find_live(store: &Store, id: &LayerId) -> Result<Option<LiveLayer>> {
-    let key = store.keys.layer(id);
-    for _ in 0..ROUNDS {
-        let read_at = Moment::now();
-        let Some(Loaded { document, etag, .. }) = store.record(id).await? else {
-            return Ok(None);
-        };
-        let layer = document.layer;
-        match document.state {
-            RecordState::Live => {
-                let live_at = read_at;
-                return Ok(Some(LiveLayer { layer, live_at }));
-            }
-            RecordState::Dead { .. } | RecordState::Purging { .. } => return Ok(None),
-            RecordState::Condemned { .. } => {}
-        }
-        let rescued = encode(&Record::live(layer.clone()))?;
-        let live_at = Moment::now();
-        let put = store.api.put_if(&key, rescued, Condition::Matches(&etag));
-        if let Put::Written(_) = put.await? {
-            return Ok(Some(LiveLayer { layer, live_at }));
-        }
-    }
-    Err(contended(&key))
-}
-
-/// As [`find_live`], found by any of its ids, and also where a collection has set it to dead: its bytes
-/// are there until it is purging.
-pub(crate) async fn revive(store: &Store, id: &LayerId) -> Result<Option<LiveLayer>> {
-    let Some(own) = store.own_id(id).await? else {
-        return Ok(None);
-    };
-    let key = store.keys.layer(&own);
-    for _ in 0..ROUNDS {
-        if let Some(live) = find_live(store, &own).await? {
-            return Ok(Some(live));
-        }
-        let Some(Loaded { document, etag, .. }) = store.record(&own).await? else {
-            return Ok(None);
-        };
-        match document.state {
-            RecordState::Purging { .. } => return Ok(None),
-            RecordState::Live | RecordState::Condemned { .. } => {}
-            RecordState::Dead { .. } => {
-                let live = encode(&Record::live(document.layer))?;
-                let put = store.api.put_if(&key, live, Condition::Matches(&etag));
-                put.await?;
-            }
-        }
-    }
-    Err(contended(&key))
-}
+use crate::s3::wire::{Condition, ETag, Put, SmallObject};
 
 /// Publishes a layer under its SHA-256. The layer that stands afterwards: ours, or that of another
 /// upload of the same bytes, which was first and whose data is there. No attempt is signed later
@@ -294,7 +195,7 @@ async fn put_links(
         let keep = |held: &SmallObject| match decode::<Link>(&key, &held.bytes) {
             Ok(standing) => {
                 let has = |id: &LayerId| standing.layer.aliases.contains(id);
-                is_reliable(store, &standing.state, held.written)
+                live::is_reliable(store, &standing.state, held.written)
                     && standing.layer.has_same_content(layer)
                     && layer.aliases.iter().all(has)
             }
@@ -303,80 +204,6 @@ async fn put_links(
         store.put_unless(&key, encode(&link)?, until, keep).await?;
     }
     Ok(())
-}
-
-/// Whether clients may rely on a link as it stands: a collection leaves it for long enough.
-fn is_reliable(store: &Store, state: &EntryState, written: Written) -> bool {
-    let is_young = |age| age <= store.times().touch_age();
-    *state == EntryState::Live && written.age().is_some_and(is_young)
-}
-
-/// A link by SHA-256 as it was read.
-#[derive(Debug)]
-pub(crate) struct StandingLink {
-    key: Key,
-    link: Link,
-    etag: ETag,
-    written: Written,
-}
-
-impl StandingLink {
-    pub(crate) fn layer(&self) -> &StoredLayer {
-        &self.link.layer
-    }
-}
-
-/// The link of a layer in a repository, found by any of its ids; `None` where it is not linked.
-///
-/// # Cost
-///
-/// 1 request by SHA-256, else 2.
-pub(crate) async fn find_link(
-    store: &Store,
-    name: &RepositoryName,
-    id: &LayerId,
-) -> Result<Option<StandingLink>> {
-    let mut own = id.clone();
-    if !id.is_sha256() {
-        match store.linked(name, id).await? {
-            Some(layer) => own = layer.id(),
-            None => return Ok(None),
-        }
-    }
-    let key = store.keys.link(name, &own);
-    let Some(loaded) = store.load::<Link>(&key).await? else {
-        return Ok(None);
-    };
-    linked_layer(&key, name, &own, loaded.document.clone())?;
-    Ok(Some(StandingLink {
-        key,
-        link: loaded.document,
-        etag: loaded.etag,
-        written: loaded.written,
-    }))
-}
-
-/// Makes sure that clients may rely on a link: writes it again where a collection has condemned it
-/// or may condemn it soon. `false` where it was changed since it was read.
-///
-/// # Cost
-///
-/// None, or 1 request.
-pub(crate) async fn refresh(store: &Store, standing: StandingLink) -> Result<bool> {
-    if is_reliable(store, &standing.link.state, standing.written) {
-        return Ok(true);
-    }
-    let link = Link {
-        state: EntryState::Live,
-        nonce: clock::new_nonce(),
-        ..standing.link
-    };
-    let condition = Condition::Matches(&standing.etag);
-    let put = store
-        .api
-        .put_if(&standing.key, encode(&link)?, condition)
-        .await?;
-    Ok(matches!(put, Put::Written(_)))
 }
 
 /// Records the ETags that the objects of a layer have now, where its record and link name the same
