@@ -16,7 +16,7 @@ use crate::s3::format::record::Segment;
 use crate::s3::relay::SendError;
 use crate::s3::session::owned::{OwnedSession, Ownership};
 use crate::s3::session::plan::checkpoint::Unrecorded;
-use crate::s3::session::{Phase, Session, Tail, claim};
+use crate::s3::session::{Phase, Session, Tail};
 use crate::s3::wire::ApiError;
 
 /// The session of a handle.
@@ -156,7 +156,7 @@ impl Journal {
         let unrecorded = std::mem::take(&mut self.unrecorded);
         if let Err(error) = self.owned.replace(&self.store, next).await {
             if let Error::UploadConflict { .. } | Error::UploadUnknown { .. } = &error {
-                self.remove_unrecorded(unrecorded, &error).await;
+                self.remove_unrecorded(unrecorded).await;
             }
             return Err(error);
         }
@@ -166,19 +166,11 @@ impl Journal {
     }
 
     /// Another handle has the upload, or nobody: no session will name what this one has stored.
-    async fn remove_unrecorded(&self, unrecorded: Vec<Key>, why: &Error) {
-        let uuid = self.uuid();
-        let removed = async {
-            let batched = self.store.profile.batch_delete;
-            self.store.api.delete_all(&unrecorded, batched).await?;
-            // A sweep may have come between the session and its claim.
-            if let (Error::UploadUnknown { .. }, Some(id)) = (why, &self.session().declared_id) {
-                claim::release(&self.store, &self.session().repository, id, uuid).await?;
-            }
-            Ok::<_, Error>(())
-        };
-        if let Err(error) = removed.await {
-            tracing::warn!(%uuid, %error, "could not remove what was stored last");
+    async fn remove_unrecorded(&self, unrecorded: Vec<Key>) {
+        let batched = self.store.profile.batch_delete;
+        let removed = self.store.api.delete_all(&unrecorded, batched).await;
+        if let Err(error) = removed.map_err(Error::from) {
+            tracing::warn!(uuid = %self.uuid(), %error, "could not remove what was stored last");
         }
     }
 
