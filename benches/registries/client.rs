@@ -119,8 +119,8 @@ impl Client {
         let mut at = 0;
         while at < layer.len() {
             let read = answer.body.read(&mut piece)?;
-            let wanted = layer.get(at..at + read);
-            if read == 0 || wanted != Some(&piece[..read]) {
+            let expected = layer.get(at..at + read);
+            if read == 0 || expected != Some(&piece[..read]) {
                 return Err(io::Error::other(format!(
                     "other bytes came back, after {at}"
                 )));

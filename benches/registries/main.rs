@@ -76,7 +76,7 @@ fn main() {
         let large = round::layer(LARGE);
         copies.push(round::copy(&runtime, &store, &large));
         for (contender, rounds) in contenders.iter().zip(&mut rounds) {
-            rounds.push(round::play(&runtime, &store, contender, &large));
+            rounds.push(round::measure(&runtime, &store, contender, &large));
         }
         eprintln!("round {nth} of {ROUNDS}");
     }

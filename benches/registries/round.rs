@@ -117,7 +117,7 @@ impl Stage<'_> {
     }
 }
 
-pub fn play(runtime: &Runtime, store: &Store, contender: &Contender, large: &Layer) -> Round {
+pub fn measure(runtime: &Runtime, store: &Store, contender: &Contender, large: &Layer) -> Round {
     let stage = Stage {
         contender,
         store,

@@ -74,8 +74,8 @@ impl Layer for MemoryLayer {
 
     fn into_stream_to(self: Box<Self>, end: u64) -> BoxStream<'static, Result<Bytes>> {
         let mut rest = self.rest();
-        let wanted = end.saturating_sub(self.position);
-        rest.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+        let length = end.saturating_sub(self.position);
+        rest.truncate(usize::try_from(length).unwrap_or(usize::MAX));
         let pieces = std::iter::from_fn(move || {
             let piece = rest.split_to(rest.len().min(PIECE));
             (!piece.is_empty()).then_some(Ok(piece))

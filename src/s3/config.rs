@@ -1,6 +1,7 @@
 //! The settings of an [`S3LayerService`](super::S3LayerService), their defaults and their checks.
 //! An option exists only where two of its values are useful.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::s3::format::profile::StoreProfile;
@@ -120,58 +121,44 @@ impl S3Config {
 
     /// Checks every value; [`S3LayerService::connect`](super::S3LayerService::connect) does so too.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let fail = |option, value: String, wanted: String| {
+        let fail = |option, value: &dyn Display, expected: &str| {
             Err(ConfigError {
                 option,
-                value,
-                wanted,
+                value: value.to_string(),
+                expected: expected.to_owned(),
             })
         };
         if self.bucket.is_empty() || self.bucket.contains('/') {
-            return fail(
-                "bucket",
-                self.bucket.clone(),
-                "the name of a bucket".to_owned(),
-            );
+            return fail("bucket", &self.bucket, "the name of a bucket");
         }
-        let segments = || self.root.split('/');
         let plain = |s: &str| {
             !matches!(s, "" | "." | "..")
                 && s.bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&b))
         };
-        if !self.root.is_empty() && !segments().all(plain) {
-            let wanted = "path segments of letters, digits and -_.!~*'(), joined by single slashes";
-            return fail("root", self.root.clone(), wanted.to_owned());
+        if !self.root.is_empty() && !self.root.split('/').all(plain) {
+            let expected =
+                "path segments of letters, digits and -_.!~*'(), joined by single slashes";
+            return fail("root", &self.root, expected);
         }
         if !PART_SIZES.contains(&self.part_size) {
-            return fail(
-                "part_size",
-                self.part_size.to_string(),
-                "5 MiB to 5 GiB".to_owned(),
-            );
+            return fail("part_size", &self.part_size, "5 MiB to 5 GiB");
         }
         if !(1..=64).contains(&self.parallelism) {
-            return fail(
-                "parallelism",
-                self.parallelism.to_string(),
-                "1 to 64".to_owned(),
-            );
+            return fail("parallelism", &self.parallelism, "1 to 64");
         }
         if self.memory_budget < 2 * self.part_size {
-            let wanted = format!("at least two parts, {} bytes", 2 * self.part_size);
-            return fail("memory_budget", self.memory_budget.to_string(), wanted);
+            let expected = format!("at least two parts, {} bytes", 2 * self.part_size);
+            return fail("memory_budget", &self.memory_budget, &expected);
         }
         let lifetimes = Duration::from_secs(1)..=MAX_PRESIGN_LIFETIME;
         if !lifetimes.contains(&self.presign_lifetime) {
             let value = format!("{:?}", self.presign_lifetime);
-            return fail("presign_lifetime", value, "1 second to 7 days".to_owned());
+            return fail("presign_lifetime", &value, "1 second to 7 days");
         }
-        if let Some(url) = &self.presign_endpoint
-            && !is_url(url)
-        {
-            let wanted = "a URL that begins with http:// or https://";
-            return fail("presign_endpoint", url.clone(), wanted.to_owned());
+        if let Some(url) = self.presign_endpoint.as_ref().filter(|url| !is_url(url)) {
+            let expected = "a URL that begins with http:// or https://";
+            return fail("presign_endpoint", url, expected);
         }
         Ok(())
     }
@@ -184,14 +171,14 @@ fn is_url(text: &str) -> bool {
 
 /// A setting that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{option} is {value}; wanted {wanted}")]
+#[error("{option} is {value}; expected {expected}")]
 pub struct ConfigError {
     /// The name of the setting.
     pub option: &'static str,
     /// Its value.
     pub value: String,
     /// What was expected instead.
-    pub wanted: String,
+    pub expected: String,
 }
 
 /// Why a service could not be built.

@@ -96,9 +96,9 @@ async fn serve() {
         store.secret_key(),
     );
     println!("listening on {address} {key} {secret}");
-    let told = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
-    let told = async { drop(told.await) };
-    store.serve(listener, told).await.unwrap();
+    let closed = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
+    let closed = async { drop(closed.await) };
+    store.serve(listener, closed).await.unwrap();
 }
 
 /// To a store as [`serve`] has printed it.

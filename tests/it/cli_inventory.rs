@@ -277,7 +277,7 @@ fn assert_stat_accepts_every_id(size: usize, object: &str) {
         let printed = user.events(&["stat", id]);
         assert_eq!(printed.len(), 1);
         assert_eq!(printed[0]["size"], archive.len());
-        assert_eq!(printed[0]["also"], json!([tar_sum]));
+        assert_eq!(printed[0]["aliases"], json!([tar_sum]));
         assert_eq!(printed[0]["damage"], Value::Null);
         assert!(printed[0]["created_at"].as_str().unwrap().ends_with('Z'));
     }

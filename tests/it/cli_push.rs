@@ -202,9 +202,9 @@ fn events_of_several_files_say_which_one() {
     // What each has cost is its own; the requests are known of all together.
     user.file("large", &noise(100_000));
     let pushed = user.events(&["push", "one", "large", "--name", "y"]);
-    let told = |kind: &str| pushed.iter().find(|event| event["event"] == kind).unwrap();
-    assert_eq!(told("exists")["file"], "one");
-    let stored = told("stored");
+    let event_of = |kind: &str| pushed.iter().find(|event| event["event"] == kind).unwrap();
+    assert_eq!(event_of("exists")["file"], "one");
+    let stored = event_of("stored");
     assert_eq!(stored["sent"], 100_000, "{stored}");
     assert!(stored["seconds"].as_f64().unwrap() > 0.0, "{stored}");
     assert_eq!(stored["requests"], serde_json::Value::Null, "{stored}");

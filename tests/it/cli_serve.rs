@@ -20,8 +20,8 @@ fn get(connection: &mut BufReader<TcpStream>, path: &str) -> Vec<u8> {
     while line != "\r\n" {
         line.clear();
         assert!(connection.read_line(&mut line).unwrap() > 0, "{path}");
-        if let Some(told) = line.to_lowercase().strip_prefix("content-length: ") {
-            length = told.trim_end().parse().unwrap();
+        if let Some(length_text) = line.to_lowercase().strip_prefix("content-length: ") {
+            length = length_text.trim_end().parse().unwrap();
         }
     }
     let mut body = vec![0; length];

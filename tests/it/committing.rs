@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::support::bytes::{assert_same, ramp, sha256};
 use crate::support::fault_client::{
-    CompleteMultipartUpload, FaultClient, GetObject, On, Place, PutObject, UploadPart,
+    CompleteMultipartUpload, FaultClient, GetObject, On, Position, PutObject, UploadPart,
 };
 use crate::support::stores::{self, BUCKET, PART, name};
 use crate::support::{aged, bucket};
@@ -75,7 +75,7 @@ async fn flipped_bit_during_readback_is_retried() {
     wire.fault(
         On::nth(GetObject, 1)
             .key_contains("data/")
-            .flip_bit(Place::Middle),
+            .flip_bit(Position::Middle),
     );
     let right = Digest::of(Algorithm::Sha512, &bytes);
     upload.finish(SIZE, &right).await.unwrap();

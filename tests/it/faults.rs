@@ -15,7 +15,7 @@ use s3layers::{LayerService as _, S3LayerService, StoreProfile};
 use crate::support::bytes::{KIB, MIB};
 use crate::support::fault_client::{
     CompleteMultipartUpload, CreateMultipartUpload, DeleteObjects, Fault, FaultClient, GetObject,
-    HeadObject, ListMultipartUploads, ListObjectsV2, ListParts, On, Operation, Place, PutObject,
+    HeadObject, ListMultipartUploads, ListObjectsV2, ListParts, On, Operation, Position, PutObject,
     Request, Rule, STRAYED, Then, UploadPart,
 };
 use crate::support::scenario::{self, ClientState, RegistryCall, SCENARIOS, Scenario, Step};
@@ -29,14 +29,14 @@ const COMMON: &[Fault] = &[
     Fault::GarbleAnswer,
     Fault::HalfBody,
     Fault::CutAnswer {
-        after: Place::Middle,
+        after: Position::Middle,
         then: Then::Breaks,
     },
     Fault::CutAnswer {
-        after: Place::Middle,
+        after: Position::Middle,
         then: Then::Ends,
     },
-    Fault::FlipBit(Place::Middle),
+    Fault::FlipBit(Position::Middle),
     Fault::Hang,
 ];
 
@@ -45,7 +45,7 @@ const RARE: &[Fault] = &[
     Fault::Refuse,
     Fault::Silence,
     Fault::CutAnswer {
-        after: Place::Middle,
+        after: Position::Middle,
         then: Then::Stalls,
     },
     Fault::Duplicate,
@@ -278,7 +278,7 @@ fn probe_is_right_despite_any_failed_request() {
 /// An answer that was begun is worth as many attempts as one that was not, and as much patience.
 #[test]
 fn a_document_that_comes_with_the_last_attempt_is_read() {
-    type Spoil = fn(On, Place) -> Rule;
+    type Spoil = fn(On, Position) -> Rule;
     let rules: [(&str, usize, Spoil); 3] = [
         ("it broke", 7, On::cut_answer),
         ("it ended early", 7, On::shorten_answer),
@@ -295,7 +295,7 @@ fn a_document_that_comes_with_the_last_attempt_is_read() {
             wire.reset();
             for nth in 1..=times {
                 let session = On::nth(GetObject, nth).key_ends("/session");
-                wire.fault(rule(session, Place::Middle));
+                wire.fault(rule(session, Position::Middle));
             }
             let uuid = upload.uuid();
             let resumed = service.resume(&stores::name(), None, uuid).await;

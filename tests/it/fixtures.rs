@@ -551,7 +551,7 @@ async fn unknown_member_is_refused_in_every_document() {
     ];
     for (error, (fixture, key)) in errors.into_iter().zip(&fixtures) {
         let error = error.unwrap_err();
-        let is_damage = matches!(&error, Error::Damaged { key: told, .. } if told == key);
+        let is_damage = matches!(&error, Error::Damaged { key: damaged, .. } if damaged == key);
         assert!(is_damage, "{fixture}: {error}");
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::support::bucket;
 use crate::support::bytes::{ramp, sha256};
 use crate::support::fault_client::{
-    AbortMultipartUpload, CreateMultipartUpload, Fault, FaultClient, GetObject, On, Place,
+    AbortMultipartUpload, CreateMultipartUpload, Fault, FaultClient, GetObject, On, Position,
     PutObject, STRAYED,
 };
 use crate::support::stores::{self, BUCKET, PART, name};
@@ -196,7 +196,7 @@ async fn a_bit_that_flips_in_a_record_on_its_way_replaces_no_record() {
     wire.fault(
         On::nth(GetObject, 1)
             .key_contains("layers/sha256/")
-            .flip_bit(Place::Middle),
+            .flip_bit(Position::Middle),
     );
     for _ in 0..2 {
         let mut upload = service.upload(&name(), None).await.unwrap();

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::support::bucket;
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
 use crate::support::cases::{self, runtime};
-use crate::support::fault_client::{End, Fault, FaultClient, On, Place, Then};
+use crate::support::fault_client::{End, Fault, FaultClient, On, Position, Then};
 use crate::support::stores::{self, INLINE_LIMIT, PART, name};
 
 /// The number of distinct uploads. The last two have the same bytes.
@@ -75,7 +75,7 @@ const MENDED: [Fault; 5] = [
     Fault::GarbleAnswer,
     Fault::HalfBody,
     Fault::CutAnswer {
-        after: Place::Middle,
+        after: Position::Middle,
         then: Then::Breaks,
     },
 ];
@@ -290,9 +290,9 @@ impl Both {
         let finished = agree(finished, s3.finish(claimed, &digest).await, op);
         if let Some((model, s3)) = finished {
             self.s3.wait_for_background().await;
-            let told = |layer: &dyn Layer| (layer.digest().clone(), layer.size());
-            assert_eq!(told(&*model), told(&*s3), "{op:?}");
-            self.digests.push(told(&*s3));
+            let identity = |layer: &dyn Layer| (layer.digest().clone(), layer.size());
+            assert_eq!(identity(&*model), identity(&*s3), "{op:?}");
+            self.digests.push(identity(&*s3));
             self.slots[slot].handles = None;
         }
     }

@@ -83,7 +83,7 @@ fn tag(tag: &str) -> Tag {
     tag.parse().unwrap()
 }
 
-async fn play(service: &S3LayerService, steps: &[Step]) -> Result<(), Error> {
+async fn run_steps(service: &S3LayerService, steps: &[Step]) -> Result<(), Error> {
     for step in steps {
         match step {
             Put(one) => {
@@ -122,13 +122,17 @@ async fn judge(store: &EmbeddedStore) -> Result<(), String> {
 
 async fn run(script: &Script, choices: &mut Choices) -> Result<(), String> {
     let store = stores::in_memory().await;
-    play(&process(&store).await, script.before).await.unwrap();
+    run_steps(&process(&store).await, script.before)
+        .await
+        .unwrap();
     let scheduler = Scheduler::default();
     let mut tasks = Vec::new();
     for (at, &steps) in script.processes.iter().enumerate() {
         let wire = FaultClient::over(scheduler.http_client(at, store.http_client()));
         let service = stores::connect(&store, &wire).await;
-        tasks.push(tokio::spawn(async move { play(&service, steps).await }));
+        tasks.push(tokio::spawn(
+            async move { run_steps(&service, steps).await },
+        ));
     }
     scheduler.run(&tasks, choices).await;
     for task in tasks {
@@ -189,13 +193,13 @@ fn catalog_is_right_after_any_order_of_requests() {
 async fn stray_marker_shows_no_emptied_repository() {
     for before in [&[][..], &[Put("a"), Remove("a")]] {
         let store = stores::in_memory().await;
-        play(&process(&store).await, before).await.unwrap();
+        run_steps(&process(&store).await, before).await.unwrap();
         let wire = FaultClient::over(store.http_client());
         let service = stores::connect(&store, &wire).await;
         let on = On::nth(PutObject, 1).key_contains("names/");
         wire.fault(on.with(Fault::Stray));
-        play(&service, &[Put("a"), Put("b")]).await.unwrap();
-        play(&process(&store).await, &[Remove("a"), Remove("b")])
+        run_steps(&service, &[Put("a"), Put("b")]).await.unwrap();
+        run_steps(&process(&store).await, &[Remove("a"), Remove("b")])
             .await
             .unwrap();
         judge(&store).await.unwrap();
@@ -208,13 +212,15 @@ async fn stray_marker_shows_no_emptied_repository() {
 #[tokio::test(start_paused = true)]
 async fn stray_emptied_marker_hides_no_repository() {
     let store = stores::in_memory().await;
-    play(&process(&store).await, &[Put("a")]).await.unwrap();
+    run_steps(&process(&store).await, &[Put("a")])
+        .await
+        .unwrap();
     let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     let on = On::nth(PutObject, 1).key_contains("names/");
     wire.fault(on.with(Fault::Stray));
-    play(&service, &[Remove("a")]).await.unwrap();
-    play(&process(&store).await, &[Put("a"), Put("b")])
+    run_steps(&service, &[Remove("a")]).await.unwrap();
+    run_steps(&process(&store).await, &[Put("a"), Put("b")])
         .await
         .unwrap();
     tokio::time::sleep(2 * STRAYED).await;
@@ -225,7 +231,7 @@ async fn stray_emptied_marker_hides_no_repository() {
 /// of them.
 async fn ended(before: &[Step], steps: &[Step], end: Option<End>) -> (usize, EmbeddedStore) {
     let store = stores::in_memory().await;
-    play(&process(&store).await, before).await.unwrap();
+    run_steps(&process(&store).await, before).await.unwrap();
     let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     if let Some(end) = end {
@@ -234,7 +240,7 @@ async fn ended(before: &[Step], steps: &[Step], end: Option<End>) -> (usize, Emb
     tokio::select! {
         biased;
         () = wire.died() => {}
-        played = play(&service, steps) => played.unwrap(),
+        finished = run_steps(&service, steps) => finished.unwrap(),
     }
     (wire.log().len(), store)
 }
@@ -251,7 +257,7 @@ async fn killed_writer_leaves_no_repository_without_entries() {
             if tags.is_none() {
                 assert_eq!(catalog(&service).await, [], "{before:?}, {end:?}");
             }
-            play(&process(&store).await, steps).await.unwrap();
+            run_steps(&process(&store).await, steps).await.unwrap();
             assert_eq!(catalog(&service).await, [name()], "{before:?}, {end:?}");
         }
     }
@@ -264,7 +270,7 @@ async fn repeated_removal_completes_one_that_was_killed() {
         let (requests, _) = ended(before, steps, None).await;
         for end in (1..=requests).flat_map(|at| [End::KilledBefore(at), End::KilledAfter(at)]) {
             let (_, store) = ended(before, steps, Some(end)).await;
-            play(&process(&store).await, steps).await.unwrap();
+            run_steps(&process(&store).await, steps).await.unwrap();
             judge(&store).await.unwrap();
         }
     }
@@ -276,7 +282,7 @@ async fn refused_write_leaves_no_repository() {
     let wire = FaultClient::over(store.http_client());
     let service = stores::connect(&store, &wire).await;
     wire.fault(On::every(PutObject).key_contains("_tags/").status(403));
-    assert!(play(&service, &[Put("a")]).await.is_err());
+    assert!(run_steps(&service, &[Put("a")]).await.is_err());
     assert_eq!(catalog(&service).await, []);
 }
 
@@ -287,17 +293,22 @@ async fn entry_is_not_acknowledged_without_a_marker() {
     let service = stores::connect(&store, &wire).await;
     for refused in [GetObject, PutObject] {
         wire.fault(On::every(refused).key_contains("names/").status(403));
-        assert!(play(&service, &[Put("a")]).await.is_err(), "{refused:?}");
+        assert!(
+            run_steps(&service, &[Put("a")]).await.is_err(),
+            "{refused:?}"
+        );
         wire.clear_faults();
     }
-    play(&service, &[Put("a")]).await.unwrap();
+    run_steps(&service, &[Put("a")]).await.unwrap();
     judge(&store).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn removal_of_what_never_was_leaves_nothing() {
     let store = stores::in_memory().await;
-    play(&process(&store).await, &[Remove("a")]).await.unwrap();
+    run_steps(&process(&store).await, &[Remove("a")])
+        .await
+        .unwrap();
     let client = stores::client(&store, store.http_client());
     assert_eq!(bucket::keys(&client).await, BTreeSet::new());
 }
@@ -306,7 +317,7 @@ async fn removal_of_what_never_was_leaves_nothing() {
 #[tokio::test]
 async fn catalog_needs_no_permission_to_write() {
     let store = stores::in_memory().await;
-    play(&process(&store).await, &[Put("a"), Remove("a")])
+    run_steps(&process(&store).await, &[Put("a"), Remove("a")])
         .await
         .unwrap();
     let wire = FaultClient::over(store.http_client());
@@ -315,7 +326,9 @@ async fn catalog_needs_no_permission_to_write() {
         wire.fault(On::every(forbidden).status(403));
     }
     assert_eq!(catalog(&reader).await, []);
-    play(&process(&store).await, &[Put("a")]).await.unwrap();
+    run_steps(&process(&store).await, &[Put("a")])
+        .await
+        .unwrap();
     assert_eq!(catalog(&reader).await, [name()]);
     assert_eq!(wire.count(PutObject), 0);
 }
@@ -333,7 +346,7 @@ async fn without_conditions(choices: &mut Choices) -> Result<(), String> {
     let service = S3LayerService::connect(client, config).await.unwrap();
     let spawn = |steps: &'static [Step]| {
         let service = service.clone();
-        tokio::spawn(async move { play(&service, steps).await })
+        tokio::spawn(async move { run_steps(&service, steps).await })
     };
     let tasks = [&[Put("a"), Put("b")], &[Remove("a"), Remove("b")]].map(|steps| spawn(steps));
     scheduler.run(&tasks, choices).await;
@@ -360,7 +373,7 @@ async fn catalog_page_of_a_thousand_costs_three_listings_and_one_for_each_emptie
     const EMPTIED: usize = 7;
     let store = stores::in_memory().await;
     let writer = process(&store).await;
-    play(&writer, &[Put("a")]).await.unwrap();
+    run_steps(&writer, &[Put("a")]).await.unwrap();
     let client = stores::client(&store, store.http_client());
     let marker = bucket::get(&client, "names/library.demo").await;
     for nth in 0..LIVE {
@@ -394,14 +407,14 @@ async fn catalog_page_of_a_thousand_costs_three_listings_and_one_for_each_emptie
 #[tokio::test]
 async fn second_entry_ends_the_looks_into_an_emptied_repository() {
     let store = stores::in_memory().await;
-    play(&process(&store).await, &[Put("a"), Remove("a")])
+    run_steps(&process(&store).await, &[Put("a"), Remove("a")])
         .await
         .unwrap();
     let wire = FaultClient::over(store.http_client());
     let reader = stores::connect(&store, &wire).await;
     let writer = process(&store).await;
     for (tag, requests) in [("b", 2), ("c", 1), ("d", 1)] {
-        play(&writer, &[Put(tag)]).await.unwrap();
+        run_steps(&writer, &[Put(tag)]).await.unwrap();
         wire.reset();
         assert_eq!(catalog(&reader).await, [name()]);
         assert_eq!(wire.log().len(), requests, "after {tag}");
@@ -412,7 +425,9 @@ async fn second_entry_ends_the_looks_into_an_emptied_repository() {
 async fn damaged_marker_hides_nothing_and_is_replaced() {
     let store = stores::in_memory().await;
     let client = stores::client(&store, store.http_client());
-    play(&process(&store).await, &[Put("a")]).await.unwrap();
+    run_steps(&process(&store).await, &[Put("a")])
+        .await
+        .unwrap();
     let damage = async |bytes: &'static [u8]| {
         let put = client.put_object().bucket(BUCKET).key("names/library.demo");
         let put = put.body(Bytes::from_static(bytes).into());
@@ -420,7 +435,7 @@ async fn damaged_marker_hides_nothing_and_is_replaced() {
     };
     damage(b"").await;
     judge(&store).await.unwrap();
-    play(
+    run_steps(
         &process(&store).await,
         &[Put("b"), Remove("a"), Remove("b")],
     )
@@ -429,7 +444,9 @@ async fn damaged_marker_hides_nothing_and_is_replaced() {
     judge(&store).await.unwrap();
     // As long as a live one.
     damage(&[b'x'; 49]).await;
-    play(&process(&store).await, &[Remove("a")]).await.unwrap();
+    run_steps(&process(&store).await, &[Remove("a")])
+        .await
+        .unwrap();
     judge(&store).await.unwrap();
 }
 
@@ -438,7 +455,7 @@ async fn damaged_marker_hides_nothing_and_is_replaced() {
 async fn marker_that_an_operator_removed_comes_back() {
     let store = stores::in_memory().await;
     let service = process(&store).await;
-    play(&service, &[Put("a")]).await.unwrap();
+    run_steps(&service, &[Put("a")]).await.unwrap();
     let client = stores::client(&store, store.http_client());
     let delete = client
         .delete_object()
@@ -446,6 +463,6 @@ async fn marker_that_an_operator_removed_comes_back() {
         .key("names/library.demo");
     delete.send().await.unwrap();
     tokio::time::sleep(Duration::from_secs(2 * 60 * 60)).await;
-    play(&service, &[Put("a")]).await.unwrap();
+    run_steps(&service, &[Put("a")]).await.unwrap();
     judge(&store).await.unwrap();
 }

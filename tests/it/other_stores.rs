@@ -251,11 +251,11 @@ async fn store_that_loses_one_race_in_three_is_found() {
                 if !is_lost || losers.fetch_add(1, Ordering::Relaxed) < 10 {
                     return Ok(answer);
                 }
-                let told = http::Response::builder()
+                let answer = http::Response::builder()
                     .status(200)
                     .header("etag", "\"e\"");
-                let told = told.body(SdkBody::empty()).unwrap();
-                Ok(HttpResponse::try_from(told).unwrap())
+                let answer = answer.body(SdkBody::empty()).unwrap();
+                Ok(HttpResponse::try_from(answer).unwrap())
             })
         }
     }

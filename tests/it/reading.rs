@@ -8,7 +8,7 @@ use s3layers::{Error, Layer, LayerService as _, LayerServiceExt as _, S3LayerSer
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 
 use crate::support::bytes::{KIB, MIB, assert_same, ramp};
-use crate::support::fault_client::{FaultClient, GetObject, On, Place, Request};
+use crate::support::fault_client::{FaultClient, GetObject, On, Position, Request};
 use crate::support::stores::{self, name};
 
 const BLOCK: u64 = 8 * MIB;
@@ -117,7 +117,7 @@ async fn a_broken_body_is_picked_up_at_the_exact_byte() {
     for cut in [On::cut_answer, On::shorten_answer] {
         let (_store, wire, mut layer, want) = layer(20 * MIB).await;
         // No body brings more than this.
-        wire.fault(cut(On::every(GetObject), Place::Byte(1_000_001)));
+        wire.fault(cut(On::every(GetObject), Position::Byte(1_000_001)));
         let mut got = Vec::new();
         layer.read_to_end(&mut got).await.unwrap();
         assert_same(&got, &want, "picked up");
@@ -131,7 +131,7 @@ async fn a_broken_body_is_picked_up_at_the_exact_byte() {
 #[tokio::test]
 async fn a_flipped_bit_in_a_whole_block_is_fetched_again_and_never_handed_out() {
     let (_store, wire, layer, want) = layer(16 * MIB).await;
-    wire.fault(On::nth(GetObject, 1).flip_bit(Place::Middle));
+    wire.fault(On::nth(GetObject, 1).flip_bit(Position::Middle));
     let got = streamed(layer).await;
     assert_same(&got, &want, "a layer with a flipped bit in a whole block");
     let log = wire.log();
@@ -145,7 +145,7 @@ async fn a_flipped_bit_in_a_whole_block_is_fetched_again_and_never_handed_out() 
     assert_eq!(reads, 2, "it was fetched again");
 
     let (_store, wire, mut layer, want) = self::layer(100 * KIB).await;
-    wire.fault(On::nth(GetObject, 1).flip_bit(Place::Byte(99)));
+    wire.fault(On::nth(GetObject, 1).flip_bit(Position::Byte(99)));
     let mut got = Vec::new();
     layer.read_to_end(&mut got).await.unwrap();
     assert_same(&got, &want, "a layer of one range");
@@ -158,7 +158,7 @@ async fn a_flipped_bit_in_a_whole_block_is_fetched_again_and_never_handed_out() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_in_the_first_ranges_is_an_error_before_the_block_ends() {
     let (store, wire, mut layer, want) = layer(20 * MIB).await;
-    wire.fault(On::nth(GetObject, 1).flip_bit(Place::Byte(1000)));
+    wire.fault(On::nth(GetObject, 1).flip_bit(Position::Byte(1000)));
     let mut got = Vec::new();
     let error = layer.read_to_end(&mut got).await.unwrap_err();
     let error = Error::from_io(error);
@@ -183,7 +183,7 @@ async fn a_flipped_bit_in_the_first_ranges_is_an_error_before_the_block_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_stays_wrong_is_an_error_and_hands_nothing_out() {
     let (_store, wire, mut layer, _) = layer(100 * KIB).await;
-    wire.fault(On::every(GetObject).flip_bit(Place::Byte(70_000)));
+    wire.fault(On::every(GetObject).flip_bit(Position::Byte(70_000)));
     let mut got = Vec::new();
     let error = Error::from_io(layer.read_to_end(&mut got).await.unwrap_err());
     assert!(matches!(error, Error::Damaged { .. }), "{error}");

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::support::bytes::{KIB, MIB, assert_same, ramp, sha256};
 use crate::support::fault_client::{
-    End, Fault, FaultClient, Gate, GetObject, On, Place, PutObject, Request, UploadPart,
+    End, Fault, FaultClient, Gate, GetObject, On, Position, PutObject, Request, UploadPart,
 };
 use crate::support::stores::{self, PART, name};
 use crate::support::{bucket, cases};
@@ -216,7 +216,7 @@ async fn spilled_upload_continues() {
             "a tail is read wrong",
             Some((
                 On::nth(GetObject, 1).key_contains("/tail/"),
-                Fault::FlipBit(Place::Middle),
+                Fault::FlipBit(Position::Middle),
             )),
         ),
         (

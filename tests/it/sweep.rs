@@ -39,11 +39,11 @@ async fn open_upload(service: &S3LayerService) -> uuid::Uuid {
 }
 
 fn actions(swept: &[Swept]) -> Vec<(uuid::Uuid, SweepAction)> {
-    let told = |one: &Swept| {
+    let action = |one: &Swept| {
         assert!(one.outcome.is_ok(), "{one:?}");
         (one.uuid, one.action)
     };
-    swept.iter().map(told).collect()
+    swept.iter().map(action).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,8 +87,8 @@ async fn an_old_upload_goes_with_all_it_has_and_a_dry_run_only_says_so() {
                 "no {part}: {before:?}"
             );
         }
-        let told = service.sweep(Duration::ZERO, true).await.unwrap();
-        assert_eq!(actions(&told), [(uuid, SweepAction::Remove)]);
+        let planned = service.sweep(Duration::ZERO, true).await.unwrap();
+        assert_eq!(actions(&planned), [(uuid, SweepAction::Remove)]);
         let plain = store.clone().with_quirks(Quirks::none());
         assert_eq!(everything(&plain).await, before, "a dry run");
 

@@ -93,16 +93,16 @@ fn main() {
         trials.push(kills(endpoint, "push", killed::push));
         trials.push(kills(endpoint, "serve", killed::serve));
         trials.extend([2, 3].map(|count| balanced(endpoint, count)));
-        let told = format!("{}::spoilt::no_fault_reaches_the_client", endpoint.name);
+        let title = format!("{}::spoilt::no_fault_reaches_the_client", endpoint.name);
         let endpoint = endpoint.clone();
-        trials.push(Trial::test(told, move || Ok(spoilt::pushes(&endpoint)?)));
+        trials.push(Trial::test(title, move || Ok(spoilt::pushes(&endpoint)?)));
     }
     for name in EXPECTED
         .iter()
         .filter(|name| endpoints.iter().all(|e| e.name != **name))
     {
-        let told = format!("{name}::the_contract_suite (not named in {VARIABLE})");
-        trials.push(Trial::test(told, || Ok(())).with_ignored_flag(true));
+        let title = format!("{name}::the_contract_suite (not named in {VARIABLE})");
+        trials.push(Trial::test(title, || Ok(())).with_ignored_flag(true));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub fn pushes(endpoint: &Endpoint) -> Result<(), String> {
     let is_full = std::env::var("S3LAYERS_FAULTS").is_ok_and(|extent| extent == "full");
     let begun = Instant::now();
-    let asked = play(endpoint, None)?;
+    let asked = push_and_pull(endpoint, None)?;
     let mut failures = Vec::new();
     let mut cases = 0;
     for (number, asked) in (1..).zip(&asked) {
@@ -33,7 +33,7 @@ pub fn pushes(endpoint: &Endpoint) -> Result<(), String> {
                 continue;
             }
             cases += 1;
-            if let Err(failure) = play(endpoint, Some((number, spoil))) {
+            if let Err(failure) = push_and_pull(endpoint, Some((number, spoil))) {
                 failures.push(format!("{spoil:?} at request {number}, {asked}: {failure}"));
             }
         }
@@ -48,7 +48,10 @@ pub fn pushes(endpoint: &Endpoint) -> Result<(), String> {
 }
 
 /// One push and pull. The requests that the registry has made.
-fn play(endpoint: &Endpoint, spoilt: Option<(usize, Spoil)>) -> Result<Vec<String>, String> {
+fn push_and_pull(
+    endpoint: &Endpoint,
+    spoilt: Option<(usize, Spoil)>,
+) -> Result<Vec<String>, String> {
     let fixture = fixture_on(endpoint, "spoilt");
     // The first process probes the store; not in the middle of this.
     fixture.swept()?;

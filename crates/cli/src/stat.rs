@@ -28,7 +28,7 @@ enum Event<'a> {
     /// The layer.
     Layer {
         digest: &'a Digest,
-        also: &'a [LayerId],
+        aliases: &'a [LayerId],
         size: u64,
         created_at: Timestamp,
         repository: &'a RepositoryName,
@@ -66,7 +66,7 @@ impl Stat {
         }
         context.output.event(&Event::Layer {
             digest: &info.digest,
-            also: &info.aliases,
+            aliases: &info.aliases,
             size: info.size,
             created_at: format::timestamp(info.created_at),
             repository: &info.name,
@@ -90,9 +90,9 @@ impl Stat {
 
 fn lines(stat: &LayerStat) -> Vec<String> {
     let LayerStat { info, damage, .. } = stat;
-    let also = info.aliases.iter().map(|id| format!("also     {id}"));
+    let aliases = info.aliases.iter().map(|id| format!("alias    {id}"));
     let mut lines = vec![format!("digest   {}", info.digest)];
-    lines.extend(also);
+    lines.extend(aliases);
     lines.extend([
         format!(
             "size     {} ({} bytes)",

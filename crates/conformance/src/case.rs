@@ -106,7 +106,7 @@ impl Case {
         for service in [&self.here, &self.elsewhere] {
             for name in [&self.name, &self.other_name] {
                 let upload = service.upload(name, Some(id)).await;
-                refused!(upload, Error::LayerExists { id: told } if told == *id);
+                refused!(upload, Error::LayerExists { id: stored } if stored == *id);
             }
         }
     }
@@ -145,7 +145,7 @@ impl Case {
         for service in [&self.here, &self.elsewhere] {
             assert!(!service.exists(&id).await.unwrap(), "{id} should not exist");
             let fetched = service.fetch(&id).await;
-            refused!(fetched, Error::LayerUnknown { id: told } if told == id);
+            refused!(fetched, Error::LayerUnknown { id: stored } if stored == id);
         }
     }
 
@@ -161,7 +161,7 @@ impl Case {
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             };
-            refused!(resumed, Error::UploadUnknown { uuid: told } if told == uuid);
+            refused!(resumed, Error::UploadUnknown { uuid: stored } if stored == uuid);
         }
     }
 }

@@ -13,8 +13,8 @@ impl Case {
     async fn assert_claimed(&self, id: &LayerId, by: Uuid) {
         for service in [&self.here, &self.elsewhere] {
             let second = service.upload(&self.name, Some(id)).await;
-            refused!(second, Error::UploadInProgress { name, id: told, uuid }
-                if name == self.name && told == *id && uuid == by);
+            refused!(second, Error::UploadInProgress { name, id: existing, uuid }
+                if name == self.name && existing == *id && uuid == by);
         }
     }
 }
@@ -150,16 +150,16 @@ pub(super) async fn one_of_many_concurrent_claims_wins(case: Case) {
         uploads.push(tokio::spawn(async move { service.upload(&name, Some(&id)).await }));
     }
     let mut winner = None;
-    let mut told = Vec::new();
+    let mut existing = Vec::new();
     for outcome in join_all(uploads).await {
         match outcome.unwrap() {
             Ok(upload) => assert!(winner.replace(upload).is_none(), "two uploads claim one id"),
-            Err(Error::UploadInProgress { uuid, .. }) => told.push(uuid),
+            Err(Error::UploadInProgress { uuid, .. }) => existing.push(uuid),
             Err(other) => panic!("refused with {other:?}"),
         }
     }
     let mut winner = winner.expect("one of the uploads should have begun");
-    assert_eq!(told, vec![winner.uuid(); 7]);
+    assert_eq!(existing, vec![winner.uuid(); 7]);
     winner.write_bytes(bytes.clone()).await.unwrap();
     case.finish_stored(&mut winner, &bytes).await;
 }
@@ -170,7 +170,7 @@ pub(super) async fn bytes_published_without_a_claim_do_not_stop_the_claimant(cas
     let mut claimant = case.claim(&id).await;
     let first = case.publish(&bytes).await;
     let again = case.elsewhere.upload(&case.name, Some(&id)).await;
-    refused!(again, Error::LayerExists { id: told } if told == id);
+    refused!(again, Error::LayerExists { id: existing } if existing == id);
     claimant.write_bytes(bytes.clone()).await.unwrap();
     let layer = finish(&mut claimant, &bytes).await;
     assert_eq!(layer.created_at(), first.created_at());

@@ -25,7 +25,7 @@ pub(super) async fn fetching_an_unknown_layer_is_layer_unknown(case: Case) {
     ];
     for id in ids {
         let fetched = case.here.fetch(&id).await;
-        refused!(fetched, Error::LayerUnknown { id: told } if told == id);
+        refused!(fetched, Error::LayerUnknown { id: stored } if stored == id);
     }
 }
 

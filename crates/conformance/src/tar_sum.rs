@@ -121,8 +121,8 @@ pub(super) async fn a_tar_sum_is_claimed_until_the_upload_ends(case: Case) {
     let first = case.declare(&files.tar_sum()).await;
     for service in [&case.here, &case.elsewhere] {
         let second = service.upload(&case.name, Some(&id)).await;
-        refused!(second, Error::UploadInProgress { id: told, uuid, .. }
-            if told == id && uuid == first.uuid());
+        refused!(second, Error::UploadInProgress { id: stored, uuid, .. }
+            if stored == id && uuid == first.uuid());
     }
     let mut resumed = case.elsewhere.resume(&case.name, Some(&id), first.uuid()).await.unwrap();
     resumed.write_bytes(bytes.clone()).await.unwrap();

@@ -8,7 +8,7 @@ use http::{HeaderName, Method};
 use crate::refusal::Refusal;
 
 /// The longest time that S3 lets a presigned URL live, in seconds.
-const LONGEST_LIFE: u64 = 7 * 24 * 60 * 60;
+const MAX_LIFETIME: u64 = 7 * 24 * 60 * 60;
 
 /// Refuses signatures of version 2, presigned URLs that live longer than seven days, form POSTs (a web page
 /// can send one to any store that its reader reaches), and STS, whose body would be read unverified.
@@ -33,8 +33,8 @@ pub(crate) fn check(head: &Parts) -> Result<(), Refusal> {
     let query = head.uri.query().unwrap_or_default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         is_v2 |= name == "Signature";
-        let life = value.parse::<u64>();
-        if name == "X-Amz-Expires" && life.is_ok_and(|seconds| seconds > LONGEST_LIFE) {
+        let seconds = value.parse::<u64>();
+        if name == "X-Amz-Expires" && seconds.is_ok_and(|seconds| seconds > MAX_LIFETIME) {
             return Err(Refusal::LongPresigned);
         }
     }

@@ -51,7 +51,7 @@ pub(crate) fn may_write(
         // AWS: a 404 here, not a 412.
         (Some(_), None) if quirks.if_match_absent_succeeds => Ok(()),
         (Some(_), None) => Err(Refusal::NoSuchKey),
-        (Some(wanted), Some(etag)) if wanted.holds_for(etag) => Ok(()),
+        (Some(condition), Some(etag)) if condition.holds_for(etag) => Ok(()),
         (Some(_), Some(_)) => Err(Refusal::PreconditionFailed),
     }
 }
@@ -73,7 +73,7 @@ pub(crate) fn may_read(
     conditions: &ReadConditions,
 ) -> Result<(), Refusal> {
     let fresh = match (&conditions.if_match, conditions.if_unmodified_since) {
-        (Some(wanted), _) => wanted.holds_for(etag),
+        (Some(condition), _) => condition.holds_for(etag),
         (None, Some(since)) => modified <= since,
         (None, None) => true,
     };

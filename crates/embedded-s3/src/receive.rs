@@ -40,7 +40,7 @@ pub(crate) enum EtagSource {
 
 /// What the client says about its body before it is read.
 #[derive(Debug, Default)]
-pub(crate) struct Claims {
+pub(crate) struct ExpectedDigests {
     pub(crate) size: Option<u64>,
     /// The value of Content-MD5.
     pub(crate) md5: Option<String>,
@@ -64,11 +64,11 @@ impl Received {
     }
 
     /// Whether the body is what the client said.
-    pub(crate) fn check(&self, claims: &Claims) -> Result<(), Refusal> {
-        if claims.size.is_some_and(|size| size != self.size) {
+    pub(crate) fn check(&self, expected: &ExpectedDigests) -> Result<(), Refusal> {
+        if expected.size.is_some_and(|size| size != self.size) {
             return Err(Refusal::IncompleteBody);
         }
-        if let Some(md5) = &claims.md5 {
+        if let Some(md5) = &expected.md5 {
             let claimed = STANDARD.decode(md5).unwrap_or_default();
             if claimed.len() != 16 {
                 return Err(Refusal::InvalidArgument(
@@ -79,7 +79,7 @@ impl Received {
                 return Err(Refusal::BadDigest("Content-MD5".into()));
             }
         }
-        match claims
+        match expected
             .sums
             .iter()
             .find(|claim| self.sum(claim.algorithm) != Some(claim))

@@ -72,15 +72,17 @@ impl Outgoing {
         for Pinned { part, blob } in parts {
             let (start, end) = (offset, offset + part.size);
             offset = end;
-            let wanted = range.start.max(start)..range.end.min(end);
-            if wanted.is_empty() {
+            let part_range = range.start.max(start)..range.end.min(end);
+            if part_range.is_empty() {
                 continue;
             }
             let blob = blob.ok_or_else(|| io::Error::other("the bytes of a part are gone"))?;
-            let wanted = wanted.start - start..wanted.end - start;
+            let part_range = part_range.start - start..part_range.end - start;
             match &*blob {
-                Blob::Memory(chunks) => pieces.extend(slices(chunks, &wanted).map(Piece::Memory)),
-                Blob::File(_) => pieces.push_back(Piece::File(blob, wanted)),
+                Blob::Memory(chunks) => {
+                    pieces.extend(slices(chunks, &part_range).map(Piece::Memory))
+                }
+                Blob::File(_) => pieces.push_back(Piece::File(blob, part_range)),
             }
         }
         let remaining = pieces.iter().map(Piece::len).sum();

@@ -31,32 +31,32 @@ pub(super) enum Compression {
 
 /// The compression that the first bytes show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+enum Detected {
     TooLittle,
     Plain,
     Gzip,
     Zstd,
 }
 
-fn recognise(head: &[u8]) -> Told {
+fn recognise(head: &[u8]) -> Detected {
     let skippable = head.first().map_or(zstd::SKIPPABLE, |first| {
         let mut magic = zstd::SKIPPABLE;
         magic[0] |= first & 0x0f;
         magic
     });
-    let magics: [(&[u8], Told); 3] = [
-        (&gzip::MAGIC, Told::Gzip),
-        (&zstd::MAGIC, Told::Zstd),
-        (&skippable, Told::Zstd),
+    let magics: [(&[u8], Detected); 3] = [
+        (&gzip::MAGIC, Detected::Gzip),
+        (&zstd::MAGIC, Detected::Zstd),
+        (&skippable, Detected::Zstd),
     ];
-    let told = magics.iter().find_map(|&(magic, told)| {
+    let detected = magics.iter().find_map(|&(magic, detected)| {
         let is_whole = head.starts_with(magic);
         let is_begun = magic.starts_with(head);
         is_whole
-            .then_some(told)
-            .or(is_begun.then_some(Told::TooLittle))
+            .then_some(detected)
+            .or(is_begun.then_some(Detected::TooLittle))
     });
-    told.unwrap_or(Told::Plain)
+    detected.unwrap_or(Detected::Plain)
 }
 
 impl Compression {
@@ -81,10 +81,10 @@ impl Compression {
             *len += 1;
             let (head, len) = (*head, *len);
             *self = match recognise(&head[..len]) {
-                Told::TooLittle => continue,
-                Told::Plain => Compression::None,
-                Told::Gzip => Compression::Gzip(Box::new(Gzip::new())),
-                Told::Zstd => Compression::Zstd(Box::new(
+                Detected::TooLittle => continue,
+                Detected::Plain => Compression::None,
+                Detected::Gzip => Compression::Gzip(Box::new(Gzip::new())),
+                Detected::Zstd => Compression::Zstd(Box::new(
                     Zstd::new().map_err(|error| damaged("Zstandard", error, archive))?,
                 )),
             };
@@ -147,19 +147,19 @@ mod tests {
     #[test]
     fn recognise_cases() {
         for (case, head, want) in [
-            ("nothing", &b""[..], Told::TooLittle),
-            ("gzip", b"\x1f\x8b\x08", Told::Gzip),
-            ("gzip begun", b"\x1f\x8b", Told::TooLittle),
+            ("nothing", &b""[..], Detected::TooLittle),
+            ("gzip", b"\x1f\x8b\x08", Detected::Gzip),
+            ("gzip begun", b"\x1f\x8b", Detected::TooLittle),
             (
                 "of another method than deflate",
                 b"\x1f\x8b\x07",
-                Told::Plain,
+                Detected::Plain,
             ),
-            ("zstd", b"\x28\xb5\x2f\xfd", Told::Zstd),
-            ("zstd begun", b"\x28\xb5\x2f", Told::TooLittle),
-            ("a skippable frame", b"\x5f\x2a\x4d\x18", Told::Zstd),
-            ("a name that begins like one", b"Path", Told::Plain),
-            ("a name", b"a", Told::Plain),
+            ("zstd", b"\x28\xb5\x2f\xfd", Detected::Zstd),
+            ("zstd begun", b"\x28\xb5\x2f", Detected::TooLittle),
+            ("a skippable frame", b"\x5f\x2a\x4d\x18", Detected::Zstd),
+            ("a name that begins like one", b"Path", Detected::Plain),
+            ("a name", b"a", Detected::Plain),
         ] {
             assert_eq!(recognise(head), want, "{case}");
         }

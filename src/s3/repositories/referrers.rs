@@ -176,8 +176,8 @@ impl<'a> Gathered<'a> {
     fn reads_at_once(&self) -> usize {
         let left = self.weight.min(self.bytes);
         let fitting = self.largest.map_or(1, |largest| left / largest.max(1));
-        let wanted = self.sought.limit.saturating_sub(self.items.len());
-        fitting.min(wanted).clamp(1, READS_AT_ONCE)
+        let expected = self.sought.limit.saturating_sub(self.items.len());
+        fitting.min(expected).clamp(1, READS_AT_ONCE)
     }
 
     /// Adds a manifest of the type that is sought. Whether it fits.

@@ -30,8 +30,8 @@ fn config_shows_a_table_to_people() {
     ] {
         assert!(rows.iter().any(|row| row == want), "{want:?} in {table}");
     }
-    let told = user.ok(&["config", "--path"]);
-    assert_eq!(String::from_utf8(told).unwrap(), format!("{path}\n"));
+    let path_line = user.ok(&["config", "--path"]);
+    assert_eq!(String::from_utf8(path_line).unwrap(), format!("{path}\n"));
     let example = user.ok(&["config", "--example"]);
     let lines = std::str::from_utf8(&example).unwrap().lines();
     let all: String = lines

@@ -137,8 +137,8 @@ fn keys_of_a_profile_are_used_and_shown() {
             true,
         ),
     ] {
-        let told = shown(&user, variables, arguments);
-        let keys = &told["credentials"];
+        let config = shown(&user, variables, arguments);
+        let keys = &config["credentials"];
         assert_eq!(
             keys["access_key_id"].as_str(),
             id,
@@ -146,7 +146,10 @@ fn keys_of_a_profile_are_used_and_shown() {
         );
         assert!(keys["from"].as_str().unwrap().starts_with(from), "{keys}");
         if works {
-            assert_eq!(told["region"]["from"], "AWS profile ours", "{variables:?}");
+            assert_eq!(
+                config["region"]["from"], "AWS profile ours",
+                "{variables:?}"
+            );
         }
         let mut all = vec!["sweep"];
         all.extend(arguments);
@@ -160,9 +163,9 @@ fn keys_of_a_profile_are_used_and_shown() {
     }
     // The environment goes before the file, with its keys too.
     settle(&user, "profile = \"ours\"\n");
-    let told = shown(&user, &[], &[]);
-    assert_eq!(told["credentials"]["from"], "AWS_ACCESS_KEY_ID");
-    assert_eq!(told["profile"]["source"], "file");
+    let config = shown(&user, &[], &[]);
+    assert_eq!(config["credentials"]["from"], "AWS_ACCESS_KEY_ID");
+    assert_eq!(config["profile"]["source"], "file");
     user.fails(1, &["sweep"]);
     let without = [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", "")];
     assert!(run(&user, &without, &["sweep"]).status.success());

@@ -61,14 +61,14 @@ fn flag_overrides_environment_and_that_overrides_file() {
             "info".into(),
         ),
     ] {
-        let told = |variables: &[_], arguments: &[_]| {
-            let mut told = shown(&user, variables, arguments);
-            let told = told.remove(name).unwrap();
-            let text = |key: &str| told[key].as_str().unwrap().to_owned();
-            (told["value"].clone(), text("source"), text("from"))
+        let setting = |variables: &[_], arguments: &[_]| {
+            let mut row = shown(&user, variables, arguments);
+            let row = row.remove(name).unwrap();
+            let text = |key: &str| row[key].as_str().unwrap().to_owned();
+            (row["value"].clone(), text("source"), text("from"))
         };
         let _ = fs::remove_file(user.path(".config/s3layers/config.toml"));
-        let (value, source, _) = told(&[], &[]);
+        let (value, source, _) = setting(&[], &[]);
         assert_eq!((value, &*source), (default, "default"), "{name}");
 
         let path = settle(&user, file);
@@ -76,17 +76,17 @@ fn flag_overrides_environment_and_that_overrides_file() {
             let key = name.rsplit('.').next().unwrap();
             line.starts_with(key)
         });
-        let (value, source, from) = told(&[], &[]);
+        let (value, source, from) = setting(&[], &[]);
         assert_eq!((value, &*source), (in_file, "file"), "{name}");
         assert_eq!(from, format!("{path}:{}", line.unwrap() + 1), "{name}");
 
-        let (value, source, from) = told(&[variable], &[]);
+        let (value, source, from) = setting(&[variable], &[]);
         assert_eq!((value, &*source), (in_variable, "environment"), "{name}");
         assert_eq!(from, variable.0);
 
         let mut s3 = vec!["--store", "s3://of-flag"];
         s3.extend(flag);
-        let (value, source, from) = told(&[variable], &s3);
+        let (value, source, from) = setting(&[variable], &s3);
         assert_eq!((value, &*source), (in_flag, "flag"), "{name}");
         assert!(flag[0].starts_with(&from), "{from}");
     }

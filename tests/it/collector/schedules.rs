@@ -81,7 +81,7 @@ async fn store_image(
     image: &Image,
     manifest: &Manifest,
 ) -> Result<(), String> {
-    let told = |error: Error| cases::chain(&error);
+    let message = |error: Error| cases::chain(&error);
     let (home, id) = (name(), image.id());
     let name = match role {
         Role::Mount => other(),
@@ -94,23 +94,23 @@ async fn store_image(
             .await
             .map(|layer| layer.is_some()),
     };
-    if !is_there.map_err(told)? {
+    if !is_there.map_err(message)? {
         push_layer(service, &name, image).await;
     }
     let since = Moment::now();
     if service
         .confirm_layer(&name, &id)
         .await
-        .map_err(told)?
+        .map_err(message)?
         .is_none()
     {
         return Err(format!("the manifest of {role:?} was refused"));
     }
     let put = service.put_confirmed_manifest(&name, manifest, since);
-    put.await.map_err(told)
+    put.await.map_err(message)
 }
 
-async fn play(
+async fn run_client(
     service: S3LayerService,
     role: Role,
     client: usize,
@@ -181,7 +181,7 @@ async fn run(seed: u64) -> Result<(), String> {
         let service = site.process_over(http).await;
         let (pushes, site) = (pushes.clone(), Arc::clone(&site));
         let image = image.clone();
-        tasks.push(tokio::spawn(play(
+        tasks.push(tokio::spawn(run_client(
             service, role, process, image, pushes, site,
         )));
     }
@@ -233,9 +233,9 @@ async fn judge(
 
 #[test]
 fn images_survive_collections_in_any_order_of_requests() {
-    let play = |seed: &u64| runtime().block_on(run(*seed));
+    let run_seed = |seed: &u64| runtime().block_on(run(*seed));
     if let Ok(seed) = std::env::var("S3LAYERS_COLLECTION_SEED") {
-        play(&seed.parse().unwrap()).unwrap();
+        run_seed(&seed.parse().unwrap()).unwrap();
         return;
     }
     let is_full = std::env::var("S3LAYERS_COLLECTION").is_ok_and(|extent| extent == "full");
@@ -244,6 +244,6 @@ fn images_survive_collections_in_any_order_of_requests() {
         "schedules of collections",
         &seeds,
         |seed| format!("S3LAYERS_COLLECTION_SEED={seed}"),
-        play,
+        run_seed,
     );
 }

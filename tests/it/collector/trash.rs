@@ -168,15 +168,15 @@ async fn bytes_are_counted_by_repository() {
     push_layer(&service, &other, &lost).await;
     assert!(service.unlink(&other, &lost.id()).await.unwrap());
     let space = service.space().await.unwrap();
-    let told = space.repositories.iter();
-    let told: Vec<_> = told
+    let usage = space.repositories.iter();
+    let usage: Vec<_> = usage
         .map(|one| (one.name.to_string(), one.layers, one.bytes, one.own_bytes))
         .collect();
     let want = [
         (name().to_string(), 2, 21_000, 1_000),
         (other.to_string(), 1, 20_000, 0),
     ];
-    assert_eq!(told, want);
+    assert_eq!(usage, want);
     assert_eq!((space.layers, space.bytes), (3, 321_000));
     assert_eq!((space.unlinked_layers, space.unlinked_bytes), (1, 300_000));
     assert_eq!((space.removed_layers, space.tombstones), (0, 1));

@@ -132,10 +132,10 @@ fn location(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The bytes that a `Content-Range` names.
-fn part(told: &str) -> RangeInclusive<usize> {
-    let told = told.strip_prefix("bytes ").unwrap();
-    let told = told.strip_suffix("/20000").unwrap();
-    let (first, last) = told.split_once('-').unwrap();
+fn part(range: &str) -> RangeInclusive<usize> {
+    let range = range.strip_prefix("bytes ").unwrap();
+    let range = range.strip_suffix("/20000").unwrap();
+    let (first, last) = range.split_once('-').unwrap();
     first.parse().unwrap()..=last.parse().unwrap()
 }
 
@@ -150,11 +150,11 @@ fn check_parts(content_type: &str, body: &[u8], layer: &Bytes) {
             return;
         }
         let (head, after) = cut(rest, b"\r\n\r\n");
-        let (_, told) = std::str::from_utf8(head)
+        let (_, range) = std::str::from_utf8(head)
             .unwrap()
             .rsplit_once(": ")
             .unwrap();
-        let part = part(told);
+        let part = part(range);
         assert!(before < Some(*part.start()), "{part:?}");
         before = Some(*part.end());
         let (bytes, after) = after.unwrap().split_at(part.clone().count());
@@ -182,8 +182,8 @@ pub fn ranges(bytes: &[u8]) {
             match status {
                 200 => assert_eq!(body, layer),
                 206 => match headers.get("content-range") {
-                    Some(told) => {
-                        assert_eq!(body, layer.slice(part(told.to_str().unwrap())));
+                    Some(range) => {
+                        assert_eq!(body, layer.slice(part(range.to_str().unwrap())));
                     }
                     None => {
                         let content_type = headers["content-type"].to_str().unwrap();
@@ -219,11 +219,11 @@ pub fn ranges(bytes: &[u8]) {
 /// `{layer}` and `{location}` stand for what there is.
 pub fn requests(bytes: &[u8]) {
     let service = MemoryLayerService::new();
-    runtime().block_on(play(Arc::new(service), bytes));
+    runtime().block_on(run_requests(Arc::new(service), bytes));
 }
 
 /// Plays the requests to a registry over this service.
-pub async fn play(service: Arc<dyn RepositoryService>, bytes: &[u8]) {
+pub async fn run_requests(service: Arc<dyn RepositoryService>, bytes: &[u8]) {
     const MOST: usize = 12;
     let layer = layer();
     let digest = sha256(&layer);

@@ -152,7 +152,7 @@ fn keys(bytes: &[u8]) {
         let client = stores::client(&store, wire.http_client());
         let config = stores::config().root("root/of").profile(StoreProfile::AWS);
         let service = S3LayerService::connect(client, config).await.unwrap();
-        checks::play(Arc::new(service), bytes).await;
+        checks::run_requests(Arc::new(service), bytes).await;
         for request in wire.log().iter().filter(|request| !request.key.is_empty()) {
             let key = request.key.strip_prefix("root/of/");
             let key = key.unwrap_or_else(|| panic!("outside the root: {request}"));

@@ -2,7 +2,7 @@
 
 use s3layers::{Algorithm, Digest};
 
-use super::client::Cut;
+use super::client::Interruption;
 use super::site::Site;
 use crate::support::bytes::{MIB, assert_same, ramp, sha256};
 use crate::support::fault_client::{On, PutObject};
@@ -198,10 +198,10 @@ async fn interrupted_put_keeps_its_bytes_and_publishes_nothing() {
         let client = site.process().await.client;
         let bytes = ramp(1, 50_000);
         let digest = sha256(&bytes);
-        for how in [Cut::EndOfStream, Cut::ShortBody] {
+        for how in [Interruption::EndOfStream, Interruption::ShortBody] {
             let at = client.upload("a").await;
             let path = format!("{at}&digest={digest}");
-            client.cut("PUT", &path, &bytes, how).await;
+            client.interrupt("PUT", &path, &bytes, how).await;
             let status = client.status(&at, 50_000).await;
             assert_eq!(status.offset(), 50_000, "{how:?}");
             client.head(&format!("/v2/a/blobs/{digest}")).await.is(404);

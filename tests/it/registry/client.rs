@@ -83,9 +83,9 @@ pub struct Conversation {
     head_only: bool,
 }
 
-/// How a request breaks off.
+/// How a request is interrupted.
 #[derive(Clone, Copy, Debug)]
-pub enum Cut {
+pub enum Interruption {
     /// The connection ends in the middle of a chunk, where no size was said.
     EndOfStream,
     /// The connection ends before the size that was said.
@@ -169,22 +169,24 @@ impl Client {
         self.send("POST", &path, &[], bytes).await.is(201);
     }
 
-    /// Sends a part of a body, then breaks off.
-    pub async fn cut(&self, method: &str, path: &str, part: &[u8], how: Cut) {
+    /// Sends a part of a body, then interrupts the request.
+    pub async fn interrupt(&self, method: &str, path: &str, part: &[u8], how: Interruption) {
         let declared = (part.len() + 1000).to_string();
         let size = match how {
-            Cut::EndOfStream => ("transfer-encoding", "chunked"),
-            Cut::ShortBody | Cut::Reset => ("content-length", declared.as_str()),
+            Interruption::EndOfStream => ("transfer-encoding", "chunked"),
+            Interruption::ShortBody | Interruption::Reset => ("content-length", declared.as_str()),
         };
         let mut conversation = self.begin(method, path, &[size]).await;
-        if let Cut::EndOfStream = how {
+        if let Interruption::EndOfStream = how {
             let head = format!("{:x}\r\n", part.len() + 1000);
             conversation.send(head.as_bytes()).await;
         }
         conversation.send(part).await;
         match how {
-            Cut::EndOfStream | Cut::ShortBody => conversation.stream.shutdown().await.unwrap(),
-            Cut::Reset => {
+            Interruption::EndOfStream | Interruption::ShortBody => {
+                conversation.stream.shutdown().await.unwrap()
+            }
+            Interruption::Reset => {
                 // What the server has not read by then the kernel throws away, so it is read first.
                 conversation.is_read().await;
                 conversation.stream.set_zero_linger().unwrap();
@@ -205,7 +207,7 @@ impl Conversation {
             self.stream.local_addr().unwrap(),
             self.stream.peer_addr().unwrap(),
         );
-        let wanted = |line: &str| {
+        let is_awaited = |line: &str| {
             let mut fields = line.split_whitespace().skip(1);
             let port = |field: Option<&str>| {
                 let (_, port) = field?.split_once(':')?;
@@ -219,7 +221,7 @@ impl Conversation {
         };
         for _ in 0..2000 {
             let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-            let waiting: Vec<_> = table.lines().filter_map(wanted).collect();
+            let waiting: Vec<_> = table.lines().filter_map(is_awaited).collect();
             let is_empty = waiting.iter().all(|(side, queues)| {
                 let queues = queues.as_deref().unwrap_or_default();
                 let (sent, received) = queues.split_once(':').unwrap_or_default();

@@ -1,7 +1,7 @@
 //! A push is interrupted anywhere, in any way: the status counts every byte that arrived, and
 //! another process resumes there.
 
-use super::client::{Client, Cut};
+use super::client::{Client, Interruption};
 use super::site::Site;
 use crate::support::bytes::{MIB, assert_same, ramp, sha256};
 
@@ -32,7 +32,11 @@ async fn every_byte_that_arrived_is_kept_and_another_process_resumes() {
         33 * mib + mib / 3,
         39 * mib,
     ];
-    let ways = [Cut::EndOfStream, Cut::ShortBody, Cut::Reset];
+    let ways = [
+        Interruption::EndOfStream,
+        Interruption::ShortBody,
+        Interruption::Reset,
+    ];
     let pieces = [usize::MAX, 4 * mib, mib];
     for site in Site::all().await {
         let bytes = ramp(7, 40 * MIB);
@@ -42,7 +46,7 @@ async fn every_byte_that_arrived_is_kept_and_another_process_resumes() {
             let (how, piece) = (ways[index % 3], pieces[(index / 2) % 3]);
             let name = format!("cut/{index}");
             let at = here.upload(&name).await;
-            here.cut("PATCH", &at, &bytes[..size], how).await;
+            here.interrupt("PATCH", &at, &bytes[..size], how).await;
             let status = here.status(&at, size).await;
             assert_eq!(status.offset(), size as u64, "{how:?} at {size}");
             let status = there.get(&at).await.is(204);
@@ -68,8 +72,8 @@ async fn push_that_is_interrupted_repeatedly_completes() {
         {
             let client = processes[turn % 2];
             let end = bytes.len().min(sent + step);
-            let how = [Cut::EndOfStream, Cut::ShortBody][turn % 2];
-            client.cut("PATCH", &at, &bytes[sent..end], how).await;
+            let how = [Interruption::EndOfStream, Interruption::ShortBody][turn % 2];
+            client.interrupt("PATCH", &at, &bytes[sent..end], how).await;
             sent = end;
             let status = client.status(&at, sent).await;
             assert_eq!(status.offset(), sent as u64, "turn {turn}");

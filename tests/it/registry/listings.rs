@@ -84,12 +84,12 @@ async fn referrers_are_found_filtered_and_paged() {
             let [kind, digest] = ["artifactType", "digest"].map(|key| item[key].as_str().unwrap());
             format!("{}{digest}", &sha256(kind.as_bytes()).hex()[..8])
         };
-        let mut wanted: Vec<Value> = referrers.iter().map(|(want, _)| want.clone()).collect();
-        wanted.sort_by_key(by_kind);
+        let mut expected: Vec<Value> = referrers.iter().map(|(want, _)| want.clone()).collect();
+        expected.sort_by_key(by_kind);
         for n in [1, 3, 7, 100] {
             let path = format!("{listing}?n={n}");
             let (_, all) = pages(client, &path, "manifests").await;
-            assert_eq!(all, wanted, "{n} at a time");
+            assert_eq!(all, expected, "{n} at a time");
         }
         for (kind, count) in [
             ("application/vnd.sbom+json", 4),

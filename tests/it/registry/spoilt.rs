@@ -15,7 +15,7 @@ use s3layers_registry::{Options, Registry, router};
 use crate::support::bytes::{MIB, ramp, sha256};
 use crate::support::fault_client::{
     CreateMultipartUpload, Fault, FaultClient, GetObject, HeadObject, ListMultipartUploads,
-    ListObjectsV2, ListParts, On, Place, Request as Asked, Then,
+    ListObjectsV2, ListParts, On, Position, Request as Asked, Then,
 };
 use crate::support::{bucket, cases, stores};
 
@@ -26,7 +26,7 @@ const FAULTS: [Fault; 7] = [
     Fault::GarbleAnswer,
     Fault::HalfBody,
     Fault::CutAnswer {
-        after: Place::Middle,
+        after: Position::Middle,
         then: Then::Breaks,
     },
     Fault::Duplicate,
@@ -58,12 +58,12 @@ impl Client<'_> {
         method: &str,
         uri: &str,
         body: Bytes,
-        wanted: u16,
+        expected: u16,
     ) -> Result<(String, Bytes), String> {
         let media_type = "application/vnd.oci.image.manifest.v1+json";
         let request = Request::builder().method(method).uri(uri);
         let request = request.header("content-type", media_type);
-        self.send(request.body(Full::new(body)).unwrap(), wanted)
+        self.send(request.body(Full::new(body)).unwrap(), expected)
             .await
     }
 
@@ -79,7 +79,7 @@ impl Client<'_> {
         Ok(sent.0)
     }
 
-    async fn send<B>(&self, request: Request<B>, wanted: u16) -> Result<(String, Bytes), String>
+    async fn send<B>(&self, request: Request<B>, expected: u16) -> Result<(String, Bytes), String>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<s3layers_registry::BodyError>,
@@ -90,7 +90,7 @@ impl Client<'_> {
         let body = body
             .map_err(|error| format!("{asked}: {error}"))?
             .to_bytes();
-        if head.status.as_u16() != wanted {
+        if head.status.as_u16() != expected {
             return Err(format!("{asked}: {}: {body:?}", head.status));
         }
         let location = head.headers.get("location").map(|at| at.to_str().unwrap());

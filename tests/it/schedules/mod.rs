@@ -165,19 +165,19 @@ impl Script {
 }
 
 /// A process from its beginning to its end, removals in the background included.
-async fn play(
+async fn run_process(
     service: S3LayerService,
     role: Role,
     uuid: Uuid,
     base: Bytes,
     layer: Bytes,
 ) -> Result<(), Error> {
-    let played = play_role(&service, role, uuid, base, layer).await;
+    let played = run_role(&service, role, uuid, base, layer).await;
     service.wait_for_background().await;
     played
 }
 
-async fn play_role(
+async fn run_role(
     service: &S3LayerService,
     role: Role,
     uuid: Uuid,
@@ -233,7 +233,13 @@ async fn run(script: &Script, choices: &mut Choices) -> Result<(), String> {
             Append(seed) => script.appended(seed),
             _ => script.layer(role).unwrap_or_default(),
         };
-        tasks.push(tokio::spawn(play(service, role, uuid, base.clone(), layer)));
+        tasks.push(tokio::spawn(run_process(
+            service,
+            role,
+            uuid,
+            base.clone(),
+            layer,
+        )));
     }
     scheduler.run(&tasks, choices).await;
     let mut outcomes = Vec::new();
@@ -291,17 +297,17 @@ fn asked_for(script: &Script) -> Option<Choices> {
     }))
 }
 
-fn play_once(script: &Script, choices: &mut Choices) -> Result<(), String> {
+fn run_once(script: &Script, choices: &mut Choices) -> Result<(), String> {
     let outcome = runtime().block_on(run(script, choices));
     outcome.map_err(|wrong| describe(script, choices, &wrong))
 }
 
 /// Every schedule, or as many as there is time for.
-fn play_all(script: &Script, most: usize) -> Result<(), String> {
+fn run_all(script: &Script, most: usize) -> Result<(), String> {
     let mut choices = asked_for(script).unwrap_or_else(|| Choices::of(Vec::new()));
     let mut played = 0;
     loop {
-        play_once(script, &mut choices)?;
+        run_once(script, &mut choices)?;
         played += 1;
         match choices.following().filter(|_| played < most) {
             Some(following) => choices = following,
@@ -317,12 +323,12 @@ fn play_all(script: &Script, most: usize) -> Result<(), String> {
     Ok(())
 }
 
-fn play_random(script: &Script, most: usize) -> Result<(), String> {
+fn run_random(script: &Script, most: usize) -> Result<(), String> {
     if let Some(mut choices) = asked_for(script) {
-        return play_once(script, &mut choices);
+        return run_once(script, &mut choices);
     }
     for seed in 0..most as u64 {
-        play_once(script, &mut Choices::random(seed))?;
+        run_once(script, &mut Choices::random(seed))?;
     }
     println!("{}: {most} random schedules", script.name);
     Ok(())
@@ -345,7 +351,7 @@ fn orders_that_once_ended_badly_end_well() {
         |(name, order)| format!("{name} {order:?}"),
         |(name, order)| {
             let script = SHORT.iter().chain(LONG).find(|one| one.name == *name);
-            play_once(script.unwrap(), &mut Choices::of(order.to_vec()))
+            run_once(script.unwrap(), &mut Choices::of(order.to_vec()))
         },
     );
 }
@@ -357,7 +363,7 @@ fn any_order_of_requests_of_a_short_script_ends_well() {
         "short scripts",
         SHORT,
         |script| script.name.to_owned(),
-        |script| play_all(script, most),
+        |script| run_all(script, most),
     );
 }
 
@@ -370,9 +376,9 @@ fn random_orders_of_requests_of_long_scripts_end_well() {
         |script| script.name.to_owned(),
         |script| {
             if script.start < PART {
-                play_random(script, extent.random)
+                run_random(script, extent.random)
             } else {
-                play_random(script, extent.random_with_parts)
+                run_random(script, extent.random_with_parts)
             }
         },
     );

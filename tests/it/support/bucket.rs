@@ -100,8 +100,8 @@ pub async fn stored_layers(client: &Client) -> Vec<StoredLayer> {
 pub async fn multiparts(client: &Client) -> Vec<String> {
     let listed = client.list_multipart_uploads().bucket(BUCKET).send().await;
     let listed = listed.unwrap();
-    let told = |upload: &aws_sdk_s3::types::MultipartUpload| {
+    let uuid_of = |upload: &aws_sdk_s3::types::MultipartUpload| {
         format!("a multipart upload at {}", upload.key().unwrap())
     };
-    listed.uploads().iter().map(told).collect()
+    listed.uploads().iter().map(uuid_of).collect()
 }

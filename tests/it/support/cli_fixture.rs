@@ -36,7 +36,7 @@ pub fn mixed(seed: u64) -> u64 {
 }
 
 /// Where layers are kept.
-enum Place {
+enum StoreKind {
     Folder,
     S3 {
         url: String,
@@ -49,7 +49,7 @@ enum Place {
 pub struct CliFixture {
     program: PathBuf,
     home: TempDir,
-    place: Place,
+    place: StoreKind,
     keys: (String, String),
     /// See [`look_for_lost_parts`](CliFixture::look_for_lost_parts).
     lost_parts: OnceLock<String>,
@@ -61,7 +61,7 @@ impl CliFixture {
         CliFixture {
             program: program.into(),
             home: tempfile::tempdir().unwrap(),
-            place: Place::Folder,
+            place: StoreKind::Folder,
             keys: ("none".to_owned(), "none".to_owned()),
             lost_parts: OnceLock::new(),
         }
@@ -71,7 +71,7 @@ impl CliFixture {
     #[allow(dead_code, reason = "only tests/servers has servers")]
     pub fn on_server(program: &str, url: &str, bucket: &str, root: &str, keys: [&str; 2]) -> Self {
         CliFixture {
-            place: Place::S3 {
+            place: StoreKind::S3 {
                 url: url.to_owned(),
                 bucket: bucket.to_owned(),
                 root: root.to_owned(),
@@ -104,10 +104,10 @@ impl CliFixture {
             .stdout(Stdio::piped())
             .arg("--json");
         match &self.place {
-            Place::Folder => {
+            StoreKind::Folder => {
                 command.arg(format!("--store=file:{}", self.folder().display()));
             }
-            Place::S3 { url, bucket, root } => {
+            StoreKind::S3 { url, bucket, root } => {
                 command.arg(format!("--store=s3://{bucket}/{root}"));
                 command.arg(format!("--endpoint-url={}", another.unwrap_or(url)));
             }
@@ -160,13 +160,13 @@ impl CliFixture {
     async fn client(&self) -> (Client, &str, String) {
         let (access, secret) = &self.keys;
         match &self.place {
-            Place::Folder => {
+            StoreKind::Folder => {
                 let store = EmbeddedStore::open(self.folder()).await.unwrap();
                 let (access, secret) = (store.access_key(), store.secret_key());
                 let client = client_over(store.http_client(), "http://embedded", access, secret);
                 (client, "layers", String::new())
             }
-            Place::S3 { url, bucket, root } => {
+            StoreKind::S3 { url, bucket, root } => {
                 let http = aws_smithy_http_client::Builder::new().build_http();
                 let client = client_over(http, url, access, secret);
                 (client, bucket, format!("{root}/"))
@@ -202,8 +202,8 @@ impl CliFixture {
             let mut found: Vec<_> = keys.map(|key| key[prefix.len()..].to_owned()).collect();
             let uploads = client.list_multipart_uploads().bucket(bucket);
             let uploads = uploads.prefix(prefix).send().await.unwrap();
-            let told = uploads.uploads().iter().map(|one| one.key().unwrap());
-            found.extend(told.map(|key| format!("multipart upload of {key}")));
+            let keys = uploads.uploads().iter().map(|one| one.key().unwrap());
+            found.extend(keys.map(|key| format!("multipart upload of {key}")));
             found
         });
         // A process that died in the very first probe of the store left them. See "Known limits" in
@@ -247,7 +247,7 @@ impl CliFixture {
     /// After a kill: a multipart upload that was being completed, of which the server has no part
     /// and no object. The next process detects it too, and removes the evidence.
     pub fn look_for_lost_parts(&self) {
-        if matches!(self.place, Place::Folder) {
+        if matches!(self.place, StoreKind::Folder) {
             return;
         }
         let found = self.blocking(async |client, bucket, prefix| {

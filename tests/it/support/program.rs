@@ -197,11 +197,11 @@ impl Running {
     }
 
     /// The next event for which this holds.
-    pub(crate) fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until(&mut self, is_expected: impl Fn(&Value) -> bool) -> Value {
         let mut seen = Vec::new();
         for line in self.lines.by_ref() {
             let event = serde_json::from_str(&line.unwrap()).unwrap();
-            if wanted(&event) {
+            if is_expected(&event) {
                 return event;
             }
             seen.push(event);
@@ -271,7 +271,7 @@ impl Served {
     }
 
     /// Waits until the one upload under way has this many parts.
-    pub(crate) fn holds_parts(&self, wanted: usize) {
+    pub(crate) fn holds_parts(&self, count: usize) {
         let http = aws_smithy_http_client::Builder::new().build_http();
         let client = s3layers::client_over(http, &self.endpoint, ACCESS_KEY, SECRET_KEY);
         let parts = async || {
@@ -288,7 +288,7 @@ impl Served {
         };
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let arrived = async {
-            while parts().await < wanted {
+            while parts().await < count {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

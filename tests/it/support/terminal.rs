@@ -69,9 +69,9 @@ impl Terminal {
     }
 
     /// Waits until the screen shows this.
-    pub(crate) fn until(&self, wanted: impl Fn(&[String]) -> bool) {
+    pub(crate) fn until(&self, is_expected: impl Fn(&[String]) -> bool) {
         let begun = Instant::now();
-        while !wanted(&self.screen()) {
+        while !is_expected(&self.screen()) {
             assert!(begun.elapsed() < PATIENCE, "{:#?}", self.screen());
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -58,7 +58,7 @@ enum Event<'a> {
 #[derive(Serialize)]
 struct Blob<'a> {
     digest: &'a Digest,
-    also: &'a [LayerId],
+    aliases: &'a [LayerId],
     size: Option<u64>,
     created_at: Option<Timestamp>,
     /// The repository in which it was first published.
@@ -71,7 +71,7 @@ impl<'a> Blob<'a> {
         let info = layer.info.as_ref().ok();
         Blob {
             digest: &layer.digest,
-            also: info.map_or(&[], |info| &info.aliases),
+            aliases: info.map_or(&[], |info| &info.aliases),
             size: info.map(|info| info.size),
             created_at: info.map(|info| format::timestamp(info.created_at)),
             repository: info.map(|info| &info.name),

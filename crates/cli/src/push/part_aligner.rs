@@ -40,20 +40,20 @@ impl PartAligner {
         let Some(boundary) = boundary.filter(|_| self.can_be_read_again) else {
             return self.rest();
         };
-        let mut wanted = boundary.saturating_sub(offset);
-        if wanted > self.len {
+        let mut missing = boundary.saturating_sub(offset);
+        if missing > self.len {
             return VecDeque::new();
         }
         let mut due = VecDeque::new();
-        while wanted > 0 {
+        while missing > 0 {
             let Some(mut piece) = self.pieces.pop_front() else {
                 break;
             };
-            let length = usize::try_from(wanted).unwrap_or(usize::MAX);
+            let length = usize::try_from(missing).unwrap_or(usize::MAX);
             if length < piece.len() {
                 self.pieces.push_front(piece.split_off(length));
             }
-            wanted -= piece.len() as u64;
+            missing -= piece.len() as u64;
             self.len -= piece.len() as u64;
             due.push_back(piece);
         }

@@ -479,8 +479,8 @@ impl Settings {
                 has("--region", &region.0);
             }
         }
-        let told = ["store", "endpoint_url", "region"];
-        let given = self.flags.words().filter(|(name, _)| !told.contains(name));
+        let named = ["store", "endpoint_url", "region"];
+        let given = self.flags.words().filter(|(name, _)| !named.contains(name));
         words.extend(given.map(|(_, word)| word));
         words
     }
@@ -521,7 +521,7 @@ impl Settings {
             return Err(Failure::usage(error.to_string()));
         };
         let value = row.value.as_deref().unwrap_or(&error.value);
-        Err(row.source.refuse(name, value, &error.wanted))
+        Err(row.source.refuse(name, value, &error.expected))
     }
 }
 

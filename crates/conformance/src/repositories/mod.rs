@@ -178,7 +178,7 @@ async fn is_linked(
 ) -> bool {
     match opened(service, name, id).await {
         Ok(_) => true,
-        Err(Error::LayerUnknown { id: told }) if told == *id => false,
+        Err(Error::LayerUnknown { id: stored }) if stored == *id => false,
         Err(error) => panic!("{id} in {name}: {error:?}"),
     }
 }

@@ -58,8 +58,8 @@ pub(super) async fn many_resumes_at_acknowledged_offsets_are_one_layer(case: Cas
         upload.write_bytes(piece).await.unwrap();
         upload.close().await.unwrap();
         at += step;
-        let told = case.resume_elsewhere(uuid).await.offset();
-        assert_eq!(told, at, "what was closed is seen elsewhere");
+        let found = case.resume_elsewhere(uuid).await.offset();
+        assert_eq!(found, at, "what was closed is seen elsewhere");
     }
     let mut upload = case.resume_at(uuid, at).await;
     upload.write_bytes(bytes.slice(at as usize..)).await.unwrap();
@@ -88,10 +88,10 @@ pub(super) async fn resume_at_another_offset_returns_the_stored_one(case: Case) 
 pub(super) async fn an_upload_of_another_repository_is_unknown(case: Case) {
     let uuid = case.begin_closed(FEW).await;
     let resumed = case.here.resume_at(&case.other_name, uuid, FEW).await;
-    refused!(resumed, Error::UploadUnknown { uuid: told } if told == uuid);
+    refused!(resumed, Error::UploadUnknown { uuid: found } if found == uuid);
     let never = Uuid::from_u128(7);
     let resumed = case.here.resume_at(&case.name, never, 0).await;
-    refused!(resumed, Error::UploadUnknown { uuid: told } if told == never);
+    refused!(resumed, Error::UploadUnknown { uuid: found } if found == never);
     // The wrong request changed nothing.
     assert_eq!(case.resume_at(uuid, FEW).await.offset(), FEW);
 }
@@ -126,7 +126,7 @@ pub(super) async fn ended_upload_becomes_unknown(case: Case) {
             sleep(Duration::from_millis(10)).await;
             resumed = case.here.resume_at(&case.name, uuid, bytes.len() as u64).await;
         }
-        refused!(resumed, Error::UploadUnknown { uuid: told } if told == uuid);
+        refused!(resumed, Error::UploadUnknown { uuid: found } if found == uuid);
         let id = sha256(&bytes).into();
         assert_eq!(case.here.exists(&id).await.unwrap(), is_finished);
     }

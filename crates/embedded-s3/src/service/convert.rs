@@ -15,7 +15,7 @@ use crate::checksum::{Algorithm, Sum};
 use crate::listing::After;
 use crate::multipart::MAX_BODY;
 use crate::precondition::Match;
-use crate::receive::{Claims, EtagSource};
+use crate::receive::{EtagSource, ExpectedDigests};
 use crate::refusal::Refusal;
 use crate::send::Outgoing;
 
@@ -101,9 +101,9 @@ macro_rules! sums {
 }
 
 /// Takes what a PUT or UploadPart says about its body.
-macro_rules! claims {
+macro_rules! expected_digests {
     ($input:expr) => {
-        $crate::receive::Claims {
+        $crate::receive::ExpectedDigests {
             size: convert::content_length($input.content_length)?,
             md5: $input.content_md5.take(),
             sums: convert::sums!($input),
@@ -165,7 +165,7 @@ macro_rules! refuse_unsupported {
     };
 }
 
-pub(super) use {attributes, claims, refuse_unsupported, set_sum, sums};
+pub(super) use {attributes, expected_digests, refuse_unsupported, set_sum, sums};
 
 /// `aws-chunked` describes the request, not the object.
 pub(super) fn stored_encoding(encoding: Option<String>) -> Option<String> {
@@ -180,14 +180,14 @@ pub(super) fn stored_encoding(encoding: Option<String>) -> Option<String> {
 
 /// The checksums that a client declares: in headers, known before the body, or in a trailer.
 pub(super) struct DeclaredSums {
-    claims: Claims,
+    expected: ExpectedDigests,
     /// The algorithm whose value comes behind the body.
     trailer: Option<Algorithm>,
 }
 
 impl DeclaredSums {
     /// `x-amz-trailer` names the trailer's algorithm.
-    pub(super) fn new(claims: Claims, headers: &http::HeaderMap) -> Self {
+    pub(super) fn new(expected: ExpectedDigests, headers: &http::HeaderMap) -> Self {
         let named = headers
             .get("x-amz-trailer")
             .and_then(|value| value.to_str().ok());
@@ -196,12 +196,12 @@ impl DeclaredSums {
                 .into_iter()
                 .find(|algorithm| named.eq_ignore_ascii_case(algorithm.header()))
         });
-        Self { claims, trailer }
+        Self { expected, trailer }
     }
 
     /// Every algorithm that the body has to be hashed with.
     pub(super) fn algorithms(&self) -> Vec<Algorithm> {
-        let headers = self.claims.sums.iter().map(|sum| sum.algorithm);
+        let headers = self.expected.sums.iter().map(|sum| sum.algorithm);
         headers.chain(self.trailer).collect()
     }
 
@@ -209,26 +209,26 @@ impl DeclaredSums {
     /// compare the ETag with theirs.
     pub(super) fn part_etag(&self) -> EtagSource {
         let has_crc = self.algorithms().contains(&Algorithm::Crc64Nvme);
-        if has_crc && self.claims.md5.is_none() {
+        if has_crc && self.expected.md5.is_none() {
             EtagSource::Crc64Nvme
         } else {
             EtagSource::Md5
         }
     }
 
-    /// All claims, now that the body and its trailers were read.
+    /// All of them, now that the body and its trailers were read.
     pub(super) fn with_trailers(
         mut self,
         trailers: Option<&TrailingHeaders>,
-    ) -> Result<Claims, Refusal> {
+    ) -> Result<ExpectedDigests, Refusal> {
         let Some(algorithm) = self.trailer else {
-            return Ok(self.claims);
+            return Ok(self.expected);
         };
         let value = trailers
             .and_then(|trailers| trailers.read(|headers| headers.get(algorithm.header()).cloned()))
             .flatten();
         match value.as_ref().and_then(|value| value.to_str().ok()) {
-            Some(value) => self.claims.sums.push(Sum {
+            Some(value) => self.expected.sums.push(Sum {
                 algorithm,
                 value: value.trim().to_owned(),
             }),
@@ -239,7 +239,7 @@ impl DeclaredSums {
                 )));
             }
         }
-        Ok(self.claims)
+        Ok(self.expected)
     }
 }
 

@@ -296,7 +296,7 @@ pub(super) async fn list_parts(
     let parts = parts
         .into_iter()
         .map(|part| describe_part(part, &upload, quirks));
-    let described = describe_upload(String::new(), String::new(), &upload);
+    let upload_info = describe_upload(String::new(), String::new(), &upload);
     Ok(dto::ListPartsOutput {
         bucket: Some(input.bucket),
         key: Some(input.key),
@@ -306,15 +306,15 @@ pub(super) async fn list_parts(
         is_truncated: Some(has_more),
         next_part_number_marker: last.filter(|_| has_more),
         parts: Some(parts.collect()),
-        storage_class: described.storage_class,
-        checksum_algorithm: described.checksum_algorithm,
-        checksum_type: described.checksum_type,
+        storage_class: upload_info.storage_class,
+        checksum_algorithm: upload_info.checksum_algorithm,
+        checksum_type: upload_info.checksum_type,
         ..Default::default()
     })
 }
 
 fn describe_part(part: Part, upload: &Upload, quirks: Quirks) -> dto::Part {
-    let mut described = dto::Part {
+    let mut item = dto::Part {
         part_number: Some(part.number.into()),
         e_tag: convert::etag(&part.etag),
         size: convert::size(part.size),
@@ -329,6 +329,6 @@ fn describe_part(part: Part, upload: &Upload, quirks: Quirks) -> dto::Part {
         algorithm: upload.algorithm,
         value,
     });
-    convert::set_sum!(described, sum);
-    described
+    convert::set_sum!(item, sum);
+    item
 }

@@ -23,8 +23,8 @@ pub(super) async fn put_object(
     let mut input = request.input;
     convert::refuse_unsupported!(input; sse_customer_algorithm, tagging, object_lock_mode, write_offset_bytes);
     service.check_bucket(&input.bucket).await?;
-    let claims = convert::claims!(input);
-    let declared = DeclaredSums::new(claims, &request.headers);
+    let expected = convert::expected_digests!(input);
+    let declared = DeclaredSums::new(expected, &request.headers);
     let named = convert::algorithm(input.checksum_algorithm.as_ref());
     // The algorithm of the client, else S3's own.
     let algorithm = declared.algorithms().first().copied().or(named);
@@ -115,11 +115,11 @@ impl Service {
             etag = EtagSource::Md5;
         }
         let mut received = receive(&self.engine, convert::body(body), &algorithms, etag).await?;
-        let mut claims = declared.with_trailers(trailers.as_ref())?;
+        let mut expected = declared.with_trailers(trailers.as_ref())?;
         if self.quirks.ignore_checksums {
-            claims.sums.clear();
+            expected.sums.clear();
         }
-        received.check(&claims)?;
+        received.check(&expected)?;
         received.etag = self.quirks.etag(received.etag);
         Ok(received)
     }

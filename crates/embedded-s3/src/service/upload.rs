@@ -142,7 +142,7 @@ pub(super) async fn upload_part(
     let (algorithm, is_declared) = service
         .upload_checksum(&input.bucket, &input.key, &input.upload_id)
         .await?;
-    let declared = DeclaredSums::new(convert::claims!(input), &request.headers);
+    let declared = DeclaredSums::new(convert::expected_digests!(input), &request.headers);
     let named = declared.algorithms().first().copied();
     if is_declared
         && named.is_some_and(|named| named != algorithm)

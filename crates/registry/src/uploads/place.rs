@@ -274,7 +274,7 @@ fn chunk(head: &Head) -> Result<Option<Range<u64>>, Refusal> {
         return Ok(None);
     }
     let chunk = range::uploaded(text).ok_or_else(|| {
-        let message = format!("{text:?} is not a range; wanted <first byte>-<last byte>");
+        let message = format!("{text:?} is not a range; expected <first byte>-<last byte>");
         Refusal::new(Code::BlobUploadInvalid, message)
     })?;
     let said = chunk.end - chunk.start;

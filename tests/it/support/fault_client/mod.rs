@@ -27,7 +27,7 @@ mod request;
 mod rules;
 
 pub use self::request::{Operation, Operation::*, Request};
-pub use self::rules::{Fault, On, Place, Rule, STRAYED, Then};
+pub use self::rules::{Fault, On, Position, Rule, STRAYED, Then};
 
 /// Holds requests until the test releases them.
 #[derive(Clone, Debug)]

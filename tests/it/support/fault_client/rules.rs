@@ -79,26 +79,26 @@ impl On {
     }
 
     /// The connection breaks after so many bytes of the answer's body.
-    pub fn cut_answer(self, after: Place) -> Rule {
+    pub fn cut_answer(self, after: Position) -> Rule {
         self.cut(after, Then::Breaks)
     }
 
     /// The answer's body ends after so many bytes as if that were all.
-    pub fn shorten_answer(self, after: Place) -> Rule {
+    pub fn shorten_answer(self, after: Position) -> Rule {
         self.cut(after, Then::Ends)
     }
 
     /// After so many bytes of the answer's body no more come.
-    pub fn stall_answer(self, after: Place) -> Rule {
+    pub fn stall_answer(self, after: Position) -> Rule {
         self.cut(after, Then::Stalls)
     }
 
-    fn cut(self, after: Place, then: Then) -> Rule {
+    fn cut(self, after: Position, then: Then) -> Rule {
         self.with(Fault::CutAnswer { after, then })
     }
 
     /// A bit of this byte of the answer's body is another.
-    pub fn flip_bit(self, at: Place) -> Rule {
+    pub fn flip_bit(self, at: Position) -> Rule {
         self.with(Fault::FlipBit(at))
     }
 
@@ -128,16 +128,16 @@ impl On {
 
 /// A place in a body.
 #[derive(Clone, Copy, Debug)]
-pub enum Place {
+pub enum Position {
     Byte(u64),
     Middle,
 }
 
-impl Place {
+impl Position {
     pub(super) fn of(self, length: u64) -> u64 {
         match self {
-            Place::Byte(byte) => byte,
-            Place::Middle => length / 2,
+            Position::Byte(byte) => byte,
+            Position::Middle => length / 2,
         }
     }
 }
@@ -176,10 +176,10 @@ pub enum Fault {
     },
     HalfBody,
     CutAnswer {
-        after: Place,
+        after: Position,
         then: Then,
     },
-    FlipBit(Place),
+    FlipBit(Position),
     Hang,
 }
 
