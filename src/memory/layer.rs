@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf, SeekFrom};
 
-use super::Stored;
+use super::store::Stored;
 use crate::contract::Layer;
 use crate::contract::position::seek_position;
 use crate::error::Result;

@@ -16,25 +16,23 @@
 //!    later gets the first layer, and adds the ids it verified. An id that leads to a layer already
 //!    leads there for good: archives with one TarSum can differ in their bytes.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use uuid::Uuid;
 
 use self::layer::MemoryLayer;
+use self::store::{Session, Store, lock};
 use self::upload::MemoryUpload;
 use crate::clock;
 use crate::contract::{Layer, LayerService, LayerUpload};
 use crate::error::{Error, Result};
-use crate::id::{LayerId, TarSum};
+use crate::id::LayerId;
 use crate::name::RepositoryName;
-use s3layers_tarsum::Digest;
 
 mod layer;
 mod repositories;
+mod store;
 mod upload;
 
 /// A [`LayerService`] that keeps everything in memory, for as long as one of its clones lives.
@@ -67,60 +65,6 @@ pub struct MemoryLayerService {
     store: Arc<Mutex<Store>>,
 }
 
-/// What all clones share.
-#[derive(Default)]
-struct Store {
-    /// By every id that leads to it.
-    layers: HashMap<LayerId, Arc<Stored>>,
-    /// Which layers are linked in a repository, by every id that leads to them there.
-    links: BTreeMap<RepositoryName, HashMap<LayerId, Arc<Stored>>>,
-    contents: repositories::Contents,
-    uploads: HashMap<Uuid, Session>,
-    claims: HashMap<(RepositoryName, LayerId), Uuid>,
-    /// How many handles there were: the last one's number.
-    handles: u64,
-}
-
-/// A published layer.
-struct Stored {
-    name: RepositoryName,
-    tar_sum: Option<TarSum>,
-    digest: Digest,
-    created_at: SystemTime,
-    bytes: Bytes,
-}
-
-impl Stored {
-    /// The same layer, with the TarSum that it is found by.
-    fn found_by(self: &Arc<Self>, id: &LayerId) -> Arc<Self> {
-        match id {
-            LayerId::TarSum(tar_sum) => Arc::new(self.known_as(Some(tar_sum))),
-            LayerId::Digest(_) => Arc::clone(self),
-        }
-    }
-
-    /// The same layer, found by a TarSum that was verified.
-    fn known_as(&self, tar_sum: Option<&TarSum>) -> Self {
-        Stored {
-            tar_sum: tar_sum.or(self.tar_sum.as_ref()).cloned(),
-            name: self.name.clone(),
-            digest: self.digest.clone(),
-            created_at: self.created_at,
-            bytes: self.bytes.clone(),
-        }
-    }
-}
-
-/// An upload, as far as it is stored.
-struct Session {
-    name: RepositoryName,
-    declared: Option<LayerId>,
-    /// The number of the handle that owns it.
-    owner: u64,
-    pieces: Vec<Bytes>,
-    offset: u64,
-}
-
 impl MemoryLayerService {
     /// A service without any layer.
     pub fn new() -> Self {
@@ -129,58 +73,6 @@ impl MemoryLayerService {
 
     fn store(&self) -> MutexGuard<'_, Store> {
         lock(&self.store)
-    }
-}
-
-/// No step under the lock can panic half way, so a poisoned store is as good as any.
-fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
-    store.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Store {
-    fn next_handle(&mut self) -> u64 {
-        self.handles += 1;
-        self.handles
-    }
-
-    /// Removes an upload, and with it the claim that it held.
-    fn remove(&mut self, uuid: Uuid) {
-        let Some(session) = self.uploads.remove(&uuid) else {
-            return;
-        };
-        if let Some(id) = session.declared {
-            self.claims.remove(&(session.name, id));
-        }
-    }
-
-    /// Publishes a layer, to be found by `ids` too, and links it in the repository `name`. Where
-    /// its bytes are stored already, the first stays as it is, but returns the TarSum that it is
-    /// found by.
-    fn publish(&mut self, name: &RepositoryName, layer: Stored, ids: Vec<LayerId>) -> Arc<Stored> {
-        let by_sha256 = self.layers.entry(layer.digest.clone().into());
-        let tar_sum = layer.tar_sum.clone();
-        let stored = Arc::clone(by_sha256.or_insert_with(|| Arc::new(layer)));
-        for id in &ids {
-            let found = stored.found_by(id);
-            self.layers.entry(id.clone()).or_insert(found);
-        }
-        self.link(name, &stored, ids);
-        Arc::new(stored.known_as(tar_sum.as_ref()))
-    }
-
-    /// Links a layer in a repository, to be found there by its SHA-256 and `ids`.
-    fn link(
-        &mut self,
-        name: &RepositoryName,
-        layer: &Arc<Stored>,
-        ids: impl IntoIterator<Item = LayerId>,
-    ) {
-        let links = self.links.entry(name.clone()).or_default();
-        let sha256 = layer.digest.clone().into();
-        for id in ids.into_iter().chain([sha256]) {
-            let found = layer.found_by(&id);
-            links.insert(id, found);
-        }
     }
 }
 

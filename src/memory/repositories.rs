@@ -1,35 +1,17 @@
 //! The repositories of a registry in memory: what [`RepositoryService`] promises, as plainly as it
 //! can be written.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
 
 use super::MemoryLayerService;
 use super::layer::MemoryLayer;
+use super::store::Store;
 use crate::contract::Layer;
 use crate::contract::{Manifest, Page, Referrer, ReferrerKey, RepositoryService};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
 use s3layers_tarsum::Digest;
-
-/// What a registry keeps besides layers and their links.
-#[derive(Default)]
-pub(super) struct Contents {
-    manifests: BTreeMap<RepositoryName, BTreeMap<Digest, Manifest>>,
-    tags: BTreeMap<RepositoryName, BTreeMap<Tag, Digest>>,
-}
-
-impl super::Store {
-    /// Whether this repository holds a layer, a manifest or a tag.
-    fn has_repository(&self, name: &RepositoryName) -> bool {
-        let Contents { manifests, tags } = &self.contents;
-        self.links.get(name).is_some_and(|links| !links.is_empty())
-            || manifests.get(name).is_some_and(|all| !all.is_empty())
-            || tags.get(name).is_some_and(|all| !all.is_empty())
-    }
-}
 
 #[async_trait]
 impl RepositoryService for MemoryLayerService {
@@ -73,7 +55,7 @@ impl RepositoryService for MemoryLayerService {
 
     async fn put_manifest(&self, name: &RepositoryName, manifest: &Manifest) -> Result<()> {
         let mut store = self.store();
-        let manifests = store.contents.manifests.entry(name.clone()).or_default();
+        let manifests = store.manifests.entry(name.clone()).or_default();
         let standing = manifests.entry(manifest.digest.clone());
         let standing = standing.or_insert_with(|| manifest.clone());
         standing.media_type.clone_from(&manifest.media_type);
@@ -82,13 +64,15 @@ impl RepositoryService for MemoryLayerService {
 
     async fn manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Manifest>> {
         let store = self.store();
-        let manifests = store.contents.manifests.get(name);
+        let manifests = store.manifests.get(name);
         Ok(manifests.and_then(|all| all.get(digest)).cloned())
     }
 
     async fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool> {
         let mut store = self.store();
-        let Contents { manifests, tags } = &mut store.contents;
+        let Store {
+            manifests, tags, ..
+        } = &mut *store;
         let removed = manifests.get_mut(name).and_then(|all| all.remove(digest));
         if removed.is_some()
             && let Some(tags) = tags.get_mut(name)
@@ -100,20 +84,20 @@ impl RepositoryService for MemoryLayerService {
 
     async fn put_tag(&self, name: &RepositoryName, tag: &Tag, digest: &Digest) -> Result<()> {
         let mut store = self.store();
-        let tags = store.contents.tags.entry(name.clone()).or_default();
+        let tags = store.tags.entry(name.clone()).or_default();
         tags.insert(tag.clone(), digest.clone());
         Ok(())
     }
 
     async fn tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>> {
         let store = self.store();
-        let tags = store.contents.tags.get(name);
+        let tags = store.tags.get(name);
         Ok(tags.and_then(|all| all.get(tag)).cloned())
     }
 
     async fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool> {
         let mut store = self.store();
-        let tags = store.contents.tags.get_mut(name);
+        let tags = store.tags.get_mut(name);
         Ok(tags.and_then(|all| all.remove(tag)).is_some())
     }
 
@@ -127,7 +111,7 @@ impl RepositoryService for MemoryLayerService {
         if !store.has_repository(name) {
             return Ok(None);
         }
-        let tags = store.contents.tags.get(name).into_iter().flatten();
+        let tags = store.tags.get(name).into_iter().flatten();
         let tags = tags.map(|(tag, _)| tag.clone());
         let rest = tags.filter(|tag| after.is_none_or(|after| tag.as_str() > after));
         Ok(Some(page(rest, limit)))
@@ -143,7 +127,7 @@ impl RepositoryService for MemoryLayerService {
         weight: usize,
     ) -> Result<Page<Referrer>> {
         let store = self.store();
-        let Some(manifests) = store.contents.manifests.get(name) else {
+        let Some(manifests) = store.manifests.get(name) else {
             return Ok(page([], limit));
         };
         let is_sought = |manifest: &&Manifest| {
@@ -173,7 +157,9 @@ impl RepositoryService for MemoryLayerService {
         limit: usize,
     ) -> Result<Page<RepositoryName>> {
         let store = self.store();
-        let Contents { manifests, tags } = &store.contents;
+        let Store {
+            manifests, tags, ..
+        } = &*store;
         let names = store.links.keys().chain(manifests.keys());
         let mut names: Vec<_> = names.chain(tags.keys()).cloned().collect();
         names.sort();

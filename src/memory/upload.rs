@@ -11,7 +11,7 @@ use tokio::io::AsyncWrite;
 use uuid::Uuid;
 
 use super::layer::MemoryLayer;
-use super::{Session, Store, Stored, lock};
+use super::store::{Session, Store, Stored, lock};
 use crate::clock;
 use crate::contract::{Layer, LayerUpload};
 use crate::error::{Error, Result};

@@ -268,7 +268,7 @@ fn quoted(word: &str) -> String {
 
 /// The grammar of the command line.
 fn grammar() -> clap::Command {
-    settings::flags::added_to(CommandLine::command())
+    settings::flags::added_to(CommandLine::command(), settings::ALL)
 }
 
 /// Runs the program with the arguments of this process.
@@ -278,7 +278,7 @@ pub fn run() -> ExitCode {
         .try_get_matches_from(&arguments)
         .and_then(|matches| {
             let command_line = CommandLine::from_arg_matches(&matches)?;
-            Ok((command_line, Flags::of(&matches)))
+            Ok((command_line, Flags::of(&matches, settings::ALL)))
         });
     let (command_line, flags) = match parsed {
         Ok(parsed) => parsed,

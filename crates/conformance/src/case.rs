@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Subject;
 use super::bytes::{Random, assert_same, ramp};
+use super::subject::Subject;
 use s3layers::{
     Algorithm, Digest, Error, Layer, LayerId, LayerService, LayerUpload, RepositoryName, Result,
     TarSum,

@@ -18,12 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::error::EmbeddedError;
-use crate::folder::io_error;
+use crate::error::{EmbeddedError, io_error};
 use crate::model::BlobId;
 use crate::private;
 use crate::space::Space;
-use crate::tables::Snapshot;
 
 /// The largest blob that is stored in the metadata.
 const SMALL: usize = 4 << 10;
@@ -137,18 +135,18 @@ impl BlobFolder {
         }
     }
 
-    /// Removes the files that no row names. A file whose name is not a blob's is ignored. Blocks.
-    pub(crate) fn remove_orphans(&self, named: &Snapshot) -> Result<(), EmbeddedError> {
+    /// Removes the files of blobs that do not exist. A file whose name is not a blob's is ignored. Blocks.
+    pub(crate) fn remove_orphans(
+        &self,
+        exists: impl Fn(BlobId) -> io::Result<bool>,
+    ) -> Result<(), EmbeddedError> {
         let failed = |action| io_error(action, &self.path);
         for entry in fs::read_dir(&self.path).map_err(failed("read"))? {
             let entry = entry.map_err(failed("read"))?;
             let name = entry.file_name();
             let id = name.to_str().and_then(|name| Uuid::try_parse(name).ok());
             if let Some(id) = id
-                && named
-                    .blob(id)
-                    .map_err(failed("read the blobs of"))?
-                    .is_none()
+                && !exists(id).map_err(failed("read the blobs of"))?
             {
                 fs::remove_file(entry.path()).map_err(io_error("remove", &entry.path()))?;
             }

@@ -12,12 +12,12 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
-use http::header::{CONTENT_LENGTH, DATE, HOST, SERVER, TRANSFER_ENCODING};
+use http::header::{self, CONTENT_LENGTH, DATE, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use jiff::Timestamp;
 
-use crate::service::HttpService;
+use crate::service::{HttpService, SERVER};
 
 /// Hands requests of the SDK to the service.
 #[derive(Clone, Debug)]
@@ -84,8 +84,8 @@ fn outgoing(answer: s3s::HttpResponse, method: &Method) -> http::Response<SdkBod
     if let Ok(now) = HeaderValue::try_from(http_date(Timestamp::now())) {
         parts.headers.entry(DATE).or_insert(now);
     }
-    let named = HeaderValue::from_static(crate::SERVER);
-    parts.headers.entry(SERVER).or_insert(named);
+    let named = HeaderValue::from_static(SERVER);
+    parts.headers.entry(header::SERVER).or_insert(named);
     let length = body.size_hint().exact();
     if let Some(length) = length
         && has_length(parts.status)

@@ -237,6 +237,11 @@ mod tests {
 
     const COMMITS: usize = 50;
 
+    fn open(path: &std::path::Path) -> Engine {
+        let (metadata, blobs, folder) = Folder::open(path).unwrap();
+        Engine::new(metadata, blobs, Some(folder))
+    }
+
     /// Creates the bucket; whether it was absent.
     async fn create(engine: Arc<Engine>, name: String) -> Result<bool, Refusal> {
         let decide = move |transaction: &mut Transaction| {
@@ -274,20 +279,20 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn waiting_commits_are_one_transaction_decided_in_order() {
         let path = tempfile::tempdir().unwrap();
-        let engine = Arc::new(Folder::open(path.path()).unwrap());
+        let engine = Arc::new(open(path.path()));
         let answers = crowd(&engine).await;
         let new = answers.into_iter().filter(|new| *new.as_ref().unwrap());
         assert_eq!(new.count(), COMMITS / 2 + 1);
         assert_eq!(*engine.metadata.writer(), 1);
         drop(engine);
-        let engine = Folder::open(path.path()).unwrap();
+        let engine = open(path.path());
         assert_eq!(buckets(&engine), COMMITS / 2 + 1);
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn failed_transaction_refuses_all_its_commits_and_shows_none() {
         let path = tempfile::tempdir().unwrap();
-        let engine = Arc::new(Folder::open(path.path()).unwrap());
+        let engine = Arc::new(open(path.path()));
         let away = path.path().join("away");
         let metadata = path.path().join("metadata.redb");
         std::fs::rename(&metadata, &away).unwrap();

@@ -1,7 +1,7 @@
 //! What can go wrong outside a request: opening, locking, serving.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a store cannot be opened, changed or served. A request is refused by an
 /// S3 error instead.
@@ -81,5 +81,18 @@ fn by(process: Option<u32>) -> String {
         Some(id) if id == std::process::id() => " in this process".to_owned(),
         Some(id) => format!(" in process {id}"),
         None => " in another process".to_owned(),
+    }
+}
+
+/// Names what was tried.
+pub(crate) fn io_error(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> EmbeddedError {
+    let path = path.to_owned();
+    move |source| EmbeddedError::Io {
+        action,
+        path,
+        source,
     }
 }

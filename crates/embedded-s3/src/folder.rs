@@ -17,14 +17,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::blob::{BlobFolder, Blobs};
-use crate::engine::Engine;
-use crate::error::EmbeddedError;
-use crate::metadata::Metadata;
-use crate::private;
+use crate::error::{EmbeddedError, io_error};
+use crate::metadata::{Access, Metadata};
+use crate::private::{self, sync_dir};
 use crate::space::Space;
 
 const LOCK: &str = "lock";
 const BLOBS: &str = "blobs";
+
+/// What an open folder consists of.
+pub(crate) type Opened = (Metadata, Blobs, Folder);
 
 /// The lock of an open folder. A folder for reading may have none.
 #[derive(Debug)]
@@ -42,7 +44,7 @@ impl Drop for Folder {
 
 impl Folder {
     /// The store in this folder, which is created if it is absent. Blocks.
-    pub(crate) fn open(root: &Path) -> Result<Engine, EmbeddedError> {
+    pub(crate) fn open(root: &Path) -> Result<Opened, EmbeddedError> {
         create_dir(root)?;
         if !Metadata::is_in(root) {
             refuse_foreign_files(root)?;
@@ -51,7 +53,7 @@ impl Folder {
     }
 
     /// The store in this folder, if there is one. Blocks.
-    pub(crate) fn open_if_present(root: &Path) -> Result<Engine, EmbeddedError> {
+    pub(crate) fn open_if_present(root: &Path) -> Result<Opened, EmbeddedError> {
         if Metadata::is_in(root) {
             return Self::open_existing(root);
         }
@@ -60,7 +62,7 @@ impl Folder {
         })
     }
 
-    fn open_existing(root: &Path) -> Result<Engine, EmbeddedError> {
+    fn open_existing(root: &Path) -> Result<Opened, EmbeddedError> {
         let blobs = BlobFolder {
             path: root.join(BLOBS).into(),
             space: Arc::new(Space::default()),
@@ -71,9 +73,9 @@ impl Folder {
         if access == Access::Write {
             create_dir(&blobs.path)?;
             let named = metadata.read().map_err(io_error("read", root))?;
-            blobs.remove_orphans(&named)?;
+            blobs.remove_orphans(|id| Ok(named.blob(id)?.is_some()))?;
         }
-        Ok(Engine::new(metadata, Blobs::new(Some(blobs)), Some(lock)))
+        Ok((metadata, Blobs::new(Some(blobs)), lock))
     }
 }
 
@@ -95,26 +97,6 @@ fn create_dir(path: &Path) -> Result<(), EmbeddedError> {
     }
 }
 
-/// Syncs the names in a folder. Blocks.
-pub(crate) fn sync_dir(path: &Path) -> Result<(), EmbeddedError> {
-    File::open(path)
-        .and_then(|dir| dir.sync_all())
-        .map_err(io_error("sync", path))
-}
-
-/// Names what was tried.
-pub(crate) fn io_error(
-    action: &'static str,
-    path: &Path,
-) -> impl FnOnce(io::Error) -> EmbeddedError {
-    let path = path.to_owned();
-    move |source| EmbeddedError::Io {
-        action,
-        path,
-        source,
-    }
-}
-
 /// A folder with other files is refused. A crash in the very first opening can leave some of ours.
 fn refuse_foreign_files(root: &Path) -> Result<(), EmbeddedError> {
     let ours = [LOCK, BLOBS, Metadata::NEW_NAME];
@@ -127,13 +109,6 @@ fn refuse_foreign_files(root: &Path) -> Result<(), EmbeddedError> {
         }
     }
     Ok(())
-}
-
-/// Whether the folder may be written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    Read,
-    Write,
 }
 
 /// Locks the folder: for this process alone, or with other readers if it may not be written to.

@@ -101,9 +101,6 @@ pub use self::error::EmbeddedError;
 pub use self::limits::Limits;
 pub use self::quirks::Quirks;
 
-/// The `Server` header.
-const SERVER: &str = "s3layers";
-
 /// The store. A clone is the same store.
 #[derive(Clone, Debug)]
 pub struct EmbeddedStore {
@@ -154,13 +151,14 @@ impl EmbeddedStore {
 
     async fn open_with(
         folder: &Path,
-        open: fn(&Path) -> Result<Engine, EmbeddedError>,
+        open: fn(&Path) -> Result<folder::Opened, EmbeddedError>,
     ) -> Result<Self, EmbeddedError> {
         let folder = folder.to_owned();
-        let engine = tokio::task::spawn_blocking(move || open(&folder))
-            .await
-            .map_err(|panicked| EmbeddedError::Serve(std::io::Error::other(panicked)))??;
-        Ok(Self::over(engine))
+        let (metadata, blobs, folder) =
+            tokio::task::spawn_blocking(move || open(&folder))
+                .await
+                .map_err(|panicked| EmbeddedError::Serve(std::io::Error::other(panicked)))??;
+        Ok(Self::over(Engine::new(metadata, blobs, Some(folder))))
     }
 
     fn over(engine: Engine) -> Self {

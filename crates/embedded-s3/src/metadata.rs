@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use redb::backends::InMemoryBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend, WriteTransaction};
 
-use crate::error::EmbeddedError;
-use crate::folder::{Access, io_error, sync_dir};
-use crate::private;
+use crate::error::{EmbeddedError, io_error};
+use crate::private::{self, sync_dir};
+use crate::refusal::failed;
 use crate::space::Space;
 use crate::tables::{self, NUMBERS, Snapshot, Transaction};
 
@@ -27,6 +27,13 @@ const NAME: &str = "metadata.redb";
 const VERSION: u64 = 2;
 /// Memory for pages of the database.
 const CACHE: usize = 32 << 20;
+
+/// Whether the folder may be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
 
 /// The metadata of an open store.
 #[derive(Debug)]
@@ -298,14 +305,6 @@ fn create_file(folder: &Path, space: &Arc<Space>) -> Result<(), EmbeddedError> {
     let path = folder.join(NAME);
     fs::rename(&new, &path).map_err(io_error("create", &path))?;
     sync_dir(folder)
-}
-
-/// The I/O error of an error of redb.
-pub(crate) fn failed(error: impl Into<redb::Error>) -> io::Error {
-    match error.into() {
-        redb::Error::Io(error) => error,
-        error => io::Error::other(error),
-    }
 }
 
 /// The file as redb uses it.

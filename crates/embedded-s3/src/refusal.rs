@@ -126,12 +126,20 @@ impl From<io::Error> for Refusal {
     }
 }
 
+/// The I/O error of an error of redb.
+pub(crate) fn failed(error: impl Into<redb::Error>) -> io::Error {
+    match error.into() {
+        redb::Error::Io(error) => error,
+        error => io::Error::other(error),
+    }
+}
+
 /// Errors of redb, each of which is an I/O error.
 macro_rules! from_redb {
     ($($error:ident),+) => {
         $(impl From<redb::$error> for Refusal {
             fn from(error: redb::$error) -> Self {
-                Self::Failure(crate::metadata::failed(error))
+                Self::Failure(failed(error))
             }
         })+
     };

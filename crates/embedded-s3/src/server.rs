@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use http::HeaderValue;
-use http::header::SERVER;
+use http::header;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,7 +23,7 @@ use tokio_io_timeout::TimeoutWriter;
 use crate::error::EmbeddedError;
 use crate::limits::{Limits, TimedBody};
 use crate::refusal::Refusal;
-use crate::service::{HttpService, answer};
+use crate::service::{HttpService, SERVER, answer};
 
 /// How long running requests may take after shutdown began.
 const GRACE: Duration = Duration::from_secs(10);
@@ -135,8 +135,8 @@ async fn connection(served: &Served, stream: TcpStream, mut stopped: watch::Rece
     stream.set_timeout(Some(served.limits.write_timeout));
     let named = service_fn(|request| async {
         let mut answer = served.call(request).await?;
-        let name = HeaderValue::from_static(crate::SERVER);
-        answer.headers_mut().entry(SERVER).or_insert(name);
+        let name = HeaderValue::from_static(SERVER);
+        answer.headers_mut().entry(header::SERVER).or_insert(name);
         Ok::<_, s3s::HttpError>(answer)
     });
     let mut connection = pin!(

@@ -14,9 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::blob::NewBlob;
-use crate::metadata::failed;
 use crate::model::{BlobId, Bucket, Object, Part, Upload, now};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, failed};
 
 type Json = &'static [u8];
 /// `version`, and `commits`.

@@ -11,12 +11,6 @@ use super::error::{BrokenArchive, Cause};
 use super::gzip::{self, Gzip};
 use super::zstd::{self, Zstd};
 
-/// The bytes that come out of a decoder at a time.
-pub(super) const BUFFER: usize = 1 << 16;
-
-/// Where they go.
-pub(super) type Output<'a> = &'a mut dyn FnMut(&[u8]);
-
 /// How the input is compressed, as far as that is known.
 pub(super) enum Compression {
     /// The first bytes, all of which have a compressed input in common with a plain one.

@@ -8,7 +8,7 @@ use std::io::{Error, ErrorKind};
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
-use super::compression::{BUFFER, Output};
+use super::output::{BUFFER, Output};
 
 /// What a member begins with.
 pub(super) const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];

@@ -64,6 +64,7 @@ mod go_sort;
 mod gzip;
 mod header;
 mod order;
+mod output;
 mod sparse;
 mod tar_sum;
 mod zstd;

@@ -4,7 +4,7 @@ use std::io::Error;
 
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
-use super::compression::{BUFFER, Output};
+use super::output::{BUFFER, Output};
 
 /// What a frame begins with.
 pub(super) const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];

@@ -4,17 +4,53 @@ use std::fs::File;
 use std::future::Future;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::ops::Range;
+use std::path::Path;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use tokio::io::AsyncSeekExt as _;
 
-use super::PullError;
+use super::target::cannot_write;
 use crate::blocking_io::WriteThread;
+use crate::failure::Failure;
 use s3layers::{Digest, Error, Hasher, Layer};
 
 /// Bytes of one read of a partial file.
 const READ: usize = 1024 * 1024;
+
+/// Why a download ended early.
+pub(super) enum PullError {
+    Interrupted,
+    /// The layer could not be read.
+    Layer(Error),
+    /// The output could not be written.
+    Output(io::Error),
+    /// The bytes are whole, but not those of the digest.
+    Mismatch(Error),
+}
+
+impl PullError {
+    pub(super) fn into_failure(self, path: Option<&Path>) -> Failure {
+        match (self, path) {
+            (PullError::Interrupted, _) => Failure::new("interrupted"),
+            (PullError::Layer(error) | PullError::Mismatch(error), _) => error.into(),
+            (PullError::Output(error), None) => Failure::of_output(&error),
+            (PullError::Output(error), Some(path)) => cannot_write(path, &error),
+        }
+    }
+}
+
+impl From<Error> for PullError {
+    fn from(error: Error) -> Self {
+        PullError::Layer(error)
+    }
+}
+
+impl From<io::Error> for PullError {
+    fn from(error: io::Error) -> Self {
+        PullError::Output(error)
+    }
+}
 
 /// The bytes of a layer as they arrive.
 pub(super) type Chunks = stream::BoxStream<'static, Result<Bytes, Error>>;

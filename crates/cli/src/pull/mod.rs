@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use self::copy::{chunks, copy, hash};
+use self::copy::{PullError, chunks, copy, hash};
 use self::partial::Partial;
 use self::range::ByteRange;
 use self::target::{Target, cannot_write, open_device};
@@ -82,40 +82,6 @@ enum Event<'a> {
         size: u64,
         resume: &'a str,
     },
-}
-
-/// Why a download ended early.
-enum PullError {
-    Interrupted,
-    /// The layer could not be read.
-    Layer(Error),
-    /// The output could not be written.
-    Output(io::Error),
-    /// The bytes are whole, but not those of the digest.
-    Mismatch(Error),
-}
-
-impl PullError {
-    fn into_failure(self, path: Option<&Path>) -> Failure {
-        match (self, path) {
-            (PullError::Interrupted, _) => Failure::new("interrupted"),
-            (PullError::Layer(error) | PullError::Mismatch(error), _) => error.into(),
-            (PullError::Output(error), None) => Failure::of_output(&error),
-            (PullError::Output(error), Some(path)) => cannot_write(path, &error),
-        }
-    }
-}
-
-impl From<Error> for PullError {
-    fn from(error: Error) -> Self {
-        PullError::Layer(error)
-    }
-}
-
-impl From<io::Error> for PullError {
-    fn from(error: io::Error) -> Self {
-        PullError::Output(error)
-    }
 }
 
 impl Pull {

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::input::{self, Input};
 use crate::tarsum;
 use s3layers::tarsum::TarSummer;
-use s3layers::{Algorithm, Digest, Hasher, LayerId, TarSum};
+use s3layers::{Algorithm, Digest, Hasher, LayerId, TarSum, TarSumVersion};
 
 /// The checksums of a file; none of a pipe.
 #[derive(Debug, Default)]
@@ -22,9 +22,9 @@ impl FileSums {
         let Some(size) = input.size else {
             return Ok(FileSums::default());
         };
-        match &item.push.id {
-            _ if item.push.tarsum => {
-                let sums = tarsum::read(item.file, super::item::summer()?).await?;
+        match &item.options.id {
+            _ if item.options.tarsum => {
+                let sums = tarsum::read(item.file, summer()?).await?;
                 Ok(FileSums {
                     digest: Some(sums.digest),
                     tar_sum: Some(sums.tar_sum),
@@ -41,7 +41,7 @@ impl FileSums {
                     tar_sum: None,
                 })
             }
-            None if item.push.resume.is_some() => Ok(FileSums::default()),
+            None if item.options.resume.is_some() => Ok(FileSums::default()),
             None => Ok(FileSums {
                 digest: Some(hash(item, Algorithm::Sha256, size).await?),
                 tar_sum: None,
@@ -86,7 +86,7 @@ async fn hash(item: &Item<'_>, algorithm: Algorithm, size: u64) -> Result<Digest
         let file = input::name(item.file);
         Failure::of(&error).context(format_args!("cannot read {file}"))
     };
-    let label = if item.has_others() {
+    let label = if item.has_others {
         format!("hashing {}", input::name(item.file))
     } else {
         "hashing".to_owned()
@@ -107,4 +107,10 @@ async fn hash(item: &Item<'_>, algorithm: Algorithm, size: u64) -> Result<Digest
     let end = reading.end().await.map_err(cannot_read)?;
     end.digest
         .ok_or_else(|| Failure::new("the digest was not computed"))
+}
+
+/// Computes the TarSums that `--tarsum` publishes.
+pub(super) fn summer() -> Result<TarSummer, Failure> {
+    let summer = TarSummer::new(TarSumVersion::V1, Algorithm::Sha256);
+    summer.map_err(|error| Failure::of(&error))
 }

@@ -13,9 +13,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use serde::Serialize;
 use tokio::sync::Semaphore;
-use uuid::Uuid;
 
-use self::item::Item;
+use self::item::{Item, PushOptions};
+use self::one::push_one;
 use super::Context;
 use super::failure::Failure;
 use super::input;
@@ -23,11 +23,12 @@ use super::output::{Output, Traffic};
 use super::progress::Bar;
 use super::stop::Stop;
 use super::store_url::Absent;
-use s3layers::{Digest, LayerId, RepositoryName, TarSum};
+use s3layers::Digest;
 
 mod file_sums;
 mod interruption;
 mod item;
+mod one;
 mod part_aligner;
 mod report;
 mod task;
@@ -49,68 +50,8 @@ pub(super) struct Push {
     /// Upload these layers, or standard input for -
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Upload to this repository, such as library/alpine
-    #[arg(long, value_name = "REPO")]
-    name: RepositoryName,
-    /// Require this digest or TarSum, of one file
-    #[arg(long)]
-    id: Option<LayerId>,
-    /// Resume this upload, with the whole layer again
-    #[arg(long, value_name = "UUID")]
-    resume: Option<Uuid>,
-    /// Publish the layer under its TarSum too
-    ///
-    /// The TarSum is of version 1, by SHA-256.
-    #[arg(long, conflicts_with = "id")]
-    tarsum: bool,
-}
-
-/// An event of one file.
-#[derive(Serialize)]
-struct Event<'a> {
-    file: &'a str,
-    #[serde(flatten)]
-    what: What<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum What<'a> {
-    /// Before the first byte; the upload has `offset` bytes already.
-    Started { uuid: Uuid, offset: u64 },
-    /// Twice a second.
-    Progress {
-        uuid: Uuid,
-        /// Bytes that were written to the upload.
-        offset: u64,
-        /// Bytes that were sent to the store.
-        sent: u64,
-        #[serde(flatten)]
-        traffic: Option<Traffic>,
-    },
-    /// The layer was stored.
-    Stored {
-        uuid: Uuid,
-        digest: &'a Digest,
-        tar_sum: Option<&'a TarSum>,
-        size: u64,
-        /// Bytes that this process sent: all but those that the upload had before.
-        sent: u64,
-        /// Since the upload began.
-        seconds: f64,
-        #[serde(flatten)]
-        traffic: Option<Traffic>,
-    },
-    /// The layer is stored already.
-    Exists { id: &'a LayerId },
-    /// The upload was interrupted. If `offset` is known, all bytes before it are stored.
-    Kept {
-        uuid: Uuid,
-        offset: Option<u64>,
-        resume: &'a str,
-        #[serde(flatten)]
-        traffic: Option<Traffic>,
-    },
+    #[command(flatten)]
+    options: PushOptions,
 }
 
 /// An event of all files.
@@ -143,14 +84,15 @@ impl Push {
         };
         announce(stop.clone(), context.output);
         let item = |file| Item {
-            push: self,
+            options: &self.options,
+            has_others: self.files.len() > 1,
             context,
             service: &service,
             file,
             position: Arc::default(),
         };
         if let (Some(input), [file]) = (only, &self.files[..]) {
-            let digest = item(file).push(input, stop).await?;
+            let digest = push_one(&item(file), input, stop).await?;
             return context.output.say(digest);
         }
         let items: Vec<Item<'_>> = self.files.iter().map(|file| item(file)).collect();
@@ -177,8 +119,8 @@ impl Push {
             return Ok(());
         }
         let for_one = [
-            ("--id", self.id.is_some()),
-            ("--resume", self.resume.is_some()),
+            ("--id", self.options.id.is_some()),
+            ("--resume", self.options.resume.is_some()),
         ];
         if let Some((option, _)) = for_one.iter().find(|(_, is_given)| *is_given) {
             return Err(Failure::usage(format!(
@@ -215,7 +157,7 @@ async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> Pushed {
             Err(item.not_begun())
         } else {
             match input::open(item.file) {
-                Ok(input) => item.push(input, stop.clone()).await,
+                Ok(input) => push_one(item, input, stop.clone()).await,
                 Err(failure) => Err(failure),
             }
         };

@@ -5,8 +5,7 @@ use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use uuid::Uuid;
 
-use super::What;
-use super::item::Item;
+use super::item::{Item, What};
 use s3layers::Sent;
 
 /// How often progress is reported with `--json`.

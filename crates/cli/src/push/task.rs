@@ -9,9 +9,8 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
-use super::What;
 use super::interruption::{Interruption, is_refusal};
-use super::item::Item;
+use super::item::{Item, What};
 use super::part_aligner::PartAligner;
 use super::report::{Report, ticks};
 use crate::blocking_io::{ReadThread, Skip, Sums};
@@ -64,10 +63,10 @@ impl<'a> PushTask<'a> {
 
     pub(super) fn started(&self) -> Result<(), Failure> {
         let (uuid, offset) = (self.upload.uuid(), self.upload.offset());
-        match self.item.push.resume {
+        match self.item.options.resume {
             None => self
                 .item
-                .note(format_args!("upload {uuid} to {}", self.item.push.name)),
+                .note(format_args!("upload {uuid} to {}", self.item.options.name)),
             Some(_) => self.item.note(format_args!(
                 "upload {uuid} resumes at byte {}",
                 grouped(offset)
@@ -84,7 +83,7 @@ impl<'a> PushTask<'a> {
         stop: &mut Stop,
     ) -> Result<Box<dyn Layer>, Interruption> {
         self.is_file = input.size.is_some();
-        let id = self.item.push.id.as_ref();
+        let id = self.item.options.id.as_ref();
         let claimed = self.digest.clone();
         let claimed = claimed.or_else(|| id.and_then(LayerId::as_digest).cloned());
         // A known digest is verified by the upload; otherwise it is computed here.
@@ -125,7 +124,7 @@ impl<'a> PushTask<'a> {
 
     /// Shows the progress from now on.
     fn show(&mut self, size: Option<u64>, reading: &ReadThread) {
-        let label = if self.item.has_others() {
+        let label = if self.item.has_others {
             self.item.file.to_string_lossy()
         } else {
             "".into()
@@ -215,7 +214,7 @@ impl<'a> PushTask<'a> {
     async fn declare(&mut self, id: LayerId) -> Result<(), Error> {
         self.upload.close().await?;
         let service = self.item.service;
-        let name = &self.item.push.name;
+        let name = &self.item.options.name;
         self.upload = service.resume(name, Some(&id), self.upload.uuid()).await?;
         Ok(())
     }
@@ -246,7 +245,7 @@ impl<'a> PushTask<'a> {
         item.position.store(layer.size(), Ordering::Relaxed);
         item.service.wait_for_background().await;
         let size = grouped(layer.size());
-        if item.has_others() {
+        if item.has_others {
             item.note(format_args!("stored {size} bytes"));
         } else {
             let requests = item.context.output.requests(&item.service.usage());

@@ -6,8 +6,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::table::Setting;
-use super::value::Shape;
+use super::table::{Setting, Shape};
 
 /// A setting in a file.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,8 +3,7 @@
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::table::{Flag, Setting};
-use super::{ALL, value::Shape};
+use super::table::{Flag, Setting, Shape};
 
 /// The flags of the command line.
 #[derive(Clone, Debug, Default)]
@@ -17,11 +16,13 @@ pub(super) struct FlagValue {
     pub(super) text: String,
     /// The flag as it was written.
     pub(super) flag: String,
+    /// Whether every command has the flag.
+    is_common: bool,
 }
 
 impl Flags {
     /// The settings among these arguments, with `-v` and `--quiet`, which set the log level.
-    pub(crate) fn of(matches: &ArgMatches) -> Self {
+    pub(crate) fn of(matches: &ArgMatches, all: &'static [Setting]) -> Self {
         let mut innermost = matches;
         while let Some((_, below)) = innermost.subcommand() {
             innermost = below;
@@ -33,9 +34,10 @@ impl Flags {
                 name: setting.name,
                 text: text.clone(),
                 flag: format!("--{}", setting.long()),
+                is_common: matches!(setting.flag, Flag::Common | Flag::Tuning),
             })
         };
-        let mut flags: Vec<_> = ALL.iter().filter_map(given).collect();
+        let mut flags: Vec<_> = all.iter().filter_map(given).collect();
         let level = match (innermost.get_flag("quiet"), innermost.get_count("verbose")) {
             (true, _) => Some(("error", "--quiet".to_owned())),
             (false, 0) => None,
@@ -47,6 +49,7 @@ impl Flags {
             name: "log.level",
             text: text.to_owned(),
             flag,
+            is_common: false,
         }));
         Flags(flags)
     }
@@ -57,20 +60,16 @@ impl Flags {
 
     /// The flags that every command has, as arguments that repeat them.
     pub(crate) fn words(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let is_common = |given: &&FlagValue| {
-            let row = ALL.iter().find(|setting| setting.name == given.name);
-            row.is_some_and(|row| matches!(row.flag, Flag::Common | Flag::Tuning))
-        };
         let words = |given: &FlagValue| (given.name, format!("{}={}", given.flag, given.text));
-        self.0.iter().filter(is_common).map(words)
+        self.0.iter().filter(|given| given.is_common).map(words)
     }
 }
 
 /// Adds the settings to the command line.
-pub(crate) fn added_to(command: Command) -> Command {
+pub(crate) fn added_to(command: Command, all: &'static [Setting]) -> Command {
     let of = |flags: &'static [Flag]| {
         let has_flag = move |setting: &&Setting| flags.contains(&setting.flag);
-        ALL.iter().filter(has_flag).map(argument)
+        all.iter().filter(has_flag).map(argument)
     };
     command
         .args(of(&[Flag::Common, Flag::Tuning]))

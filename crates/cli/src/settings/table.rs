@@ -5,8 +5,15 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::value::Shape;
 use crate::failure::Failure;
+
+/// A type of TOML.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Text,
+    Integer,
+    Boolean,
+}
 
 /// The description of a setting.
 #[derive(Clone, Copy, Debug)]

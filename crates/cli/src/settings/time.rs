@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use serde_json::{Value, json};
 
-use super::value::{Kind, Shape};
+use super::table::Shape;
+use super::value::Kind;
 
 impl Kind for Duration {
     const EXPECTED: &str = "a time such as 15m, 30s or 1h 30m, or a number of seconds";

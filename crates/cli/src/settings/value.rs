@@ -7,16 +7,8 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
-use super::table::Source;
+use super::table::{Shape, Source};
 use crate::store_url::StoreUrl;
-
-/// A type of TOML.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
-    Text,
-    Integer,
-    Boolean,
-}
 
 /// A type of value, with the same syntax in a flag, a variable and the file.
 pub(crate) trait Kind: Sized {

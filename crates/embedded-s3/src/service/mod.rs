@@ -22,6 +22,9 @@ use crate::gate;
 use crate::quirks::Quirks;
 use crate::refusal::Refusal;
 
+/// The `Server` header.
+pub(super) const SERVER: &str = "s3layers";
+
 /// The store as a client sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Service {
