@@ -1,6 +1,7 @@
 //! A server of its own for the metrics: `GET /metrics`.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,38 +9,33 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
+use http_listener::accept_until;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::time::sleep;
 
 use super::metrics::{METRICS_CONTENT_TYPE, Metrics};
 
 /// A scraper or two, and a person.
 const CONNECTIONS: usize = 16;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// When no connection can be accepted.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `metrics` on `listener`, as long as it is polled. It has no authentication: bind an address
 /// that only the scraper reaches.
 ///
+/// # Errors
+///
+/// If the listener is not usable.
+///
 /// # Cancellation
 ///
-/// Accepts no more connections; those that are open end by themselves.
-pub async fn serve_metrics(listener: TcpListener, metrics: Arc<Metrics>) -> Infallible {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let place = Arc::clone(&places).acquire_owned().await;
-        let Ok((stream, _)) = listener.accept().await else {
-            sleep(PAUSE).await;
-            continue;
-        };
+/// Dropped, it closes all connections.
+pub async fn serve_metrics(listener: TcpListener, metrics: Arc<Metrics>) -> io::Result<()> {
+    let serve = |stream, _| {
         let metrics = Arc::clone(&metrics);
-        tokio::spawn(async move {
+        async move {
             let service = service_fn(|request| {
                 let response = respond(&metrics, &request);
                 async { Ok::<_, Infallible>(response) }
@@ -48,11 +44,13 @@ pub async fn serve_metrics(listener: TcpListener, metrics: Arc<Metrics>) -> Infa
             server
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT);
-            // A scraper that left asks again.
+            // A scraper that disconnected asks again.
             let _ = server.serve_connection(TokioIo::new(stream), service).await;
-            drop(place);
-        });
-    }
+        }
+    };
+    accept_until(listener, CONNECTIONS, std::future::pending(), serve)
+        .await
+        .map(drop)
 }
 
 fn respond(metrics: &Metrics, request: &Request<Incoming>) -> Response<Full<Bytes>> {

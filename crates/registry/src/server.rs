@@ -1,4 +1,4 @@
-//! A server for a registry: HTTP/1.1 on a listener, until told to stop.
+//! A server for a registry: HTTP/1.1 on a listener, until a shutdown.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -7,26 +7,22 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use http::{Request, Response, StatusCode};
+use http_listener::{Shutdown, accept_until};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client_permits::ClientPermits;
 use super::client_stream::{Activity, ClientStream, TrackedBody};
 use super::proxies::{Origin, Peer};
 use super::tls::{Tls, client_certificate};
 use super::{Registry, ResponseBody};
-
-/// How long to wait when no connection can be accepted, for lack of file descriptors for instance.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is read of a connection at a time, in bytes: no budget counts it.
 const READ_BUFFER: usize = 32 * 1024;
@@ -114,58 +110,23 @@ async fn run(
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    // Told once and for all: fails early if the socket is not one.
-    listener.local_addr()?;
-    let places = limits.connections.clamp(1, Semaphore::MAX_PERMITS);
-    let places = Arc::new(Semaphore::new(places));
     let clients = limits.connections_per_client.map(ClientPermits::new);
-    let (stop, stopped) = watch::channel(());
-    let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
-    loop {
-        let accepted = match select(shutdown.as_mut(), pin!(accept(&listener, &places))).await {
-            Either::Left(((), _)) => break,
-            Either::Right((accepted, _)) => accepted,
-        };
-        match accepted {
-            Ok((stream, place)) => {
-                let client = stream.peer_addr().map(|peer| peer.ip()).ok();
-                let permit = match clients.as_ref().zip(client) {
-                    Some((clients, client)) => match clients.acquire(client) {
-                        Some(permit) => Some(permit),
-                        None => continue,
-                    },
-                    None => None,
-                };
-                let registry = registry.clone();
-                let (tls, limits, stopped) = (tls.clone(), limits.clone(), stopped.clone());
-                connections.spawn(async move {
-                    connection(registry, stream, tls, &limits, stopped).await;
-                    drop((place, permit));
-                });
+    let serve = |stream: TcpStream, stopped| {
+        let (registry, tls, limits) = (registry.clone(), tls.clone(), limits.clone());
+        let client = stream.peer_addr().map(|peer| peer.ip()).ok();
+        let clients = clients.as_ref().zip(client);
+        let permit = clients.map(|(clients, client)| clients.acquire(client));
+        async move {
+            // Too many of this client: closed at once.
+            if !matches!(permit, Some(None)) {
+                connection(registry, stream, tls, &limits, stopped).await;
             }
-            // One connection that failed is no reason to refuse the others.
-            Err(error) => {
-                tracing::debug!(%error, "a connection could not be accepted");
-                sleep(PAUSE).await;
-            }
+            drop(permit);
         }
-        while connections.try_join_next().is_some() {}
-    }
-    drop(listener);
-    drop(stop);
+    };
+    let connections = accept_until(listener, limits.connections, shutdown, serve).await?;
     drain(registry, connections, limits.drain).await;
     Ok(())
-}
-
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await;
-    let place = place.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
 }
 
 /// Waits for running requests, and aborts those that take too long.
@@ -196,10 +157,8 @@ async fn connection(
     stream: TcpStream,
     tls: Option<Arc<Tls>>,
     limits: &Limits,
-    mut stopped: watch::Receiver<()>,
+    mut stopped: Shutdown,
 ) {
-    // Answers are small or large, never a trickle: no reason to wait for more.
-    let _ = stream.set_nodelay(true);
     let mut origin = Origin {
         peer: stream.peer_addr().map(|peer| Peer(peer.ip())).ok(),
         ..Origin::default()
@@ -210,7 +169,7 @@ async fn connection(
     let handshake = timeout(limits.header_timeout, tls.accept(stream));
     let stream = tokio::select! {
         shaken = handshake => shaken.unwrap_or_else(|elapsed| Err(elapsed.into())),
-        _ = stopped.changed() => return,
+        () = stopped.begun() => return,
     };
     match stream {
         Ok(stream) => {
@@ -229,7 +188,7 @@ async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
     origin: Origin,
     limits: &Limits,
-    mut stopped: watch::Receiver<()>,
+    mut stopped: Shutdown,
 ) {
     let activity = Arc::new(Activity::default());
     let stream = ClientStream::new(stream, limits, Arc::clone(&activity));
@@ -249,7 +208,7 @@ async fn exchange(
             result = connection.as_mut() => break result,
             // Polls the connection again.
             () = activity.body_dropped() => {}
-            _ = stopped.changed(), if !is_stopping => {
+            () = stopped.begun(), if !is_stopping => {
                 if activity.is_idle() {
                     return;
                 }

@@ -160,10 +160,12 @@ async fn metrics(
 }
 
 async fn scrapes(metrics: Option<(TcpListener, Arc<Metrics>)>) -> Infallible {
-    match metrics {
-        Some((listener, metrics)) => serve_metrics(listener, metrics).await,
-        None => std::future::pending().await,
+    if let Some((listener, metrics)) = metrics
+        && let Err(error) = serve_metrics(listener, metrics).await
+    {
+        tracing::warn!(%error, "metrics are not served");
     }
+    std::future::pending().await
 }
 
 async fn sweeps(service: &S3LayerService, every: Option<Duration>) -> Infallible {

@@ -1,0 +1,93 @@
+//! The accept loop that the registry, its metrics and the embedded store have in common.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// How long to wait when no connection can be accepted, for lack of file descriptors for instance.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Resolves when the shutdown has begun.
+#[derive(Clone, Debug)]
+pub struct Shutdown(watch::Receiver<()>);
+
+impl Shutdown {
+    /// Waits until the shutdown has begun.
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing changes.
+    pub async fn begun(&mut self) {
+        // An error means that the sender is dropped, which is the signal.
+        let _ = self.0.changed().await;
+    }
+}
+
+/// Accepts connections until `shutdown` resolves, and runs `serve` for each in a task of its own. While
+/// `limit` connections are open, further ones wait in the backlog. Returns the tasks that still run.
+///
+/// # Errors
+///
+/// If the listener is not usable.
+///
+/// # Cancellation
+///
+/// Dropped, it aborts all connections.
+pub async fn accept_until<F>(
+    listener: TcpListener,
+    limit: usize,
+    shutdown: impl Future<Output = ()>,
+    serve: impl Fn(TcpStream, Shutdown) -> F,
+) -> io::Result<JoinSet<()>>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    // Fails early if the socket is not one.
+    listener.local_addr()?;
+    let places = Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS)));
+    let (stop, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        match accepted {
+            Ok((stream, place)) => {
+                // Answers are small or large, never a trickle: no reason to wait for more.
+                let _ = stream.set_nodelay(true);
+                let served = serve(stream, Shutdown(stopped.clone()));
+                connections.spawn(async move {
+                    served.await;
+                    drop(place);
+                });
+            }
+            // One connection that failed is no reason to refuse the others.
+            Err(error) => {
+                tracing::debug!(%error, "a connection could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    drop(stop);
+    Ok(connections)
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await;
+    let place = place.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
