@@ -1,11 +1,13 @@
 //! What makes a collection stop: a store that cannot be collected, or whose listings are not to be
 //! believed.
 
+use futures_util::TryStreamExt as _;
 use s3layers::{
-    CollectError, CollectOptions, RepositoryService as _, S3LayerService, StoreProfile,
+    CollectError, CollectOptions, RepositoryName, RepositoryService as _, S3LayerService,
+    StoreProfile,
 };
 
-use super::site::{By, Image, Site, collect, hours, push, push_layer};
+use super::site::{By, Image, Site, collect, hours, push, push_layer, put_manifest};
 use crate::support::answers::{Reword, reword};
 use crate::support::fault_client::{ListObjectsV2, On};
 use crate::support::stores::{self, name};
@@ -107,6 +109,43 @@ async fn listing_that_is_much_shorter_than_the_last_one_removes_nothing() {
     assert_eq!((collected.links_removed, collected.layers_removed), (0, 0));
     let collected = service.collect(&CollectOptions::default()).await.unwrap();
     assert_eq!((collected.stopped, collected.links_removed), (None, 1));
+}
+
+/// One listing lacks all keys of a repository: the record is set to dead, but the bytes stay as long as later listings
+/// show the link.
+#[tokio::test]
+async fn keys_that_one_listing_lacks_free_no_bytes() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    let other: RepositoryName = "library/other".parse().unwrap();
+    let image = Image::new(1, 100_000);
+    push(&service, &name(), &image).await;
+    let (home, id) = (name(), image.id());
+    assert!(service.mount(&other, &id, Some(&home)).await.unwrap());
+    assert!(put_manifest(&service, &other, &image).await.unwrap());
+    let digest = &image.manifest.digest;
+    assert!(service.delete_manifest(&name(), digest).await.unwrap());
+    // The record is condemned with the link of the first repository, and stays so.
+    assert_eq!(site.collect_after(hours(73)).await.layers_condemned, 1);
+    site.clock.advance(hours(21));
+    let http = reword(
+        site.http_client(),
+        Relist {
+            below: "repositories",
+            change: |mut objects| {
+                objects.retain(|object| !object.contains("library/other"));
+                objects
+            },
+        },
+    );
+    let lied_to = site.process_over(http).await;
+    assert_eq!(collect(&lied_to).await.unwrap().layers_removed, 1);
+    for _ in 0..3 {
+        assert_eq!(site.collect_after(hours(50)).await.layers_freed, 0);
+        let layer = service.layer(&other, &image.id()).await.unwrap();
+        let pieces: Vec<_> = layer.into_stream().try_collect().await.unwrap();
+        assert_eq!(pieces.concat(), image.layer);
+    }
 }
 
 #[tokio::test]

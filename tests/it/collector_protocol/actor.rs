@@ -173,10 +173,6 @@ impl<'a> Steps<'a> {
         .go(at);
     }
 
-    pub fn replace_record_and_end(&mut self, seen: Record, state: RecordState) {
-        self.replace_record(seen, state, Write::Keep, |_, _| At::Done);
-    }
-
     /// The same for a link.
     pub fn replace_link<A: Into<At>>(
         &mut self,

@@ -2,7 +2,7 @@
 
 use super::actor::{At, Rules, Steps};
 use super::mutants::Mutant;
-use super::state::{Link, LinkState, Manifest, Record, RecordState, Write};
+use super::state::{Content, Link, LinkState, Manifest, Record, RecordState, Write};
 
 /// Where the collector of records is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -16,14 +16,18 @@ pub enum OfRecord {
     /// Lists the links of one repository, then of the other.
     ListFirst(Record),
     ListSecond(Record, bool),
-    /// A link was found: back to live.
-    Keep(Record),
     LookForSessionAgain(Record),
     Kill(Record),
+    /// Only where listings may lie, as the code needs it for nothing else: both repositories are listed once more.
+    ListFirstToPurge(Record),
+    ListSecondToPurge(Record, bool),
     /// R later: from here on nothing restores it.
     Purge(Record),
     /// The dead record was replaced or restored. Are its data still in use?
     Replaced(Record),
+    ReadAlias(Record),
+    /// By If-Match.
+    RemoveAlias(Record, Content),
     RemoveFirstObject(Record),
     RemoveSecondObject(Record),
     RemoveRecord(Record),
@@ -47,8 +51,8 @@ pub fn record(at: OfRecord, rules: Rules, steps: &mut Steps<'_>) {
             Some(record) => steps.go(match record.state {
                 RecordState::Live => LookForSession(record),
                 RecordState::Condemned => Wait(record),
-                RecordState::Dead => Purge(record),
-                RecordState::Purging => RemoveFirstObject(record),
+                RecordState::Dead => after_kill(record, now.lies.is_none(), rules),
+                RecordState::Purging => ReadAlias(record),
             }),
         },
         LookForSession(record) if is_in_commit(record) => steps.done(),
@@ -56,7 +60,7 @@ pub fn record(at: OfRecord, rules: Rules, steps: &mut Steps<'_>) {
         Condemn(record) => steps.replace_record(
             record,
             RecordState::Condemned,
-            Write::Collect,
+            write_of_pass(steps),
             |next, condemned| {
                 next.record_waits_for = next.windows;
                 next.record_waits_next_for = 0;
@@ -72,24 +76,68 @@ pub fn record(at: OfRecord, rules: Rules, steps: &mut Steps<'_>) {
                 steps.go(ListFirst(record));
             }
         }
-        ListFirst(record) => steps.go(ListSecond(record, is_linked(0))),
-        ListSecond(record, found) if found || is_linked(1) => steps.go(Keep(record)),
-        ListSecond(record, _) => steps.go(LookForSessionAgain(record)),
-        Keep(record) => steps.replace_record_and_end(record, RecordState::Live),
+        ListFirst(record) => {
+            steps.go(ListSecond(record, is_linked(0)));
+            if is_linked(0) {
+                lose_line(ListSecond(record, false), steps);
+            }
+        }
+        ListSecond(_, true) => keep(steps),
+        ListSecond(record, false) if is_linked(1) => {
+            keep(steps);
+            lose_line(LookForSessionAgain(record), steps);
+        }
+        ListSecond(record, false) => steps.go(LookForSessionAgain(record)),
         LookForSessionAgain(record) if is_in_commit(record) => steps.done(),
         LookForSessionAgain(record) => steps.go(Kill(record)),
         Kill(record) => {
-            steps.replace_record(record, RecordState::Dead, Write::Collect, |_, dead| {
-                if rules.has(Mutant::RemovalWithoutPurging) {
-                    RemoveFirstObject(dead)
-                } else {
-                    Purge(dead)
-                }
+            let is_honest = now.lies.is_none();
+            let write = write_of_pass(steps);
+            steps.replace_record(record, RecordState::Dead, write, |_, dead| {
+                after_kill(dead, is_honest, rules)
             })
         }
-        Purge(_) | Replaced(_) | RemoveFirstObject(_) | RemoveSecondObject(_) | RemoveRecord(_) => {
-            remove_record(at, rules, steps)
-        }
+        _ => remove_record(at, rules, steps),
+    }
+}
+
+fn write_of_pass(steps: &Steps<'_>) -> Write {
+    if steps.now().second_passes & (1 << steps.me) == 0 {
+        Write::Collect
+    } else {
+        Write::CollectAgain
+    }
+}
+
+/// A link was listed. The record stays as it is, also where it is condemned; this collector ends, or makes a second pass. One
+/// collector of a mix does.
+fn keep(steps: &mut Steps<'_>) {
+    let me = 1 << steps.me;
+    if steps.now().second_passes == 0 {
+        steps
+            .write(|next| next.second_passes |= me)
+            .go(OfRecord::Read);
+    }
+    steps.done();
+}
+
+/// A listing loses the line of a link.
+fn lose_line(then: OfRecord, steps: &mut Steps<'_>) {
+    if let Some(lies @ 1..) = steps.now().lies {
+        steps.write(|next| next.lies = Some(lies - 1)).go(then);
+    }
+}
+
+/// R after the record was set to dead.
+fn after_kill(dead: Record, is_honest: bool, rules: Rules) -> OfRecord {
+    if rules.has(Mutant::RemovalWithoutPurging) {
+        OfRecord::RemoveFirstObject(dead)
+    } else if rules.has(Mutant::AliasRemovedBeforePurging) {
+        OfRecord::ReadAlias(dead)
+    } else if is_honest || rules.has(Mutant::PurgeWithoutListing) {
+        OfRecord::Purge(dead)
+    } else {
+        OfRecord::ListFirstToPurge(dead)
     }
 }
 
@@ -97,13 +145,41 @@ pub fn record(at: OfRecord, rules: Rules, steps: &mut Steps<'_>) {
 fn remove_record(at: OfRecord, rules: Rules, steps: &mut Steps<'_>) {
     use OfRecord::*;
     let now = *steps.now();
+    let is_alias_first = rules.has(Mutant::AliasRemovedBeforePurging);
+    let after_alias = |record| {
+        if is_alias_first {
+            Purge(record)
+        } else {
+            RemoveFirstObject(record)
+        }
+    };
+    let after_purging = |record| {
+        if is_alias_first {
+            RemoveFirstObject(record)
+        } else {
+            ReadAlias(record)
+        }
+    };
     match at {
+        ListFirstToPurge(record) => {
+            let found = now.link(0).is_some();
+            steps.go(ListSecondToPurge(record, found));
+            if found {
+                lose_line(ListSecondToPurge(record, false), steps);
+            }
+        }
+        ListSecondToPurge(_, true) => keep(steps),
+        ListSecondToPurge(record, false) if now.link(1).is_some() => {
+            keep(steps);
+            lose_line(Purge(record), steps);
+        }
+        ListSecondToPurge(record, false) => steps.go(Purge(record)),
         Purge(record) if now.record != Some(record) => steps.go(Replaced(record)),
         Purge(record) => steps.replace_record(
             record,
             RecordState::Purging,
-            Write::Collect,
-            |_, purging| RemoveFirstObject(purging),
+            write_of_pass(steps),
+            |_, purging| after_purging(purging),
         ),
         Replaced(record)
             if now
@@ -113,6 +189,24 @@ fn remove_record(at: OfRecord, rules: Rules, steps: &mut Steps<'_>) {
             steps.done()
         }
         Replaced(record) => steps.go(RemoveFirstObject(record)),
+        ReadAlias(record) => {
+            let is_removed = |named: &Content| {
+                *named == record.content || rules.has(Mutant::AliasOfOtherDataRemoved)
+            };
+            match now.alias.filter(is_removed) {
+                Some(named) if record.content.has_alias() => {
+                    steps.go(RemoveAlias(record, named));
+                }
+                _ => steps.go(after_alias(record)),
+            }
+        }
+        RemoveAlias(record, named) => steps
+            .write(|next| {
+                if next.alias == Some(named) || rules.has(Mutant::AliasDeletedUnconditionally) {
+                    next.alias = None;
+                }
+            })
+            .go(after_alias(record)),
         RemoveFirstObject(record) => steps
             .write(|next| next.data &= !record.content.first_object())
             .go(RemoveSecondObject(record)),

@@ -3,12 +3,14 @@
 use super::actor::Actor::{self, *};
 use super::explore::{Beginning, Mix};
 use super::push::Push;
-use super::state::{LinkState, Upload};
+use super::state::{LinkState, RecordState, Upload};
 
 const IMAGE: Beginning = Beginning {
     link: Some(LinkState::Live),
     manifest: true,
-    layer: true,
+    layer: Some(RecordState::Live),
+    alias: false,
+    lies: None,
 };
 const LAYER: Beginning = Beginning {
     manifest: false,
@@ -19,9 +21,17 @@ const UNLINKED: Beginning = Beginning {
     ..LAYER
 };
 const EMPTY: Beginning = Beginning {
-    link: None,
-    manifest: false,
-    layer: false,
+    layer: None,
+    ..UNLINKED
+};
+/// A condemned record that is linked again stays condemned.
+const CONDEMNED: Beginning = Beginning {
+    layer: Some(RecordState::Condemned),
+    ..IMAGE
+};
+const WITH_ALIAS: Beginning = Beginning {
+    alias: true,
+    ..UNLINKED
 };
 
 fn push(repository: usize, upload: Upload) -> Push {
@@ -278,6 +288,107 @@ pub fn mixes() -> Vec<Mix> {
                 RecordCollector,
                 Push(stray_mount),
                 Push(push(1, b)),
+            ],
+        ),
+        mix(
+            "condemned long ago: push, manifest deleted",
+            CONDEMNED,
+            &[
+                LinkCollector(0),
+                RecordCollector,
+                DeleteManifest(0),
+                Push(push(0, a)),
+            ],
+        ),
+        mix(
+            "condemned long ago: mount, manifest deleted",
+            CONDEMNED,
+            &[
+                LinkCollector(0),
+                RecordCollector,
+                RecordCollector,
+                DeleteManifest(0),
+                Push(mount.without_asking()),
+            ],
+        ),
+        mix(
+            "condemned long ago: mount, unlink",
+            CONDEMNED,
+            &[
+                RecordCollector,
+                Push(mount.without_asking()),
+                Unlink(0),
+                Push(push(1, b)),
+            ],
+        ),
+        mix(
+            "condemned long ago: push, collector of the other repository",
+            CONDEMNED,
+            &[
+                LinkCollector(1),
+                RecordCollector,
+                Push(push(1, a).without_asking()),
+                Unlink(0),
+            ],
+        ),
+        mix(
+            "alias: collectors, push",
+            WITH_ALIAS,
+            &[
+                RecordCollector,
+                RecordCollector,
+                Push(push(0, a.with_alias())),
+            ],
+        ),
+        mix(
+            "alias: collectors, crash, observer",
+            WITH_ALIAS,
+            &[
+                RecordCollector,
+                Push(dying(0, a.with_alias())),
+                driver(0, a.with_alias()),
+                Push(push(0, b.with_alias())),
+            ],
+        ),
+        mix(
+            "alias: collectors, pushes with and without it",
+            WITH_ALIAS,
+            &[
+                LinkCollector(0),
+                RecordCollector,
+                Push(push(0, a)),
+                Push(push(1, b.with_alias())),
+            ],
+        ),
+        mix(
+            "alias: restore",
+            WITH_ALIAS,
+            &[
+                RecordCollector,
+                RecordCollector,
+                Restore,
+                Push(push(0, b.with_alias()).without_asking()),
+            ],
+        ),
+        mix(
+            "listing that loses a line",
+            Beginning {
+                lies: Some(1),
+                ..IMAGE
+            },
+            &[RecordCollector, RecordCollector, Push(push(0, a))],
+        ),
+        mix(
+            "listing that loses a line, mount",
+            Beginning {
+                lies: Some(1),
+                ..CONDEMNED
+            },
+            &[
+                RecordCollector,
+                LinkCollector(0),
+                DeleteManifest(0),
+                Push(mount),
             ],
         ),
         mix("retention, tag", IMAGE, &[Retention(0), Retention(0), tag]),

@@ -11,6 +11,8 @@ pub enum Mutant {
     FinishWithoutRescue,
     /// A driver that finds its data gone links what is published, though condemned.
     FoundLayerWithoutRescue,
+    /// A mount links a condemned record, and leaves it condemned.
+    MountWithoutRescue,
     /// A driver removes the data of a duplicate long after it read the record: another driver of the same upload looks at
     /// the data, finds the record dead, and publishes them.
     DuplicateRemovedLate,
@@ -20,6 +22,16 @@ pub enum Mutant {
     RecordWithoutWait,
     RecordWithoutSecondListing,
     RecordWithoutLookingForSession,
+    /// A finish keeps an alias that names data of another upload.
+    AliasOfOldDataKept,
+    /// A collector removes an alias though it names other data by then.
+    AliasDeletedUnconditionally,
+    /// A collector removes an alias that names other data than the record that it purges.
+    AliasOfOtherDataRemoved,
+    /// While a restore can still write the record back to live.
+    AliasRemovedBeforePurging,
+    /// Where a listing loses a line, a dead record is purged without listing the links again.
+    PurgeWithoutListing,
     /// Data are removed from a dead record, which a restore can still write back to live.
     RemovalWithoutPurging,
     LinkWithoutWait,
@@ -46,7 +58,7 @@ pub enum Mutant {
 }
 
 /// Each mutant, the mix that catches it, and the promise that it breaks there.
-pub const CAUGHT: [(Mutant, &str, Broken); 23] = [
+pub const CAUGHT: [(Mutant, &str, Broken); 29] = [
     (
         Mutant::MountWithoutReadingRecord,
         "mount, manifest deleted",
@@ -61,6 +73,36 @@ pub const CAUGHT: [(Mutant, &str, Broken); 23] = [
         Mutant::FoundLayerWithoutRescue,
         "crash, driver, unlink",
         Broken::LinkToNothing,
+    ),
+    (
+        Mutant::MountWithoutRescue,
+        "condemned long ago: mount, manifest deleted",
+        Broken::LinkToNothing,
+    ),
+    (
+        Mutant::AliasOfOldDataKept,
+        "alias: collectors, push",
+        Broken::AliasLost,
+    ),
+    (
+        Mutant::AliasDeletedUnconditionally,
+        "alias: collectors, push",
+        Broken::AliasLost,
+    ),
+    (
+        Mutant::AliasOfOtherDataRemoved,
+        "alias: collectors, push",
+        Broken::AliasLost,
+    ),
+    (
+        Mutant::AliasRemovedBeforePurging,
+        "alias: restore",
+        Broken::AliasLost,
+    ),
+    (
+        Mutant::PurgeWithoutListing,
+        "listing that loses a line",
+        Broken::AcknowledgedLayerLost,
     ),
     (
         Mutant::DuplicateRemovedLate,

@@ -8,39 +8,55 @@ pub const ACTORS: usize = 6;
 pub struct Upload {
     number: u8,
     inline: bool,
+    /// It declares a second id, by which the layer is found through an alias.
+    pub has_alias: bool,
 }
 
 impl Upload {
     pub const A: Upload = Upload {
         number: 1,
         inline: false,
+        has_alias: false,
     };
     pub const B: Upload = Upload {
         number: 2,
-        inline: false,
+        ..Upload::A
     };
     pub const SMALL_A: Upload = Upload {
-        number: 1,
         inline: true,
+        ..Upload::A
     };
     pub const SMALL_B: Upload = Upload {
-        number: 2,
         inline: true,
+        ..Upload::B
     };
+
+    pub fn with_alias(self) -> Upload {
+        Upload {
+            has_alias: true,
+            ..self
+        }
+    }
 
     /// What this upload stores. A client whose manifest was refused uploads again, under another key.
     pub fn content(self, round: u8) -> Content {
-        Content(self.number * 2 + round, self.inline)
+        Content(self.number * 2 + round, self.inline, self.has_alias)
     }
 }
 
-/// The bytes that a record or a link names: two data objects of one UUID, or the bytes themselves.
+/// The bytes that a record or a link names: two data objects of one UUID, or the bytes themselves. And whether the record
+/// lists an alias.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Content(u8, bool);
+pub struct Content(u8, bool, bool);
 
 impl Content {
     /// What is stored before anything happens.
-    pub const FIRST: Content = Content(0, false);
+    pub const FIRST: Content = Content(0, false, false);
+    pub const FIRST_WITH_ALIAS: Content = Content(0, false, true);
+
+    pub fn has_alias(self) -> bool {
+        self.2
+    }
 
     pub fn is_inline(self) -> bool {
         self.1
@@ -85,6 +101,7 @@ pub enum Write {
     Rescue,
     Stray,
     Collect,
+    CollectAgain,
     Keep,
 }
 
@@ -162,6 +179,14 @@ pub struct Repository {
 pub struct State<Local> {
     pub record: Option<Record>,
     pub repositories: [Repository; 2],
+    /// What the alias of the layer names. It has no nonce, so this stands for its ETag too.
+    pub alias: Option<Content>,
+    /// The content whose upload was acknowledged under the alias.
+    pub alias_acknowledged: Option<Content>,
+    /// Collectors of records in their second pass.
+    pub second_passes: u8,
+    /// How many lines the listings of links may still lose; `None` where the store is honest.
+    pub lies: Option<u8>,
     /// Data objects, see [`Content::objects`].
     pub data: u16,
     /// Sessions, see [`Content::session`].
@@ -189,6 +214,10 @@ impl<Local: Copy> State<Local> {
         State {
             record: None,
             repositories: [Repository::default(); 2],
+            alias: None,
+            alias_acknowledged: None,
+            second_passes: 0,
+            lies: None,
             data: 0,
             sessions: 0,
             windows: 0,

@@ -15,13 +15,16 @@
 //!    can run at once, and a kill anywhere leaves a state from which the next pass continues. A pass
 //!    remembers nothing that decides: it lists again.
 //! 2. A condemned thing is served as a live one. A writer that relies on it writes it back to live
-//!    ([`publish`](crate::s3::publish)), so that the next step is refused.
+//!    ([`publish`](crate::s3::publish)), so that the next step is refused. Where nobody does, a condemned record
+//!    stays condemned while links are listed, and may become dead as soon as none is.
 //! 3. Ages are by the store's clock alone, between the last write of a document and the first page of the
 //!    listing that shows its parents ([`listing`]).
 //! 4. A listing that loses keys must not remove anything: a canary has to be in it, it has to be in order, it may
 //!    not be much shorter than the last one, and only a share of a repository, and of all layers, may go in a pass.
-//!    What manifests name counts as linked, too. A layer is removed only after two listings, a wait apart.
-//! 5. Data goes only after `purging`, which nothing restores. Its keys are never used again.
+//!    What manifests name counts as linked, too. Data goes only after two listings without a link: of the pass that
+//!    sets the record to dead, and of the pass that removes its data.
+//! 5. Data goes only after `purging`, which nothing restores. Its keys are never used again. Aliases go after `purging` too,
+//!    so that a restored layer has them.
 //!
 //! [`plan`] decides, without I/O. [`walk`] lists repositories, [`links`] and [`records`] carry out what follows.
 

@@ -43,12 +43,12 @@ pub fn find_published(push: Push, at: OfPush, rules: Rules, steps: &mut Steps<'_
     let now = steps.now();
     match (at.request, now.served_record()) {
         (Request::RescueFound(seen), Some(record)) if record == seen => {
-            rescue_record(at, record, steps);
+            rescue_record(at, record, then_link(push, record.content), steps);
         }
         (Request::RescueFound(_), _) => steps.go(at.at(Request::FindPublished)),
         (_, Some(record)) if record.state == RecordState::Live || !rescues => steps
             .write(|next| next.open_window(me))
-            .go(at.at(Request::WriteLink(record.content))),
+            .go(at.at(then_link(push, record.content))),
         (_, Some(record)) => steps.go(at.at(Request::RescueFound(record))),
         (_, None) => {
             let is_over = now.sessions & push.upload.content(at.round).session() == 0;
@@ -97,12 +97,13 @@ pub fn write_record(push: Push, at: OfPush, rules: Rules, steps: &mut Steps<'_>)
     let own = push.upload.content(at.round);
     match (at.request, steps.now().record) {
         (Request::WriteLink(content), _) => write_link(push, at, content, rules, steps),
+        (Request::ReadAlias(_) | Request::WriteAlias(..), _) => write_alias(at, rules, steps),
         (Request::RescueRecord(seen), Some(record)) if record == seen => {
-            rescue_record(at, record, steps)
+            rescue_record(at, record, then_link(push, record.content), steps)
         }
-        (Request::Replace(seen), current) if current == Some(seen) => publish(at, own, steps),
+        (Request::Replace(seen), current) if current == Some(seen) => publish(push, at, own, steps),
         (Request::Replace(_) | Request::RescueRecord(_), _) => steps.go(at.at(Request::Publish)),
-        (_, None) => publish(at, own, steps),
+        (_, None) => publish(push, at, own, steps),
         (_, Some(record)) => match record.state {
             RecordState::Dead | RecordState::Purging => steps.go(at.at(Request::Replace(record))),
             RecordState::Condemned if !rules.has(Mutant::FinishWithoutRescue) => {
@@ -111,13 +112,44 @@ pub fn write_record(push: Push, at: OfPush, rules: Rules, steps: &mut Steps<'_>)
             RecordState::Condemned | RecordState::Live => {
                 steps
                     .write(|next| next.open_window(me))
-                    .go(at.at(Request::WriteLink(record.content)));
+                    .go(at.at(then_link(push, record.content)));
             }
         },
     }
 }
 
-fn publish(at: OfPush, own: Content, steps: &mut Steps<'_>) {
+/// The link comes last, so that it shows when all else stands.
+fn then_link(push: Push, content: Content) -> Request {
+    if push.upload.has_alias {
+        Request::ReadAlias(content)
+    } else {
+        Request::WriteLink(content)
+    }
+}
+
+/// An alias that names other data is replaced: a collector that removes those removes it too.
+fn write_alias(at: OfPush, rules: Rules, steps: &mut Steps<'_>) {
+    let standing = steps.now().alias;
+    match at.request {
+        Request::ReadAlias(content) => {
+            let keeps_any = rules.has(Mutant::AliasOfOldDataKept) && standing.is_some();
+            if standing == Some(content) || keeps_any {
+                steps.go(at.at(Request::WriteLink(content)));
+            } else {
+                steps.go(at.at(Request::WriteAlias(content, standing)));
+            }
+        }
+        Request::WriteAlias(content, seen) if standing == seen => {
+            steps
+                .write(|next| next.alias = Some(content))
+                .go(at.at(Request::WriteLink(content)));
+        }
+        Request::WriteAlias(content, _) => steps.go(at.at(Request::ReadAlias(content))),
+        _ => {}
+    }
+}
+
+fn publish(push: Push, at: OfPush, own: Content, steps: &mut Steps<'_>) {
     let me = steps.me;
     let record = Record {
         state: RecordState::Live,
@@ -129,7 +161,7 @@ fn publish(at: OfPush, own: Content, steps: &mut Steps<'_>) {
             next.record = Some(record);
             next.open_window(me);
         })
-        .go(at.at(Request::WriteLink(own)));
+        .go(at.at(then_link(push, own)));
 }
 
 fn write_link(push: Push, at: OfPush, content: Content, rules: Rules, steps: &mut Steps<'_>) {
@@ -156,6 +188,9 @@ fn write_link(push: Push, at: OfPush, content: Content, rules: Rules, steps: &mu
                 next.close_window(me);
             }
             next.open_promise(me);
+            if push.upload.has_alias {
+                next.alias_acknowledged = Some(content);
+            }
         })
         .go(settled.at(Request::RemoveDuplicate(content)));
     let is_mounted = push.mount_from.is_some() && content != push.upload.content(at.round);

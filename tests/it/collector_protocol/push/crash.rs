@@ -14,7 +14,8 @@ pub fn die(push: Push, at: OfPush, rules: Rules, steps: &mut Steps<'_>) {
         stamp: steps.stamp(Write::Stray),
     };
     let stray = match at.request {
-        Request::StrayLink(_) | Request::StrayRecord(..) => return,
+        Request::StrayLink(_) | Request::StrayRecord(..) | Request::StrayAlias(..) => return,
+        Request::WriteAlias(content, seen) => Some(Request::StrayAlias(content, seen)),
         Request::WriteLink(content) if !at.pending.link_is_final => {
             Some(Request::StrayLink(content))
         }
@@ -37,7 +38,9 @@ pub fn die(push: Push, at: OfPush, rules: Rules, steps: &mut Steps<'_>) {
         steps
             .write(|next| {
                 next.close_promise(me);
-                if rules.has(Mutant::StrayAfterTheWait) {
+                // Nothing limits when the write of an alias lands.
+                if matches!(stray, Request::StrayAlias(..)) || rules.has(Mutant::StrayAfterTheWait)
+                {
                     next.close_window(me);
                 }
             })
@@ -61,6 +64,9 @@ pub fn stray(push: Push, at: OfPush, steps: &mut Steps<'_>) {
             steps
                 .write(|next| next.repositories[push.repository].link = Some(link))
                 .crashed();
+        }
+        Request::StrayAlias(content, seen) if steps.now().alias == seen => {
+            steps.write(|next| next.alias = Some(content)).crashed();
         }
         Request::StrayRecord(seen, record) if steps.now().record == seen => {
             steps.write(|next| next.record = Some(record)).crashed();

@@ -137,6 +137,10 @@ enum Request {
     /// Over a record that reads as absent, by If-Match.
     Replace(Record),
     RescueRecord(Record),
+    /// The alias, in front of the link: it names this content, or is about to.
+    ReadAlias(Content),
+    /// By If-None-Match or If-Match.
+    WriteAlias(Content, Option<Content>),
     WriteLink(Content),
     RemoveDuplicate(Content),
     RemoveSession,
@@ -148,6 +152,7 @@ enum Request {
     /// The process is dead. Its last request may still land.
     StrayLink(Content),
     StrayRecord(Option<Record>, Record),
+    StrayAlias(Content, Option<Content>),
     /// [`Mutant::LinkBeforeSecondLook`]
     LateLink(Content),
     LateLook(Content),
@@ -175,7 +180,7 @@ pub fn step(push: Push, at: OfPush, rules: Rules, steps: &mut Steps<'_>) {
         ReadLinkToMount | ReadRecordToMount | RescueForMount(_) => mount(push, at, rules, steps),
         Upload | FindSession => commit::begin(push, at, rules, steps),
         FindPublished | RescueFound(_) => commit::find_published(push, at, rules, steps),
-        Publish | Replace(_) | RescueRecord(_) | WriteLink(_) => {
+        Publish | Replace(_) | RescueRecord(_) | ReadAlias(_) | WriteAlias(..) | WriteLink(_) => {
             commit::write_pending(push, at, steps);
             commit::write_record(push, at, rules, steps);
         }
@@ -183,7 +188,7 @@ pub fn step(push: Push, at: OfPush, rules: Rules, steps: &mut Steps<'_>) {
         ReadLinkForManifest | RescueForManifest(_) | WriteManifest | WriteTag | Acknowledge => {
             manifest::put(push, at, rules, steps)
         }
-        StrayLink(_) | StrayRecord(..) => crash::stray(push, at, steps),
+        StrayLink(_) | StrayRecord(..) | StrayAlias(..) => crash::stray(push, at, steps),
         LateLink(_) | LateLook(_) => commit::late(push, at, steps),
     }
 }
@@ -242,7 +247,9 @@ fn mount(push: Push, at: OfPush, rules: Rules, steps: &mut Steps<'_>) {
                 None => steps.go(at.at(Request::Upload)),
             }
         }
-        (Request::ReadRecordToMount, Some(record)) if record.state == RecordState::Live => {
+        (Request::ReadRecordToMount, Some(record))
+            if record.state == RecordState::Live || rules.has(Mutant::MountWithoutRescue) =>
+        {
             steps
                 .write(|next| next.open_window(me))
                 .go(at.at(Request::WriteLink(record.content)));
@@ -251,18 +258,18 @@ fn mount(push: Push, at: OfPush, rules: Rules, steps: &mut Steps<'_>) {
             steps.go(at.at(Request::RescueForMount(record)))
         }
         (Request::RescueForMount(seen), Some(record)) if record == seen => {
-            rescue_record(at, record, steps)
+            rescue_record(at, record, Request::WriteLink(record.content), steps)
         }
         (Request::RescueForMount(_), _) => steps.go(at.at(Request::ReadRecordToMount)),
         _ => steps.go(at.at(Request::Upload)),
     }
 }
 
-fn rescue_record(at: OfPush, seen: Record, steps: &mut Steps<'_>) {
+fn rescue_record(at: OfPush, seen: Record, then: Request, steps: &mut Steps<'_>) {
     let me = steps.me;
-    steps.replace_record(seen, RecordState::Live, Write::Rescue, |next, record| {
+    steps.replace_record(seen, RecordState::Live, Write::Rescue, |next, _| {
         next.open_window(me);
-        at.at(Request::WriteLink(record.content))
+        at.at(then)
     });
 }
 
