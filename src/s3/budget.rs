@@ -631,7 +631,7 @@ mod tests {
         let _less = small.reserve(5 * UNIT).await;
         let mut sent = fast.reserve(9 * UNIT).await;
         let idle = timeout(Duration::from_secs(60), large.reclaim_requested()).await;
-        assert!(idle.is_err(), "nobody waits");
+        assert!(idle.is_err(), "no upload waits");
         let mut waiting = Box::pin(waiter.reserve(UNIT));
         assert!(waiting.as_mut().now_or_never().is_none());
         sent.pin();

@@ -188,7 +188,7 @@ pub enum ConnectError {
     /// A setting is out of range.
     #[error("the configuration cannot be used")]
     Config(#[from] ConfigError),
-    /// The store cannot tell two writers apart.
+    /// The store cannot distinguish two writers.
     #[error(
         "the store ignores conditional writes, so two writers could mix; use another store, or \
          declare a single writer"

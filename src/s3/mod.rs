@@ -171,7 +171,7 @@ impl S3LayerService {
     }
 
     /// Removes what dead uploads left behind: multipart uploads, sessions, claims, tails and
-    /// unpublished data that nobody has touched for `older_than`, by the store's clock. An upload
+    /// unpublished data that were not touched for `older_than`, by the store's clock. An upload
     /// that was being committed is committed, or cancelled where it cannot be. The data of a commit
     /// that was cancelled is removed 20 hours later, unless it was published after all. An upload
     /// that receives bytes writes its session every ten minutes at least, so an hour spares all but

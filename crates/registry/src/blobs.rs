@@ -14,7 +14,7 @@ use tokio::io::{AsyncSeekExt as _, SeekFrom};
 use super::body::ResponseBody;
 use super::error::{Code, Refusal};
 use super::multipart::Multipart;
-use super::range::{self, PARTS, Wanted};
+use super::range::{self, PARTS, RequestedBytes};
 use super::{Answer, CONTENT_DIGEST, Head, Shared, bare, with};
 use s3layers::{Digest, Error, Layer, LayerId, RepositoryName, clock};
 
@@ -55,12 +55,12 @@ pub(super) async fn read(
         false => None,
     };
     let blob = (name, &digest);
-    match range::wanted(asked, size) {
-        Wanted::Whole => Ok(typed(described(
+    match range::requested(asked, size) {
+        RequestedBytes::Whole => Ok(typed(described(
             sent(shared, blob, layer, 0..size, StatusCode::OK).await?,
             &digest,
         ))),
-        Wanted::Parts(parts) => match &*parts {
+        RequestedBytes::Parts(parts) => match &*parts {
             [part] => {
                 let shown = format!("bytes {}-{}/{size}", part.start, part.end - 1);
                 let status = StatusCode::PARTIAL_CONTENT;
@@ -75,12 +75,12 @@ pub(super) async fn read(
         },
         // Podman asks for half as many after 400, and fails after 416. Without the header it would
         // get the whole layer.
-        Wanted::TooMany => {
+        RequestedBytes::TooMany => {
             let message = format_args!("more than {PARTS} ranges that do not touch");
             let refusal = Refusal::new(Code::Unsupported, message);
             Err(refusal.with_status(StatusCode::BAD_REQUEST))
         }
-        Wanted::Nothing => {
+        RequestedBytes::Nothing => {
             let refusal = Refusal::new(
                 Code::SizeInvalid,
                 format_args!("the blob has {size} bytes, and none of these"),

@@ -187,8 +187,8 @@ impl RequestBody {
 
     /// The next bytes, `None` after the last. Cancelling it loses nothing.
     ///
-    /// A server that lets go of a connection ends the body as if it were whole, so the bytes are
-    /// counted where the client said how many there are.
+    /// A server that drops a connection ends the body as if it were whole, so the bytes are
+    /// counted if the client declared a length.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
         loop {
             let Some(frame) = self.body.frame().await else {

@@ -52,7 +52,7 @@ impl Activity {
         self.begun.load(SeqCst) > self.ended.load(SeqCst)
     }
 
-    /// Whether there is neither a request nor an answer under way.
+    /// Whether no request or answer is in progress.
     pub(super) fn is_idle(&self) -> bool {
         !self.is_in_request() && !self.is_writing.load(SeqCst)
     }

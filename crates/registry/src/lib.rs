@@ -7,7 +7,7 @@
 //!
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md>
 //!
-//! | path | methods | room |
+//! | path | methods | module |
 //! |---|---|---|
 //! | `/v2/` | GET | here |
 //! | `/v2/<name>/blobs/<digest>` | GET, HEAD, DELETE | `blobs` |
@@ -27,7 +27,7 @@
 //!    asked anything.
 //! 2. A body that breaks off closes its upload, so every byte that came is kept; the status says so
 //!    (`uploads`, `receive`).
-//! 3. What a client began and is not there to see ended goes on: closing, finishing, cancelling
+//! 3. Work that a client began continues after it disconnects: closing, finishing, cancelling
 //!    run in tasks of their own. [`Registry::settled`] waits for them.
 //! 4. An answer that carries a blob has the bytes that it said, or the connection breaks (`body`).
 //! 5. A request that waits for its client, or for another request, holds no permit
@@ -174,8 +174,8 @@ struct Shared {
     aborting_bodies: watch::Sender<bool>,
 }
 
-/// How long `/readyz` waits for the storage. Whoever asks has a limit of a few seconds, and asks
-/// again.
+/// How long `/readyz` waits for the storage. Probes have a limit of a few seconds, and are
+/// repeated.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -230,7 +230,7 @@ impl Registry {
     ///
     /// # Cancellation
     ///
-    /// What was begun for the request goes on where it must: bytes that came are kept, a layer that
+    /// Work that must not be interrupted continues: bytes that arrived are kept, a layer that
     /// is being published is published. See [`settled`](Self::settled).
     pub async fn handle<B>(&self, request: Request<B>) -> Response<ResponseBody>
     where

@@ -26,7 +26,7 @@ const ENVELOPE: usize = 128;
 /// `GET /v2/<name>/tags/list`
 pub(super) async fn tags(shared: &Shared, query: &Query, name: &RepositoryName) -> Answer {
     let limit = limit(query)?;
-    // With none wanted it is still asked whether there is such a repository.
+    // A limit of 0 still checks whether the repository exists.
     let page = shared.service.tags(name, query.get("last"), limit.max(1));
     let page = page.await?.ok_or_else(|| {
         Refusal::new(

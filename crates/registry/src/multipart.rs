@@ -18,7 +18,7 @@ pub(super) struct Multipart {
 
 impl Multipart {
     /// Frames these parts of a blob of `size` bytes. `boundary` must not occur in the blob, so it is
-    /// random: whoever made the blob cannot know it.
+    /// random: the author of the blob cannot know it.
     pub(super) fn new(boundary: String, parts: &[Range<u64>], size: u64) -> Self {
         let heads = parts.iter().enumerate().map(|(at, part)| {
             let line_end = if at == 0 { "" } else { "\r\n" };

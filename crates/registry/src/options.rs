@@ -33,7 +33,7 @@ pub struct Options {
     pub sparse: bool,
     /// Mount a layer without a source repository (`?mount=<digest>` without `from`) from any
     /// repository. Anyone who may push to one repository and knows the digest of a layer can then
-    /// read that layer, wherever it was pushed, even after it was deleted there. Default: `false`,
+    /// read that layer, from any repository, even after it was deleted there. Default: `false`,
     /// such a request begins an ordinary upload.
     pub automatic_mount: bool,
     /// Concurrent requests; one that receives or sends the bytes of a layer does not count. A

@@ -20,7 +20,7 @@ pub struct Peer(pub IpAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encrypted;
 
-/// Nobody on the way can read the credentials of the request. The registry inserts it into the
+/// The credentials of the request cannot be read on the network. The registry inserts it into the
 /// extensions of a request that is [`Encrypted`], or that a trusted proxy received encrypted, or
 /// that comes from this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +216,7 @@ pub(super) fn identify_client(parts: &mut Parts, trusted: &TrustedProxies) -> Op
     if !is_from_proxy {
         return Some(Peer(peer));
     }
-    // Each proxy adds the address that it saw. What an untrusted one was told counts for nothing.
+    // Each proxy adds the address that it saw. The header of an untrusted one is ignored.
     let client = forwarded
         .clients
         .iter()

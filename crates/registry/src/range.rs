@@ -9,7 +9,7 @@ pub(super) const PARTS: usize = 1024;
 
 /// What of a blob is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum RequestedBytes {
     Whole,
     /// In order, with bytes between them; none is empty. The ends are exclusive.
     Parts(Vec<Range<u64>>),
@@ -23,13 +23,13 @@ pub(super) enum Wanted {
 /// A value that is malformed or has another unit is ignored, as RFC 9110 permits; but a range that
 /// ends before it begins has no bytes, as the suite of the OCI requires. Every range of an empty
 /// blob is ignored, as in Go's file server: clients that limit what they read send one always.
-pub(super) fn wanted(range: Option<&str>, size: u64) -> Wanted {
+pub(super) fn requested(range: Option<&str>, size: u64) -> RequestedBytes {
     let specs = range
         .and_then(|range| range.trim().split_once('='))
         .filter(|(unit, _)| unit.eq_ignore_ascii_case("bytes"))
         .and_then(|(_, specs)| parts(specs, size));
     let Some(mut parts) = specs.filter(|_| size > 0) else {
-        return Wanted::Whole;
+        return RequestedBytes::Whole;
     };
     parts.sort_unstable_by_key(|part| part.start);
     parts.dedup_by(|next, part| {
@@ -40,9 +40,9 @@ pub(super) fn wanted(range: Option<&str>, size: u64) -> Wanted {
         is_one
     });
     match parts.len() {
-        0 => Wanted::Nothing,
-        1..=PARTS => Wanted::Parts(parts),
-        _ => Wanted::TooMany,
+        0 => RequestedBytes::Nothing,
+        1..=PARTS => RequestedBytes::Parts(parts),
+        _ => RequestedBytes::TooMany,
     }
 }
 
@@ -92,7 +92,7 @@ pub(super) fn uploaded(text: &str) -> Option<Range<u64>> {
     (first < end).then_some(first..end)
 }
 
-/// The value of `Range` that tells how many bytes an upload has. There is no way to write none.
+/// The value of `Range` for the number of bytes of an upload. It cannot express none.
 pub(super) fn received(offset: u64) -> String {
     format!("0-{}", offset.saturating_sub(1))
 }
@@ -122,8 +122,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wanted_cases() {
-        use Wanted::{Nothing, Parts, Whole};
+    fn ranges_of_a_request() {
+        use RequestedBytes::{Nothing, Parts, Whole};
         let one = |part: Range<u64>| Parts(vec![part]);
         for (range, want) in [
             ("bytes=0-99", one(0..100)),
@@ -157,11 +157,11 @@ mod tests {
             ("lines=0-1", Whole),
             ("", Whole),
         ] {
-            assert_eq!(wanted(Some(range), 100), want, "{range}");
+            assert_eq!(requested(Some(range), 100), want, "{range}");
         }
-        assert_eq!(wanted(None, 100), Whole);
+        assert_eq!(requested(None, 100), Whole);
         for range in ["bytes=0-", "bytes=-5", "bytes=-0", "bytes=7-9,1-2"] {
-            assert_eq!(wanted(Some(range), 0), Whole, "{range} of nothing");
+            assert_eq!(requested(Some(range), 0), Whole, "{range} of nothing");
         }
     }
 
@@ -169,11 +169,11 @@ mod tests {
     fn the_number_of_parts_is_bounded_after_they_are_merged() {
         let ranges = |count: usize, step: usize| {
             let ranges: Vec<_> = (0..count).map(|at| format!("{0}-{0}", at * step)).collect();
-            wanted(Some(&format!("bytes={}", ranges.join(","))), 1 << 20)
+            requested(Some(&format!("bytes={}", ranges.join(","))), 1 << 20)
         };
-        assert!(matches!(ranges(PARTS, 2), Wanted::Parts(parts) if parts.len() == PARTS));
-        assert_eq!(ranges(PARTS + 1, 2), Wanted::TooMany);
-        assert!(matches!(ranges(PARTS + 1, 1), Wanted::Parts(parts) if parts.len() == 1));
+        assert!(matches!(ranges(PARTS, 2), RequestedBytes::Parts(parts) if parts.len() == PARTS));
+        assert_eq!(ranges(PARTS + 1, 2), RequestedBytes::TooMany);
+        assert!(matches!(ranges(PARTS + 1, 1), RequestedBytes::Parts(parts) if parts.len() == 1));
     }
 
     #[test]
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_received_is_told_as_a_range() {
+    fn received_bytes_as_a_range() {
         for (offset, want) in [(0, "0-0"), (1, "0-0"), (100, "0-99")] {
             assert_eq!(received(offset), want);
         }

@@ -1,7 +1,7 @@
 //! A body on its way into an upload: frame by frame, without copying.
 //!
-//! It runs in a task that owns both, for the handler of a request is dropped when its client goes.
-//! However it ends, whoever called it closes or finishes the upload, so what came is kept.
+//! It runs in a task that owns both, since the handler of a request is dropped when its client
+//! disconnects. However it ends, the caller closes or finishes the upload, so the bytes are kept.
 
 use std::time::Duration;
 

@@ -119,7 +119,7 @@ impl Endpoint {
 /// Where a request leads.
 pub(super) fn route(method: &Method, path: &str) -> Result<(Verb, Endpoint), Refusal> {
     let endpoint = endpoint(path).map_err(|refusal| {
-        // A reference that breaks the grammar names nothing. Only a client that pushes is told why.
+        // A reference that breaks the grammar names nothing. Only a push gets the reason.
         if is_manifest(path) && method != Method::PUT && refusal.code() != Code::NameInvalid {
             Refusal::new(Code::ManifestUnknown, refusal.message())
         } else {
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_are_told_which_there_are() {
+    fn other_methods_get_the_list_of_methods() {
         let refusal = route(&Method::PUT, "/v2/a/blobs/uploads/").unwrap_err();
         assert_eq!(refusal.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(refusal.header("allow"), Some("POST"));

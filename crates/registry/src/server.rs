@@ -43,7 +43,7 @@ pub struct Limits {
     /// How long a client may read nothing of its answer. Then its connection is closed. Default:
     /// 10 minutes, for a client that unpacks a layer while it reads.
     pub write_timeout: Duration,
-    /// How long running requests may take after the server is told to stop. In the last third of
+    /// How long running requests may take after a shutdown began. In the last third of
     /// it uploads are aborted, and every byte that arrived is kept. Default: 8 seconds, since
     /// `docker stop` kills after 10.
     pub drain: Duration,
@@ -74,7 +74,7 @@ impl Default for Limits {
 /// # Cancellation
 ///
 /// Dropped, it cuts off all requests. What they acknowledged stays; see
-/// [`Registry::settled`] for what goes on.
+/// [`Registry::settled`] for the work that continues.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,

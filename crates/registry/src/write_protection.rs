@@ -1,4 +1,4 @@
-//! What nobody may do, whatever the authorizer says: read-only registries, removals, and tags that
+//! Requests that are refused to every client: writes to read-only registries, removals, and tags that
 //! cannot be moved. Pure but for [`WriteProtection::check_tags`].
 
 use std::fmt;

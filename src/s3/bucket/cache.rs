@@ -49,7 +49,7 @@ struct Entry<V> {
     until: Instant,
 }
 
-/// Tells whether a key was forgotten since this was drawn.
+/// Detects that a key was forgotten since this was drawn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
     slot: usize,
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_oldest_make_room_and_nothing_outweighs_the_whole() {
+    async fn oldest_entries_are_evicted_and_a_too_large_one_is_not_kept() {
         let cache = Cache::new(LIFETIME, 3 * (OVERHEAD + 100));
         let keys: Vec<Key> = (0..5).map(|n| key(&n.to_string())).collect();
         for key in &keys {

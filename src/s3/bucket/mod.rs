@@ -64,7 +64,7 @@ pub(crate) struct Loaded<T> {
     pub(crate) written: Written,
 }
 
-/// How a write over whatever stands there ended.
+/// The result of an unconditional write.
 #[derive(Debug)]
 pub(crate) enum Overwritten {
     Yes,
@@ -238,7 +238,7 @@ impl Store {
         }
     }
 
-    /// Stores a document, whatever stands there; the last writer wins. Every write is conditional,
+    /// Stores a document in the place of any other; the last writer wins. Every write is conditional,
     /// so that a stray attempt cannot undo a later write.
     ///
     /// # Cost
@@ -266,7 +266,7 @@ impl Store {
     ///
     /// A write that is refused because another one landed after this call had looked is not
     /// repeated: the call has taken effect just before the other one, which overwrote it at once.
-    /// Nobody can have read in between, so this order explains every answer. A removal in between is
+    /// No reader can have come in between, so this order explains every answer. A removal in between is
     /// no such write: it may have judged the document before.
     ///
     /// No attempt is signed later than `until`: so long after that moment.
@@ -384,7 +384,7 @@ impl KeyedLock {
     pub(crate) async fn lock(&self, uuid: Uuid) -> (OwnedMutexGuard<()>, bool) {
         let lock = {
             let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            // Those that nobody holds or waits for.
+            // Those without a holder or a waiter.
             locks.retain(|_, lock| Arc::strong_count(lock) > 1);
             Arc::clone(locks.entry(uuid).or_default())
         };

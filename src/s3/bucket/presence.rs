@@ -52,7 +52,7 @@ pub(crate) fn no_looks() -> Looks {
 pub(crate) enum Judgement {
     /// The object that was recorded, or the same bytes with this ETag.
     Same(ETag),
-    /// An object of the right size, of whose bytes the store tells nothing.
+    /// An object of the right size, without a checksum.
     Unproven(ETag),
     /// Other bytes.
     Other(String),
@@ -120,7 +120,7 @@ async fn looked_at(store: &Store, layer: &StoredLayer) -> Result<Option<StoredLa
     Ok(Some(now))
 }
 
-/// Looks whether the bytes of a layer are there, whatever this process remembers: what decides that
+/// Checks that the bytes of a layer are present, without the cache: it decides that
 /// an upload is not needed.
 ///
 /// # Cost

@@ -92,7 +92,7 @@ mod tests {
         algorithms.iter().map(hash).collect()
     }
 
-    /// What the bytes told of the declared TarSum.
+    /// The result of the bytes for the declared TarSum.
     #[derive(Clone, Copy)]
     enum Told {
         Nothing,
@@ -117,7 +117,7 @@ mod tests {
             })),
             Told::Unsupported => Some(Err(Error::TarSumVersionUnsupported {
                 tar_sum: claimed,
-                reason: "nobody knows how",
+                reason: "unknown algorithm",
             })),
         }
     }

@@ -8,7 +8,7 @@
 //! # Order
 //!
 //! 1. The session says `committing`, with all that publishing needs. It fences earlier owners.
-//! 2. Complete, at a key that nobody else completes. The object then has the bytes or is absent.
+//! 2. Complete, at a key that no other upload completes. The object then has the bytes or is absent.
 //! 3. The record, by a conditional PUT: the commit point. Aliases and the link follow.
 //! 4. The caller is answered. The session and what is left of the upload go in the background
 //!    ([`cleanup`]).
@@ -23,8 +23,8 @@
 //! 2. A driver answers only if it saw the session `committing` at most 15 minutes ago, else
 //!    it reads the session again: a cancelled upload is unknown.
 //! 3. What is known to be damaged, and what S3 refuses to complete, can be cancelled. The data
-//!    stays, since another driver may be publishing it; a sweep removes it long after, when neither
-//!    the record nor the link names it.
+//!    stays, since another driver may be publishing it; a sweep removes it long after, unless
+//!    the record or the link names it.
 //! 4. A link relies on a record that was live at most 15 minutes ago ([`publish`](crate::s3::publish)), and so does the removal of
 //!    the data of a duplicate: another driver that looked at them since would publish them if the record is dead.
 //! 5. Commits of one upload take turns within a process, so retries never read back in parallel.

@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The first pause between two looks; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Carries a `committing` upload to its end: from wherever the last driver stopped.
+/// Completes a `committing` upload from the step at which the last driver stopped.
 ///
 /// # Errors
 ///
@@ -65,7 +65,7 @@ pub(crate) async fn commit(
     driver.end(&intent, owned).await
 }
 
-/// Cancels an upload in whatever state it is. One that is being committed is committed, unless that
+/// Cancels an upload in any state. One that is being committed is committed, unless that
 /// can never succeed.
 ///
 /// # Errors
@@ -318,7 +318,7 @@ impl<'a> Driver<'a> {
                 self.found(etag, sum, object.len(), asked_at);
                 Bytes::Complete(Proof::Store)
             }
-            // Nobody but us has checked that all bytes are there.
+            // Only this driver has checked that all bytes are present.
             Ok(_) | Err(ApiError::NoSuchUpload(_) | ApiError::NoSuchKey(_)) => Bytes::UploadGone,
             Err(ApiError::InvalidPart(refusal)) => {
                 let error = refusal.to_string();
@@ -541,7 +541,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// The link holds the bytes as well, so it is right whatever the record turns out to be.
+    /// The link holds the bytes as well, so it is right with any record.
     async fn publish_inline(
         &mut self,
         owned: Option<&mut OwnedSession>,

@@ -11,7 +11,7 @@ use crate::s3::bucket::presence;
 use crate::s3::session::{CommitIntent, Session};
 
 /// The layer that has every id which was claimed, if its bytes are there. Every unverified digest
-/// has to lead to it: one that nobody has verified may be of another layer. A TarSum can lead to
+/// has to lead to it: an unverified one may be of another layer. A TarSum can lead to
 /// another layer; that it was verified for this one is known by the link that was made then.
 ///
 /// # Cost

@@ -60,7 +60,7 @@ impl Crc64 {
         Some(Crc64 { value, len })
     }
 
-    /// Whether an S3 header tells this value.
+    /// Whether an S3 header has this value.
     pub(crate) fn is(self, base64: &str) -> bool {
         self.to_base64() == base64
     }
@@ -152,7 +152,7 @@ impl TryFrom<String> for BlockSums {
     }
 }
 
-/// The checksums of a layer up to some offset: enough to go on from there.
+/// The checksums of a layer up to some offset: enough to resume there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sums {
@@ -192,7 +192,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Tracker {
-    /// Goes on after the bytes that `sums` covers, of which `part` belong to the part under way.
+    /// Resumes after the bytes that `sums` covers, of which `part` belong to the current part.
     pub(crate) fn resume(sums: Sums, part: Crc64) -> Self {
         Tracker {
             piece: Running::new(),

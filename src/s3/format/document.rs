@@ -99,7 +99,7 @@ impl Document for Tombstone {
 }
 
 /// The size of every tombstone in bytes. All other documents of the keys that can hold one are
-/// larger, so a listing tells them apart.
+/// larger, so a listing distinguishes them.
 pub(crate) const TOMBSTONE_SIZE: u64 = 96;
 
 /// The bytes of a fresh tombstone.

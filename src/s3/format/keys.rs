@@ -70,7 +70,7 @@ impl Keys {
         self.key(format_args!("profile"))
     }
 
-    /// An object of a probe, told apart by a nonce.
+    /// An object of a probe, with a nonce.
     pub(crate) fn probe(&self, nonce: &str, name: &str) -> Key {
         self.key(format_args!("probe/{nonce}/{name}"))
     }
@@ -207,7 +207,7 @@ impl Keys {
         format!("{}_tags/", self.repository(name))
     }
 
-    /// A manifest that refers to `subject`. `own` tells them apart.
+    /// A manifest that refers to `subject`. `own` distinguishes them.
     pub(crate) fn referrer(&self, name: &RepositoryName, subject: &Digest, own: &str) -> Key {
         Key(format!("{}{own}", self.referrers(name, subject)))
     }

@@ -19,7 +19,7 @@ pub(crate) const R2_MAX_OBJECT_SIZE: u64 = (5 << 40) / 1000 * 999;
 pub struct StoreProfile {
     pub(crate) version: u32,
     /// A write with If-None-Match or If-Match is refused when the condition does not hold. Without
-    /// this two writers cannot be told apart, and the store is refused.
+    /// this two writers cannot be distinguished, and the store is refused.
     pub conditional_writes: bool,
     /// `If-Match` takes an ETag without quotes only (Ceph RGW).
     pub bare_etags: bool,

@@ -15,7 +15,7 @@
 //! the marker that was read.
 //!
 //! 1. *An acknowledged entry has a marker*: the writer created it or has read it.
-//! 2. *No entries, no live marker*, once everybody has finished. Let the last entry be removed at t.
+//! 2. *No entries, no live marker*, once all calls have finished. Let the last entry be removed at t.
 //!    Its remover finds none and reads the marker after t. Its conditional write leaves a marker that
 //!    was emptied after t (its own, or that of another remover which came first); where it finds one
 //!    that became live instead, it starts again. Afterwards the marker can only become live by a

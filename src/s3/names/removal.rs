@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn size_tells_a_live_marker_from_an_emptied_one() {
+    fn size_distinguishes_a_live_marker_from_an_emptied_one() {
         let emptied = || Marker {
             version: Marker::VERSION,
             emptied: Some(clock::new_nonce()),

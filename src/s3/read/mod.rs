@@ -30,8 +30,8 @@
 //!    begin with the very bytes that were handed out, else the read is an error.
 //! 3. A block that was found wrong stays suspect: until it was found right, nothing of it is
 //!    handed out unless all of it was fetched and is right. Reading again is no way around 2.
-//! 4. A block that is read in part, after a seek or up to an end that was named, is not compared,
-//!    nor is a layer whose record has no checksums.
+//! 4. A block that is read in part, after a seek or up to an end that was named, is not
+//!    compared. A layer whose record has no checksums is not compared either.
 //! 5. Every byte asked for comes, or the read is an error: a missing, short or changed object is
 //!    never an early end.
 //!
@@ -44,12 +44,12 @@
 //!    while a reader that holds less was refused more.
 //! 2. Ranges that have arrived are released when another reader waits, those of the reader that
 //!    holds most first, and are fetched again when they are needed. So a reader that is read slowly
-//!    shrinks, also if nobody reads from it. A range that is still arriving is never released.
+//!    shrinks, also if it is not read from. A range that is still arriving is never released.
 //!
 //! # Life
 //!
 //! Nothing is asked for before the first read. A seek moves a number; inside what is buffered it
-//! keeps that, elsewhere the next read begins anew. An error leaves the position where it was and
+//! keeps that, elsewhere the next read starts over. An error leaves the position where it was and
 //! drops everything under way: the same read can be tried again. Dropping ends all requests.
 
 use std::io;
@@ -181,7 +181,7 @@ impl Layer for S3Layer {
         self.reader.close();
     }
 
-    /// Asks for ranges ahead at once, for all of it is wanted. Ends after an error.
+    /// Requests ranges ahead at once, since all bytes are needed. Ends after an error.
     fn into_stream_to(self: Box<Self>, end: u64) -> BoxStream<'static, Result<Bytes>> {
         let mut reader = Some(self.reader.wanting_all_to(end));
         Box::pin(stream::poll_fn(move |cx| {
@@ -211,7 +211,7 @@ impl Layer for S3Layer {
 
     /// `None` for a layer that is stored within its record, or in several objects.
     ///
-    /// The SDK does not tell when credentials expire, so a URL that was signed with temporary ones
+    /// The SDK does not report when credentials expire, so a URL that was signed with temporary ones
     /// may die before `lifetime` is over, as S3 then refuses it.
     async fn presigned_url(&self, lifetime: Duration) -> Result<Option<String>> {
         let lifetime = lifetime.min(self.store.presign_lifetime);

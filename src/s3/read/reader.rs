@@ -27,7 +27,7 @@ pub(super) struct Reader {
     inline: Option<Bytes>,
     position: u64,
     run_start: u64,
-    /// Where what is wanted ends, if somebody has said that all up to there is.
+    /// The end of the bytes that are needed, if the caller has named it.
     wanted: Option<u64>,
     window: Window,
     /// The memory of what is in the window.
@@ -78,8 +78,8 @@ impl Reader {
         self.position
     }
 
-    /// Everything from here to `end` is wanted, and nothing beyond: as many ranges as may be are
-    /// asked for at once, and the reader ends there.
+    /// Everything from here to `end` is needed, and nothing beyond: as many ranges as permitted are
+    /// requested at once, and the reader ends there.
     pub(super) fn wanting_all_to(mut self, end: u64) -> Self {
         self.want_all_to(end);
         self
@@ -94,7 +94,7 @@ impl Reader {
         self.wanted.unwrap_or(self.source.size)
     }
 
-    /// Goes on at another byte. What is buffered there is kept.
+    /// Continues at another byte. Buffered bytes there are kept.
     pub(super) fn seek(&mut self, position: u64) {
         if position == self.position {
             return;
@@ -108,7 +108,7 @@ impl Reader {
         }
     }
 
-    /// Lets go of everything buffered and under way.
+    /// Releases everything buffered and in progress.
     pub(super) fn close(&mut self) {
         self.window.clear();
         self.hand = None;
@@ -318,7 +318,7 @@ impl Reader {
     }
 
     /// The failure of the first slot, if it is one of now. Everything under way is given up, and
-    /// reading again begins anew at the same position.
+    /// the next read starts over at the same position.
     fn fail(&mut self, error: Error) -> Option<Error> {
         let is_news = self.window.front().is_some_and(|front| front.is_awaited);
         self.close();
@@ -333,7 +333,7 @@ impl Reader {
         Some(error)
     }
 
-    /// Others wanted the memory of the first slot: they get all of it.
+    /// Releases the memory of the first slot, which others wait for.
     fn give_back(&mut self) {
         let front = self.window.front().map(|front| front.keep.clone());
         if let (Some(keep), Some(hand)) = (front, self.hand.take())

@@ -151,8 +151,8 @@ fn outside_a_runtime(
     StorageError::new("GetObject", source.name(), kind, error).into()
 }
 
-/// The task's end of a slot. Dropped before it has a result, it tells the reader so: nobody waits
-/// for a task that a runtime has thrown away.
+/// The task's end of a slot. Dropped before it has a result, it reports that to the reader, which
+/// does not wait for a task that the runtime has dropped.
 struct Filler {
     state: Arc<Mutex<State>>,
     source: Arc<Source>,
@@ -160,8 +160,8 @@ struct Filler {
 
 impl Filler {
     async fn run(self, job: Job, memory: Memory) {
-        // A reader that nobody reads from is not polled, so the task waits for memory, and gives
-        // it back.
+        // An idle reader is not polled, so the task waits for memory, and
+        // releases it.
         let mut grant = memory.grant().await;
         grant.pin();
         match self.source.load(&job).await {

@@ -54,7 +54,7 @@ impl S3LayerService {
             let present = page.objects.iter();
             let present = present.filter(|object| object.size != TOMBSTONE_SIZE);
             for object in present {
-                // Repositories whose names go on after a slash are below it, too.
+                // Repositories whose names continue after a slash are below it, too.
                 match keys.entry_of(object.key.as_str()) {
                     Some((found, EntryKind::Manifest(digest))) if found == *name => {
                         manifests.push(digest);

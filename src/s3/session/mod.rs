@@ -64,7 +64,7 @@ pub(crate) struct Session {
     pub(crate) declared_id: Option<LayerId>,
     pub(crate) begun_at: Timestamp,
     pub(crate) schedule: Schedule,
-    /// Complete objects, which nobody can change any more.
+    /// Complete objects, which cannot change any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) segments: Vec<Segment>,
     /// How many parts the segments were completed from; the schedule counts them too.

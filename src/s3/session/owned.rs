@@ -19,7 +19,7 @@ pub(crate) enum Ownership {
     /// It has read the session. Its first write takes the upload over.
     None,
     /// It wrote the session last as far as this process remembers. Its next write, which is
-    /// conditional, tells.
+    /// conditional, confirms it.
     Assumed,
     /// It wrote the session last.
     Confirmed,

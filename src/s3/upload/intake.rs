@@ -116,7 +116,7 @@ impl Intake {
         let tar_sum = match (declared.and_then(LayerId::as_tar_sum), &mut self.tar_sum) {
             (None, _) => None,
             (Some(_), Some(task)) => Some(task.verdict().await),
-            // One that nobody can verify need not be read back first.
+            // One that cannot be verified need not be read back first.
             (Some(declared), None) => Claim::new(declared).err().map(Err),
         };
         Received {

@@ -165,7 +165,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Another handle has the upload, or nobody: no session will name what this one has stored.
+    /// Another handle owns the upload, or none: no session will name the objects of this one.
     async fn remove_unrecorded(&self, unrecorded: Vec<Key>) {
         let batched = self.store.profile.batch_delete;
         let removed = self.store.api.delete_all(&unrecorded, batched).await;
@@ -174,7 +174,7 @@ impl Journal {
         }
     }
 
-    /// Removes tails that neither the session just written names nor this handle still needs.
+    /// Removes tails that the session just written does not name and this handle does not need.
     pub(super) async fn remove_obsolete(
         &mut self,
         is_needed: impl Fn(&Tail) -> bool,

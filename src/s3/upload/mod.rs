@@ -80,7 +80,7 @@ pub(crate) struct S3LayerUpload {
     digest_at_start: Digest,
     sent: Sent,
     schedule: Schedule,
-    /// Without a bound, so that what is asked for is on its way at once, whoever drops the future.
+    /// Unbounded, so that a command is sent at once, even if its future is dropped.
     commands: mpsc::UnboundedSender<Command>,
     /// One piece may wait there until it is counted in the byte budget.
     queue: PollSemaphore,
@@ -134,8 +134,8 @@ impl S3LayerUpload {
         }
     }
 
-    /// Why the writer is gone: what it failed with, told once; because the upload is in other
-    /// hands, told for ever; or because it was closed.
+    /// Why the writer ended: its failure, returned once; a conflict with another owner, returned
+    /// permanently; or because it was closed.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         if let Some(task) = &mut self.task {
             let ended = ready!(Pin::new(task).poll(context));

@@ -88,7 +88,7 @@ pub(super) async fn write_whole(
             .await
     };
     let etag = match relay::send(store, vec![Run::Memory(chunks)], put).await {
-        // An earlier attempt of this request: nobody else knows the nonce.
+        // An earlier attempt of this request: no other process knows the nonce.
         Err(SendError::Api(ApiError::Precondition(refusal))) => match api.head(key).await? {
             Some(found) if found.size == sum.len() => found.etag,
             _ => return Err(SendError::Other(refusal.into_retryable().into())),

@@ -17,7 +17,7 @@ use crate::s3::wire::gauge::Gauge;
 use crate::telemetry::Request;
 
 /// The largest frame of a body on its way up, in bytes. The SDK notices a stalled upload between
-/// frames only: one frame of 16 MiB would hide a stall for ever.
+/// frames only: one frame of 16 MiB would hide a stall.
 const MAX_FRAME: usize = 1024 * 1024;
 
 /// The bytes of a request, which can be sent again.

@@ -50,7 +50,7 @@ pub struct ClientOptions {
 #[non_exhaustive]
 pub enum ClientError {
     /// The options or `AWS_PROFILE` name a profile that does not exist.
-    #[error("profile {name} is in neither {config} nor {credentials}")]
+    #[error("profile {name} is not in {config} or {credentials}")]
     UnknownProfile {
         /// The name of the profile.
         name: String,
@@ -146,8 +146,8 @@ pub async fn client_from_env(options: ClientOptions) -> Result<Client, ClientErr
     Ok(Client::from_conf(config.build()))
 }
 
-/// Builds a client that reaches a store through this HTTP client, with these keys, whatever the
-/// environment says: for a store inside the process, whose connector comes from
+/// Builds a client that reaches a store through this HTTP client, with these keys, and ignores the
+/// environment: for a store inside the process, whose connector comes from
 /// `EmbeddedStore::http_client`.
 ///
 /// # Cost
@@ -210,8 +210,8 @@ fn names_endpoint(settings: &SdkConfig) -> bool {
         || of_s3.is_some_and(|(config, key)| config.load_config(key).is_some())
 }
 
-/// The region. Whoever names an endpoint is not on AWS: there IMDS is not asked, which may take
-/// seconds to fail.
+/// The region. A store with an endpoint is not on AWS: IMDS, which may take seconds to fail, is not
+/// asked then.
 async fn region(
     options: &ClientOptions,
     provider: &ProviderConfig,

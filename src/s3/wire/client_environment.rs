@@ -40,7 +40,7 @@ pub enum CredentialSource {
     WebIdentity,
     /// An address that the container was given.
     Container,
-    /// Whatever the machine is allowed, if it is one of AWS's.
+    /// The role of the machine, if it is one of AWS's.
     Machine,
     /// There are none.
     None,

@@ -1,7 +1,7 @@
 //! Conditional writes, settled: whether an unclear one took effect is found out by reading.
 //!
 //! A repeated request can turn a success into a 412. The bytes of every document hold a fresh nonce
-//! (or are the same whoever writes them), so what is stored is ours exactly if it is the same bytes.
+//! (or are the same for every writer), so what is stored is ours exactly if it is the same bytes.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::error::{StorageError, StorageErrorKind};
 use crate::s3::format::keys::Key;
 use crate::s3::wire::body::Payload;
 
-/// How often a refusal is looked into before it is told as an error that can be retried.
+/// How often a refusal is examined before it is returned as an error that can be retried.
 const MAX_LOOKS: u32 = 5;
 
 /// Writes of a single writer, one at a time for each key.
@@ -30,7 +30,7 @@ impl Default for Turns {
 }
 
 impl Api {
-    /// Waits for the other conditional writes of this key, where the store cannot tell them apart.
+    /// Waits for the other conditional writes of this key, if the store cannot distinguish them.
     async fn turn(&self, key: &Key) -> Option<MutexGuard<'_, ()>> {
         if self.form != ConditionForm::Unsent {
             return None;
@@ -44,7 +44,7 @@ impl Api {
 
     /// Writes a document if `condition` holds. Never repeats a write that another one followed.
     ///
-    /// Cancelling leaves it written or not; whoever reads it later can tell.
+    /// Cancelling leaves it written or not; a later read shows which.
     pub(crate) async fn put_if(
         &self,
         key: &Key,

@@ -12,7 +12,7 @@ use super::{advice, dispatch};
 use crate::error::{Error, StorageError, StorageErrorKind};
 use crate::telemetry::Operation;
 
-/// What an answer means to whoever asked.
+/// What an answer means to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// No answer, a broken one, or the server's own failure: repeat. It may have taken effect.
@@ -25,7 +25,7 @@ pub(super) enum Verdict {
     Unreachable,
     /// No credentials to sign the request with, or none that can be used.
     NoCredentials,
-    /// Whoever gives credentials did not answer, and was asked more than once by the SDK.
+    /// The source of credentials did not answer, after several attempts of the SDK.
     CredentialsUnavailable,
     /// No space is left: another attempt fails the same way until space is freed.
     Full,
@@ -81,9 +81,9 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
         (_, "SlowDown" | "SlowDownRead" | "SlowDownWrite" | "Throttling" | "TooManyRequests")
         | (_, "RequestLimitExceeded" | "ThrottlingException" | "BandwidthLimitExceeded")
         | (429, _) => Verdict::Throttled,
-        // S3's words for "try again", whatever the status: a 200 may hold them too. Some say that the
+        // S3's words for "try again", with any status: a 200 may hold them too. Some say that the
         // body did not arrive in time or whole, some that another write of this key was under way.
-        // Whether that won is told to whoever asks again, which AWS says one should.
+        // A repeated request shows which write won; AWS recommends one.
         (_, "InternalError" | "ServiceUnavailable" | "Busy" | "ServerBusy")
         | (_, "RequestTimeout" | "OperationTimedOut" | "IncompleteBody")
         | (_, "OperationAborted" | "ConditionalRequestConflict")
@@ -101,7 +101,7 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
         (412, _) => Verdict::Precondition,
         (409, "PreconditionFailed") => Verdict::Precondition,
         (_, "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall") => Verdict::InvalidPart,
-        // The parts are not those that were named, whichever checksum tells.
+        // The parts are not those that were named, by any checksum.
         (400, "BadDigest") if operation == Operation::CompleteMultipartUpload => {
             Verdict::InvalidPart
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::contract::Sent;
 
-/// Counts the bytes of one part into what is told of the whole upload, each of them once.
+/// Counts the bytes of one part into those of the whole upload, each of them once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gauge {
     sent: Sent,

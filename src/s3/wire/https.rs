@@ -117,7 +117,7 @@ fn is_link_local(url: &str) -> bool {
     }
 }
 
-/// The resolver of the system, with an error that can be told from others.
+/// The resolver of the system, with an error of its own.
 #[derive(Clone, Debug)]
 struct Resolver;
 

@@ -24,8 +24,8 @@ pub(crate) struct Sought {
 const MAX_KEYS: i32 = 1000;
 
 impl Api {
-    /// One page of what is below `prefix`, as it was answered. `seen` catches what the head of the
-    /// answer tells.
+    /// One page of what is below `prefix`, as it was answered. `seen` receives the head of the
+    /// answer.
     pub(super) async fn listed(
         &self,
         prefix: &str,

@@ -177,7 +177,7 @@ impl Api {
         Ok(self.call_streamed(call, send).await?.0)
     }
 
-    /// As [`call`](Self::call), and tells how many attempts it took: all but the last may have
+    /// As [`call`](Self::call), and returns how many attempts it took: all but the last may have
     /// taken effect too.
     async fn call_counted<T, E, F, Sent>(&self, call: Call<'_>, send: F) -> ApiResult<(T, u32)>
     where

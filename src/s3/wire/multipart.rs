@@ -64,8 +64,8 @@ impl Api {
         Ok(())
     }
 
-    /// Uploads one part, which replaces what was uploaded under its number before. `gauge` is told
-    /// how much of it has left.
+    /// Uploads one part, which replaces what was uploaded under its number before. `gauge` counts
+    /// the bytes sent.
     pub(crate) async fn upload_gauged_part(
         &self,
         key: &Key,
@@ -109,7 +109,7 @@ impl Api {
         Ok(ETag::parse(etag))
     }
 
-    /// Uploads one part while nobody looks.
+    /// Uploads one part without a gauge.
     pub(crate) async fn upload_part(
         &self,
         key: &Key,

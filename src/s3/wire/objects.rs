@@ -154,18 +154,18 @@ impl Api {
                 at: answer.last_modified().map(to_system_time),
                 answered_at: seen.caught(),
             };
-            let told = to_u64(answer.content_length())
+            let length = to_u64(answer.content_length())
                 .ok_or_else(|| incomplete(call.operation, call.key, "Content-Length"))?;
-            if told > MAX_DOCUMENT {
-                let why = format!("it has {told} bytes, which is none of ours");
+            if length > MAX_DOCUMENT {
+                let why = format!("it has {length} bytes, which is none of ours");
                 let kind = StorageErrorKind::Other;
                 let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
                 return Err(ApiError::InvalidRange(error));
             }
-            let turn = self.large.read(told).await;
+            let turn = self.large.read(length).await;
             let body = RangeBody::new(answer.body, request);
-            let limit = Self::timeout_for(told);
-            let failure = match tokio::time::timeout(limit, collect(body, told)).await {
+            let limit = Self::timeout_for(length);
+            let failure = match tokio::time::timeout(limit, collect(body, length)).await {
                 Ok(Ok(bytes)) => {
                     return Ok(Some(SmallObject {
                         bytes,
@@ -274,7 +274,7 @@ impl Api {
         }))
     }
 
-    /// Begins to read a range of an object that must still have this ETag. Whoever reads checks
+    /// Begins to read a range of an object that must still have this ETag. The caller checks
     /// that all of it arrives.
     pub(crate) async fn get_range(
         &self,
@@ -312,8 +312,8 @@ impl Api {
             })
             .await?;
         // A store that ignores the range would hand out bytes of another place.
-        let told = answer.content_range().and_then(parse_content_range);
-        if told != Some(range.start..range.end) {
+        let received = answer.content_range().and_then(parse_content_range);
+        if received != Some(range.start..range.end) {
             let why = format!(
                 "bytes {}-{} were asked for, {:?} of {:?} bytes came",
                 range.start,

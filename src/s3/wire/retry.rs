@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-/// The failure is told after this many attempts and this long: a gateway restarts within it.
+/// The failure is returned after this many attempts and this long: a gateway restarts within it.
 const MIN_ATTEMPTS: u32 = 8;
 const MIN_ELAPSED: Duration = Duration::from_secs(30);
 /// An attempt that began after this long is the last one. Not counted is how long it took: a large

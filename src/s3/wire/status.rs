@@ -28,7 +28,7 @@ impl Intercept for Witness {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let status = context.response().status().as_u16();
-        // Outside of `seen` nobody wants to know.
+        // Ignored outside of `seen`.
         let _ = STATUS.try_with(|seen| seen.set(Some(status)));
         Ok(())
     }

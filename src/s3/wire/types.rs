@@ -50,7 +50,7 @@ pub(crate) struct ListedPart {
     pub(crate) number: u32,
     pub(crate) size: u64,
     pub(crate) etag: ETag,
-    /// In base64, where the store tells it.
+    /// In base64, if the store returns it.
     pub(crate) crc64: Option<String>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct CompletePart {
     pub(crate) crc64: Crc64,
 }
 
-/// What HEAD tells of an object.
+/// The answer to HEAD of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectInfo {
     pub(crate) size: u64,
@@ -146,7 +146,7 @@ pub(crate) struct ListedObject {
     /// In bytes.
     pub(crate) size: u64,
     pub(crate) modified: SystemTime,
-    /// Where the store tells it.
+    /// If the store returns it.
     pub(crate) etag: Option<ETag>,
 }
 
@@ -155,7 +155,7 @@ pub(crate) struct ListedObject {
 pub(crate) struct Page {
     pub(crate) objects: Vec<ListedObject>,
     pub(crate) next: Option<String>,
-    /// The store's clock, where it tells it.
+    /// The store's clock, if it is in the answer.
     pub(crate) date: Option<SystemTime>,
 }
 

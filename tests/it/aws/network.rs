@@ -109,13 +109,13 @@ fn unknown_profiles_are_named() {
         (&KEYS, &["--profile", "absent", "ls"]),
     ] {
         let said = fails(&user, &[known, variables].concat(), arguments);
-        let want = "profile absent is in neither ~/.aws/config nor ~/.aws/credentials"; // quoted
+        let want = "profile absent is not in ~/.aws/config or ~/.aws/credentials";
         assert!(said.contains(want), "{said}");
     }
     let elsewhere = [("AWS_PROFILE", "absent"), ("AWS_CONFIG_FILE", "/nowhere")];
     let said = fails(&user, &[known, &elsewhere].concat(), &["ls"]);
     assert!(
-        said.contains("neither /nowhere nor ~/.aws/credentials"), // quoted
+        said.contains("not in /nowhere or ~/.aws/credentials"),
         "{said}"
     );
     let user = self::user(&[("config", "[profile\n")]);

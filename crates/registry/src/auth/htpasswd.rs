@@ -72,7 +72,7 @@ impl Users {
                 return Err(invalid(format!("{user} occurs twice")));
             }
         }
-        // Without users it matters to nobody, and is the usual cost.
+        // Without users the usual cost.
         users.decoy = decoy(if highest == 0 { 10 } else { highest });
         Ok(users)
     }
@@ -151,7 +151,7 @@ mod tests {
     fn unknown_user_costs_as_much_as_the_most_expensive_one() {
         let expensive = HASH.replace("$05", "$12");
         let users = Users::parse(&format!("a:{HASH}\nb:{expensive}"), "f").unwrap();
-        let (hash, is_known) = users.hash("nobody");
+        let (hash, is_known) = users.hash("unknown");
         let parts: HashParts = hash.parse().unwrap();
         assert_eq!((parts.get_cost(), is_known), (12, false));
         assert_eq!(users.hash("a"), (HASH, true));

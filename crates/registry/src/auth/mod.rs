@@ -1,6 +1,6 @@
 //! Authentication and authorization.
 //!
-//! [`Authorizer`] is the contract between the registry and whatever knows its clients. The registry
+//! [`Authorizer`] is the contract between the registry and the authentication of its clients. The registry
 //! calls it once per request, after routing and before anything is looked up or a byte of the body
 //! is read. The accesses that a request needs are a pure table (`needs`). Optional accesses (pull
 //! on the source of a mount, each line of the catalog) are asked of the [`Grant`].

@@ -1,8 +1,8 @@
 //! The body of a manifest, held to a size and to a time, and all of them together to a bound.
 //!
-//! A body is counted as it arrives, for to declare one costs a client nothing. So several that have
-//! some of their bytes could wait for each other. Whoever finds no room therefore waits for one more
-//! thing: the one way through, with which a body of any size comes to its end.
+//! A body is counted as it arrives, since to declare one costs a client nothing. So several that have
+//! some of their bytes could wait for each other. A body that finds the pool full therefore waits for
+//! the overflow permit too, with which one body of any size completes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(crate) struct Room {
     way_through: Arc<Semaphore>,
 }
 
-/// What of the room a body has, until it is stored or refused.
+/// The bytes of the pool that a body holds, until it is stored or refused.
 #[derive(Debug, Default)]
 struct Share {
     bytes: Option<OwnedSemaphorePermit>,
@@ -58,7 +58,7 @@ impl Default for Room {
 }
 
 impl Share {
-    /// Makes room for so many more bytes, when there is some. Cancelling it changes nothing.
+    /// Reserves this many more bytes, when they are free. Cancelling it changes nothing.
     async fn grow(&mut self, room: &Room, bytes: usize) {
         if self.way_through.is_some() {
             return;

@@ -83,7 +83,7 @@ pub(super) fn parse(
     })
 }
 
-/// The media type, which the header, the document, or the members of the document tell.
+/// The media type, from the header, the document, or the members of the document.
 fn media_type(document: &Document, content_type: Option<&str>) -> Result<String, Refusal> {
     let content_type = content_type
         .and_then(|text| text.split(';').next())
@@ -126,7 +126,7 @@ fn check_form(document: &Document, media_type: &str) -> Result<(), Refusal> {
         return Err(invalid("fsLayers belongs to schemaVersion 1"));
     }
     if is_index && (document.config.is_some() || document.layers.is_some()) {
-        return Err(invalid("an index has neither config nor layers"));
+        return Err(invalid("an index has no config and no layers"));
     }
     if !is_index && document.manifests.is_some() {
         return Err(invalid("an image has no manifests"));

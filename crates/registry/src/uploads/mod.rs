@@ -99,7 +99,7 @@ async fn open(shared: &Arc<Shared>, head: &Head, base: Base, name: RepositoryNam
     })
 }
 
-/// A layer in one request. Nobody knows the upload, so it goes where the layer cannot be made of it.
+/// A layer in one request. No client knows the upload, so a failure removes it.
 async fn whole(
     shared: &Arc<Shared>,
     call: Call,

@@ -83,8 +83,8 @@ impl Place {
         }
     }
 
-    /// Takes the body in. If not all of it comes, the upload is closed, and the client told where
-    /// it is.
+    /// Receives the body. If it is incomplete, the upload is closed, and the answer names its
+    /// offset.
     pub(super) async fn fill(
         &self,
         receiving: &mut Receiving,
@@ -103,7 +103,7 @@ impl Place {
             }
             Ok(Some(stopped)) => stopped.into(),
             Err(error) => {
-                // What came before the error is worth keeping; this one was told already.
+                // The bytes before the error are kept; the error is in the answer already.
                 let _ = receiving.upload.close().await;
                 return Err(self.out_of_step(error).await);
             }

@@ -31,7 +31,7 @@ pub(super) struct Removable {
 /// How long before `now` a document was written. One second less, as the store reports whole seconds.
 pub(super) fn age_at(now: SystemTime, written: Written) -> Result<Duration, CollectError> {
     let at = written.at.ok_or_else(|| {
-        CollectError::refused("the store does not tell when an object was written")
+        CollectError::refused("the store does not report when an object was written")
     })?;
     let age = now.duration_since(at).unwrap_or_default();
     Ok(age.saturating_sub(Duration::from_secs(1)))

@@ -37,7 +37,7 @@ impl<'a, 'b> Listing<'a, 'b> {
     ///
     /// # Errors
     ///
-    /// `Refused` where a key comes twice or out of order, or the store does not tell its time.
+    /// `Refused` where a key comes twice or out of order, or the store does not report its time.
     pub(super) async fn next(&mut self) -> Result<Option<ListedPage>, CollectError> {
         let Some(from) = self.next.take() else {
             return Ok(None);
@@ -56,7 +56,7 @@ impl<'a, 'b> Listing<'a, 'b> {
             self.last = Some(key.to_owned());
         }
         let date = page.date.ok_or_else(|| {
-            CollectError::refused("the store does not tell its time with a listing")
+            CollectError::refused("the store does not report its time with a listing")
         })?;
         Ok(Some(ListedPage {
             objects: page.objects,

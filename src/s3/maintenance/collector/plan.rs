@@ -121,7 +121,7 @@ pub(super) fn dead(
 /// Fewer are never too many: a repository of a few layers loses most of them at once.
 const FEW: u64 = 10;
 
-/// Whether so many of so many are more than a collection removes without being told to.
+/// Whether this share is more than a collection removes without `max_share`.
 pub(super) fn is_too_many(some: u64, all: u64, max_share: f64) -> bool {
     some > FEW && some as f64 > all as f64 * max_share
 }

@@ -2,8 +2,8 @@
 //!
 //! 1. A listing is a stream: it holds a page of a thousand keys, and the few documents that are
 //!    read at a time, however much there is.
-//! 2. What cannot be read is told among the others, with the reason, and does not end the listing.
-//! 3. What goes while it is listed is left out; what comes may be told or not.
+//! 2. An unreadable entry is listed among the others, with the reason, and does not end the listing.
+//! 3. An entry that is removed meanwhile is left out; a new one may be listed or not.
 //! 4. The age of an upload is that of its youngest object, by the store's clock. A
 //!    [sweep](crate::s3::maintenance::sweep) goes by the same [walk].
 
@@ -37,7 +37,7 @@ pub(crate) use walk::pages;
 /// How many documents one listing reads at a time.
 const READS_AT_ONCE: usize = 8;
 
-/// An upload that is neither finished nor removed.
+/// An upload that is not finished or removed.
 #[derive(Debug)]
 pub struct UploadEntry {
     /// The upload.
@@ -60,9 +60,9 @@ pub struct UploadState {
     pub declared: Option<LayerId>,
     /// Where it is in its life.
     pub phase: UploadPhase,
-    /// The bytes that were acknowledged: a resume goes on there, or a little later.
+    /// The bytes that were acknowledged: a resume continues there, or a little later.
     pub offset: u64,
-    /// When it was begun, by the clock of whoever did.
+    /// When it was begun, by the clock of that process.
     pub begun_at: SystemTime,
 }
 
@@ -90,7 +90,7 @@ pub struct LayerInfo {
     /// The repository that the layer was first published in. Where a repository is listed and the
     /// bytes are within the link itself (16 KiB at most), that repository.
     pub name: RepositoryName,
-    /// When it was published, by the clock of whoever did.
+    /// When it was published, by the clock of that process.
     pub created_at: SystemTime,
     /// The objects that have the bytes, in order. None where the record itself has them.
     pub objects: Vec<LayerObject>,
@@ -141,7 +141,7 @@ impl LayerInfo {
 
 /// What is in the store.
 impl S3LayerService {
-    /// All uploads that are neither finished nor removed, in the order of their UUIDs.
+    /// All uploads that are not finished or removed, in the order of their UUIDs.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl S3LayerService {
     ///
     /// # Errors
     ///
-    /// [`Storage`](crate::Error::Storage) where the store could not tell.
+    /// [`Storage`](crate::Error::Storage) where the store gave no answer.
     ///
     /// # Cost
     ///
@@ -179,7 +179,7 @@ impl S3LayerService {
         find::beginning(&self.store, algorithm, hex_prefix, limit).await
     }
 
-    /// Removes an upload and all its bytes, in whatever process its handle is: that handle fails with
+    /// Removes an upload and all its bytes, also if its handle is in another process: that handle fails with
     /// [`UploadUnknown`](crate::Error::UploadUnknown). One that is being committed is committed
     /// instead, unless that can never succeed: then it is cancelled, and its data stays for 20
     /// hours, since another process may publish it; a [`sweep`](Self::sweep) removes it then.

@@ -1,4 +1,4 @@
-//! What a listing and a document tell, taken together. Pure.
+//! Combines a listing and a document. Pure.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +26,7 @@ pub(crate) struct Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ListedSession {
     Absent,
-    /// With its ETag, where the store tells it.
+    /// With its ETag, if the store returns it.
     There(Option<ETag>),
 }
 

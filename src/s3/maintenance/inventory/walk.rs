@@ -54,7 +54,7 @@ pub(crate) fn found(store: Arc<Store>) -> impl Stream<Item = Result<Found>> {
     uploads.flatten()
 }
 
-/// What a page tells of uploads.
+/// The uploads in a page.
 fn seen(keys: &Keys, page: &Page) -> impl Iterator<Item = Seen> {
     let now = clock::now();
     page.objects.iter().filter_map(move |object| {

@@ -2,11 +2,11 @@
 //!
 //! 1. Only `uploads/` is listed: an upload's session goes last, so data without a session is
 //!    published.
-//! 2. Age is told by the store's clock, and is that of the youngest object below an upload.
+//! 2. Age is by the store's clock, and is that of the youngest object below an upload.
 //! 3. Nothing is deleted before the session that was found old says `cancelled`, by a conditional
 //!    write: an owner that comes back cannot acknowledge bytes after that.
 //! 4. An upload that was being committed is committed, or cancelled where that cannot succeed. The
-//!    data of a cancelled commit is removed much later, if neither record nor link names it.
+//!    data of a cancelled commit is removed much later, unless the record or the link names it.
 
 use std::future::ready;
 use std::sync::Arc;

@@ -98,7 +98,7 @@ async fn a_bit_flipped_in_the_store_is_damage_however_often_it_is_read() {
             assert!(bytes == scene.bytes[..bytes.len()], "{flip}");
             assert!(bytes.len() as u64 <= flip);
         }
-        // Elsewhere the layer can be read, and when it is mended, here too.
+        // The layer can be read elsewhere, and after a repair here too.
         let elsewhere = (flip + BLOCK) % SIZE / BLOCK * BLOCK;
         let read = read_at(&mut layer, elsewhere, 1000).await.unwrap();
         assert!(read == scene.bytes[elsewhere as usize..][..1000]);
@@ -113,7 +113,7 @@ async fn a_bit_flipped_in_the_store_is_damage_however_often_it_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrong_byte_that_was_handed_out_is_told_at_the_end_of_its_block() {
+async fn wrong_byte_that_was_returned_is_reported_at_the_end_of_its_block() {
     // The first range comes before its block can be checked.
     let scene = Scene::new(PLENTY);
     scene.fake.script(once(9, Answer::Flip(9)));
@@ -132,7 +132,7 @@ async fn a_wrong_byte_that_was_handed_out_is_told_at_the_end_of_its_block() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_are_told_by_name_and_the_reader_goes_on() {
+async fn errors_are_returned_and_the_reader_continues() {
     for (case, answer, want) in [
         ("missing", Answer::Status(404, "NoSuchKey"), "is missing"),
         (

@@ -1,5 +1,5 @@
-//! A store of one object behind the SDK's HTTP client: serves ranges, logs what it was asked, and
-//! fails as it is told.
+//! A store of one object behind the SDK's HTTP client: serves ranges, logs requests, and
+//! fails by a script.
 
 use std::ops::Range;
 use std::pin::Pin;
@@ -42,7 +42,7 @@ pub(super) enum Answer {
     Cut(u64),
     /// The body ends after so many bytes, as if that were all.
     End(u64),
-    /// The body gives so many bytes and then nothing for ever.
+    /// The body sends this many bytes and then stalls.
     Stall(u64),
     /// One bit at this position of the object is another one.
     Flip(u64),
@@ -99,7 +99,7 @@ impl Fake {
         })
     }
 
-    /// How requests are answered from now on, by their number and range. The log begins anew.
+    /// How requests are answered from now on, by their number and range. The log is cleared.
     pub(super) fn script(&self, f: impl Fn(usize, &Range<u64>) -> Answer + Send + Sync + 'static) {
         *self.script.lock().unwrap() = Box::new(f);
         self.log.lock().unwrap().clear();

@@ -1,4 +1,4 @@
-//! The reader against a store that is told what to do. Time is paused: waiting costs nothing.
+//! The reader against a scripted store. Time is paused: waiting costs nothing.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::atomic::Ordering::SeqCst;
@@ -341,7 +341,7 @@ async fn stalled_reader_gives_its_memory_back() {
 
 /// More stalled readers than the pool has windows, and one that reads.
 #[tokio::test(start_paused = true)]
-async fn stalled_readers_stop_nobody() {
+async fn stalled_readers_stop_no_other_reader() {
     let scene = Scene::new(16 * MIB);
     let mut stalled = Vec::new();
     for _ in 0..9 {
@@ -387,7 +387,7 @@ async fn a_url_lives_no_longer_than_is_configured() {
     let scene = Scene::new(PLENTY);
     presence::note(&scene.store, &fake::key(), &etag("etag"), Moment::now());
     let layer = scene.layer();
-    for (asked, told) in [(60, 60), (100_000, 900)] {
+    for (asked, expires) in [(60, 60), (100_000, 900)] {
         let url = layer
             .presigned_url(Duration::from_secs(asked))
             .await
@@ -395,6 +395,6 @@ async fn a_url_lives_no_longer_than_is_configured() {
             .unwrap();
         let path = format!("/bucket/{}?", fake::key());
         assert!(url.contains(&path), "{url}");
-        assert!(url.contains(&format!("X-Amz-Expires={told}&")), "{url}");
+        assert!(url.contains(&format!("X-Amz-Expires={expires}&")), "{url}");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 const BYTES: u64 = 128 * 1024 * 1024;
 /// The first part is recorded so long after the session was written.
 const FIRST: Duration = Duration::from_secs(1);
-/// The session is written at least this often, so that its age tells a live upload from a dead one.
+/// The session is written at least this often, so that its age distinguishes a live upload from a dead one.
 const AGE: Duration = Duration::from_secs(600);
 
 /// What is not on record.

@@ -1,4 +1,4 @@
-//! Where the bytes that arrive are cut into parts. Pure.
+//! Splits the bytes that arrive into parts. Pure.
 
 use super::schedule::{MIN_PART_SIZE, Schedule};
 

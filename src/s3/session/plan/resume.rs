@@ -130,7 +130,7 @@ mod tests {
             ("all parts are gone", &three, Some(listed(&[])), lost(1, "the part is gone")),
             ("the upload is gone", &three, None, lost(1, "its multipart upload is gone")),
             ("gone, but nothing was recorded", &Vec::new(), None, Parts::Present(Vec::new())),
-            ("sent twice, encrypted anew", &three, changed(|part| part.etag = etag("another")), repinned()),
+            ("sent twice, encrypted again", &three, changed(|part| part.etag = etag("another")), repinned()),
             ("overwritten, same size", &three, changed(|part| {
                 part.etag = etag("another");
                 part.crc64 = Some(Crc64::of(b"zombie").to_base64());

@@ -75,7 +75,7 @@ fn unknown(uploader: &Uploader) -> Error {
     Error::UploadUnknown { uuid }
 }
 
-/// Ends a commit that was begun before, whatever is claimed now: its driver may be publishing at
+/// Completes a commit that was begun before, with its own claims: its driver may be publishing at
 /// this moment. `None` where its claims were wrong, so that it cannot have been published.
 async fn complete_previous_commit(
     uploader: &mut Uploader,

@@ -215,7 +215,7 @@ impl Uploader {
     /// The multipart upload, which the session names before the first part is sent.
     async fn target(&mut self) -> Result<Target> {
         // The write that names a multipart upload confirms as well. After a close it comes too late:
-        // nobody would look for a multipart upload that no session names.
+        // a multipart upload that no session names is never found.
         let session = self.session();
         let is_assumed = self.journal.ownership() == Ownership::Assumed;
         if !is_assumed || session.closed || session.multipart.is_some() {
