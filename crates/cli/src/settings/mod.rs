@@ -15,7 +15,7 @@ use std::time::Duration;
 use self::file::Entry;
 use self::flags::Flags;
 pub(super) use self::location::Location;
-use self::table::{Flag, Row, Setting, SettingValue, Source};
+use self::table::{Row, Setting, SettingValue, Source};
 use self::time::{Interval, Timeout};
 use self::value::{FilePath, Format, Kind, Level, Listen, Size, Url, Word};
 use super::failure::Failure;
@@ -29,7 +29,6 @@ use s3layers_registry::{CorsOrigins, DEFAULT_MAX_REQUESTS, ImmutableTags, Truste
 pub(super) mod example;
 mod file;
 pub(super) mod flags;
-mod http;
 mod location;
 pub(super) mod table;
 mod time;
@@ -84,306 +83,159 @@ macro_rules! settings {
 }
 
 settings! {
-    store: Option<StoreUrl> = None, Setting {
-        about: "Use the store s3://BUCKET[/ROOT], file:PATH or memory:",
-        more: "Default: a folder in the user's data directory. `file:` is a store in a folder, for one \
-               process at a time; in a configuration file its path is relative to the folder of \
-               that file. `memory:` is lost when the program ends. For `s3:`, credentials come \
-               from the sources of every AWS tool (AWS_ACCESS_KEY_ID and \
-               AWS_SECRET_ACCESS_KEY, a profile, SSO, the role of the machine), as do certificates \
-               (AWS_CA_BUNDLE, SSL_CERT_FILE) and proxies (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).",
-        sample: "s3://bucket/root",
-        ..Setting::new("store", "PLACE")
-    };
-    endpoint_url: Option<Url> = None, Setting {
-        about: "Use the S3 store at this URL instead of AWS",
-        sample: "http://127.0.0.1:9000",
-        also: &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"],
-        ..Setting::new("endpoint_url", "URL")
-    };
-    region: Option<Word> = None, Setting {
-        about: "Use this region of the S3 store",
-        sample: "eu-central-1",
-        also: &["AWS_REGION", "AWS_DEFAULT_REGION"],
-        ..Setting::new("region", "REGION")
-    };
-    profile: Option<Word> = None, Setting {
-        about: "Use the keys of this profile in ~/.aws",
-        more: "FlagValue as a flag or in S3LAYERS_PROFILE its keys are used even where the environment \
-               has some.",
-        sample: "minio",
-        also: &["AWS_PROFILE"],
-        ..Setting::new("profile", "NAME")
-    };
-    part_size: Size = Size(DEFAULT_PART_SIZE), Setting {
-        about: "Send parts of this size, 5 MiB to 5 GiB",
-        more: "Larger parts need fewer requests and more memory. Parts grow automatically when a \
-               layer becomes large. More than half of memory_budget needs a larger memory_budget.",
-        flag: Flag::Tuning,
-        ..Setting::new("part_size", "SIZE")
-    };
-    parallelism: usize = DEFAULT_PARALLELISM, Setting {
-        about: "Limit concurrent requests of one transfer, 1 to 64",
-        flag: Flag::Tuning,
-        ..Setting::new("parallelism", "NUMBER")
-    };
-    memory_budget: Size = Size(DEFAULT_MEMORY_BUDGET), Setting {
-        about: "Limit layer bytes in memory, at least two parts",
-        flag: Flag::Tuning,
-        ..Setting::new("memory_budget", "SIZE")
-    };
-    single_writer: bool = false, Setting {
-        about: "Declare that no other process writes below this root",
-        more: "Allows a store without conditional writes. Two writers would overwrite each other unnoticed.",
-        flag: Flag::Tuning,
-        ..Setting::new("single_writer", "BOOL")
-    };
-    log_level: Level = Level::Word("warn".to_owned()), Setting {
-        about: "Log at this level; -v info, -vv debug, --quiet error",
-        also: &["RUST_LOG"],
-        flag: Flag::None,
-        ..Setting::new("log.level", "LEVEL")
-    };
-    log_format: Format = Format::Text, Setting {
-        about: "Write log lines as text or json",
-        flag: Flag::Tuning,
-        ..Setting::new("log.format", "FORMAT")
-    };
-    serve_listen: Listen = Listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000))), Setting {
-        about: "Listen on this address; port 0 takes a free port",
-        more: "`:5000` listens on all IPv4 addresses of this machine, `localhost:5000` on 127.0.0.1.",
-        flag: Flag::Serve,
-        ..Setting::new("serve.listen", "ADDRESS")
-    };
-    serve_allow_anonymous: bool = false, Setting {
-        about: "Allow other machines to connect, without authentication",
-        more: "Every client that reaches the address can then read, push and delete. Needed without \
-               serve.users and serve.policy, unless serve.listen is a loopback address.",
-        flag: Flag::Serve,
-        ..Setting::new("serve.allow_anonymous", "BOOL")
-    };
-    serve_users: Option<FilePath> = None, Setting {
-        about: "Authenticate users by this file of `htpasswd -B`",
-        more: "It is read again when it changes. Without serve.policy every user may do everything.",
-        sample: "users.htpasswd",
-        flag: Flag::Serve,
-        ..Setting::new("serve.users", "FILE")
-    };
-    serve_policy: Option<FilePath> = None, Setting {
-        about: "Authorize requests by this policy file",
-        more: "Rules of subjects, repositories and actions, and issuers of tokens: see \
-               docs/operations.md. What no rule allows is denied. It is read again when it changes. \
-               `s3layers policy explain` shows what a request would get.",
-        sample: "policy.toml",
-        flag: Flag::Policy,
-        ..Setting::new("serve.policy", "FILE")
-    };
-    serve_anonymous_pull: bool = false, Setting {
-        about: "Allow clients without credentials to pull, without a policy",
-        more: "With serve.policy, a rule for `everyone` does so.",
-        flag: Flag::Policy,
-        ..Setting::new("serve.anonymous_pull", "BOOL")
-    };
-    serve_public_url: Option<Url> = None, Setting {
-        about: "Send clients to this URL of the registry for tokens",
-        more: "Needed with serve.users or serve.policy, unless clients reach the registry at \
-               serve.listen.",
-        sample: "https://registry.example.com",
-        flag: Flag::Serve,
-        ..Setting::new("serve.public_url", "URL")
-    };
-    serve_secret_file: Option<FilePath> = None, Setting {
-        about: "Sign tokens with the random bytes in this file",
-        more: "At least 32 bytes, for example of `openssl rand -base64 48`. All processes of one \
-               registry need the same. Default: bytes that no other process has, new at each start.",
-        sample: "secret",
-        flag: Flag::Serve,
-        ..Setting::new("serve.secret_file", "FILE")
-    };
-    serve_token_lifetime: Timeout = Timeout(Duration::from_secs(3600)), Setting {
-        about: "Limit the lifetime of the registry's own tokens",
-        more: "A user that is removed from serve.users has no valid token from then on, and each \
-               request is held against the policy as it is then.",
-        flag: Flag::Serve,
-        ..Setting::new("serve.token_lifetime", "TIME")
-    };
-    serve_upload_grace: Duration = Duration::from_secs(24 * 3600), Setting {
-        about: "Accept an expired token this long for uploads begun before",
-        more: "Several clients do not get a new token during the upload of a layer.",
-        flag: Flag::Serve,
-        ..Setting::new("serve.upload_grace", "TIME")
-    };
-    serve_plain_credentials: bool = false, Setting {
-        about: "Accept credentials over connections without TLS",
-        more: "For a network without eavesdroppers. Clients on this machine, and those whose trusted \
-               proxy says that it was reached by https, need no such permission.",
-        flag: Flag::Serve,
-        ..Setting::new("serve.plain_credentials", "BOOL")
-    };
-    serve_tls_cert: Option<FilePath> = None, Setting {
-        about: "Serve TLS with the certificates in this PEM file",
-        more: "That of the server first, then those of its issuers. It is read again when it changes, \
-               as the other files of TLS.",
-        sample: "server.crt",
-        flag: Flag::Serve,
-        ..Setting::new("serve.tls_cert", "FILE")
-    };
-    serve_tls_key: Option<FilePath> = None, Setting {
-        about: "Use the private key in this PEM file",
-        sample: "server.key",
-        flag: Flag::Serve,
-        ..Setting::new("serve.tls_key", "FILE")
-    };
-    serve_tls_client_ca: Option<FilePath> = None, Setting {
-        about: "Authenticate clients by certificates of these CAs",
-        more: "A client with such a certificate is the subject `certificate:NAME` of the policy, with \
-               the first DNS name or URI in it. Others need other credentials.",
-        sample: "clients.crt",
-        flag: Flag::Serve,
-        ..Setting::new("serve.tls_client_ca", "FILE")
-    };
-    serve_trusted_proxies: TrustedProxies = TrustedProxies::default(), Setting {
-        about: "Trust Forwarded and X-Forwarded-* headers of these proxies",
-        more: "A list of addresses and networks such as 10.0.0.0/8, with commas between them. \
-               `loopback` and `private` stand for such addresses, `none` for no proxy.",
-        flag: Flag::Serve,
-        ..Setting::new("serve.trusted_proxies", "LIST")
-    };
-    serve_cors_origin: Option<CorsOrigins> = None, Setting {
-        about: "Allow scripts of these origins in a browser",
-        more: "A list such as https://ui.example.com,http://localhost:8080, or * for all, whose \
-               scripts may then not send credentials.",
-        sample: "https://ui.example.com",
-        flag: Flag::Serve,
-        ..Setting::new("serve.cors_origin", "LIST")
-    };
-    serve_redirect: bool = false, Setting {
-        about: "Redirect downloads of layers to signed URLs of the store",
-        flag: Flag::Serve,
-        ..Setting::new("serve.redirect", "BOOL")
-    };
-    serve_redirect_endpoint: Option<Url> = None, Setting {
-        about: "Redirect to this URL of the store",
-        more: "For clients that reach the store by another URL than this program does.",
-        sample: "https://s3.example.com",
-        flag: Flag::Serve,
-        ..Setting::new("serve.redirect_endpoint", "URL")
-    };
-    serve_redirect_lifetime: Duration = DEFAULT_PRESIGN_LIFETIME, Setting {
-        about: "Limit the lifetime of this URL, up to 7 days",
-        flag: Flag::Serve,
-        ..Setting::new("serve.redirect_lifetime", "TIME")
-    };
-    serve_relative_location: bool = false, Setting {
-        about: "Send locations without scheme and host",
-        more: "For a proxy that does not forward the host of the request.",
-        flag: Flag::Serve,
-        ..Setting::new("serve.relative_location", "BOOL")
-    };
-    serve_sparse: bool = false, Setting {
-        about: "Accept manifests that name content that is not stored",
-        flag: Flag::Serve,
-        ..Setting::new("serve.sparse", "BOOL")
-    };
-    serve_automatic_mount: bool = false, Setting {
-        about: "Mount layers from any repository if no source is named",
-        more: "Anyone who may push to one repository and knows the digest of a layer can then read \
-               it.",
-        flag: Flag::Serve,
-        ..Setting::new("serve.automatic_mount", "BOOL")
-    };
-    serve_max_requests: usize = DEFAULT_MAX_REQUESTS, Setting {
-        about: "Limit concurrent requests, except transfers of layers",
-        more: "A quarter of them is kept for reads of blobs and manifests.",
-        flag: Flag::Serve,
-        ..Setting::new("serve.max_requests", "NUMBER")
-    };
-    serve_max_requests_per_client: Option<usize> = None, Setting {
-        about: "Limit concurrent requests of one client",
-        more: "By its address; behind a trusted proxy, by the address that the proxy names. 429 above.",
-        sample: "64",
-        flag: Flag::Serve,
-        ..Setting::new("serve.max_requests_per_client", "NUMBER")
-    };
-    serve_max_connections_per_client: Option<usize> = None, Setting {
-        about: "Limit concurrent connections from one address",
-        more: "Further ones are closed at once. Behind a proxy all come from its address.",
-        sample: "64",
-        flag: Flag::Serve,
-        ..Setting::new("serve.max_connections_per_client", "NUMBER")
-    };
-    serve_read_only: bool = false, Setting {
-        about: "Refuse all requests that write",
-        flag: Flag::Serve,
-        ..Setting::new("serve.read_only", "BOOL")
-    };
-    serve_no_delete: bool = false, Setting {
-        about: "Refuse to remove blobs, manifests and tags",
-        flag: Flag::Serve,
-        ..Setting::new("serve.no_delete", "BOOL")
-    };
-    serve_immutable_tags: Option<ImmutableTags> = None, Setting {
-        about: "Refuse to move or remove these tags",
-        more: "A list of REPOSITORY:TAG with commas between them, such as **:v*; * stops at a slash, ** \
-               does not. In such repositories manifests are not removed by digest.",
-        sample: "**:v*",
-        flag: Flag::Serve,
-        ..Setting::new("serve.immutable_tags", "LIST")
-    };
-    serve_metrics_listen: Option<Listen> = None, Setting {
-        about: "Serve metrics for Prometheus on this address, at /metrics",
-        more: "Without authentication and TLS: an address that only the scraper reaches.",
-        sample: "127.0.0.1:9090",
-        flag: Flag::Serve,
-        ..Setting::new("serve.metrics_listen", "ADDRESS")
-    };
-    serve_body_timeout: Timeout = Timeout(Duration::from_secs(600)), Setting {
-        about: "Limit pauses of a client that sends a body",
-        more: "Then the request is answered with 408. Every byte that arrived is kept, and the client \
-               can resume the upload.",
-        flag: Flag::Serve,
-        ..Setting::new("serve.body_timeout", "TIME")
-    };
-    serve_write_timeout: Timeout = Timeout(Duration::from_secs(600)), Setting {
-        about: "Limit pauses of a client that reads an answer",
-        flag: Flag::Serve,
-        ..Setting::new("serve.write_timeout", "TIME")
-    };
-    serve_idle_timeout: Timeout = Timeout(Duration::from_secs(620)), Setting {
-        about: "Close a connection that has been idle this long",
-        more: "A load balancer must close its idle connections first; several keep them for 600 \
-               seconds.",
-        flag: Flag::Serve,
-        ..Setting::new("serve.idle_timeout", "TIME")
-    };
-    serve_header_timeout: Timeout = Timeout(Duration::from_secs(60)), Setting {
-        about: "Limit how long the head of a request may take",
-        flag: Flag::Serve,
-        ..Setting::new("serve.header_timeout", "TIME")
-    };
-    serve_drain: Duration = Duration::from_secs(8), Setting {
-        about: "Limit how long running requests may take after a stop",
-        more: "Uploads that need longer are aborted in the last third of this time. Every byte that \
-               arrived is kept, and any process can resume them. `docker stop` kills after 10 \
-               seconds.",
-        flag: Flag::Serve,
-        ..Setting::new("serve.drain", "TIME")
-    };
-    serve_sweep_every: Interval = Interval(Some(Duration::from_secs(3600))), Setting {
-        about: "Remove uploads untouched for 7 days this often, or `off`",
-        more: "Any number of processes may do so. The first sweep is at a random time within this \
-               interval.",
-        flag: Flag::Serve,
-        ..Setting::new("serve.sweep_every", "TIME")
-    };
-    serve_gc_every: Interval = Interval(None), Setting {
-        about: "Collect layers that no manifest names this often, or `off`",
-        more: "As `gc` does, in any number of processes. A layer goes some passes and two days after \
-               the last manifest that names it.",
-        sample: "12h",
-        flag: Flag::Serve,
-        ..Setting::new("serve.gc_every", "TIME")
-    };
+    store: Option<StoreUrl> = None,
+        Setting::common("store", "PLACE", "Use the store s3://BUCKET[/ROOT], file:PATH or memory:")
+            .more("Default: a folder in the user's data directory. `file:` is a store in a folder, for one \
+                process at a time; in a configuration file its path is relative to the folder of that file. \
+                `memory:` is lost when the program ends. For `s3:`, credentials come from the sources of every \
+                AWS tool (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, SSO, the role of the machine), \
+                as do certificates (AWS_CA_BUNDLE, SSL_CERT_FILE) and proxies (HTTPS_PROXY, HTTP_PROXY, \
+                NO_PROXY).").sample("s3://bucket/root");
+    endpoint_url: Option<Url> = None,
+        Setting::common("endpoint_url", "URL", "Use the S3 store at this URL instead of AWS")
+            .sample("http://127.0.0.1:9000")
+            .variables_of_aws(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
+    region: Option<Word> = None,
+        Setting::common("region", "REGION", "Use this region of the S3 store").sample("eu-central-1")
+            .variables_of_aws(&["AWS_REGION", "AWS_DEFAULT_REGION"]);
+    profile: Option<Word> = None,
+        Setting::common("profile", "NAME", "Use the keys of this profile in ~/.aws")
+            .more("As a flag or in S3LAYERS_PROFILE: its keys are used even if the environment has some.")
+            .sample("minio").variables_of_aws(&["AWS_PROFILE"]);
+    part_size: Size = Size(DEFAULT_PART_SIZE),
+        Setting::tuning("part_size", "SIZE", "Send parts of this size, 5 MiB to 5 GiB")
+            .more("Larger parts need fewer requests and more memory. Parts grow automatically when a layer \
+                becomes large. More than half of memory_budget needs a larger memory_budget.");
+    parallelism: usize = DEFAULT_PARALLELISM,
+        Setting::tuning("parallelism", "NUMBER", "Limit concurrent requests of one transfer, 1 to 64");
+    memory_budget: Size = Size(DEFAULT_MEMORY_BUDGET),
+        Setting::tuning("memory_budget", "SIZE", "Limit layer bytes in memory, at least two parts");
+    single_writer: bool = false,
+        Setting::tuning("single_writer", "BOOL", "Declare that no other process writes below this root")
+            .more("Allows a store without conditional writes. Two writers would overwrite each other unnoticed.");
+    log_level: Level = Level::Word("warn".to_owned()),
+        Setting::without_flag("log.level", "LEVEL", "Log at this level; -v info, -vv debug, --quiet error")
+            .variables_of_aws(&["RUST_LOG"]);
+    log_format: Format = Format::Text,
+        Setting::tuning("log.format", "FORMAT", "Write log lines as text or json");
+    serve_listen: Listen = Listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000))),
+        Setting::serve("serve.listen", "ADDRESS", "Listen on this address; port 0 takes a free port")
+            .more("`:5000` listens on all IPv4 addresses of this machine, `localhost:5000` on 127.0.0.1.");
+    serve_allow_anonymous: bool = false,
+        Setting::serve("serve.allow_anonymous", "BOOL", "Allow other machines to connect, without authentication")
+            .more("Every client that reaches the address can then read, push and delete. Needed without \
+                serve.users and serve.policy, unless serve.listen is a loopback address.");
+    serve_users: Option<FilePath> = None,
+        Setting::serve("serve.users", "FILE", "Authenticate users by this file of `htpasswd -B`")
+            .more("It is read again when it changes. Without serve.policy every user may do everything.")
+            .sample("users.htpasswd");
+    serve_policy: Option<FilePath> = None,
+        Setting::policy("serve.policy", "FILE", "Authorize requests by this policy file")
+            .more("Rules of subjects, repositories and actions, and issuers of tokens: see docs/operations.md. \
+                What no rule allows is denied. It is read again when it changes. `s3layers policy explain` shows \
+                what a request would get.").sample("policy.toml");
+    serve_anonymous_pull: bool = false,
+        Setting::policy("serve.anonymous_pull", "BOOL", "Allow clients without credentials to pull, without a policy")
+            .more("With serve.policy, a rule for `everyone` does so.");
+    serve_public_url: Option<Url> = None,
+        Setting::serve("serve.public_url", "URL", "Send clients to this URL of the registry for tokens")
+            .more("Needed with serve.users or serve.policy, unless clients reach the registry at serve.listen.")
+            .sample("https://registry.example.com");
+    serve_secret_file: Option<FilePath> = None,
+        Setting::serve("serve.secret_file", "FILE", "Sign tokens with the random bytes in this file")
+            .more("At least 32 bytes, for example of `openssl rand -base64 48`. All processes of one registry \
+                need the same. Default: bytes that no other process has, new at each start.")
+            .sample("secret");
+    serve_token_lifetime: Timeout = Timeout(Duration::from_secs(3600)),
+        Setting::serve("serve.token_lifetime", "TIME", "Limit the lifetime of the registry's own tokens")
+            .more("A user that is removed from serve.users has no valid token from then on, and each request is \
+                held against the policy as it is then.");
+    serve_upload_grace: Duration = Duration::from_secs(24 * 3600),
+        Setting::serve("serve.upload_grace", "TIME", "Accept an expired token this long for uploads begun before")
+            .more("Several clients do not get a new token during the upload of a layer.");
+    serve_plain_credentials: bool = false,
+        Setting::serve("serve.plain_credentials", "BOOL", "Accept credentials over connections without TLS")
+            .more("For a network without eavesdroppers. Clients on this machine, and those whose trusted proxy \
+                says that it was reached by https, need no such permission.");
+    serve_tls_cert: Option<FilePath> = None,
+        Setting::serve("serve.tls_cert", "FILE", "Serve TLS with the certificates in this PEM file")
+            .more("That of the server first, then those of its issuers. It is read again when it changes, as the \
+                other files of TLS.").sample("server.crt");
+    serve_tls_key: Option<FilePath> = None,
+        Setting::serve("serve.tls_key", "FILE", "Use the private key in this PEM file")
+            .sample("server.key");
+    serve_tls_client_ca: Option<FilePath> = None,
+        Setting::serve("serve.tls_client_ca", "FILE", "Authenticate clients by certificates of these CAs")
+            .more("A client with such a certificate is the subject `certificate:NAME` of the policy, with the \
+                first DNS name or URI in it. Others need other credentials.").sample("clients.crt");
+    serve_trusted_proxies: TrustedProxies = TrustedProxies::default(),
+        Setting::serve("serve.trusted_proxies", "LIST", "Trust Forwarded and X-Forwarded-* headers of these proxies")
+            .more("A list of addresses and networks such as 10.0.0.0/8, with commas between them. `loopback` and \
+                `private` stand for such addresses, `none` for no proxy.");
+    serve_cors_origin: Option<CorsOrigins> = None,
+        Setting::serve("serve.cors_origin", "LIST", "Allow scripts of these origins in a browser")
+            .more("A list such as https://ui.example.com,http://localhost:8080, or * for all, whose scripts may \
+                then not send credentials.").sample("https://ui.example.com");
+    serve_redirect: bool = false,
+        Setting::serve("serve.redirect", "BOOL", "Redirect downloads of layers to signed URLs of the store");
+    serve_redirect_endpoint: Option<Url> = None,
+        Setting::serve("serve.redirect_endpoint", "URL", "Redirect to this URL of the store")
+            .more("For clients that reach the store by another URL than this program does.")
+            .sample("https://s3.example.com");
+    serve_redirect_lifetime: Duration = DEFAULT_PRESIGN_LIFETIME,
+        Setting::serve("serve.redirect_lifetime", "TIME", "Limit the lifetime of this URL, up to 7 days");
+    serve_relative_location: bool = false,
+        Setting::serve("serve.relative_location", "BOOL", "Send locations without scheme and host")
+            .more("For a proxy that does not forward the host of the request.");
+    serve_sparse: bool = false,
+        Setting::serve("serve.sparse", "BOOL", "Accept manifests that name content that is not stored");
+    serve_automatic_mount: bool = false,
+        Setting::serve("serve.automatic_mount", "BOOL", "Mount layers from any repository if no source is named")
+            .more("Anyone who may push to one repository and knows the digest of a layer can then read it.");
+    serve_max_requests: usize = DEFAULT_MAX_REQUESTS,
+        Setting::serve("serve.max_requests", "NUMBER", "Limit concurrent requests, except transfers of layers")
+            .more("A quarter of them is kept for reads of blobs and manifests.");
+    serve_max_requests_per_client: Option<usize> = None,
+        Setting::serve("serve.max_requests_per_client", "NUMBER", "Limit concurrent requests of one client")
+            .more("By its address; behind a trusted proxy, by the address that the proxy names. 429 above.")
+            .sample("64");
+    serve_max_connections_per_client: Option<usize> = None,
+        Setting::serve("serve.max_connections_per_client", "NUMBER", "Limit concurrent connections from one address")
+            .more("Further ones are closed at once. Behind a proxy all come from its address.").sample("64");
+    serve_read_only: bool = false,
+        Setting::serve("serve.read_only", "BOOL", "Refuse all requests that write");
+    serve_no_delete: bool = false,
+        Setting::serve("serve.no_delete", "BOOL", "Refuse to remove blobs, manifests and tags");
+    serve_immutable_tags: Option<ImmutableTags> = None,
+        Setting::serve("serve.immutable_tags", "LIST", "Refuse to move or remove these tags")
+            .more("A list of REPOSITORY:TAG with commas between them, such as **:v*; * stops at a slash, ** does \
+                not. In such repositories manifests are not removed by digest.").sample("**:v*");
+    serve_metrics_listen: Option<Listen> = None,
+        Setting::serve("serve.metrics_listen", "ADDRESS", "Serve metrics for Prometheus on this address, at /metrics")
+            .more("Without authentication and TLS: an address that only the scraper reaches.")
+            .sample("127.0.0.1:9090");
+    serve_body_timeout: Timeout = Timeout(Duration::from_secs(600)),
+        Setting::serve("serve.body_timeout", "TIME", "Limit pauses of a client that sends a body")
+            .more("Then the request is answered with 408. Every byte that arrived is kept, and the client can \
+                resume the upload.");
+    serve_write_timeout: Timeout = Timeout(Duration::from_secs(600)),
+        Setting::serve("serve.write_timeout", "TIME", "Limit pauses of a client that reads an answer");
+    serve_idle_timeout: Timeout = Timeout(Duration::from_secs(620)),
+        Setting::serve("serve.idle_timeout", "TIME", "Close a connection that has been idle this long")
+            .more("A load balancer must close its idle connections first; several keep them for 600 seconds.");
+    serve_header_timeout: Timeout = Timeout(Duration::from_secs(60)),
+        Setting::serve("serve.header_timeout", "TIME", "Limit how long the head of a request may take");
+    serve_drain: Duration = Duration::from_secs(8),
+        Setting::serve("serve.drain", "TIME", "Limit how long running requests may take after a stop")
+            .more("Uploads that need longer are aborted in the last third of this time. Every byte that arrived \
+                is kept, and any process can resume them. `docker stop` kills after 10 seconds.");
+    serve_sweep_every: Interval = Interval(Some(Duration::from_secs(3600))),
+        Setting::serve("serve.sweep_every", "TIME", "Remove uploads untouched for 7 days this often, or `off`")
+            .more("Any number of processes may do so. The first sweep is at a random time within this interval.");
+    serve_gc_every: Interval = Interval(None),
+        Setting::serve("serve.gc_every", "TIME", "Collect layers that no manifest names this often, or `off`")
+            .more("As `gc` does, in any number of processes. A layer goes some passes and two days after the \
+                last manifest that names it.").sample("12h");
 }
 
 impl Settings {
@@ -394,40 +246,14 @@ impl Settings {
             Some(location) => location.read()?,
             None => Vec::new(),
         };
-        let mut settings = Settings::choose(Sources {
+        let settings = Settings::choose(Sources {
             flags,
             location,
             entries,
             variable: &|name| std::env::var_os(name),
         })?;
-        settings.resolve_paths();
         settings.check()?;
         Ok(settings)
-    }
-
-    /// A relative path in the file is relative to the file.
-    fn resolve_paths(&mut self) {
-        if let (Some(StoreUrl::Folder(folder)), Source::File { path, .. }) =
-            (&mut self.store.value, &self.store.source)
-            && let Some(beside) = path.parent()
-        {
-            *folder = beside.join(&folder);
-        }
-        for chosen in [
-            &mut self.serve_users,
-            &mut self.serve_policy,
-            &mut self.serve_secret_file,
-            &mut self.serve_tls_cert,
-            &mut self.serve_tls_key,
-            &mut self.serve_tls_client_ca,
-        ] {
-            if let (Some(FilePath(file)), Source::File { path, .. }) =
-                (&mut chosen.value, &chosen.source)
-                && let Some(beside) = path.parent()
-            {
-                *file = beside.join(&file);
-            }
-        }
     }
 
     /// Adds the settings of the service to its configuration.

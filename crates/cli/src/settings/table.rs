@@ -1,7 +1,7 @@
 //! The description of a setting, and the source of its value.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -29,7 +29,7 @@ pub(crate) struct Setting {
     /// A value for the example file, if there is no default.
     pub(crate) sample: &'static str,
     /// Environment variables of AWS that set it too, in order of precedence.
-    pub(super) also: &'static [&'static str],
+    pub(super) aws_variables: &'static [&'static str],
     pub(super) flag: Flag,
     pub(super) expected: &'static str,
     pub(super) shapes: &'static [Shape],
@@ -53,21 +53,66 @@ pub(super) enum Flag {
     None,
 }
 
+/// Constructors of settings whose flag only some commands have.
+macro_rules! constructors {
+    ($($name:ident: $flag:ident;)*) => {
+        impl Setting {
+            $(pub(super) const fn $name(
+                name: &'static str,
+                placeholder: &'static str,
+                about: &'static str,
+            ) -> Self {
+                Setting {
+                    flag: Flag::$flag,
+                    ..Setting::common(name, placeholder, about)
+                }
+            })*
+        }
+    };
+}
+
+constructors! {
+    tuning: Tuning;
+    serve: Serve;
+    policy: Policy;
+    without_flag: None;
+}
+
 impl Setting {
-    pub(super) const fn new(name: &'static str, placeholder: &'static str) -> Self {
+    /// A setting with a flag of every command.
+    pub(super) const fn common(
+        name: &'static str,
+        placeholder: &'static str,
+        about: &'static str,
+    ) -> Self {
         Setting {
             name,
             placeholder,
-            about: "",
+            about,
             more: "",
             sample: "",
-            also: &[],
+            aws_variables: &[],
             flag: Flag::Common,
             expected: "",
             shapes: &[],
             choices: &[],
             is_right: |_| false,
             default: || None,
+        }
+    }
+
+    pub(super) const fn more(self, more: &'static str) -> Self {
+        Setting { more, ..self }
+    }
+
+    pub(super) const fn sample(self, sample: &'static str) -> Self {
+        Setting { sample, ..self }
+    }
+
+    pub(super) const fn variables_of_aws(self, aws_variables: &'static [&'static str]) -> Self {
+        Setting {
+            aws_variables,
+            ..self
         }
     }
 
@@ -83,7 +128,7 @@ impl Setting {
     /// The variables that set it, in order of precedence.
     pub(crate) fn variables(&self) -> impl Iterator<Item = String> {
         let own = format!("S3LAYERS_{}", self.name.replace('.', "_").to_uppercase());
-        std::iter::once(own).chain(self.also.iter().map(|name| (*name).to_owned()))
+        std::iter::once(own).chain(self.aws_variables.iter().map(|name| (*name).to_owned()))
     }
 
     /// A value in the syntax of the file.
@@ -120,6 +165,16 @@ impl Source {
             Source::File { .. } => "file",
             Source::Profile(_) => "aws_profile",
             Source::Default => "default",
+        }
+    }
+
+    /// A relative path in the file is relative to the folder of the file.
+    pub(super) fn resolve(&self, path: &Path) -> PathBuf {
+        match self {
+            Source::File { path: file, .. } => {
+                file.parent().map_or(path.to_owned(), |f| f.join(path))
+            }
+            _ => path.to_owned(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The types of settings: parsing and display.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::table::{Shape, Source};
 use crate::store_url::StoreUrl;
+use s3layers_registry::{CorsOrigins, ImmutableTags, TrustedProxies};
 
 /// A type of value, with the same syntax in a flag, a variable and the file.
 pub(crate) trait Kind: Sized {
@@ -44,6 +46,10 @@ impl<T: Kind> Kind for Option<T> {
         T::parse(text).map(Some)
     }
 
+    fn parse_at(text: &str, source: &Source) -> Option<Self> {
+        T::parse_at(text, source).map(Some)
+    }
+
     fn show(&self) -> Option<String> {
         self.as_ref()?.show()
     }
@@ -60,9 +66,40 @@ impl Kind for StoreUrl {
         text.parse().ok()
     }
 
+    fn parse_at(text: &str, source: &Source) -> Option<Self> {
+        Some(match Self::parse(text)? {
+            StoreUrl::Folder(folder) => StoreUrl::Folder(source.resolve(&folder)),
+            url => url,
+        })
+    }
+
     fn show(&self) -> Option<String> {
         Some(self.to_string())
     }
+}
+
+/// Types that are parsed and shown by the standard traits.
+macro_rules! text_kinds {
+    ($($type:ty: $expected:expr;)*) => {
+        $(impl Kind for $type {
+            const EXPECTED: &str = $expected;
+
+            fn parse(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
+
+            fn show(&self) -> Option<String> {
+                Some(self.to_string())
+            }
+        })*
+    };
+}
+
+text_kinds! {
+    Listen: "an address and a port, such as 127.0.0.1:5000, [::1]:5000, or :5000 for all";
+    TrustedProxies: "addresses, networks such as 10.0.0.0/8, loopback, private, with commas between them; or none";
+    CorsOrigins: "origins such as https://ui.example.com with commas between them, or *";
+    ImmutableTags: "patterns REPOSITORY:TAG such as **:v*, with commas between them";
 }
 
 /// A name of a region or profile.
@@ -91,6 +128,10 @@ impl Kind for FilePath {
 
     fn parse(text: &str) -> Option<Self> {
         (!text.is_empty()).then(|| FilePath(text.into()))
+    }
+
+    fn parse_at(text: &str, source: &Source) -> Option<Self> {
+        Self::parse(text).map(|FilePath(path)| FilePath(source.resolve(&path)))
     }
 
     fn show(&self) -> Option<String> {
@@ -208,6 +249,12 @@ impl Kind for bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listen(pub(crate) SocketAddr);
 
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// The error of a text that is no address.
 #[derive(Debug, thiserror::Error)]
 #[error("expected {}", Listen::EXPECTED)]
@@ -226,19 +273,6 @@ impl FromStr for Listen {
         };
         let port: u16 = port.parse().map_err(|_| InvalidListen)?;
         Ok(Listen(SocketAddr::from((ip, port))))
-    }
-}
-
-impl Kind for Listen {
-    const EXPECTED: &str =
-        "an address and a port, such as 127.0.0.1:5000, [::1]:5000, or :5000 for all";
-
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-
-    fn show(&self) -> Option<String> {
-        Some(self.0.to_string())
     }
 }
 
