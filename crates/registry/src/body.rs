@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::stream::BoxStream;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -250,6 +251,25 @@ impl RequestBody {
         };
         tokio::spawn(timeout(FOR, all));
     }
+}
+
+/// An answer without a body.
+pub(crate) fn bare(status: StatusCode) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// Adds a header. A value that is not valid is left out.
+pub(crate) fn with(
+    mut response: Response<ResponseBody>,
+    name: HeaderName,
+    value: &str,
+) -> Response<ResponseBody> {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().append(name, value);
+    }
+    response
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_io_timeout::TimeoutWriter;
 
-use super::server::Limits;
+use super::limits::Limits;
 
 /// A client that was refused may send so many bytes more, and for so long, until it has read why.
 const LINGER_BYTES: u64 = 256 * 1024 * 1024;

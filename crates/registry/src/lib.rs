@@ -79,6 +79,7 @@ mod client_stream;
 mod cors;
 mod error;
 mod http1;
+mod limits;
 mod listings;
 mod location;
 mod manifests;
@@ -103,7 +104,9 @@ pub use auth::{
     Users, needs,
 };
 pub use body::{BodyError, ResponseBody};
+pub(crate) use body::{bare, with};
 pub use cors::{CorsOrigins, InvalidOrigin};
+pub use limits::Limits;
 pub use metrics::{METRICS_CONTENT_TYPE, Metrics, Prices};
 pub use metrics_server::serve_metrics;
 pub use options::{DEFAULT_MAX_REQUESTS, Options};
@@ -111,7 +114,7 @@ pub use proxies::{
     ClientCertificate, Confidential, Encrypted, InvalidProxies, Peer, TrustedProxies,
 };
 pub use s3layers::{Manifest, Page, Referrer, ReferrerKey, RepositoryService};
-pub use server::{Limits, serve, serve_tls};
+pub use server::{serve, serve_tls};
 pub use tls::{Tls, TlsError, TlsFiles};
 pub use write_protection::{ImmutableTags, InvalidTagPattern, WriteProtection};
 
@@ -555,24 +558,5 @@ fn json(text: Bytes, content_type: &'static str) -> Response<ResponseBody> {
     let content_type = HeaderValue::from_static(content_type);
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, content_type);
-    response
-}
-
-/// An answer without a body.
-fn bare(status: StatusCode) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::empty());
-    *response.status_mut() = status;
-    response
-}
-
-/// Adds a header. What cannot be one is left out.
-fn with(
-    mut response: Response<ResponseBody>,
-    name: HeaderName,
-    value: &str,
-) -> Response<ResponseBody> {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().append(name, value);
-    }
     response
 }

@@ -158,7 +158,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::s3::format::checksum::Crc64;
-    use crate::s3::format::record::SegmentName;
+    use crate::s3::format::keys::SegmentName;
 
     #[test]
     fn objects_are_judged_by_their_heads() {

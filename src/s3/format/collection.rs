@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::name::{RepositoryName, Tag};
 use crate::s3::format::document::{Document, Inline};
-use crate::s3::format::record::SegmentName;
+use crate::s3::format::keys::SegmentName;
 use s3layers_tarsum::Digest;
 
 /// Layers whose records were about to be set to dead. A push can replace such a record, and nothing

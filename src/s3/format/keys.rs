@@ -5,6 +5,7 @@
 //! about URL encoding, so `tarsum.v1+sha256` is laid out as `tarsum/v1/sha256`.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -12,7 +13,6 @@ use uuid::Uuid;
 use crate::id::{LayerId, TarSumVersion};
 use crate::name::RepositoryName;
 use crate::name::Tag;
-use crate::s3::format::record::SegmentName;
 use crate::s3::name_path;
 use s3layers_tarsum::{Algorithm, Digest};
 
@@ -332,6 +332,58 @@ fn id_path(id: &LayerId) -> (String, &str) {
                 tar_sum.hex(),
             )
         }
+    }
+}
+
+/// The last part of a data key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) enum SegmentName {
+    /// Completed from the multipart upload with this number.
+    Multipart(u32),
+    /// Written by one PutObject, with a nonce of its own.
+    Whole(String),
+}
+
+impl fmt::Display for SegmentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SegmentName::Multipart(number) => write!(f, "{number}"),
+            SegmentName::Whole(nonce) => write!(f, "whole-{nonce}"),
+        }
+    }
+}
+
+impl FromStr for SegmentName {
+    type Err = String;
+
+    /// Accepts only what [`Display`](fmt::Display) writes, so that no document can lead to a key
+    /// that is not a data key.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(nonce) = text.strip_prefix("whole-")
+            && !nonce.is_empty()
+            && nonce.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
+            return Ok(SegmentName::Whole(nonce.to_owned()));
+        }
+        match text.parse::<u32>() {
+            Ok(number) if number.to_string() == text => Ok(SegmentName::Multipart(number)),
+            _ => Err(format!("no name of a segment: {text:?}")),
+        }
+    }
+}
+
+impl From<SegmentName> for String {
+    fn from(name: SegmentName) -> Self {
+        name.to_string()
+    }
+}
+
+impl TryFrom<String> for SegmentName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 

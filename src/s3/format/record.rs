@@ -3,9 +3,6 @@
 //!
 //! Each names the id that it is found under, so that a document at the wrong key is recognised.
 
-use std::fmt;
-use std::str::FromStr;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -14,6 +11,7 @@ use crate::id::{LayerId, TarSum};
 use crate::name::RepositoryName;
 use crate::s3::format::checksum::{BlockSums, Crc64};
 use crate::s3::format::document::{Document, Inline};
+pub(crate) use crate::s3::format::keys::SegmentName;
 use crate::s3::wire::ETag;
 use s3layers_tarsum::Digest;
 
@@ -68,58 +66,6 @@ pub(crate) struct Segment {
 impl Segment {
     pub(crate) fn object_size(&self) -> u64 {
         self.object_size.unwrap_or(self.sum.len())
-    }
-}
-
-/// The last part of a data key.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) enum SegmentName {
-    /// Completed from the multipart upload with this number.
-    Multipart(u32),
-    /// Written by one PutObject, with a nonce of its own.
-    Whole(String),
-}
-
-impl fmt::Display for SegmentName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SegmentName::Multipart(number) => write!(f, "{number}"),
-            SegmentName::Whole(nonce) => write!(f, "whole-{nonce}"),
-        }
-    }
-}
-
-impl FromStr for SegmentName {
-    type Err = String;
-
-    /// Accepts only what [`Display`](fmt::Display) writes, so that no document can lead to a key
-    /// that is not a data key.
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(nonce) = text.strip_prefix("whole-")
-            && !nonce.is_empty()
-            && nonce.bytes().all(|byte| byte.is_ascii_hexdigit())
-        {
-            return Ok(SegmentName::Whole(nonce.to_owned()));
-        }
-        match text.parse::<u32>() {
-            Ok(number) if number.to_string() == text => Ok(SegmentName::Multipart(number)),
-            _ => Err(format!("no name of a segment: {text:?}")),
-        }
-    }
-}
-
-impl From<SegmentName> for String {
-    fn from(name: SegmentName) -> Self {
-        name.to_string()
-    }
-}
-
-impl TryFrom<String> for SegmentName {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
     }
 }
 

@@ -7,7 +7,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use rustls::CertificateError;
 
 use crate::s3::wire::dispatch::{cause, speaks_no_tls};
-use crate::s3::wire::error::{Verdict, judge};
+use crate::s3::wire::verdict::{Verdict, judge};
 use crate::telemetry::Operation;
 
 const TRY_TLS: &str = "if the store speaks TLS on this port, its URL begins with https://";

@@ -1,15 +1,12 @@
 //! Clients of the SDK: from the environment, with credentials, region and endpoint as every AWS tool
 //! finds them, and over a given HTTP client.
 
-use std::error::Error as StdError;
 use std::time::Duration;
 
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
 use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::{
-    ProfileFileCredentialsProvider, ProfileFileLoadError, ProfileFileRegionProvider, ProfileSet,
-};
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider, ProfileSet};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::error::CredentialsError;
@@ -21,6 +18,7 @@ use aws_sdk_s3::config::{
 };
 use aws_types::service_config::ServiceConfigKey;
 
+use crate::s3::wire::client_error::ClientError;
 use crate::s3::wire::https;
 
 /// Where nothing names a region. Stores other than AWS take any.
@@ -43,44 +41,6 @@ pub struct ClientOptions {
     /// Whether the keys of `profile` are used even where the environment has some, in
     /// `AWS_ACCESS_KEY_ID`. Default: `false`, as the SDK has it.
     pub prefer_profile: bool,
-}
-
-/// Why [`client_from_env`] builds no client: the environment or a configuration file is wrong.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClientError {
-    /// The options or `AWS_PROFILE` name a profile that does not exist.
-    #[error("profile {name} is not in {config} or {credentials}")]
-    UnknownProfile {
-        /// The name of the profile.
-        name: String,
-        /// The configuration file that was read: `AWS_CONFIG_FILE`, or the user's own.
-        config: String,
-        /// The file of credentials: `AWS_SHARED_CREDENTIALS_FILE`, or the user's own.
-        credentials: String,
-    },
-    /// A shared configuration file of AWS cannot be read.
-    #[error("cannot read the shared configuration of AWS")]
-    Configuration(#[source] Box<dyn StdError + Send + Sync>),
-    /// A file of certificates cannot be used.
-    #[error("{setting} names {path}: {reason}; expected a file of PEM certificates")]
-    Certificates {
-        /// The variable, or the key of the profile.
-        setting: &'static str,
-        /// Its value.
-        path: String,
-        /// What is wrong with the file.
-        reason: String,
-    },
-    /// The TLS library refuses these settings.
-    #[error("cannot set up TLS")]
-    Tls(#[source] Box<dyn StdError + Send + Sync>),
-}
-
-impl From<ProfileFileLoadError> for ClientError {
-    fn from(error: ProfileFileLoadError) -> Self {
-        ClientError::Configuration(error.into())
-    }
 }
 
 /// Builds a client of the SDK from the environment: static keys, profiles, SSO, web identity,

@@ -3,12 +3,9 @@
 //! A repeated request can turn a success into a 412. The bytes of every document hold a fresh nonce
 //! (or are the same for every writer), so what is stored is ours exactly if it is the same bytes.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Api, ApiError, ApiResult, Condition, ConditionForm, ETag, Put};
 use crate::clock::Moment;
@@ -19,29 +16,7 @@ use crate::s3::wire::body::Payload;
 /// How often a refusal is examined before it is returned as an error that can be retried.
 const MAX_LOOKS: u32 = 5;
 
-/// Writes of a single writer, one at a time for each key.
-#[derive(Clone, Debug)]
-pub(super) struct Turns(Arc<Vec<Mutex<()>>>);
-
-impl Default for Turns {
-    fn default() -> Self {
-        Turns(Arc::new((0..64).map(|_| Mutex::default()).collect()))
-    }
-}
-
 impl Api {
-    /// Waits for the other conditional writes of this key, if the store cannot distinguish them.
-    async fn turn(&self, key: &Key) -> Option<MutexGuard<'_, ()>> {
-        if self.form != ConditionForm::Unsent {
-            return None;
-        }
-        let mut hasher = DefaultHasher::new();
-        key.as_str().hash(&mut hasher);
-        let turns = &self.turns.0;
-        let index = hasher.finish() as usize % turns.len();
-        Some(turns.get(index)?.lock().await)
-    }
-
     /// Writes a document if `condition` holds. Never repeats a write that another one followed.
     ///
     /// Cancelling leaves it written or not; a later read shows which.
@@ -116,7 +91,10 @@ impl Api {
     ) -> ApiResult<(Put, bool)> {
         let payload = Payload::of(std::slice::from_ref(&document));
         let mut looks = 0;
-        let _turn = self.turn(key).await;
+        let _turn = match self.form {
+            ConditionForm::Unsent => self.turns.turn(key).await,
+            _ => None,
+        };
         if self.form == ConditionForm::Unsent {
             match (self.get_small(key).await?, condition) {
                 (Some(found), Condition::Matches(etag)) if found.etag == *etag => {}

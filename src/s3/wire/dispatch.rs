@@ -9,7 +9,7 @@ use aws_smithy_runtime_api::client::dns::ResolveDnsError;
 use aws_smithy_runtime_api::client::result::{ConnectorError, DispatchFailure};
 use rustls::AlertDescription;
 
-use crate::s3::wire::error::Verdict;
+use crate::s3::wire::verdict::Verdict;
 
 /// What a request that was not answered means.
 pub(super) fn judge(failure: &DispatchFailure) -> Verdict {

@@ -23,7 +23,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::ClientError;
+use super::client_error::ClientError;
 
 /// Builds the client; `ca_bundle` is that of the profile.
 pub(super) fn client(ca_bundle: Option<&str>) -> Result<SharedHttpClient, ClientError> {

@@ -31,6 +31,7 @@ mod advice;
 mod body;
 mod client;
 mod client_environment;
+mod client_error;
 mod conditional;
 mod date;
 mod dispatch;
@@ -45,13 +46,15 @@ mod objects;
 mod ready;
 mod retry;
 mod status;
+mod turns;
 mod types;
+mod verdict;
 
 pub(crate) use aws_sdk_s3::Client;
 pub(crate) use body::{Payload, RangeBody};
-pub use client::{ClientError, ClientOptions, client_from_env, client_over};
+pub use client::{ClientOptions, client_from_env, client_over};
 pub use client_environment::{ClientEnvironment, CredentialSource, client_environment};
-use conditional::Turns;
+pub use client_error::ClientError;
 pub(crate) use error::ApiError;
 pub(crate) use examine::{LifecycleRule, Listing, Versioning};
 pub(crate) use gauge::Gauge;
@@ -59,6 +62,7 @@ use large::LargeDocuments;
 pub(crate) use large::Turn;
 pub(crate) use listing::Sought;
 pub(crate) use retry::pause;
+use turns::Turns;
 pub(crate) use types::{
     CompletePart, Condition, ConditionForm, ETag, ListedObject, ListedPart, ObjectInfo, Page, Put,
     SmallObject, UploadId, Written,
@@ -233,7 +237,7 @@ impl Api {
             request.ended(status, format!("{:?}", failed.verdict));
             drop(request);
             let elapsed = begun.elapsed();
-            let throttled = failed.verdict == error::Verdict::Throttled;
+            let throttled = failed.verdict == verdict::Verdict::Throttled;
             let until_sent = sent.duration_since(begun);
             let pause = retry::pause(attempts, until_sent, throttled, clock::jitter());
             let repeats = attempts < failed.verdict.max_attempts();
@@ -248,7 +252,7 @@ impl Api {
                     "retrying"
                 );
             }
-            let error = |verdict: error::Verdict| {
+            let error = |verdict: verdict::Verdict| {
                 let name = operation.as_str();
                 let error = StorageError::new(name, call.key, verdict.kind(), failed.source)
                     .after(attempts, elapsed)
@@ -261,7 +265,7 @@ impl Api {
                 None => return Err(error(failed.verdict)),
             }
             if !holds().await? {
-                return Err(error(error::Verdict::Precondition));
+                return Err(error(verdict::Verdict::Precondition));
             }
         }
     }

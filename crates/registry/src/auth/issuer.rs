@@ -13,6 +13,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -21,7 +22,9 @@ use toml::Spanned;
 
 use super::jwt::Algorithm;
 use super::pattern::Pattern;
-use super::policy::Wrong;
+
+/// What is wrong at a place of the text.
+pub(super) type Wrong = (Range<usize>, String);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -17,13 +17,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::Range;
 use std::path::Path;
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::issuer::{Issuer, RawIssuer};
+use super::issuer::{Issuer, RawIssuer, Wrong};
 use super::pattern::Pattern;
 use super::{Action, Subject};
 use s3layers::RepositoryName;
@@ -124,9 +123,6 @@ struct RawRule {
     repositories: Vec<Spanned<String>>,
     actions: Vec<Spanned<String>>,
 }
-
-/// What is wrong at a place of the text.
-pub(super) type Wrong = (Range<usize>, String);
 
 impl Policy {
     /// Reads the text of a policy file, whose name errors and decisions have.
