@@ -1,19 +1,23 @@
-//! An HTTP client of a registry: one request over the network, and its answer. `tests/servers` uses it too.
+//! An HTTP client of a registry: one request over the network, and its answer. `tests/servers` and the benches
+//! use it too.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 
-use super::cli_fixture::PATIENCE;
+/// Longer than any answer takes, so that what hangs fails.
+const PATIENCE: Duration = Duration::from_secs(120);
 
-/// An answer of the registry.
+/// An answer of the registry, whose body is read or still on its way.
 #[derive(Debug)]
-pub struct Reply {
+pub struct Reply<B = Vec<u8>> {
     pub status: u16,
     head: String,
-    pub body: Vec<u8>,
+    pub body: B,
 }
 
 impl Reply {
+    /// Sends a request and reads the whole answer.
     pub fn to(
         address: &str,
         method: &str,
@@ -21,17 +25,29 @@ impl Reply {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Reply, String> {
-        let failed = |error: io::Error| format!("{method} {path}: {error}");
-        Reply::ask(address, method, path, headers, body).map_err(failed)
+        let read = || {
+            let mut answer = Reply::open(address, method, path, headers, body)?;
+            let mut body = Vec::new();
+            answer.body.read_to_end(&mut body)?;
+            Ok(Reply {
+                status: answer.status,
+                head: answer.head,
+                body,
+            })
+        };
+        read().map_err(|error: io::Error| format!("{method} {path}: {error}"))
     }
+}
 
-    fn ask(
+impl Reply<BufReader<TcpStream>> {
+    /// Sends a request and reads the head of the answer.
+    pub fn open(
         address: &str,
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
         body: &[u8],
-    ) -> io::Result<Reply> {
+    ) -> io::Result<Self> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let size = body.len();
@@ -43,20 +59,20 @@ impl Reply {
         }
         stream.write_all(format!("{head}\r\n").as_bytes())?;
         stream.write_all(body)?;
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes)?;
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-        let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let body = bytes.split_off(end + 4);
-        let head = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok());
+        let mut body = BufReader::with_capacity(256 * 1024, stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if body.read_line(&mut head)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let status = head.split(' ').nth(1).and_then(|text| text.parse().ok());
         let status = status.ok_or(io::ErrorKind::InvalidData)?;
         Ok(Reply { status, head, body })
     }
+}
 
+impl<B> Reply<B> {
     pub fn is(self, status: u16) -> Result<Self, String> {
         if self.status == status {
             return Ok(self);
@@ -66,8 +82,9 @@ impl Reply {
 
     /// Path and query of the `Location`.
     pub fn location(&self) -> Result<String, String> {
-        let lines = self.head.lines().find(|line| line.starts_with("location:"));
-        let path = lines.and_then(|line| Some(line[line.find("/v2/")?..].to_owned()));
+        let fields = self.head.lines().filter_map(|line| line.split_once(':'));
+        let mut locations = fields.filter(|(name, _)| name.eq_ignore_ascii_case("location"));
+        let path = locations.find_map(|(_, value)| Some(value[value.find("/v2/")?..].to_owned()));
         path.ok_or_else(|| format!("no Location: {}", self.head))
     }
 
