@@ -53,7 +53,7 @@ mod telemetry;
 
 pub use contract::{
     Layer, LayerService, LayerServiceExt, LayerUpload, Manifest, Page, Referrer, ReferrerKey,
-    RepositoryService, Sent,
+    RepositoryService, UploadProgress,
 };
 pub use error::{Error, Result, StorageError, StorageErrorKind};
 pub use id::{InvalidId, InvalidTarSumText, LayerId, TarSum, TarSumVersion};

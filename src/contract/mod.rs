@@ -36,12 +36,12 @@ use s3layers_tarsum::Digest;
 
 mod ext;
 pub(crate) mod position;
+mod progress;
 mod repositories;
-mod sent;
 
 pub use ext::LayerServiceExt;
+pub use progress::UploadProgress;
 pub use repositories::{Manifest, Page, Referrer, ReferrerKey, RepositoryService};
-pub use sent::Sent;
 
 /// Finds layers, and begins and resumes uploads.
 #[async_trait]
@@ -204,8 +204,8 @@ pub trait LayerUpload: AsyncWrite + Send + Sync + Unpin {
 
     /// How many of them were sent to the store, for progress display. An implementation
     /// that does not count stays at the present offset.
-    fn sent(&self) -> Sent {
-        Sent::from_offset(self.offset())
+    fn progress(&self) -> UploadProgress {
+        UploadProgress::from_offset(self.offset())
     }
 
     /// The SHA-256 of the bytes that the upload held when this handle was made, so that a resume can

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf, SeekFrom};
 
-use super::store::Stored;
+use super::store::StoredLayer;
 use crate::contract::Layer;
 use crate::contract::position::seek_position;
 use crate::error::Result;
@@ -24,12 +24,12 @@ use s3layers_tarsum::Digest;
 const PIECE: usize = 256 * 1024;
 
 pub(super) struct MemoryLayer {
-    stored: Arc<Stored>,
+    stored: Arc<StoredLayer>,
     position: u64,
 }
 
 impl MemoryLayer {
-    pub(super) fn open(stored: &Arc<Stored>) -> Box<dyn Layer> {
+    pub(super) fn open(stored: &Arc<StoredLayer>) -> Box<dyn Layer> {
         Box::new(MemoryLayer {
             stored: Arc::clone(stored),
             position: 0,

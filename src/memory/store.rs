@@ -16,9 +16,9 @@ use s3layers_tarsum::Digest;
 #[derive(Default)]
 pub(super) struct Store {
     /// By every id that leads to it.
-    pub(super) layers: HashMap<LayerId, Arc<Stored>>,
+    pub(super) layers: HashMap<LayerId, Arc<StoredLayer>>,
     /// Which layers are linked in a repository, by every id that leads to them there.
-    pub(super) links: BTreeMap<RepositoryName, HashMap<LayerId, Arc<Stored>>>,
+    pub(super) links: BTreeMap<RepositoryName, HashMap<LayerId, Arc<StoredLayer>>>,
     pub(super) manifests: BTreeMap<RepositoryName, BTreeMap<Digest, Manifest>>,
     pub(super) tags: BTreeMap<RepositoryName, BTreeMap<Tag, Digest>>,
     pub(super) uploads: HashMap<Uuid, Session>,
@@ -28,7 +28,7 @@ pub(super) struct Store {
 }
 
 /// A published layer.
-pub(super) struct Stored {
+pub(super) struct StoredLayer {
     pub(super) name: RepositoryName,
     pub(super) tar_sum: Option<TarSum>,
     pub(super) digest: Digest,
@@ -36,7 +36,7 @@ pub(super) struct Stored {
     pub(super) bytes: Bytes,
 }
 
-impl Stored {
+impl StoredLayer {
     /// The same layer, with the TarSum that it is found by.
     fn found_by(self: &Arc<Self>, id: &LayerId) -> Arc<Self> {
         match id {
@@ -47,7 +47,7 @@ impl Stored {
 
     /// The same layer, found by a TarSum that was verified.
     fn known_as(&self, tar_sum: Option<&TarSum>) -> Self {
-        Stored {
+        StoredLayer {
             tar_sum: tar_sum.or(self.tar_sum.as_ref()).cloned(),
             name: self.name.clone(),
             digest: self.digest.clone(),
@@ -94,9 +94,9 @@ impl Store {
     pub(super) fn publish(
         &mut self,
         name: &RepositoryName,
-        layer: Stored,
+        layer: StoredLayer,
         ids: Vec<LayerId>,
-    ) -> Arc<Stored> {
+    ) -> Arc<StoredLayer> {
         let by_sha256 = self.layers.entry(layer.digest.clone().into());
         let tar_sum = layer.tar_sum.clone();
         let stored = Arc::clone(by_sha256.or_insert_with(|| Arc::new(layer)));
@@ -112,7 +112,7 @@ impl Store {
     pub(super) fn link(
         &mut self,
         name: &RepositoryName,
-        layer: &Arc<Stored>,
+        layer: &Arc<StoredLayer>,
         ids: impl IntoIterator<Item = LayerId>,
     ) {
         let links = self.links.entry(name.clone()).or_default();

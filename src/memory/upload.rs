@@ -11,7 +11,7 @@ use tokio::io::AsyncWrite;
 use uuid::Uuid;
 
 use super::layer::MemoryLayer;
-use super::store::{Session, Store, Stored, lock};
+use super::store::{Session, Store, StoredLayer, lock};
 use crate::clock;
 use crate::contract::{Layer, LayerUpload};
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ use s3layers_tarsum::{Algorithm, Digest, Hasher};
 
 /// What a handle is to its upload.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum HandleState {
     /// It only looked so far.
     Guest,
     /// It was the owner, and may have been replaced since.
@@ -38,7 +38,7 @@ pub(super) struct MemoryUpload {
     /// Declared at the beginning, or given at the resume.
     id: Option<LayerId>,
     handle: u64,
-    standing: Standing,
+    state: HandleState,
     /// All bytes of the upload as this handle sees it.
     pieces: Vec<Bytes>,
     offset: u64,
@@ -59,10 +59,10 @@ impl MemoryUpload {
             name: session.name.clone(),
             id: session.declared.as_ref().or(id).cloned(),
             handle,
-            standing: if session.owner == handle {
-                Standing::Owner
+            state: if session.owner == handle {
+                HandleState::Owner
             } else {
-                Standing::Guest
+                HandleState::Guest
             },
             pieces: session.pieces.clone(),
             offset: session.offset,
@@ -75,9 +75,9 @@ impl MemoryUpload {
     }
 
     fn not_closed(&self) -> Result<()> {
-        match self.standing {
-            Standing::Closed => Err(Error::UploadClosed { uuid: self.uuid }),
-            Standing::Guest | Standing::Owner => Ok(()),
+        match self.state {
+            HandleState::Closed => Err(Error::UploadClosed { uuid: self.uuid }),
+            HandleState::Guest | HandleState::Owner => Ok(()),
         }
     }
 
@@ -87,10 +87,10 @@ impl MemoryUpload {
         let uuid = self.uuid;
         let session = store.uploads.get_mut(&uuid);
         let session = session.ok_or(Error::UploadUnknown { uuid })?;
-        if self.standing == Standing::Owner && session.owner != self.handle {
+        if self.state == HandleState::Owner && session.owner != self.handle {
             return Err(self.conflict("another handle has it now"));
         }
-        self.standing = Standing::Owner;
+        self.state = HandleState::Owner;
         session.owner = self.handle;
         Ok(session)
     }
@@ -98,7 +98,7 @@ impl MemoryUpload {
     /// As [`own`](Self::own), for a step that builds on the bytes that this handle has seen.
     fn own_at_offset<'a>(&mut self, store: &'a mut Store) -> Result<&'a mut Session> {
         let stored = store.uploads.get(&self.uuid).map(|session| session.offset);
-        if self.standing == Standing::Guest && stored.is_some_and(|stored| stored != self.offset) {
+        if self.state == HandleState::Guest && stored.is_some_and(|stored| stored != self.offset) {
             return Err(self.conflict("it has grown since this handle resumed it"));
         }
         self.own(store)
@@ -118,14 +118,14 @@ impl MemoryUpload {
 
     fn close_now(&mut self) -> Result<()> {
         self.not_closed()?;
-        if self.standing == Standing::Owner {
+        if self.state == HandleState::Owner {
             let store = Arc::clone(&self.store);
             let mut store = lock(&store);
             let session = self.own_at_offset(&mut store)?;
             session.pieces.clone_from(&self.pieces);
             session.offset = self.offset;
         }
-        self.standing = Standing::Closed;
+        self.state = HandleState::Closed;
         Ok(())
     }
 
@@ -190,7 +190,7 @@ impl LayerUpload for MemoryUpload {
         let store = Arc::clone(&self.store);
         self.own_at_offset(&mut lock(&store))?;
         self.verify(size, digest)?;
-        let layer = Stored {
+        let layer = StoredLayer {
             name: self.name.clone(),
             tar_sum: self.tar_sum().cloned(),
             digest: self.digest(Algorithm::Sha256),
@@ -203,7 +203,7 @@ impl LayerUpload for MemoryUpload {
         let ids = declared.chain([digest.clone().into()]).collect();
         let layer = store.publish(&self.name, layer, ids);
         store.remove(self.uuid);
-        self.standing = Standing::Closed;
+        self.state = HandleState::Closed;
         Ok(MemoryLayer::open(&layer))
     }
 
@@ -212,7 +212,7 @@ impl LayerUpload for MemoryUpload {
         let mut store = lock(&store);
         self.own(&mut store)?;
         store.remove(self.uuid);
-        self.standing = Standing::Closed;
+        self.state = HandleState::Closed;
         Ok(())
     }
 }

@@ -42,12 +42,16 @@ async fn flush_completes_when_whole_parts_are_stored() {
         flush.await.unwrap();
     }
     assert_eq!(wire.count(UploadPart), 3);
-    assert_eq!(upload.sent().bytes(), 3 * PART, "the rest fills no part");
+    assert_eq!(
+        upload.progress().bytes(),
+        3 * PART,
+        "the rest fills no part"
+    );
     upload
         .finish(3 * PART + 100, &sha256(&bytes))
         .await
         .unwrap();
-    assert_eq!(upload.sent().bytes(), 3 * PART + 100);
+    assert_eq!(upload.progress().bytes(), 3 * PART + 100);
 }
 
 #[tokio::test]
@@ -69,18 +73,18 @@ async fn each_byte_counts_once_despite_retries() {
     }
     wire.fault(On::nth(UploadPart, 2).lose_answer());
     let mut upload = service.upload(&name(), None).await.unwrap();
-    let sent = upload.sent();
+    let sent = upload.progress();
     let (first, rest) = (bytes.slice(..1_000_000), bytes.slice(1_000_000..));
     upload.write_bytes(first).await.unwrap();
     // The close stores the bytes that fill no part. They are sent again with their part.
     upload.close().await.unwrap();
     assert_eq!(sent.bytes(), 1_000_000);
     let mut upload = service.resume(&name(), None, upload.uuid()).await.unwrap();
-    assert_eq!(upload.sent().bytes(), 1_000_000);
+    assert_eq!(upload.progress().bytes(), 1_000_000);
     upload.write_bytes(rest).await.unwrap();
     upload.flush().await.unwrap();
     assert!(wire.count(UploadPart) > 4, "some were repeated");
-    assert_eq!(upload.sent().bytes(), 4 * PART);
+    assert_eq!(upload.progress().bytes(), 4 * PART);
     upload.finish(4 * PART, &sha256(&bytes)).await.unwrap();
 }
 

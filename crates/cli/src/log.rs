@@ -37,7 +37,7 @@ fn field(
     field: &tracing::field::Field,
     value: &dyn Debug,
 ) -> fmt::Result {
-    let mut writer = Escaping(writer);
+    let mut writer = EscapingWriter(writer);
     match field.name() {
         "message" => write!(writer, "{value:?}"),
         name => write!(writer, "{name}={value:?}"),
@@ -46,9 +46,9 @@ fn field(
 
 /// Escapes control characters: a path or an error, chosen by a client or a store, must not forge a
 /// line of the log or move the cursor of a terminal.
-struct Escaping<W>(W);
+struct EscapingWriter<W>(W);
 
-impl<W: fmt::Write> fmt::Write for Escaping<W> {
+impl<W: fmt::Write> fmt::Write for EscapingWriter<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for c in text.chars() {
             if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
@@ -84,7 +84,7 @@ mod tests {
     fn control_characters_are_escaped() {
         let mut text = String::new();
         write!(
-            Escaping(&mut text),
+            EscapingWriter(&mut text),
             "a\n\r\t\x1b[2J\0\x7f\u{9b}\u{2028}ä\u{1f600} \\"
         )
         .unwrap();

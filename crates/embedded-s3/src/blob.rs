@@ -101,16 +101,16 @@ pub(crate) struct Blobs {
     /// `None` in memory.
     folder: Option<BlobFolder>,
     /// In memory all of them, in a folder those that are being read.
-    held: Mutex<HashMap<BlobId, Held>>,
+    held: Mutex<HashMap<BlobId, HeldBlob>>,
 }
 
 #[derive(Debug)]
-enum Held {
+enum HeldBlob {
     Owned(Arc<Blob>),
     Pinned(Weak<Blob>),
 }
 
-impl Held {
+impl HeldBlob {
     fn blob(&self) -> Option<Arc<Blob>> {
         match self {
             Self::Owned(blob) => Some(blob.clone()),
@@ -159,13 +159,13 @@ impl BlobFolder {
 /// pinned.
 pub(crate) struct Pins<'a> {
     folder: Option<&'a BlobFolder>,
-    held: MutexGuard<'a, HashMap<BlobId, Held>>,
+    held: MutexGuard<'a, HashMap<BlobId, HeldBlob>>,
 }
 
 impl Pins<'_> {
     /// A blob outside of the metadata.
     pub(crate) fn pin(&mut self, id: BlobId) -> Option<Arc<Blob>> {
-        if let Some(blob) = self.held.get(&id).and_then(Held::blob) {
+        if let Some(blob) = self.held.get(&id).and_then(HeldBlob::blob) {
             return Some(blob);
         }
         let file = self.folder?.file(id, true);
@@ -175,7 +175,8 @@ impl Pins<'_> {
             self.held.reserve(live + 1);
         }
         let blob = Arc::new(Blob::File(file));
-        self.held.insert(id, Held::Pinned(Arc::downgrade(&blob)));
+        self.held
+            .insert(id, HeldBlob::Pinned(Arc::downgrade(&blob)));
         Some(blob)
     }
 }
@@ -217,7 +218,7 @@ impl Blobs {
         if self.folder.is_none() {
             let new = new
                 .iter()
-                .map(|new| (new.id, Held::Owned(new.blob.clone())));
+                .map(|new| (new.id, HeldBlob::Owned(new.blob.clone())));
             locked(&self.held).extend(new);
         }
     }

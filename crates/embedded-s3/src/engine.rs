@@ -43,13 +43,13 @@ impl std::fmt::Debug for dyn Commit {
     }
 }
 
-struct Pending<T, D> {
+struct PendingCommit<T, D> {
     decide: Option<D>,
     result: Option<Result<T, Refusal>>,
     sender: oneshot::Sender<Result<T, Refusal>>,
 }
 
-impl<T, D> Commit for Pending<T, D>
+impl<T, D> Commit for PendingCommit<T, D>
 where
     T: Send,
     D: FnOnce(&mut Transaction) -> Result<T, Refusal> + Send,
@@ -75,7 +75,7 @@ where
 }
 
 /// A part that stays readable, even if its object is deleted.
-pub(crate) struct Pinned {
+pub(crate) struct PinnedPart {
     pub(crate) part: Part,
     pub(crate) blob: Option<Arc<Blob>>,
 }
@@ -116,7 +116,7 @@ impl Engine {
         self: &Arc<Self>,
         bucket: &str,
         key: &str,
-    ) -> Result<(Object, Vec<Pinned>), Refusal> {
+    ) -> Result<(Object, Vec<PinnedPart>), Refusal> {
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         let pin = move |engine: &Self| {
             let mut pins = engine.blobs.pins();
@@ -129,7 +129,7 @@ impl Engine {
             };
             let parts = snapshot.parts_of(&object)?.into_iter().map(|part| {
                 let blob = part.blob.map(&mut pin).transpose()?.flatten();
-                Ok(Pinned { part, blob })
+                Ok(PinnedPart { part, blob })
             });
             let parts = parts.collect::<Result<_, Refusal>>()?;
             Ok((object, parts))
@@ -144,7 +144,7 @@ impl Engine {
         D: FnOnce(&mut Transaction) -> Result<T, Refusal> + Send + 'static,
     {
         let (sender, answer) = oneshot::channel();
-        locked(&self.waiting).push(Box::new(Pending {
+        locked(&self.waiting).push(Box::new(PendingCommit {
             decide: Some(decide),
             result: None,
             sender,

@@ -26,7 +26,7 @@ const LOCK: &str = "lock";
 const BLOBS: &str = "blobs";
 
 /// What an open folder consists of.
-pub(crate) type Opened = (Metadata, Blobs, Folder);
+pub(crate) type FolderParts = (Metadata, Blobs, Folder);
 
 /// The lock of an open folder. A folder for reading may have none.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Drop for Folder {
 
 impl Folder {
     /// The store in this folder, which is created if it is absent. Blocks.
-    pub(crate) fn open(root: &Path) -> Result<Opened, EmbeddedError> {
+    pub(crate) fn open(root: &Path) -> Result<FolderParts, EmbeddedError> {
         create_dir(root)?;
         if !Metadata::is_in(root) {
             refuse_foreign_files(root)?;
@@ -53,7 +53,7 @@ impl Folder {
     }
 
     /// The store in this folder, if there is one. Blocks.
-    pub(crate) fn open_if_present(root: &Path) -> Result<Opened, EmbeddedError> {
+    pub(crate) fn open_if_present(root: &Path) -> Result<FolderParts, EmbeddedError> {
         if Metadata::is_in(root) {
             return Self::open_existing(root);
         }
@@ -62,7 +62,7 @@ impl Folder {
         })
     }
 
-    fn open_existing(root: &Path) -> Result<Opened, EmbeddedError> {
+    fn open_existing(root: &Path) -> Result<FolderParts, EmbeddedError> {
         let blobs = BlobFolder {
             path: root.join(BLOBS).into(),
             space: Arc::new(Space::default()),

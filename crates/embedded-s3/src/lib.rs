@@ -151,7 +151,7 @@ impl EmbeddedStore {
 
     async fn open_with(
         folder: &Path,
-        open: fn(&Path) -> Result<folder::Opened, EmbeddedError>,
+        open: fn(&Path) -> Result<folder::FolderParts, EmbeddedError>,
     ) -> Result<Self, EmbeddedError> {
         let folder = folder.to_owned();
         let (metadata, blobs, folder) =

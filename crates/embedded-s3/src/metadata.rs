@@ -41,23 +41,23 @@ pub(crate) struct Metadata {
     /// `None` in memory.
     file: Option<DatabaseFile>,
     /// `None` after a failure, until the next use.
-    database: RwLock<Option<Opened>>,
+    database: RwLock<Option<OpenDatabase>>,
     /// The number of commits that were acknowledged. The writer holds the lock.
     commits: Mutex<u64>,
 }
 
-enum Opened {
+enum OpenDatabase {
     ReadWrite(Database),
     ReadOnly(Box<dyn ReadableDatabase + Send + Sync>),
 }
 
-impl std::fmt::Debug for Opened {
+impl std::fmt::Debug for OpenDatabase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Opened")
+        f.write_str("OpenDatabase")
     }
 }
 
-impl Opened {
+impl OpenDatabase {
     fn begin_read(&self) -> io::Result<Snapshot> {
         let transaction = match self {
             Self::ReadWrite(database) => database.begin_read(),
@@ -89,7 +89,7 @@ impl Metadata {
         Self {
             file: None,
             // It cannot fail. If it did, every request would.
-            database: RwLock::new(created.ok().map(Opened::ReadWrite)),
+            database: RwLock::new(created.ok().map(OpenDatabase::ReadWrite)),
             commits: Mutex::new(0),
         }
     }
@@ -151,7 +151,7 @@ impl Metadata {
 
     /// What is committed now. Blocks.
     pub(crate) fn read(&self) -> io::Result<Snapshot> {
-        self.with_database(Opened::begin_read)
+        self.with_database(OpenDatabase::begin_read)
     }
 
     /// The right to commit, and the number of commits. Blocks.
@@ -165,8 +165,8 @@ impl Metadata {
             file.check_place()?;
         }
         let transaction = self.with_database(|database| match database {
-            Opened::ReadWrite(database) => database.begin_write().map_err(failed),
-            Opened::ReadOnly(_) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+            OpenDatabase::ReadWrite(database) => database.begin_write().map_err(failed),
+            OpenDatabase::ReadOnly(_) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
         })?;
         let transaction = Transaction::new(transaction);
         if tables::number(&transaction, "commits")? != commits {
@@ -212,7 +212,7 @@ impl Metadata {
         }
     }
 
-    fn with_database<T>(&self, act: impl Fn(&Opened) -> io::Result<T>) -> io::Result<T> {
+    fn with_database<T>(&self, act: impl Fn(&OpenDatabase) -> io::Result<T>) -> io::Result<T> {
         let opened = self.database.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(database) = &*opened {
             return act(database);
@@ -240,14 +240,14 @@ struct DatabaseFile {
 }
 
 impl DatabaseFile {
-    fn open(&self) -> io::Result<Opened> {
+    fn open(&self) -> io::Result<OpenDatabase> {
         let builder = builder();
         if self.access == Access::Write {
             let database = builder.create_with_backend(self.disk.clone());
-            return Ok(Opened::ReadWrite(database.map_err(failed)?));
+            return Ok(OpenDatabase::ReadWrite(database.map_err(failed)?));
         }
         match builder.open_read_only_with_backend(self.disk.clone()) {
-            Ok(database) => Ok(Opened::ReadOnly(Box::new(database))),
+            Ok(database) => Ok(OpenDatabase::ReadOnly(Box::new(database))),
             // It was not closed, and opening it would repair it. A copy in memory can be repaired.
             Err(DatabaseError::RepairAborted) => {
                 let copy = InMemoryBackend::new();
@@ -255,7 +255,7 @@ impl DatabaseFile {
                 copy.set_len(bytes.len() as u64)?;
                 copy.write(0, &bytes)?;
                 let database = builder.create_with_backend(copy).map_err(failed)?;
-                Ok(Opened::ReadOnly(Box::new(database)))
+                Ok(OpenDatabase::ReadOnly(Box::new(database)))
             }
             Err(error) => Err(failed(error)),
         }
@@ -421,8 +421,8 @@ mod tests {
             let metadata = open(folder.path()).unwrap();
             let transaction = metadata
                 .with_database(|database| match database {
-                    Opened::ReadWrite(database) => database.begin_write().map_err(failed),
-                    Opened::ReadOnly(_) => unreachable!("it was opened for writing"),
+                    OpenDatabase::ReadWrite(database) => database.begin_write().map_err(failed),
+                    OpenDatabase::ReadOnly(_) => unreachable!("it was opened for writing"),
                 })
                 .unwrap();
             let mut numbers = transaction.open_table(NUMBERS).unwrap();

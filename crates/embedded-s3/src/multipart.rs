@@ -35,7 +35,7 @@ pub(crate) struct Completion {
 
 /// The object that an upload becomes.
 #[derive(Debug)]
-pub(crate) struct Assembled {
+pub(crate) struct Assembly {
     pub(crate) parts: Vec<Part>,
     pub(crate) etag: String,
     pub(crate) size: u64,
@@ -58,7 +58,7 @@ pub(crate) fn assemble(
     uploaded: Vec<Part>,
     asked: &Completion,
     quirks: Quirks,
-) -> Result<Assembled, Refusal> {
+) -> Result<Assembly, Refusal> {
     if asked.parts.is_empty() {
         return Err(Refusal::MalformedXml);
     }
@@ -94,7 +94,7 @@ pub(crate) fn assemble(
     } else {
         whole_sum(upload, asked, &parts)?
     };
-    Ok(Assembled {
+    Ok(Assembly {
         etag: quirks.etag(etag_of(&parts)),
         size,
         sum,
@@ -244,7 +244,7 @@ mod tests {
         }
     }
 
-    fn verdict(result: Result<Assembled, Refusal>) -> String {
+    fn verdict(result: Result<Assembly, Refusal>) -> String {
         match result {
             Ok(object) => format!("{} bytes in {}", object.size, object.parts.len()),
             Err(refusal) => format!("{refusal:?}")

@@ -49,7 +49,7 @@ pub(crate) struct ExpectedDigests {
 
 /// A body, received and safe, but not yet part of anything.
 #[derive(Debug)]
-pub(crate) struct Received {
+pub(crate) struct ReceivedBody {
     pub(crate) size: u64,
     /// The MD5 in hex, or `<CRC64NVME>-<size>`.
     pub(crate) etag: String,
@@ -57,7 +57,7 @@ pub(crate) struct Received {
     pub(crate) blob: Option<NewBlob>,
 }
 
-impl Received {
+impl ReceivedBody {
     /// The checksum in this algorithm, if it was computed.
     pub(crate) fn sum(&self, algorithm: Algorithm) -> Option<&Sum> {
         self.sums.iter().find(|sum| sum.algorithm == algorithm)
@@ -118,7 +118,7 @@ impl Worker {
     }
 
     /// Takes the last batch.
-    async fn take_all(self, batch: Vec<Bytes>) -> Result<Received, Refusal> {
+    async fn take_all(self, batch: Vec<Bytes>) -> Result<ReceivedBody, Refusal> {
         if total(&batch) <= HASH_IN_PLACE && !self.sink.blocks() {
             return Ok(self.take(batch)?.finish()?);
         }
@@ -126,13 +126,13 @@ impl Worker {
         Ok(finished.map_err(io::Error::other)??)
     }
 
-    fn finish(self) -> io::Result<Received> {
+    fn finish(self) -> io::Result<ReceivedBody> {
         let sums: Vec<Sum> = self.hashers.into_iter().map(Hasher::finish).collect();
         let etag = match self.md5 {
             Some(md5) => hex(&md5.finalize()),
             None => crc64_etag(&sums, self.size)?,
         };
-        Ok(Received {
+        Ok(ReceivedBody {
             size: self.size,
             etag,
             sums,
@@ -157,7 +157,7 @@ pub(crate) async fn receive<S, E>(
     body: S,
     algorithms: &[Algorithm],
     etag: EtagSource,
-) -> Result<Received, Refusal>
+) -> Result<ReceivedBody, Refusal>
 where
     S: Stream<Item = Result<Bytes, E>>,
     Refusal: From<E>,

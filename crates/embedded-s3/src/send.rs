@@ -13,7 +13,7 @@ use futures_core::Stream;
 use tokio::task::JoinHandle;
 
 use crate::blob::Blob;
-use crate::engine::Pinned;
+use crate::engine::PinnedPart;
 
 /// The largest frame: of a file, what is read at once; of memory, a slice.
 const FRAME: usize = 512 << 10;
@@ -55,21 +55,21 @@ struct OpenFile {
 /// A read that is under way: the file again, and the bytes.
 type Reading = JoinHandle<io::Result<(OpenFile, Bytes)>>;
 
-/// The stream of bytes. It ends after exactly as many as [`Outgoing::remaining`] says, or with an
+/// The stream of bytes. It ends after exactly as many as [`OutgoingBody::remaining`] says, or with an
 /// error.
-pub(crate) struct Outgoing {
+pub(crate) struct OutgoingBody {
     pieces: VecDeque<Piece>,
     remaining: u64,
     file: Option<OpenFile>,
     reading: Option<Reading>,
 }
 
-impl Outgoing {
+impl OutgoingBody {
     /// The bytes in `range` of an object that consists of these parts.
-    pub(crate) fn new(parts: Vec<Pinned>, range: Range<u64>) -> io::Result<Self> {
+    pub(crate) fn new(parts: Vec<PinnedPart>, range: Range<u64>) -> io::Result<Self> {
         let mut pieces = VecDeque::new();
         let mut offset = 0;
-        for Pinned { part, blob } in parts {
+        for PinnedPart { part, blob } in parts {
             let (start, end) = (offset, offset + part.size);
             offset = end;
             let part_range = range.start.max(start)..range.end.min(end);
@@ -130,7 +130,7 @@ impl Outgoing {
     }
 }
 
-impl Stream for Outgoing {
+impl Stream for OutgoingBody {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -38,7 +38,7 @@ pub(crate) async fn serve(
 ) -> Result<(), EmbeddedError> {
     let limit = limits.connections;
     let requests = limits.requests.clamp(1, Semaphore::MAX_PERMITS);
-    let served = Arc::new(Served {
+    let served = Arc::new(ServerState {
         service,
         requests: Semaphore::new(requests),
         limits,
@@ -60,13 +60,13 @@ pub(crate) async fn serve(
 }
 
 /// What all connections share.
-struct Served {
+struct ServerState {
     service: HttpService,
     requests: Semaphore,
     limits: Limits,
 }
 
-impl Served {
+impl ServerState {
     async fn call(
         &self,
         request: http::Request<Incoming>,
@@ -88,7 +88,7 @@ impl Served {
 }
 
 /// One connection, until it ends by itself, or shutdown began and its request is done.
-async fn connection(served: &Served, stream: TcpStream, mut stopped: Shutdown) {
+async fn connection(served: &ServerState, stream: TcpStream, mut stopped: Shutdown) {
     // A client that asks for an object and does not read it would keep the connection open.
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(served.limits.write_timeout));

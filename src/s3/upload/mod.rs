@@ -35,7 +35,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::PollSemaphore;
 use uuid::Uuid;
 
-use crate::contract::{Layer, LayerUpload, Sent};
+use crate::contract::{Layer, LayerUpload, UploadProgress};
 use crate::error::{Error, Result};
 use crate::id::{LayerId, TarSum};
 use crate::name::RepositoryName;
@@ -78,7 +78,7 @@ pub(crate) struct S3LayerUpload {
     tar_sum: Option<TarSum>,
     offset: u64,
     digest_at_start: Digest,
-    sent: Sent,
+    sent: UploadProgress,
     schedule: Schedule,
     /// Unbounded, so that a command is sent at once, even if its future is dropped.
     commands: mpsc::UnboundedSender<Command>,
@@ -284,7 +284,7 @@ impl LayerUpload for S3LayerUpload {
         Some(&self.digest_at_start)
     }
 
-    fn sent(&self) -> Sent {
+    fn progress(&self) -> UploadProgress {
         self.sent.clone()
     }
 

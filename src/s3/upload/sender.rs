@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinSet};
 
-use crate::contract::Sent;
+use crate::contract::UploadProgress;
 use crate::error::{Error, StorageError, StorageErrorKind};
 use crate::s3::bucket::Store;
 use crate::s3::budget::Grant;
@@ -54,7 +54,7 @@ pub(super) struct Sender {
     in_flight: JoinSet<Result<(u32, Part), SendError>>,
     /// In order; the part is `None` while it is in flight.
     queue: VecDeque<(u32, PartEnd, Option<Part>)>,
-    progress: Sent,
+    progress: UploadProgress,
 }
 
 impl Sender {
@@ -64,11 +64,11 @@ impl Sender {
             store,
             in_flight: JoinSet::new(),
             queue: VecDeque::new(),
-            progress: Sent::from_offset(offset),
+            progress: UploadProgress::from_offset(offset),
         }
     }
 
-    pub(super) fn progress(&self) -> Sent {
+    pub(super) fn progress(&self) -> UploadProgress {
         self.progress.clone()
     }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::contract::Sent;
+use crate::contract::UploadProgress;
 
 /// Counts the bytes of one part into those of the whole upload, each of them once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gauge {
-    sent: Sent,
+    sent: UploadProgress,
     /// The first bytes of the part, which were counted before.
     counted: u64,
     /// Bytes of the part that left in the present attempt.
@@ -17,7 +17,7 @@ pub(crate) struct Gauge {
 
 impl Gauge {
     /// For a part whose first `counted` bytes are in `sent` already.
-    pub(crate) fn new(sent: Sent, counted: u64) -> Self {
+    pub(crate) fn new(sent: UploadProgress, counted: u64) -> Self {
         Gauge {
             sent,
             counted,
@@ -28,7 +28,7 @@ impl Gauge {
     /// An attempt begins: what another one sent does not count.
     pub(super) fn begin(&self) {
         let left = self.left.swap(0, Ordering::Relaxed);
-        self.sent.take_back(left.saturating_sub(self.counted));
+        self.sent.rewind(left.saturating_sub(self.counted));
     }
 
     /// So many bytes have left.
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn each_byte_counts_once_however_often_it_is_sent() {
-        let sent = Sent::from_offset(107);
+        let sent = UploadProgress::from_offset(107);
         let gauge = Gauge::new(sent.clone(), 7);
         for (case, bytes, want) in [
             ("counted before", 5, 107),

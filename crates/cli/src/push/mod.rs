@@ -57,7 +57,7 @@ pub(super) struct Push {
 /// An event of all files.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum OfAll {
+enum TotalEvent {
     /// A signal was received; bytes that were read are being stored.
     Stopping,
     /// The end of a push of several files.
@@ -106,7 +106,7 @@ impl Push {
             items.len(),
             context.output.requests(&usage)
         ));
-        context.output.event(&OfAll::Done {
+        context.output.event(&TotalEvent::Done {
             files: items.len(),
             failed,
             traffic: usage.into(),
@@ -144,12 +144,12 @@ fn announce(mut stop: Stop, output: Output) {
         stop.requested().await;
         output.note("interrupted: saving progress. Press Ctrl-C again to quit now.");
         // A failure to print shows again with a later event.
-        let _ = output.event(&OfAll::Stopping);
+        let _ = output.event(&TotalEvent::Stopping);
     });
 }
 
 /// Pushes all files. Prints failures as they happen, and results in the order of the files.
-async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> Pushed {
+async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> PushResult {
     let places = Semaphore::new(AT_ONCE);
     let push = async |item: &Item<'_>| {
         let _place = places.acquire().await;
@@ -167,7 +167,7 @@ async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> Pushed {
         })
     };
     let mut pushes: FuturesOrdered<_> = items.iter().map(push).collect();
-    let mut pushed = Pushed {
+    let mut pushed = PushResult {
         printed: Ok(()),
         failed: 0,
     };
@@ -185,12 +185,12 @@ async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> Pushed {
 }
 
 /// The result of several pushes.
-struct Pushed {
+struct PushResult {
     printed: Result<(), Failure>,
     failed: usize,
 }
 
-impl Pushed {
+impl PushResult {
     fn result(self, files: usize) -> Result<(), Failure> {
         match self.failed {
             0 => self.printed,

@@ -6,7 +6,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use super::item::{Item, What};
-use s3layers::Sent;
+use s3layers::UploadProgress;
 
 /// How often progress is reported with `--json`.
 const PROGRESS: Duration = Duration::from_millis(500);
@@ -21,7 +21,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(offset: u64, sent: &Sent) -> Self {
+    pub(super) fn new(offset: u64, sent: &UploadProgress) -> Self {
         // Some that were sent before may count twice.
         let sent = sent.bytes().min(offset);
         Report { offset, sent }

@@ -131,7 +131,7 @@ impl<'a> PushTask<'a> {
         };
         self.bar = self.item.context.output.bar(&label, size, self.start);
         self.bar.follow_input(reading.watch());
-        let (sent, position) = (self.upload.sent(), Arc::clone(&self.item.position));
+        let (sent, position) = (self.upload.progress(), Arc::clone(&self.item.position));
         self.bar.follow(move || {
             let sent = sent.bytes();
             position.store(sent, Ordering::Relaxed);
@@ -190,7 +190,11 @@ impl<'a> PushTask<'a> {
 
     /// Waits until all whole parts are stored; until then the upload can be closed early.
     async fn flush(&mut self, mut report: Report, stop: &mut Stop) -> Result<(), Interruption> {
-        let (uuid, offset, sent) = (self.upload.uuid(), self.upload.offset(), self.upload.sent());
+        let (uuid, offset, sent) = (
+            self.upload.uuid(),
+            self.upload.offset(),
+            self.upload.progress(),
+        );
         let mut tick = ticks();
         let mut flush = pin!(self.upload.flush());
         loop {
@@ -207,7 +211,7 @@ impl<'a> PushTask<'a> {
 
     /// The current progress.
     fn now(&self) -> Report {
-        Report::new(self.upload.offset(), &self.upload.sent())
+        Report::new(self.upload.offset(), &self.upload.progress())
     }
 
     /// Declares an id that is known only now, by a resume.

@@ -17,7 +17,7 @@ use crate::multipart::MAX_BODY;
 use crate::precondition::Match;
 use crate::receive::{EtagSource, ExpectedDigests};
 use crate::refusal::Refusal;
-use crate::send::Outgoing;
+use crate::send::OutgoingBody;
 
 /// Our ETags are all strong.
 pub(super) fn etag(etag: &str) -> Option<dto::ETag> {
@@ -277,11 +277,11 @@ pub(super) fn body(
 }
 
 /// A body for an answer, with its length known.
-pub(super) fn blob(outgoing: Outgoing) -> dto::StreamingBlob {
+pub(super) fn blob(outgoing: OutgoingBody) -> dto::StreamingBlob {
     dto::StreamingBlob::new(SizedBody(outgoing))
 }
 
-struct SizedBody(Outgoing);
+struct SizedBody(OutgoingBody);
 
 impl Stream for SizedBody {
     type Item = Result<Bytes, StdError>;

@@ -8,20 +8,20 @@ use super::convert;
 use super::object::{checksum_type, plain_object};
 use super::upload::part_of;
 use crate::checksum::{Algorithm, Sum};
-use crate::engine::Pinned;
+use crate::engine::PinnedPart;
 use crate::model::Object;
 use crate::multipart::{self, MAX_BODY};
 use crate::precondition::{self, ReadConditions, WriteConditions};
 use crate::receive::{EtagSource, receive};
 use crate::refusal::Refusal;
-use crate::send::Outgoing;
+use crate::send::OutgoingBody;
 
 /// The object that is copied from, if its conditions hold.
 async fn source(
     service: &Service,
     source: &dto::CopySource,
     conditions: &ReadConditions,
-) -> Result<(Object, Vec<Pinned>), Refusal> {
+) -> Result<(Object, Vec<PinnedPart>), Refusal> {
     let dto::CopySource::Bucket {
         bucket,
         key,
@@ -82,7 +82,7 @@ pub(super) async fn copy_object(
     let algorithm = copied_algorithm(&input, &object);
     let received = receive(
         &service.engine,
-        Outgoing::new(parts, 0..object.size)?,
+        OutgoingBody::new(parts, 0..object.size)?,
         &[algorithm],
         EtagSource::Md5,
     )
@@ -135,7 +135,7 @@ pub(super) async fn upload_part_copy(
     let range = copied_range(input.copy_source_range.as_deref(), object.size)?;
     let received = receive(
         &service.engine,
-        Outgoing::new(parts, range)?,
+        OutgoingBody::new(parts, range)?,
         &[algorithm],
         EtagSource::Md5,
     )

@@ -11,9 +11,9 @@ use crate::checksum::{Algorithm, Kind, Sum};
 use crate::model::{Attributes, Object, Part, now};
 use crate::precondition::{self, ReadConditions, WriteConditions};
 use crate::quirks::Quirks;
-use crate::receive::{EtagSource, Received, receive};
+use crate::receive::{EtagSource, ReceivedBody, receive};
 use crate::refusal::Refusal;
-use crate::send::Outgoing;
+use crate::send::OutgoingBody;
 use crate::tables::{Snapshot, Tables as _, Transaction};
 
 pub(super) async fn put_object(
@@ -57,7 +57,7 @@ pub(super) fn checksum_type(kind: Kind) -> dto::ChecksumType {
 
 /// An object of one body.
 pub(super) fn plain_object(
-    received: Received,
+    received: ReceivedBody,
     attributes: Attributes,
     algorithm: Algorithm,
     quirks: Quirks,
@@ -105,7 +105,7 @@ impl Service {
         algorithm: Algorithm,
         mut etag: EtagSource,
         trailers: Option<s3s::TrailingHeaders>,
-    ) -> Result<Received, Refusal> {
+    ) -> Result<ReceivedBody, Refusal> {
         let mut algorithms = declared.algorithms();
         if !algorithms.contains(&algorithm) {
             algorithms.push(algorithm);
@@ -237,7 +237,7 @@ pub(super) async fn get_object(
     let selection = select(object.size, &numbers, input.range, input.part_number)?;
     let count = parts.len();
     let mut output = dto::GetObjectOutput {
-        body: Some(convert::blob(Outgoing::new(
+        body: Some(convert::blob(OutgoingBody::new(
             parts,
             selection.range.clone(),
         )?)),

@@ -11,7 +11,7 @@ use crate::checksum::{Algorithm, Kind};
 use crate::model::{Object, Part, Upload, now};
 use crate::multipart::{self, Completion, NamedPart};
 use crate::precondition::WriteConditions;
-use crate::receive::Received;
+use crate::receive::ReceivedBody;
 use crate::refusal::Refusal;
 use crate::tables::{ALL, Snapshot, Tables as _, Transaction};
 
@@ -117,7 +117,7 @@ impl Service {
 /// The part that a received body becomes.
 pub(super) fn part_of(
     number: u16,
-    received: Received,
+    received: ReceivedBody,
     algorithm: Algorithm,
 ) -> (Part, Option<NewBlob>) {
     let sum = received.sum(algorithm).map(|sum| sum.value.clone());

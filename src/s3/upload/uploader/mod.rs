@@ -18,7 +18,7 @@ use super::intake::Intake;
 use super::journal::Journal;
 use super::sender::{OutgoingPart, Sender, Target};
 use super::tail;
-use crate::contract::Sent;
+use crate::contract::UploadProgress;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::s3::bucket::Store;
@@ -97,7 +97,7 @@ impl Uploader {
         self.intake.digest()
     }
 
-    pub(super) fn progress(&self) -> Sent {
+    pub(super) fn progress(&self) -> UploadProgress {
         self.sender.progress()
     }
 

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// For showing progress, and for nothing else: what has left may still be lost. It goes back where
 /// something has to be sent again, and stays behind where bytes do not fill a part yet.
 #[derive(Clone, Debug, Default)]
-pub struct Sent(Arc<AtomicU64>);
+pub struct UploadProgress(Arc<AtomicU64>);
 
-impl Sent {
+impl UploadProgress {
     /// A count that begins at so many bytes.
     pub fn from_offset(offset: u64) -> Self {
-        Sent(Arc::new(AtomicU64::new(offset)))
+        UploadProgress(Arc::new(AtomicU64::new(offset)))
     }
 
     /// The bytes until now.
@@ -28,7 +28,7 @@ impl Sent {
     }
 
     /// So many have to be sent again.
-    pub fn take_back(&self, bytes: u64) {
+    pub fn rewind(&self, bytes: u64) {
         self.0.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
