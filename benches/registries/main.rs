@@ -20,9 +20,6 @@ mod client;
 mod floor;
 mod link;
 mod registry;
-#[path = "../../tests/it/support/reply.rs"]
-#[allow(dead_code, reason = "the tests use all of it")]
-mod reply;
 mod round;
 mod slow;
 

@@ -4,7 +4,7 @@
 /// Who else may be completing the multipart upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Concurrency {
-    /// None: this handle has just written the session, or it was written long ago.
+    /// Nobody: this handle has just written the session, or it was written long ago.
     None,
     /// The process that wrote the session. Not every store survives two Completes at once:
     /// LocalStack has emptied the object then.
@@ -34,7 +34,7 @@ pub(super) enum Bytes {
     PartsListed,
     /// All bytes are in complete objects.
     Complete(Proof),
-    /// The object and the multipart upload are both absent.
+    /// Neither the object nor the multipart upload is there.
     Gone,
     /// They are there, and are not those that were sent.
     Damaged(String),
@@ -250,7 +250,7 @@ mod tests {
         for (case, facts, want) in [
             ("begun by this handle", facts(), Step::Complete),
             ("begun by another process", Facts { concurrency: Concurrency::Possible, ..facts() }, Step::AwaitObject),
-            ("not completed by another driver", bytes(Bytes::NotCompleted), Step::Complete),
+            ("nobody has completed it", bytes(Bytes::NotCompleted), Step::Complete),
             ("all bytes are in segments", Facts { has_parts: false, ..facts() }, Step::Look),
             ("S3 does not know the upload", bytes(Bytes::UploadGone), Step::AwaitObject),
             ("S3 refuses the parts", bytes(Bytes::PartsRefused), Step::ListParts),
@@ -271,7 +271,7 @@ mod tests {
             ("linked, the session is gone", Facts { published: Published::Linked, session: SessionState::Removed, ..complete() }, Step::End(End::Published)),
             ("cancelled meanwhile", Facts { published: Published::Linked, session: SessionState::Cancelled, ..complete() }, Step::End(End::UploadUnknown)),
             ("inline", Facts { is_inline: true, ..complete() }, Step::PublishInline),
-            ("no object and no upload", bytes(Bytes::Gone), Step::FindPublished),
+            ("neither object nor upload", bytes(Bytes::Gone), Step::FindPublished),
             ("published by another driver", Facts { published: Published::Record, ..bytes(Bytes::Gone) }, Step::Link),
             ("and linked", Facts { published: Published::Linked, ..bytes(Bytes::Gone) }, Step::End(End::Published)),
             ("lost", Facts { published: Published::Absent, ..bytes(Bytes::Gone) }, damaged(lost)),
@@ -345,7 +345,7 @@ mod tests {
         }
     }
 
-    /// Drivers that end after any request, and drivers that start without state: each
+    /// Drivers that end after any request, and drivers that begin anew, knowing nothing: each
     /// combination comes to a published and linked layer, and never to a record without its data.
     #[test]
     fn commit_interrupted_anywhere_is_completed_by_the_next_driver() {

@@ -210,7 +210,7 @@ impl Source {
                 continue;
             };
             attempts += 1;
-            // The bytes that arrived are kept, so a store that sends a little each time is read to the end.
+            // Whatever came is kept, so a store that gives a little each time is read to the end.
             if at > from {
                 (failures, first) = (0, asked);
             }
