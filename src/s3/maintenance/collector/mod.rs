@@ -15,7 +15,7 @@
 //!    can run at once, and a kill anywhere leaves a state from which the next pass continues. A pass
 //!    remembers nothing that decides: it lists again.
 //! 2. A condemned thing is served as a live one. A writer that relies on it writes it back to live
-//!    ([`publish`](crate::s3::publish)), so that the next step is refused. Where nobody does, a condemned record
+//!    ([`publish`](crate::s3::publish)), so that the next step is refused. Where no client does, a condemned record
 //!    stays condemned while links are listed, and may become dead as soon as none is.
 //! 3. Ages are by the store's clock alone, between the last write of a document and the first page of the
 //!    listing that shows its parents ([`listing`]).
