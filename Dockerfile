@@ -4,7 +4,7 @@
 #   docker run -p 127.0.0.1:5000:5000 -e AWS_ACCESS_KEY_ID -e AWS_SECRET_ACCESS_KEY s3layers \
 #       --store s3://bucket/registry serve --listen 0.0.0.0:5000 --allow-anonymous
 #
-# This registry authenticates nobody (see docs/operations.md for --users and --policy). Within the container it listens on every address, as only ports that are
+# This registry authenticates no client (see docs/operations.md for --users and --policy). Within the container it listens on every address, as only ports that are
 # published can be reached: publish it on 127.0.0.1, or to a reverse proxy that authenticates clients.
 
 FROM rust:1.95-alpine AS build
