@@ -1,4 +1,4 @@
-//! The contract of [`LayerService`] as a suite of tests, with a named case per promise.
+//! The contract of [`LayerService`](s3layers::LayerService) as a suite of tests, with a named case per promise.
 //!
 //! [`suite!`] stamps the whole suite over one implementation, as a module of tests:
 //!
@@ -23,7 +23,7 @@
 //!
 //! A case relies on the text of the contract only:
 //!
-//! 1. A case sees an implementation only through [`LayerService`], [`Layer`](s3layers::Layer) and
+//! 1. A case sees an implementation only through [`LayerService`](s3layers::LayerService), [`Layer`](s3layers::Layer) and
 //!    [`LayerUpload`](s3layers::LayerUpload). Where the contract leaves a choice, the case accepts
 //!    each of them: how many bytes that were not closed survive a drop, or which call returns the
 //!    conflict to a replaced writer, as long as nothing is acknowledged to it before.
