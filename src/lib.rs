@@ -61,10 +61,11 @@ pub use memory::MemoryLayerService;
 pub use name::{InvalidName, InvalidTag, RepositoryName, Tag};
 pub use s3::doctor;
 pub use s3::{
-    ClientEnvironment, ClientError, ClientOptions, CollectError, CollectOptions, Collected,
-    CollectionTimes, ConfigError, ConnectError, CredentialSource, DEFAULT_MEMORY_BUDGET,
-    DEFAULT_PARALLELISM, DEFAULT_PART_SIZE, DEFAULT_PRESIGN_LIFETIME, LayerEntry, LayerInfo,
-    LayerObject, LayerStat, S3Config, S3LayerService, StoreProfile, SweepAction, Swept,
+    BrokenImage, CheckOptions, CheckVerdict, Checked, ClientEnvironment, ClientError,
+    ClientOptions, CollectError, CollectOptions, Collected, CollectionTimes, ConfigError,
+    ConnectError, CredentialSource, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
+    DEFAULT_PRESIGN_LIFETIME, Defect, DefectKind, DefectSeverity, LayerEntry, LayerInfo,
+    LayerObject, LayerStat, ReadShare, S3Config, S3LayerService, StoreProfile, SweepAction, Swept,
     UploadEntry, UploadPhase, UploadState, client_environment, client_from_env, client_over,
 };
 pub use s3::{

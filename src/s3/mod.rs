@@ -67,6 +67,9 @@ pub use config::{
 };
 pub use format::collection_times::CollectionTimes;
 pub use format::profile::StoreProfile;
+pub use maintenance::check::{
+    BrokenImage, CheckOptions, CheckVerdict, Checked, Defect, DefectKind, DefectSeverity, ReadShare,
+};
 pub use maintenance::collector::{CollectError, CollectOptions, Collected};
 pub use maintenance::inventory::{
     LayerEntry, LayerInfo, LayerObject, LayerStat, UploadEntry, UploadPhase, UploadState,
@@ -207,7 +210,7 @@ impl S3LayerService {
     ///
     /// 1 request for each thousand objects below `repositories/`, `layers/sha256/` and `uploads/`, once more for
     /// those below `repositories/` where links are removed; 1 for each open upload and each repository, and 1 for each manifest that
-    /// no collection has read before. For each layer that goes some 14, over all passes. In memory at most 64 MiB.
+    /// no collection has read before. For each layer that goes 12, over all passes. In memory at most 64 MiB.
     ///
     /// # Cancellation
     ///

@@ -78,7 +78,7 @@ pub(crate) async fn publish(
 }
 
 /// The record that held its key against ours, with its ETag; `None` where it is gone, or damaged
-/// and to be replaced. A tombstone is replaced.
+/// or that of another layer, and to be replaced. A tombstone is replaced.
 async fn readable(
     store: &Store,
     key: &Key,
@@ -88,9 +88,10 @@ async fn readable(
     if is_tombstone(key, held) {
         return Ok(None);
     }
+    let is_of_key = |record: &Record| store.keys.layer(&record.layer.id()) == *key;
     match decode::<Record>(key, held) {
-        Ok(record) => return Ok(Some(record)),
-        Err(Error::Damaged { .. }) => {}
+        Ok(record) if is_of_key(&record) => return Ok(Some(record)),
+        Ok(_) | Err(Error::Damaged { .. }) => {}
         Err(error) => return Err(error),
     }
     // Once may have been the wire; a record replaced for that would leave its data behind.
@@ -101,7 +102,7 @@ async fn readable(
         }
         Ok(Some(loaded)) => {
             *etag = Some(loaded.etag);
-            Ok(Some(loaded.document))
+            Ok(Some(loaded.document).filter(is_of_key))
         }
         Err(error @ Error::Damaged { .. }) => {
             tracing::warn!(%key, %error, "replaced a damaged record");
@@ -132,7 +133,7 @@ pub(crate) async fn link(
 
 /// An alias that leads to another layer stays, for two digests can share a TarSum. One that names
 /// old data of this layer is replaced.
-async fn put_alias(store: &Store, layer: &StoredLayer, id: &LayerId) -> Result<()> {
+pub(crate) async fn put_alias(store: &Store, layer: &StoredLayer, id: &LayerId) -> Result<()> {
     let key = store.keys.layer(id);
     let alias = Alias {
         version: Alias::VERSION,

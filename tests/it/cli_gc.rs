@@ -1,7 +1,12 @@
-//! `gc`, `trash`, `du` and `rm --all`, run as a user runs them.
+//! `gc`, `check`, `trash`, `du` and `rm --all`, run as a user runs them.
 
-use crate::support::program::{Running, Served, User, digest, said};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::bucket;
+use crate::support::program::{ACCESS_KEY, Running, SECRET_KEY, Served, User, digest, said};
 use crate::support::reply::Reply;
+use crate::support::stores::BUCKET;
 
 const MEDIA_TYPE: (&str, &str) = ("content-type", "application/vnd.oci.image.manifest.v1+json");
 
@@ -112,4 +117,48 @@ fn collection_reports_what_it_looked_at_and_bad_values_are_usage() {
     user.fails(2, &["gc", "--max-share", "101"]);
     user.fails(2, &["gc", "--rate", "0"]);
     assert!(registry.has_image());
+}
+
+/// In seconds: what is older than four looks is judged.
+const SHORT_LOOK: &str =
+    r#""collection":{"record_age":9,"link_age":9,"wait":9,"kept":9,"look":1,"testing":true}"#;
+
+#[test]
+fn check_names_broken_images_and_has_an_exit_code_for_each_end() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    let registry = Registry::over(&user);
+    let manifest = registry.push(&[7; 20_000]);
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let client = s3layers::client_over(http, &store.endpoint, ACCESS_KEY, SECRET_KEY);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(bucket::set_collection_times(&client, SHORT_LOOK));
+    let delete = |prefix: &str| {
+        let keys = runtime.block_on(bucket::keys(&client));
+        let key = keys
+            .into_iter()
+            .find(|key| key.starts_with(prefix))
+            .unwrap();
+        let delete = client.delete_object().bucket(BUCKET).key(key);
+        runtime.block_on(delete.send()).unwrap();
+    };
+    thread::sleep(Duration::from_secs(6));
+    let check = ["check", "--repair", "--wait", "0s"];
+    user.ok(&check);
+    delete("names/");
+    let text = user.fails(3, &check);
+    assert!(text.contains("all damage was repaired"), "{text}");
+    user.ok(&check);
+    delete("data/");
+    let damaged = user.run(&check);
+    let text = said(damaged.stdout);
+    assert_eq!(damaged.status.code(), Some(1), "{text}");
+    let image = format!("library/x@{manifest}  latest");
+    assert!(
+        text.contains(&image) && text.contains("data missing"),
+        "{text}"
+    );
+    for share in ["2/1", "0%", "many"] {
+        user.fails(2, &["check", "--read", share]);
+    }
 }

@@ -1,7 +1,7 @@
 //! The command line of `s3layers`.
 //!
 //! [`run`] parses the arguments, reads the settings, builds the runtime, runs the command and returns
-//! the exit code: 0 done, 1 refused or failed, 2 wrong usage. Each command has a file with its
+//! the exit code: 0 done, 1 refused or failed, 2 wrong usage; `check` has its own. Each command has a file with its
 //! arguments and a `run` that receives a `Context`. To add one, write its file and a line in `Command`
 //! and in its `dispatch`. An option that is a property of the installation is a row in the table of
 //! settings.
@@ -31,6 +31,7 @@ use s3layers::S3LayerService;
 
 mod blocking_io;
 mod cancel;
+mod check;
 mod collector;
 mod completions;
 mod config;
@@ -139,6 +140,7 @@ enum Command {
     Policy(policy::Policy),
     Sweep(sweep::Sweep),
     Gc(gc::Gc),
+    Check(check::Check),
     Store(store::Store),
     Tarsum(tarsum::Tarsum),
     Config(config::Config),
@@ -164,6 +166,7 @@ impl Command {
             Command::Policy(command) => command.run(context),
             Command::Sweep(command) => command.run(context).await,
             Command::Gc(command) => command.run(context).await,
+            Command::Check(command) => command.run(context).await,
             Command::Store(command) => command.run(context).await,
             Command::Tarsum(command) => command.run(context).await,
             Command::Config(command) => command.run(context).await,

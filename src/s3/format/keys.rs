@@ -243,7 +243,9 @@ pub(crate) enum EntryKind {
     /// A link by another id.
     OtherLink,
     Manifest(Digest),
-    Tag,
+    Tag(Tag),
+    Referrer,
+    Claim,
     Other,
 }
 
@@ -269,7 +271,9 @@ impl Keys {
                 _ => EntryKind::OtherLink,
             },
             ("manifests", path) => digest(path).map_or(EntryKind::Other, EntryKind::Manifest),
-            ("tags", _) => EntryKind::Tag,
+            ("tags", tag) => tag.parse().map_or(EntryKind::Other, EntryKind::Tag),
+            ("referrers", _) => EntryKind::Referrer,
+            ("claims", _) => EntryKind::Claim,
             _ => EntryKind::Other,
         };
         Some((name, kind))
@@ -292,6 +296,30 @@ impl Keys {
     /// Which digests the manifests of a repository name.
     pub(crate) fn manifest_names(&self, name: &RepositoryName) -> Key {
         self.key(format_args!("gc/names/{}", name_path::flat(name)))
+    }
+
+    /// Where the next check reads on.
+    pub(crate) fn check_cursor(&self) -> Key {
+        self.key(format_args!("gc/check"))
+    }
+
+    /// The prefix of all data objects.
+    pub(crate) fn data(&self) -> String {
+        format!("{}data/", self.root)
+    }
+
+    /// The upload that wrote a data object.
+    pub(crate) fn upload_of_data(&self, key: &str) -> Option<Uuid> {
+        let (_, name) = key.strip_prefix(&self.data())?.split_once('/')?;
+        let (uuid, segment) = name.split_once('.')?;
+        let uuid = Uuid::parse_str(uuid).ok()?;
+        let segment: SegmentName = segment.parse().ok()?;
+        (self.segment(uuid, &segment).as_str() == key).then_some(uuid)
+    }
+
+    /// The prefix of all records and aliases.
+    pub(crate) fn all_layers(&self) -> String {
+        format!("{}layers/", self.root)
     }
 
     /// What the last collection counted.
@@ -468,6 +496,9 @@ mod tests {
             assert_eq!(keys.digest_of(&other), None, "{other}");
         }
         assert_eq!(keys.uuid_of(keys.tail(uuid, 7, "n").as_str()), Some(uuid));
+        let data = keys.segment(uuid, &SegmentName::Multipart(2));
+        assert_eq!(keys.upload_of_data(data.as_str()), Some(uuid));
+        assert_eq!(keys.upload_of_data(&format!("{data}x")), None);
         assert_eq!(keys.uuid_of("root/of/uploads/junk/session"), None);
         assert_eq!(keys.uuid_of(&format!("uploads/{uuid}/session")), None);
     }
@@ -509,9 +540,9 @@ mod tests {
                 keys.manifest(&name, &digest),
                 EntryKind::Manifest(digest.clone()),
             ),
-            (keys.tag(&name, &tag), EntryKind::Tag),
-            (keys.referrer(&name, &subject, "own"), EntryKind::Other),
-            (keys.claim(&name, &digest.clone().into()), EntryKind::Other),
+            (keys.tag(&name, &tag), EntryKind::Tag(tag.clone())),
+            (keys.referrer(&name, &subject, "own"), EntryKind::Referrer),
+            (keys.claim(&name, &digest.clone().into()), EntryKind::Claim),
         ] {
             assert_eq!(keys.entry_of(key.as_str()), Some((name.clone(), want)));
         }

@@ -1,6 +1,9 @@
 //! Works on the bucket as a whole: lists and describes what it holds, removes abandoned uploads.
 
+pub(crate) mod check;
 pub(crate) mod collector;
 pub(crate) mod inventory;
+mod marks;
+mod pace;
 pub(crate) mod space;
 pub(crate) mod sweep;

@@ -93,7 +93,7 @@ pub(super) async fn put(
 }
 
 /// The manifest as it is stored; bytes that do not have its digest are damage.
-pub(super) async fn get(
+pub(crate) async fn get(
     store: &Store,
     name: &RepositoryName,
     digest: &Digest,
@@ -170,6 +170,41 @@ fn manifest(digest: &Digest, stored: Stored) -> Result<Manifest> {
         artifact_type: stored.artifact_type,
         annotations: stored.annotations,
     })
+}
+
+/// Whether a listing of the subject's referrers shows a manifest.
+///
+/// # Errors
+///
+/// `Damaged` where its entry cannot be read.
+pub(crate) async fn has_referrer(
+    store: &Store,
+    name: &RepositoryName,
+    subject: &Digest,
+    manifest: &Manifest,
+) -> Result<bool> {
+    referrers::is_listed(store, name, subject, manifest).await
+}
+
+/// Writes the entry of a manifest among the referrers of its subject, and takes it back if the manifest was removed
+/// meanwhile.
+pub(crate) async fn restore_referrer(
+    store: &Store,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<()> {
+    let Some(manifest) = get(store, name, digest).await? else {
+        return Ok(());
+    };
+    let Some(subject) = &manifest.subject else {
+        return Ok(());
+    };
+    referrers::put(store, name, subject, &manifest).await?;
+    let entry = referrers::entry(store, name, subject, &manifest).await?;
+    if get(store, name, digest).await?.is_none() {
+        referrers::remove(store, entry).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn delete(store: &Store, name: &RepositoryName, digest: &Digest) -> Result<bool> {

@@ -41,10 +41,12 @@ mod tags;
 mod trash;
 
 pub use list::ManifestEntry;
-pub(crate) use manifests::names_of_manifest;
+pub(crate) use manifests::{get as manifest, has_referrer, names_of_manifest, restore_referrer};
+pub(crate) use referrers::referring_manifest;
 pub use removal::RemovedRepository;
-pub(crate) use trash::expire;
+pub(crate) use tags::{get as tag, tags_of};
 pub use trash::{RestoreError, Restored, TrashEntry, TrashReference};
+pub(crate) use trash::{expire, needed};
 
 /// # Cost
 ///

@@ -84,6 +84,38 @@ pub(super) async fn entry(
     Ok(read.map(|read| (key, read.etag)))
 }
 
+/// Whether the entry of a manifest is there, and is that of it.
+pub(super) async fn is_listed(
+    store: &Store,
+    name: &RepositoryName,
+    subject: &Digest,
+    manifest: &Manifest,
+) -> Result<bool> {
+    let key = key(store, name, subject, manifest);
+    let entry = store.load::<Entry>(&key).await?;
+    Ok(entry.is_some_and(|entry| entry.document.manifest == manifest.digest))
+}
+
+/// The manifest that an entry names; `Damaged` where the entry is that of another subject.
+pub(crate) async fn referring_manifest(
+    store: &Store,
+    name: &RepositoryName,
+    key: &Key,
+) -> Result<Option<Digest>> {
+    let Some(entry) = store.load::<Entry>(key).await? else {
+        return Ok(None);
+    };
+    let entry = entry.document;
+    let folder = store.keys.referrers(name, &entry.subject);
+    let own = key.as_str().strip_prefix(&folder);
+    let own: Option<ReferrerKey> = own.and_then(|own| own.parse().ok());
+    if own.is_none_or(|own| *own.digest() != entry.manifest) {
+        let subject = &entry.subject;
+        return Err(Error::damaged(key, format!("it is an entry of {subject}")));
+    }
+    Ok(Some(entry.manifest))
+}
+
 pub(super) async fn remove(store: &Store, entry: Option<(Key, ETag)>) -> Result<()> {
     match entry {
         Some((key, etag)) => store.remove(&key, &etag).await,

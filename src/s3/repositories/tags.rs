@@ -73,7 +73,7 @@ pub(super) async fn put(
     store.overwrite(&store.keys.tag(name, tag), &stored).await
 }
 
-pub(super) async fn get(store: &Store, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>> {
+pub(crate) async fn get(store: &Store, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>> {
     let loaded = store.load::<Stored>(&store.keys.tag(name, tag)).await?;
     Ok(loaded.map(|loaded| loaded.document.manifest))
 }
@@ -85,6 +85,16 @@ pub(super) async fn delete(store: &Store, name: &RepositoryName, tag: &Tag) -> R
     };
     store.remove(&key, &read.etag).await?;
     Ok(true)
+}
+
+/// The names of the tags that name this manifest.
+pub(crate) async fn tags_of(
+    store: &Store,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<Vec<Tag>> {
+    let tags = all_of(store, name, digest).await?;
+    Ok(tags.into_iter().map(|named| named.tag).collect())
 }
 
 /// A tag as it was read.

@@ -189,8 +189,20 @@ pub(crate) async fn expire(store: &Arc<Store>, older_than: Duration) -> Result<u
     Ok(removed)
 }
 
+/// Layers with these media types are kept elsewhere.
+const KEPT_ELSEWHERE: [&str; 2] = [
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar",
+];
+
+fn is_kept_elsewhere(descriptor: &Value) -> bool {
+    let media_type = descriptor["mediaType"].as_str().unwrap_or_default();
+    let mut prefixes = KEPT_ELSEWHERE.iter();
+    prefixes.any(|prefix| media_type.starts_with(prefix))
+}
+
 /// What a manifest cannot be pulled without.
-fn needed(bytes: &[u8]) -> BTreeSet<Digest> {
+pub(crate) fn needed(bytes: &[u8]) -> BTreeSet<Digest> {
     let manifest = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
     let one = |value: &Value, field: &str| value[field].as_str().and_then(|text| text.parse().ok());
     let mut needed: BTreeSet<Digest> = one(&manifest["config"], "digest").into_iter().collect();
@@ -201,6 +213,7 @@ fn needed(bytes: &[u8]) -> BTreeSet<Digest> {
         ("fsLayers", "blobSum"),
     ] {
         let list = manifest[lists].as_array().into_iter().flatten();
+        let list = list.filter(|descriptor| !is_kept_elsewhere(descriptor));
         needed.extend(list.filter_map(|value| one(value, field)));
     }
     needed
@@ -398,6 +411,14 @@ mod tests {
             (
                 "schema 1",
                 format!(r#"{{"fsLayers":[{{"blobSum":"{b}"}}]}}"#),
+                vec![&b],
+            ),
+            (
+                "a layer that is kept elsewhere",
+                format!(
+                    r#"{{"layers":[{{"digest":"{b}"}},{{"digest":"{c}","mediaType":"{}+gzip"}}]}}"#,
+                    KEPT_ELSEWHERE[0]
+                ),
                 vec![&b],
             ),
             ("no JSON", "x".to_owned(), vec![]),

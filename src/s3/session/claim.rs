@@ -11,6 +11,7 @@ use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::bucket::{Loaded, ROUNDS, Store, contended};
 use crate::s3::format::document::{Document, decode, encode};
+use crate::s3::format::keys::Key;
 use crate::s3::wire::{Condition, Put};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,6 +81,16 @@ pub(crate) async fn take(
             .await?;
     }
     Err(contended(&key))
+}
+
+/// The upload that a claim names.
+///
+/// # Errors
+///
+/// `Damaged` where the claim cannot be read.
+pub(crate) async fn holder(store: &Store, key: &Key) -> Result<Option<Uuid>> {
+    let loaded = store.load::<Claim>(key).await?;
+    Ok(loaded.map(|loaded| loaded.document.uuid))
 }
 
 /// Removes the claim of an upload that ends. One that another upload has taken over stays.

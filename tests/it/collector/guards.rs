@@ -195,7 +195,7 @@ async fn store_without_conditional_writes_is_refused() {
 async fn refused_request_ends_the_pass() {
     let site = collectable().await;
     let (service, faults) = site.process_over_faults().await;
-    faults.fault(On::nth(ListObjectsV2, 3).status(403));
+    faults.fault(On::nth(ListObjectsV2, 2).status(403));
     let failed = collect(&service).await.unwrap_err();
     assert!(
         matches!(&failed, CollectError::Failed(error) if error.is_permission()),

@@ -11,7 +11,6 @@ use serde_json::Value;
 use crate::support::bucket;
 use crate::support::program::{ACCESS_KEY, Running, SECRET_KEY, Served, User, digest};
 use crate::support::reply::Reply;
-use crate::support::stores::BUCKET;
 
 const CLIENTS: usize = 16;
 /// Layers that all clients share.
@@ -131,17 +130,6 @@ fn work(site: &Site, client: usize, until: Instant) -> Result<HashMap<String, Ve
     Ok(images)
 }
 
-/// Writes short times into the profile of the bucket, as only a test does.
-async fn shorten_times(client: &aws_sdk_s3::Client) {
-    let profile = bucket::get(client, "profile").await;
-    let profile = std::str::from_utf8(&profile).unwrap();
-    let (head, rest) = profile.split_once(r#""collection":{"#).unwrap();
-    let (_, tail) = rest.split_once('}').unwrap();
-    let profile = bucket::sealed(&format!("{head}{TIMES}{tail}"));
-    let put = client.put_object().bucket(BUCKET).key("profile");
-    put.body(profile.into_bytes().into()).send().await.unwrap();
-}
-
 fn collected(user: &User) -> Value {
     let events = user.events(&["gc", "--max-share", "100"]);
     events.last().unwrap().clone()
@@ -157,7 +145,7 @@ fn images_survive_collections_and_the_rest_is_freed() {
     let http = aws_smithy_http_client::Builder::new().build_http();
     let client = s3layers::client_over(http, &store.endpoint, ACCESS_KEY, SECRET_KEY);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(shorten_times(&client));
+    runtime.block_on(bucket::set_collection_times(&client, TIMES));
     let serve = ["serve", "--listen", "127.0.0.1:0", "--gc-every", "3s"];
     let mut serving = [(); 2].map(|()| Running::start(&user, &serve));
     let addresses = serving.each_mut().map(|process| {

@@ -239,6 +239,30 @@ async fn pass_with_nothing_to_do_costs_few_requests() {
     assert_eq!(faults.count(PutObject), 1, "{log:?}");
 }
 
+/// Of each layer that goes: its link is read twice, condemned and removed; its record is read three times, condemned, set to
+/// dead, to purging, and removed; its session is looked for once. The rest is for hundreds of layers at once.
+#[tokio::test]
+async fn layer_that_goes_costs_twelve_requests() {
+    let mut costs = Vec::new();
+    for layers in [5, 25] {
+        let site = Site::new(By::Delete).await;
+        let (service, faults) = site.process_over_faults().await;
+        for seed in 0..layers {
+            push_layer(&service, &name(), &Image::new(seed, 20_000)).await;
+        }
+        faults.reset();
+        let mut freed = 0;
+        for time in [73, 21, 21] {
+            site.clock.advance(hours(time));
+            freed += collect(&service).await.unwrap().layers_freed;
+        }
+        assert_eq!(freed, u64::from(layers));
+        assert_eq!(site.keys().await, ["names/library.demo"]);
+        costs.push(faults.log().len());
+    }
+    assert_eq!(costs[1] - costs[0], 20 * 12, "{costs:?}");
+}
+
 #[tokio::test]
 async fn rate_is_kept() {
     let site = Site::new(By::Delete).await;

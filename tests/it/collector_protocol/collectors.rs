@@ -8,15 +8,14 @@ use super::state::{Content, Link, LinkState, Manifest, Record, RecordState, Writ
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum OfRecord {
     Read,
-    /// GET the session of the record's UUID.
-    LookForSession(Record),
     Condemn(Record),
     /// W.
     Wait(Record),
     /// Lists the links of one repository, then of the other.
     ListFirst(Record),
     ListSecond(Record, bool),
-    LookForSessionAgain(Record),
+    /// GET the session of the record's UUID.
+    LookForSession(Record),
     Kill(Record),
     /// Only where listings may lie, as the code needs it for nothing else: both repositories are listed once more.
     ListFirstToPurge(Record),
@@ -49,14 +48,12 @@ pub fn record(at: OfRecord, rules: Rules, steps: &mut Steps<'_>) {
         Read => match now.record {
             None => steps.done(),
             Some(record) => steps.go(match record.state {
-                RecordState::Live => LookForSession(record),
+                RecordState::Live => Condemn(record),
                 RecordState::Condemned => Wait(record),
                 RecordState::Dead => after_kill(record, now.lies.is_none(), rules),
                 RecordState::Purging => ReadAlias(record),
             }),
         },
-        LookForSession(record) if is_in_commit(record) => steps.done(),
-        LookForSession(record) => steps.go(Condemn(record)),
         Condemn(record) => steps.replace_record(
             record,
             RecordState::Condemned,
@@ -85,11 +82,11 @@ pub fn record(at: OfRecord, rules: Rules, steps: &mut Steps<'_>) {
         ListSecond(_, true) => keep(steps),
         ListSecond(record, false) if is_linked(1) => {
             keep(steps);
-            lose_line(LookForSessionAgain(record), steps);
+            lose_line(LookForSession(record), steps);
         }
-        ListSecond(record, false) => steps.go(LookForSessionAgain(record)),
-        LookForSessionAgain(record) if is_in_commit(record) => steps.done(),
-        LookForSessionAgain(record) => steps.go(Kill(record)),
+        ListSecond(record, false) => steps.go(LookForSession(record)),
+        LookForSession(record) if is_in_commit(record) => steps.done(),
+        LookForSession(record) => steps.go(Kill(record)),
         Kill(record) => {
             let is_honest = now.lies.is_none();
             let write = write_of_pass(steps);

@@ -25,6 +25,17 @@ pub async fn get(client: &Client, key: &str) -> Bytes {
     got.unwrap().body.collect().await.unwrap().into_bytes()
 }
 
+/// Writes other times of the collection into the profile, as only a test does.
+pub async fn set_collection_times(client: &Client, times: &str) {
+    let profile = get(client, "profile").await;
+    let profile = std::str::from_utf8(&profile).unwrap();
+    let (head, rest) = profile.split_once(r#""collection":{"#).unwrap();
+    let (_, tail) = rest.split_once('}').unwrap();
+    let profile = sealed(&format!("{head}{times}{tail}"));
+    let put = client.put_object().bucket(BUCKET).key("profile");
+    put.body(profile.into_bytes().into()).send().await.unwrap();
+}
+
 /// The size of the document that is written over a removed one where that is not deleted.
 pub const TOMBSTONE_SIZE: i64 = 96;
 

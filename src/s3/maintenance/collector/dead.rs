@@ -1,12 +1,15 @@
 //! Layers that were set to dead, written down before that: a push can replace a dead record, and
 //! then nothing else names its old data.
 
+use std::collections::HashSet;
 use std::time::Duration;
+
+use uuid::Uuid;
 
 use super::listing::Listing;
 use super::plan::{self, DeadAction};
 use super::purge::{has_session, remove_data};
-use super::records::Condemned;
+use super::records::Judged;
 use super::{CollectError, Pass};
 use crate::clock;
 use crate::error::Error;
@@ -30,7 +33,7 @@ fn names(layer: &StoredLayer) -> DeadLayer {
 }
 
 /// Writes down those that have data.
-pub(super) async fn note(pass: &Pass<'_>, condemned: &[Condemned]) -> Result<(), CollectError> {
+pub(super) async fn note(pass: &Pass<'_>, condemned: &[Judged]) -> Result<(), CollectError> {
     let layers = condemned
         .iter()
         .map(|condemned| names(&condemned.record.layer));
@@ -56,19 +59,31 @@ pub(super) async fn note(pass: &Pass<'_>, condemned: &[Condemned]) -> Result<(),
 ///
 /// # Cost
 ///
-/// 1 request for each list, and 1 for each layer that waits.
-pub(super) async fn settle(pass: &Pass<'_>) -> Result<(), CollectError> {
+/// 2 requests for each list, and 1 for each layer that waits longer than usual. `freed`: uploads whose data this pass has
+/// removed.
+pub(super) async fn settle(pass: &Pass<'_>, freed: &HashSet<Uuid>) -> Result<(), CollectError> {
+    let times = pass.times();
+    // Before that, every layer waits.
+    let least = times.wait().min(times.kept());
     let mut listing = Listing::of(pass, pass.store.keys.dead_batches());
     while let Some(page) = listing.next().await? {
         for object in page.objects {
             let age = page.began_at.duration_since(object.modified);
-            settle_batch(pass, &object.key, age.unwrap_or_default()).await?;
+            let age = age.unwrap_or_default();
+            if age >= least {
+                settle_batch(pass, &object.key, age, freed).await?;
+            }
         }
     }
     Ok(())
 }
 
-async fn settle_batch(pass: &Pass<'_>, key: &Key, age: Duration) -> Result<(), CollectError> {
+async fn settle_batch(
+    pass: &Pass<'_>,
+    key: &Key,
+    age: Duration,
+    freed: &HashSet<Uuid>,
+) -> Result<(), CollectError> {
     pass.pace().await;
     let batch = match pass.store.load::<DeadBatch>(key).await {
         Ok(Some(loaded)) => loaded.document,
@@ -81,7 +96,7 @@ async fn settle_batch(pass: &Pass<'_>, key: &Key, age: Duration) -> Result<(), C
     };
     let mut is_settled = true;
     for layer in &batch.layers {
-        is_settled &= settle_layer(pass, layer, age).await?;
+        is_settled &= freed.contains(&layer.upload) || settle_layer(pass, layer, age).await?;
     }
     if is_settled {
         // Each list has a key of its own.
@@ -114,7 +129,9 @@ async fn settle_layer(
         DeadAction::Wait => Ok(false),
         DeadAction::Settled => Ok(true),
         DeadAction::RemoveData => {
-            remove_data(pass, layer.upload, &layer.segments).await?;
+            let names = layer.segments.iter();
+            let keys = names.map(|name| pass.store.keys.segment(layer.upload, name));
+            remove_data(pass, &keys.collect::<Vec<_>>()).await?;
             Ok(true)
         }
     }

@@ -28,6 +28,12 @@ pub(super) struct Removable {
     etag: ETag,
 }
 
+impl Removable {
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
 /// How long before `now` a document was written. One second less, as the store reports whole seconds.
 pub(super) fn age_at(now: SystemTime, written: Written) -> Result<Duration, CollectError> {
     let at = written.at.ok_or_else(|| {

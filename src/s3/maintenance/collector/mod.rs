@@ -33,15 +33,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep_until};
 
 use crate::clock;
 use crate::error::Error;
 use crate::name::RepositoryName;
 use crate::s3::bucket::Store;
 use crate::s3::format::collection_times::CollectionTimes;
+use crate::s3::maintenance::pace::Pace;
 use crate::s3::repositories;
 use crate::s3::wire::{ApiError, ConditionForm};
 
@@ -49,7 +47,6 @@ mod dead;
 mod last;
 mod links;
 mod listing;
-mod marks;
 mod names_cache;
 mod plan;
 mod purge;
@@ -162,8 +159,7 @@ struct Pass<'a> {
     store: &'a Arc<Store>,
     options: &'a CollectOptions,
     report: Mutex<Collected>,
-    /// When the next request may be made.
-    turn: Mutex<Instant>,
+    pace: Pace,
 }
 
 pub(crate) async fn collect(
@@ -188,7 +184,7 @@ pub(crate) async fn collect(
             dry_run: options.dry_run,
             ..Collected::default()
         }),
-        turn: Mutex::new(Instant::now()),
+        pace: Pace::new(options.rate),
     };
     Box::pin(pass.run()).await?;
     Ok(pass
@@ -199,9 +195,6 @@ pub(crate) async fn collect(
 
 impl Pass<'_> {
     async fn run(&self) -> Result<(), CollectError> {
-        if !self.options.dry_run {
-            dead::settle(self).await?;
-        }
         let sessions = sessions::open(self).await?;
         let canary = self.store.keys.canary(&clock::new_nonce());
         let has_canary = !self.options.dry_run;
@@ -231,11 +224,15 @@ impl Pass<'_> {
             return Ok(());
         }
         let removed = std::mem::take(&mut walked.removable);
+        for link in &removed {
+            walked.removed.insert(link.key().as_str());
+        }
         if links::remove(self, removed).await? > 0 && !self.options.dry_run {
             (walked.linked, walked.began_at) = walk::links(self, canary).await?;
         }
-        records::collect(self, &walked).await?;
+        let freed = records::collect(self, &walked).await?;
         if !self.options.dry_run {
+            dead::settle(self, &freed).await?;
             // A layer is freed one wait and `kept` after its manifest was deleted, or some passes later.
             let times = self.times();
             let age = times.wait() * 2 + times.kept();
@@ -281,15 +278,6 @@ impl Pass<'_> {
 
     /// Waits for the turn of the next request.
     async fn pace(&self) {
-        let Some(rate) = self.options.rate.filter(|rate| *rate > 0) else {
-            return;
-        };
-        let turn = {
-            let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = (*turn).max(Instant::now());
-            *turn = now + Duration::from_secs(1) / rate;
-            now
-        };
-        sleep_until(turn).await;
+        self.pace.wait().await;
     }
 }

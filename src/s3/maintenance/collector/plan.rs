@@ -52,24 +52,12 @@ pub(super) fn link(facts: LinkFacts, times: &CollectionTimes) -> LinkAction {
     }
 }
 
-/// What is known of a record that no link was listed for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RecordFacts<'a> {
-    pub(super) state: &'a RecordState,
-    /// Between its last write and the beginning of the listing that shows which links there are.
-    pub(super) age: Duration,
-    /// Its upload has a session: it may be being committed.
-    pub(super) has_session: bool,
-    /// There is a link after all, in the repository that it was published in.
-    pub(super) is_linked: bool,
-}
-
 /// What becomes of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordAction {
     Keep,
     Condemn,
-    /// From condemned to dead.
+    /// From condemned to dead, unless it is used after all.
     Kill,
     /// From dead to purging, then its data and the record go.
     Purge,
@@ -77,14 +65,13 @@ pub(super) enum RecordAction {
     Finish,
 }
 
-pub(super) fn record(facts: RecordFacts<'_>, times: &CollectionTimes) -> RecordAction {
-    let is_used = facts.has_session || facts.is_linked;
-    match facts.state {
-        RecordState::Live if !is_used && facts.age >= times.record_age() => RecordAction::Condemn,
-        RecordState::Condemned { .. } if !is_used && facts.age >= times.wait() => {
-            RecordAction::Kill
-        }
-        RecordState::Dead { .. } if facts.age >= times.kept() => RecordAction::Purge,
+/// Of a record that no link was listed for. `age`: between its last write and the beginning of the listing that shows which
+/// links there are.
+pub(super) fn record(state: &RecordState, age: Duration, times: &CollectionTimes) -> RecordAction {
+    match state {
+        RecordState::Live if age >= times.record_age() => RecordAction::Condemn,
+        RecordState::Condemned { .. } if age >= times.wait() => RecordAction::Kill,
+        RecordState::Dead { .. } if age >= times.kept() => RecordAction::Purge,
         RecordState::Purging { .. } => RecordAction::Finish,
         _ => RecordAction::Keep,
     }
@@ -201,33 +188,16 @@ mod tests {
             RecordState::Dead { nonce: nonce() },
             RecordState::Purging { nonce: nonce() },
         ];
-        for (case, state, age, has_session, is_linked, want) in [
-            ("young", &live, 23, false, false, Keep),
-            ("old", &live, 24, false, false, Condemn),
-            ("being committed", &live, 24, true, false, Keep),
-            ("linked after all", &live, 24, false, true, Keep),
-            ("condemned", &condemned, 19, false, false, Keep),
-            ("condemned long ago", &condemned, 20, false, false, Kill),
-            (
-                "condemned, committed again",
-                &condemned,
-                20,
-                true,
-                false,
-                Keep,
-            ),
-            ("condemned, linked again", &condemned, 20, false, true, Keep),
-            ("dead", &dead, 19, false, false, Keep),
-            ("dead long ago", &dead, 20, false, false, Purge),
-            ("purging", &purging, 0, false, false, Finish),
+        for (case, state, age, want) in [
+            ("young", &live, 23, Keep),
+            ("old", &live, 24, Condemn),
+            ("condemned", &condemned, 19, Keep),
+            ("condemned long ago", &condemned, 20, Kill),
+            ("dead", &dead, 19, Keep),
+            ("dead long ago", &dead, 20, Purge),
+            ("purging", &purging, 0, Finish),
         ] {
-            let facts = RecordFacts {
-                state,
-                age: hours(age),
-                has_session,
-                is_linked,
-            };
-            assert_eq!(record(facts, &TIMES), want, "{case}");
+            assert_eq!(record(state, hours(age), &TIMES), want, "{case}");
         }
     }
 

@@ -1,12 +1,12 @@
 //! The end of a layer: its aliases, its data, its record.
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
 
-use super::{CollectError, Pass, records};
-use crate::clock;
+use super::records::Judged;
+use super::{AT_ONCE, CollectError, Pass};
 use crate::s3::format::keys::Key;
-use crate::s3::format::record::{Alias, Record, RecordState, SegmentName};
-use crate::s3::wire::ETag;
+use crate::s3::format::record::{Alias, Record};
 
 /// Whether an upload has a session: it may be being committed.
 ///
@@ -17,20 +17,6 @@ pub(super) async fn has_session(pass: &Pass<'_>, upload: Uuid) -> Result<bool, C
     pass.pace().await;
     let session = pass.store.keys.session(upload);
     Ok(pass.store.api.get_small(&session).await?.is_some())
-}
-
-/// Removes a layer whose record was dead for long enough. From here on nothing restores it.
-pub(super) async fn purge(
-    pass: &Pass<'_>,
-    record: Record,
-    etag: &ETag,
-) -> Result<(), CollectError> {
-    let nonce = clock::new_nonce();
-    let purging = records::put(pass, record.clone(), RecordState::Purging { nonce }, etag);
-    match purging.await? {
-        Some(etag) => remove(pass, &record, &etag).await,
-        None => Ok(()),
-    }
 }
 
 /// Removes the aliases that name the data of this record.
@@ -52,42 +38,46 @@ async fn remove_aliases(pass: &Pass<'_>, record: &Record) -> Result<(), CollectE
     Ok(())
 }
 
-/// Removes the aliases and the data of a purging record, then the record.
-pub(super) async fn remove(
-    pass: &Pass<'_>,
-    record: &Record,
-    etag: &ETag,
-) -> Result<(), CollectError> {
-    let layer = &record.layer;
-    let names = layer.segments().iter().map(|segment| segment.name.clone());
-    let names: Vec<_> = names.collect();
-    if !pass.options.dry_run {
-        remove_aliases(pass, record).await?;
-        remove_data(pass, layer.upload, &names).await?;
-        pass.pace().await;
-        let key = pass.store.keys.layer(&layer.id());
-        pass.store.remove(&key, etag).await?;
+/// Removes the aliases and the data of purging records, then the records. From `purging` on nothing restores them.
+pub(super) async fn remove(pass: &Pass<'_>, purging: Vec<Judged>) -> Result<(), CollectError> {
+    if !pass.options.dry_run && !purging.is_empty() {
+        let aliases = purging.iter().map(|one| remove_aliases(pass, &one.record));
+        at_once(aliases).await?;
+        let layers = purging.iter().map(|one| &one.record.layer);
+        let keys = layers.flat_map(|layer| {
+            let names = layer.segments().iter().map(|segment| &segment.name);
+            names.map(|name| pass.store.keys.segment(layer.upload, name))
+        });
+        remove_data(pass, &keys.collect::<Vec<_>>()).await?;
+        let records = purging.iter().map(async |one| {
+            pass.pace().await;
+            let key = pass.store.keys.layer(&one.record.layer.id());
+            Ok(pass.store.remove(&key, &one.etag).await?)
+        });
+        at_once(records).await?;
     }
-    tracing::info!(digest = %layer.digest, size = layer.size, "removed a layer");
-    pass.report(|report| {
-        report.layers_freed += 1;
-        *report.freed.entry(layer.repository.clone()).or_default() += layer.size;
-    });
+    for Judged { record, .. } in purging {
+        let layer = record.layer;
+        tracing::info!(digest = %layer.digest, size = layer.size, "removed a layer");
+        pass.report(|report| {
+            report.layers_freed += 1;
+            *report.freed.entry(layer.repository).or_default() += layer.size;
+        });
+    }
     Ok(())
 }
 
-/// Removes data objects that no record names any more. Their keys are never used again.
-pub(super) async fn remove_data(
-    pass: &Pass<'_>,
-    upload: Uuid,
-    names: &[SegmentName],
+async fn at_once(
+    each: impl Iterator<Item = impl Future<Output = Result<(), CollectError>>>,
 ) -> Result<(), CollectError> {
-    let keys = names
-        .iter()
-        .map(|name| pass.store.keys.segment(upload, name));
-    let keys: Vec<Key> = keys.collect();
+    let each = stream::iter(each.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    each.try_collect().await
+}
+
+/// Removes data objects that no record names any more. Their keys are never used again.
+pub(super) async fn remove_data(pass: &Pass<'_>, keys: &[Key]) -> Result<(), CollectError> {
     pass.pace().await;
     let batched = pass.store.profile.batch_delete;
-    pass.store.api.delete_all(&keys, batched).await?;
+    pass.store.api.delete_all(keys, batched).await?;
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Layers that no link names.
 
-use std::time::SystemTime;
+use std::collections::HashSet;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use uuid::Uuid;
 
 use super::links::age_at;
 use super::listing::Listing;
-use super::plan::{self, RecordAction, RecordFacts};
+use super::plan::{self, RecordAction};
 use super::walk::Walked;
 use super::{AT_ONCE, CollectError, Pass, dead, purge};
 use crate::clock;
@@ -23,19 +24,30 @@ const CANDIDATES: usize = 100_000;
 /// So many are judged before those that can go are written down and set to dead.
 const BATCH: usize = 200;
 
-/// A record that can be set to dead.
+/// A record as it was judged.
 #[derive(Debug)]
-pub(super) struct Condemned {
+pub(super) struct Judged {
     pub(super) record: Record,
-    etag: ETag,
+    pub(super) etag: ETag,
+}
+
+/// What is done to many records at once.
+#[derive(Debug)]
+enum Due {
+    Kill(Judged),
+    Remove(Judged),
 }
 
 /// # Cost
 ///
-/// 1 request for a thousand records. For each layer that goes, over all passes: 3 to read the record, its session and
-/// its link before it is condemned, and again before it is dead; 1 for each of condemned, dead and purging, 1 to remove the
-/// record, 1 for a thousand data objects, and 1 for each alias.
-pub(super) async fn collect(pass: &Pass<'_>, walked: &Walked) -> Result<(), CollectError> {
+/// 1 request for a thousand records. For each layer that goes, over all passes: 3 to read the record, 1 for each of condemned,
+/// dead and purging, 1 to look for its session and at most 1 for its link before it is dead, 1 to remove the
+/// record, and 2 for each alias; 1 for 200 data objects. Returns the uploads whose data was removed.
+pub(super) async fn collect(
+    pass: &Pass<'_>,
+    walked: &Walked,
+) -> Result<HashSet<Uuid>, CollectError> {
+    let mut freed = HashSet::new();
     let (candidates, unlinked) = candidates(pass, walked).await?;
     let all = pass.report(|report| report.layers);
     if plan::is_too_many(unlinked, all, pass.options.max_share) {
@@ -44,21 +56,30 @@ pub(super) async fn collect(pass: &Pass<'_>, walked: &Walked) -> Result<(), Coll
                 "no link names {unlinked} of {all} layers, more than the share that may go"
             ));
         });
-        return Ok(());
+        return Ok(freed);
     }
     for batch in candidates.chunks(BATCH) {
         let judgements = batch.iter().map(async |digest| {
             let id = LayerId::from(digest.clone());
-            judge(pass, &id, walked.began_at).await
+            judge(pass, &id, walked).await
         });
         let judged = stream::iter(judgements.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-        let condemned: Vec<_> = judged
+        let due: Vec<_> = judged
             .try_filter_map(async |one| Ok(one))
             .try_collect()
             .await?;
+        let (mut condemned, mut purging) = (Vec::new(), Vec::new());
+        for due in due {
+            match due {
+                Due::Kill(record) => condemned.push(record),
+                Due::Remove(record) => purging.push(record),
+            }
+        }
         kill(pass, condemned).await?;
+        freed.extend(purging.iter().map(|one| one.record.layer.upload));
+        purge::remove(pass, purging).await?;
     }
-    Ok(())
+    Ok(freed)
 }
 
 /// Old records that no link was listed for, at most so many; and how many there are.
@@ -101,49 +122,50 @@ async fn load(pass: &Pass<'_>, id: &LayerId) -> Result<Option<Loaded<Record>>, C
     }
 }
 
-/// Takes the step that a record without links is due. Returns it where it can be set to dead.
+/// Takes the step that a record without links is due, or returns it.
 async fn judge(
     pass: &Pass<'_>,
     id: &LayerId,
-    began_at: SystemTime,
-) -> Result<Option<Condemned>, CollectError> {
+    walked: &Walked,
+) -> Result<Option<Due>, CollectError> {
     let Some(loaded) = load(pass, id).await? else {
         return Ok(None);
     };
-    let mut facts = RecordFacts {
-        state: &loaded.document.state,
-        age: age_at(began_at, loaded.written)?,
-        has_session: false,
-        is_linked: false,
-    };
-    // Only what is due is worth the two requests.
-    if matches!(
-        plan::record(facts, pass.times()),
-        RecordAction::Condemn | RecordAction::Kill
-    ) {
-        facts.has_session = purge::has_session(pass, loaded.document.layer.upload).await?;
-        facts.is_linked = !facts.has_session && is_linked_at_home(pass, &loaded.document).await?;
-    }
-    let action = plan::record(facts, pass.times());
+    let age = age_at(walked.began_at, loaded.written)?;
     let Loaded {
         document: record,
         etag,
         ..
     } = loaded;
-    match action {
-        RecordAction::Keep => {}
-        RecordAction::Condemn => condemn_as_judged(pass, record, &etag).await?,
-        RecordAction::Kill => return Ok(Some(Condemned { record, etag })),
-        RecordAction::Purge => purge::purge(pass, record, &etag).await?,
-        RecordAction::Finish => purge::remove(pass, &record, &etag).await?,
-    }
-    Ok(None)
+    Ok(match plan::record(&record.state, age, pass.times()) {
+        RecordAction::Keep => None,
+        RecordAction::Condemn => {
+            condemn_as_judged(pass, record, &etag).await?;
+            None
+        }
+        RecordAction::Kill if is_used(pass, &record, walked).await? => None,
+        RecordAction::Kill => Some(Due::Kill(Judged { record, etag })),
+        RecordAction::Purge => {
+            let nonce = clock::new_nonce();
+            let purging = put(pass, record.clone(), RecordState::Purging { nonce }, &etag);
+            let purging = purging.await?;
+            purging.map(|etag| Due::Remove(Judged { record, etag }))
+        }
+        RecordAction::Finish => Some(Due::Remove(Judged { record, etag })),
+    })
 }
 
-/// Whether the repository that a layer was published in has a link of it: a listing may have lost it.
-async fn is_linked_at_home(pass: &Pass<'_>, record: &Record) -> Result<bool, CollectError> {
+/// Whether a record that may be set to dead is used: its upload may be being committed, or the repository that it was
+/// published in has a link of it, which a listing may have lost.
+async fn is_used(pass: &Pass<'_>, record: &Record, walked: &Walked) -> Result<bool, CollectError> {
     let layer = &record.layer;
+    if purge::has_session(pass, layer.upload).await? {
+        return Ok(true);
+    }
     let key = pass.store.keys.link(&layer.repository, &layer.id());
+    if walked.removed.contains(key.as_str()) {
+        return Ok(false);
+    }
     pass.pace().await;
     Ok(pass.store.read::<Link>(&key).await?.is_some())
 }
@@ -163,9 +185,6 @@ pub(super) async fn condemn(pass: &Pass<'_>, id: &LayerId) -> Result<(), Collect
         .age()
         .is_some_and(|age| age >= pass.times().record_age());
     if document.state != RecordState::Live || !is_old {
-        return Ok(());
-    }
-    if purge::has_session(pass, document.layer.upload).await? {
         return Ok(());
     }
     condemn_as_judged(pass, document, &etag).await
@@ -215,24 +234,22 @@ pub(super) async fn put(
 }
 
 /// Sets condemned records to dead, after they were written down.
-async fn kill(pass: &Pass<'_>, condemned: Vec<Condemned>) -> Result<(), CollectError> {
+async fn kill(pass: &Pass<'_>, condemned: Vec<Judged>) -> Result<(), CollectError> {
     dead::note(pass, &condemned).await?;
-    let kills = condemned
-        .into_iter()
-        .map(async |Condemned { record, etag }| {
-            let size = record.layer.size;
-            let nonce = clock::new_nonce();
-            if put(pass, record, RecordState::Dead { nonce }, &etag)
-                .await?
-                .is_some()
-            {
-                pass.report(|report| {
-                    report.layers_removed += 1;
-                    report.bytes_removed += size;
-                });
-            }
-            Ok::<_, CollectError>(())
-        });
+    let kills = condemned.into_iter().map(async |Judged { record, etag }| {
+        let size = record.layer.size;
+        let nonce = clock::new_nonce();
+        if put(pass, record, RecordState::Dead { nonce }, &etag)
+            .await?
+            .is_some()
+        {
+            pass.report(|report| {
+                report.layers_removed += 1;
+                report.bytes_removed += size;
+            });
+        }
+        Ok::<_, CollectError>(())
+    });
     let kills = stream::iter(kills.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
     kills.try_collect::<()>().await
 }

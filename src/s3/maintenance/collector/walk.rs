@@ -8,13 +8,13 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::links::{self, Removable};
 use super::listing::{ListedPage, Listing};
-use super::marks::Marks;
 use super::names_cache::{self, NamesCache};
 use super::sessions::OpenUploads;
 use super::{AT_ONCE, CollectError, Pass};
 use crate::name::RepositoryName;
 use crate::s3::format::document::TOMBSTONE_SIZE;
 use crate::s3::format::keys::{EntryKind, Key};
+use crate::s3::maintenance::marks::Marks;
 use crate::s3::wire::ListedObject;
 use s3layers_tarsum::Digest;
 
@@ -31,6 +31,8 @@ pub(super) struct Walked {
     pub(super) began_at: SystemTime,
     /// Links that may be removed now.
     pub(super) removable: Vec<Removable>,
+    /// The keys of those that this pass has removed, or found changed.
+    pub(super) removed: Marks,
 }
 
 /// One repository, while its keys are listed: links come before manifests.
@@ -95,6 +97,7 @@ pub(super) async fn repositories(
         named: Marks::default(),
         began_at: SystemTime::UNIX_EPOCH,
         removable: Vec::new(),
+        removed: Marks::default(),
     };
     let mut current: Option<Repository> = None;
     let mut has_canary = canary.is_none();
@@ -169,7 +172,7 @@ fn add<'a>(
             pass.report(|report| report.manifests += 1);
             manifests.push((digest, object));
         }
-        EntryKind::OtherLink | EntryKind::Tag | EntryKind::Other => {}
+        _ => {}
     }
 }
 

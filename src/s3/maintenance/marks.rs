@@ -1,22 +1,21 @@
-//! Which digests are in use, in bounded memory: all of them up to a million, a Bloom filter above
-//! that. A digest that is wrongly taken for marked is kept, never removed.
+//! Which things are in use, in bounded memory: all of them up to a million, a Bloom filter above
+//! that. One that is wrongly taken for marked is kept, never removed.
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use uuid::Uuid;
 
 use crate::clock;
-use s3layers_tarsum::Digest;
 
 /// So many are remembered one by one: 20 MiB.
 const EXACT: usize = 1_000_000;
 /// Bits of the filter: 16 MiB. Of ten million marks, two of a thousand others look like one.
 const BITS: u64 = 1 << 27;
-/// Bits of each digest in the filter.
+/// Bits of each one in the filter.
 const PROBES: u64 = 6;
 
-/// A set of digests, by hashes with a fresh seed.
+/// A set of things, by hashes with a fresh seed.
 #[derive(Debug)]
 pub(super) struct Marks {
     seed: Uuid,
@@ -42,8 +41,8 @@ impl Marks {
         }
     }
 
-    pub(super) fn insert(&mut self, digest: &Digest) {
-        let hash = self.hash(digest);
+    pub(super) fn insert<T: Hash + ?Sized>(&mut self, thing: &T) {
+        let hash = self.hash(thing);
         if self.filter.is_empty() {
             self.exact.insert(hash);
             if self.exact.len() > self.limit {
@@ -57,8 +56,8 @@ impl Marks {
         }
     }
 
-    pub(super) fn contains(&self, digest: &Digest) -> bool {
-        let hash = self.hash(digest);
+    pub(super) fn contains<T: Hash + ?Sized>(&self, thing: &T) -> bool {
+        let hash = self.hash(thing);
         if self.filter.is_empty() {
             return self.exact.contains(&hash);
         }
@@ -71,10 +70,10 @@ impl Marks {
         }
     }
 
-    fn hash(&self, digest: &Digest) -> u64 {
+    fn hash<T: Hash + ?Sized>(&self, thing: &T) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.seed.hash(&mut hasher);
-        digest.hash(&mut hasher);
+        thing.hash(&mut hasher);
         hasher.finish()
     }
 }
@@ -88,7 +87,7 @@ fn bits(hash: u64) -> impl Iterator<Item = u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use s3layers_tarsum::Algorithm;
+    use s3layers_tarsum::{Algorithm, Digest};
 
     #[test]
     fn marks_are_found_and_few_others_are() {

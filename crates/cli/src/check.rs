@@ -1,0 +1,263 @@
+//! `check`: what of the bucket cannot be read, and its repair.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::output::Traffic;
+use super::settings::value::{Kind as _, Size};
+use super::store_url::Absent;
+use super::sweep::age;
+use super::{Context, format};
+use s3layers::{CheckOptions, CheckVerdict, Checked, Defect, DefectSeverity, ReadShare};
+
+/// Look for damage, and repair it
+///
+/// Reads every record, manifest and tag, and lists the rest. Names the images that cannot be pulled. What is found is
+/// looked at again after 15 minutes, since the bucket may be in use. Exit codes: 0 no damage, 1 damage is left, 2
+/// something could not be looked at, 3 all damage was repaired.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Repair what follows from the rest of the bucket
+    ///
+    /// Records from links, links from manifests, aliases, referrers, markers, recorded ETags. Data, tags and manifests are
+    /// never changed.
+    #[arg(long)]
+    repair: bool,
+    /// Ask the store about each data object, and read each link
+    #[arg(long)]
+    objects: bool,
+    /// Read so much of all layers: 1/30, 5%, 10GiB
+    ///
+    /// The next check continues there, so that 1/30 each night reads everything in a month.
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    read: Option<ReadShare>,
+    /// Make at most this many requests a second
+    #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// Look again after this time [default: 15m]
+    #[arg(long, value_name = "TIME", value_parser = age)]
+    wait: Option<Duration>,
+}
+
+const EXPECTED: &str = "expected a share up to 100% such as 1/30 or 5%, or a size such as 10GiB";
+
+fn parse_share(text: &str) -> Result<ReadShare, String> {
+    let part = match (text.split_once('/'), text.strip_suffix('%')) {
+        (Some((part, all)), _) => f64::from_str(part).ok().zip(f64::from_str(all).ok()),
+        (None, Some(percent)) => f64::from_str(percent).ok().map(|part| (part, 100.0)),
+        (None, None) => {
+            let bytes = Size::parse(text).map(|size| ReadShare::Bytes(size.0));
+            return bytes.ok_or_else(|| EXPECTED.to_owned());
+        }
+    };
+    match part.map(|(part, all)| part / all) {
+        Some(share) if share > 0.0 && share <= 1.0 => Ok(ReadShare::Part(share)),
+        _ => Err(EXPECTED.to_owned()),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    Defect {
+        kind: String,
+        key: &'a str,
+        severity: &'a str,
+        repaired: bool,
+    },
+    /// An image that cannot be pulled.
+    Broken {
+        repository: &'a str,
+        digest: String,
+        tags: Vec<String>,
+    },
+    Unchecked {
+        reason: &'a str,
+    },
+    /// The end.
+    Checked {
+        verdict: &'a str,
+        repositories: u64,
+        layers: u64,
+        links: u64,
+        manifests: u64,
+        tags: u64,
+        layers_read: u64,
+        bytes_read: u64,
+        #[serde(flatten)]
+        traffic: Traffic,
+    },
+}
+
+impl Check {
+    pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let service = context.connect(Absent::Refuse).await?;
+        let options = CheckOptions {
+            repair: self.repair,
+            objects: self.objects,
+            read: self.read,
+            rate: self.rate,
+            wait: self.wait,
+        };
+        let checked = service.check(&options).await.map_err(|error| Failure {
+            code: INCOMPLETE,
+            ..Failure::of(&error)
+        })?;
+        show(context, &checked)?;
+        events(context, &checked, service.usage().into())?;
+        verdict(&checked)
+    }
+}
+
+const DAMAGED: u8 = 1;
+const INCOMPLETE: u8 = 2;
+const REPAIRED: u8 = 3;
+
+fn verdict(checked: &Checked) -> Result<(), Failure> {
+    let failed = |code, message: String| {
+        Err(Failure {
+            code,
+            ..Failure::new(message)
+        })
+    };
+    let is_damage = |defect: &&Defect| defect.kind.severity() == DefectSeverity::Damage;
+    let damage = checked.defects.iter().filter(is_damage);
+    let damage = damage.filter(|defect| !defect.is_repaired);
+    match checked.verdict() {
+        CheckVerdict::Clean => Ok(()),
+        CheckVerdict::Repaired => failed(REPAIRED, "all damage was repaired".to_owned()),
+        CheckVerdict::Damaged => failed(DAMAGED, format!("{} defects are left", damage.count())),
+        _ => failed(INCOMPLETE, "not everything could be checked".to_owned()),
+    }
+}
+
+fn severity(defect: &Defect) -> &'static str {
+    match defect.kind.severity() {
+        DefectSeverity::Damage => "damage",
+        DefectSeverity::Leftover => "leftover",
+        _ => "unchecked",
+    }
+}
+
+/// `DataMissing` as `data missing`, in words or joined otherwise.
+fn kind(defect: &Defect, between: char) -> String {
+    let mut words = String::new();
+    for letter in format!("{:?}", defect.kind).chars() {
+        if letter.is_uppercase() && !words.is_empty() {
+            words.push(between);
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
+}
+
+fn show(context: &Context, checked: &Checked) -> Result<(), Failure> {
+    let output = context.output;
+    for defect in &checked.defects {
+        let state = if defect.is_repaired {
+            "repaired"
+        } else {
+            severity(defect)
+        };
+        output.say(format_args!(
+            "{state:9}  {}  {}",
+            kind(defect, ' '),
+            defect.key
+        ))?;
+    }
+    for image in &checked.broken {
+        let tags: Vec<&str> = image.tags.iter().map(|tag| tag.as_str()).collect();
+        let tags = tags.join(", ");
+        output.say(format_args!(
+            "broken     {}@{}  {tags}",
+            image.name, image.digest
+        ))?;
+    }
+    for reason in &checked.unchecked {
+        output.say(format_args!("unchecked  {reason}"))?;
+    }
+    if !checked.broken.is_empty() {
+        let names: std::collections::BTreeSet<_> =
+            checked.broken.iter().map(|image| &image.name).collect();
+        let tags: usize = checked.broken.iter().map(|image| image.tags.len()).sum();
+        let images = checked.broken.len();
+        output.say(format_args!(
+            "{images} images with {tags} tags, of {} repositories, cannot be pulled",
+            names.len()
+        ))?;
+    }
+    output.note(format_args!(
+        "{} layers, {} links, {} manifests and {} tags of {} repositories were checked, {} of layers read",
+        checked.layers,
+        checked.links,
+        checked.manifests,
+        checked.tags,
+        checked.repositories,
+        format::size(checked.bytes_read)
+    ));
+    Ok(())
+}
+
+fn events(context: &Context, checked: &Checked, traffic: Traffic) -> Result<(), Failure> {
+    let output = context.output;
+    for defect in &checked.defects {
+        output.event(&Event::Defect {
+            kind: kind(defect, '_'),
+            key: &defect.key,
+            severity: severity(defect),
+            repaired: defect.is_repaired,
+        })?;
+    }
+    for image in &checked.broken {
+        output.event(&Event::Broken {
+            repository: image.name.as_str(),
+            digest: image.digest.to_string(),
+            tags: image.tags.iter().map(ToString::to_string).collect(),
+        })?;
+    }
+    for reason in &checked.unchecked {
+        output.event(&Event::Unchecked { reason })?;
+    }
+    output.event(&Event::Checked {
+        verdict: match checked.verdict() {
+            CheckVerdict::Clean => "clean",
+            CheckVerdict::Repaired => "repaired",
+            CheckVerdict::Damaged => "damaged",
+            _ => "incomplete",
+        },
+        repositories: checked.repositories,
+        layers: checked.layers,
+        links: checked.links,
+        manifests: checked.manifests,
+        tags: checked.tags,
+        layers_read: checked.layers_read,
+        bytes_read: checked.bytes_read,
+        traffic,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares() {
+        for (text, want) in [
+            ("1/4", Some(ReadShare::Part(0.25))),
+            ("50%", Some(ReadShare::Part(0.5))),
+            ("1/1", Some(ReadShare::Part(1.0))),
+            ("10GiB", Some(ReadShare::Bytes(10 << 30))),
+            ("0/3", None),
+            ("3/0", None),
+            ("2/1", None),
+            ("nan%", None),
+            ("many", None),
+        ] {
+            assert_eq!(parse_share(text).ok(), want, "{text}");
+        }
+    }
+}

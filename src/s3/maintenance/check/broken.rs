@@ -1,0 +1,81 @@
+//! Which images cannot be pulled because of what is left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+
+use super::look::Subject;
+use super::plan::DefectKind;
+use super::{BrokenImage, Check, Found};
+use crate::error::Result;
+use crate::name::RepositoryName;
+use crate::s3::bucket::Store;
+use crate::s3::format::document::TOMBSTONE_SIZE;
+use crate::s3::maintenance::inventory::pages;
+use crate::s3::repositories;
+use s3layers_tarsum::Digest;
+
+/// # Cost
+///
+/// For each repository with a broken manifest, 1 request for each manifest, and 1 for a thousand tags and manifests.
+pub(super) async fn images(check: &Check<'_>, left: &[Found]) -> Result<Vec<BrokenImage>> {
+    use DefectKind::*;
+    let mut broken: BTreeMap<&RepositoryName, BTreeSet<Digest>> = BTreeMap::new();
+    for (subject, kinds) in left {
+        let is_broken = |kind: &DefectKind| {
+            matches!(kind, ContentMissing | LayerNotLinked | ManifestUnreadable)
+        };
+        if let Subject::Manifest(name, digest) = subject
+            && kinds.iter().any(is_broken)
+        {
+            broken.entry(name).or_default().insert(digest.clone());
+        }
+    }
+    let mut images = Vec::new();
+    for (name, mut digests) in broken {
+        add_indexes(check.store, name, &mut digests).await?;
+        for digest in digests {
+            images.push(BrokenImage {
+                tags: repositories::tags_of(check.store, name, &digest).await?,
+                name: name.clone(),
+                digest,
+            });
+        }
+    }
+    Ok(images)
+}
+
+/// Adds the indexes that need one of these, at every depth.
+async fn add_indexes(
+    store: &Arc<Store>,
+    name: &RepositoryName,
+    broken: &mut BTreeSet<Digest>,
+) -> Result<()> {
+    let mut needs: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
+    let mut pages = Box::pin(pages(Arc::clone(store), store.keys.manifests(name)));
+    while let Some(page) = pages.try_next().await? {
+        let listed = page
+            .objects
+            .iter()
+            .filter(|object| object.size != TOMBSTONE_SIZE);
+        for digest in
+            listed.filter_map(|object| store.keys.digest_of_manifest(name, object.key.as_str()))
+        {
+            // A damaged one is broken already.
+            if let Ok(Some(manifest)) = repositories::manifest(store, name, &digest).await {
+                needs.insert(digest, repositories::needed(&manifest.bytes));
+            }
+        }
+    }
+    loop {
+        let parents = needs.iter().filter(|(digest, needed)| {
+            !broken.contains(digest) && needed.iter().any(|needed| broken.contains(needed))
+        });
+        let parents: Vec<Digest> = parents.map(|(digest, _)| digest.clone()).collect();
+        if parents.is_empty() {
+            return Ok(());
+        }
+        broken.extend(parents);
+    }
+}

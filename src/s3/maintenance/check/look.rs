@@ -1,0 +1,380 @@
+//! Looks at one object or entry, and at what it relies on.
+
+use uuid::Uuid;
+
+use super::Check;
+use super::plan::{self, DefectKind};
+use crate::error::{Error, Result};
+use crate::id::LayerId;
+use crate::name::{RepositoryName, Tag};
+use crate::s3::bucket::{Loaded, linked_layer, live, presence};
+use crate::s3::format::collection::{DeadBatch, TrashedManifest};
+use crate::s3::format::document::Document;
+use crate::s3::format::keys::{Key, Keys};
+use crate::s3::format::record::{Alias, Link, Record, StoredLayer};
+use crate::s3::names;
+use crate::s3::repositories;
+use crate::s3::session::claim;
+use crate::s3::session::owned::OwnedSession;
+use s3layers_tarsum::Digest;
+
+/// What is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    Record(Digest),
+    Alias(Key),
+    Link(RepositoryName, Key),
+    Manifest(RepositoryName, Digest),
+    Tag(RepositoryName, Tag),
+    Referrer(RepositoryName, Key),
+    Claim(Key),
+    Upload(Uuid),
+    Data(Key, Uuid),
+    DeadBatch(Key),
+    Trashed(Key),
+    Marker(RepositoryName),
+    Unknown(Key),
+}
+
+impl Subject {
+    pub(super) fn key(&self, keys: &Keys) -> Key {
+        match self {
+            Subject::Record(digest) => keys.layer(&digest.clone().into()),
+            Subject::Manifest(name, digest) => keys.manifest(name, digest),
+            Subject::Tag(name, tag) => keys.tag(name, tag),
+            Subject::Upload(uuid) => keys.session(*uuid),
+            Subject::Marker(name) => keys.name(name),
+            Subject::Alias(key)
+            | Subject::Link(_, key)
+            | Subject::Referrer(_, key)
+            | Subject::Claim(key)
+            | Subject::Data(key, _)
+            | Subject::DeadBatch(key)
+            | Subject::Trashed(key)
+            | Subject::Unknown(key) => key.clone(),
+        }
+    }
+}
+
+pub(super) async fn at(check: &Check<'_>, subject: &Subject) -> Result<Vec<DefectKind>> {
+    check.pace.wait().await;
+    let store = check.store;
+    match subject {
+        Subject::Record(digest) => {
+            let (kinds, layer) = record(check, digest, |_, _| false).await?;
+            let is_rotten = layer.is_some() && check.is_rotten(digest);
+            let rotten = is_rotten.then_some(DefectKind::DataRotten);
+            Ok(kinds.into_iter().chain(rotten).collect())
+        }
+        Subject::Alias(key) => alias(check, key).await,
+        Subject::Link(name, key) => link(check, name, key).await,
+        Subject::Manifest(name, digest) => manifest(check, name, digest, |_| false).await,
+        Subject::Tag(name, tag) => tag_of(check, name, tag).await,
+        Subject::Referrer(name, key) => referrer(check, name, key).await,
+        Subject::Claim(key) => stale_claim(check, key).await,
+        Subject::Upload(uuid) => upload(check, *uuid).await,
+        Subject::Data(key, uuid) => {
+            let is_there = !check.is_named(key) && store.api.head(key).await?.is_some();
+            let is_orphan = is_there
+                && store
+                    .api
+                    .get_small(&store.keys.session(*uuid))
+                    .await?
+                    .is_none();
+            Ok(is_orphan
+                .then_some(DefectKind::OrphanData)
+                .into_iter()
+                .collect())
+        }
+        Subject::DeadBatch(key) => document::<DeadBatch>(check, key).await,
+        Subject::Trashed(key) => document::<TrashedManifest>(check, key).await,
+        Subject::Marker(name) => {
+            let is_missing = store.api.get_small(&store.keys.name(name)).await?.is_none()
+                && names::has_entries(store, name).await?;
+            Ok(is_missing
+                .then_some(DefectKind::MarkerMissing)
+                .into_iter()
+                .collect())
+        }
+        Subject::Unknown(key) => {
+            let is_there = store.api.head(key).await?.is_some();
+            Ok(is_there
+                .then_some(DefectKind::UnknownObject)
+                .into_iter()
+                .collect())
+        }
+    }
+}
+
+/// A document that is read for itself alone.
+async fn document<T: Document>(check: &Check<'_>, key: &Key) -> Result<Vec<DefectKind>> {
+    let loaded = readable(check.store.load::<T>(key).await, DefectKind::ListUnreadable)?;
+    Ok(loaded.err().into_iter().collect())
+}
+
+/// What was read, or what its error means.
+fn readable<T>(read: Result<T>, damaged: DefectKind) -> Result<Result<T, DefectKind>> {
+    match read {
+        Ok(read) => Ok(Ok(read)),
+        Err(error) => match plan::document(&error, damaged) {
+            Some(kind) => Ok(Err(kind)),
+            None => Err(error),
+        },
+    }
+}
+
+/// What is wrong with a record and what it names, and the layer, where that is present. Data objects of which
+/// `is_listed` is true are as recorded as far as a listing shows.
+pub(super) async fn record(
+    check: &Check<'_>,
+    digest: &Digest,
+    is_listed: impl Fn(&Key, u64) -> bool,
+) -> Result<(Vec<DefectKind>, Option<Record>)> {
+    let store = check.store;
+    let id = LayerId::from(digest.clone());
+    let record = match readable(store.record(&id).await, DefectKind::RecordUnreadable)? {
+        Err(kind) => return Ok((vec![kind], None)),
+        Ok(None) => return Ok((Vec::new(), None)),
+        Ok(Some(Loaded { document, .. })) => document,
+    };
+    check.name_data(&record.layer);
+    let mut kinds = Vec::new();
+    if !record.state.is_present() {
+        return Ok((kinds, Some(record)));
+    }
+    let layer = &record.layer;
+    for segment in layer.segments() {
+        let key = store.keys.segment(layer.upload, &segment.name);
+        if !is_listed(&key, segment.object_size()) {
+            check.pace.wait().await;
+            kinds.extend(plan::data(segment, store.api.head(&key).await?));
+        }
+    }
+    for id in &layer.aliases {
+        check.pace.wait().await;
+        let alias = readable(
+            store.load::<Alias>(&store.keys.layer(id)).await,
+            DefectKind::AliasMissing,
+        )?;
+        kinds.extend(match alias {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(DefectKind::AliasMissing),
+            Err(kind) => Some(kind),
+        });
+    }
+    kinds.sort_unstable();
+    kinds.dedup();
+    Ok((kinds, Some(record)))
+}
+
+async fn alias(check: &Check<'_>, key: &Key) -> Result<Vec<DefectKind>> {
+    let store = check.store;
+    let alias = match readable(store.load::<Alias>(key).await, DefectKind::AliasUnreadable)? {
+        Err(kind) => return Ok(vec![kind]),
+        Ok(None) => return Ok(Vec::new()),
+        Ok(Some(loaded)) => loaded.document,
+    };
+    if store.keys.layer(&alias.id) != *key || !alias.layer.has_id(&alias.id) {
+        return Ok(vec![DefectKind::AliasUnreadable]);
+    }
+    check.pace.wait().await;
+    let record = readable(
+        store.record(&alias.layer.id()).await,
+        DefectKind::RecordUnreadable,
+    )?;
+    // A damaged record is a defect of its own.
+    let is_lost = matches!(record, Ok(None));
+    Ok(is_lost
+        .then_some(DefectKind::AliasToNothing)
+        .into_iter()
+        .collect())
+}
+
+async fn link(check: &Check<'_>, name: &RepositoryName, key: &Key) -> Result<Vec<DefectKind>> {
+    let store = check.store;
+    let unreadable = vec![DefectKind::LinkUnreadable];
+    let link = match readable(store.load::<Link>(key).await, DefectKind::LinkUnreadable)? {
+        Err(kind) => return Ok(vec![kind]),
+        Ok(None) => return Ok(Vec::new()),
+        Ok(Some(loaded)) => loaded.document,
+    };
+    let id = link.id.clone();
+    if store.keys.link(name, &id) != *key {
+        return Ok(unreadable);
+    }
+    let Ok(layer) = linked_layer(key, name, &id, link) else {
+        return Ok(unreadable);
+    };
+    check.name_data(&layer);
+    let own = layer.id();
+    check.pace.wait().await;
+    if id != own {
+        let is_lost = store
+            .read::<Link>(&store.keys.link(name, &own))
+            .await?
+            .is_none();
+        return Ok(is_lost
+            .then_some(DefectKind::LinkOfNoLayer)
+            .into_iter()
+            .collect());
+    }
+    let record = readable(store.record(&own).await, DefectKind::LinkWithoutRecord)?;
+    Ok(match record {
+        Err(kind) => vec![kind],
+        Ok(None) => vec![DefectKind::LinkWithoutRecord],
+        Ok(Some(loaded)) if !loaded.document.state.is_present() => {
+            vec![DefectKind::LinkToRemovedLayer]
+        }
+        Ok(Some(_)) => Vec::new(),
+    })
+}
+
+/// What is wrong with a manifest and what it needs. Layers of which `is_right` is true are linked and present as
+/// far as listings show.
+pub(super) async fn manifest(
+    check: &Check<'_>,
+    name: &RepositoryName,
+    digest: &Digest,
+    is_right: impl Fn(&Digest) -> bool,
+) -> Result<Vec<DefectKind>> {
+    let store = check.store;
+    let read = repositories::manifest(store, name, digest).await;
+    let manifest = match readable(read, DefectKind::ManifestUnreadable)? {
+        Err(kind) => return Ok(vec![kind]),
+        Ok(None) => return Ok(Vec::new()),
+        Ok(Some(manifest)) => manifest,
+    };
+    let mut kinds = Vec::new();
+    for needed in repositories::needed(&manifest.bytes) {
+        if !is_right(&needed) {
+            kinds.extend(content(check, name, &needed).await?);
+        }
+    }
+    if let Some(subject) = &manifest.subject {
+        check.pace.wait().await;
+        let entry = repositories::has_referrer(store, name, subject, &manifest).await;
+        let is_missing = !matches!(readable(entry, DefectKind::ReferrerMissing)?, Ok(true));
+        kinds.extend(is_missing.then_some(DefectKind::ReferrerMissing));
+        let found = readable(
+            repositories::manifest(store, name, subject).await,
+            DefectKind::SubjectMissing,
+        )?;
+        kinds.extend(matches!(found, Ok(None)).then_some(DefectKind::SubjectMissing));
+    }
+    kinds.sort_unstable();
+    kinds.dedup();
+    Ok(kinds)
+}
+
+/// What is wrong with something that a manifest needs.
+async fn content(
+    check: &Check<'_>,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<Option<DefectKind>> {
+    let store = check.store;
+    let id = LayerId::from(digest.clone());
+    let is_whole = async |layer: &StoredLayer| {
+        let is_there =
+            presence::look(store, layer).await? || presence::present(store, layer).await?.is_some();
+        Ok::<_, Error>(is_there && !check.is_rotten(&layer.digest))
+    };
+    check.pace.wait().await;
+    let linked = live::find_link(store, name, &id).await;
+    if let Ok(Some(link)) = readable(linked, DefectKind::LinkUnreadable)? {
+        return Ok((!is_whole(link.layer()).await?).then_some(DefectKind::ContentMissing));
+    }
+    check.pace.wait().await;
+    let child = repositories::manifest(store, name, digest).await;
+    if matches!(
+        readable(child, DefectKind::ManifestUnreadable)?,
+        Ok(Some(_))
+    ) {
+        return Ok(None);
+    }
+    let recorded = readable(store.layer(&id).await, DefectKind::RecordUnreadable)?;
+    Ok(match recorded {
+        Ok(Some(layer)) if is_whole(&layer).await? => Some(DefectKind::LayerNotLinked),
+        _ => Some(DefectKind::ContentMissing),
+    })
+}
+
+async fn tag_of(check: &Check<'_>, name: &RepositoryName, tag: &Tag) -> Result<Vec<DefectKind>> {
+    let store = check.store;
+    let named = match readable(
+        repositories::tag(store, name, tag).await,
+        DefectKind::TagUnreadable,
+    )? {
+        Err(kind) => return Ok(vec![kind]),
+        Ok(None) => return Ok(Vec::new()),
+        Ok(Some(digest)) => digest,
+    };
+    check.pace.wait().await;
+    let manifest = readable(
+        repositories::manifest(store, name, &named).await,
+        DefectKind::ManifestUnreadable,
+    )?;
+    // A damaged manifest is a defect of its own.
+    Ok(matches!(manifest, Ok(None))
+        .then_some(DefectKind::TagToNothing)
+        .into_iter()
+        .collect())
+}
+
+async fn referrer(check: &Check<'_>, name: &RepositoryName, key: &Key) -> Result<Vec<DefectKind>> {
+    let store = check.store;
+    let read = repositories::referring_manifest(store, name, key).await;
+    let digest = match readable(read, DefectKind::ReferrerUnreadable)? {
+        Err(kind) => return Ok(vec![kind]),
+        Ok(None) => return Ok(Vec::new()),
+        Ok(Some(digest)) => digest,
+    };
+    check.pace.wait().await;
+    let manifest = readable(
+        repositories::manifest(store, name, &digest).await,
+        DefectKind::ManifestUnreadable,
+    )?;
+    Ok(matches!(manifest, Ok(None))
+        .then_some(DefectKind::ReferrerToNothing)
+        .into_iter()
+        .collect())
+}
+
+async fn stale_claim(check: &Check<'_>, key: &Key) -> Result<Vec<DefectKind>> {
+    let store = check.store;
+    let uuid = match readable(claim::holder(store, key).await, DefectKind::ClaimUnreadable)? {
+        Err(kind) => return Ok(vec![kind]),
+        Ok(None) => return Ok(Vec::new()),
+        Ok(Some(uuid)) => uuid,
+    };
+    check.pace.wait().await;
+    let is_stale = store
+        .api
+        .get_small(&store.keys.session(uuid))
+        .await?
+        .is_none();
+    Ok(is_stale
+        .then_some(DefectKind::StaleClaim)
+        .into_iter()
+        .collect())
+}
+
+async fn upload(check: &Check<'_>, uuid: Uuid) -> Result<Vec<DefectKind>> {
+    let store = check.store;
+    let session = readable(
+        OwnedSession::load(store, uuid).await,
+        DefectKind::SessionUnreadable,
+    )?;
+    Ok(match session {
+        Err(kind) => vec![kind],
+        Ok(Some(_)) => Vec::new(),
+        Ok(None) => {
+            let below = store.api.list(&store.keys.upload(uuid), None).await?;
+            let is_orphan = !below.objects.is_empty();
+            is_orphan
+                .then_some(DefectKind::OrphanTail)
+                .into_iter()
+                .collect()
+        }
+    })
+}

@@ -1,0 +1,286 @@
+//! Check and repair: what of the bucket cannot be read, found or proven, and what follows from the rest.
+//!
+//! 1. The bucket is in use meanwhile. What is younger than an hour is not looked at, each defect is looked at twice, a
+//!    wait apart, and states of a collection are no defects.
+//! 2. [`walk`] lists everything and looks closer only at what a listing does not show to be right. [`look`] asks the store
+//!    about one subject; [`plan`] says what the answers mean.
+//! 3. A [`repair`] is a conditional write that follows the rule of writers ([`publish`](crate::s3::bucket::publish)), from
+//!    the bottom up. It never removes or replaces data, a tag or a manifest. What is repaired is what a last look does not
+//!    find any more.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::time::sleep;
+
+use super::marks::Marks;
+use super::pace::Pace;
+use crate::error::{Error, Result};
+use crate::name::{RepositoryName, Tag};
+use crate::s3::S3LayerService;
+use crate::s3::bucket::Store;
+use crate::s3::format::keys::Key;
+use crate::s3::format::record::StoredLayer;
+use s3layers_tarsum::Digest;
+
+mod broken;
+mod cursor;
+mod look;
+mod plan;
+mod repair;
+mod walk;
+
+pub use plan::{DefectKind, DefectSeverity, ReadShare};
+
+/// How many subjects are looked at a time.
+const AT_ONCE: usize = 32;
+/// So many defects are remembered; of more, the report says so.
+const DEFECTS: usize = 100_000;
+
+/// What a check does.
+#[derive(Clone, Debug, Default)]
+pub struct CheckOptions {
+    /// Repair what follows from the rest.
+    pub repair: bool,
+    /// Ask the store about each data object (1 request each) and read each link, instead of relying on listings.
+    pub objects: bool,
+    /// Read so much of all layers, and continue there the next time.
+    pub read: Option<ReadShare>,
+    /// About how many requests a second are made at most.
+    pub rate: Option<u32>,
+    /// How long after the first look a defect is looked at again. By default, the 15 minutes for which a writer relies on what
+    /// it has read; less can report what a running push is about to write.
+    pub wait: Option<Duration>,
+}
+
+/// Something that is wrong, and was so in two looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Defect {
+    /// What is wrong.
+    pub kind: DefectKind,
+    /// The key of the object or entry.
+    pub key: String,
+    /// It was repaired.
+    pub is_repaired: bool,
+}
+
+/// An image that cannot be pulled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokenImage {
+    /// Its repository.
+    pub name: RepositoryName,
+    /// Its digest.
+    pub digest: Digest,
+    /// The tags that name it.
+    pub tags: Vec<Tag>,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Checked {
+    /// Repositories that have a link, a manifest or a tag.
+    pub repositories: u64,
+    /// Layers.
+    pub layers: u64,
+    /// Links of layers by SHA-256.
+    pub links: u64,
+    /// Manifests.
+    pub manifests: u64,
+    /// Tags.
+    pub tags: u64,
+    /// Layers that were read.
+    pub layers_read: u64,
+    /// Their bytes.
+    pub bytes_read: u64,
+    /// Everything that is wrong.
+    pub defects: Vec<Defect>,
+    /// The images that cannot be pulled because of it.
+    pub broken: Vec<BrokenImage>,
+    /// What could not be looked at, and why.
+    pub unchecked: Vec<String>,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CheckVerdict {
+    /// No damage; there may be leftovers.
+    Clean,
+    /// There was damage, and all of it was repaired.
+    Repaired,
+    /// There is damage.
+    Damaged,
+    /// Not everything could be looked at.
+    Incomplete,
+}
+
+impl Checked {
+    /// How it ended. What was not looked at weighs more than damage.
+    pub fn verdict(&self) -> CheckVerdict {
+        let of = |severity| {
+            let all = self.defects.iter();
+            all.filter(move |defect| defect.kind.severity() == severity)
+        };
+        let mut damage = of(DefectSeverity::Damage).peekable();
+        if !self.unchecked.is_empty() || of(DefectSeverity::Unchecked).next().is_some() {
+            CheckVerdict::Incomplete
+        } else if damage.peek().is_none() {
+            CheckVerdict::Clean
+        } else if damage.all(|defect| defect.is_repaired) {
+            CheckVerdict::Repaired
+        } else {
+            CheckVerdict::Damaged
+        }
+    }
+}
+
+/// A subject and what is wrong with it.
+type Found = (look::Subject, Vec<DefectKind>);
+
+struct Check<'a> {
+    store: &'a Arc<Store>,
+    options: &'a CheckOptions,
+    pace: Pace,
+    report: Mutex<Checked>,
+    /// Data objects that something names.
+    named: Mutex<Marks>,
+    /// Layers whose bytes do not have their checksums.
+    rotten: Mutex<HashSet<Digest>>,
+}
+
+impl S3LayerService {
+    /// Looks for what cannot be read, found or proven, and repairs what follows from the rest, if that is asked for. The
+    /// bucket may be in use.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](Error::Storage) where a listing failed, or where permission is missing. What else could not be
+    /// looked at is part of the result.
+    ///
+    /// # Cost
+    ///
+    /// 1 request for a thousand objects of the bucket, twice for data; 1 for each layer, alias, manifest, tag, referrer, claim and
+    /// repository. With `objects`, 1 for each data object and each link, too. In memory at most 64 MiB. Where there are
+    /// defects, the wait.
+    ///
+    /// # Cancellation
+    ///
+    /// Stops between two requests. A repair may be made in part; another check continues.
+    pub async fn check(&self, options: &CheckOptions) -> Result<Checked> {
+        let check = Check {
+            store: &self.store,
+            options,
+            pace: Pace::new(options.rate),
+            report: Mutex::default(),
+            named: Mutex::default(),
+            rotten: Mutex::default(),
+        };
+        Box::pin(check.run()).await?;
+        let report = check.report.into_inner();
+        Ok(report.unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Check<'_> {
+    async fn run(&self) -> Result<()> {
+        let mut found = walk::all(self).await?;
+        if !found.is_empty() {
+            sleep(self.options.wait.unwrap_or(self.store.times().look())).await;
+            found = self.look_again(&found).await?;
+        }
+        let mut left = found.clone();
+        if self.options.repair && repair::all(self, &found).await? {
+            left = self.look_again(&found).await?;
+        }
+        let broken = broken::images(self, &left).await?;
+        let is_left = |subject: &look::Subject, kind| {
+            let of_it = left.iter().find(|(other, _)| other == subject);
+            of_it.is_some_and(|(_, kinds)| kinds.contains(&kind))
+        };
+        self.report(|report| {
+            for (subject, kinds) in &found {
+                report.defects.extend(kinds.iter().map(|kind| Defect {
+                    kind: *kind,
+                    key: subject.key(&self.store.keys).to_string(),
+                    is_repaired: !is_left(subject, *kind),
+                }));
+            }
+            report.broken = broken;
+        });
+        Ok(())
+    }
+
+    /// What of this is so still.
+    async fn look_again(&self, found: &[Found]) -> Result<Vec<Found>> {
+        let looks = found.iter().map(async |(subject, before)| {
+            let mut kinds = self.look(subject).await?;
+            kinds.retain(|kind| before.contains(kind));
+            Ok::<_, Error>((subject.clone(), kinds))
+        });
+        let looks = stream::iter(looks.collect::<Vec<_>>()).buffered(AT_ONCE);
+        let looks = looks.try_filter(|(_, kinds)| std::future::ready(!kinds.is_empty()));
+        looks.try_collect().await
+    }
+
+    /// What is wrong with a subject. A request that failed is part of the report, but for a lack of permission.
+    async fn look(&self, subject: &look::Subject) -> Result<Vec<DefectKind>> {
+        let looked = Box::pin(look::at(self, subject)).await;
+        self.or_unchecked(subject, looked)
+    }
+
+    fn or_unchecked<T: Default>(&self, subject: &look::Subject, looked: Result<T>) -> Result<T> {
+        match looked {
+            Err(error) if error.is_permission() => Err(error),
+            Err(error) => {
+                let key = subject.key(&self.store.keys);
+                tracing::warn!(%key, %error, "could not look at an object");
+                self.report(|report| report.unchecked.push(format!("{key}: {error}")));
+                Ok(T::default())
+            }
+            looked => looked,
+        }
+    }
+
+    fn report<T>(&self, change: impl FnOnce(&mut Checked) -> T) -> T {
+        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn name(&self, key: &Key) {
+        let named = self.named.lock();
+        named
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key.as_str());
+    }
+
+    fn name_data(&self, layer: &StoredLayer) {
+        for segment in layer.segments() {
+            self.name(&self.store.keys.segment(layer.upload, &segment.name));
+        }
+    }
+
+    fn is_named(&self, key: &Key) -> bool {
+        let named = self.named.lock();
+        named
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(key.as_str())
+    }
+
+    fn add_rotten(&self, digest: Digest) {
+        let rotten = self.rotten.lock();
+        rotten
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(digest);
+    }
+
+    fn is_rotten(&self, digest: &Digest) -> bool {
+        let rotten = self.rotten.lock();
+        rotten
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(digest)
+    }
+}

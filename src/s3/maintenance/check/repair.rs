@@ -1,0 +1,123 @@
+//! Repairs, from the bottom up: conditional writes of what follows from the rest.
+
+use super::look::Subject;
+use super::plan::DefectKind;
+use super::{Check, Found};
+use crate::clock::Moment;
+use crate::error::{Error, Result};
+use crate::id::LayerId;
+use crate::name::RepositoryName;
+use crate::s3::bucket::{live, presence};
+use crate::s3::format::keys::Key;
+use crate::s3::format::record::{Alias, Link};
+use crate::s3::repositories;
+use crate::s3::{names, publish};
+use s3layers_tarsum::Digest;
+
+/// Repairs what can be derived. Whether anything was tried.
+pub(super) async fn all(check: &Check<'_>, found: &[Found]) -> Result<bool> {
+    let each = found
+        .iter()
+        .flat_map(|(subject, kinds)| kinds.iter().map(move |kind| (*kind, subject)));
+    let mut repairs: Vec<_> = each.filter(|(kind, _)| kind.is_derived()).collect();
+    repairs.sort_by_key(|(kind, _)| *kind);
+    for (kind, subject) in &repairs {
+        check.pace.wait().await;
+        let repaired = Box::pin(one(check, *kind, subject)).await;
+        let is_damage =
+            |error: &Error| matches!(error, Error::Damaged { .. } | Error::NewerVersion { .. });
+        match repaired {
+            // What it is derived from is damaged as well: it is left.
+            Err(error) if is_damage(&error) => tracing::warn!(?kind, %error, "could not repair"),
+            repaired => check.or_unchecked(subject, repaired)?,
+        }
+    }
+    Ok(!repairs.is_empty())
+}
+
+async fn one(check: &Check<'_>, kind: DefectKind, subject: &Subject) -> Result<()> {
+    let store = check.store;
+    match (kind, subject) {
+        (DefectKind::EtagChanged, Subject::Record(digest)) => {
+            let layer = store.layer(&digest.clone().into()).await?;
+            if let Some(layer) = layer
+                && let Some(now) = presence::present(store, &layer).await?
+            {
+                publish::repin(store, &now).await?;
+            }
+            Ok(())
+        }
+        (DefectKind::AliasMissing, Subject::Record(digest)) => {
+            let live = live::find_live(store, &digest.clone().into()).await?;
+            for id in live.iter().flat_map(|live| &live.layer.aliases) {
+                if let Some(live) = &live {
+                    publish::put_alias(store, &live.layer, id).await?;
+                }
+            }
+            Ok(())
+        }
+        (DefectKind::AliasToNothing, Subject::Alias(key)) => {
+            match store.read::<Alias>(key).await? {
+                Some(read) => store.remove(key, &read.etag).await,
+                None => Ok(()),
+            }
+        }
+        (DefectKind::LinkWithoutRecord | DefectKind::LinkToRemovedLayer, Subject::Link(_, key)) => {
+            record_from_link(check, key).await
+        }
+        (DefectKind::LayerNotLinked, Subject::Manifest(name, digest)) => {
+            link_named_layers(check, name, digest).await
+        }
+        (DefectKind::ReferrerMissing, Subject::Manifest(name, digest)) => {
+            repositories::restore_referrer(store, name, digest).await
+        }
+        (DefectKind::MarkerMissing, Subject::Marker(name)) => {
+            names::entry(store, name, async { Ok(()) }).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Only where all of its bytes are there. A record that a collection has set to dead is written back to live, as by a push;
+/// one that is purging stays.
+async fn record_from_link(check: &Check<'_>, key: &Key) -> Result<()> {
+    let store = check.store;
+    let Some(link) = store.load::<Link>(key).await? else {
+        return Ok(());
+    };
+    let layer = link.document.layer;
+    let live_at = Moment::now();
+    if presence::look(store, &layer).await? {
+        let until = Some((live_at, store.times().look()));
+        publish::publish(store, &layer, until).await?;
+    }
+    Ok(())
+}
+
+/// The links that a manifest needs, of layers that are there.
+async fn link_named_layers(
+    check: &Check<'_>,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<()> {
+    let store = check.store;
+    let Some(manifest) = repositories::manifest(store, name, digest).await? else {
+        return Ok(());
+    };
+    for needed in repositories::needed(&manifest.bytes) {
+        let id = LayerId::from(needed);
+        let is_linked = matches!(live::find_link(store, name, &id).await, Ok(Some(_)));
+        let own = if is_linked {
+            None
+        } else {
+            store.own_id(&id).await?
+        };
+        let Some(own) = own else { continue };
+        if let Some(live) = live::find_live(store, &own).await?
+            && presence::look(store, &live.layer).await?
+        {
+            publish::link_under(store, name, &live, std::slice::from_ref(&id)).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,367 @@
+//! Lists the bucket, and looks closer at what a listing does not show to be right.
+//!
+//! Data objects are listed first, then uploads, then records: an object that is older than all of that and named by nothing is an
+//! orphan. Layers come before repositories, and links before the manifests of theirs, so that a manifest whose layers are
+//! linked and whole costs one request.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::look::{self, Subject};
+use super::plan::{DefectKind, Window};
+use super::{AT_ONCE, Check, DEFECTS, Found, cursor};
+use crate::contract::Layer as _;
+use crate::error::{Error, Result};
+use crate::name::RepositoryName;
+use crate::s3::bucket::Loaded;
+use crate::s3::format::collection::DeadBatch;
+use crate::s3::format::document::TOMBSTONE_SIZE;
+use crate::s3::format::keys::{EntryKind, Key};
+use crate::s3::format::record::StoredLayer;
+use crate::s3::maintenance::inventory::{self, pages};
+use crate::s3::maintenance::marks::Marks;
+use crate::s3::read::S3Layer;
+use crate::s3::wire::ListedObject;
+use s3layers_tarsum::{Algorithm, Digest};
+
+/// What the walk knows.
+struct Walk<'a, 'b> {
+    check: &'a Check<'b>,
+    /// By the store's clock, where it reports it.
+    began_at: Option<SystemTime>,
+    /// Data objects that were listed, with their sizes.
+    listed: Marks,
+    /// Layers that are present and whole, as far as it is known.
+    whole: Marks,
+    found: Vec<Found>,
+}
+
+pub(super) async fn all(check: &Check<'_>) -> Result<Vec<Found>> {
+    let mut walk = Walk {
+        check,
+        began_at: None,
+        listed: Marks::default(),
+        whole: Marks::default(),
+        found: Vec::new(),
+    };
+    walk.list_data().await?;
+    walk.uploads().await?;
+    walk.layers().await?;
+    walk.collection().await?;
+    walk.repositories().await?;
+    walk.orphans().await?;
+    Ok(walk.found)
+}
+
+impl Walk<'_, '_> {
+    /// What is younger may be about to be named, or still be changed.
+    fn is_old(&self, object: &ListedObject) -> bool {
+        let young: Duration = self.check.store.times().look() * 4;
+        let age = self
+            .began_at
+            .map(|began_at| began_at.duration_since(object.modified));
+        age.is_none_or(|age| age.unwrap_or_default() >= young)
+    }
+
+    fn add(&mut self, subject: Subject, kinds: Vec<DefectKind>) {
+        if kinds.is_empty() {
+            return;
+        }
+        if self.found.len() < DEFECTS {
+            self.found.push((subject, kinds));
+        } else {
+            self.check.report(|report| {
+                let text = format!("more than {DEFECTS} defects: repair these first");
+                if !report.unchecked.contains(&text) {
+                    report.unchecked.push(text);
+                }
+            });
+        }
+    }
+
+    /// Looks at subjects, some at a time.
+    async fn look_at(&mut self, subjects: Vec<Subject>) -> Result<()> {
+        let check = self.check;
+        let looks = subjects.into_iter().map(async |subject| {
+            let kinds = check.look(&subject).await?;
+            Ok::<_, Error>((subject, kinds))
+        });
+        let mut looks = Box::pin(stream::iter(looks.collect::<Vec<_>>()).buffered(AT_ONCE));
+        while let Some((subject, kinds)) = looks.try_next().await? {
+            self.add(subject, kinds);
+        }
+        Ok(())
+    }
+
+    async fn list_data(&mut self) -> Result<()> {
+        let store = self.check.store;
+        let mut pages = Box::pin(pages(Arc::clone(store), store.keys.data()));
+        while let Some(page) = pages.try_next().await? {
+            self.check.pace.wait().await;
+            self.began_at = self.began_at.or(page.date);
+            for object in page.objects {
+                self.listed.insert(&(object.key.as_str(), object.size));
+            }
+        }
+        Ok(())
+    }
+
+    async fn uploads(&mut self) -> Result<()> {
+        let young = self.check.store.times().look() * 4;
+        let mut uploads = Box::pin(inventory::found(Arc::clone(self.check.store)));
+        let mut subjects = Vec::new();
+        while let Some(upload) = uploads.try_next().await? {
+            if upload.age >= young {
+                subjects.push(Subject::Upload(upload.uuid));
+            }
+        }
+        self.look_at(subjects).await
+    }
+
+    /// Records, then aliases.
+    async fn layers(&mut self) -> Result<()> {
+        let store = self.check.store;
+        let (from, etag) = cursor::load(self.check).await?;
+        let mut window = Window::new(self.check.options.read, from);
+        let records = store.keys.layers(Algorithm::Sha256, "");
+        let mut pages = Box::pin(pages(Arc::clone(store), store.keys.all_layers()));
+        while let Some(page) = pages.try_next().await? {
+            self.began_at = self.began_at.or(page.date);
+            let (mut digests, mut others) = (Vec::new(), Vec::new());
+            for object in page.objects {
+                let is_record = object.key.as_str().starts_with(&records);
+                match store.keys.digest_of(object.key.as_str()) {
+                    _ if object.size == TOMBSTONE_SIZE => {}
+                    Some(digest) if is_record => digests.push(digest),
+                    None if is_record => others.push(Subject::Unknown(object.key)),
+                    _ if self.is_old(&object) => others.push(Subject::Alias(object.key)),
+                    _ => {}
+                }
+            }
+            self.records(digests, &mut window).await?;
+            self.look_at(others).await?;
+        }
+        if self.check.options.read.is_some() {
+            cursor::store(self.check, window.next(), etag.as_ref()).await?;
+        }
+        Ok(())
+    }
+
+    async fn records(&mut self, digests: Vec<Digest>, window: &mut Window) -> Result<()> {
+        let check = self.check;
+        let listed = &self.listed;
+        let is_listed =
+            |key: &Key, size| !check.options.objects && listed.contains(&(key.as_str(), size));
+        let looks = digests.into_iter().map(async |digest| {
+            check.pace.wait().await;
+            let looked = Box::pin(look::record(check, &digest, is_listed)).await;
+            let subject = Subject::Record(digest.clone());
+            Ok::<_, Error>((digest, check.or_unchecked(&subject, looked)?))
+        });
+        let looks = stream::iter(looks.collect::<Vec<_>>()).buffered(AT_ONCE);
+        let looked: Vec<_> = looks.try_collect().await?;
+        for (digest, (mut kinds, record)) in looked {
+            check.report(|report| report.layers += 1);
+            if let Some(record) = record {
+                let layer = record.layer;
+                if record.state.is_present() {
+                    if window.takes(place(&digest), layer.size) && kinds.is_empty() {
+                        kinds.extend(read(check, layer).await?);
+                    }
+                    if !kinds.iter().any(|kind| *kind <= DefectKind::DataUnproven) {
+                        self.whole.insert(&digest);
+                    }
+                }
+            }
+            self.add(Subject::Record(digest), kinds);
+        }
+        Ok(())
+    }
+
+    /// What a collection and the trash keep.
+    async fn collection(&mut self) -> Result<()> {
+        let store = self.check.store;
+        let mut subjects = Vec::new();
+        for (prefix, subject) in [
+            (
+                store.keys.dead_batches(),
+                Subject::DeadBatch as fn(Key) -> Subject,
+            ),
+            (store.keys.trash(), Subject::Trashed),
+        ] {
+            let mut pages = Box::pin(pages(Arc::clone(store), prefix));
+            while let Some(page) = pages.try_next().await? {
+                subjects.extend(page.objects.into_iter().map(|object| subject(object.key)));
+            }
+        }
+        for key in subjects.iter().filter_map(|subject| match subject {
+            Subject::DeadBatch(key) => Some(key),
+            _ => None,
+        }) {
+            let read = store.read::<DeadBatch>(key).await?;
+            let batch = read.and_then(|Loaded { document, .. }| document.ok());
+            for layer in batch.into_iter().flat_map(|batch| batch.layers) {
+                for name in &layer.segments {
+                    self.check.name(&store.keys.segment(layer.upload, name));
+                }
+            }
+        }
+        self.look_at(subjects).await
+    }
+
+    async fn repositories(&mut self) -> Result<()> {
+        let store = self.check.store;
+        let canaries = store.keys.canary("");
+        let mut pages = Box::pin(pages(Arc::clone(store), store.keys.repositories()));
+        let (mut current, mut links) = (None, Marks::default());
+        while let Some(page) = pages.try_next().await? {
+            let (mut subjects, mut manifests) = (Vec::new(), Vec::new());
+            for object in page.objects {
+                let Some((name, kind)) = store.keys.entry_of(object.key.as_str()) else {
+                    let is_unknown = !object.key.as_str().starts_with(canaries.as_str());
+                    subjects.extend(is_unknown.then_some(Subject::Unknown(object.key)));
+                    continue;
+                };
+                if object.size == TOMBSTONE_SIZE {
+                    continue;
+                }
+                if current.as_ref() != Some(&name) {
+                    self.manifests(std::mem::take(&mut manifests), &links)
+                        .await?;
+                    links = Marks::default();
+                    current = Some(name.clone());
+                    if self.is_old(&object) {
+                        subjects.push(Subject::Marker(name.clone()));
+                    }
+                    self.check.report(|report| report.repositories += 1);
+                }
+                self.count(&kind);
+                if let EntryKind::Link(digest) = &kind {
+                    links.insert(digest);
+                }
+                if self.is_old(&object) {
+                    match self.subject_of(name, kind, object) {
+                        Some(Subject::Manifest(name, digest)) => manifests.push((name, digest)),
+                        subject => subjects.extend(subject),
+                    }
+                }
+            }
+            self.manifests(manifests, &links).await?;
+            self.look_at(subjects).await?;
+        }
+        Ok(())
+    }
+
+    fn count(&self, kind: &EntryKind) {
+        self.check.report(|report| match kind {
+            EntryKind::Link(_) => report.links += 1,
+            EntryKind::Manifest(_) => report.manifests += 1,
+            EntryKind::Tag(_) => report.tags += 1,
+            _ => {}
+        });
+    }
+
+    /// What is looked at of an entry; `None` where the listing shows enough.
+    fn subject_of(
+        &self,
+        name: RepositoryName,
+        kind: EntryKind,
+        object: ListedObject,
+    ) -> Option<Subject> {
+        let key = object.key;
+        Some(match kind {
+            EntryKind::Link(digest)
+                if !self.check.options.objects && self.whole.contains(&digest) =>
+            {
+                return None;
+            }
+            EntryKind::Link(_) | EntryKind::OtherLink => Subject::Link(name, key),
+            EntryKind::Manifest(digest) => Subject::Manifest(name, digest),
+            EntryKind::Tag(tag) => Subject::Tag(name, tag),
+            EntryKind::Referrer => Subject::Referrer(name, key),
+            EntryKind::Claim => Subject::Claim(key),
+            EntryKind::Other => Subject::Unknown(key),
+        })
+    }
+
+    async fn manifests(
+        &mut self,
+        manifests: Vec<(RepositoryName, Digest)>,
+        links: &Marks,
+    ) -> Result<()> {
+        let check = self.check;
+        let whole = &self.whole;
+        let is_right = |digest: &Digest| {
+            !check.options.objects && links.contains(digest) && whole.contains(digest)
+        };
+        let looks = manifests.into_iter().map(async |(name, digest)| {
+            check.pace.wait().await;
+            let looked = Box::pin(look::manifest(check, &name, &digest, is_right)).await;
+            let subject = Subject::Manifest(name, digest);
+            let kinds = check.or_unchecked(&subject, looked)?;
+            Ok::<_, Error>((subject, kinds))
+        });
+        let looks = stream::iter(looks.collect::<Vec<_>>()).buffered(AT_ONCE);
+        let looked: Vec<Found> = looks.try_collect().await?;
+        for (subject, kinds) in looked {
+            self.add(subject, kinds);
+        }
+        Ok(())
+    }
+
+    /// Lists the data objects once more: those that nothing names.
+    async fn orphans(&mut self) -> Result<()> {
+        let store = self.check.store;
+        let mut pages = Box::pin(pages(Arc::clone(store), store.keys.data()));
+        while let Some(page) = pages.try_next().await? {
+            let mut subjects = Vec::new();
+            for object in page.objects {
+                if self.is_old(&object) && !self.check.is_named(&object.key) {
+                    subjects.push(match store.keys.upload_of_data(object.key.as_str()) {
+                        Some(uuid) => Subject::Data(object.key, uuid),
+                        None => Subject::Unknown(object.key),
+                    });
+                }
+            }
+            self.look_at(subjects).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The first 32 bits of a digest.
+fn place(digest: &Digest) -> u64 {
+    u64::from_str_radix(&digest.hex()[..8], 16).unwrap_or_default()
+}
+
+/// Reads a layer against its checksums. Twice, where it fails the first time.
+async fn read(check: &Check<'_>, layer: StoredLayer) -> Result<Option<DefectKind>> {
+    let layer = Arc::new(layer);
+    let mut is_rotten = false;
+    for _ in 0..2 {
+        check.pace.wait().await;
+        let reader = Box::new(S3Layer::new(Arc::clone(check.store), Arc::clone(&layer)));
+        let mut bytes = reader.into_stream();
+        is_rotten = loop {
+            match bytes.next().await {
+                Some(Ok(bytes)) => check.report(|report| report.bytes_read += bytes.len() as u64),
+                Some(Err(Error::Damaged { .. })) => break true,
+                Some(Err(error)) => {
+                    let subject = Subject::Record(layer.digest.clone());
+                    return check.or_unchecked(&subject, Err(error));
+                }
+                None => break false,
+            }
+        };
+        if !is_rotten {
+            break;
+        }
+    }
+    check.report(|report| report.layers_read += 1);
+    if is_rotten {
+        check.add_rotten(layer.digest.clone());
+    }
+    Ok(is_rotten.then_some(DefectKind::DataRotten))
+}

@@ -1,0 +1,492 @@
+//! `check`: every kind of defect is found, what follows from the rest is repaired, and a bucket in order has none.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::types::ChecksumAlgorithm;
+use bytes::Bytes;
+use s3layers::{
+    Algorithm, CheckOptions, CheckVerdict, Checked, DefectKind, Digest, LayerService as _,
+    Manifest, ReadShare, RepositoryService as _, S3LayerService,
+};
+
+use super::site::{By, Image, Site, hours, manifest, push, push_layer};
+use crate::support::bucket::{get, keys, sealed};
+use crate::support::bytes::{ramp, sha256};
+use crate::support::fault_client::{GetObject, ListObjectsV2, On};
+use crate::support::stores::{BUCKET, name};
+
+use DefectKind::*;
+
+/// A bucket with one of everything. The layers of `large`, `small` and `other_id` differ.
+struct Bucket {
+    site: Site,
+    client: Client,
+    large: Image,
+    index: Manifest,
+    child: Manifest,
+    subject: Manifest,
+    referrer: Manifest,
+    other_id: Digest,
+}
+
+impl Bucket {
+    async fn new() -> Self {
+        let site = Site::new(By::Delete).await;
+        let service = site.process().await;
+        let (large, small) = (Image::new(1, 100_000), Image::new(2, 1_000));
+        push(&service, &name(), &large).await;
+        push_layer(&service, &name(), &small).await;
+        let child = small.manifest.clone();
+        let digest = &child.digest;
+        let index = of(&format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"digest":"{digest}","size":1}}]}}"#
+        ));
+        let subject = of(r#"{"schemaVersion":2,"layers":[]}"#);
+        let referrer = Manifest {
+            subject: Some(subject.digest.clone()),
+            ..of(r#"{"schemaVersion":2,"layers":[],"annotations":{"a":"b"}}"#)
+        };
+        let other_id = push_by_sha512(&service, &ramp(3, 50_000)).await;
+        for manifest in [
+            &child,
+            &index,
+            &subject,
+            &referrer,
+            &manifest(&other_id, 50_000),
+        ] {
+            service.put_manifest(&name(), manifest).await.unwrap();
+        }
+        let tag = "index".parse().unwrap();
+        service.put_tag(&name(), &tag, &index.digest).await.unwrap();
+        let declared = sha256(b"declared").into();
+        let mut upload = service.upload(&name(), Some(&declared)).await.unwrap();
+        upload.write_bytes(ramp(4, 50_000)).await.unwrap();
+        upload.close().await.unwrap();
+        Bucket {
+            client: site.client(),
+            site,
+            large,
+            index,
+            child,
+            subject,
+            referrer,
+            other_id,
+        }
+    }
+
+    async fn check(&self, options: &CheckOptions) -> Checked {
+        self.site.clock.advance(hours(2));
+        let service = self.site.process().await;
+        service.check(options).await.unwrap()
+    }
+
+    /// The only key with this in it.
+    async fn key(&self, part: &str) -> String {
+        let keys = keys(&self.client).await;
+        let inner = format!("/{part}");
+        let is_it = |key: &String| key.starts_with(part) || key.contains(&inner);
+        let mut found = keys.into_iter().filter(is_it);
+        let key = found.next().unwrap_or_else(|| panic!("no {part}"));
+        assert_eq!(found.next(), None, "more than one {part}");
+        key
+    }
+
+    async fn put(&self, key: &str, bytes: impl Into<Bytes>) {
+        let put = self.client.put_object().bucket(BUCKET).key(key);
+        put.body(bytes.into().into()).send().await.unwrap();
+    }
+
+    async fn delete(&self, part: &str) {
+        let key = self.key(part).await;
+        let delete = self.client.delete_object().bucket(BUCKET).key(key);
+        delete.send().await.unwrap();
+    }
+
+    async fn flip(&self, part: &str) {
+        let key = self.key(part).await;
+        let mut bytes = get(&self.client, &key).await.to_vec();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        self.put(&key, bytes).await;
+    }
+
+    /// Another document, with a right checksum of itself.
+    async fn rewrite(&self, part: &str, change: impl Fn(&str) -> String) {
+        let key = self.key(part).await;
+        let bytes = get(&self.client, &key).await;
+        let changed = change(std::str::from_utf8(&bytes).unwrap());
+        self.put(&key, sealed(&changed)).await;
+    }
+
+    async fn copy(&self, from: &str, to: &str) {
+        let (from, to) = (self.key(from).await, self.key(to).await);
+        let bytes = get(&self.client, &from).await;
+        self.put(&to, bytes).await;
+    }
+
+    fn record(&self) -> String {
+        let hex = sha256(&self.large.layer).hex().to_owned();
+        format!("layers/sha256/{}/{hex}", &hex[..2])
+    }
+
+    fn link(&self) -> String {
+        format!("_layers/sha256/{}", sha256(&self.large.layer).hex())
+    }
+
+    fn manifest_key(manifest: &Manifest) -> String {
+        format!("_manifests/sha256/{}", manifest.digest.hex())
+    }
+
+    /// The data object of the large layer.
+    async fn data(&self) -> String {
+        let record = get(&self.client, &self.record()).await;
+        let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+        let upload = record["layer"]["upload"].as_str().unwrap();
+        self.key(&format!("data/{}/{upload}", &upload[..2])).await
+    }
+}
+
+fn of(text: &str) -> Manifest {
+    let bytes = Bytes::from(text.to_owned());
+    Manifest {
+        digest: sha256(&bytes),
+        bytes,
+        ..manifest(&sha256(b""), 0)
+    }
+}
+
+async fn push_by_sha512(service: &S3LayerService, bytes: &Bytes) -> Digest {
+    let digest = Digest::of(Algorithm::Sha512, bytes);
+    let id = digest.clone().into();
+    let mut upload = service.upload(&name(), Some(&id)).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    upload.finish(bytes.len() as u64, &digest).await.unwrap();
+    service.wait_for_background().await;
+    digest
+}
+
+fn options(repair: bool) -> CheckOptions {
+    CheckOptions {
+        repair,
+        objects: true,
+        read: Some(ReadShare::Part(1.0)),
+        wait: Some(Duration::ZERO),
+        ..CheckOptions::default()
+    }
+}
+
+/// A way to break the bucket.
+#[derive(Clone, Copy, Debug)]
+enum Seed {
+    DataDeleted,
+    DataTruncated,
+    DataReplaced,
+    DataReplacedWithoutChecksum,
+    OtherEtag,
+    OtherBlockSums,
+    RecordFlipped,
+    RecordEmpty,
+    RecordOfAnother,
+    RecordDeleted,
+    RecordDead,
+    RecordOfNewerVersion,
+    LinkDeleted,
+    LinkFlipped,
+    LinkOfAnother,
+    OwnLinkDeleted,
+    AliasDeleted,
+    AliasFlipped,
+    AliasOfNothing,
+    ManifestFlipped,
+    ManifestOfAnother,
+    ManifestDeleted,
+    ChildDeleted,
+    TagFlipped,
+    ReferrerDeleted,
+    ReferrerFlipped,
+    ReferringManifestDeleted,
+    SubjectDeleted,
+    MarkerDeleted,
+    SessionFlipped,
+    SessionDeleted,
+    TailWithoutSession,
+    ClaimFlipped,
+    DeadBatchDamaged,
+    TrashDamaged,
+    OrphanObject,
+    JunkAmongData,
+    JunkAmongRepositories,
+}
+
+impl Seed {
+    async fn apply(self, bucket: &Bucket) {
+        let (record, link) = (bucket.record(), bucket.link());
+        let of = Bucket::manifest_key;
+        let junk = "junk";
+        match self {
+            Seed::DataDeleted => bucket.delete(&bucket.data().await).await,
+            Seed::DataTruncated => bucket.put(&bucket.data().await, ramp(1, 50_000)).await,
+            Seed::DataReplaced => {
+                let put = bucket.client.put_object().bucket(BUCKET);
+                let put = put.key(bucket.data().await).body(ramp(9, 100_000).into());
+                let put = put.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme);
+                put.send().await.unwrap();
+            }
+            Seed::DataReplacedWithoutChecksum => {
+                bucket.put(&bucket.data().await, ramp(9, 100_000)).await;
+            }
+            Seed::OtherEtag => {
+                bucket
+                    .rewrite(&record, |text| member(text, "etag", "x"))
+                    .await
+            }
+            Seed::OtherBlockSums => {
+                let sums = |text: &str| member(text, "blocks", "AAAAAAAAAAA=");
+                bucket.rewrite(&record, sums).await;
+            }
+            Seed::RecordFlipped => bucket.flip(&record).await,
+            Seed::RecordEmpty => bucket.put(&record, "").await,
+            Seed::RecordOfAnother => {
+                let small = sha256(&ramp(2, 1_000)).hex().to_owned();
+                let from = format!("layers/sha256/{}/{small}", &small[..2]);
+                bucket.copy(&from, &record).await;
+            }
+            Seed::RecordDeleted => bucket.delete(&record).await,
+            Seed::RecordDead => {
+                let dead = r#""state":{"dead":{"nonce":"0"}}"#;
+                let set = |text: &str| text.replace(r#""state":"live""#, dead);
+                bucket.rewrite(&record, set).await;
+            }
+            Seed::RecordOfNewerVersion => {
+                let newer = |text: &str| text.replace(r#""version":1"#, r#""version":99"#);
+                bucket.rewrite(&record, newer).await;
+            }
+            Seed::LinkDeleted => bucket.delete(&link).await,
+            Seed::LinkFlipped => bucket.flip(&link).await,
+            Seed::LinkOfAnother => {
+                let small = sha256(&ramp(2, 1_000)).hex().to_owned();
+                bucket.copy(&format!("_layers/sha256/{small}"), &link).await;
+            }
+            Seed::OwnLinkDeleted => {
+                let own = sha256(&ramp(3, 50_000)).hex().to_owned();
+                bucket.delete(&format!("_layers/sha256/{own}")).await;
+            }
+            Seed::AliasDeleted => bucket.delete("layers/sha512/").await,
+            Seed::AliasFlipped => bucket.flip("layers/sha512/").await,
+            Seed::AliasOfNothing => {
+                let other = sha256(b"nothing").to_string();
+                let own = sha256(&ramp(3, 50_000)).to_string();
+                let rename = |text: &str| text.replace(&own, &other);
+                let key = format!("{}/", bucket.other_id.hex().get(..2).unwrap());
+                bucket
+                    .rewrite(&format!("layers/sha512/{key}"), rename)
+                    .await;
+            }
+            Seed::ManifestFlipped => bucket.flip(&of(&bucket.large.manifest)).await,
+            Seed::ManifestOfAnother => {
+                bucket
+                    .copy(&of(&bucket.subject), &of(&bucket.large.manifest))
+                    .await;
+            }
+            Seed::ManifestDeleted => bucket.delete(&of(&bucket.large.manifest)).await,
+            Seed::ChildDeleted => bucket.delete(&of(&bucket.child)).await,
+            Seed::TagFlipped => bucket.flip("_tags/latest").await,
+            Seed::ReferrerDeleted => bucket.delete("_referrers/").await,
+            Seed::ReferrerFlipped => bucket.flip("_referrers/").await,
+            Seed::ReferringManifestDeleted => bucket.delete(&of(&bucket.referrer)).await,
+            Seed::SubjectDeleted => bucket.delete(&of(&bucket.subject)).await,
+            Seed::MarkerDeleted => bucket.delete("names/").await,
+            Seed::SessionFlipped => bucket.flip("session").await,
+            Seed::SessionDeleted => bucket.delete("session").await,
+            Seed::TailWithoutSession => {
+                let uuid = uuid::Uuid::from_u128(1);
+                bucket.put(&format!("uploads/{uuid}/tail/0-00"), junk).await;
+            }
+            Seed::ClaimFlipped => bucket.flip("_claims/").await,
+            Seed::DeadBatchDamaged => bucket.put("gc/dead/0", junk).await,
+            Seed::TrashDamaged => bucket.put("gc/trash/x/0", junk).await,
+            Seed::OrphanObject => {
+                let uuid = uuid::Uuid::from_u128(1);
+                bucket.put(&format!("data/00/{uuid}.0"), junk).await;
+            }
+            Seed::JunkAmongData => bucket.put("data/00/junk", junk).await,
+            Seed::JunkAmongRepositories => bucket.put("repositories/junk", junk).await,
+        }
+    }
+}
+
+/// The document with another value of this member, where it comes first.
+fn member(text: &str, member: &str, value: &str) -> String {
+    let start = format!(r#""{member}":""#);
+    let (head, rest) = text.split_once(&start).unwrap();
+    let (_, tail) = rest.split_once('"').unwrap();
+    format!(r#"{head}{start}{value}"{tail}"#)
+}
+
+/// Each seed, what is found, how many images cannot be pulled, and how a check ends that repairs.
+#[rustfmt::skip]
+const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 38] = [
+    (Seed::DataDeleted, &[DataMissing, ContentMissing], 1, CheckVerdict::Damaged),
+    (Seed::DataTruncated, &[DataOfOtherSize, ContentMissing], 1, CheckVerdict::Damaged),
+    (Seed::DataReplaced, &[DataChanged, ContentMissing], 1, CheckVerdict::Damaged),
+    (Seed::DataReplacedWithoutChecksum, &[DataUnproven, ContentMissing], 1, CheckVerdict::Damaged),
+    (Seed::OtherEtag, &[EtagChanged], 0, CheckVerdict::Repaired),
+    (Seed::OtherBlockSums, &[DataRotten, ContentMissing], 1, CheckVerdict::Damaged),
+    (Seed::RecordFlipped, &[RecordUnreadable, LinkWithoutRecord], 0, CheckVerdict::Repaired),
+    (Seed::RecordEmpty, &[RecordUnreadable, LinkWithoutRecord], 0, CheckVerdict::Repaired),
+    (Seed::RecordOfAnother, &[RecordUnreadable, LinkWithoutRecord], 0, CheckVerdict::Repaired),
+    (Seed::RecordDeleted, &[LinkWithoutRecord], 0, CheckVerdict::Repaired),
+    (Seed::RecordDead, &[LinkToRemovedLayer], 0, CheckVerdict::Repaired),
+    (Seed::RecordOfNewerVersion, &[NewerVersion], 0, CheckVerdict::Incomplete),
+    (Seed::LinkDeleted, &[LayerNotLinked], 0, CheckVerdict::Repaired),
+    (Seed::LinkFlipped, &[LinkUnreadable, LayerNotLinked], 0, CheckVerdict::Repaired),
+    (Seed::LinkOfAnother, &[LinkUnreadable, LayerNotLinked], 0, CheckVerdict::Repaired),
+    (Seed::OwnLinkDeleted, &[LinkOfNoLayer, LayerNotLinked], 0, CheckVerdict::Repaired),
+    (Seed::AliasDeleted, &[AliasMissing], 0, CheckVerdict::Repaired),
+    (Seed::AliasFlipped, &[AliasMissing, AliasUnreadable], 0, CheckVerdict::Repaired),
+    (Seed::AliasOfNothing, &[AliasToNothing], 0, CheckVerdict::Clean),
+    (Seed::ManifestFlipped, &[ManifestUnreadable], 1, CheckVerdict::Damaged),
+    (Seed::ManifestOfAnother, &[ManifestUnreadable], 1, CheckVerdict::Damaged),
+    (Seed::ManifestDeleted, &[TagToNothing], 0, CheckVerdict::Damaged),
+    (Seed::ChildDeleted, &[ContentMissing], 1, CheckVerdict::Damaged),
+    (Seed::TagFlipped, &[TagUnreadable], 0, CheckVerdict::Damaged),
+    (Seed::ReferrerDeleted, &[ReferrerMissing], 0, CheckVerdict::Repaired),
+    (Seed::ReferrerFlipped, &[ReferrerMissing, ReferrerUnreadable], 0, CheckVerdict::Repaired),
+    (Seed::ReferringManifestDeleted, &[ReferrerToNothing], 0, CheckVerdict::Clean),
+    (Seed::SubjectDeleted, &[SubjectMissing], 0, CheckVerdict::Clean),
+    (Seed::MarkerDeleted, &[MarkerMissing], 0, CheckVerdict::Repaired),
+    (Seed::SessionFlipped, &[SessionUnreadable], 0, CheckVerdict::Damaged),
+    (Seed::SessionDeleted, &[OrphanData, StaleClaim], 0, CheckVerdict::Clean),
+    (Seed::TailWithoutSession, &[OrphanTail], 0, CheckVerdict::Clean),
+    (Seed::ClaimFlipped, &[ClaimUnreadable], 0, CheckVerdict::Clean),
+    (Seed::DeadBatchDamaged, &[ListUnreadable], 0, CheckVerdict::Damaged),
+    (Seed::TrashDamaged, &[ListUnreadable], 0, CheckVerdict::Damaged),
+    (Seed::OrphanObject, &[OrphanData], 0, CheckVerdict::Clean),
+    (Seed::JunkAmongData, &[UnknownObject], 0, CheckVerdict::Clean),
+    (Seed::JunkAmongRepositories, &[UnknownObject], 0, CheckVerdict::Clean),
+];
+
+fn kinds(checked: &Checked) -> Vec<DefectKind> {
+    let kinds: BTreeSet<_> = checked.defects.iter().map(|defect| defect.kind).collect();
+    kinds.into_iter().collect()
+}
+
+#[tokio::test]
+async fn bucket_in_order_has_no_defects() {
+    let bucket = Bucket::new().await;
+    for objects in [false, true] {
+        let options = CheckOptions {
+            objects,
+            ..options(true)
+        };
+        let checked = bucket.check(&options).await;
+        assert_eq!(checked.defects, [], "{objects}");
+        assert_eq!((checked.layers, checked.links), (3, 3));
+        assert_eq!((checked.manifests, checked.tags), (6, 2));
+        assert_eq!((checked.layers_read, checked.bytes_read), (3, 151_000));
+        assert_eq!(checked.verdict(), CheckVerdict::Clean);
+    }
+}
+
+#[tokio::test]
+async fn every_seeded_defect_is_found_and_repaired_where_it_can_be() {
+    for (seed, want, broken, verdict) in SEEDS {
+        let bucket = Bucket::new().await;
+        seed.apply(&bucket).await;
+        let before = keys(&bucket.client).await;
+        let found = bucket.check(&options(false)).await;
+        assert_eq!(kinds(&found), want, "{seed:?}: {found:?}");
+        // A check that does not repair writes its cursor alone.
+        let after = keys(&bucket.client).await;
+        let added: Vec<_> = after.difference(&before).collect();
+        assert_eq!(added, ["gc/check"], "{seed:?}");
+        let repaired = bucket.check(&options(true)).await;
+        assert_eq!(kinds(&repaired), want, "{seed:?}");
+        assert_eq!(repaired.verdict(), verdict, "{seed:?}: {repaired:?}");
+        assert_eq!(repaired.broken.len(), broken, "{seed:?}: {repaired:?}");
+        if verdict == CheckVerdict::Repaired {
+            let again = bucket.check(&options(true)).await;
+            assert_eq!(again.defects, [], "{seed:?}");
+        }
+    }
+}
+
+/// An image and the index that needs it are named, with the tags that name them.
+#[tokio::test]
+async fn broken_images_are_named_with_their_tags() {
+    let bucket = Bucket::new().await;
+    let small = sha256(&ramp(2, 1_000)).hex().to_owned();
+    bucket
+        .delete(&format!("layers/sha256/{}/{small}", &small[..2]))
+        .await;
+    bucket.delete(&format!("_layers/sha256/{small}")).await;
+    let checked = bucket.check(&options(false)).await;
+    let mut broken: Vec<_> = checked.broken.iter().collect();
+    broken.sort_by_key(|image| image.tags.len());
+    assert_eq!(broken[0].digest, bucket.child.digest);
+    assert_eq!(broken[1].digest, bucket.index.digest);
+    assert_eq!(broken[1].tags, ["index".parse().unwrap()]);
+}
+
+/// What a running push has written is no defect yet.
+#[tokio::test]
+async fn young_entries_are_not_judged() {
+    let bucket = Bucket::new().await;
+    Seed::RecordDeleted.apply(&bucket).await;
+    Seed::OrphanObject.apply(&bucket).await;
+    let service = bucket.site.process().await;
+    let checked = service.check(&options(true)).await.unwrap();
+    assert_eq!(checked.defects, []);
+}
+
+#[tokio::test]
+async fn reads_continue_where_the_last_check_ended() {
+    let bucket = Bucket::new().await;
+    let options = CheckOptions {
+        read: Some(ReadShare::Part(0.25)),
+        ..options(false)
+    };
+    let mut read = 0;
+    for _ in 0..4 {
+        read += bucket.check(&options).await.layers_read;
+    }
+    assert_eq!(read, 3);
+}
+
+/// A request that fails leaves something unchecked; one that is not permitted ends the check.
+#[tokio::test]
+async fn missing_permission_is_no_damage() {
+    let bucket = Bucket::new().await;
+    bucket.site.clock.advance(hours(2));
+    let (service, faults) = bucket.site.process_over_faults().await;
+    for operation in [GetObject, ListObjectsV2] {
+        faults.fault(On::nth(operation, 3).status(403));
+        let error = service.check(&options(false)).await.unwrap_err();
+        assert!(error.is_permission(), "{error}");
+        faults.clear_faults();
+        faults.reset();
+    }
+}
+
+/// Layers are read once each, links only listed.
+#[tokio::test]
+async fn structure_costs_a_request_for_each_layer_and_none_for_a_link() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    for seed in 0..20 {
+        push(&service, &name(), &Image::new(seed, 20_000)).await;
+    }
+    site.clock.advance(hours(2));
+    let (service, faults) = site.process_over_faults().await;
+    faults.reset();
+    let checked = service.check(&CheckOptions::default()).await.unwrap();
+    assert_eq!((checked.defects, checked.layers), (vec![], 20));
+    // Records, manifests, the marker, the cursor; a tag and its manifest.
+    assert_eq!(faults.count(GetObject), 20 + 20 + 1 + 1 + 2);
+    assert_eq!(
+        faults.log().len() - faults.count(GetObject),
+        faults.count(ListObjectsV2)
+    );
+}

@@ -1,0 +1,140 @@
+//! How many requests, how much time and how much memory a collection and a check of a large bucket take. Its documents are
+//! written directly: small layers, each linked in three repositories. `S3LAYERS_COLLECTION_LAYERS=100000` has so many.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use aws_sdk_s3::Client;
+use futures_util::{StreamExt as _, stream};
+use s3layers::{RepositoryService as _, S3Config, S3LayerService};
+use serde_json::Value;
+
+use super::site::{Image, push_layer};
+use crate::support::bucket::{get, sealed};
+use crate::support::bytes::sha256;
+use crate::support::program::{ACCESS_KEY, SECRET_KEY, Served, User, events};
+use crate::support::stores::BUCKET;
+
+const REPOSITORIES: usize = 100;
+/// Layers of an image.
+const LAYERS: usize = 10;
+
+async fn put(client: &Client, key: String, text: String) {
+    let put = client.put_object().bucket(BUCKET).key(key);
+    put.body(sealed(&text).into_bytes().into())
+        .send()
+        .await
+        .unwrap();
+}
+
+/// The hex digits of the digest of a layer that nothing but its documents has.
+fn hex(layer: usize) -> String {
+    sha256(&layer.to_be_bytes()).hex().to_owned()
+}
+
+fn repository(number: usize) -> String {
+    format!("scale/r{:02}", number % REPOSITORIES)
+}
+
+async fn fill(client: &Client, layers: usize) {
+    let config = S3Config::new(BUCKET);
+    let service = S3LayerService::connect(client.clone(), config)
+        .await
+        .unwrap();
+    let (name, image) = (repository(0).parse().unwrap(), Image::new(1, 100));
+    push_layer(&service, &name, &image).await;
+    let own = image.id().to_string().split_once(':').unwrap().1.to_owned();
+    let text = async |key: String| String::from_utf8(get(client, &key).await.to_vec()).unwrap();
+    let record = text(format!("layers/sha256/{}/{own}", &own[..2])).await;
+    let link = text(format!(
+        "repositories/{}/_layers/sha256/{own}",
+        repository(0)
+    ))
+    .await;
+    let documents = (0..layers).flat_map(|layer| {
+        let hex = hex(layer);
+        let record = (
+            format!("layers/sha256/{}/{hex}", &hex[..2]),
+            record.replace(&own, &hex),
+        );
+        let link = link.replace(&own, &hex);
+        // An image has neighbours, and each layer is in three repositories.
+        let links = (0..3).map(move |nth| {
+            let name = repository(layer / LAYERS + nth * 7);
+            let key = format!("repositories/{name}/_layers/sha256/{hex}");
+            (key, link.replace(&repository(0), &name))
+        });
+        std::iter::once(record).chain(links).collect::<Vec<_>>()
+    });
+    let puts = stream::iter(documents).map(|(key, text)| put(client, key, text));
+    puts.buffer_unordered(32).collect::<()>().await;
+    for image in 0..layers / LAYERS {
+        let digests = (0..LAYERS).map(|nth| hex(image * LAYERS + nth));
+        let layers = digests.map(|hex| format!(r#"{{"digest":"sha256:{hex}","size":100}}"#));
+        let layers: Vec<String> = layers.collect();
+        let text = format!(r#"{{"schemaVersion":2,"layers":[{}]}}"#, layers.join(","));
+        let manifest = s3layers::Manifest {
+            digest: sha256(text.as_bytes()),
+            bytes: text.into(),
+            ..image_manifest()
+        };
+        for nth in 0..3 {
+            let name = repository(image + nth * 7).parse().unwrap();
+            service.put_manifest(&name, &manifest).await.unwrap();
+        }
+    }
+}
+
+fn image_manifest() -> s3layers::Manifest {
+    Image::new(0, 0).manifest
+}
+
+/// Runs the program. Its last event, how long it took, and the most memory that it had, in KiB.
+fn run(user: &User, arguments: &[&str]) -> (Value, Duration, u64) {
+    let begun = Instant::now();
+    let mut command = user.command(&["--json"]);
+    command.args(arguments).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let size = line.and_then(|line| line.split_whitespace().next());
+        peak = size.map_or(peak, |size| size.parse().unwrap());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let elapsed = begun.elapsed();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let last = events(&output.stdout).pop().unwrap();
+    (last, elapsed, peak)
+}
+
+#[test]
+fn large_bucket_takes_few_requests_and_little_memory() {
+    let layers = std::env::var("S3LAYERS_COLLECTION_LAYERS");
+    let layers = layers.map_or(500, |layers| layers.parse().unwrap());
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    user.ok(&["ls"]);
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let client = s3layers::client_over(http, &store.endpoint, ACCESS_KEY, SECRET_KEY);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(fill(&client, layers));
+    let pages = (layers * 4 + layers / LAYERS * 3).div_ceil(1000) as u64;
+    let manifests = (layers / LAYERS * 3) as u64;
+    // Each manifest is read once; then a pass is its listings, and a list for each repository.
+    let few = 40 + 2 * pages + 3 * REPOSITORIES as u64;
+    for (arguments, most) in [
+        (&["gc"][..], few + manifests),
+        (&["gc"], few),
+        (&["check"], few + manifests + layers as u64),
+    ] {
+        let (event, elapsed, peak) = run(&user, arguments);
+        println!("{layers} layers, {arguments:?}: {elapsed:.1?}, {peak} KiB, {event}");
+        let requests = event["requests"].as_u64().unwrap();
+        assert!(requests <= most, "{arguments:?}: {requests} requests");
+        assert!(peak < 96 * 1024, "{arguments:?}: {peak} KiB");
+    }
+}
