@@ -19,7 +19,7 @@ LAYERS = [
     "s3::bucket s3::budget",
     "s3::session",
     "s3::relay s3::names s3::publish s3::read s3::commit",
-    "s3::upload s3::repositories s3::maintenance s3::doctor",
+    "s3::upload s3::repositories s3::maintenance s3::doctor s3::secret",
 ]
 # Imports against the layers, and those that close a circle of files, that are still to be removed.
 KNOWN = {

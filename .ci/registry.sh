@@ -29,7 +29,7 @@ registry_start() {
     shift
     [[ $# -gt 0 ]] || set -- --store memory:
     mkfifo "$WORK/said"
-    "$PROGRAM" --json -v "$@" serve --listen 127.0.0.1:0 "${serve[@]}" \
+    "$PROGRAM" --json -v "$@" serve --listen "${LISTEN:-127.0.0.1:0}" "${serve[@]}" \
         </dev/null >"$WORK/said" 2>"$WORK/log" &
     REGISTRY_PID=$!
     exec 7<"$WORK/said"

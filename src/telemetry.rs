@@ -7,10 +7,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 /// What the log calls the origin of the lines about requests.
 const TARGET: &str = "s3layers::s3";
@@ -49,30 +51,170 @@ operations! {
     GetBucketVersioning,
 }
 
-/// The counters of one service.
+/// What a service did that an operator should know of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    /// An upload stored what it had in memory early, since others waited for memory.
+    EarlyStore,
+    /// A block was not as its checksum says, and was read again.
+    BlockReadAgain,
+    /// A record was written again, since its layer's objects changed.
+    RecordRepaired,
+    /// A link that a collection had condemned, or could condemn soon, was written back.
+    LinkRescued,
+}
+
+impl Event {
+    const ALL: [Event; 4] = [
+        Event::EarlyStore,
+        Event::BlockReadAgain,
+        Event::RecordRepaired,
+        Event::LinkRescued,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Event::EarlyStore => "early_store",
+            Event::BlockReadAgain => "block_read_again",
+            Event::RecordRepaired => "record_repaired",
+            Event::LinkRescued => "link_rescued",
+        }
+    }
+}
+
+tokio::task_local! {
+    /// Whose work a task does.
+    static COUNTER: Arc<UsageCounter>;
+}
+
+/// Counts the requests to stores that some work makes, the tasks that it starts included.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use s3layers::UsageCounter;
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// let all_pulls = Arc::new(UsageCounter::default());
+/// let pull = Arc::new(UsageCounter::within(all_pulls));
+/// pull.count(async { /* uses an S3LayerService */ }).await;
+/// assert_eq!(pull.usage().requests(), 0);
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Default)]
-pub(crate) struct Telemetry {
+pub struct UsageCounter {
     requests: [AtomicU64; Operation::ALL.len()],
     sent: AtomicU64,
     received: AtomicU64,
+    outcomes: Mutex<BTreeMap<Cow<'static, str>, u64>>,
+    parent: Option<Arc<UsageCounter>>,
+}
+
+impl UsageCounter {
+    /// One whose requests count for `parent`, too.
+    pub fn within(parent: Arc<UsageCounter>) -> Self {
+        UsageCounter {
+            parent: Some(parent),
+            ..UsageCounter::default()
+        }
+    }
+
+    /// Counts the requests of `work`.
+    ///
+    /// # Cancellation
+    ///
+    /// That of `work`.
+    pub async fn count<T>(self: &Arc<Self>, work: impl Future<Output = T>) -> T {
+        COUNTER.scope(Arc::clone(self), work).await
+    }
+
+    /// Counts the requests of a function: of one poll of a stream, for example.
+    pub fn count_call<T>(self: &Arc<Self>, call: impl FnOnce() -> T) -> T {
+        COUNTER.sync_scope(Arc::clone(self), call)
+    }
+
+    /// `work` for a task of its own, within the current span. Its requests count for whom this task
+    /// works.
+    pub fn inherit<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
+        let counter = COUNTER.try_with(Arc::clone).ok();
+        let counted = async move {
+            match counter {
+                Some(counter) => counter.count(work).await,
+                None => work.await,
+            }
+        };
+        counted.in_current_span()
+    }
+
+    /// The same for a function that is called in another task.
+    pub(crate) fn inherit_call<T>(call: impl Fn() -> T) -> impl Fn() -> T {
+        let counter = COUNTER.try_with(Arc::clone).ok();
+        move || match &counter {
+            Some(counter) => counter.count_call(&call),
+            None => call(),
+        }
+    }
+
+    /// What was counted so far.
+    pub fn usage(&self) -> Usage {
+        let requests = Operation::ALL.iter().map(|&operation| {
+            let count = self.requests[operation as usize].load(Relaxed);
+            (operation.as_str(), count)
+        });
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        Usage {
+            requests_by_operation: requests.filter(|&(_, count)| count > 0).collect(),
+            bytes_sent: self.sent.load(Relaxed),
+            bytes_received: self.received.load(Relaxed),
+            outcomes: outcomes.clone(),
+        }
+    }
+}
+
+/// The counters of one service.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    all: Arc<UsageCounter>,
+    /// The requests that no other counter has.
+    background: Arc<UsageCounter>,
+    events: [AtomicU64; Event::ALL.len()],
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        let all = Arc::<UsageCounter>::default();
+        Telemetry {
+            background: Arc::new(UsageCounter::within(Arc::clone(&all))),
+            all,
+            events: Default::default(),
+        }
+    }
 }
 
 impl Telemetry {
     pub(crate) fn usage(&self) -> Usage {
-        let by_operation = Operation::ALL
-            .iter()
-            .map(|&operation| {
-                (
-                    operation.as_str(),
-                    self.requests[operation as usize].load(Relaxed),
-                )
-            })
-            .filter(|&(_, count)| count > 0)
-            .collect();
-        Usage {
-            requests_by_operation: by_operation,
-            bytes_sent: self.sent.load(Relaxed),
-            bytes_received: self.received.load(Relaxed),
+        self.all.usage()
+    }
+
+    pub(crate) fn background(&self) -> Usage {
+        self.background.usage()
+    }
+
+    pub(crate) fn note(&self, event: Event) {
+        self.events[event as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn events(&self) -> BTreeMap<&'static str, u64> {
+        let count = |event| self.events[event as usize].load(Relaxed);
+        Event::ALL
+            .map(|event| (event.as_str(), count(event)))
+            .into()
+    }
+
+    /// The counters of a request that this task makes.
+    fn counters(&self) -> [Option<Arc<UsageCounter>>; 2] {
+        match COUNTER.try_with(Arc::clone) {
+            Ok(caller) => [Some(Arc::clone(&self.all)), Some(caller)],
+            Err(_) => [Some(Arc::clone(&self.background)), None],
         }
     }
 }
@@ -81,7 +223,8 @@ impl Telemetry {
 /// read. Dropping it reports it.
 #[derive(Debug)]
 pub(crate) struct Request {
-    telemetry: Arc<Telemetry>,
+    /// Of the service, and of whom it works for.
+    counters: [Option<Arc<UsageCounter>>; 2],
     operation: Operation,
     key: String,
     attempt: u32,
@@ -96,16 +239,14 @@ impl Request {
     /// Counts a request that is about to be sent with a body of so many bytes; the `attempt` is
     /// counted from 1.
     pub(crate) fn sent(
-        telemetry: &Arc<Telemetry>,
+        telemetry: &Telemetry,
         operation: Operation,
         key: &str,
         attempt: u32,
         body: u64,
     ) -> Self {
-        telemetry.requests[operation as usize].fetch_add(1, Relaxed);
-        telemetry.sent.fetch_add(body, Relaxed);
-        Request {
-            telemetry: Arc::clone(telemetry),
+        let request = Request {
+            counters: telemetry.counters(),
             operation,
             key: key.to_owned(),
             attempt,
@@ -114,6 +255,21 @@ impl Request {
             received: 0,
             status: None,
             outcome: Cow::Borrowed("Abandoned"),
+        };
+        request.add(|counter| {
+            counter.requests[operation as usize].fetch_add(1, Relaxed);
+            counter.sent.fetch_add(body, Relaxed);
+        });
+        request
+    }
+
+    fn add(&self, add: impl Fn(&UsageCounter)) {
+        for counter in self.counters.iter().flatten() {
+            let mut next = Some(&**counter);
+            while let Some(counter) = next {
+                add(counter);
+                next = counter.parent.as_deref();
+            }
         }
     }
 
@@ -134,13 +290,22 @@ impl Request {
 
     /// Counts bytes of an object.
     pub(crate) fn received(&mut self, bytes: u64) {
-        self.telemetry.received.fetch_add(bytes, Relaxed);
+        self.add(|counter| {
+            counter.received.fetch_add(bytes, Relaxed);
+        });
         self.received += bytes;
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
+        self.add(|counter| {
+            let mut outcomes = counter
+                .outcomes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *outcomes.entry(self.outcome.clone()).or_default() += 1;
+        });
         tracing::debug!(
             target: TARGET,
             operation = self.operation.as_str(),
@@ -166,6 +331,8 @@ pub struct Usage {
     pub bytes_sent: u64,
     /// Bytes of object bodies received.
     pub bytes_received: u64,
+    /// How the requests ended: `Ok`, `NoSuchKey`, `Throttled`, for example.
+    pub outcomes: BTreeMap<Cow<'static, str>, u64>,
 }
 
 impl Usage {
@@ -176,24 +343,27 @@ impl Usage {
 
     /// What has been added since `earlier`.
     pub fn since(&self, earlier: &Usage) -> Usage {
-        let before = |name| {
-            earlier
-                .requests_by_operation
-                .get(name)
-                .copied()
-                .unwrap_or(0)
-        };
         Usage {
-            requests_by_operation: self
-                .requests_by_operation
-                .iter()
-                .map(|(&name, &count)| (name, count.saturating_sub(before(name))))
-                .filter(|&(_, count)| count > 0)
-                .collect(),
+            requests_by_operation: difference(
+                &self.requests_by_operation,
+                &earlier.requests_by_operation,
+            ),
             bytes_sent: self.bytes_sent.saturating_sub(earlier.bytes_sent),
             bytes_received: self.bytes_received.saturating_sub(earlier.bytes_received),
+            outcomes: difference(&self.outcomes, &earlier.outcomes),
         }
     }
+}
+
+fn difference<K: Clone + Ord>(
+    now: &BTreeMap<K, u64>,
+    before: &BTreeMap<K, u64>,
+) -> BTreeMap<K, u64> {
+    let added = now.iter().map(|(name, count)| {
+        let before = before.get(name).copied().unwrap_or(0);
+        (name.clone(), count.saturating_sub(before))
+    });
+    added.filter(|&(_, count)| count > 0).collect()
 }
 
 impl fmt::Display for Usage {

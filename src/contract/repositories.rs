@@ -214,11 +214,6 @@ pub trait RepositoryService: LayerService {
     ///
     /// Leaves nothing behind.
     async fn ready(&self) -> Result<()>;
-
-    /// How many requests to a store this service has made so far; 0 where there is none behind it.
-    fn requests(&self) -> u64 {
-        0
-    }
 }
 
 /// A manifest as it is stored. The caller that stores it has parsed it.

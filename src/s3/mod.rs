@@ -29,6 +29,7 @@
 //!    ([`Store::remove`](bucket::Store::remove)).
 //! 5. A stored document has a version, a checksum of its own and its own key's id ([`format::document`]).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ mod publish;
 mod read;
 mod relay;
 mod repositories;
+mod secret;
 mod session;
 mod upload;
 mod vendors;
@@ -163,6 +165,33 @@ impl S3LayerService {
         self.store.api.telemetry().usage()
     }
 
+    /// What an operator should know of besides [`usage`](Self::usage). Makes no request.
+    pub fn status(&self) -> ServiceStatus {
+        let telemetry = self.store.api.telemetry();
+        ServiceStatus {
+            background: telemetry.background(),
+            events: telemetry.events(),
+        }
+    }
+
+    /// A secret of 64 characters that all processes which use this bucket share: the first one that
+    /// asks stores it. Everyone who may read the bucket can read it.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](Error::Storage); `Damaged`, `NewerVersion` about what is stored.
+    ///
+    /// # Cost
+    ///
+    /// 1 request; 2 the first time.
+    ///
+    /// # Cancellation
+    ///
+    /// The secret may have been stored.
+    pub async fn shared_secret(&self) -> Result<String> {
+        secret::shared(&self.store).await
+    }
+
     /// Waits for the removals that finished uploads have left to the background. A process that ends
     /// earlier leaves them to a [sweep](Self::sweep).
     ///
@@ -218,6 +247,16 @@ impl S3LayerService {
     pub async fn collect(&self, options: &CollectOptions) -> Result<Collected, CollectError> {
         maintenance::collector::collect(&self.store, options).await
     }
+}
+
+/// What a service did and has now, for metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServiceStatus {
+    /// The requests that no [`UsageCounter`](crate::UsageCounter) has counted.
+    pub background: Usage,
+    /// Incidents, each by its name: blocks that were read again, links that were rescued.
+    pub events: BTreeMap<&'static str, u64>,
 }
 
 #[async_trait]

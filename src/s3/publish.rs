@@ -20,6 +20,7 @@ use crate::s3::format::keys::Key;
 use crate::s3::format::record::{Alias, EntryState, Link, Record, RecordState, StoredLayer};
 use crate::s3::names;
 use crate::s3::wire::{Condition, ETag, Put, SmallObject};
+use crate::telemetry::Event;
 
 /// Publishes a layer under its SHA-256. The layer that stands afterwards: ours, or that of another
 /// upload of the same bytes, which was first and whose data is there. No attempt is signed later
@@ -220,6 +221,7 @@ pub(crate) async fn repin(store: &Store, layer: &StoredLayer) -> Result<()> {
         record.layer.content = layer.content.clone();
         let condition = Condition::Matches(&loaded.etag);
         store.api.put_if(&key, encode(&record)?, condition).await?;
+        store.api.telemetry().note(Event::RecordRepaired);
         tracing::info!(%key, "recorded the present ETags of a layer");
     }
     Ok(())

@@ -17,6 +17,7 @@ use crate::s3::bucket::Store;
 use crate::s3::format::checksum::{Crc64, Running};
 use crate::s3::format::keys::Key;
 use crate::s3::wire::{ApiError, ApiResult, Payload, pause};
+use crate::telemetry::UsageCounter;
 
 /// How often an object that does not have its checksum is read: once may have been the wire.
 const READS: u32 = 2;
@@ -102,7 +103,9 @@ where
         let (store, source) = (Arc::clone(store), Arc::clone(&runs));
         let payload = Payload::Stream {
             size: runs.iter().map(Run::size).sum(),
-            open: Arc::new(move || open(&store, &source, &failures)),
+            open: Arc::new(UsageCounter::inherit_call(move || {
+                open(&store, &source, &failures)
+            })),
         };
         tokio::select! {
             biased;
@@ -130,7 +133,7 @@ fn open(
 ) -> mpsc::Receiver<Bytes> {
     let (frames, bytes) = mpsc::channel(1);
     let (store, runs, failures) = (Arc::clone(store), Arc::clone(runs), failures.clone());
-    tokio::spawn(async move {
+    tokio::spawn(UsageCounter::inherit(async move {
         let read = async {
             for run in runs.iter() {
                 read_run(&store, run, &frames).await?;
@@ -146,7 +149,7 @@ fn open(
                 frames.closed().await;
             },
         }
-    });
+    }));
     bytes
 }
 

@@ -160,6 +160,20 @@ fn wrong_files_and_settings_are_refused_at_start() {
             vec!["--users", &users, "--listen", ":0"],
             vec!["--public-url"],
         ),
+        (
+            vec![
+                "--store",
+                "s3://bucket",
+                "--users",
+                &users,
+                "--redirect",
+                "--redirect-endpoint",
+                "https://s3.registry.example.com",
+                "--public-url",
+                "https://registry.example.com",
+            ],
+            vec!["s3.registry.example.com", "--redirect-endpoint"],
+        ),
         (vec!["--tls-cert", &users], vec!["--tls-key"]),
         (vec!["--tls-client-ca", &users], vec!["--tls-cert"]),
         (
@@ -181,6 +195,47 @@ fn wrong_files_and_settings_are_refused_at_start() {
             "{error}"
         );
     }
+}
+
+/// A server over `folder`, and where it listens.
+fn serving(user: &User, folder: &str, users: &str) -> (Running, String) {
+    let store = format!("file:{folder}");
+    let arguments = [
+        "--store",
+        &store,
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--users",
+        users,
+        "--public-url",
+        "https://registry.example.com",
+    ];
+    let mut serving = Running::start(user, &arguments);
+    let address = serving.next_event("listening")["address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    (serving, address)
+}
+
+#[test]
+fn processes_of_one_bucket_accept_each_others_tokens() {
+    let user = User::new();
+    let users = user.file("users", format!("alice:{}\n", hash("x")).as_bytes());
+    let folder = user.path("store").to_str().unwrap().to_owned();
+    let basic = format!("Basic {}", BASE64_STANDARD.encode("alice:x"));
+    let get = |address: &str, path: &str, credentials: &str| {
+        Reply::to(address, "GET", path, &[("authorization", credentials)], b"").unwrap()
+    };
+    let (one, address) = serving(&user, &folder, &users);
+    let reply = get(&address, "/token?service=registry.example.com", &basic);
+    let token: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    let bearer = format!("Bearer {}", token["token"].as_str().unwrap());
+    assert_eq!(get(&address, "/v2/", &bearer).status, 200);
+    drop(one);
+    let (_other, address) = serving(&user, &folder, &users);
+    assert_eq!(get(&address, "/v2/", &bearer).status, 200);
 }
 
 #[test]

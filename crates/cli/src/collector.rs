@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use s3layers::{CollectOptions, S3LayerService, clock};
+use s3layers_registry::Metrics;
 
 /// Collects at random times, `every` apart on average, so that processes that were started together
 /// do not collect together. Any number of them may.
@@ -13,17 +14,25 @@ use s3layers::{CollectOptions, S3LayerService, clock};
 /// # Cancellation
 ///
 /// The next collection continues.
-pub(super) async fn collect_regularly(service: &S3LayerService, every: Duration) -> Infallible {
+pub(super) async fn collect_regularly(
+    service: &S3LayerService,
+    every: Duration,
+    metrics: Option<&Metrics>,
+) -> Infallible {
     let mut pause = every.mul_f64(clock::jitter());
     loop {
         sleep(pause).await;
-        collect(service).await;
+        collect(service, metrics).await;
         pause = every.mul_f64(0.5 + clock::jitter());
     }
 }
 
-async fn collect(service: &S3LayerService) {
-    match service.collect(&CollectOptions::default()).await {
+async fn collect(service: &S3LayerService, metrics: Option<&Metrics>) {
+    let collected = service.collect(&CollectOptions::default()).await;
+    if let Some(metrics) = metrics {
+        metrics.count_collection(collected.as_ref().ok());
+    }
+    match collected {
         Err(error) => tracing::warn!(%error, "collection failed"),
         Ok(collected) => {
             if let Some(reason) = &collected.stopped {

@@ -1,6 +1,7 @@
 //! The access log: one line a request, when its last byte is sent or its connection gone.
 
 use std::fmt::Display;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -8,12 +9,13 @@ use http::header::USER_AGENT;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::auth::Subject;
 use super::client_permits::ClientPermit;
 use super::metrics::Metrics;
 use super::proxies::Peer;
-use s3layers::RepositoryService;
+use s3layers::{UsageCounter, clock};
 
 /// So much of a header is written down, in characters.
 const LONGEST_HEADER: usize = 200;
@@ -26,14 +28,16 @@ pub(super) struct Entry {
     status: Option<StatusCode>,
     received: Arc<AtomicU64>,
     sent: u64,
-    service: Arc<dyn RepositoryService>,
-    requests: u64,
+    /// Of the requests to the storage.
+    usage: Arc<UsageCounter>,
     error: Option<String>,
     subject: Option<Subject>,
     route: &'static str,
     client: Option<Peer>,
     user_agent: Option<String>,
-    trace: Option<String>,
+    /// The trace id of the client, or one of ours.
+    id: String,
+    span: tracing::Span,
     permit: Option<ClientPermit>,
     metrics: Option<Arc<Metrics>>,
 }
@@ -42,7 +46,6 @@ impl Entry {
     pub(super) fn new(
         parts: &Parts,
         received: Arc<AtomicU64>,
-        service: Arc<dyn RepositoryService>,
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
         if let Some(metrics) = &metrics {
@@ -52,21 +55,24 @@ impl Entry {
             let text = parts.headers.get(name)?.to_str().ok()?;
             Some(text.chars().take(LONGEST_HEADER).collect())
         };
+        let id = parts.headers.get("traceparent").and_then(trace_id);
+        let id = id.unwrap_or_else(clock::new_nonce);
         Entry {
+            // Of every level, so that a warning has it, too.
+            span: tracing::error_span!("request", id),
+            id,
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
             began: Instant::now(),
             status: None,
             received,
             sent: 0,
-            requests: service.requests(),
-            service,
+            usage: Arc::default(),
             error: None,
             subject: None,
             route: "none",
             client: None,
             user_agent: header(USER_AGENT),
-            trace: parts.headers.get("traceparent").and_then(trace_id),
             permit: None,
             metrics,
         }
@@ -75,6 +81,24 @@ impl Entry {
     pub(super) fn routed(&mut self, route: &'static str, client: Option<Peer>) {
         self.route = route;
         self.client = client;
+        if let Some(metrics) = &self.metrics {
+            self.usage = Arc::new(UsageCounter::within(metrics.usage_of(route)));
+        }
+    }
+
+    /// In answers and in the log.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Does `work` for this request: requests to the storage are counted, and events have its id.
+    pub(super) async fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        self.usage.count(work).instrument(self.span.clone()).await
+    }
+
+    /// As [`run`](Self::run), for a function.
+    pub(super) fn call<T>(&self, call: impl FnOnce() -> T) -> T {
+        self.span.in_scope(|| self.usage.count_call(call))
     }
 
     /// Until the answer is sent.
@@ -84,6 +108,12 @@ impl Entry {
 
     pub(super) fn authorized(&mut self, subject: Subject) {
         self.subject = Some(subject);
+    }
+
+    pub(super) fn refused(&self, code: &'static str) {
+        if let Some(metrics) = &self.metrics {
+            metrics.refused(self.route, code);
+        }
     }
 
     pub(super) fn answered(&mut self, status: StatusCode, error: Option<String>) {
@@ -104,7 +134,6 @@ impl Drop for Entry {
     fn drop(&mut self) {
         // 0: the client went before it was answered.
         let status = self.status.map_or(0, |status| status.as_u16());
-        let requests = self.service.requests().saturating_sub(self.requests);
         if let Some(metrics) = &self.metrics {
             let bytes = (self.received.load(Relaxed), self.sent);
             metrics.end(self.route, status, self.began.elapsed(), bytes);
@@ -120,12 +149,11 @@ impl Drop for Entry {
                     subject = self.subject.as_ref().map(Subject::as_str),
                     client = self.client.map(|peer| tracing::field::display(peer.0)),
                     user_agent = self.user_agent.as_deref(),
-                    trace = self.trace.as_deref(),
+                    request_id = self.id,
                     bytes_in = self.received.load(Relaxed),
                     bytes_out = self.sent,
                     ms,
-                    // Those of other requests at the same time are among them.
-                    s3_requests = requests,
+                    s3_requests = self.usage.usage().requests(),
                     error = self.error.as_deref(),
                 )
             };

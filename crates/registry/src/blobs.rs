@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-    IF_RANGE, LOCATION, RANGE,
+    IF_RANGE, LOCATION, RANGE, REFERRER_POLICY,
 };
 use http::{Response, StatusCode};
 use tokio::io::{AsyncSeekExt as _, SeekFrom};
@@ -46,8 +46,9 @@ pub(super) async fn read(
     {
         let response = bare(StatusCode::TEMPORARY_REDIRECT);
         let response = with(response, LOCATION, &url);
-        // It is a secret, and dies soon.
+        // The URL is a credential.
         let response = with(response, CACHE_CONTROL, "no-store");
+        let response = with(response, REFERRER_POLICY, "no-referrer");
         return Ok(described(response, &digest));
     }
     let asked = match range::may_be_partial(head.header(IF_RANGE), &digest) {

@@ -72,13 +72,15 @@ impl ResponseBody {
     pub(super) fn set_entry(&mut self, entry: Entry) {
         self.entry = Some(entry);
     }
+}
 
+impl Content {
     fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        match &mut self.content {
+        match self {
             Content::Empty => Poll::Ready(None),
             Content::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                self.content = Content::Empty;
+                *self = Content::Empty;
                 Poll::Ready(Some(Ok(bytes)))
             }
             Content::Stream { stream, left } => {
@@ -89,14 +91,14 @@ impl ResponseBody {
                         bytes.truncate(usize::try_from(missing).unwrap_or(usize::MAX));
                         *left = missing.saturating_sub(bytes.len() as u64);
                         if *left == 0 {
-                            self.content = Content::Empty;
+                            *self = Content::Empty;
                         }
                         return Poll::Ready(Some(Ok(bytes)));
                     }
                     Some(Err(error)) => error.into(),
                     None => format!("the layer ended {missing} bytes early").into(),
                 };
-                self.content = Content::Empty;
+                *self = Content::Empty;
                 Poll::Ready(Some(Err(ended)))
             }
         }
@@ -119,8 +121,12 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let next = ready!(self.next(context));
-        if let Some(entry) = &mut self.entry {
+        let ResponseBody { content, entry } = &mut *self;
+        let next = ready!(match entry {
+            Some(entry) => entry.call(|| content.next(context)),
+            None => content.next(context),
+        });
+        if let Some(entry) = entry {
             match &next {
                 Some(Ok(bytes)) => entry.sent(bytes.len() as u64),
                 Some(Err(error)) => entry.broke(error.as_ref()),

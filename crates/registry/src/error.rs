@@ -37,7 +37,7 @@ pub(super) enum Code {
 }
 
 impl Code {
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Code::BlobUnknown => "BLOB_UNKNOWN",
             Code::BlobUploadInvalid => "BLOB_UPLOAD_INVALID",
@@ -88,10 +88,10 @@ impl Code {
 }
 
 /// Why a request is not done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Refusal(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     status: StatusCode,
     code: Code,

@@ -121,7 +121,7 @@ mod tests {
         ] {
             for (peer, want) in [
                 (Some("127.0.0.1"), "https://out"),
-                (Some("10.1.2.3"), "https://out"),
+                (Some("10.1.2.3"), "http://a"),
                 (Some("203.0.113.1"), "http://a"),
                 (None, "http://a"),
             ] {

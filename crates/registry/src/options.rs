@@ -22,7 +22,7 @@ pub struct Options {
     /// `Host`.
     pub relative_location: bool,
     /// Proxies whose forwarding headers are believed. A [`Peer`](super::Peer) in the extensions of a request says
-    /// where it came from. Default: loopback and private addresses.
+    /// where it came from. Default: loopback addresses.
     pub trusted_proxies: TrustedProxies,
     /// Origins whose scripts may use the registry in a browser. Default: none; then requests with an
     /// `Origin` are answered as any other, and browsers do not let scripts read the answers.

@@ -78,7 +78,7 @@ impl Origin {
 /// let proxies: TrustedProxies = "loopback, 192.0.2.0/24, 2001:db8::1".parse()?;
 /// assert!(proxies.contains("192.0.2.7".parse()?));
 /// assert!(!proxies.contains("192.0.3.7".parse()?));
-/// assert_eq!(TrustedProxies::default().to_string(), "loopback,private");
+/// assert_eq!(TrustedProxies::default().to_string(), "loopback");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,9 +97,9 @@ enum Network {
 pub struct InvalidProxies(String);
 
 impl Default for TrustedProxies {
-    /// `loopback,private`: where a proxy usually is.
+    /// `loopback`: a proxy on this machine. Clients, too, have private addresses.
     fn default() -> Self {
-        TrustedProxies(vec![Network::Loopback, Network::Private])
+        TrustedProxies(vec![Network::Loopback])
     }
 }
 
@@ -239,12 +239,21 @@ impl Forwarded {
     /// What the headers say. A proxy that adds to a list adds at its end, so the first element is
     /// from the outermost one. `Forwarded` rules out the others.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let header = |name: &str| headers.get(name)?.to_str().ok();
+        // A proxy may add a line of its own: all lines of a header are one list.
+        let header = |name: &str| {
+            let lines = headers
+                .get_all(name)
+                .iter()
+                .filter_map(|line| line.to_str().ok());
+            let lines: Vec<_> = lines.collect();
+            (!lines.is_empty()).then(|| lines.join(","))
+        };
         if let Some(value) = header("forwarded") {
-            return Forwarded::parse(value);
+            return Forwarded::parse(&value);
         }
         let first = |name: &str| {
-            let first = header(name)?.split(',').next()?.trim();
+            let value = header(name)?;
+            let first = value.split(',').next()?.trim();
             (!first.is_empty()).then(|| first.to_owned())
         };
         Forwarded {
@@ -360,6 +369,27 @@ mod tests {
             "::/129",
         ] {
             assert!(text.parse::<TrustedProxies>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn client_is_the_last_address_that_is_no_proxy() {
+        let trusted = "loopback,192.0.2.9".parse().unwrap();
+        for (lines, want) in [
+            (&["203.0.113.1"][..], "203.0.113.1"),
+            (&["198.51.100.1, 203.0.113.1"], "203.0.113.1"),
+            // The proxy adds a line to the one that the client made up.
+            (&["198.51.100.1", "203.0.113.1"], "203.0.113.1"),
+            (&["203.0.113.1", "192.0.2.9"], "203.0.113.1"),
+            (&[], "127.0.0.1"),
+        ] {
+            let mut request = http::Request::get("/v2/").extension(Peer([127, 0, 0, 1].into()));
+            for line in lines {
+                request = request.header("x-forwarded-for", *line);
+            }
+            let (mut parts, ()) = request.body(()).unwrap().into_parts();
+            let client = identify_client(&mut parts, &trusted);
+            assert_eq!(client, Some(Peer(want.parse().unwrap())), "{lines:?}");
         }
     }
 

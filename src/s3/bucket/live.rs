@@ -16,6 +16,7 @@ use crate::s3::format::document::encode;
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{EntryState, Link, Record, RecordState, StoredLayer};
 use crate::s3::wire::{Condition, ETag, Put, Written};
+use crate::telemetry::Event;
 
 /// A layer whose record was read as live, or was written so.
 #[derive(Clone, Debug)]
@@ -181,5 +182,6 @@ pub(crate) async fn refresh(store: &Store, standing: StandingLink) -> Result<boo
         .api
         .put_if(&standing.key, encode(&link)?, condition)
         .await?;
+    store.api.telemetry().note(Event::LinkRescued);
     Ok(matches!(put, Put::Written(_)))
 }

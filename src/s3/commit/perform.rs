@@ -27,6 +27,7 @@ use crate::s3::session::owned::OwnedSession;
 use crate::s3::session::plan::resume::{Parts, compare};
 use crate::s3::session::{CommitIntent, Multipart, Part, Phase, Session};
 use crate::s3::wire::{ApiError, CompletePart, ETag, ListedPart, ObjectInfo};
+use crate::telemetry::UsageCounter;
 
 /// How long an object is waited for that another process may be completing.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -260,9 +261,11 @@ impl<'a> Driver<'a> {
                 if self.facts.session != SessionState::Removed {
                     let store = Arc::clone(self.store);
                     let session = owned.get().clone();
-                    self.store.background.spawn(async move {
-                        cleanup::remove_finished_logged(&store, &session, &live).await;
-                    });
+                    self.store
+                        .background
+                        .spawn(UsageCounter::inherit(async move {
+                            cleanup::remove_finished_logged(&store, &session, &live).await;
+                        }));
                 }
                 Ok(layer)
             }

@@ -70,6 +70,10 @@ impl Keys {
         self.key(format_args!("profile"))
     }
 
+    pub(crate) fn secret(&self) -> Key {
+        self.key(format_args!("secret"))
+    }
+
     /// An object of a probe, with a nonce.
     pub(crate) fn probe(&self, nonce: &str, name: &str) -> Key {
         self.key(format_args!("probe/{nonce}/{name}"))

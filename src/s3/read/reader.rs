@@ -14,6 +14,7 @@ use super::window::{Found, Memory, Slot, Window};
 use crate::error::{Error, Result};
 use crate::s3::budget::Holder;
 use crate::s3::format::checksum::Crc64;
+use crate::telemetry::Event;
 
 /// How often a block is read that no byte was handed out of: once more than it must.
 const READS: u32 = 2;
@@ -287,6 +288,8 @@ impl Reader {
         };
         let is_wrong = crc.is_some_and(|crc| behind.then(crc).value() != want);
         if end == block.end && is_wrong {
+            let telemetry = self.source.store.api.telemetry();
+            telemetry.note(Event::BlockReadAgain);
             tracing::warn!(key = %self.source.name(), block = block.start, "read a block again");
             self.suspects.insert(block.start);
             self.close();

@@ -8,12 +8,12 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-use tracing::Instrument as _;
 
 use super::fetch::{Job, Loaded, Piece, Source};
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::s3::budget::{Grant, Holder};
 use crate::s3::format::checksum::Crc64;
+use crate::telemetry::UsageCounter;
 
 /// A range, from being asked for to being left behind.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Slot {
             state: Arc::clone(&state),
             source: Arc::clone(source),
         };
-        let task = runtime.spawn(filler.run(job, memory).in_current_span());
+        let task = runtime.spawn(UsageCounter::inherit(filler.run(job, memory)));
         Ok(Slot {
             keep,
             is_checked,

@@ -185,10 +185,6 @@ impl RepositoryService for S3LayerService {
         let store = &self.store;
         Ok(store.api.answers(&store.keys.profile()).await?)
     }
-
-    fn requests(&self) -> u64 {
-        self.usage().requests()
-    }
 }
 
 /// At most `limit` of the names in a folder that begin with `beginning` and come after `after`.

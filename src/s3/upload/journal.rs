@@ -18,6 +18,7 @@ use crate::s3::session::owned::{OwnedSession, Ownership};
 use crate::s3::session::plan::checkpoint::Unrecorded;
 use crate::s3::session::{Phase, Session, Tail};
 use crate::s3::wire::ApiError;
+use crate::telemetry::UsageCounter;
 
 /// The session of a handle.
 pub(super) struct Journal {
@@ -81,9 +82,9 @@ impl Journal {
                 Concurrency::None
             };
             let (store, session) = (Arc::clone(&self.store), self.session().clone());
-            self.freezing = Some(tokio::spawn(async move {
+            self.freezing = Some(tokio::spawn(UsageCounter::inherit(async move {
                 commit::freeze(&store, session, concurrency).await
-            }));
+            })));
         }
         Ok(())
     }

@@ -44,6 +44,7 @@ use crate::s3::budget::{Grant, Holder};
 use crate::s3::format::record::StoredLayer;
 use crate::s3::read::S3Layer;
 use crate::s3::session::plan::schedule::Schedule;
+use crate::telemetry::UsageCounter;
 use s3layers_tarsum::Digest;
 use task::{Ask, Command};
 use uploader::Uploader;
@@ -128,7 +129,9 @@ impl S3LayerUpload {
             holder: uploader.holder().clone(),
             arriving: None,
             owner: uploader.is_owner(),
-            task: Some(tokio::spawn(task::run(uploader, inbox))),
+            task: Some(tokio::spawn(UsageCounter::inherit(task::run(
+                uploader, inbox,
+            )))),
             asked: None,
             lost: None,
         }

@@ -14,6 +14,7 @@ use crate::s3::format::keys::Key;
 use crate::s3::relay::{self, Run, SendError};
 use crate::s3::session::{Part, Tail};
 use crate::s3::wire::{Gauge, Payload, UploadId};
+use crate::telemetry::UsageCounter;
 use s3layers_tarsum::SavedHasher;
 
 /// The multipart upload that parts are sent to.
@@ -90,7 +91,7 @@ impl Sender {
         let store = Arc::clone(&self.store);
         self.queue.push_back((part.number, part.end, None));
         let (number, sum) = (part.number, part.sum);
-        self.in_flight.spawn(async move {
+        self.in_flight.spawn(UsageCounter::inherit(async move {
             let crc64 = store.checksum(sum);
             let Target { key, upload_id } = target;
             let (api, key, id, gauge) = (&store.api, &key, &upload_id, &gauge);
@@ -101,7 +102,7 @@ impl Sender {
             let sent = relay::send(&store, part.runs, upload).await;
             drop(part.reservation);
             Ok((number, Part { etag: sent?, sum }))
-        });
+        }));
         Ok(())
     }
 

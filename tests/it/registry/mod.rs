@@ -14,6 +14,7 @@ mod layers;
 mod listings;
 mod load;
 mod manifests;
+mod prices;
 mod processes;
 mod refusals;
 mod removals;

@@ -62,6 +62,8 @@ async fn readiness_is_that_of_the_storage() {
     for operation in [GetObject, ListObjectsV2] {
         wire.fault(On::every(operation).status(503));
     }
+    // An answer is good for a second.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     process.client.get("/readyz").await.is(503);
     process.client.get("/livez").await.is(200);
 }

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use crate::failure::Failure;
 use crate::settings::Settings;
 use crate::settings::value::FilePath;
+use s3layers::S3LayerService;
 use s3layers_registry::{AuthSettings, Policy, PolicyAuthorizer, SecretKey, Tls, TlsFiles, Users};
 
 /// How often files are read again.
@@ -60,28 +61,41 @@ impl Auth {
                  to the policy",
             ));
         }
+        check_redirect(settings)?;
         Ok(Some(auth))
     }
 
     /// The authorizer of these files, of a registry that clients reach at `address`.
-    pub(super) fn authorizer(
+    pub(super) async fn authorizer(
         &self,
         settings: &Settings,
+        service: &S3LayerService,
         address: &str,
         is_tls: bool,
     ) -> Result<Arc<PolicyAuthorizer>, Failure> {
         let url = public_url(settings, address, is_tls)?;
-        let service = url.split_once("://").map_or(url.as_str(), |(_, host)| host);
+        let host = url.split_once("://").map_or(url.as_str(), |(_, host)| host);
         let secret = match &settings.serve_secret_file.value {
             Some(FilePath(file)) => {
                 let bytes = std::fs::read(file).map_err(|error| of_file(file, &error))?;
                 SecretKey::new(bytes.trim_ascii()).map_err(|error| of_file(file, &error))?
             }
-            None => SecretKey::random().map_err(|error| Failure::of(&error))?,
+            None => {
+                let secret = service
+                    .shared_secret()
+                    .await
+                    .map_err(|error| Failure::of(&error))?;
+                SecretKey::new(secret.as_bytes()).map_err(|error| Failure::of(&error))?
+            }
         };
         let auth_settings = AuthSettings {
             realm: format!("{url}/token"),
-            service: service.to_owned(),
+            token_server: settings
+                .serve_token_server
+                .value
+                .as_ref()
+                .map(|url| url.0.clone()),
+            service: host.to_owned(),
             secret,
             token_lifetime: settings.serve_token_lifetime.value.0,
             upload_grace: settings.serve_upload_grace.value,
@@ -143,6 +157,34 @@ fn parse_policy(text: &str, file: Option<&Path>) -> Result<Policy, Failure> {
     let policy = Policy::parse(text, &file.display().to_string());
     let policy = policy.map_err(|error| Failure::usage(error.to_string()))?;
     Ok(policy.with_folder(file.parent().unwrap_or(Path::new(""))))
+}
+
+/// Refuses redirects to the registry's own host or below it: clients send their credentials along there,
+/// and stores refuse a URL that is signed and has other credentials besides.
+fn check_redirect(settings: &Settings) -> Result<(), Failure> {
+    let endpoint = settings.serve_redirect_endpoint.value.as_ref();
+    let endpoint = endpoint.or(settings.endpoint_url.value.as_ref());
+    let Some(endpoint) = endpoint.filter(|_| settings.serve_redirect.value) else {
+        return Ok(());
+    };
+    let host = |url: &str| {
+        let uri: Option<http::Uri> = url.parse().ok();
+        uri.and_then(|uri| Some(uri.host()?.to_ascii_lowercase()))
+    };
+    let own = match &settings.serve_public_url.value {
+        Some(url) => host(&url.0),
+        None => Some(settings.serve_listen.value.0.ip().to_string()),
+    };
+    let (Some(own), Some(target)) = (own, host(&endpoint.0)) else {
+        return Ok(());
+    };
+    if target != own && !target.ends_with(&format!(".{own}")) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "--redirect: clients would send their credentials for {own} to {target} as well, which refuses them; \
+         expected --redirect-endpoint to be a host outside of {own}"
+    )))
 }
 
 /// How clients reach the registry, without a slash at its end.

@@ -20,7 +20,7 @@ use super::stop::Stop;
 use super::store_url::{Absent, StoreUrl};
 use super::sweeper::{UNTOUCHED, sweep_regularly};
 use s3layers::S3LayerService;
-use s3layers_registry::{Limits, Metrics, Options, Prices, WriteProtection, serve_metrics};
+use s3layers_registry::{Limits, Metrics, Options, WriteProtection, serve_metrics};
 
 mod auth;
 
@@ -74,7 +74,10 @@ impl Serve {
         let service = Arc::new(service);
         let mut registry = s3layers_registry::router(service.clone(), options(settings));
         let authorizer = match &auth {
-            Some(auth) => Some(auth.authorizer(settings, &address, tls.is_some())?),
+            Some(auth) => {
+                let authorizer = auth.authorizer(settings, &service, &address, tls.is_some());
+                Some(authorizer.await?)
+            }
             None => None,
         };
         if let Some(authorizer) = &authorizer {
@@ -84,6 +87,14 @@ impl Serve {
         if let Some((_, metrics)) = &metrics {
             registry = registry.with_metrics(metrics.clone());
         }
+        let usage = |work| {
+            let metrics = metrics.as_ref();
+            metrics.map_or_else(Arc::default, |(_, metrics)| metrics.usage_of(work))
+        };
+        let counters = metrics.as_ref().map(|(_, metrics)| Arc::clone(metrics));
+        let (sweep_usage, gc_usage) = (usage("sweep"), usage("gc"));
+        let sweep_every = settings.serve_sweep_every.value.0;
+        let gc_every = settings.serve_gc_every.value.0;
         let shutdown = async move { stop.requested().await };
         let files = Files {
             auth,
@@ -100,8 +111,8 @@ impl Serve {
         };
         tokio::select! {
             served = served => served.map_err(cannot_listen)?,
-            never = sweeps(&service, settings.serve_sweep_every.value.0) => match never {},
-            never = collections(&service, settings.serve_gc_every.value.0) => match never {},
+            never = sweep_usage.count(sweeps(&service, sweep_every)) => match never {},
+            never = gc_usage.count(collections(&service, gc_every, counters)) => match never {},
             never = files.keep_current() => match never {},
             never = scrapes(metrics) => match never {},
         }
@@ -155,7 +166,7 @@ async fn metrics(
         Failure::of(&error).context(format_args!("cannot listen on {listen} for metrics"))
     })?;
     let service = Arc::clone(service);
-    let metrics = Metrics::new(move || service.usage(), Prices::default());
+    let metrics = Metrics::new(move || service.status(), settings.serve_s3_prices.value);
     Ok(Some((listener, Arc::new(metrics))))
 }
 
@@ -175,9 +186,13 @@ async fn sweeps(service: &S3LayerService, every: Option<Duration>) -> Infallible
     }
 }
 
-async fn collections(service: &S3LayerService, every: Option<Duration>) -> Infallible {
+async fn collections(
+    service: &S3LayerService,
+    every: Option<Duration>,
+    metrics: Option<Arc<Metrics>>,
+) -> Infallible {
     match every {
-        Some(every) => collect_regularly(service, every).await,
+        Some(every) => collect_regularly(service, every, metrics.as_deref()).await,
         None => std::future::pending().await,
     }
 }

@@ -24,7 +24,7 @@ use s3layers::{
     ClientOptions, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
     DEFAULT_PRESIGN_LIFETIME, S3Config,
 };
-use s3layers_registry::{CorsOrigins, DEFAULT_MAX_REQUESTS, ImmutableTags, TrustedProxies};
+use s3layers_registry::{CorsOrigins, DEFAULT_MAX_REQUESTS, ImmutableTags, Prices, TrustedProxies};
 
 pub(super) mod example;
 mod file;
@@ -141,10 +141,14 @@ settings! {
         Setting::serve("serve.public_url", "URL", "Send clients to this URL of the registry for tokens")
             .more("Needed with serve.users or serve.policy, unless clients reach the registry at serve.listen.")
             .sample("https://registry.example.com");
+    serve_token_server: Option<Url> = None,
+        Setting::serve("serve.token_server", "URL", "Send clients to this token server of another issuer")
+            .more("An issuer of serve.policy with kind = \"docker\". Default: the registry's own, below \
+                serve.public_url.").sample("https://auth.example.com/token");
     serve_secret_file: Option<FilePath> = None,
         Setting::serve("serve.secret_file", "FILE", "Sign tokens with the random bytes in this file")
             .more("At least 32 bytes, for example of `openssl rand -base64 48`. All processes of one registry \
-                need the same. Default: bytes that no other process has, new at each start.")
+                need the same. Default: bytes that the first process stores in the bucket.")
             .sample("secret");
     serve_token_lifetime: Timeout = Timeout(Duration::from_secs(3600)),
         Setting::serve("serve.token_lifetime", "TIME", "Limit the lifetime of the registry's own tokens")
@@ -214,6 +218,10 @@ settings! {
         Setting::serve("serve.metrics_listen", "ADDRESS", "Serve metrics for Prometheus on this address, at /metrics")
             .more("Without authentication and TLS: an address that only the scraper reaches.")
             .sample("127.0.0.1:9090");
+    serve_s3_prices: Prices = Prices::default(),
+        Setting::serve("serve.s3_prices", "WRITES,READS", "Set the prices of requests to S3, for metrics")
+            .more("In dollars for 1000 writes and lists, and for 1000 reads; removals are free. Default: AWS S3 \
+                Standard.");
     serve_body_timeout: Timeout = Timeout(Duration::from_secs(600)),
         Setting::serve("serve.body_timeout", "TIME", "Limit pauses of a client that sends a body")
             .more("Then the request is answered with 408. Every byte that arrived is kept, and the client can \

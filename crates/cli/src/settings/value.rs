@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::table::{Shape, Source};
 use crate::store_url::StoreUrl;
-use s3layers_registry::{CorsOrigins, ImmutableTags, TrustedProxies};
+use s3layers_registry::{CorsOrigins, ImmutableTags, Prices, TrustedProxies};
 
 /// A type of value, with the same syntax in a flag, a variable and the file.
 pub(crate) trait Kind: Sized {
@@ -99,6 +99,7 @@ text_kinds! {
     Listen: "an address and a port, such as 127.0.0.1:5000, [::1]:5000, or :5000 for all";
     TrustedProxies: "addresses, networks such as 10.0.0.0/8, loopback, private, with commas between them; or none";
     CorsOrigins: "origins such as https://ui.example.com with commas between them, or *";
+    Prices: "WRITES,READS, in dollars for 1000 requests, such as 0.005,0.0004";
     ImmutableTags: "patterns REPOSITORY:TAG such as **:v*, with commas between them";
 }
 

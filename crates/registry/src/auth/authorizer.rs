@@ -2,16 +2,16 @@
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use http::request::Parts;
 use serde_json::json;
 use tokio::time::sleep;
-use uuid::Uuid;
 
 use super::challenge::{Challenge, TokenError};
+use super::client::{Client, Means, PolicyGrant, without_credentials};
 use super::credentials::Credentials;
 use super::htpasswd::Users;
 use super::issuer::Kind;
@@ -22,10 +22,10 @@ use super::passwords::{Passwords, Verdict};
 use super::policy::{Identity, Policy};
 use super::scope::Scopes;
 use super::secret::SecretKey;
-use super::{Access, Authorizer, Denied, Grant, Subject};
-use crate::proxies::{ClientCertificate, Confidential, Peer};
+use super::{Access, Authorizer, Denied, Grant, Subject, now};
+use crate::proxies::{Confidential, Peer};
 use crate::query::Query;
-use s3layers::{RepositoryName, clock};
+use s3layers::clock;
 
 /// How often it is looked whether keys are due to be read.
 const TICK: Duration = Duration::from_secs(1);
@@ -35,6 +35,9 @@ const TICK: Duration = Duration::from_secs(1);
 pub struct AuthSettings {
     /// Where clients get tokens: the registry's own URL, as clients see it, with `/token`.
     pub realm: String,
+    /// The URL of another server that clients get tokens from: that of an issuer of the policy. `None`:
+    /// `realm`.
+    pub token_server: Option<String>,
     /// The name of the registry in challenges and tokens, usually its host.
     pub service: String,
     /// Signs tokens and the states of uploads.
@@ -65,49 +68,17 @@ struct Rules {
     stores: Vec<Arc<KeyStore>>,
 }
 
-/// How a client said who it is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Means {
-    Nothing,
-    Password,
-    Certificate,
-    Token,
-}
-
-/// Who sent a request, and what limits it besides the policy.
-struct Client {
-    identity: Identity,
-    means: Means,
-    /// What its token grants.
-    scopes: Option<Scopes>,
-    /// `None`: the token decides.
-    policy: Option<Arc<Policy>>,
-    /// When its token expires.
-    expires: Option<u64>,
-}
-
-impl Client {
-    fn may(&self, access: &Access) -> bool {
-        let is_in_scope = self
-            .scopes
-            .as_ref()
-            .is_none_or(|scopes| scopes.covers(access));
-        let is_allowed = match (access.in_repository(), &self.policy) {
-            (Some((name, action)), Some(policy)) => policy.allows(&self.identity, name, action),
-            (Some(_), None) => true,
-            (None, _) => self.means != Means::Nothing,
-        };
-        is_in_scope && is_allowed
-    }
-}
-
 impl PolicyAuthorizer {
     /// An authorizer over these users and this policy. Tokens of other issuers are refused until
     /// [`refresh_keys`](Self::refresh_keys) has read their keys.
     #[must_use]
     pub fn new(settings: AuthSettings, users: Users, policy: Policy) -> Self {
         let challenge = Challenge {
-            realm: settings.realm.clone(),
+            realm: settings
+                .token_server
+                .as_ref()
+                .unwrap_or(&settings.realm)
+                .clone(),
             service: settings.service.clone(),
         };
         PolicyAuthorizer {
@@ -179,7 +150,7 @@ impl PolicyAuthorizer {
             return Err(Denied::Forbidden { message });
         }
         let token = match credentials {
-            Credentials::None => return Ok(without_credentials(head, &rules)),
+            Credentials::None => return Ok(without_credentials(head, &rules.policy)),
             Credentials::Bearer(token) => token,
             Credentials::Basic { password, .. } if jwt::is_token(&password) => password,
             Credentials::Basic { user, password } => {
@@ -194,7 +165,7 @@ impl PolicyAuthorizer {
                     Verdict::Right => Ok(Client::of_policy(
                         Identity::of(Subject::new(format!("user:{user}"))),
                         Means::Password,
-                        &rules,
+                        &rules.policy,
                     )),
                     Verdict::Wrong => Err(unauthorized("wrong user name or password", None)),
                     Verdict::Busy(retry_after) => Err(Denied::TooManyRequests { retry_after }),
@@ -233,7 +204,7 @@ impl PolicyAuthorizer {
             return Ok(Client {
                 scopes: Some(scopes),
                 expires: Some(expires),
-                ..Client::of_policy(identity, Means::Token, rules)
+                ..Client::of_policy(identity, Means::Token, &rules.policy)
             });
         }
         let store = rules
@@ -320,18 +291,6 @@ impl PolicyAuthorizer {
     }
 }
 
-impl Client {
-    fn of_policy(identity: Identity, means: Means, rules: &Rules) -> Self {
-        Client {
-            identity,
-            means,
-            scopes: None,
-            policy: Some(Arc::clone(&rules.policy)),
-            expires: None,
-        }
-    }
-}
-
 /// Why a token is refused.
 enum TokenRefusal {
     Invalid(InvalidToken),
@@ -342,27 +301,6 @@ impl From<InvalidToken> for TokenRefusal {
     fn from(invalid: InvalidToken) -> Self {
         TokenRefusal::Invalid(invalid)
     }
-}
-
-fn without_credentials(head: &Parts, rules: &Rules) -> Client {
-    match head.extensions.get::<ClientCertificate>() {
-        Some(certificate) => {
-            let subject = Subject::new(format!("certificate:{}", certificate.name()));
-            Client::of_policy(Identity::of(subject), Means::Certificate, rules)
-        }
-        None => {
-            let identity = Identity::of(Subject::anonymous());
-            Client::of_policy(identity, Means::Nothing, rules)
-        }
-    }
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    clock::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
 }
 
 /// The key stores of a policy. Those of issuers that did not change keep their keys.
@@ -457,26 +395,6 @@ impl PolicyAuthorizer {
     }
 }
 
-/// The grant of a [`PolicyAuthorizer`].
-struct PolicyGrant {
-    client: Client,
-    signer: Arc<Signer>,
-}
-
-impl Grant for PolicyGrant {
-    fn subject(&self) -> &Subject {
-        &self.client.identity.subject
-    }
-
-    fn may(&self, access: &Access) -> bool {
-        self.client.may(access)
-    }
-
-    fn upload_state(&self, name: &RepositoryName, uuid: Uuid) -> Option<String> {
-        Some(self.signer.state(name, uuid, self.subject(), now()))
-    }
-}
-
 impl fmt::Debug for PolicyAuthorizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PolicyAuthorizer")
@@ -489,10 +407,13 @@ impl fmt::Debug for PolicyAuthorizer {
 mod tests {
     use super::*;
     use http::Request;
+    use s3layers::RepositoryName;
+    use uuid::Uuid;
 
     fn authorizer(upload_grace: Duration) -> PolicyAuthorizer {
         let settings = AuthSettings {
             realm: "https://registry/token".to_owned(),
+            token_server: None,
             service: "registry".to_owned(),
             secret: SecretKey::new(&[7; 32]).unwrap(),
             token_lifetime: Duration::from_secs(300),

@@ -18,16 +18,19 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use uuid::Uuid;
 
-use super::proxies::Peer;
-use s3layers::RepositoryName;
+use super::proxies::{ClientCertificate, Peer};
+use s3layers::{RepositoryName, clock};
 
 mod authorizer;
 mod challenge;
+mod client;
 mod credentials;
 mod fetch;
 mod htpasswd;
@@ -232,6 +235,37 @@ pub trait Authorizer: Send + Sync + 'static {
     async fn token(&self, head: &Parts, peer: Option<Peer>) -> Option<Result<String, Denied>> {
         let _ = (head, peer);
         None
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    clock::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+/// How a client says who it is, as a label of metrics.
+pub(crate) fn method_name(head: &Parts) -> &'static str {
+    let scheme = head
+        .headers
+        .get(AUTHORIZATION)
+        .map(|value| value.as_bytes());
+    let is = |name: &[u8]| {
+        let start = scheme.and_then(|value| value.get(..name.len()));
+        start.is_some_and(|start| start.eq_ignore_ascii_case(name))
+    };
+    if is(b"basic ") {
+        "basic"
+    } else if is(b"bearer ") {
+        "bearer"
+    } else if scheme.is_some() {
+        "other"
+    } else if head.extensions.get::<ClientCertificate>().is_some() {
+        "certificate"
+    } else {
+        "none"
     }
 }
 

@@ -29,6 +29,7 @@ use crate::s3::relay::SendError;
 use crate::s3::session::owned::{OwnedSession, Ownership};
 use crate::s3::session::plan::checkpoint::Unrecorded;
 use crate::s3::session::{Multipart, Phase, Session, Tail};
+use crate::telemetry::Event;
 use s3layers_tarsum::Digest;
 
 mod finish;
@@ -426,6 +427,7 @@ impl Uploader {
     /// Stores what waits in memory, and releases the memory to others. The session need not say so: a
     /// process that finds the upload receives these bytes again.
     pub(super) async fn spill(&mut self) -> Result<()> {
+        self.store.api.telemetry().note(Event::EarlyStore);
         if self.intake.in_memory() > 0
             && self.intake.may_end_early()
             && !self.store.profile.equal_parts

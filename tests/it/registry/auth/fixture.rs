@@ -68,6 +68,7 @@ impl Proof {
 pub fn settings() -> AuthSettings {
     AuthSettings {
         realm: REALM.to_owned(),
+        token_server: None,
         service: SERVICE.to_owned(),
         secret: SecretKey::new(&[7; 32]).unwrap(),
         token_lifetime: Duration::from_secs(300),

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use s3layers::{Algorithm, Digest, MemoryLayerService, RepositoryService, Usage};
+use s3layers::{
+    Algorithm, Collected, Digest, MemoryLayerService, RepositoryService, ServiceStatus,
+};
 use s3layers_registry::{Metrics, Options, Prices, Registry, WriteProtection, router};
 
 use super::fixture::{Proof, Reply, send};
@@ -101,16 +103,17 @@ async fn protected_registry_refuses_what_it_should() {
 #[tokio::test]
 async fn metrics_count_requests_and_prices() {
     let service: Arc<dyn RepositoryService> = Arc::new(MemoryLayerService::new());
-    let usage = || {
-        let mut usage = Usage::default();
+    let status = || {
+        let mut status = ServiceStatus::default();
+        let usage = &mut status.background;
         usage
             .requests_by_operation
             .extend([("PutObject", 2000), ("GetObject", 5000)]);
         usage.requests_by_operation.insert("DeleteObject", 9);
         usage.bytes_sent = 7;
-        usage
+        status
     };
-    let metrics = Arc::new(Metrics::new(usage, Prices::default()));
+    let metrics = Arc::new(Metrics::new(status, Prices::default()));
     let registry = router(service, Options::default()).with_metrics(metrics.clone());
     for (method, path) in [
         ("GET", "/v2/"),
@@ -121,6 +124,8 @@ async fn metrics_count_requests_and_prices() {
     ] {
         ask(&registry, method, path, "").await;
     }
+    metrics.count_collection(Some(&Collected::default()));
+    metrics.count_collection(None);
     let text = metrics.text().unwrap();
     for line in [
         "# TYPE s3layers_http_requests_total counter",
@@ -130,9 +135,12 @@ async fn metrics_count_requests_and_prices() {
         "s3layers_http_requests_total{route=\"none\",status=\"404\"} 1",
         "s3layers_http_request_seconds_count{route=\"base\"} 2",
         "s3layers_http_requests_running 0",
-        "s3layers_s3_requests_total{operation=\"PutObject\"} 2000",
-        "s3layers_s3_sent_bytes_total 7.0",
-        "s3layers_s3_cost_dollars_total 0.012",
+        "s3layers_gc_passes_total{outcome=\"complete\"} 1",
+        "s3layers_gc_passes_total{outcome=\"failed\"} 1",
+        "s3layers_http_refusals_total{route=\"tags\",code=\"NAME_UNKNOWN\"} 1",
+        "s3layers_s3_requests_total{route=\"background\",operation=\"PutObject\"} 2000.0",
+        "s3layers_s3_sent_bytes_total{route=\"background\"} 7.0",
+        "s3layers_s3_cost_dollars_total{route=\"background\"} 0.012",
     ] {
         assert!(text.lines().any(|have| have == line), "{line}\n{text}");
     }

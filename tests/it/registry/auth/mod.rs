@@ -1,6 +1,8 @@
 //! Authentication and authorization of the registry.
 
+mod credentials;
 mod fixture;
+mod key_server;
 mod limits;
 mod matrix;
 mod secrets;

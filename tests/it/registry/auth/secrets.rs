@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use s3layers::{MemoryLayerService, Usage};
+use s3layers::{MemoryLayerService, ServiceStatus};
 use s3layers_registry::{
     AuthSettings, Metrics, Options, Policy, PolicyAuthorizer, Prices, SecretKey, Users, router,
 };
@@ -44,7 +44,7 @@ async fn no_credential_appears_anywhere() {
         Policy::for_users(true),
     ));
     shown.push_str(&format!("{authorizer:?}"));
-    let metrics = Arc::new(Metrics::new(Usage::default, Prices::default()));
+    let metrics = Arc::new(Metrics::new(ServiceStatus::default, Prices::default()));
     let registry = router(Arc::new(MemoryLayerService::new()), Options::default())
         .with_authorizer(authorizer)
         .with_metrics(metrics.clone());

@@ -19,19 +19,19 @@ use tokio_rustls::client::TlsStream;
 use super::fixture::Site;
 
 /// A CA that no client trusts.
-struct Ca {
+pub(super) struct Ca {
     issuer: rcgen::Issuer<'static, KeyPair>,
-    pem: String,
+    pub(super) pem: String,
 }
 
 /// A certificate and its key, as PEM.
-struct Pair {
-    certificate: String,
-    key: String,
+pub(super) struct Pair {
+    pub(super) certificate: String,
+    pub(super) key: String,
 }
 
 impl Ca {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -51,7 +51,7 @@ impl Ca {
         }
     }
 
-    fn server(&self) -> Pair {
+    pub(super) fn server(&self) -> Pair {
         self.issue("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth)
     }
 }

@@ -44,7 +44,7 @@ actions = ["pull"]
 "#;
 
 /// Signs tokens.
-struct Issuer {
+pub(super) struct Issuer {
     ec: EcdsaKeyPair,
     ed: Ed25519KeyPair,
 }
@@ -53,7 +53,7 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn seconds() -> u64 {
+pub(super) fn seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
@@ -61,7 +61,7 @@ fn seconds() -> u64 {
 }
 
 impl Issuer {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let random = SystemRandom::new();
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let ec = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
@@ -72,7 +72,7 @@ impl Issuer {
         }
     }
 
-    fn keys(&self) -> Value {
+    pub(super) fn keys(&self) -> Value {
         let point = self.ec.public_key().as_ref();
         json!({"keys": [
             {"kty": "EC", "crv": "P-256", "kid": "ec", "x": encode(&point[1..33]), "y": encode(&point[33..])},
@@ -83,7 +83,7 @@ impl Issuer {
         ]})
     }
 
-    fn sign(&self, header: &Value, claims: &Value) -> String {
+    pub(super) fn sign(&self, header: &Value, claims: &Value) -> String {
         let signed = format!(
             "{}.{}",
             encode(header.to_string()),

@@ -21,6 +21,7 @@ async fn upload_belongs_to_its_subject() {
     let (alice, bob) = (token(&site, "alice").await, token(&site, "bob").await);
     let begun = site.send("POST", UPLOADS, &alice, b"").await;
     let location = begun.location();
+    let other = site.send("POST", UPLOADS, &alice, b"").await.location();
     let digest = Digest::of(Algorithm::Sha256, b"bytes");
     for method in ["GET", "PATCH", "PUT", "DELETE"] {
         let path = format!("{location}&digest={digest}");
@@ -38,6 +39,7 @@ async fn upload_belongs_to_its_subject() {
         format!("{without_state}&state=1.{tag}"),
         format!("{without_state}&state={state}A"),
         location.replace("/v2/a/", "/v2/b/"),
+        format!("{}&state={state}", other.split_once("&state=").unwrap().0),
     ] {
         let reply = site
             .send("PATCH", &forged, &Proof::basic("alice", "ecila"), b"bytes")

@@ -1,0 +1,296 @@
+//! Metrics, in the text format of Prometheus. The repository and the user are never labels.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry};
+use s3layers::{Collected, ServiceStatus, UsageCounter, clock};
+
+pub use self::storage::{InvalidPrices, Prices};
+use self::storage::{Routes, Storage};
+
+mod storage;
+
+/// The content type of what [`Metrics::text`] returns.
+pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// In seconds. A layer takes minutes.
+const DURATIONS: [f64; 12] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0,
+];
+
+/// What an authorizer decides.
+const OUTCOMES: [&str; 5] = [
+    "granted",
+    "unauthorized",
+    "forbidden",
+    "limited",
+    "unavailable",
+];
+
+/// The counters of a registry.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RouteStatus, Counter>,
+    seconds: Durations,
+    received: Family<Route, Counter>,
+    sent: Family<Route, Counter>,
+    refusals: Family<RouteCode, Counter>,
+    authorizations: Family<Authorization, Counter>,
+    /// Requests that are running.
+    running: Gauge,
+    routes: Arc<Routes>,
+    collections: Family<Outcome, Counter>,
+    last_collection: Gauge,
+    collected: Family<Action, Counter>,
+    collected_bytes: Family<Action, Counter>,
+}
+
+type Durations = Family<Route, Histogram, fn() -> Histogram>;
+
+macro_rules! labels {
+    ($($name:ident { $($label:ident: $kind:ty),* })*) => {
+        $(
+            #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+            struct $name {
+                $($label: $kind,)*
+            }
+        )*
+    };
+}
+
+labels! {
+    Route { route: &'static str }
+    RouteStatus { route: &'static str, status: u16 }
+    RouteCode { route: &'static str, code: &'static str }
+    Authorization { method: &'static str, outcome: &'static str }
+    Outcome { outcome: &'static str }
+    Action { what: &'static str, action: &'static str }
+    Build { version: &'static str }
+}
+
+impl Metrics {
+    /// Counters that begin at zero, with those of the storage, which `status` reads.
+    pub fn new(status: impl Fn() -> ServiceStatus + Send + Sync + 'static, prices: Prices) -> Self {
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("s3layers"),
+            seconds: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
+            requests: Family::default(),
+            received: Family::default(),
+            sent: Family::default(),
+            refusals: Family::default(),
+            authorizations: Family::default(),
+            running: Gauge::default(),
+            routes: Arc::default(),
+            collections: Family::default(),
+            last_collection: Gauge::default(),
+            collected: Family::default(),
+            collected_bytes: Family::default(),
+        };
+        // So that a rate of them is known from the first one on.
+        for outcome in OUTCOMES {
+            let method = "none";
+            drop(
+                metrics
+                    .authorizations
+                    .get_or_create(&Authorization { method, outcome }),
+            );
+        }
+        metrics.register_requests();
+        metrics.register_collections();
+        let build = Family::<Build, Gauge>::default();
+        let version = env!("CARGO_PKG_VERSION");
+        build.get_or_create(&Build { version }).set(1);
+        metrics.register("build_info", "The version of the program", &build);
+        let storage = Storage {
+            read: Box::new(status),
+            routes: Arc::clone(&metrics.routes),
+            prices,
+        };
+        metrics.registry.register_collector(Box::new(storage));
+        metrics
+    }
+
+    fn register(&mut self, name: &str, help: &str, metric: &(impl Metric + Clone)) {
+        self.registry.register(name, help, metric.clone());
+    }
+
+    fn register_requests(&mut self) {
+        let requests = self.requests.clone();
+        self.register(
+            "http_requests",
+            "Requests by route and status; 0: the client left",
+            &requests,
+        );
+        let seconds = self.seconds.clone();
+        self.register(
+            "http_request_seconds",
+            "Time to the last byte of the answer",
+            &seconds,
+        );
+        let (received, sent) = (self.received.clone(), self.sent.clone());
+        self.register("http_received_bytes", "Bytes of request bodies", &received);
+        self.register("http_sent_bytes", "Bytes of answers", &sent);
+        let refusals = self.refusals.clone();
+        self.register(
+            "http_refusals",
+            "Errors by route and code of the specification",
+            &refusals,
+        );
+        let running = self.running.clone();
+        self.register(
+            "http_requests_running",
+            "Requests that are running",
+            &running,
+        );
+        let authorizations = self.authorizations.clone();
+        self.register("auth", "Decisions of the authorizer", &authorizations);
+    }
+
+    fn register_collections(&mut self) {
+        let collections = self.collections.clone();
+        self.register("gc_passes", "Collections by outcome", &collections);
+        let last = self.last_collection.clone();
+        let help = "When a collection ended without a failure, in seconds since 1970";
+        self.register("gc_last_success_timestamp_seconds", help, &last);
+        let (collected, bytes) = (self.collected.clone(), self.collected_bytes.clone());
+        self.register(
+            "gc_items",
+            "Links and layers by what collections did",
+            &collected,
+        );
+        self.register(
+            "gc_bytes",
+            "Bytes of layers by what collections did",
+            &bytes,
+        );
+    }
+
+    /// All counters, as [`METRICS_CONTENT_TYPE`].
+    ///
+    /// # Errors
+    ///
+    /// Never, as far as is known: a counter could not be written.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(prometheus_text(&text))
+    }
+
+    /// Counts the requests to S3 of a route, or of other work of the process.
+    pub fn usage_of(&self, route: &'static str) -> Arc<UsageCounter> {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(routes.entry(route).or_default())
+    }
+
+    pub(super) fn begin(&self) {
+        self.running.inc();
+    }
+
+    pub(super) fn end(&self, route: &'static str, status: u16, time: Duration, bytes: (u64, u64)) {
+        self.running.dec();
+        self.requests
+            .get_or_create(&RouteStatus { route, status })
+            .inc();
+        let route = Route { route };
+        self.seconds
+            .get_or_create(&route)
+            .observe(time.as_secs_f64());
+        self.received.get_or_create(&route).inc_by(bytes.0);
+        self.sent.get_or_create(&route).inc_by(bytes.1);
+    }
+
+    pub(super) fn refused(&self, route: &'static str, code: &'static str) {
+        self.refusals
+            .get_or_create(&RouteCode { route, code })
+            .inc();
+    }
+
+    /// Counts what a collection did. `None`: it failed.
+    pub fn count_collection(&self, collected: Option<&Collected>) {
+        let outcome = match collected {
+            None => "failed",
+            Some(collected) if collected.stopped.is_some() => "stopped",
+            Some(_) => "complete",
+        };
+        self.collections.get_or_create(&Outcome { outcome }).inc();
+        let Some(collected) = collected else { return };
+        self.last_collection.set(clock::now_timestamp().as_second());
+        for (what, action, count) in [
+            ("links", "condemned", collected.links_condemned),
+            ("links", "restored", collected.links_restored),
+            ("links", "removed", collected.links_removed),
+            ("layers", "condemned", collected.layers_condemned),
+            ("layers", "removed", collected.layers_removed),
+            ("layers", "freed", collected.layers_freed),
+        ] {
+            self.collected
+                .get_or_create(&Action { what, action })
+                .inc_by(count);
+        }
+        let what = "layers";
+        for (action, bytes) in [
+            ("condemned", collected.bytes_condemned),
+            ("removed", collected.bytes_removed),
+            ("freed", collected.bytes_freed()),
+        ] {
+            self.collected_bytes
+                .get_or_create(&Action { what, action })
+                .inc_by(bytes);
+        }
+    }
+
+    /// `None`: granted.
+    pub(super) fn authorized(&self, method: &'static str, refused: Option<StatusCode>) {
+        let [granted, unauthorized, forbidden, limited, unavailable] = OUTCOMES;
+        let outcome = match refused.map(|status| status.as_u16()) {
+            None => granted,
+            Some(401) => unauthorized,
+            Some(403) => forbidden,
+            Some(429) => limited,
+            Some(_) => unavailable,
+        };
+        self.authorizations
+            .get_or_create(&Authorization { method, outcome })
+            .inc();
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// OpenMetrics as Prometheus' own text format, in which a counter has its suffix everywhere.
+fn prometheus_text(text: &str) -> String {
+    let counter = |line: &str| {
+        let name = line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?;
+        Some(name.to_owned())
+    };
+    let counters: Vec<String> = text.lines().filter_map(counter).collect();
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines().filter(|line| *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(kind), Some(name), Some(rest))
+                if counters.iter().any(|counter| counter == name) =>
+            {
+                out.push_str(&format!("# {kind} {name}_total {rest}\n"));
+            }
+            _ => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,321 @@
+//! The registry as a tower `Service`: from a request to its answer.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, EXPECT, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response};
+use tokio::sync::watch;
+
+use super::access::Entry;
+use super::active_uploads::ActiveUploads;
+use super::answer_bytes::AnswerBytes;
+use super::answers::{API_VERSION, REQUEST_ID, base, json, text};
+use super::auth::{self, Authorizer, Grant, Open};
+use super::body::{BodyError, RequestBody, ResponseBody, with};
+use super::call::{Answer, Call, Head, Shared};
+use super::client_permits::ClientPermits;
+use super::cors::Cors;
+use super::dispatch::{dispatch, work_of};
+use super::error::{Code, Refusal};
+use super::http1;
+use super::manifests::Room;
+use super::metrics::Metrics;
+use super::options::Options;
+use super::proxies::{self, Origin, Peer};
+use super::query::Query;
+use super::readiness::Readiness;
+use super::request_permits::RequestPermits;
+use super::route::{Endpoint, Verb, route};
+use s3layers::RepositoryService;
+
+/// A registry over `service`.
+///
+/// ```
+/// use std::sync::Arc;
+/// use s3layers::MemoryLayerService;
+/// use s3layers_registry::{Options, router};
+/// use tower_service::Service as _;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// let mut registry = router(Arc::new(MemoryLayerService::new()), Options::default());
+/// let request = http::Request::get("/v2/").body(http_body_util::Empty::new())?;
+/// assert_eq!(registry.call(request).await?.status(), 200);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn router(service: Arc<dyn RepositoryService>, options: Options) -> Registry {
+    Registry {
+        shared: Arc::new(Shared {
+            client_permits: options.max_requests_per_client.map(ClientPermits::new),
+            permits: RequestPermits::new(options.max_requests),
+            service,
+            options,
+            active_uploads: ActiveUploads::default(),
+            room: Room::default(),
+            answer_bytes: AnswerBytes::default(),
+            readiness: Readiness::default(),
+            running: watch::Sender::new(()),
+            aborting_bodies: watch::Sender::new(false),
+        }),
+        authorizer: None,
+        metrics: None,
+    }
+}
+
+/// A registry, as a tower `Service` that never fails. A clone is the same registry.
+#[derive(Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+    /// `None`: every client may do everything.
+    authorizer: Option<Arc<dyn Authorizer>>,
+    metrics: Option<Arc<Metrics>>,
+}
+
+impl Registry {
+    /// The same registry, with an authorizer that decides what requests may do. Without one every
+    /// client may do everything.
+    #[must_use]
+    pub fn with_authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.authorizer = Some(authorizer);
+        self
+    }
+
+    /// The same registry, which counts its requests here.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Arc<Metrics>) -> Self {
+        self.metrics = Some(metrics);
+        self
+    }
+
+    /// Answers a request.
+    ///
+    /// # Cancellation
+    ///
+    /// Work that must not be interrupted continues: bytes that arrived are kept, a layer that
+    /// is being published is published. See [`settled`](Self::settled).
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<ResponseBody>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        self.respond(request, |_| Ok(())).await
+    }
+
+    /// Answers a request that came by HTTP/1 from `origin`, as RFC 9112 requires.
+    pub(super) async fn handle_http1<B>(
+        &self,
+        mut request: Request<B>,
+        origin: &Origin,
+    ) -> Response<ResponseBody>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        origin.insert_into(request.extensions_mut());
+        self.respond(request, http1::check).await
+    }
+
+    async fn respond<B>(
+        &self,
+        request: Request<B>,
+        check: fn(&Parts) -> Result<(), Refusal>,
+    ) -> Response<ResponseBody>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        let (parts, body) = request.into_parts();
+        let cors = Cors::of(&parts, self.shared.options.cors_origins.as_ref());
+        let received = Arc::new(AtomicU64::new(0));
+        let waits = parts.headers.contains_key(EXPECT);
+        let body = RequestBody::new(body, received.clone(), waits);
+        let mut entry = Entry::new(&parts, received, self.metrics.clone());
+        let answer = match cors.as_ref().and_then(Cors::preflight) {
+            Some(response) => Ok(response),
+            None => self.answer(parts, body, check, &mut entry).await,
+        };
+        let (mut response, error) = match answer {
+            Ok(response) => (response, None),
+            Err(refusal) => {
+                entry.refused(refusal.code().as_str());
+                refusal.into_response()
+            }
+        };
+        if let Some(cors) = cors {
+            cors.allow(response.headers_mut());
+        }
+        entry.answered(response.status(), error);
+        let headers = response.headers_mut();
+        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        if let Ok(id) = HeaderValue::from_str(entry.id()) {
+            headers.insert(REQUEST_ID, id);
+        }
+        response.body_mut().set_entry(entry);
+        response
+    }
+
+    async fn answer(
+        &self,
+        mut parts: Parts,
+        body: RequestBody,
+        check: fn(&Parts) -> Result<(), Refusal>,
+        entry: &mut Entry,
+    ) -> Answer {
+        let parsed = check(&parts).and_then(|()| {
+            let found = route(&parts.method, parts.uri.path())?;
+            Ok((found, Query::parse(parts.uri.query())?))
+        });
+        let ((verb, endpoint), query) = match parsed {
+            Ok(parsed) => parsed,
+            Err(refusal) => {
+                body.discard();
+                return Err(refusal);
+            }
+        };
+        let trusted = &self.shared.options.trusted_proxies;
+        let client = proxies::identify_client(&mut parts, trusted);
+        entry.routed(endpoint.name(), client);
+        if let Err(refusal) = self.admit(&endpoint, client, entry) {
+            body.discard();
+            return Err(refusal);
+        }
+        let grant = match self.authorize(&parts, client, &endpoint, verb).await {
+            Ok(grant) => grant,
+            Err(refusal) => {
+                body.discard_unauthorized();
+                return Err(refusal);
+            }
+        };
+        entry.authorized(grant.subject().clone());
+        match endpoint {
+            Endpoint::Token => return self.token(&parts, client).await,
+            Endpoint::Live => return Ok(text("alive\n")),
+            Endpoint::Ready => return entry.run(self.shared.ready()).await,
+            Endpoint::Base => return Ok(base()),
+            _ => {}
+        }
+        let work = work_of(&endpoint, verb);
+        let patience = self.shared.options.patience;
+        let Some(permit) = self.shared.permits.acquire(work, patience).await else {
+            return Err(
+                Refusal::new(Code::TooManyRequests, "too many requests at a time")
+                    .with(RETRY_AFTER, "2")
+                    .closing_connection(),
+            );
+        };
+        let head = Head {
+            query,
+            size: body.declared(),
+            parts,
+            grant,
+        };
+        let call = Call { head, body, permit };
+        entry
+            .run(dispatch(&self.shared, call, verb, endpoint))
+            .await
+    }
+
+    async fn authorize(
+        &self,
+        parts: &Parts,
+        client: Option<Peer>,
+        endpoint: &Endpoint,
+        verb: Verb,
+    ) -> Result<Box<dyn Grant>, Refusal> {
+        let needed = auth::needs::needed(endpoint, verb);
+        if let Some(needed) = &needed {
+            self.shared.options.write_protection.check(needed)?;
+        }
+        let (Some(authorizer), Some(needed)) = (&self.authorizer, needed) else {
+            return Ok(Box::new(Open::new()));
+        };
+        let granted = authorizer.authorize(parts, client, &[needed]).await;
+        let granted = granted.map_err(Refusal::from);
+        if let Some(metrics) = &self.metrics {
+            let refused = granted.as_ref().err().map(Refusal::status);
+            metrics.authorized(auth::method_name(parts), refused);
+        }
+        granted
+    }
+
+    /// Refuses a request of a client that has too many.
+    fn admit(
+        &self,
+        endpoint: &Endpoint,
+        client: Option<Peer>,
+        entry: &mut Entry,
+    ) -> Result<(), Refusal> {
+        let is_probe = matches!(endpoint, Endpoint::Live | Endpoint::Ready);
+        let (Some(permits), Some(Peer(client)), false) =
+            (&self.shared.client_permits, client, is_probe)
+        else {
+            return Ok(());
+        };
+        let Some(permit) = permits.acquire(client) else {
+            let message = "this client has too many requests at a time";
+            return Err(Refusal::new(Code::TooManyRequests, message).with(RETRY_AFTER, "2"));
+        };
+        entry.hold(permit);
+        Ok(())
+    }
+
+    async fn token(&self, parts: &Parts, client: Option<Peer>) -> Answer {
+        let authorizer = self.authorizer.as_ref().ok_or_else(Refusal::no_such_path)?;
+        let token = authorizer.token(parts, client).await;
+        let text = token.ok_or_else(Refusal::no_such_path)??;
+        let response = json(text.into(), "application/json");
+        Ok(with(response, CACHE_CONTROL, "no-store"))
+    }
+
+    /// Resolves when nothing runs any more that a request began: uploads that are being closed,
+    /// layers that are being published. A server that has answered its last request waits for it.
+    ///
+    /// # Cancellation
+    ///
+    /// Leaves nothing behind.
+    pub async fn settled(&self) {
+        self.shared.running.closed().await;
+    }
+
+    /// Aborts the body of every upload that is being received, now and later. The uploads are
+    /// closed, so every byte that arrived is kept; the requests are answered with 503, and any
+    /// process can resume the uploads.
+    pub fn abort_bodies(&self) {
+        self.shared.aborting_bodies.send_replace(true);
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry")
+            .field("options", &self.shared.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B> tower_service::Service<Request<B>> for Registry
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BodyError>,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let registry = self.clone();
+        Box::pin(async move { Ok(registry.handle(request).await) })
+    }
+}
