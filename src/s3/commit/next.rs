@@ -4,7 +4,7 @@
 /// Who else may be completing the multipart upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Concurrency {
-    /// Nobody: this handle has just written the session, or it was written long ago.
+    /// No other process: this handle has just written the session, or it was written long ago.
     None,
     /// The process that wrote the session. Not every store survives two Completes at once:
     /// LocalStack has emptied the object then.
@@ -34,7 +34,7 @@ pub(super) enum Bytes {
     PartsListed,
     /// All bytes are in complete objects.
     Complete(Proof),
-    /// Neither the object nor the multipart upload is there.
+    /// The object and the multipart upload are both missing.
     Gone,
     /// They are there, and are not those that were sent.
     Damaged(String),
@@ -139,6 +139,8 @@ pub(super) enum End {
     Damaged(String),
 }
 
+/// A store that takes only parts of one size says no more than this.
+const PARTS_REFUSED: &str = "the store refuses to complete its parts (`s3layers doctor` says whether it takes parts of different sizes)";
 /// How often parts are listed after S3 has refused them: a listing may lag behind.
 const LISTINGS: u32 = 2;
 
@@ -150,9 +152,7 @@ pub(super) fn next(facts: &Facts) -> Step {
         Bytes::Unknown | Bytes::NotCompleted | Bytes::PartsListed => Step::Complete,
         Bytes::UploadGone => Step::AwaitObject,
         Bytes::PartsRefused if facts.listings < LISTINGS => Step::ListParts,
-        Bytes::PartsRefused => Step::End(End::Damaged(
-            "the store refuses to complete its parts".to_owned(),
-        )),
+        Bytes::PartsRefused => Step::End(End::Damaged(PARTS_REFUSED.to_owned())),
         Bytes::Damaged(reason) => Step::End(End::Damaged(reason.clone())),
         Bytes::Gone => after_loss(facts),
         Bytes::Complete(proof) => match facts.goal {
@@ -250,11 +250,11 @@ mod tests {
         for (case, facts, want) in [
             ("begun by this handle", facts(), Step::Complete),
             ("begun by another process", Facts { concurrency: Concurrency::Possible, ..facts() }, Step::AwaitObject),
-            ("nobody has completed it", bytes(Bytes::NotCompleted), Step::Complete),
+            ("it is not completed", bytes(Bytes::NotCompleted), Step::Complete),
             ("all bytes are in segments", Facts { has_parts: false, ..facts() }, Step::Look),
             ("S3 does not know the upload", bytes(Bytes::UploadGone), Step::AwaitObject),
             ("S3 refuses the parts", bytes(Bytes::PartsRefused), Step::ListParts),
-            ("S3 refuses them for good", Facts { listings: 2, ..bytes(Bytes::PartsRefused) }, damaged("the store refuses to complete its parts")),
+            ("S3 refuses them for good", Facts { listings: 2, ..bytes(Bytes::PartsRefused) }, damaged(PARTS_REFUSED)),
             ("with their present ETags", bytes(Bytes::PartsListed), Step::Complete),
             ("completed", complete(), Step::Publish),
             ("frozen", Facts { goal: Goal::Freeze, ..complete() }, Step::End(End::Frozen)),
@@ -271,7 +271,7 @@ mod tests {
             ("linked, the session is gone", Facts { published: Published::Linked, session: SessionState::Removed, ..complete() }, Step::End(End::Published)),
             ("cancelled meanwhile", Facts { published: Published::Linked, session: SessionState::Cancelled, ..complete() }, Step::End(End::UploadUnknown)),
             ("inline", Facts { is_inline: true, ..complete() }, Step::PublishInline),
-            ("neither object nor upload", bytes(Bytes::Gone), Step::FindPublished),
+            ("object and upload are missing", bytes(Bytes::Gone), Step::FindPublished),
             ("published by another driver", Facts { published: Published::Record, ..bytes(Bytes::Gone) }, Step::Link),
             ("and linked", Facts { published: Published::Linked, ..bytes(Bytes::Gone) }, Step::End(End::Published)),
             ("lost", Facts { published: Published::Absent, ..bytes(Bytes::Gone) }, damaged(lost)),
@@ -345,7 +345,7 @@ mod tests {
         }
     }
 
-    /// Drivers that end after any request, and drivers that begin anew, knowing nothing: each
+    /// Drivers that end after any request, and drivers that begin again, knowing nothing: each
     /// combination comes to a published and linked layer, and never to a record without its data.
     #[test]
     fn commit_interrupted_anywhere_is_completed_by_the_next_driver() {
