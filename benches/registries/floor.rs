@@ -114,3 +114,20 @@ pub async fn download(client: &Client, bucket: &str, key: &str, size: usize) -> 
         false => Err(format!("{read} bytes of {size}").into()),
     }
 }
+
+/// Removes all objects below a prefix.
+pub async fn remove(client: &Client, bucket: &str, prefix: &str) -> Outcome<()> {
+    let mut pages = client
+        .list_objects_v2()
+        .bucket(bucket)
+        .prefix(prefix)
+        .into_paginator()
+        .send();
+    while let Some(page) = pages.try_next().await? {
+        for object in page.contents() {
+            let request = client.delete_object().bucket(bucket);
+            request.set_key(object.key.clone()).send().await?;
+        }
+    }
+    Ok(())
+}

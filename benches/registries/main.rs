@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use link::Distance;
 use registry::Contender;
-use round::{Cost, LARGE, MIB, Round};
+use round::{Cost, LARGE, MIB, NEAR, Round};
 use tokio::runtime::Runtime;
 
 mod client;
 mod floor;
 mod link;
+mod rclone;
 mod registry;
 mod round;
 mod slow;
@@ -30,6 +31,12 @@ const DISTANCE: Distance = Distance {
     rate: 25e6,
 };
 
+/// A link that a few clients fill without filling the processors.
+const NARROW: Distance = Distance {
+    round_trip: Duration::from_millis(10),
+    rate: 2e6,
+};
+
 /// Where all of them store.
 pub struct Store {
     address: SocketAddr,
@@ -39,6 +46,10 @@ pub struct Store {
 }
 
 impl Store {
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// `minio=http://KEY:SECRET@HOST:PORT/BUCKET`, among others.
     fn from_env() -> Option<Store> {
         let endpoints = std::env::var("S3LAYERS_TEST_ENDPOINTS").ok()?;
@@ -74,9 +85,10 @@ fn main() {
     let mut rounds: Vec<Vec<Round>> = contenders.iter().map(|_| Vec::new()).collect();
     for nth in 1..=ROUNDS {
         let large = round::layer(LARGE);
-        copies.push(round::copy(&runtime, &store, &large));
+        let huge = round::layer(NEAR);
+        copies.push(round::copies(&runtime, &store, &large));
         for (contender, rounds) in contenders.iter().zip(&mut rounds) {
-            rounds.push(round::measure(&runtime, &store, contender, &large));
+            rounds.push(round::measure(&runtime, &store, contender, &large, &huge));
         }
         eprintln!("round {nth} of {ROUNDS}");
     }
@@ -95,7 +107,7 @@ const MEBI: f64 = MIB as f64;
 type Measure = (&'static str, fn(&Round) -> f64);
 
 /// Of a registry.
-const MEASURES: [Measure; 20] = [
+const MEASURES: [Measure; 25] = [
     ("push of 3 KiB, requests", |round| requests(round.small)),
     ("push of 512 MiB, requests", |round| requests(round.push)),
     ("  seconds", |round| round.push.seconds),
@@ -113,6 +125,17 @@ const MEASURES: [Measure; 20] = [
     ("128 MiB beside 64 slow ones, x alone", |round| {
         round.beside[1].seconds / round.beside[0].seconds
     }),
+    ("32 MiB pulled beside pushes, x alone", |round| {
+        round.shared[1].seconds / round.shared[0].seconds
+    }),
+    ("push of 1 GiB, near: seconds", |round| {
+        round.near[0].seconds
+    }),
+    ("  CPU seconds", |round| round.near[0].cpu),
+    ("pull of 1 GiB, near: seconds", |round| {
+        round.near[1].seconds
+    }),
+    ("  CPU seconds", |round| round.near[1].cpu),
     ("64 MiB in 1 MiB PATCHes, requests", |round| {
         requests(round.patches)
     }),
@@ -136,29 +159,33 @@ fn requests(cost: Cost) -> f64 {
     cost.traffic.requests as f64
 }
 
-fn print(copies: &[[Cost; 2]], rounds: &[Vec<Round>]) {
-    println!("{:<36}{:>10}{:>14}", "", "s3layers", "distribution");
+fn print(copies: &[Vec<[Cost; 2]>], rounds: &[Vec<Round>]) {
+    println!("{:<38}{:>10}{:>14}", "", "s3layers", "distribution");
     for (what, measure) in MEASURES {
         let values = rounds
             .iter()
             .map(|rounds| median(rounds.iter().map(measure)));
         let cells: Vec<String> = values.map(|value| format!("{value:>12.2}")).collect();
-        println!("{what:<34}{}", cells.join("  "));
+        println!("{what:<36}{}", cells.join("  "));
     }
     type Way = (&'static str, fn(&Round) -> Cost);
     let ways: [Way; 2] = [("push", |round| round.push), ("pull", |round| round.pull)];
     for (way, (what, cost)) in ways.into_iter().enumerate() {
-        let floor = median(copies.iter().map(|copy| copy[way].seconds));
+        let floor = median(copies.iter().map(|copies| copies[0][way].seconds));
         println!(
             "a plain copy, {what}: {floor:.2} s, {} requests",
-            copies[0][way].traffic.requests
+            copies[0][0][way].traffic.requests
         );
-        for (name, rounds) in ["s3layers", "distribution"].iter().zip(rounds) {
-            let ratios = rounds
-                .iter()
-                .zip(copies)
-                .map(|(round, copy)| cost(round).seconds / copy[way].seconds);
+        let ratio = |name: &str, seconds: &dyn Fn(usize) -> f64| {
+            let ratios = copies.iter().enumerate();
+            let ratios = ratios.map(|(nth, copies)| seconds(nth) / copies[0][way].seconds);
             println!("  {name}: {:.2} times that", median(ratios));
+        };
+        for (name, rounds) in ["s3layers", "distribution"].iter().zip(rounds) {
+            ratio(name, &|nth| cost(&rounds[nth]).seconds);
+        }
+        if copies[0].len() > 1 {
+            ratio("rclone", &|nth| copies[nth][1][way].seconds);
         }
     }
 }

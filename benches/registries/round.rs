@@ -1,6 +1,7 @@
 //! What one contender does in a round, and what each thing of it cost.
 
-use std::thread::sleep;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,17 +10,24 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use super::client::Client;
-use super::link::{Link, Traffic};
+use super::link::{Distance, Link, Traffic};
 use super::registry::{Contender, Registry};
 use super::slow::SlowSenders;
-use super::{DISTANCE, Store, floor};
+use super::{DISTANCE, NARROW, Store, floor, rclone};
 
 pub const KIB: usize = 1 << 10;
 pub const MIB: usize = 1 << 20;
 /// The layer that is pushed and pulled, in bytes.
 pub const LARGE: usize = 512 * MIB;
 
-/// How long slow senders have sent before another push begins.
+/// The layer that is pushed and pulled without a link, in bytes.
+pub const NEAR: usize = 1024 * MIB;
+/// Of the layers on the narrow link, in bytes.
+const SHARED: usize = 32 * MIB;
+/// Clients that push such a layer again and again, beside a pull.
+const PUSHING: usize = 16;
+
+/// How long slow senders, or those that push, have sent before what is measured begins.
 const WARM_UP: Duration = Duration::from_secs(10);
 
 /// A layer's bytes, and its digest.
@@ -52,6 +60,10 @@ pub struct Round {
     pub get: [Cost; 2],
     /// Of [`LARGE`].
     pub pull: Cost,
+    /// Of [`NEAR`], pushed and pulled without a link.
+    pub near: [Cost; 2],
+    /// A pull of 32 MiB over a narrow link, alone and beside pushes.
+    pub shared: [Cost; 2],
     /// The most memory of the process that took the pushes, and of the one that served, in MiB.
     pub memory: [f64; 2],
 }
@@ -75,26 +87,53 @@ pub fn layer(size: usize) -> Layer {
 struct Stage<'a> {
     contender: &'a Contender,
     store: &'a Store,
-    link: Link,
+    /// To the store, unless it is near.
+    link: Option<Link>,
     root: String,
 }
 
-impl Stage<'_> {
+impl<'a> Stage<'a> {
+    fn new(
+        runtime: &Runtime,
+        store: &'a Store,
+        contender: &'a Contender,
+        distance: Option<Distance>,
+    ) -> Self {
+        let link = |distance| runtime.block_on(Link::to(store.address, distance)).unwrap();
+        Stage {
+            contender,
+            store,
+            link: distance.map(link),
+            root: format!("bench/{}", Uuid::new_v4()),
+        }
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.link.as_ref().map(Link::traffic).unwrap_or_default()
+    }
+
+    /// A bench leaves nothing on the disk.
+    fn clear(self, runtime: &Runtime) {
+        let client = floor::client(self.store, &self.store.url());
+        let removed = floor::remove(&client, &self.store.bucket, &self.root);
+        runtime.block_on(removed).unwrap();
+    }
+
     fn start(&self) -> (Registry, Client) {
-        let started = self
-            .contender
-            .start(self.store, &self.link.url(), &self.root);
+        let link = self.link.as_ref();
+        let url = link.map_or_else(|| self.store.url(), Link::url);
+        let started = self.contender.start(self.store, &url, &self.root);
         let registry = started.unwrap();
         let address = registry.address.clone();
         (registry, Client { address })
     }
 
     fn cost(&self, registry: &Registry, work: impl FnOnce()) -> Cost {
-        let (traffic, cpu, begun) = (self.link.traffic(), registry.cpu(), Instant::now());
+        let (traffic, cpu, begun) = (self.traffic(), registry.cpu(), Instant::now());
         work();
         Cost {
             seconds: begun.elapsed().as_secs_f64(),
-            traffic: self.link.traffic().since(traffic),
+            traffic: self.traffic().since(traffic),
             cpu: registry.cpu() - cpu,
         }
     }
@@ -117,13 +156,14 @@ impl Stage<'_> {
     }
 }
 
-pub fn measure(runtime: &Runtime, store: &Store, contender: &Contender, large: &Layer) -> Round {
-    let stage = Stage {
-        contender,
-        store,
-        link: runtime.block_on(Link::to(store.address, DISTANCE)).unwrap(),
-        root: format!("bench/{}", Uuid::new_v4()),
-    };
+pub fn measure(
+    runtime: &Runtime,
+    store: &Store,
+    contender: &Contender,
+    large: &Layer,
+    huge: &Layer,
+) -> Round {
+    let stage = Stage::new(runtime, store, contender, Some(DISTANCE));
     let taking = stage.start();
     // The first connection to a root probes the store.
     stage.push(&taking, &layer(KIB), KIB);
@@ -144,6 +184,8 @@ pub fn measure(runtime: &Runtime, store: &Store, contender: &Contender, large: &
     let (registry, client) = stage.start();
     let pull = stage.cost(&registry, || client.pull(&large.0, &large.1).unwrap());
     let memory = [pushing, registry.peak_memory()];
+    drop(registry);
+    stage.clear(runtime);
     Round {
         small,
         push,
@@ -153,16 +195,61 @@ pub fn measure(runtime: &Runtime, store: &Store, contender: &Contender, large: &
         head,
         get,
         pull,
+        near: near(runtime, store, contender, huge),
+        shared: shared(runtime, store, contender),
         memory,
     }
 }
 
-/// The same bytes up and down by a plain copy.
-pub fn copy(runtime: &Runtime, store: &Store, large: &Layer) -> [Cost; 2] {
+/// Each by a process of its own.
+fn near(runtime: &Runtime, store: &Store, contender: &Contender, huge: &Layer) -> [Cost; 2] {
+    let stage = Stage::new(runtime, store, contender, None);
+    let taking = stage.start();
+    stage.push(&taking, &layer(KIB), KIB);
+    let push = stage.push(&taking, huge, NEAR);
+    drop(taking);
+    let (registry, client) = stage.start();
+    let pull = stage.cost(&registry, || client.pull(&huge.0, &huge.1).unwrap());
+    drop(registry);
+    stage.clear(runtime);
+    [push, pull]
+}
+
+/// The link and not the processors are what the pushes saturate.
+fn shared(runtime: &Runtime, store: &Store, contender: &Contender) -> [Cost; 2] {
+    let stage = Stage::new(runtime, store, contender, Some(NARROW));
+    let on = stage.start();
+    let read = layer(SHARED);
+    stage.push(&on, &read, SHARED);
+    let (registry, client) = &on;
+    let pull = || stage.cost(registry, || client.pull(&read.0, &read.1).unwrap());
+    let alone = pull();
+    let is_over = AtomicBool::new(false);
+    let beside = scope(|threads| {
+        for _ in 0..PUSHING {
+            threads.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let (bytes, digest) = layer(SHARED);
+                    client.push(&bytes, &digest, SHARED).unwrap();
+                }
+            });
+        }
+        sleep(WARM_UP);
+        let beside = pull();
+        is_over.store(true, Ordering::Relaxed);
+        beside
+    });
+    drop(on);
+    stage.clear(runtime);
+    [alone, beside]
+}
+
+/// The same bytes up and down by a plain copy, and by rclone where there is one.
+pub fn copies(runtime: &Runtime, store: &Store, large: &Layer) -> Vec<[Cost; 2]> {
     let link = runtime.block_on(Link::to(store.address, DISTANCE)).unwrap();
     let client = floor::client(store, &link.url());
     let (bucket, key) = (&store.bucket, format!("bench/{}", Uuid::new_v4()));
-    let cost = |work: &mut dyn FnMut()| {
+    let cost = |work: &dyn Fn()| {
         let (traffic, begun) = (link.traffic(), Instant::now());
         work();
         Cost {
@@ -173,8 +260,16 @@ pub fn copy(runtime: &Runtime, store: &Store, large: &Layer) -> [Cost; 2] {
     };
     let upload = || runtime.block_on(floor::upload(&client, bucket, &key, &large.0));
     let download = || runtime.block_on(floor::download(&client, bucket, &key, large.0.len()));
-    [
-        cost(&mut || upload().unwrap()),
-        cost(&mut || download().unwrap()),
-    ]
+    let mut copies = vec![[cost(&|| upload().unwrap()), cost(&|| download().unwrap())]];
+    if let Ok(program) = std::env::var("RCLONE") {
+        let rclone = rclone::Rclone::new(program, store, &link.url(), &large.0).unwrap();
+        copies.push([
+            cost(&|| rclone.upload(&key).unwrap()),
+            cost(&|| rclone.download(&key).unwrap()),
+        ]);
+    }
+    runtime
+        .block_on(floor::remove(&client, bucket, &key))
+        .unwrap();
+    copies
 }
