@@ -34,6 +34,10 @@ pub(crate) const STREAMS: usize = 4;
 /// store, and few enough that a small request beside them gets its share of a slow one.
 const WRITES: usize = 64;
 
+/// Ranges that are read at a time. While bytes arrive, a connection has a buffer of up to 400 KiB, which is
+/// not counted; what has arrived waits for its reader without one.
+const READS: usize = 32;
+
 /// How long nothing is released before a holder is asked to release.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// A holder with fewer idle units is asked only if it was silent for [`SILENCE`].
@@ -45,7 +49,7 @@ const REFUSED: Duration = Duration::from_secs(1);
 /// The pools of one service.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// 5/8 of the budget: parts that are gathered or sent.
+    /// 9/16 of the budget: parts that are gathered or sent.
     pub(crate) uploads: Pool,
     /// 1/4 of the budget: ranges that are read.
     pub(crate) readers: Pool,
@@ -54,18 +58,21 @@ pub(crate) struct Budget {
     pub(crate) streams: Semaphore,
     /// Requests that carry bytes of layers. Taken last, so that its holder waits for S3 alone.
     pub(crate) writes: Semaphore,
+    /// Requests that read ranges. Taken last too.
+    pub(crate) reads: Semaphore,
     /// Bodies that may be read at a time, so that each can have two units.
     pub(crate) bodies: Arc<Semaphore>,
 }
 
 impl Budget {
     pub(crate) fn new(bytes: u64) -> Self {
-        let uploads = Pool::new(bytes / 8 * 5);
+        let uploads = Pool::new(bytes / 16 * 9);
         let bodies = usize::try_from(uploads.bytes() / UNIT / 2).unwrap_or(usize::MAX);
         Budget {
             bodies: Arc::new(Semaphore::new(bodies.clamp(1, Semaphore::MAX_PERMITS))),
             streams: Semaphore::new(STREAMS),
             writes: Semaphore::new(WRITES),
+            reads: Semaphore::new(READS),
             uploads,
             readers: Pool::new(bytes / 4),
         }

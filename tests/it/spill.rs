@@ -9,6 +9,7 @@ use embedded_s3::EmbeddedStore;
 use s3layers::{
     Error, LayerService as _, LayerServiceExt as _, LayerUpload, S3LayerService, StoreProfile,
 };
+use tokio::io::AsyncReadExt as _;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -20,8 +21,8 @@ use crate::support::fault_client::{
 use crate::support::stores::{self, PART, name};
 use crate::support::{bucket, cases};
 
-/// Five eighths of it are for uploads: 100 units of 64 KiB, and a part has 80.
-const SMALL: u64 = 2 * PART;
+/// Nine sixteenths of it are for uploads: 100 units of 64 KiB, and a part has 80.
+const SMALL: u64 = 100 * 64 * 1024 * 16 / 9 + 16;
 /// What an upload has stored early.
 const SPILLED: u64 = MIB;
 
@@ -95,7 +96,7 @@ async fn spilled(wire: &FaultClient) {
 async fn slow_senders_hold_only_what_they_sent() {
     let store = stores::in_memory().await;
     let wire = FaultClient::over(store.http_client());
-    // 320 units for uploads: 64 whole parts would need 5,120.
+    // 288 units for uploads: 64 whole parts would need 5,120.
     let service = connect(&store, &wire, 32 * MIB).await;
     let mut slow = Vec::new();
     for seed in 0..64 {
@@ -118,7 +119,7 @@ async fn slow_senders_hold_only_what_they_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn writes_in_flight_are_limited_and_reads_are_not() {
+async fn writes_in_flight_are_limited_and_looks_are_not() {
     const LIMIT: usize = 64;
     let store = stores::in_memory().await;
     let wire = FaultClient::over(store.http_client());
@@ -138,6 +139,37 @@ async fn writes_in_flight_are_limited_and_reads_are_not() {
     gate.open();
     while let Some(sent) = uploads.join_next().await {
         sent.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_in_flight_are_limited_and_looks_are_not() {
+    const LIMIT: usize = 32;
+    let store = stores::in_memory().await;
+    let wire = FaultClient::over(store.http_client());
+    let service = connect(&store, &wire, 64 * MIB).await;
+    let bytes = ramp(1, 100 * KIB);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    send_rest(&mut upload, &bytes).await.unwrap();
+    let gate = wire.hold(On::every(GetObject).key_contains("data/"));
+    let id = sha256(&bytes).into();
+    let mut readers = JoinSet::new();
+    for _ in 0..LIMIT + 20 {
+        let mut layer = service.fetch(&id).await.unwrap();
+        readers.spawn(async move {
+            let mut read = Vec::new();
+            layer.read_to_end(&mut read).await.unwrap();
+            read
+        });
+    }
+    gate.reached_by(LIMIT as u32).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(wire.most_in_flight(GetObject), LIMIT);
+    let is_there = timeout(Duration::from_secs(1), service.exists(&id));
+    assert!(is_there.await.expect("it waits for the reads").unwrap());
+    gate.open();
+    while let Some(read) = readers.join_next().await {
+        assert_eq!(read.unwrap(), bytes);
     }
 }
 

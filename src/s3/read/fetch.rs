@@ -14,7 +14,6 @@ use crate::clock;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::s3::bucket::Store;
 use crate::s3::bucket::presence;
-use crate::s3::budget::UNIT;
 use crate::s3::format::checksum::{Crc64, Running};
 use crate::s3::format::keys::{Key, Keys};
 use crate::s3::format::record::{Segment, StoredLayer};
@@ -210,7 +209,7 @@ impl Source {
                 continue;
             };
             attempts += 1;
-            // Whatever came is kept, so a store that gives a little each time is read to the end.
+            // The bytes that came are kept, so a store that gives a little each time is read to the end.
             if at > from {
                 (failures, first) = (0, asked);
             }
@@ -233,6 +232,7 @@ impl Source {
         range: Range<u64>,
         mut take: impl FnMut(Bytes) + Send,
     ) -> Result<Option<Broken>> {
+        let _read = self.store.budget.reads.acquire().await;
         let (mut body, mut left) = self.ask(&range).await?;
         loop {
             // Also asked after the last byte: a body that was read to its end gives its
@@ -358,8 +358,8 @@ struct Sections {
 }
 
 const KEPT: usize = 2;
-/// Bytes of a piece.
-const PIECE: usize = UNIT as usize;
+/// Bytes of a piece: a client that reads nothing keeps two of them in the connection, beside the range that they are of.
+const PIECE: usize = 32 * 1024;
 
 impl Sections {
     fn new(job: &Job) -> Self {
