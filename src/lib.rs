@@ -65,9 +65,9 @@ pub use s3::{
     ClientOptions, CollectError, CollectOptions, Collected, CollectionTimes, ConfigError,
     ConnectError, CredentialSource, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
     DEFAULT_PRESIGN_LIFETIME, Defect, DefectKind, DefectSeverity, LayerEntry, LayerInfo,
-    LayerObject, LayerStat, ReadShare, S3Config, S3LayerService, ServiceStatus, StoreProfile,
-    SweepAction, Swept, UploadEntry, UploadPhase, UploadState, client_environment, client_from_env,
-    client_over,
+    LayerObject, LayerStat, PoolLoad, ReadShare, S3Config, S3LayerService, ServiceStatus,
+    StoreProfile, SweepAction, Swept, UploadEntry, UploadPhase, UploadState, client_environment,
+    client_from_env, client_over,
 };
 pub use s3::{
     ManifestEntry, RemovedRepository, RepositorySpace, RestoreError, Restored, Space, TrashEntry,

@@ -58,6 +58,8 @@ pub(crate) enum Event {
     EarlyStore,
     /// A block was not as its checksum says, and was read again.
     BlockReadAgain,
+    /// The bytes of a layer were found in another object than the one that its link names.
+    ObjectMoved,
     /// A record was written again, since its layer's objects changed.
     RecordRepaired,
     /// A link that a collection had condemned, or could condemn soon, was written back.
@@ -65,9 +67,10 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    const ALL: [Event; 4] = [
+    const ALL: [Event; 5] = [
         Event::EarlyStore,
         Event::BlockReadAgain,
+        Event::ObjectMoved,
         Event::RecordRepaired,
         Event::LinkRescued,
     ];
@@ -76,6 +79,7 @@ impl Event {
         match self {
             Event::EarlyStore => "early_store",
             Event::BlockReadAgain => "block_read_again",
+            Event::ObjectMoved => "object_moved",
             Event::RecordRepaired => "record_repaired",
             Event::LinkRescued => "link_rescued",
         }

@@ -77,6 +77,23 @@ impl Budget {
             readers: Pool::new(bytes / 4),
         }
     }
+
+    /// Requests in flight that carry bytes of layers.
+    pub(crate) fn writes_in_flight(&self) -> usize {
+        WRITES.saturating_sub(self.writes.available_permits())
+    }
+}
+
+/// Memory that is shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolLoad {
+    /// All of it, in bytes.
+    pub total: u64,
+    /// What is in use, in bytes.
+    pub held: u64,
+    /// Requests for memory that wait.
+    pub waiting: usize,
 }
 
 /// A number of units that holders share.
@@ -238,6 +255,19 @@ impl Pool {
     /// Of the whole pool.
     pub(crate) fn bytes(&self) -> u64 {
         u64::from(self.0.total) * UNIT
+    }
+
+    pub(crate) fn load(&self) -> PoolLoad {
+        let state = self.lock();
+        PoolLoad {
+            total: self.bytes(),
+            held: u64::from(self.0.total - state.free) * UNIT,
+            waiting: state
+                .requests
+                .values()
+                .filter(|request| !request.is_granted)
+                .count(),
+        }
     }
 
     /// One that holds nothing yet.

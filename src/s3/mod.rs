@@ -63,6 +63,7 @@ mod upload;
 mod vendors;
 mod wire;
 
+pub use budget::PoolLoad;
 pub use config::{
     ConfigError, ConnectError, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
     DEFAULT_PRESIGN_LIFETIME, S3Config,
@@ -167,10 +168,13 @@ impl S3LayerService {
 
     /// What an operator should know of besides [`usage`](Self::usage). Makes no request.
     pub fn status(&self) -> ServiceStatus {
-        let telemetry = self.store.api.telemetry();
+        let (telemetry, budget) = (self.store.api.telemetry(), &self.store.budget);
         ServiceStatus {
             background: telemetry.background(),
             events: telemetry.events(),
+            uploads: budget.uploads.load(),
+            readers: budget.readers.load(),
+            writes: budget.writes_in_flight(),
         }
     }
 
@@ -257,6 +261,12 @@ pub struct ServiceStatus {
     pub background: Usage,
     /// Incidents, each by its name: blocks that were read again, links that were rescued.
     pub events: BTreeMap<&'static str, u64>,
+    /// The memory of uploads.
+    pub uploads: PoolLoad,
+    /// The memory of readers.
+    pub readers: PoolLoad,
+    /// Requests in flight that carry bytes of layers.
+    pub writes: usize,
 }
 
 #[async_trait]

@@ -19,6 +19,7 @@ use crate::s3::format::keys::{Key, Keys};
 use crate::s3::format::record::{Segment, StoredLayer};
 use crate::s3::publish;
 use crate::s3::wire::{ApiError, ETag, RangeBody, pause};
+use crate::telemetry::{Event, UsageCounter};
 
 /// How long the next bytes of a body may take. The SDK's own protection is quicker where it is on;
 /// it does not see every body that hangs.
@@ -183,7 +184,10 @@ impl Source {
             match sections.verify(check) {
                 Ok(()) => return Ok(sections.into_loaded()),
                 Err(reason) if reads >= check.reads => return Err(self.damaged(reason)),
-                Err(reason) => tracing::warn!(key = %self.name(), reason, "read a block again"),
+                Err(reason) => {
+                    self.store.api.telemetry().note(Event::BlockReadAgain);
+                    tracing::warn!(key = %self.name(), reason, "read a block again");
+                }
             }
         }
     }
@@ -305,14 +309,17 @@ impl Source {
         if place == *here || now.size != self.size {
             return Ok(None);
         }
+        self.store.api.telemetry().note(Event::ObjectMoved);
         tracing::warn!(key = %self.name(), upload = %now.upload, "found the bytes elsewhere");
         if now.has_same_content(layer) {
             let store = Arc::clone(&self.store);
-            self.store.background.spawn(async move {
-                if let Err(error) = publish::repin(&store, &now).await {
-                    tracing::warn!(digest = %now.digest, %error, "could not repair a record");
-                }
-            });
+            self.store
+                .background
+                .spawn(UsageCounter::inherit(async move {
+                    if let Err(error) = publish::repin(&store, &now).await {
+                        tracing::warn!(digest = %now.digest, %error, "could not repair a record");
+                    }
+                }));
         }
         Ok(Some(self.moved.get_or_init(|| place)))
     }

@@ -9,7 +9,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
-use s3layers::{ServiceStatus, Usage, UsageCounter};
+use prometheus_client::metrics::gauge::ConstGauge;
+use s3layers::{PoolLoad, ServiceStatus, Usage, UsageCounter};
 
 /// The route of the requests to S3 that no request of a client caused.
 const BACKGROUND: &str = "background";
@@ -161,6 +162,29 @@ impl Collector for Storage {
             "events",
             "What an operator should know of",
             events,
+        )?;
+        let pools = [("uploads", status.uploads), ("readers", status.readers)];
+        let mut of_pools = |name, help, value: &dyn Fn(&PoolLoad) -> f64| {
+            let samples = pools
+                .iter()
+                .map(|(pool, load)| (vec![("pool", *pool)], value(load)));
+            gauges(&mut encoder, name, help, samples)
+        };
+        of_pools("memory_limit_bytes", "The memory of a pool", &|pool| {
+            pool.total as f64
+        })?;
+        of_pools("memory_held_bytes", "Memory in use", &|pool| {
+            pool.held as f64
+        })?;
+        of_pools("memory_waiters", "Requests for memory that wait", &|pool| {
+            pool.waiting as f64
+        })?;
+        let help = "Requests to S3 in flight that carry bytes of layers";
+        gauges(
+            &mut encoder,
+            "parts_in_flight",
+            help,
+            [(Vec::new(), status.writes as f64)],
         )
     }
 }
@@ -174,6 +198,19 @@ fn counters<'a>(
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (labels, value) in samples {
         ConstCounter::new(value).encode(family.encode_family(&labels.as_slice())?)?;
+    }
+    Ok(())
+}
+
+fn gauges<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    samples: impl IntoIterator<Item = Sample<'a>>,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in samples {
+        ConstGauge::new(value).encode(family.encode_family(&labels.as_slice())?)?;
     }
     Ok(())
 }
