@@ -602,7 +602,7 @@ mod tests {
     fn budget_is_divided() {
         let budget = Budget::new(256 << 20);
         let pools = [&budget.uploads, &budget.readers];
-        assert_eq!(pools.map(|pool| pool.bytes() >> 20), [160, 64]);
+        assert_eq!(pools.map(|pool| pool.bytes() >> 20), [144, 64]);
         assert_eq!(Budget::new(0).readers.bytes(), UNIT);
     }
 
