@@ -27,7 +27,7 @@ pub(super) struct Check {
     /// never changed.
     #[arg(long)]
     repair: bool,
-    /// Ask the store about each data object, and read each link
+    /// Ask the store about each data object and each link
     #[arg(long)]
     objects: bool,
     /// Read so much of all layers: 1/30, 5%, 10GiB

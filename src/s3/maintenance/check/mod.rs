@@ -4,7 +4,7 @@
 //!    wait apart, and states of a collection are no defects.
 //! 2. [`walk`] lists everything and looks closer only at what a listing does not show to be right. [`look`] asks the store
 //!    about one subject; [`plan`] says what the answers mean.
-//! 3. A [`repair`] is a conditional write that follows the rule of writers ([`publish`](crate::s3::bucket::publish)), from
+//! 3. A [`repair`] is a conditional write that follows the rule of writers ([`publish`](crate::s3::publish)), from
 //!    the bottom up. It never removes or replaces data, a tag or a manifest. What is repaired is what a last look does not
 //!    find any more.
 
