@@ -73,7 +73,7 @@ pub(super) fn without_credentials(head: &Parts, policy: &Arc<Policy>) -> Client 
     }
 }
 
-/// The grant of a [`PolicyAuthorizer`].
+/// The grant of a [`PolicyAuthorizer`](super::authorizer::PolicyAuthorizer).
 pub(super) struct PolicyGrant {
     pub(super) client: Client,
     pub(super) signer: Arc<Signer>,
