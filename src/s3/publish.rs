@@ -132,6 +132,19 @@ pub(crate) async fn link(
     link_under(store, name, &live.with_aliases(aliases), aliases).await
 }
 
+/// As [`link`], of a layer that was found by `id`, by all ids that are known of it: the record may lack the id by which a
+/// manifest names the layer, and a collection removes a link by SHA-256 that does not know that id.
+pub(crate) async fn link_found(
+    store: &Store,
+    name: &RepositoryName,
+    live: &LiveLayer,
+    id: &LayerId,
+) -> Result<()> {
+    let live = live.with_aliases(std::slice::from_ref(id));
+    let aliases = live.layer.aliases.clone();
+    link(store, name, &live, &aliases).await
+}
+
 /// An alias that leads to another layer stays, for two digests can share a TarSum. One that names
 /// old data of this layer is replaced.
 pub(crate) async fn put_alias(store: &Store, layer: &StoredLayer, id: &LayerId) -> Result<()> {

@@ -73,9 +73,11 @@ impl StoredLayer {
     /// The same layer with further ids, which were verified. The first TarSum among them is the
     /// one that the layer reports.
     pub(crate) fn with_aliases(&self, ids: &[LayerId]) -> Self {
+        let own = self.id();
         let others = self.aliases.iter().filter(|id| !ids.contains(id));
+        let all = ids.iter().chain(others).filter(|id| **id != own);
         StoredLayer {
-            aliases: ids.iter().chain(others).cloned().collect(),
+            aliases: all.cloned().collect(),
             ..self.clone()
         }
     }

@@ -186,8 +186,8 @@ pub(crate) async fn has_referrer(
     referrers::is_listed(store, name, subject, manifest).await
 }
 
-/// Writes the entry of a manifest among the referrers of its subject, and takes it back if the manifest was removed
-/// meanwhile.
+/// Writes the entry of a manifest among the referrers of its subject. It stays where the manifest was removed meanwhile, as
+/// a PUT of the manifest may rely on it; a listing leaves it out.
 pub(crate) async fn restore_referrer(
     store: &Store,
     name: &RepositoryName,
@@ -199,12 +199,7 @@ pub(crate) async fn restore_referrer(
     let Some(subject) = &manifest.subject else {
         return Ok(());
     };
-    referrers::put(store, name, subject, &manifest).await?;
-    let entry = referrers::entry(store, name, subject, &manifest).await?;
-    if get(store, name, digest).await?.is_none() {
-        referrers::remove(store, entry).await?;
-    }
-    Ok(())
+    referrers::put(store, name, subject, &manifest).await
 }
 
 pub(super) async fn delete(store: &Store, name: &RepositoryName, digest: &Digest) -> Result<bool> {

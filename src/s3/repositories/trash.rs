@@ -233,9 +233,7 @@ async fn restore_needed(
     if let Some(live) = live::revive(store, &id).await?
         && presence::look(store, &live.layer).await?
     {
-        let live = live.with_aliases(std::slice::from_ref(&id));
-        let aliases = live.layer.aliases.clone();
-        publish::link(store, name, &live, &aliases).await?;
+        publish::link_found(store, name, &live, &id).await?;
         return Ok(true);
     }
     match Box::pin(restore(

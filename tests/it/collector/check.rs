@@ -157,6 +157,14 @@ fn of(text: &str) -> Manifest {
     }
 }
 
+async fn delete_all(site: &Site, is_it: impl Fn(&str) -> bool) {
+    let client = site.client();
+    for key in keys(&client).await.iter().filter(|key| is_it(key)) {
+        let delete = client.delete_object().bucket(BUCKET).key(key);
+        delete.send().await.unwrap();
+    }
+}
+
 async fn push_by_sha512(service: &S3LayerService, bytes: &Bytes) -> Digest {
     let digest = Digest::of(Algorithm::Sha512, bytes);
     let id = digest.clone().into();
@@ -411,6 +419,56 @@ async fn every_seeded_defect_is_found_and_repaired_where_it_can_be() {
             assert_eq!(again.defects, [], "{seed:?}");
         }
     }
+}
+
+/// The record of a layer that was first pushed by its SHA-256 does not know the id by which a manifest names it.
+#[tokio::test]
+async fn repaired_link_stays_for_a_manifest_that_names_another_id() {
+    for lost in ["sha256", "sha512"] {
+        let site = Site::new(By::Delete).await;
+        let service = site.process().await;
+        let image = Image::new(1, 100_000);
+        push_layer(&service, &"library/first".parse().unwrap(), &image).await;
+        let digest = push_by_sha512(&service, &image.layer).await;
+        let manifest = manifest(&digest, 100_000);
+        service.put_manifest(&name(), &manifest).await.unwrap();
+        // A link of this age is written again.
+        site.clock.advance(hours(48));
+        let prefix = format!("repositories/library/demo/_layers/{lost}/");
+        delete_all(&site, |key| key.starts_with(&prefix)).await;
+        let service = site.process().await;
+        let checked = service.check(&options(true)).await.unwrap();
+        assert_eq!(checked.verdict(), CheckVerdict::Repaired, "{checked:?}");
+        for _ in 0..5 {
+            site.collect_after(hours(50)).await;
+        }
+        let id = digest.into();
+        let layer = service.confirm_layer(&name(), &id).await.unwrap();
+        assert!(layer.is_some(), "{lost}");
+    }
+}
+
+/// A push comes between the last look and the repair.
+#[tokio::test]
+async fn alias_of_a_layer_that_was_pushed_meanwhile_stays() {
+    let site = Site::new(By::Delete).await;
+    let bytes = ramp(3, 50_000);
+    let digest = push_by_sha512(&site.process().await, &bytes).await;
+    delete_all(&site, |key| !key.starts_with("layers/sha512/")).await;
+    site.clock.advance(hours(2));
+    let (checker, faults) = site.process_over_faults().await;
+    let options = options(true);
+    // Two looks, then the repair.
+    let repair = faults.hold(On::nth(GetObject, 3).key_contains("layers/sha512/"));
+    let pushed = async {
+        repair.reached_by(1).await;
+        push_by_sha512(&site.process().await, &bytes).await;
+        repair.open();
+    };
+    let (checked, ()) = tokio::join!(checker.check(&options), pushed);
+    assert_eq!(kinds(&checked.unwrap()), [AliasToNothing]);
+    let service = site.process().await;
+    assert!(service.exists(&digest.into()).await.unwrap());
 }
 
 /// An image and the index that needs it are named, with the tags that name them.

@@ -61,8 +61,8 @@ pub(super) async fn at(check: &Check<'_>, subject: &Subject) -> Result<Vec<Defec
     let store = check.store;
     match subject {
         Subject::Record(digest) => {
-            let (kinds, layer) = record(check, digest, |_, _| false).await?;
-            let is_rotten = layer.is_some() && check.is_rotten(digest);
+            let (kinds, record) = record(check, digest, |_, _| false).await?;
+            let is_rotten = record.is_some_and(|record| check.is_rotten(&record.layer));
             let rotten = is_rotten.then_some(DefectKind::DataRotten);
             Ok(kinds.into_iter().chain(rotten).collect())
         }
@@ -277,7 +277,7 @@ async fn content(
     let is_whole = async |layer: &StoredLayer| {
         let is_there =
             presence::look(store, layer).await? || presence::present(store, layer).await?.is_some();
-        Ok::<_, Error>(is_there && !check.is_rotten(&layer.digest))
+        Ok::<_, Error>(is_there && !check.is_rotten(layer))
     };
     check.pace.wait().await;
     let linked = live::find_link(store, name, &id).await;

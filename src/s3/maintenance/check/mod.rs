@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::marks::Marks;
 use super::pace::Pace;
@@ -149,8 +150,8 @@ struct Check<'a> {
     report: Mutex<Checked>,
     /// Data objects that something names.
     named: Mutex<Marks>,
-    /// Layers whose bytes do not have their checksums.
-    rotten: Mutex<HashSet<Digest>>,
+    /// Uploads whose bytes do not have their checksums.
+    rotten: Mutex<HashSet<Uuid>>,
 }
 
 impl S3LayerService {
@@ -270,17 +271,18 @@ impl Check<'_> {
             .contains(key.as_str())
     }
 
-    fn add_rotten(&self, digest: Digest) {
+    fn add_rotten(&self, upload: Uuid) {
         let rotten = self.rotten.lock();
         rotten
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(digest);
+            .insert(upload);
     }
 
-    fn is_rotten(&self, digest: &Digest) -> bool {
+    /// A layer that was pushed again has other data.
+    fn is_rotten(&self, layer: &StoredLayer) -> bool {
         let rotten = self.rotten.lock();
         rotten
             .unwrap_or_else(PoisonError::into_inner)
-            .contains(digest)
+            .contains(&layer.upload)
     }
 }

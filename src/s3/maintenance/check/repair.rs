@@ -57,9 +57,13 @@ async fn one(check: &Check<'_>, kind: DefectKind, subject: &Subject) -> Result<(
             Ok(())
         }
         (DefectKind::AliasToNothing, Subject::Alias(key)) => {
-            match store.read::<Alias>(key).await? {
-                Some(read) => store.remove(key, &read.etag).await,
-                None => Ok(()),
+            let Some(alias) = store.load::<Alias>(key).await? else {
+                return Ok(());
+            };
+            // A push may have written the record since; a later one replaces the alias.
+            match store.record(&alias.document.layer.id()).await? {
+                None => store.remove(key, &alias.etag).await,
+                Some(_) => Ok(()),
             }
         }
         (DefectKind::LinkWithoutRecord | DefectKind::LinkToRemovedLayer, Subject::Link(_, key)) => {
@@ -116,7 +120,7 @@ async fn link_named_layers(
         if let Some(live) = live::find_live(store, &own).await?
             && presence::look(store, &live.layer).await?
         {
-            publish::link_under(store, name, &live, std::slice::from_ref(&id)).await?;
+            publish::link_found(store, name, &live, &id).await?;
         }
     }
     Ok(())

@@ -361,7 +361,7 @@ async fn read(check: &Check<'_>, layer: StoredLayer) -> Result<Option<DefectKind
     }
     check.report(|report| report.layers_read += 1);
     if is_rotten {
-        check.add_rotten(layer.digest.clone());
+        check.add_rotten(layer.upload);
     }
     Ok(is_rotten.then_some(DefectKind::DataRotten))
 }

@@ -10,6 +10,7 @@ use super::listing::Listing;
 use super::plan::{self, DeadAction};
 use super::purge::{has_session, remove_data};
 use super::records::Judged;
+use super::walk::Walked;
 use super::{CollectError, Pass};
 use crate::clock;
 use crate::error::Error;
@@ -61,7 +62,11 @@ pub(super) async fn note(pass: &Pass<'_>, condemned: &[Judged]) -> Result<(), Co
 ///
 /// 2 requests for each list, and 1 for each layer that waits longer than usual. `freed`: uploads whose data this pass has
 /// removed.
-pub(super) async fn settle(pass: &Pass<'_>, freed: &HashSet<Uuid>) -> Result<(), CollectError> {
+pub(super) async fn settle(
+    pass: &Pass<'_>,
+    walked: &Walked,
+    freed: &HashSet<Uuid>,
+) -> Result<(), CollectError> {
     let times = pass.times();
     // Before that, every layer waits.
     let least = times.wait().min(times.kept());
@@ -71,7 +76,7 @@ pub(super) async fn settle(pass: &Pass<'_>, freed: &HashSet<Uuid>) -> Result<(),
             let age = page.began_at.duration_since(object.modified);
             let age = age.unwrap_or_default();
             if age >= least {
-                settle_batch(pass, &object.key, age, freed).await?;
+                settle_batch(pass, &object.key, age, walked, freed).await?;
             }
         }
     }
@@ -82,6 +87,7 @@ async fn settle_batch(
     pass: &Pass<'_>,
     key: &Key,
     age: Duration,
+    walked: &Walked,
     freed: &HashSet<Uuid>,
 ) -> Result<(), CollectError> {
     pass.pace().await;
@@ -96,7 +102,8 @@ async fn settle_batch(
     };
     let mut is_settled = true;
     for layer in &batch.layers {
-        is_settled &= freed.contains(&layer.upload) || settle_layer(pass, layer, age).await?;
+        is_settled &=
+            freed.contains(&layer.upload) || settle_layer(pass, layer, age, walked).await?;
     }
     if is_settled {
         // Each list has a key of its own.
@@ -110,6 +117,7 @@ async fn settle_layer(
     pass: &Pass<'_>,
     layer: &DeadLayer,
     age: Duration,
+    walked: &Walked,
 ) -> Result<bool, CollectError> {
     pass.pace().await;
     let id = LayerId::from(layer.digest.clone());
@@ -118,7 +126,12 @@ async fn settle_layer(
         Err(Error::Damaged { .. } | Error::NewerVersion { .. }) => return Ok(false),
         record => record?.map(|loaded| loaded.document),
     };
-    let record = record.filter(|record: &Record| names(&record.layer) == *layer);
+    // A record that was lost can be written again from a link, as long as the data is there.
+    let is_named = walked.linked.contains(&layer.digest) || walked.named.contains(&layer.digest);
+    if record.is_none() && is_named {
+        return Ok(false);
+    }
+    let record = record.filter(|record: &Record| record.layer.upload == layer.upload);
     let state = record.as_ref().map(|record| &record.state);
     let times = pass.times();
     if plan::dead(state, false, age, times) == DeadAction::Settled {

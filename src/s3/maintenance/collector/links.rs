@@ -64,8 +64,9 @@ pub(super) async fn judge(
     unnamed.retain(|digest| !named.contains(digest));
     let name = &repository.name;
     let share = pass.options.max_share;
-    if plan::is_too_many(unnamed.len() as u64, repository.links, share) {
-        let (unnamed, links) = (unnamed.len(), repository.links);
+    let unnamed_in_all = repository.in_all(unnamed.len());
+    if plan::is_too_many(unnamed_in_all, repository.links, share) {
+        let (unnamed, links) = (unnamed_in_all, repository.links);
         pass.skip(
             format_args!("all links of {name}"),
             format_args!("no manifest names {unnamed} of {links}, more than the share that may go"),

@@ -232,7 +232,9 @@ impl Pass<'_> {
         }
         let freed = records::collect(self, &walked).await?;
         if !self.options.dry_run {
-            dead::settle(self, &freed).await?;
+            if self.report(|report| report.stopped.is_none()) {
+                dead::settle(self, &walked, &freed).await?;
+            }
             // A layer is freed one wait and `kept` after its manifest was deleted, or some passes later.
             let times = self.times();
             let age = times.wait() * 2 + times.kept();

@@ -64,6 +64,11 @@ impl Repository {
         }
     }
 
+    /// About how many links there are of a kind of which so many were kept.
+    pub(super) fn in_all(&self, kept: usize) -> u64 {
+        (kept as u64).saturating_mul(2_u64.saturating_pow(self.part))
+    }
+
     fn add_old(&mut self, digest: Digest) {
         if !is_in_part(&digest, self.part) {
             return;
