@@ -8,6 +8,14 @@ PROGRAM="${S3LAYERS:-${CARGO_TARGET_DIR:-target}/debug/s3layers}"
 
 WORK="$(mktemp -d)"
 REGISTRY_PID=""
+# Other processes that the script started, the oldest first; they end before the registry.
+PIDS=()
+
+# stop PID: ends a process that this script started.
+stop() {
+    kill "$1" 2>/dev/null || true
+    wait "$1" 2>/dev/null || true
+}
 
 # Ends what this script started, and nothing else.
 registry_stop() {
@@ -19,7 +27,13 @@ registry_stop() {
     fi
     return "$code"
 }
-trap 'registry_stop || true; rm -rf "$WORK"' EXIT
+cleanup() {
+    local index
+    for ((index = ${#PIDS[@]} - 1; index >= 0; index--)); do stop "${PIDS[index]}"; done
+    registry_stop || true
+    rm -rf "$WORK"
+}
+trap cleanup EXIT
 
 # registry_start [option of serve …] -- [option of s3layers …]
 # Sets REGISTRY to host:port; its access log is in $WORK/log.
