@@ -163,7 +163,8 @@ pub(crate) async fn put_alias(store: &Store, layer: &StoredLayer, id: &LayerId) 
         }
         Err(error) => !matches!(error, Error::Damaged { .. }),
     };
-    store.put_unless(&key, encode(&alias)?, None, keep).await
+    store.put_unless(&key, encode(&alias)?, None, keep).await?;
+    Ok(())
 }
 
 /// Links a published layer under a repository, by its SHA-256 and some of its other ids. The
@@ -216,7 +217,11 @@ async fn put_links(
             }
             Err(error) => !matches!(error, Error::Damaged { .. }),
         };
-        store.put_unless(&key, encode(&link)?, until, keep).await?;
+        let replaced = store.put_unless(&key, encode(&link)?, until, keep).await?;
+        let replaced = replaced.and_then(|old| decode::<Link>(&key, &old.bytes).ok());
+        if replaced.is_some_and(|old| old.state.is_condemned()) {
+            store.api.telemetry().note(Event::LinkRescued);
+        }
     }
     Ok(())
 }
@@ -233,9 +238,11 @@ pub(crate) async fn repin(store: &Store, layer: &StoredLayer) -> Result<()> {
     if is_present && record.layer.has_same_content(layer) && record.layer.content != layer.content {
         record.layer.content = layer.content.clone();
         let condition = Condition::Matches(&loaded.etag);
-        store.api.put_if(&key, encode(&record)?, condition).await?;
-        store.api.telemetry().note(Event::RecordRepaired);
-        tracing::info!(%key, "recorded the present ETags of a layer");
+        let put = store.api.put_if(&key, encode(&record)?, condition).await?;
+        if let Put::Written(_) = put {
+            store.api.telemetry().note(Event::RecordRepaired);
+            tracing::info!(%key, "recorded the present ETags of a layer");
+        }
     }
     Ok(())
 }

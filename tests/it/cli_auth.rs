@@ -130,6 +130,9 @@ fn wrong_files_and_settings_are_refused_at_start() {
     let unknown = user.file("unknown", format!("{POLICY}deny = true\n").as_bytes());
     let short = user.file("short", b"short");
     let absent = user.path("absent").to_str().unwrap().to_owned();
+    std::fs::create_dir(user.path(".aws")).unwrap();
+    let profile = b"[profile nearby]\nendpoint_url = https://s3.registry.example.com\n";
+    user.file(".aws/config", profile);
     for (arguments, words) in [
         (vec!["--users", &absent], vec![&*absent, "No such file"]),
         (
@@ -173,6 +176,46 @@ fn wrong_files_and_settings_are_refused_at_start() {
                 "https://registry.example.com",
             ],
             vec!["s3.registry.example.com", "--redirect-endpoint"],
+        ),
+        // Of the profile, without users.
+        (
+            vec![
+                "--store",
+                "s3://bucket",
+                "--profile",
+                "nearby",
+                "--redirect",
+                "--public-url",
+                "https://registry.example.com",
+            ],
+            vec!["s3.registry.example.com", "--redirect-endpoint"],
+        ),
+        (
+            vec![
+                "--store",
+                "s3://bucket",
+                "--users",
+                &users,
+                "--redirect",
+                "--redirect-endpoint",
+                "http://[::1]:9000",
+                "--listen",
+                "[::1]:0",
+            ],
+            vec!["::1", "--redirect-endpoint"],
+        ),
+        (
+            vec!["--token-server", "https://tokens.example.com/token"],
+            vec!["--token-server", "--policy", "docker"],
+        ),
+        (
+            vec![
+                "--users",
+                &users,
+                "--token-server",
+                "https://tokens.example.com/token",
+            ],
+            vec!["--token-server", "--policy", "docker"],
         ),
         (vec!["--tls-cert", &users], vec!["--tls-key"]),
         (vec!["--tls-client-ca", &users], vec!["--tls-cert"]),

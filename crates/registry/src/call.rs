@@ -71,7 +71,9 @@ pub(super) type Answer = Result<Response<ResponseBody>, Refusal>;
 
 impl Shared {
     pub(super) async fn ready(&self) -> Answer {
-        self.readiness.check(&*self.service).await?;
+        let service = Arc::clone(&self.service);
+        let ask = async move { service.ready().await };
+        self.readiness.check(ask).await?;
         Ok(text("ready\n"))
     }
 

@@ -74,8 +74,8 @@ mod write_protection;
 
 pub use auth::{
     Access, Action, AuthSettings, Authorizer, Decision, Denied, Grant, Identity, InvalidRequest,
-    InvalidSecret, InvalidUsers, Needs, Policy, PolicyAuthorizer, PolicyError, SecretKey, Subject,
-    Users, needs,
+    InvalidSecret, InvalidUsers, IssuedToken, Needs, Policy, PolicyAuthorizer, PolicyError,
+    SecretKey, Subject, Users, needs,
 };
 pub use body::{BodyError, ResponseBody};
 pub(crate) use body::{bare, with};

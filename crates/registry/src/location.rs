@@ -149,7 +149,7 @@ mod tests {
                     ("x-forwarded-host", "c"),
                     ("x-forwarded-proto", "https"),
                 ],
-                "http://b",
+                "http://a",
             ),
             (&[("host", "a"), ("forwarded", "host=\"b/c\"")], ""),
             (&[("host", "[::1]:5000")], "http://[::1]:5000"),

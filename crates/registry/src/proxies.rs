@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use http::header::FORWARDED;
 use http::request::Parts;
 use http::{Extensions, HeaderMap};
 
@@ -208,6 +209,7 @@ pub(super) fn identify_client(parts: &mut Parts, trusted: &TrustedProxies) -> Op
     let forwarded = Forwarded::of(&parts.headers);
     let is_confidential = match forwarded.scheme.filter(|_| is_from_proxy) {
         Some(scheme) => scheme.eq_ignore_ascii_case("https"),
+        None if is_from_proxy && forwarded.is_ambiguous => false,
         None => peer.to_canonical().is_loopback(),
     };
     if is_confidential {
@@ -216,77 +218,95 @@ pub(super) fn identify_client(parts: &mut Parts, trusted: &TrustedProxies) -> Op
     if !is_from_proxy {
         return Some(Peer(peer));
     }
-    // Each proxy adds the address that it saw. The header of an untrusted one is ignored.
-    let client = forwarded
-        .clients
-        .iter()
-        .rev()
-        .find(|client| !trusted.contains(**client));
-    let client = client.or(forwarded.clients.first()).copied();
-    Some(Peer(client.unwrap_or(peer)))
+    // Each proxy adds the address that it saw. What stands before an untrusted or unknown address may be forged.
+    let mut client = peer;
+    for hop in forwarded.clients.iter().rev() {
+        let Some(hop) = hop.filter(|_| trusted.contains(client)) else {
+            break;
+        };
+        client = hop;
+    }
+    Some(Peer(client))
 }
+
+/// Headers of proxies that do not set `Forwarded`.
+const OLDER: [&str; 3] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
 
 /// How a client sees the registry, as far as a proxy says it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Forwarded {
     pub(super) host: Option<String>,
     pub(super) scheme: Option<String>,
-    /// The client and the proxies that its request passed, in this order.
-    clients: Vec<IpAddr>,
+    /// The client and the proxies that its request passed, in this order. `None`: not an address.
+    clients: Vec<Option<IpAddr>>,
+    /// The request has both kinds of headers: those of the proxy could be those of the client.
+    is_ambiguous: bool,
 }
 
 impl Forwarded {
     /// What the headers say. A proxy that adds to a list adds at its end, so the first element is
-    /// from the outermost one. `Forwarded` rules out the others.
+    /// from the outermost one. Nothing, where `Forwarded` stands beside an older header: a proxy sets only one kind, and
+    /// passes the other as the client sent it.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        // A proxy may add a line of its own: all lines of a header are one list.
-        let header = |name: &str| {
-            let lines = headers
-                .get_all(name)
-                .iter()
-                .filter_map(|line| line.to_str().ok());
-            let lines: Vec<_> = lines.collect();
-            (!lines.is_empty()).then(|| lines.join(","))
-        };
-        if let Some(value) = header("forwarded") {
-            return Forwarded::parse(&value);
+        let has_older = OLDER.iter().any(|name| headers.contains_key(*name));
+        if headers.contains_key(FORWARDED) {
+            if has_older {
+                return Forwarded {
+                    is_ambiguous: true,
+                    ..Forwarded::default()
+                };
+            }
+            return Forwarded::parse(&lines(headers, FORWARDED.as_str()));
         }
-        let first = |name: &str| {
-            let value = header(name)?;
-            let first = value.split(',').next()?.trim();
-            (!first.is_empty()).then(|| first.to_owned())
+        let elements = |name| {
+            let lines = lines(headers, name);
+            let elements = lines.iter().flat_map(|line| line.split(','));
+            let elements = elements.map(|element| element.trim().to_owned());
+            elements.collect::<Vec<_>>()
         };
+        let first = |name| {
+            let first = elements(name).into_iter().next();
+            first.filter(|first| !first.is_empty())
+        };
+        let [clients, host, scheme] = OLDER;
         Forwarded {
-            host: first("x-forwarded-host"),
-            scheme: first("x-forwarded-proto"),
-            clients: header("x-forwarded-for").map_or_else(Vec::new, |value| {
-                value.split(',').filter_map(address).collect()
-            }),
+            host: first(host),
+            scheme: first(scheme),
+            clients: elements(clients).iter().map(|hop| address(hop)).collect(),
+            is_ambiguous: false,
         }
     }
 
-    /// The first element of a value of `Forwarded`. What is malformed is left out.
-    fn parse(value: &str) -> Self {
+    /// The host and the scheme of the first element, and the addresses of all. What is malformed is left out.
+    fn parse(lines: &[String]) -> Self {
         let mut forwarded = Forwarded::default();
-        let first = split(value, ',').next().unwrap_or_default();
-        for pair in split(first, ';') {
-            let Some((name, value)) = pair.split_once('=') else {
-                continue;
-            };
-            match name.trim().to_ascii_lowercase().as_str() {
-                "host" => forwarded.host = Some(unquoted(value.trim())),
-                "proto" => forwarded.scheme = Some(unquoted(value.trim())),
-                _ => {}
+        let elements = lines.iter().flat_map(|line| split(line, ','));
+        for (index, element) in elements.enumerate() {
+            let mut client = None;
+            for pair in split(element, ';') {
+                let Some((name, value)) = pair.split_once('=') else {
+                    continue;
+                };
+                let value = unquoted(value.trim());
+                match name.trim().to_ascii_lowercase().as_str() {
+                    "for" => client = address(&value),
+                    "host" if index == 0 => forwarded.host = Some(value),
+                    "proto" if index == 0 => forwarded.scheme = Some(value),
+                    _ => {}
+                }
             }
+            forwarded.clients.push(client);
         }
-        let elements = split(value, ',').flat_map(|element| split(element, ';'));
-        let fors = elements.filter_map(|pair| pair.split_once('='));
-        let fors = fors.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
-        forwarded.clients = fors
-            .filter_map(|(_, value)| address(&unquoted(value.trim())))
-            .collect();
         forwarded
     }
+}
+
+/// The lines of a header: a proxy may add one of its own, and all are one list. Bytes that are not text are
+/// replaced, so that such a line does not vanish.
+fn lines(headers: &HeaderMap, name: &str) -> Vec<String> {
+    let lines = headers.get_all(name).iter();
+    let lines = lines.map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned());
+    lines.collect()
 }
 
 /// An address, with or without a port.
@@ -381,16 +401,76 @@ mod tests {
             // The proxy adds a line to the one that the client made up.
             (&["198.51.100.1", "203.0.113.1"], "203.0.113.1"),
             (&["203.0.113.1", "192.0.2.9"], "203.0.113.1"),
+            (&["192.0.2.9", "127.0.0.2"], "192.0.2.9"),
+            // A proxy that does not name the address that it saw.
+            (&["198.51.100.1, unknown"], "127.0.0.1"),
+            (&["198.51.100.1, unknown, 192.0.2.9"], "192.0.2.9"),
+            (&["198.51.100.1, "], "127.0.0.1"),
             (&[], "127.0.0.1"),
         ] {
-            let mut request = http::Request::get("/v2/").extension(Peer([127, 0, 0, 1].into()));
-            for line in lines {
-                request = request.header("x-forwarded-for", *line);
-            }
-            let (mut parts, ()) = request.body(()).unwrap().into_parts();
-            let client = identify_client(&mut parts, &trusted);
-            assert_eq!(client, Some(Peer(want.parse().unwrap())), "{lines:?}");
+            let headers = lines
+                .iter()
+                .map(|line| ("x-forwarded-for", line.as_bytes()));
+            let (client, _) = identify(headers, &trusted);
+            assert_eq!(client, want, "{lines:?}");
         }
+    }
+
+    #[test]
+    fn line_that_is_not_text_is_not_left_out() {
+        let trusted = TrustedProxies::default();
+        let line = b"\xff, 203.0.113.1";
+        let (client, _) = identify([("x-forwarded-for", &line[..])], &trusted);
+        assert_eq!(client, "203.0.113.1");
+        let line = b"for=\"\xff\", for=203.0.113.1";
+        let (client, _) = identify([("forwarded", &line[..])], &trusted);
+        assert_eq!(client, "203.0.113.1");
+    }
+
+    #[test]
+    fn both_kinds_of_headers_are_not_believed() {
+        let trusted = TrustedProxies::default();
+        let forwarded = ("forwarded", &b"for=203.0.113.9;proto=https"[..]);
+        let (client, is_confidential) = identify([forwarded], &trusted);
+        assert_eq!((client.as_str(), is_confidential), ("203.0.113.9", true));
+        for older in [
+            ("x-forwarded-for", &b"203.0.113.1"[..]),
+            ("x-forwarded-proto", b"http"),
+            ("x-forwarded-host", b"a"),
+        ] {
+            let (client, is_confidential) = identify([forwarded, older], &trusted);
+            let got = (client.as_str(), is_confidential);
+            assert_eq!(got, ("127.0.0.1", false), "{older:?}");
+        }
+    }
+
+    #[test]
+    fn each_element_of_forwarded_is_a_hop() {
+        let trusted = TrustedProxies::default();
+        for (line, want) in [
+            ("for=198.51.100.1, for=203.0.113.1", "203.0.113.1"),
+            ("for=203.0.113.1, for=127.0.0.3", "203.0.113.1"),
+            ("for=198.51.100.1, for=unknown", "127.0.0.1"),
+            ("for=198.51.100.1, proto=https", "127.0.0.1"),
+        ] {
+            let (client, _) = identify([("forwarded", line.as_bytes())], &trusted);
+            assert_eq!(client, want, "{line}");
+        }
+    }
+
+    /// The client of a request of 127.0.0.1 with these headers, and whether it is confidential.
+    fn identify<'a>(
+        headers: impl IntoIterator<Item = (&'static str, &'a [u8])>,
+        trusted: &TrustedProxies,
+    ) -> (String, bool) {
+        let mut request = http::Request::get("/v2/").extension(Peer([127, 0, 0, 1].into()));
+        for (name, line) in headers {
+            request = request.header(name, line);
+        }
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        let Peer(client) = identify_client(&mut parts, trusted).unwrap();
+        let is_confidential = parts.extensions.get::<Confidential>().is_some();
+        (client.to_string(), is_confidential)
     }
 
     #[test]
@@ -413,7 +493,7 @@ mod tests {
             ("", None, None),
             ("host", None, None),
         ] {
-            let got = Forwarded::parse(value);
+            let got = Forwarded::parse(&[value.to_owned()]);
             assert_eq!(
                 (got.host.as_deref(), got.scheme.as_deref()),
                 (host, scheme),

@@ -17,7 +17,7 @@ use super::access::Entry;
 use super::active_uploads::ActiveUploads;
 use super::answer_bytes::AnswerBytes;
 use super::answers::{API_VERSION, REQUEST_ID, base, json, text};
-use super::auth::{self, Authorizer, Grant, Open};
+use super::auth::{self, Authorizer, Denied, Grant, IssuedToken, Open};
 use super::body::{BodyError, RequestBody, ResponseBody, with};
 use super::call::{Answer, Call, Head, Shared};
 use super::client_permits::ClientPermits;
@@ -187,6 +187,9 @@ impl Registry {
             body.discard();
             return Err(refusal);
         }
+        if matches!(endpoint, Endpoint::Token) {
+            return self.token(&parts, client, entry).await;
+        }
         let grant = match self.authorize(&parts, client, &endpoint, verb).await {
             Ok(grant) => grant,
             Err(refusal) => {
@@ -196,7 +199,6 @@ impl Registry {
         };
         entry.authorized(grant.subject().clone());
         match endpoint {
-            Endpoint::Token => return self.token(&parts, client).await,
             Endpoint::Live => return Ok(text("alive\n")),
             Endpoint::Ready => return entry.run(self.shared.ready()).await,
             Endpoint::Base => return Ok(base()),
@@ -238,12 +240,17 @@ impl Registry {
             return Ok(Box::new(Open::new()));
         };
         let granted = authorizer.authorize(parts, client, &[needed]).await;
-        let granted = granted.map_err(Refusal::from);
+        self.decided(parts, granted)
+    }
+
+    /// Counts what the authorizer decided.
+    fn decided<T>(&self, parts: &Parts, decision: Result<T, Denied>) -> Result<T, Refusal> {
+        let decision = decision.map_err(Refusal::from);
         if let Some(metrics) = &self.metrics {
-            let refused = granted.as_ref().err().map(Refusal::status);
+            let refused = decision.as_ref().err().map(Refusal::status);
             metrics.authorized(auth::method_name(parts), refused);
         }
-        granted
+        decision
     }
 
     /// Refuses a request of a client that has too many.
@@ -267,11 +274,13 @@ impl Registry {
         Ok(())
     }
 
-    async fn token(&self, parts: &Parts, client: Option<Peer>) -> Answer {
+    async fn token(&self, parts: &Parts, client: Option<Peer>, entry: &mut Entry) -> Answer {
         let authorizer = self.authorizer.as_ref().ok_or_else(Refusal::no_such_path)?;
         let token = authorizer.token(parts, client).await;
-        let text = token.ok_or_else(Refusal::no_such_path)??;
-        let response = json(text.into(), "application/json");
+        let token = token.ok_or_else(Refusal::no_such_path)?;
+        let IssuedToken { subject, answer } = self.decided(parts, token)?;
+        entry.authorized(subject);
+        let response = json(answer.into(), "application/json");
         Ok(with(response, CACHE_CONTROL, "no-store"))
     }
 

@@ -172,6 +172,7 @@ pub(crate) async fn refresh(store: &Store, standing: StandingLink) -> Result<boo
     if is_reliable(store, &standing.link.state, standing.written) {
         return Ok(true);
     }
+    let was_condemned = standing.link.state.is_condemned();
     let link = Link {
         state: EntryState::Live,
         nonce: clock::new_nonce(),
@@ -182,6 +183,9 @@ pub(crate) async fn refresh(store: &Store, standing: StandingLink) -> Result<boo
         .api
         .put_if(&standing.key, encode(&link)?, condition)
         .await?;
-    store.api.telemetry().note(Event::LinkRescued);
-    Ok(matches!(put, Put::Written(_)))
+    let is_written = matches!(put, Put::Written(_));
+    if is_written && was_condemned {
+        store.api.telemetry().note(Event::LinkRescued);
+    }
+    Ok(is_written)
 }

@@ -303,8 +303,8 @@ impl Store {
         }
     }
 
-    /// Stores a document, unless the one that stands there will do: `keep` judges. No attempt is signed
-    /// later than `until`: so long after that moment.
+    /// Stores a document, unless the one that stands there will do: `keep` judges. The one that it replaced. No
+    /// attempt is signed later than `until`: so long after that moment.
     ///
     /// # Errors
     ///
@@ -315,18 +315,18 @@ impl Store {
         document: Bytes,
         until: Option<(Moment, Duration)>,
         keep: impl Fn(&SmallObject) -> bool,
-    ) -> Result<()> {
-        let mut standing: Option<ETag> = None;
+    ) -> Result<Option<SmallObject>> {
+        let mut standing: Option<SmallObject> = None;
         for _ in 0..ROUNDS {
-            let condition = standing.as_ref();
+            let condition = standing.as_ref().map(|held| &held.etag);
             let condition = condition.map_or(Condition::Absent, Condition::Matches);
             let put = self
                 .api
                 .put_if_until(key, document.clone(), condition, until);
             match put.await? {
-                Put::Written(_) => return Ok(()),
-                Put::Held(held) if keep(&held) => return Ok(()),
-                Put::Held(held) => standing = Some(held.etag),
+                Put::Written(_) => return Ok(standing),
+                Put::Held(held) if keep(&held) => return Ok(None),
+                Put::Held(held) => standing = Some(held),
                 Put::Gone => standing = None,
             }
         }

@@ -217,6 +217,13 @@ pub(crate) enum EntryState {
     Condemned { nonce: String },
 }
 
+impl EntryState {
+    /// Whether a collection condemned it.
+    pub(crate) const fn is_condemned(&self) -> bool {
+        matches!(self, EntryState::Condemned { .. })
+    }
+}
+
 impl Document for Link {
     const WHAT: &'static str = "layer link";
     const VERSION: u32 = 1;

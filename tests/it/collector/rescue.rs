@@ -108,6 +108,25 @@ async fn layer_that_was_reported_to_a_client_stays() {
     }
 }
 
+/// A link that is only old is not counted.
+#[tokio::test]
+async fn condemned_links_that_are_written_back_are_counted() {
+    for (age, want) in [(1, 0), (37, 0), (73, 1)] {
+        for ask in [Ask::Head, Ask::Push] {
+            let site = Site::new(BOTH[0]).await;
+            let service = site.process().await;
+            let image = Image::new(1, 100_000);
+            push_layer(&service, &name(), &image).await;
+            site.collect_after(hours(age)).await;
+            for _ in 0..2 {
+                assert!(ask.ask(&service, &image).await);
+            }
+            let rescued = service.status().events["link_rescued"];
+            assert_eq!(rescued, want, "{age} hours, {ask:?}");
+        }
+    }
+}
+
 /// The touch costs a request only where the link is older than half the age at which it is condemned.
 #[tokio::test]
 async fn link_is_touched_once_in_half_its_age() {

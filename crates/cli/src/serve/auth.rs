@@ -1,6 +1,7 @@
 //! The files of authentication and TLS: read at start, and again when they change.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,9 +11,12 @@ use tokio::time::sleep;
 use crate::failure::Failure;
 use crate::settings::Settings;
 use crate::settings::value::FilePath;
-use s3layers::S3LayerService;
+use s3layers::{S3LayerService, client_environment};
 use s3layers_registry::{AuthSettings, Policy, PolicyAuthorizer, SecretKey, Tls, TlsFiles, Users};
 
+/// Why `--token-server` is refused.
+const TOKEN_SERVER: &str = "--token-server sends clients to another server for tokens, which are accepted of issuers only; \
+     expected --policy with an issuer of kind \"docker\" for that server";
 /// How often files are read again.
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -21,6 +25,8 @@ pub(super) struct Auth {
     users: Option<PathBuf>,
     policy: Option<PathBuf>,
     anonymous_pull: bool,
+    /// Where clients get tokens instead of from the registry.
+    token_server: Option<String>,
     /// The texts of the files as they were read last.
     texts: Mutex<Texts>,
 }
@@ -39,6 +45,11 @@ impl Auth {
             users: path(&settings.serve_users.value),
             policy: path(&settings.serve_policy.value),
             anonymous_pull: settings.serve_anonymous_pull.value,
+            token_server: settings
+                .serve_token_server
+                .value
+                .as_ref()
+                .map(|url| url.0.clone()),
             texts: Mutex::default(),
         };
         if auth.users.is_none() && auth.policy.is_none() {
@@ -46,6 +57,9 @@ impl Auth {
                 return Err(Failure::usage(
                     "--anonymous-pull: without --users no client has more rights than that; give both",
                 ));
+            }
+            if auth.token_server.is_some() {
+                return Err(Failure::usage(TOKEN_SERVER));
             }
             return Ok(None);
         }
@@ -61,7 +75,6 @@ impl Auth {
                  to the policy",
             ));
         }
-        check_redirect(settings)?;
         Ok(Some(auth))
     }
 
@@ -81,20 +94,14 @@ impl Auth {
                 SecretKey::new(bytes.trim_ascii()).map_err(|error| of_file(file, &error))?
             }
             None => {
-                let secret = service
-                    .shared_secret()
-                    .await
-                    .map_err(|error| Failure::of(&error))?;
+                let secret = service.shared_secret().await;
+                let secret = secret.map_err(|error| of_shared_secret(&error))?;
                 SecretKey::new(secret.as_bytes()).map_err(|error| Failure::of(&error))?
             }
         };
         let auth_settings = AuthSettings {
             realm: format!("{url}/token"),
-            token_server: settings
-                .serve_token_server
-                .value
-                .as_ref()
-                .map(|url| url.0.clone()),
+            token_server: self.token_server.clone(),
             service: host.to_owned(),
             secret,
             token_lifetime: settings.serve_token_lifetime.value.0,
@@ -130,6 +137,9 @@ impl Auth {
             Some(text) => parse_policy(text, self.policy.as_deref())?,
             None => Policy::for_users(self.anonymous_pull),
         };
+        if self.token_server.is_some() && !policy.has_docker_issuer() {
+            return Err(Failure::usage(TOKEN_SERVER));
+        }
         Ok((users, policy))
     }
 
@@ -161,21 +171,18 @@ fn parse_policy(text: &str, file: Option<&Path>) -> Result<Policy, Failure> {
 
 /// Refuses redirects to the registry's own host or below it: clients send their credentials along there,
 /// and stores refuse a URL that is signed and has other credentials besides.
-fn check_redirect(settings: &Settings) -> Result<(), Failure> {
-    let endpoint = settings.serve_redirect_endpoint.value.as_ref();
-    let endpoint = endpoint.or(settings.endpoint_url.value.as_ref());
-    let Some(endpoint) = endpoint.filter(|_| settings.serve_redirect.value) else {
+pub(super) async fn check_redirect(settings: &Settings, has_auth: bool) -> Result<(), Failure> {
+    let public = settings.serve_public_url.value.as_ref();
+    // Without either there are no credentials that are known of.
+    if !settings.serve_redirect.value || (public.is_none() && !has_auth) {
         return Ok(());
+    }
+    let own = match public {
+        Some(url) => host_of(&url.0),
+        None => Some(host_of_ip(settings.serve_listen.value.0.ip())),
     };
-    let host = |url: &str| {
-        let uri: Option<http::Uri> = url.parse().ok();
-        uri.and_then(|uri| Some(uri.host()?.to_ascii_lowercase()))
-    };
-    let own = match &settings.serve_public_url.value {
-        Some(url) => host(&url.0),
-        None => Some(settings.serve_listen.value.0.ip().to_string()),
-    };
-    let (Some(own), Some(target)) = (own, host(&endpoint.0)) else {
+    let target = redirect_endpoint(settings).await?;
+    let (Some(own), Some(target)) = (own, target.as_deref().and_then(host_of)) else {
         return Ok(());
     };
     if target != own && !target.ends_with(&format!(".{own}")) {
@@ -185,6 +192,37 @@ fn check_redirect(settings: &Settings) -> Result<(), Failure> {
         "--redirect: clients would send their credentials for {own} to {target} as well, which refuses them; \
          expected --redirect-endpoint to be a host outside of {own}"
     )))
+}
+
+/// Where redirects lead; `None`: to AWS.
+async fn redirect_endpoint(settings: &Settings) -> Result<Option<String>, Failure> {
+    let chosen = settings.serve_redirect_endpoint.value.as_ref();
+    if let Some(url) = chosen.or(settings.endpoint_url.value.as_ref()) {
+        return Ok(Some(url.0.clone()));
+    }
+    let environment = client_environment(&settings.client_options()).await;
+    let environment = environment.map_err(|error| Failure::of(&error))?;
+    Ok(environment.endpoint_url)
+}
+
+/// The host of a URL, in a form that can be compared.
+fn host_of(url: &str) -> Option<String> {
+    let uri: http::Uri = url.parse().ok()?;
+    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
+    let ip = host.parse().map(host_of_ip);
+    Some(ip.unwrap_or_else(|_| host.trim_end_matches('.').to_ascii_lowercase()))
+}
+
+fn host_of_ip(ip: IpAddr) -> String {
+    ip.to_canonical().to_string()
+}
+
+/// A server that may not read or write `secret` needs no such right with a file.
+fn of_shared_secret(error: &s3layers::Error) -> Failure {
+    let hint = "give the server a secret of its own with --secret-file, or the right to read and write `secret`";
+    Failure::of(error)
+        .context("cannot read the secret of the bucket, which signs tokens")
+        .maybe_hint(error.is_permission().then_some(hint))
 }
 
 /// How clients reach the registry, without a slash at its end.

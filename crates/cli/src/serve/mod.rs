@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
-use self::auth::{Auth, Files, tls};
+use self::auth::{Auth, Files, check_redirect, tls};
 use super::Context;
 use super::collector::collect_regularly;
 use super::failure::Failure;
@@ -59,6 +59,7 @@ impl Serve {
         }
         let listen = settings.serve_listen.value.0;
         let auth = Auth::of(settings)?;
+        check_redirect(settings, auth.is_some()).await?;
         let tls = tls(settings)?;
         if auth.is_none() {
             check_access(listen, settings.serve_allow_anonymous.value)?;
@@ -69,7 +70,6 @@ impl Serve {
         };
         let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?.to_string();
-        self.announce(context, &address)?;
         let limits = limits(settings, rlimit::raise());
         let service = Arc::new(service);
         let mut registry = s3layers_registry::router(service.clone(), options(settings));
@@ -87,6 +87,8 @@ impl Serve {
         if let Some((_, metrics)) = &metrics {
             registry = registry.with_metrics(metrics.clone());
         }
+        // All that can fail is done.
+        self.announce(context, &address)?;
         let usage = |work| {
             let metrics = metrics.as_ref();
             metrics.map_or_else(Arc::default, |(_, metrics)| metrics.usage_of(work))

@@ -22,7 +22,7 @@ use super::passwords::{Passwords, Verdict};
 use super::policy::{Identity, Policy};
 use super::scope::Scopes;
 use super::secret::SecretKey;
-use super::{Access, Authorizer, Denied, Grant, Subject, now};
+use super::{Access, Authorizer, Denied, Grant, IssuedToken, Subject, now};
 use crate::proxies::{Confidential, Peer};
 use crate::query::Query;
 use s3layers::clock;
@@ -357,13 +357,13 @@ impl Authorizer for PolicyAuthorizer {
         }))
     }
 
-    async fn token(&self, head: &Parts, peer: Option<Peer>) -> Option<Result<String, Denied>> {
+    async fn token(&self, head: &Parts, peer: Option<Peer>) -> Option<Result<IssuedToken, Denied>> {
         Some(self.answer_token(head, peer).await)
     }
 }
 
 impl PolicyAuthorizer {
-    async fn answer_token(&self, head: &Parts, peer: Option<Peer>) -> Result<String, Denied> {
+    async fn answer_token(&self, head: &Parts, peer: Option<Peer>) -> Result<IssuedToken, Denied> {
         let challenge = |_| self.challenge.basic();
         let unauthorized = |message: &str| Denied::Unauthorized {
             challenge: challenge(None),
@@ -391,7 +391,10 @@ impl PolicyAuthorizer {
                 message: "the query has invalid percent-encoding".to_owned(),
             });
         };
-        Ok(self.issue(&client, Scopes::parse(query.all("scope"))))
+        Ok(IssuedToken {
+            answer: self.issue(&client, Scopes::parse(query.all("scope"))),
+            subject: client.identity.subject,
+        })
     }
 }
 

@@ -202,6 +202,15 @@ pub enum Denied {
     },
 }
 
+/// A token, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedToken {
+    /// Who asked for it.
+    pub subject: Subject,
+    /// The JSON of Docker's token protocol.
+    pub answer: String,
+}
+
 /// Decides what a request may do.
 #[async_trait]
 pub trait Authorizer: Send + Sync + 'static {
@@ -223,7 +232,7 @@ pub trait Authorizer: Send + Sync + 'static {
         needs: &[Access],
     ) -> Result<Box<dyn Grant>, Denied>;
 
-    /// Answers `GET /token`: the JSON of Docker's token protocol. `None`: there is no such endpoint.
+    /// Answers `GET /token`. `None`: there is no such endpoint.
     ///
     /// # Errors
     ///
@@ -232,7 +241,7 @@ pub trait Authorizer: Send + Sync + 'static {
     /// # Cancellation
     ///
     /// Leaves nothing behind.
-    async fn token(&self, head: &Parts, peer: Option<Peer>) -> Option<Result<String, Denied>> {
+    async fn token(&self, head: &Parts, peer: Option<Peer>) -> Option<Result<IssuedToken, Denied>> {
         let _ = (head, peer);
         None
     }

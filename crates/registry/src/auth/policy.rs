@@ -22,7 +22,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::issuer::{Issuer, RawIssuer, Wrong};
+use super::issuer::{Issuer, Kind, RawIssuer, Wrong};
 use super::pattern::Pattern;
 use super::{Action, Subject};
 use s3layers::RepositoryName;
@@ -125,6 +125,14 @@ struct RawRule {
 }
 
 impl Policy {
+    /// Whether it accepts the tokens of a token server, an issuer of kind `docker`.
+    #[must_use]
+    pub fn has_docker_issuer(&self) -> bool {
+        self.issuers
+            .iter()
+            .any(|issuer| issuer.kind == Kind::Docker)
+    }
+
     /// Reads the text of a policy file, whose name errors and decisions have.
     ///
     /// # Errors

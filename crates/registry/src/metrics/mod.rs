@@ -49,11 +49,14 @@ pub struct Metrics {
     running: Gauge,
     routes: Arc<Routes>,
     collections: Family<Outcome, Counter>,
-    last_collection: Gauge,
+    /// Absent before the first one, so that no alarm takes it for one of 1970.
+    last_collection: Family<NoLabels, Gauge>,
     collected: Family<Action, Counter>,
     collected_bytes: Family<Action, Counter>,
 }
 
+/// Of a metric that is absent until it has a value.
+type NoLabels = [(&'static str, &'static str); 0];
 type Durations = Family<Route, Histogram, fn() -> Histogram>;
 
 macro_rules! labels {
@@ -91,7 +94,7 @@ impl Metrics {
             running: Gauge::default(),
             routes: Arc::default(),
             collections: Family::default(),
-            last_collection: Gauge::default(),
+            last_collection: Family::default(),
             collected: Family::default(),
             collected_bytes: Family::default(),
         };
@@ -223,7 +226,9 @@ impl Metrics {
         };
         self.collections.get_or_create(&Outcome { outcome }).inc();
         let Some(collected) = collected else { return };
-        self.last_collection.set(clock::now_timestamp().as_second());
+        self.last_collection
+            .get_or_create(&[])
+            .set(clock::now_timestamp().as_second());
         for (what, action, count) in [
             ("links", "condemned", collected.links_condemned),
             ("links", "restored", collected.links_restored),

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use s3layers::{
     Algorithm, Collected, Digest, MemoryLayerService, RepositoryService, ServiceStatus,
 };
-use s3layers_registry::{Metrics, Options, Prices, Registry, WriteProtection, router};
+use s3layers_registry::{Metrics, Options, Policy, Prices, Registry, WriteProtection, router};
 
-use super::fixture::{Proof, Reply, send};
+use super::fixture::{Proof, Reply, Site, send, users};
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -101,6 +101,24 @@ async fn protected_registry_refuses_what_it_should() {
 }
 
 #[tokio::test]
+async fn logins_are_counted() {
+    let metrics = Arc::new(Metrics::new(ServiceStatus::default, Prices::default()));
+    let site = Site::new(users(&["alice"]), Policy::for_users(false));
+    let registry = site.registry.with_metrics(metrics.clone());
+    for password in ["ecila", "ecila", "wrong"] {
+        let proof = Proof::basic("alice", password);
+        send(&registry, "GET", "/token?service=x", &proof, HERE, b"").await;
+    }
+    let text = metrics.text().unwrap();
+    for line in [
+        "s3layers_auth_total{method=\"basic\",outcome=\"granted\"} 2",
+        "s3layers_auth_total{method=\"basic\",outcome=\"unauthorized\"} 1",
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line}\n{text}");
+    }
+}
+
+#[tokio::test]
 async fn metrics_count_requests_and_prices() {
     let service: Arc<dyn RepositoryService> = Arc::new(MemoryLayerService::new());
     let status = || {
@@ -124,7 +142,10 @@ async fn metrics_count_requests_and_prices() {
     ] {
         ask(&registry, method, path, "").await;
     }
+    let last_collection = "\ns3layers_gc_last_success_timestamp_seconds";
+    assert!(!metrics.text().unwrap().contains(last_collection));
     metrics.count_collection(Some(&Collected::default()));
+    assert!(metrics.text().unwrap().contains(last_collection));
     metrics.count_collection(None);
     let text = metrics.text().unwrap();
     for line in [

@@ -80,6 +80,9 @@ async fn no_credential_appears_anywhere() {
         logged.contains("subject=\"user:alice\""),
         "the events were not seen: {logged}"
     );
+    let mut logins = logged.lines().filter(|line| line.contains("path=/token"));
+    let login = logins.next().unwrap();
+    assert!(login.contains("subject=\"user:alice\""), "{login}");
     let signature = token.rsplit('.').next().unwrap();
     let secret = std::str::from_utf8(SECRET).unwrap();
     for (what, text) in [
