@@ -62,7 +62,7 @@ pub(crate) enum Event {
     ObjectMoved,
     /// A record was written again, since its layer's objects changed.
     RecordRepaired,
-    /// A link that a collection had condemned, or could condemn soon, was written back.
+    /// A link that a collection had condemned was written back.
     LinkRescued,
 }
 

@@ -18,7 +18,7 @@ pub struct Options {
     /// storage has such a thing. Default: the bytes are served from here.
     pub redirect: Option<Duration>,
     /// Write locations without scheme and host. Default: as the client sees the registry, by
-    /// `Forwarded`, else `X-Forwarded-Proto` and `X-Forwarded-Host`, of a trusted proxy, else by
+    /// `Forwarded` or `X-Forwarded-Proto` and `X-Forwarded-Host` of a trusted proxy, else by
     /// `Host`.
     pub relative_location: bool,
     /// Proxies whose forwarding headers are believed. A [`Peer`](super::Peer) in the extensions of a request says

@@ -149,7 +149,7 @@ async fn keys_that_one_listing_lacks_free_no_bytes() {
         assert_eq!(site.collect_after(hours(50)).await.layers_freed, 0);
         assert!(is_served().await);
     }
-    // Nor where the record is lost as well: it can be written again from the link.
+    // It is served where the record is lost as well, which can be written again from the link.
     let hex = id.to_string().split_off("sha256:".len());
     let key = format!("layers/sha256/{}/{hex}", &hex[..2]);
     let delete = site.client().delete_object().bucket(stores::BUCKET);
