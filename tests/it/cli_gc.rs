@@ -1,5 +1,6 @@
 //! `gc`, `check`, `trash`, `du` and `rm --all`, run as a user runs them.
 
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
@@ -158,6 +159,13 @@ fn check_names_broken_images_and_has_an_exit_code_for_each_end() {
         text.contains(&image) && text.contains("data missing"),
         "{text}"
     );
+    // A reader that closes the output early gets the exit code as well.
+    let mut unread = user.command(&check);
+    let mut unread = unread.stdout(Stdio::piped()).spawn().unwrap();
+    drop(unread.stdout.take());
+    assert_eq!(unread.wait().unwrap().code(), Some(1));
+    drop(store);
+    user.fails(2, &check);
     for share in ["2/1", "0%", "many"] {
         user.fails(2, &["check", "--read", share]);
     }

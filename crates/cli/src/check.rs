@@ -95,7 +95,12 @@ enum Event<'a> {
 
 impl Check {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let service = context.connect(Absent::Refuse).await?;
+        let incomplete = |failure| Failure {
+            code: INCOMPLETE,
+            ..failure
+        };
+        let service = context.connect(Absent::Refuse).await;
+        let service = service.map_err(incomplete)?;
         let options = CheckOptions {
             repair: self.repair,
             objects: self.objects,
@@ -103,13 +108,16 @@ impl Check {
             rate: self.rate,
             wait: self.wait,
         };
-        let checked = service.check(&options).await.map_err(|error| Failure {
-            code: INCOMPLETE,
-            ..Failure::of(&error)
-        })?;
-        show(context, &checked)?;
-        events(context, &checked, service.usage().into())?;
-        verdict(&checked)
+        let checked = service.check(&options).await;
+        let checked = checked.map_err(|error| incomplete(Failure::of(&error)))?;
+        let verdict = verdict(&checked);
+        let shown = show(context, &checked)
+            .and_then(|()| events(context, &checked, service.usage().into()));
+        match shown {
+            // A reader that closed the output early gets the exit code as well.
+            Err(failure) if !failure.is_silent() => Err(incomplete(failure)),
+            _ => verdict,
+        }
     }
 }
 

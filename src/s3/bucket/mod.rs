@@ -130,12 +130,21 @@ impl Store {
     ///
     /// 1 request.
     pub(crate) async fn remove(&self, key: &Key, etag: &ETag) -> Result<()> {
+        self.remove_judged(key, etag).await.map(drop)
+    }
+
+    /// As [`remove`](Self::remove). Whether nothing of this ETag is left: the document was not written since.
+    pub(crate) async fn remove_judged(&self, key: &Key, etag: &ETag) -> Result<bool> {
         if self.profile.conditional_deletes && self.api.conditions() != ConditionForm::Unsent {
-            self.api.delete_if(key, etag).await?;
+            Ok(self.api.delete_if(key, etag).await?)
         } else {
-            self.bury(key, etag).await?;
+            self.bury(key, etag).await
         }
-        Ok(())
+    }
+
+    /// Whether writes carry conditions that the store keeps.
+    pub(crate) fn has_conditional_writes(&self) -> bool {
+        self.profile.conditional_writes && self.api.conditions() != ConditionForm::Unsent
     }
 
     /// As [`remove`](Self::remove), with a tombstone on every store, so that a later write with

@@ -14,7 +14,7 @@ use s3layers::{
 use super::site::{By, Image, Site, hours, manifest, push, push_layer};
 use crate::support::bucket::{get, keys, sealed};
 use crate::support::bytes::{ramp, sha256};
-use crate::support::fault_client::{GetObject, ListObjectsV2, On};
+use crate::support::fault_client::{GetObject, ListObjectsV2, On, PutObject};
 use crate::support::stores::{BUCKET, name};
 
 use DefectKind::*;
@@ -185,6 +185,13 @@ fn options(repair: bool) -> CheckOptions {
     }
 }
 
+/// A document of a newer version.
+const NEWER: &str = r#"{"version":99,"seal":""}"#;
+
+fn newer(text: &str) -> String {
+    text.replace(r#""version":1"#, r#""version":99"#)
+}
+
 /// A way to break the bucket.
 #[derive(Clone, Copy, Debug)]
 enum Seed {
@@ -202,6 +209,7 @@ enum Seed {
     RecordOfNewerVersion,
     LinkDeleted,
     LinkFlipped,
+    LinkOfNewerVersion,
     LinkOfAnother,
     OwnLinkDeleted,
     AliasDeleted,
@@ -222,6 +230,7 @@ enum Seed {
     TailWithoutSession,
     ClaimFlipped,
     DeadBatchDamaged,
+    DeadBatchOfNewerVersion,
     TrashDamaged,
     OrphanObject,
     JunkAmongData,
@@ -268,9 +277,9 @@ impl Seed {
                 bucket.rewrite(&record, set).await;
             }
             Seed::RecordOfNewerVersion => {
-                let newer = |text: &str| text.replace(r#""version":1"#, r#""version":99"#);
                 bucket.rewrite(&record, newer).await;
             }
+            Seed::LinkOfNewerVersion => bucket.rewrite(&link, newer).await,
             Seed::LinkDeleted => bucket.delete(&link).await,
             Seed::LinkFlipped => bucket.flip(&link).await,
             Seed::LinkOfAnother => {
@@ -314,6 +323,7 @@ impl Seed {
             }
             Seed::ClaimFlipped => bucket.flip("_claims/").await,
             Seed::DeadBatchDamaged => bucket.put("gc/dead/0", junk).await,
+            Seed::DeadBatchOfNewerVersion => bucket.put("gc/dead/0", sealed(NEWER)).await,
             Seed::TrashDamaged => bucket.put("gc/trash/x/0", junk).await,
             Seed::OrphanObject => {
                 let uuid = uuid::Uuid::from_u128(1);
@@ -335,7 +345,7 @@ fn member(text: &str, member: &str, value: &str) -> String {
 
 /// Each seed, what is found, how many images cannot be pulled, and how a check ends that repairs.
 #[rustfmt::skip]
-const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 38] = [
+const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 40] = [
     (Seed::DataDeleted, &[DataMissing, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::DataTruncated, &[DataOfOtherSize, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::DataReplaced, &[DataChanged, ContentMissing], 1, CheckVerdict::Damaged),
@@ -350,6 +360,7 @@ const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 38] = [
     (Seed::RecordOfNewerVersion, &[NewerVersion], 0, CheckVerdict::Incomplete),
     (Seed::LinkDeleted, &[LayerNotLinked], 0, CheckVerdict::Repaired),
     (Seed::LinkFlipped, &[LinkUnreadable, LayerNotLinked], 0, CheckVerdict::Repaired),
+    (Seed::LinkOfNewerVersion, &[NewerVersion], 0, CheckVerdict::Incomplete),
     (Seed::LinkOfAnother, &[LinkUnreadable, LayerNotLinked], 0, CheckVerdict::Repaired),
     (Seed::OwnLinkDeleted, &[LinkOfNoLayer, LayerNotLinked], 0, CheckVerdict::Repaired),
     (Seed::AliasDeleted, &[AliasMissing], 0, CheckVerdict::Repaired),
@@ -370,6 +381,7 @@ const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 38] = [
     (Seed::TailWithoutSession, &[OrphanTail], 0, CheckVerdict::Clean),
     (Seed::ClaimFlipped, &[ClaimUnreadable], 0, CheckVerdict::Clean),
     (Seed::DeadBatchDamaged, &[ListUnreadable], 0, CheckVerdict::Damaged),
+    (Seed::DeadBatchOfNewerVersion, &[NewerVersion], 0, CheckVerdict::Incomplete),
     (Seed::TrashDamaged, &[ListUnreadable], 0, CheckVerdict::Damaged),
     (Seed::OrphanObject, &[OrphanData], 0, CheckVerdict::Clean),
     (Seed::JunkAmongData, &[UnknownObject], 0, CheckVerdict::Clean),
@@ -419,6 +431,55 @@ async fn every_seeded_defect_is_found_and_repaired_where_it_can_be() {
             assert_eq!(again.defects, [], "{seed:?}");
         }
     }
+}
+
+/// Data that a record of a newer version names is no orphan.
+#[tokio::test]
+async fn data_is_no_orphan_where_a_record_cannot_be_read() {
+    let bucket = Bucket::new().await;
+    Seed::OrphanObject.apply(&bucket).await;
+    Seed::RecordOfNewerVersion.apply(&bucket).await;
+    delete_all(&bucket.site, |key| key.starts_with("repositories/")).await;
+    let checked = bucket.check(&options(false)).await;
+    assert!(!kinds(&checked).contains(&OrphanData), "{checked:?}");
+    assert_eq!(checked.unchecked.len(), 1, "{checked:?}");
+}
+
+#[tokio::test]
+async fn cursor_of_a_newer_version_stays() {
+    let bucket = Bucket::new().await;
+    bucket.put("gc/check", sealed(NEWER)).await;
+    let checked = bucket.check(&options(false)).await;
+    assert_eq!(
+        (checked.verdict(), checked.layers_read),
+        (CheckVerdict::Clean, 3)
+    );
+    assert_eq!(get(&bucket.client, "gc/check").await, sealed(NEWER));
+}
+
+/// Two looks find the defect, the repair reads the link, and the last look fails.
+#[tokio::test]
+async fn defect_that_is_not_looked_at_after_the_repair_is_left() {
+    let bucket = Bucket::new().await;
+    Seed::RecordDeleted.apply(&bucket).await;
+    bucket.site.clock.advance(hours(2));
+    let (service, faults) = bucket.site.process_over_faults().await;
+    let hex = sha256(&bucket.large.layer).hex().to_owned();
+    let reads = On::every(GetObject)
+        .key_ends(hex.leak())
+        .key_contains("/_layers/");
+    let repaired = faults.hold(On::every(PutObject).key_contains("layers/sha256/"));
+    let options = options(true);
+    let fail = async {
+        repaired.reached_by(1).await;
+        faults.fault(reads.status(500));
+        repaired.open();
+    };
+    let (checked, ()) = tokio::join!(service.check(&options), fail);
+    let checked = checked.unwrap();
+    assert_eq!(kinds(&checked), [LinkWithoutRecord]);
+    assert!(!checked.defects[0].is_repaired, "{checked:?}");
+    assert_eq!(checked.verdict(), CheckVerdict::Incomplete);
 }
 
 /// The record of a layer that was first pushed by its SHA-256 does not know the id by which a manifest names it.

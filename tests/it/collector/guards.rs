@@ -3,12 +3,13 @@
 
 use futures_util::TryStreamExt as _;
 use s3layers::{
-    CollectError, CollectOptions, RepositoryName, RepositoryService as _, S3LayerService,
-    StoreProfile,
+    CheckOptions, CollectError, CollectOptions, RepositoryName, RepositoryService as _,
+    S3LayerService, StoreProfile,
 };
 
 use super::site::{By, Image, Site, collect, hours, push, push_layer, put_manifest};
 use crate::support::answers::{Reword, reword};
+use crate::support::bucket;
 use crate::support::fault_client::{ListObjectsV2, On};
 use crate::support::stores::{self, name};
 
@@ -200,6 +201,11 @@ async fn store_without_conditional_writes_is_refused() {
         let config = config.single_writer(true);
         let service = S3LayerService::connect(client, config).await.unwrap();
         assert!(refusal(&service).await.contains("conditional"));
+        let repair = CheckOptions {
+            repair: true,
+            ..CheckOptions::default()
+        };
+        service.check(&repair).await.unwrap_err();
     }
 }
 
@@ -232,6 +238,46 @@ async fn manifest_that_cannot_be_read_keeps_its_repository() {
     let collected = site.collect_after(hours(200)).await;
     assert_eq!((collected.links_condemned, collected.links_removed), (0, 0));
     assert_eq!(collected.skipped.len(), 1, "{:?}", collected.skipped);
+}
+
+/// A program of a newer version, or damage, has left a document: it stays, and the rest is collected.
+#[tokio::test]
+async fn documents_that_cannot_be_read_do_not_stop_the_collection() {
+    let site = collectable().await;
+    let client = site.client();
+    let newer = bucket::sealed(r#"{"version":99,"seal":""}"#);
+    let put = async |key: String, body: &str| {
+        let put = client.put_object().bucket(stores::BUCKET).key(key);
+        put.body(body.as_bytes().to_vec().into())
+            .send()
+            .await
+            .unwrap();
+    };
+    let hex = Image::new(0, 1_000)
+        .id()
+        .to_string()
+        .split_off("sha256:".len());
+    let links = "repositories/library/demo/_layers";
+    let other = format!("{links}/sha512/{}", "0".repeat(128));
+    let stay = [
+        "gc/last".to_owned(),
+        "gc/names/library.demo".to_owned(),
+        format!("{links}/sha256/{hex}"),
+        other,
+    ];
+    for key in &stay {
+        put(key.clone(), &newer).await;
+    }
+    for (time, want) in [(0, (1, 0)), (80, (0, 1))] {
+        let collected = site.collect_after(hours(time)).await;
+        assert_eq!((collected.links_removed, collected.layers_freed), want);
+    }
+    for key in &stay {
+        assert_eq!(bucket::get(&client, key).await, newer.as_bytes(), "{key}");
+    }
+    put(stay[0].clone(), "damaged").await;
+    site.collect().await;
+    assert_ne!(bucket::get(&client, &stay[0]).await, "damaged");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Check;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::s3::bucket::Loaded;
 use crate::s3::format::document::{Document, encode};
 use crate::s3::wire::{Condition, ETag};
@@ -23,16 +23,19 @@ impl Document for Cursor {
 
 /// Where to begin. A cursor that cannot be read begins again.
 pub(super) async fn load(check: &Check<'_>) -> Result<(u64, Option<ETag>)> {
-    let read = check
-        .store
-        .read::<Cursor>(&check.store.keys.check_cursor())
-        .await?;
-    Ok(match read {
-        Some(Loaded { document, etag, .. }) => {
-            (document.map_or(0, |cursor| cursor.next), Some(etag))
+    let key = check.store.keys.check_cursor();
+    match check.store.read::<Cursor>(&key).await {
+        Ok(Some(Loaded { document, etag, .. })) => {
+            Ok((document.map_or(0, |cursor| cursor.next), Some(etag)))
         }
-        None => (0, None),
-    })
+        Ok(None) => Ok((0, None)),
+        // It stays, as a write without its ETag is refused.
+        Err(error @ Error::NewerVersion { .. }) => {
+            tracing::warn!(%key, %error, "began with the first layer");
+            Ok((0, None))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Another check may have stored its own meanwhile: either will do.

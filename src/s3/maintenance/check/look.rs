@@ -81,6 +81,11 @@ pub(super) async fn at(check: &Check<'_>, subject: &Subject) -> Result<Vec<Defec
                     .get_small(&store.keys.session(*uuid))
                     .await?
                     .is_none();
+            if is_orphan && check.has_unread() {
+                let reason = "there is data that only what could not be read may name";
+                check.add_unchecked(reason.to_owned());
+                return Ok(Vec::new());
+            }
             Ok(is_orphan
                 .then_some(DefectKind::OrphanData)
                 .into_iter()
@@ -133,7 +138,10 @@ pub(super) async fn record(
     let store = check.store;
     let id = LayerId::from(digest.clone());
     let record = match readable(store.record(&id).await, DefectKind::RecordUnreadable)? {
-        Err(kind) => return Ok((vec![kind], None)),
+        Err(kind) => {
+            check.note_unread();
+            return Ok((vec![kind], None));
+        }
         Ok(None) => return Ok((Vec::new(), None)),
         Ok(Some(Loaded { document, .. })) => document,
     };
@@ -194,7 +202,10 @@ async fn link(check: &Check<'_>, name: &RepositoryName, key: &Key) -> Result<Vec
     let store = check.store;
     let unreadable = vec![DefectKind::LinkUnreadable];
     let link = match readable(store.load::<Link>(key).await, DefectKind::LinkUnreadable)? {
-        Err(kind) => return Ok(vec![kind]),
+        Err(kind) => {
+            check.note_unread();
+            return Ok(vec![kind]);
+        }
         Ok(None) => return Ok(Vec::new()),
         Ok(Some(loaded)) => loaded.document,
     };
@@ -253,8 +264,11 @@ pub(super) async fn manifest(
     if let Some(subject) = &manifest.subject {
         check.pace.wait().await;
         let entry = repositories::has_referrer(store, name, subject, &manifest).await;
-        let is_missing = !matches!(readable(entry, DefectKind::ReferrerMissing)?, Ok(true));
-        kinds.extend(is_missing.then_some(DefectKind::ReferrerMissing));
+        match readable(entry, DefectKind::ReferrerMissing)? {
+            Ok(true) => {}
+            Ok(false) => kinds.push(DefectKind::ReferrerMissing),
+            Err(kind) => kinds.push(kind),
+        }
         let found = readable(
             repositories::manifest(store, name, subject).await,
             DefectKind::SubjectMissing,
@@ -281,20 +295,24 @@ async fn content(
     };
     check.pace.wait().await;
     let linked = live::find_link(store, name, &id).await;
-    if let Ok(Some(link)) = readable(linked, DefectKind::LinkUnreadable)? {
-        return Ok((!is_whole(link.layer()).await?).then_some(DefectKind::ContentMissing));
+    match readable(linked, DefectKind::LinkUnreadable)? {
+        Ok(Some(link)) => {
+            return Ok((!is_whole(link.layer()).await?).then_some(DefectKind::ContentMissing));
+        }
+        Err(DefectKind::NewerVersion) => return Ok(Some(DefectKind::NewerVersion)),
+        Ok(None) | Err(_) => {}
     }
     check.pace.wait().await;
     let child = repositories::manifest(store, name, digest).await;
-    if matches!(
-        readable(child, DefectKind::ManifestUnreadable)?,
-        Ok(Some(_))
-    ) {
-        return Ok(None);
+    match readable(child, DefectKind::ManifestUnreadable)? {
+        Ok(Some(_)) => return Ok(None),
+        Err(DefectKind::NewerVersion) => return Ok(Some(DefectKind::NewerVersion)),
+        Ok(None) | Err(_) => {}
     }
     let recorded = readable(store.layer(&id).await, DefectKind::RecordUnreadable)?;
     Ok(match recorded {
         Ok(Some(layer)) if is_whole(&layer).await? => Some(DefectKind::LayerNotLinked),
+        Err(DefectKind::NewerVersion) => Some(DefectKind::NewerVersion),
         _ => Some(DefectKind::ContentMissing),
     })
 }

@@ -9,6 +9,7 @@
 //!    find any more.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 use super::marks::Marks;
 use super::pace::Pace;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::name::{RepositoryName, Tag};
 use crate::s3::S3LayerService;
 use crate::s3::bucket::Store;
@@ -150,6 +151,8 @@ struct Check<'a> {
     report: Mutex<Checked>,
     /// Data objects that something names.
     named: Mutex<Marks>,
+    /// A record, a link or a list of the collection could not be read, so that it is not known what data it names.
+    has_unread: AtomicBool,
     /// Uploads whose bytes do not have their checksums.
     rotten: Mutex<HashSet<Uuid>>,
 }
@@ -160,7 +163,8 @@ impl S3LayerService {
     ///
     /// # Errors
     ///
-    /// [`Storage`](Error::Storage) where a listing failed, or where permission is missing. What else could not be
+    /// [`Storage`](Error::Storage) where a listing failed, or where permission is missing; with `repair`, where the store has
+    /// no conditional writes, or does not report its time. What else could not be
     /// looked at is part of the result.
     ///
     /// # Cost
@@ -173,12 +177,16 @@ impl S3LayerService {
     ///
     /// Stops between two requests. A repair may be made in part; another check continues.
     pub async fn check(&self, options: &CheckOptions) -> Result<Checked> {
+        if options.repair && !self.store.has_conditional_writes() {
+            return Err(no_repair("the store has no conditional writes"));
+        }
         let check = Check {
             store: &self.store,
             options,
             pace: Pace::new(options.rate),
             report: Mutex::default(),
             named: Mutex::default(),
+            has_unread: AtomicBool::new(false),
             rotten: Mutex::default(),
         };
         Box::pin(check.run()).await?;
@@ -187,16 +195,21 @@ impl S3LayerService {
     }
 }
 
+fn no_repair(reason: &'static str) -> Error {
+    let reason = format!("no repair: {reason}, so that a push could lose its layers");
+    StorageError::new("check", "", StorageErrorKind::Other, reason).into()
+}
+
 impl Check<'_> {
     async fn run(&self) -> Result<()> {
         let mut found = walk::all(self).await?;
         if !found.is_empty() {
             sleep(self.options.wait.unwrap_or(self.store.times().look())).await;
-            found = self.look_again(&found).await?;
+            found = self.look_again(&found, false).await?;
         }
         let mut left = found.clone();
         if self.options.repair && repair::all(self, &found).await? {
-            left = self.look_again(&found).await?;
+            left = self.look_again(&found, true).await?;
         }
         let broken = broken::images(self, &left).await?;
         let is_left = |subject: &look::Subject, kind| {
@@ -216,11 +229,18 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// What of this is so still.
-    async fn look_again(&self, found: &[Found]) -> Result<Vec<Found>> {
+    /// What of this is so still. Where a look fails, `keeps_unknown` says whether that counts.
+    async fn look_again(&self, found: &[Found], keeps_unknown: bool) -> Result<Vec<Found>> {
         let looks = found.iter().map(async |(subject, before)| {
-            let mut kinds = self.look(subject).await?;
-            kinds.retain(|kind| before.contains(kind));
+            let looked = Box::pin(look::at(self, subject)).await;
+            let kinds = match self.or_unchecked(subject, looked.map(Some))? {
+                Some(mut kinds) => {
+                    kinds.retain(|kind| before.contains(kind));
+                    kinds
+                }
+                None if keeps_unknown => before.clone(),
+                None => Vec::new(),
+            };
             Ok::<_, Error>((subject.clone(), kinds))
         });
         let looks = stream::iter(looks.collect::<Vec<_>>()).buffered(AT_ONCE);
@@ -238,6 +258,9 @@ impl Check<'_> {
         match looked {
             Err(error) if error.is_permission() => Err(error),
             Err(error) => {
+                if matches!(subject, look::Subject::Record(_) | look::Subject::Link(..)) {
+                    self.note_unread();
+                }
                 let key = subject.key(&self.store.keys);
                 tracing::warn!(%key, %error, "could not look at an object");
                 self.report(|report| report.unchecked.push(format!("{key}: {error}")));
@@ -269,6 +292,23 @@ impl Check<'_> {
         named
             .unwrap_or_else(PoisonError::into_inner)
             .contains(key.as_str())
+    }
+
+    /// Adds a reason that is reported once.
+    fn add_unchecked(&self, reason: String) {
+        self.report(|report| {
+            if !report.unchecked.contains(&reason) {
+                report.unchecked.push(reason);
+            }
+        });
+    }
+
+    fn note_unread(&self) {
+        self.has_unread.store(true, Ordering::Relaxed);
+    }
+
+    fn has_unread(&self) -> bool {
+        self.has_unread.load(Ordering::Relaxed)
     }
 
     fn add_rotten(&self, upload: Uuid) {

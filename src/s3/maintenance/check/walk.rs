@@ -15,7 +15,6 @@ use super::{AT_ONCE, Check, DEFECTS, Found, cursor};
 use crate::contract::Layer as _;
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
-use crate::s3::bucket::Loaded;
 use crate::s3::format::collection::DeadBatch;
 use crate::s3::format::document::TOMBSTONE_SIZE;
 use crate::s3::format::keys::{EntryKind, Key};
@@ -47,6 +46,11 @@ pub(super) async fn all(check: &Check<'_>) -> Result<Vec<Found>> {
         found: Vec::new(),
     };
     walk.list_data().await?;
+    if check.options.repair && walk.began_at.is_none() {
+        return Err(super::no_repair(
+            "the store does not report its time with a listing",
+        ));
+    }
     walk.uploads().await?;
     walk.layers().await?;
     walk.collection().await?;
@@ -72,12 +76,8 @@ impl Walk<'_, '_> {
         if self.found.len() < DEFECTS {
             self.found.push((subject, kinds));
         } else {
-            self.check.report(|report| {
-                let text = format!("more than {DEFECTS} defects: repair these first");
-                if !report.unchecked.contains(&text) {
-                    report.unchecked.push(text);
-                }
-            });
+            let reason = format!("more than {DEFECTS} defects: repair these first");
+            self.check.add_unchecked(reason);
         }
     }
 
@@ -200,9 +200,13 @@ impl Walk<'_, '_> {
             Subject::DeadBatch(key) => Some(key),
             _ => None,
         }) {
-            let read = store.read::<DeadBatch>(key).await?;
-            let batch = read.and_then(|Loaded { document, .. }| document.ok());
-            for layer in batch.into_iter().flat_map(|batch| batch.layers) {
+            let read = store.load::<DeadBatch>(key).await;
+            if read.is_err() {
+                self.check.note_unread();
+            }
+            // The look reports an error of one that cannot be read.
+            let batch = read.ok().flatten();
+            for layer in batch.into_iter().flat_map(|read| read.document.layers) {
                 for name in &layer.segments {
                     self.check.name(&store.keys.segment(layer.upload, name));
                 }

@@ -1,19 +1,38 @@
 //! What the last collection counted.
 
 use super::{CollectError, Pass};
-use crate::s3::bucket;
+use crate::error::Error;
+use crate::s3::bucket::Loaded;
 use crate::s3::format::collection::LastCollection;
 use crate::s3::format::document::{Document as _, encode};
-use crate::s3::wire::Condition;
+use crate::s3::wire::{Condition, ETag};
 
-pub(super) type Loaded = bucket::Loaded<LastCollection>;
+#[derive(Debug, Default)]
+pub(super) struct Last {
+    pub(super) counted: Option<LastCollection>,
+    /// Also of a damaged one, which is replaced.
+    etag: Option<ETag>,
+}
 
-pub(super) async fn load(pass: &Pass<'_>) -> Result<Option<Loaded>, CollectError> {
-    Ok(pass.store.load(&pass.store.keys.last_collection()).await?)
+/// One of a newer version stays, as a write without its ETag is refused.
+pub(super) async fn load(pass: &Pass<'_>) -> Result<Last, CollectError> {
+    let key = pass.store.keys.last_collection();
+    match pass.store.read::<LastCollection>(&key).await {
+        Ok(None) => Ok(Last::default()),
+        Ok(Some(Loaded { document, etag, .. })) => Ok(Last {
+            counted: document.inspect_err(|error| pass.skip(&key, error)).ok(),
+            etag: Some(etag),
+        }),
+        Err(error @ Error::NewerVersion { .. }) => {
+            pass.skip(&key, error);
+            Ok(Last::default())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Another collection may have stored its own meanwhile: either will do.
-pub(super) async fn store(pass: &Pass<'_>, last: Option<Loaded>) -> Result<(), CollectError> {
+pub(super) async fn store(pass: &Pass<'_>, last: Last) -> Result<(), CollectError> {
     if pass.options.dry_run {
         return Ok(());
     }
@@ -22,12 +41,11 @@ pub(super) async fn store(pass: &Pass<'_>, last: Option<Loaded>) -> Result<(), C
         links: report.links.saturating_sub(report.links_removed),
         manifests: report.manifests,
     });
-    if last.as_ref().is_some_and(|last| last.document == counted) {
+    if last.counted == Some(counted) {
         return Ok(());
     }
-    let condition = last
-        .as_ref()
-        .map_or(Condition::Absent, |last| Condition::Matches(&last.etag));
+    let etag = last.etag.as_ref();
+    let condition = etag.map_or(Condition::Absent, Condition::Matches);
     let key = pass.store.keys.last_collection();
     let put = pass.store.api.put_if(&key, encode(&counted)?, condition);
     put.await?;

@@ -185,6 +185,15 @@ async fn put(
     Ok(matches!(put.await?, Put::Written(_)))
 }
 
+/// Whether a link stands under this key, also one that cannot be read.
+pub(super) async fn has_link(pass: &Pass<'_>, key: &Key) -> Result<bool, CollectError> {
+    pass.pace().await;
+    match pass.store.read::<Link>(key).await {
+        Err(Error::NewerVersion { .. }) => Ok(true),
+        read => Ok(read?.is_some()),
+    }
+}
+
 /// A link by another id, older than a link is when it is condemned, whose layer has no link by its
 /// SHA-256. A writer that relies on it writes it again, since it is old.
 async fn orphan(
@@ -193,18 +202,17 @@ async fn orphan(
     key: &Key,
 ) -> Result<Option<Removable>, CollectError> {
     pass.pace().await;
-    let Some(read) = pass.store.read::<Link>(key).await? else {
-        return Ok(None);
-    };
-    let own = match read.document {
-        Ok(link) => pass.store.keys.link(name, &link.layer.id()),
-        Err(error) => {
+    let read = match pass.store.load::<Link>(key).await {
+        Ok(Some(read)) => read,
+        Ok(None) => return Ok(None),
+        Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
             pass.skip(key, error);
             return Ok(None);
         }
+        Err(error) => return Err(error.into()),
     };
-    pass.pace().await;
-    let is_linked = pass.store.read::<Link>(&own).await?.is_some();
+    let own = pass.store.keys.link(name, &read.document.layer.id());
+    let is_linked = has_link(pass, &own).await?;
     let is_old = read
         .written
         .age()
@@ -222,20 +230,22 @@ async fn orphan(
 ///
 /// 1 request for each link, and 1 or 3 for each repository.
 pub(super) async fn remove(pass: &Pass<'_>, links: Vec<Removable>) -> Result<u64, CollectError> {
-    let removed = links.len() as u64;
-    pass.report(|report| report.links_removed += removed);
-    if pass.options.dry_run || links.is_empty() {
+    if pass.options.dry_run {
+        let removed = links.len() as u64;
+        pass.report(|report| report.links_removed += removed);
         return Ok(removed);
     }
     let repositories: BTreeSet<RepositoryName> =
         links.iter().map(|link| link.name.clone()).collect();
     let removals = links.iter().map(async |link| {
         pass.pace().await;
-        tracing::debug!(key = %link.key, "removed a link");
-        pass.store.remove(&link.key, &link.etag).await
+        let is_removed = pass.store.remove_judged(&link.key, &link.etag).await?;
+        tracing::debug!(key = %link.key, is_removed, "removed a link, unless it was written since");
+        pass.report(|report| report.links_removed += u64::from(is_removed));
+        Ok::<_, CollectError>(u64::from(is_removed))
     });
     let removals = stream::iter(removals.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-    removals.try_collect::<()>().await?;
+    let removed = removals.try_fold(0, async |all, one| Ok(all + one)).await?;
     for name in repositories {
         pass.pace().await;
         names::removal(pass.store, &name, async { Ok(true) }).await?;

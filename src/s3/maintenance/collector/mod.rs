@@ -38,10 +38,11 @@ use crate::clock;
 use crate::error::Error;
 use crate::name::RepositoryName;
 use crate::s3::bucket::Store;
+use crate::s3::format::collection::LastCollection;
 use crate::s3::format::collection_times::CollectionTimes;
 use crate::s3::maintenance::pace::Pace;
 use crate::s3::repositories;
-use crate::s3::wire::{ApiError, ConditionForm};
+use crate::s3::wire::ApiError;
 
 mod dead;
 mod last;
@@ -166,7 +167,7 @@ pub(crate) async fn collect(
     store: &Arc<Store>,
     options: &CollectOptions,
 ) -> Result<Collected, CollectError> {
-    if !store.profile.conditional_writes || store.api.conditions() == ConditionForm::Unsent {
+    if !store.has_conditional_writes() {
         return Err(CollectError::refused(
             "the store has no conditional writes, so that a push could lose its layers",
         ));
@@ -219,7 +220,7 @@ impl Pass<'_> {
     ) -> Result<(), CollectError> {
         let mut walked = walk::repositories(self, sessions, canary).await?;
         let last = last::load(self).await?;
-        if let Some(reason) = self.shortfall(last.as_ref()) {
+        if let Some(reason) = self.shortfall(last.counted) {
             self.report(|report| report.stopped = Some(reason));
             return Ok(());
         }
@@ -244,8 +245,8 @@ impl Pass<'_> {
     }
 
     /// Why the listings are not believed.
-    fn shortfall(&self, last: Option<&last::Loaded>) -> Option<String> {
-        let last = last?.document;
+    fn shortfall(&self, last: Option<LastCollection>) -> Option<String> {
+        let last = last?;
         let (links, manifests) = self.report(|report| (report.links, report.manifests));
         let is_short =
             plan::is_too_short(links, last.links) || plan::is_too_short(manifests, last.manifests);

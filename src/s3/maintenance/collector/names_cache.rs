@@ -29,14 +29,20 @@ impl NamesCache {
     pub(super) async fn load(pass: &Pass<'_>, name: &RepositoryName) -> Result<Self, CollectError> {
         let key = pass.store.keys.manifest_names(name);
         pass.pace().await;
-        let loaded = match pass.store.read::<ManifestNames>(&key).await? {
-            Some(read) => match read.document {
+        let loaded = match pass.store.read::<ManifestNames>(&key).await {
+            Ok(Some(read)) => match read.document {
                 Ok(document) if document.repository == *name => {
                     Some((document.manifests, read.etag))
                 }
                 _ => Some((BTreeMap::new(), read.etag)),
             },
-            None => None,
+            Ok(None) => None,
+            // It stays, as a write without its ETag is refused.
+            Err(error @ Error::NewerVersion { .. }) => {
+                pass.skip(&key, error);
+                None
+            }
+            Err(error) => return Err(error.into()),
         };
         let (stored, etag) = loaded.map_or((BTreeMap::new(), None), |(stored, etag)| {
             (stored, Some(etag))

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::records::Judged;
 use super::{AT_ONCE, CollectError, Pass};
+use crate::error::Error;
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{Alias, Record};
 
@@ -24,13 +25,19 @@ async fn remove_aliases(pass: &Pass<'_>, record: &Record) -> Result<(), CollectE
     for id in &record.layer.aliases {
         let key = pass.store.keys.layer(id);
         pass.pace().await;
-        let Some(read) = pass.store.read::<Alias>(&key).await? else {
-            continue;
+        let read = match pass.store.load::<Alias>(&key).await {
+            Ok(Some(read)) => read,
+            Ok(None) => continue,
+            Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
+                pass.skip(&key, error);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
         };
         let is_of_it = |alias: &Alias| {
             alias.layer.upload == record.layer.upload && alias.layer.has_same_content(&record.layer)
         };
-        if read.document.as_ref().is_ok_and(is_of_it) {
+        if is_of_it(&read.document) {
             pass.pace().await;
             pass.store.remove(&key, &read.etag).await?;
         }

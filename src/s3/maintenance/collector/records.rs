@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
 
-use super::links::age_at;
+use super::links::{age_at, has_link};
 use super::listing::Listing;
 use super::plan::{self, RecordAction};
 use super::walk::Walked;
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::id::LayerId;
 use crate::s3::bucket::Loaded;
 use crate::s3::format::document::{TOMBSTONE_SIZE, encode};
-use crate::s3::format::record::{Link, Record, RecordState};
+use crate::s3::format::record::{Record, RecordState};
 use crate::s3::wire::{Condition, ETag, Put};
 use s3layers_tarsum::{Algorithm, Digest};
 
@@ -166,8 +166,7 @@ async fn is_used(pass: &Pass<'_>, record: &Record, walked: &Walked) -> Result<bo
     if walked.removed.contains(key.as_str()) {
         return Ok(false);
     }
-    pass.pace().await;
-    Ok(pass.store.read::<Link>(&key).await?.is_some())
+    has_link(pass, &key).await
 }
 
 /// Condemns the record of a layer whose link was condemned, so that both wait at the same time. It may
