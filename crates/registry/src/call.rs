@@ -16,7 +16,7 @@ use super::auth::Grant;
 use super::body::{RequestBody, ResponseBody};
 use super::client_permits::ClientPermits;
 use super::error::{Code, Refusal};
-use super::manifests::Room;
+use super::manifests::ArrivalMemory;
 use super::options::Options;
 use super::query::Query;
 use super::readiness::Readiness;
@@ -30,7 +30,7 @@ pub(super) struct Shared {
     pub(super) client_permits: Option<ClientPermits>,
     pub(super) active_uploads: ActiveUploads,
     /// For the bodies of manifests.
-    pub(super) room: Room,
+    pub(super) arrivals: ArrivalMemory,
     /// For responses with manifests and referrers.
     pub(super) answer_bytes: AnswerBytes,
     pub(super) readiness: Readiness,

@@ -25,7 +25,7 @@ use super::cors::Cors;
 use super::dispatch::{dispatch, work_of};
 use super::error::{Code, Refusal};
 use super::http1;
-use super::manifests::Room;
+use super::manifests::ArrivalMemory;
 use super::metrics::Metrics;
 use super::options::Options;
 use super::proxies::{self, Origin, Peer};
@@ -59,7 +59,7 @@ pub fn router(service: Arc<dyn RepositoryService>, options: Options) -> Registry
             service,
             options,
             active_uploads: ActiveUploads::default(),
-            room: Room::default(),
+            arrivals: ArrivalMemory::default(),
             answer_bytes: AnswerBytes::default(),
             readiness: Readiness::default(),
             running: watch::Sender::new(()),

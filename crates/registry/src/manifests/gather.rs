@@ -29,16 +29,16 @@ const WITHIN: Duration = Duration::from_secs(60);
 
 /// Where bodies are gathered.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct ArrivalMemory {
     bytes: Arc<Semaphore>,
-    way_through: Arc<Semaphore>,
+    reserve: Arc<Semaphore>,
 }
 
 /// The bytes of the pool that a body holds, until it is stored or refused.
 #[derive(Debug, Default)]
 struct Share {
     bytes: Option<OwnedSemaphorePermit>,
-    way_through: Option<OwnedSemaphorePermit>,
+    reserve: Option<OwnedSemaphorePermit>,
 }
 
 /// A whole body.
@@ -48,30 +48,30 @@ pub(super) struct Gathered {
     _share: Share,
 }
 
-impl Default for Room {
+impl Default for ArrivalMemory {
     fn default() -> Self {
-        Room {
+        ArrivalMemory {
             bytes: Arc::new(Semaphore::new(BOUND - LIMIT)),
-            way_through: Arc::new(Semaphore::new(1)),
+            reserve: Arc::new(Semaphore::new(1)),
         }
     }
 }
 
 impl Share {
     /// Reserves this many more bytes, when they are free. Cancelling it changes nothing.
-    async fn grow(&mut self, room: &Room, bytes: usize) {
-        if self.way_through.is_some() {
+    async fn grow(&mut self, arrivals: &ArrivalMemory, bytes: usize) {
+        if self.reserve.is_some() {
             return;
         }
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         // Neither is ever closed.
         tokio::select! {
             biased;
-            more = room.bytes.clone().acquire_many_owned(bytes) => match &mut self.bytes {
+            more = arrivals.bytes.clone().acquire_many_owned(bytes) => match &mut self.bytes {
                 Some(held) => more.into_iter().for_each(|more| held.merge(more)),
                 None => self.bytes = more.ok(),
             },
-            place = room.way_through.clone().acquire_owned() => self.way_through = place.ok(),
+            place = arrivals.reserve.clone().acquire_owned() => self.reserve = place.ok(),
         }
     }
 }
@@ -95,9 +95,9 @@ pub(super) async fn gather(shared: &Shared, call: &mut Call) -> Result<Gathered,
         if all.len() + bytes.len() > LIMIT {
             return Err(too_large());
         }
-        let growing = share.grow(&shared.room, bytes.len());
+        let growing = share.grow(&shared.arrivals, bytes.len());
         if growing.now_or_never().is_none() {
-            let growing = timeout_at(until, share.grow(&shared.room, bytes.len()));
+            let growing = timeout_at(until, share.grow(&shared.arrivals, bytes.len()));
             let grown = call.permit.released_during(growing).await;
             grown.map_err(|_| too_many())?;
         }

@@ -22,7 +22,7 @@ mod gather;
 mod json;
 mod parse;
 
-pub(super) use self::gather::Room;
+pub(super) use self::gather::ArrivalMemory;
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
