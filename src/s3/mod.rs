@@ -243,7 +243,9 @@ impl S3LayerService {
     ///
     /// 1 request for each thousand objects below `repositories/`, `layers/sha256/` and `uploads/`, once more for
     /// those below `repositories/` where links are removed; 1 for each open upload and each repository, and 1 for each manifest that
-    /// no collection has read before. For each layer that goes 12, over all passes. In memory at most 64 MiB.
+    /// no collection has read before. For each layer that goes 12, over all passes.
+    /// In memory some 100 MiB at most for what is in use, and beside that the links that one pass removes and the manifests of one
+    /// repository, which have no common bound.
     ///
     /// # Cancellation
     ///
