@@ -225,24 +225,3 @@ async fn put_links(
     }
     Ok(())
 }
-
-/// Records the ETags that the objects of a layer have now, where its record and link name the same
-/// objects with others: the bucket was copied, or encrypted with another key.
-pub(crate) async fn repin(store: &Store, layer: &StoredLayer) -> Result<()> {
-    let key = store.keys.layer(&layer.id());
-    let Some(loaded) = store.load::<Record>(&key).await? else {
-        return Ok(());
-    };
-    let mut record = loaded.document;
-    let is_present = record.state.is_present();
-    if is_present && record.layer.has_same_content(layer) && record.layer.content != layer.content {
-        record.layer.content = layer.content.clone();
-        let condition = Condition::Matches(&loaded.etag);
-        let put = store.api.put_if(&key, encode(&record)?, condition).await?;
-        if let Put::Written(_) = put {
-            store.api.telemetry().note(Event::RecordRepaired);
-            tracing::info!(%key, "recorded the present ETags of a layer");
-        }
-    }
-    Ok(())
-}

@@ -142,6 +142,12 @@ impl Store {
         }
     }
 
+    /// Removes several objects, in one request where the store can.
+    pub(crate) async fn remove_all(&self, keys: &[Key]) -> Result<()> {
+        let batched = self.profile.batch_delete;
+        Ok(self.api.delete_all(keys, batched).await?)
+    }
+
     /// Whether writes carry conditions that the store keeps.
     pub(crate) fn has_conditional_writes(&self) -> bool {
         self.profile.conditional_writes && self.api.conditions() != ConditionForm::Unsent

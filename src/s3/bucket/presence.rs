@@ -15,9 +15,11 @@ use crate::error::Result;
 use crate::s3::bucket::Store;
 use crate::s3::bucket::cache::{Cache, Weigh};
 use crate::s3::format::collection_times::CollectionTimes;
+use crate::s3::format::document::encode;
 use crate::s3::format::keys::Key;
-use crate::s3::format::record::{Content, Segment, StoredLayer};
-use crate::s3::wire::{ETag, ObjectInfo};
+use crate::s3::format::record::{Content, Record, Segment, StoredLayer};
+use crate::s3::wire::{Condition, ETag, ObjectInfo, Put};
+use crate::telemetry::Event;
 
 /// How long a look is remembered at most; [`CollectionTimes`] says how long it is relied on.
 ///
@@ -151,6 +153,31 @@ pub(crate) async fn present(store: &Store, layer: &StoredLayer) -> Result<Option
         }
         _ => Ok(None),
     }
+}
+
+/// Records the ETags that the objects of a layer have now, where its record and link name the same
+/// objects with others: the bucket was copied, or encrypted with another key.
+///
+/// # Cost
+///
+/// 2 requests.
+pub(crate) async fn record_etags(store: &Store, layer: &StoredLayer) -> Result<()> {
+    let key = store.keys.layer(&layer.id());
+    let Some(loaded) = store.load::<Record>(&key).await? else {
+        return Ok(());
+    };
+    let mut record = loaded.document;
+    let is_present = record.state.is_present();
+    if is_present && record.layer.has_same_content(layer) && record.layer.content != layer.content {
+        record.layer.content = layer.content.clone();
+        let condition = Condition::Matches(&loaded.etag);
+        let put = store.api.put_if(&key, encode(&record)?, condition).await?;
+        if let Put::Written(_) = put {
+            store.api.telemetry().note(Event::RecordRepaired);
+            tracing::info!(%key, "recorded the present ETags of a layer");
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -96,8 +96,7 @@ async fn published_after_all(
         && link.is_none()
         && let Some(live) = live::find_live(store, &id).await?
     {
-        let aliases = live.layer.aliases.clone();
-        publish::link(store, &session.repository, &live, &aliases).await?;
+        publish::link_found(store, &session.repository, &live, &id).await?;
     }
     Ok(record.or(link))
 }
@@ -127,8 +126,7 @@ async fn remove_objects(
     remove.sort();
     remove.dedup();
     remove.retain(|key| !kept.contains(key));
-    let batched = store.profile.batch_delete;
-    Ok(store.api.delete_all(&remove, batched).await?)
+    store.remove_all(&remove).await
 }
 
 /// Objects that an owner wrote with one request and could not record. A session that a stray request
@@ -188,8 +186,7 @@ pub(crate) async fn remove_orphaned_tails(store: &Store, uuid: Uuid) -> Result<(
     if orphans.is_empty() {
         return Err(Error::UploadUnknown { uuid });
     }
-    let batched = store.profile.batch_delete;
-    Ok(store.api.delete_all(&orphans, batched).await?)
+    store.remove_all(&orphans).await
 }
 
 /// Ends the multipart upload that the session names and, where an owner did not close, all others.

@@ -17,7 +17,6 @@ use crate::s3::bucket::presence;
 use crate::s3::format::checksum::{Crc64, Running};
 use crate::s3::format::keys::{Key, Keys};
 use crate::s3::format::record::{Segment, StoredLayer};
-use crate::s3::publish;
 use crate::s3::wire::{ApiError, ETag, RangeBody, pause};
 use crate::telemetry::{Event, UsageCounter};
 
@@ -316,7 +315,7 @@ impl Source {
             self.store
                 .background
                 .spawn(UsageCounter::inherit(async move {
-                    if let Err(error) = publish::repin(&store, &now).await {
+                    if let Err(error) = presence::record_etags(&store, &now).await {
                         tracing::warn!(digest = %now.digest, %error, "could not repair a record");
                     }
                 }));

@@ -182,8 +182,7 @@ pub(crate) async fn expire(store: &Arc<Store>, older_than: Duration) -> Result<u
         let is_old = |object: &&_| page.age(object, now) >= older_than;
         let old = page.objects.iter().filter(is_old);
         let keys: Vec<Key> = old.map(|object| object.key.clone()).collect();
-        let batched = store.profile.batch_delete;
-        store.api.delete_all(&keys, batched).await?;
+        store.remove_all(&keys).await?;
         removed += keys.len() as u64;
     }
     Ok(removed)
@@ -304,12 +303,7 @@ async fn restore(
         }
     }
     let keys: Vec<Key> = same.iter().map(|one| one.key.clone()).collect();
-    let batched = store.profile.batch_delete;
-    store
-        .api
-        .delete_all(&keys, batched)
-        .await
-        .map_err(Error::from)?;
+    store.remove_all(&keys).await?;
     Ok(restored)
 }
 

@@ -35,18 +35,16 @@ pub(crate) async fn begin(
     let session = Session::begun(name, id, schedule(store));
     let owned = OwnedSession::create(store, session).await?;
     let uuid = owned.uuid();
-    if let Some(id) = id
-        && let Err(refusal) = claim::take(store, name, id, uuid).await
-    {
-        store.api.delete(&store.keys.session(uuid)).await?;
-        return Err(refusal);
-    }
-    if let Some(id) = id
-        && !is_open(store, uuid).await?
-    {
-        // A sweep or a cancel came between session and claim, and has not seen the claim.
-        claim::release(store, name, id, uuid).await?;
-        return Err(Error::UploadUnknown { uuid });
+    if let Some(id) = id {
+        if let Err(refusal) = claim::take(store, name, id, uuid).await {
+            store.api.delete(&store.keys.session(uuid)).await?;
+            return Err(refusal);
+        }
+        if !is_open(store, uuid).await? {
+            // A sweep or a cancel came between session and claim, and has not seen the claim.
+            claim::release(store, name, id, uuid).await?;
+            return Err(Error::UploadUnknown { uuid });
+        }
     }
     let uploader = Uploader::new(Arc::clone(store), owned, id.cloned())?;
     Ok(S3LayerUpload::start(uploader))

@@ -168,9 +168,7 @@ impl Journal {
 
     /// Another handle owns the upload, or none: no session will name the objects of this one.
     async fn remove_unrecorded(&self, unrecorded: Vec<Key>) {
-        let batched = self.store.profile.batch_delete;
-        let removed = self.store.api.delete_all(&unrecorded, batched).await;
-        if let Err(error) = removed.map_err(Error::from) {
+        if let Err(error) = self.store.remove_all(&unrecorded).await {
             tracing::warn!(uuid = %self.uuid(), %error, "could not remove what was stored last");
         }
     }
@@ -189,12 +187,11 @@ impl Journal {
             .extract_if(.., |tail| is_obsolete(tail))
             .collect();
         let keys: Vec<Key> = obsolete.iter().map(|tail| self.key(tail)).collect();
-        let batched = self.store.profile.batch_delete;
-        let removed = self.store.api.delete_all(&keys, batched).await;
+        let removed = self.store.remove_all(&keys).await;
         if removed.is_err() {
             self.tails.extend(obsolete);
         }
-        Ok(removed?)
+        removed
     }
 
     /// So many bytes have arrived in parts that are not recorded.

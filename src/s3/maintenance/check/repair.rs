@@ -43,7 +43,7 @@ async fn one(check: &Check<'_>, kind: DefectKind, subject: &Subject) -> Result<(
             if let Some(layer) = layer
                 && let Some(now) = presence::present(store, &layer).await?
             {
-                publish::repin(store, &now).await?;
+                presence::record_etags(store, &now).await?;
             }
             Ok(())
         }

@@ -84,7 +84,6 @@ async fn at_once(
 /// Removes data objects that no record names any more. Their keys are never used again.
 pub(super) async fn remove_data(pass: &Pass<'_>, keys: &[Key]) -> Result<(), CollectError> {
     pass.pace().await;
-    let batched = pass.store.profile.batch_delete;
-    pass.store.api.delete_all(keys, batched).await?;
+    pass.store.remove_all(keys).await?;
     Ok(())
 }

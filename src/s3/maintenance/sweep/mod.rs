@@ -108,8 +108,7 @@ async fn carry_out(
     found: &Found,
 ) -> Result<()> {
     let Some(mut owned) = stored else {
-        let batched = store.profile.batch_delete;
-        return Ok(store.api.delete_all(&found.keys, batched).await?);
+        return store.remove_all(&found.keys).await;
     };
     let outcome = match action {
         SweepAction::RemoveCancelled => {
