@@ -13,7 +13,7 @@ import os, re, sys, collections
 
 # Lowest first: a file imports its own layer and lower ones.
 LAYERS = [
-    "error id name clock telemetry tar_sum_claim",
+    "error id name clock pace telemetry tar_sum_claim",
     "contract",
     "s3::wire s3::format",
     "s3::bucket s3::budget",

@@ -45,6 +45,7 @@ mod error;
 mod id;
 mod memory;
 mod name;
+mod pace;
 mod s3;
 pub use aws_sdk_s3;
 

@@ -8,11 +8,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 use tracing::Instrument as _;
+
+use crate::pace::Pace;
 
 /// What the log calls the origin of the lines about requests.
 const TARGET: &str = "s3layers::s3";
@@ -111,6 +114,32 @@ pub struct UsageCounter {
     received: AtomicU64,
     outcomes: Mutex<BTreeMap<Cow<'static, str>, u64>>,
     parent: Option<Arc<UsageCounter>>,
+    pace: Option<Pace>,
+}
+
+/// Does `work` with at most so many requests a second, those of tasks that it starts included.
+pub(crate) async fn at_rate<T>(rate: Option<u32>, work: impl Future<Output = T>) -> T {
+    let Some(rate) = rate.and_then(NonZeroU32::new) else {
+        return work.await;
+    };
+    let counter = UsageCounter {
+        parent: COUNTER.try_with(Arc::clone).ok(),
+        pace: Some(Pace::new(rate)),
+        ..UsageCounter::default()
+    };
+    Arc::new(counter).count(work).await
+}
+
+/// Waits for the turn of the next request of this task, where its work has a rate.
+pub(crate) async fn turn() {
+    let counter = COUNTER.try_with(Arc::clone).ok();
+    let mut next = counter.as_deref();
+    while let Some(counter) = next {
+        if let Some(pace) = &counter.pace {
+            pace.wait().await;
+        }
+        next = counter.parent.as_deref();
+    }
 }
 
 impl UsageCounter {

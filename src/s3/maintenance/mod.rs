@@ -4,6 +4,5 @@ pub(crate) mod check;
 pub(crate) mod collector;
 pub(crate) mod inventory;
 mod marks;
-mod pace;
 pub(crate) mod space;
 pub(crate) mod sweep;

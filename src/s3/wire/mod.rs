@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::error::{StorageError, StorageErrorKind};
 use crate::s3::format::keys::Key;
-use crate::telemetry::{Operation, Request, Telemetry};
+use crate::telemetry::{self, Operation, Request, Telemetry};
 
 mod advice;
 mod body;
@@ -218,6 +218,7 @@ impl Api {
         Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
+        telemetry::turn().await;
         let begun = Instant::now();
         let (mut attempts, mut told) = (0, false);
         loop {
@@ -264,6 +265,7 @@ impl Api {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => return Err(error(failed.verdict)),
             }
+            telemetry::turn().await;
             if !holds().await? {
                 return Err(error(verdict::Verdict::Precondition));
             }

@@ -1,9 +1,12 @@
 //! Passes of the collector over a bucket without other clients.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
-use s3layers::{CollectOptions, LayerService as _, LayerServiceExt as _, RepositoryService as _};
+use s3layers::{
+    CheckOptions, CollectOptions, LayerService as _, LayerServiceExt as _, ReadShare,
+    RepositoryService as _,
+};
 
 use super::site::{BOTH, By, Image, Site, collect, hours, manifest, pull, push, push_layer};
 use crate::support::bucket;
@@ -264,18 +267,38 @@ async fn layer_that_goes_costs_twelve_requests() {
 }
 
 #[tokio::test]
-async fn rate_is_kept() {
+async fn every_request_keeps_the_rate() {
     let site = Site::new(By::Delete).await;
-    let service = site.process().await;
-    push_layer(&service, &name(), &Image::new(1, 1_000)).await;
-    let options = CollectOptions {
-        rate: Some(10),
+    let (service, faults) = site.process_over_faults().await;
+    for seed in 0..3 {
+        push(&service, &name(), &Image::new(seed, 20_000)).await;
+    }
+    push_layer(&service, &name(), &Image::new(9, 1_000)).await;
+    site.clock.advance(hours(73));
+    let rate = Some(100);
+    let collect = CollectOptions {
+        rate,
         ..CollectOptions::default()
     };
-    let begun = std::time::Instant::now();
-    service.collect(&options).await.unwrap();
-    // Four listings at least.
-    assert!(begun.elapsed() >= Duration::from_millis(300));
+    let check = CheckOptions {
+        rate,
+        objects: true,
+        read: Some(ReadShare::Part(1.0)),
+        ..CheckOptions::default()
+    };
+    let keeps = |begun: Instant| {
+        let requests = faults.log().len() as u32;
+        faults.reset();
+        assert!(requests > 10);
+        assert!(begun.elapsed() >= Duration::from_millis(10) * (requests - 1));
+    };
+    faults.reset();
+    let begun = Instant::now();
+    service.collect(&collect).await.unwrap();
+    keeps(begun);
+    let begun = Instant::now();
+    service.check(&check).await.unwrap();
+    keeps(begun);
 }
 
 /// A record without any link: its push died, or its repository was removed.

@@ -57,7 +57,6 @@ impl Subject {
 }
 
 pub(super) async fn at(check: &Check<'_>, subject: &Subject) -> Result<Vec<DefectKind>> {
-    check.pace.wait().await;
     let store = check.store;
     match subject {
         Subject::Record(digest) => {
@@ -154,12 +153,10 @@ pub(super) async fn record(
     for segment in layer.segments() {
         let key = store.keys.segment(layer.upload, &segment.name);
         if !is_listed(&key, segment.object_size()) {
-            check.pace.wait().await;
             kinds.extend(plan::data(segment, store.api.head(&key).await?));
         }
     }
     for id in &layer.aliases {
-        check.pace.wait().await;
         let alias = readable(
             store.load::<Alias>(&store.keys.layer(id)).await,
             DefectKind::AliasMissing,
@@ -185,7 +182,6 @@ async fn alias(check: &Check<'_>, key: &Key) -> Result<Vec<DefectKind>> {
     if store.keys.layer(&alias.id) != *key || !alias.layer.has_id(&alias.id) {
         return Ok(vec![DefectKind::AliasUnreadable]);
     }
-    check.pace.wait().await;
     let record = readable(
         store.record(&alias.layer.id()).await,
         DefectKind::RecordUnreadable,
@@ -218,7 +214,6 @@ async fn link(check: &Check<'_>, name: &RepositoryName, key: &Key) -> Result<Vec
     };
     check.name_data(&layer);
     let own = layer.id();
-    check.pace.wait().await;
     if id != own {
         let is_lost = store
             .read::<Link>(&store.keys.link(name, &own))
@@ -262,7 +257,6 @@ pub(super) async fn manifest(
         }
     }
     if let Some(subject) = &manifest.subject {
-        check.pace.wait().await;
         let entry = repositories::has_referrer(store, name, subject, &manifest).await;
         match readable(entry, DefectKind::ReferrerMissing)? {
             Ok(true) => {}
@@ -293,7 +287,6 @@ async fn content(
             presence::look(store, layer).await? || presence::present(store, layer).await?.is_some();
         Ok::<_, Error>(is_there && !check.is_rotten(layer))
     };
-    check.pace.wait().await;
     let linked = live::find_link(store, name, &id).await;
     match readable(linked, DefectKind::LinkUnreadable)? {
         Ok(Some(link)) => {
@@ -302,7 +295,6 @@ async fn content(
         Err(DefectKind::NewerVersion) => return Ok(Some(DefectKind::NewerVersion)),
         Ok(None) | Err(_) => {}
     }
-    check.pace.wait().await;
     let child = repositories::manifest(store, name, digest).await;
     match readable(child, DefectKind::ManifestUnreadable)? {
         Ok(Some(_)) => return Ok(None),
@@ -327,7 +319,6 @@ async fn tag_of(check: &Check<'_>, name: &RepositoryName, tag: &Tag) -> Result<V
         Ok(None) => return Ok(Vec::new()),
         Ok(Some(digest)) => digest,
     };
-    check.pace.wait().await;
     let manifest = readable(
         repositories::manifest(store, name, &named).await,
         DefectKind::ManifestUnreadable,
@@ -347,7 +338,6 @@ async fn referrer(check: &Check<'_>, name: &RepositoryName, key: &Key) -> Result
         Ok(None) => return Ok(Vec::new()),
         Ok(Some(digest)) => digest,
     };
-    check.pace.wait().await;
     let manifest = readable(
         repositories::manifest(store, name, &digest).await,
         DefectKind::ManifestUnreadable,
@@ -365,7 +355,6 @@ async fn stale_claim(check: &Check<'_>, key: &Key) -> Result<Vec<DefectKind>> {
         Ok(None) => return Ok(Vec::new()),
         Ok(Some(uuid)) => uuid,
     };
-    check.pace.wait().await;
     let is_stale = store
         .api
         .get_small(&store.keys.session(uuid))

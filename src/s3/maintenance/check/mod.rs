@@ -18,13 +18,13 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::marks::Marks;
-use super::pace::Pace;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::name::{RepositoryName, Tag};
 use crate::s3::S3LayerService;
 use crate::s3::bucket::Store;
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::StoredLayer;
+use crate::telemetry;
 use s3layers_tarsum::Digest;
 
 mod broken;
@@ -147,7 +147,6 @@ type Found = (look::Subject, Vec<DefectKind>);
 struct Check<'a> {
     store: &'a Arc<Store>,
     options: &'a CheckOptions,
-    pace: Pace,
     report: Mutex<Checked>,
     /// Data objects that something names.
     named: Mutex<Marks>,
@@ -183,13 +182,12 @@ impl S3LayerService {
         let check = Check {
             store: &self.store,
             options,
-            pace: Pace::new(options.rate),
             report: Mutex::default(),
             named: Mutex::default(),
             has_unread: AtomicBool::new(false),
             rotten: Mutex::default(),
         };
-        Box::pin(check.run()).await?;
+        telemetry::at_rate(options.rate, Box::pin(check.run())).await?;
         let report = check.report.into_inner();
         Ok(report.unwrap_or_else(PoisonError::into_inner))
     }

@@ -22,7 +22,6 @@ pub(super) async fn all(check: &Check<'_>, found: &[Found]) -> Result<bool> {
     let mut repairs: Vec<_> = each.filter(|(kind, _)| kind.is_derived()).collect();
     repairs.sort_by_key(|(kind, _)| *kind);
     for (kind, subject) in &repairs {
-        check.pace.wait().await;
         let repaired = Box::pin(one(check, *kind, subject)).await;
         let is_damage =
             |error: &Error| matches!(error, Error::Damaged { .. } | Error::NewerVersion { .. });

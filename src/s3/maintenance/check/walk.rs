@@ -99,7 +99,6 @@ impl Walk<'_, '_> {
         let store = self.check.store;
         let mut pages = Box::pin(pages(Arc::clone(store), store.keys.data()));
         while let Some(page) = pages.try_next().await? {
-            self.check.pace.wait().await;
             self.began_at = self.began_at.or(page.date);
             for object in page.objects {
                 self.listed.insert(&(object.key.as_str(), object.size));
@@ -155,7 +154,6 @@ impl Walk<'_, '_> {
         let is_listed =
             |key: &Key, size| !check.options.objects && listed.contains(&(key.as_str(), size));
         let looks = digests.into_iter().map(async |digest| {
-            check.pace.wait().await;
             let looked = Box::pin(look::record(check, &digest, is_listed)).await;
             let subject = Subject::Record(digest.clone());
             Ok::<_, Error>((digest, check.or_unchecked(&subject, looked)?))
@@ -301,7 +299,6 @@ impl Walk<'_, '_> {
             !check.options.objects && links.contains(digest) && whole.contains(digest)
         };
         let looks = manifests.into_iter().map(async |(name, digest)| {
-            check.pace.wait().await;
             let looked = Box::pin(look::manifest(check, &name, &digest, is_right)).await;
             let subject = Subject::Manifest(name, digest);
             let kinds = check.or_unchecked(&subject, looked)?;
@@ -345,7 +342,6 @@ async fn read(check: &Check<'_>, layer: StoredLayer) -> Result<Option<DefectKind
     let layer = Arc::new(layer);
     let mut is_rotten = false;
     for _ in 0..2 {
-        check.pace.wait().await;
         let reader = Box::new(S3Layer::new(Arc::clone(check.store), Arc::clone(&layer)));
         let mut bytes = reader.into_stream();
         is_rotten = loop {

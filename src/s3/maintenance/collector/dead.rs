@@ -47,7 +47,6 @@ pub(super) async fn note(pass: &Pass<'_>, condemned: &[Judged]) -> Result<(), Co
         version: DeadBatch::VERSION,
         layers,
     };
-    pass.pace().await;
     let put = pass
         .store
         .api
@@ -90,7 +89,6 @@ async fn settle_batch(
     walked: &Walked,
     freed: &HashSet<Uuid>,
 ) -> Result<(), CollectError> {
-    pass.pace().await;
     let batch = match pass.store.load::<DeadBatch>(key).await {
         Ok(Some(loaded)) => loaded.document,
         Ok(None) => return Ok(()),
@@ -119,7 +117,6 @@ async fn settle_layer(
     age: Duration,
     walked: &Walked,
 ) -> Result<bool, CollectError> {
-    pass.pace().await;
     let id = LayerId::from(layer.digest.clone());
     let record = match pass.store.record(&id).await {
         // Whether it names the data is not known.

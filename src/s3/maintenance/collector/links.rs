@@ -98,7 +98,6 @@ async fn judge_one(
     let name = &repository.name;
     let id = LayerId::from(digest.clone());
     let key = pass.store.keys.link(name, &id);
-    pass.pace().await;
     let Some(loaded) = load(pass, name, &id, &key).await? else {
         return Ok(None);
     };
@@ -177,7 +176,6 @@ async fn put(
         nonce: clock::new_nonce(),
         ..link
     };
-    pass.pace().await;
     let put = pass
         .store
         .api
@@ -187,7 +185,6 @@ async fn put(
 
 /// Whether a link stands under this key, also one that cannot be read.
 pub(super) async fn has_link(pass: &Pass<'_>, key: &Key) -> Result<bool, CollectError> {
-    pass.pace().await;
     match pass.store.read::<Link>(key).await {
         Err(Error::NewerVersion { .. }) => Ok(true),
         read => Ok(read?.is_some()),
@@ -201,7 +198,6 @@ async fn orphan(
     name: &RepositoryName,
     key: &Key,
 ) -> Result<Option<Removable>, CollectError> {
-    pass.pace().await;
     let read = match pass.store.load::<Link>(key).await {
         Ok(Some(read)) => read,
         Ok(None) => return Ok(None),
@@ -238,7 +234,6 @@ pub(super) async fn remove(pass: &Pass<'_>, links: Vec<Removable>) -> Result<u64
     let repositories: BTreeSet<RepositoryName> =
         links.iter().map(|link| link.name.clone()).collect();
     let removals = links.iter().map(async |link| {
-        pass.pace().await;
         let is_removed = pass.store.remove_judged(&link.key, &link.etag).await?;
         tracing::debug!(key = %link.key, is_removed, "removed a link, unless it was written since");
         pass.report(|report| report.links_removed += u64::from(is_removed));
@@ -247,7 +242,6 @@ pub(super) async fn remove(pass: &Pass<'_>, links: Vec<Removable>) -> Result<u64
     let removals = stream::iter(removals.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
     let removed = removals.try_fold(0, async |all, one| Ok(all + one)).await?;
     for name in repositories {
-        pass.pace().await;
         names::removal(pass.store, &name, async { Ok(true) }).await?;
     }
     Ok(removed)

@@ -42,7 +42,6 @@ impl<'a, 'b> Listing<'a, 'b> {
         let Some(from) = self.next.take() else {
             return Ok(None);
         };
-        self.pass.pace().await;
         let page = self.pass.store.api.list(&self.prefix, from).await?;
         self.next = page.next.clone().map(Some);
         for object in &page.objects {

@@ -40,9 +40,9 @@ use crate::name::RepositoryName;
 use crate::s3::bucket::Store;
 use crate::s3::format::collection::LastCollection;
 use crate::s3::format::collection_times::CollectionTimes;
-use crate::s3::maintenance::pace::Pace;
 use crate::s3::repositories;
 use crate::s3::wire::ApiError;
+use crate::telemetry;
 
 mod dead;
 mod last;
@@ -160,7 +160,6 @@ struct Pass<'a> {
     store: &'a Arc<Store>,
     options: &'a CollectOptions,
     report: Mutex<Collected>,
-    pace: Pace,
 }
 
 pub(crate) async fn collect(
@@ -185,9 +184,8 @@ pub(crate) async fn collect(
             dry_run: options.dry_run,
             ..Collected::default()
         }),
-        pace: Pace::new(options.rate),
     };
-    Box::pin(pass.run()).await?;
+    telemetry::at_rate(options.rate, Box::pin(pass.run())).await?;
     Ok(pass
         .report
         .into_inner()
@@ -277,10 +275,5 @@ impl Pass<'_> {
                 report.skipped.push(format!("{what}: {why}"));
             }
         });
-    }
-
-    /// Waits for the turn of the next request.
-    async fn pace(&self) {
-        self.pace.wait().await;
     }
 }

@@ -28,7 +28,6 @@ pub(super) struct NamesCache {
 impl NamesCache {
     pub(super) async fn load(pass: &Pass<'_>, name: &RepositoryName) -> Result<Self, CollectError> {
         let key = pass.store.keys.manifest_names(name);
-        pass.pace().await;
         let loaded = match pass.store.read::<ManifestNames>(&key).await {
             Ok(Some(read)) => match read.document {
                 Ok(document) if document.repository == *name => {
@@ -106,7 +105,6 @@ impl NamesCache {
         let key = pass.store.keys.manifest_names(name);
         let condition = self.etag.as_ref();
         let condition = condition.map_or(Condition::Absent, Condition::Matches);
-        pass.pace().await;
         pass.store.api.put_if(&key, document, condition).await?;
         Ok(())
     }
@@ -118,7 +116,6 @@ pub(super) async fn read(
     name: &RepositoryName,
     digest: &Digest,
 ) -> Result<Option<Result<BTreeSet<Digest>, Error>>, CollectError> {
-    pass.pace().await;
     match names_of_manifest(pass.store, name, digest).await {
         Ok(names) => Ok(names.map(Ok)),
         Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => Ok(Some(Err(error))),

@@ -15,7 +15,6 @@ use crate::s3::format::record::{Alias, Record};
 ///
 /// 1 request.
 pub(super) async fn has_session(pass: &Pass<'_>, upload: Uuid) -> Result<bool, CollectError> {
-    pass.pace().await;
     let session = pass.store.keys.session(upload);
     Ok(pass.store.api.get_small(&session).await?.is_some())
 }
@@ -24,7 +23,6 @@ pub(super) async fn has_session(pass: &Pass<'_>, upload: Uuid) -> Result<bool, C
 async fn remove_aliases(pass: &Pass<'_>, record: &Record) -> Result<(), CollectError> {
     for id in &record.layer.aliases {
         let key = pass.store.keys.layer(id);
-        pass.pace().await;
         let read = match pass.store.load::<Alias>(&key).await {
             Ok(Some(read)) => read,
             Ok(None) => continue,
@@ -38,7 +36,6 @@ async fn remove_aliases(pass: &Pass<'_>, record: &Record) -> Result<(), CollectE
             alias.layer.upload == record.layer.upload && alias.layer.has_same_content(&record.layer)
         };
         if is_of_it(&read.document) {
-            pass.pace().await;
             pass.store.remove(&key, &read.etag).await?;
         }
     }
@@ -57,7 +54,6 @@ pub(super) async fn remove(pass: &Pass<'_>, purging: Vec<Judged>) -> Result<(), 
         });
         remove_data(pass, &keys.collect::<Vec<_>>()).await?;
         let records = purging.iter().map(async |one| {
-            pass.pace().await;
             let key = pass.store.keys.layer(&one.record.layer.id());
             Ok(pass.store.remove(&key, &one.etag).await?)
         });
@@ -83,7 +79,6 @@ async fn at_once(
 
 /// Removes data objects that no record names any more. Their keys are never used again.
 pub(super) async fn remove_data(pass: &Pass<'_>, keys: &[Key]) -> Result<(), CollectError> {
-    pass.pace().await;
     pass.store.remove_all(keys).await?;
     Ok(())
 }

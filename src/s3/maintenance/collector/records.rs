@@ -112,7 +112,6 @@ async fn candidates(pass: &Pass<'_>, walked: &Walked) -> Result<(Vec<Digest>, u6
 
 /// A record; `None` where it is gone, or cannot be read and stays.
 async fn load(pass: &Pass<'_>, id: &LayerId) -> Result<Option<Loaded<Record>>, CollectError> {
-    pass.pace().await;
     match pass.store.record(id).await {
         Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
             pass.skip(id, error);
@@ -221,7 +220,6 @@ pub(super) async fn put(
     let key = pass.store.keys.layer(&record.layer.id());
     tracing::debug!(%key, ?state, "wrote the state of a record");
     let record = Record { state, ..record };
-    pass.pace().await;
     let put = pass
         .store
         .api

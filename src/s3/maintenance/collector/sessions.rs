@@ -60,16 +60,13 @@ pub(super) async fn open(pass: &Pass<'_>) -> Result<OpenUploads, CollectError> {
             let uuid = keys.uuid_of(object.key.as_str())?;
             (object.key == keys.session(uuid)).then_some(uuid)
         });
-        let reads = uuids.map(async |uuid| {
-            pass.pace().await;
-            match OwnedSession::load(store, uuid).await {
-                Ok(session) => Ok(session.map(|session| Ok(session.get().clone()))),
-                Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
-                    pass.skip(format_args!("all links, for upload {uuid}"), &error);
-                    Ok(Some(Err(())))
-                }
-                Err(error) => Err(error),
+        let reads = uuids.map(async |uuid| match OwnedSession::load(store, uuid).await {
+            Ok(session) => Ok(session.map(|session| Ok(session.get().clone()))),
+            Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
+                pass.skip(format_args!("all links, for upload {uuid}"), &error);
+                Ok(Some(Err(())))
             }
+            Err(error) => Err(error),
         });
         let reads: Vec<_> = reads.collect();
         let sessions = stream::iter(reads).buffer_unordered(AT_ONCE);
