@@ -217,6 +217,23 @@ fn wrong_files_and_settings_are_refused_at_start() {
             ],
             vec!["--token-server", "--policy", "docker"],
         ),
+        (
+            vec!["--webhook", "http://hooks.example.com/"],
+            vec!["--webhook", "http://hooks.example.com/", "https://"],
+        ),
+        (
+            vec!["--webhook-authorization", &users],
+            vec!["--webhook-authorization", "--webhook;"],
+        ),
+        (
+            vec![
+                "--webhook",
+                "https://hooks.example.com/",
+                "--webhook-authorization",
+                &plain,
+            ],
+            vec![&*plain, "one line", "Bearer TOKEN"],
+        ),
         (vec!["--tls-cert", &users], vec!["--tls-key"]),
         (vec!["--tls-client-ca", &users], vec!["--tls-cert"]),
         (

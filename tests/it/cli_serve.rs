@@ -1,10 +1,14 @@
 //! `serve`, run as a user runs it.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
+use rustix::process::Signal;
+use serde_json::Value;
+
 use crate::support::program::{Running, User, digest, noise};
+use crate::support::reply::Reply;
 
 /// Longer than anything here takes, so that what hangs fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -74,4 +78,64 @@ fn listening_beyond_this_machine_has_to_be_declared() {
             assert!(text.contains(word), "{text}");
         }
     }
+}
+
+/// A request of a webhook, which is not answered yet: the connection, the head, and the events.
+fn next_post(receiver: &TcpListener) -> (TcpStream, String, Vec<Value>) {
+    let (stream, _) = receiver.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(stream.read_line(&mut head).unwrap() > 0, "{head}");
+    }
+    let lower = head.to_lowercase();
+    let (_, size) = lower.split_once("content-length: ").unwrap();
+    let (size, _) = size.split_once("\r\n").unwrap();
+    let mut body = vec![0; size.parse().unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    let events = body["events"].as_array().unwrap().clone();
+    (stream.into_inner(), head, events)
+}
+
+#[test]
+fn events_that_wait_are_delivered_before_the_end() {
+    let user = User::new();
+    let receiver = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hook = format!("http://{}/hook", receiver.local_addr().unwrap());
+    let authorization = user.file("authorization", b"Bearer of-a-file\n");
+    let mut arguments = vec!["--store", "memory:", "serve", "--listen", "127.0.0.1:0"];
+    arguments.extend([
+        "--webhook",
+        &hook,
+        "--webhook-authorization",
+        &authorization,
+    ]);
+    let mut serving = Running::start(&user, &arguments);
+    let address = serving.next_event("listening")["address"].clone();
+    let address = address.as_str().unwrap();
+    let push = |layer: &[u8]| {
+        let path = format!("/v2/a/blobs/uploads/?digest={}", digest(layer));
+        let reply = Reply::to(address, "POST", &path, &[], layer);
+        reply.unwrap().is(201).unwrap();
+    };
+    push(b"one");
+    let (mut first, head, events) = next_post(&receiver);
+    assert!(
+        head.contains("authorization: Bearer of-a-file\r\n"),
+        "{head}"
+    );
+    assert_eq!(events.len(), 1);
+    push(b"two");
+    serving.signal(Signal::TERM);
+    while TcpStream::connect(address).is_ok() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let ok = b"HTTP/1.1 204 No Content\r\n\r\n";
+    first.write_all(ok).unwrap();
+    let (mut second, _, events) = next_post(&receiver);
+    assert_eq!(events[0]["target"]["digest"], digest(b"two"));
+    second.write_all(ok).unwrap();
+    assert_eq!(serving.code(), Some(0));
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use http::header::USER_AGENT;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -51,10 +51,6 @@ impl Entry {
         if let Some(metrics) = &metrics {
             metrics.begin();
         }
-        let header = |name: HeaderName| {
-            let text = parts.headers.get(name)?.to_str().ok()?;
-            Some(text.chars().take(LONGEST_HEADER).collect())
-        };
         let id = parts.headers.get("traceparent").and_then(trace_id);
         let id = id.unwrap_or_else(clock::new_nonce);
         Entry {
@@ -72,7 +68,7 @@ impl Entry {
             subject: None,
             route: "none",
             client: None,
-            user_agent: header(USER_AGENT),
+            user_agent: header_text(&parts.headers, USER_AGENT),
             permit: None,
             metrics,
         }
@@ -84,6 +80,14 @@ impl Entry {
         if let Some(metrics) = &self.metrics {
             self.usage = Arc::new(UsageCounter::within(metrics.usage_of(route)));
         }
+    }
+
+    pub(super) fn client(&self) -> Option<Peer> {
+        self.client
+    }
+
+    pub(super) fn subject(&self) -> Option<&Subject> {
+        self.subject.as_ref()
     }
 
     /// In answers and in the log.
@@ -163,6 +167,12 @@ impl Drop for Entry {
             _ => line!(info),
         }
     }
+}
+
+/// The beginning of a header, where it is text.
+pub(super) fn header_text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    let text = headers.get(name)?.to_str().ok()?;
+    Some(text.chars().take(LONGEST_HEADER).collect())
 }
 
 /// The trace id of a W3C `traceparent`, where it is one.

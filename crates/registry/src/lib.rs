@@ -51,6 +51,7 @@ mod cors;
 mod dispatch;
 mod error;
 mod http1;
+mod http_client;
 mod limits;
 mod listings;
 mod location;
@@ -70,6 +71,7 @@ mod route;
 mod server;
 mod tls;
 pub(crate) mod uploads;
+mod webhook;
 mod write_protection;
 
 pub use auth::{
@@ -91,6 +93,7 @@ pub use registry::{Registry, router};
 pub use s3layers::{Manifest, Page, Referrer, ReferrerKey, RepositoryService};
 pub use server::{serve, serve_tls};
 pub use tls::{Tls, TlsError, TlsFiles};
+pub use webhook::{Delivery, InvalidWebhookUrl, Webhook, WebhookUrl};
 pub use write_protection::{ImmutableTags, InvalidTagPattern, WriteProtection};
 
 use answers::{CONTENT_DIGEST, json};

@@ -10,6 +10,9 @@ use super::proxies::{Encrypted, Forwarded, Peer};
 use super::query::encoded;
 use s3layers::{Digest, RepositoryName};
 
+/// A DNS name and a port, in bytes.
+const LONGEST_HOST: usize = 260;
+
 /// What locations begin with: `https://registry.example.com`, or nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Base(String);
@@ -81,7 +84,7 @@ fn seen_as(
 
 /// Nothing that would end the host and begin something else.
 fn is_host(host: &str) -> bool {
-    !host.is_empty()
+    (1..=LONGEST_HOST).contains(&host.len())
         && host
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))

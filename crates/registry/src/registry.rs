@@ -33,6 +33,7 @@ use super::query::Query;
 use super::readiness::Readiness;
 use super::request_permits::RequestPermits;
 use super::route::{Endpoint, Verb, route};
+use super::webhook::{Draft, Webhook};
 use s3layers::RepositoryService;
 
 /// A registry over `service`.
@@ -67,6 +68,7 @@ pub fn router(service: Arc<dyn RepositoryService>, options: Options) -> Registry
         }),
         authorizer: None,
         metrics: None,
+        webhook: None,
     }
 }
 
@@ -77,6 +79,7 @@ pub struct Registry {
     /// `None`: every client may do everything.
     authorizer: Option<Arc<dyn Authorizer>>,
     metrics: Option<Arc<Metrics>>,
+    webhook: Option<Webhook>,
 }
 
 impl Registry {
@@ -92,6 +95,13 @@ impl Registry {
     #[must_use]
     pub fn with_metrics(mut self, metrics: Arc<Metrics>) -> Self {
         self.metrics = Some(metrics);
+        self
+    }
+
+    /// The same registry, which sends events about its requests here.
+    #[must_use]
+    pub fn with_webhook(mut self, webhook: Webhook) -> Self {
+        self.webhook = Some(webhook);
         self
     }
 
@@ -219,10 +229,20 @@ impl Registry {
             parts,
             grant,
         };
+        let draft = self
+            .webhook
+            .as_ref()
+            .and_then(|_| Draft::new(&endpoint, verb, &head, &self.shared.options));
         let call = Call { head, body, permit };
-        entry
+        let answer = entry
             .run(dispatch(&self.shared, call, verb, endpoint))
-            .await
+            .await;
+        if let (Some(webhook), Some(draft), Ok(response)) = (&self.webhook, draft, &answer) {
+            for event in draft.complete(entry, response) {
+                webhook.send(event);
+            }
+        }
+        answer
     }
 
     async fn authorize(

@@ -22,3 +22,4 @@ mod site;
 mod slow;
 mod spoilt;
 mod store;
+mod webhooks;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::time::sleep;
 
 use crate::failure::Failure;
@@ -264,6 +265,16 @@ pub(super) fn tls(settings: &Settings) -> Result<Option<Arc<Tls>>, Failure> {
     };
     let tls = Tls::load(files).map_err(|error| Failure::usage(error.to_string()))?;
     Ok(Some(Arc::new(tls)))
+}
+
+/// The header that the receiver of a webhook gets. An error does not repeat it.
+pub(super) fn webhook_authorization(file: &Path) -> Result<HeaderValue, Failure> {
+    let text = text_of(file)?;
+    let value = HeaderValue::from_str(text.trim()).ok();
+    value.filter(|value| !value.is_empty()).ok_or_else(|| {
+        let file = file.display();
+        Failure::usage(format!("{file}: expected one line, such as Bearer TOKEN"))
+    })
 }
 
 /// The files of a registry that runs.

@@ -8,8 +8,10 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use self::auth::{Auth, Files, check_redirect, tls};
+use self::auth::{Auth, Files, check_redirect, tls, webhook_authorization};
 use super::Context;
 use super::collector::collect_regularly;
 use super::failure::Failure;
@@ -20,9 +22,14 @@ use super::stop::Stop;
 use super::store_url::{Absent, StoreUrl};
 use super::sweeper::{UNTOUCHED, sweep_regularly};
 use s3layers::S3LayerService;
-use s3layers_registry::{Limits, Metrics, Options, WriteProtection, serve_metrics};
+use s3layers_registry::{
+    Limits, Metrics, Options, Registry, Webhook, WriteProtection, serve_metrics,
+};
 
 mod auth;
+
+/// After the last request, for the events that wait.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
 
 pub(super) use self::auth::policy_of;
 
@@ -87,13 +94,14 @@ impl Serve {
         if let Some((_, metrics)) = &metrics {
             registry = registry.with_metrics(metrics.clone());
         }
+        let counters = metrics.as_ref().map(|(_, metrics)| Arc::clone(metrics));
+        let (registry, events) = with_webhook(registry, settings, counters.clone())?;
         // All that can fail is done.
         self.announce(context, &address)?;
         let usage = |work| {
             let metrics = metrics.as_ref();
             metrics.map_or_else(Arc::default, |(_, metrics)| metrics.usage_of(work))
         };
-        let counters = metrics.as_ref().map(|(_, metrics)| Arc::clone(metrics));
         let (sweep_usage, gc_usage) = (usage("sweep"), usage("gc"));
         let sweep_every = settings.serve_sweep_every.value.0;
         let gc_every = settings.serve_gc_every.value.0;
@@ -117,6 +125,9 @@ impl Serve {
             never = gc_usage.count(collections(&service, gc_every, counters)) => match never {},
             never = files.keep_current() => match never {},
             never = scrapes(metrics) => match never {},
+        }
+        if let Some(events) = events {
+            let _ = timeout(LAST_EVENTS, events).await;
         }
         context.output.note("stopped");
         context.output.event(&Event::Stopped)
@@ -179,6 +190,27 @@ async fn scrapes(metrics: Option<(TcpListener, Arc<Metrics>)>) -> Infallible {
         tracing::warn!(%error, "metrics are not served");
     }
     std::future::pending().await
+}
+
+/// The registry with its webhook, and the task that delivers events.
+fn with_webhook(
+    registry: Registry,
+    settings: &Settings,
+    metrics: Option<Arc<Metrics>>,
+) -> Result<(Registry, Option<JoinHandle<()>>), Failure> {
+    let authorization = settings.serve_webhook_authorization.value.as_ref();
+    let Some(url) = &settings.serve_webhook.value else {
+        if authorization.is_some() {
+            return Err(Failure::usage(
+                "--webhook-authorization is for the receiver of --webhook; expected both",
+            ));
+        }
+        return Ok((registry, None));
+    };
+    let authorization = authorization.map(|file| webhook_authorization(&file.0));
+    let (webhook, delivery) = Webhook::new(url.clone(), authorization.transpose()?, metrics);
+    let events = tokio::spawn(delivery.run());
+    Ok((registry.with_webhook(webhook), Some(events)))
 }
 
 async fn sweeps(service: &S3LayerService, every: Option<Duration>) -> Infallible {

@@ -24,7 +24,9 @@ use s3layers::{
     ClientOptions, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
     DEFAULT_PRESIGN_LIFETIME, S3Config,
 };
-use s3layers_registry::{CorsOrigins, DEFAULT_MAX_REQUESTS, ImmutableTags, Prices, TrustedProxies};
+use s3layers_registry::{
+    CorsOrigins, DEFAULT_MAX_REQUESTS, ImmutableTags, Prices, TrustedProxies, WebhookUrl,
+};
 
 pub(super) mod example;
 mod file;
@@ -222,6 +224,13 @@ settings! {
         Setting::serve("serve.s3_prices", "WRITES,READS", "Set the prices of requests to S3, for metrics")
             .more("In dollars for 1000 writes and lists, and for 1000 reads; removals are free. Default: AWS S3 \
                 Standard.");
+    serve_webhook: Option<WebhookUrl> = None,
+        Setting::serve("serve.webhook", "URL", "Post events about pushes, pulls and removals to this URL")
+            .more("Mounts, too, in the envelope of distribution's webhooks. A URL with http:// has to be of this machine.")
+            .sample("https://hooks.example.com/registry");
+    serve_webhook_authorization: Option<FilePath> = None,
+        Setting::serve("serve.webhook_authorization", "FILE", "Send the Authorization header in this file to serve.webhook")
+            .more("One line, such as `Bearer TOKEN`.").sample("webhook-authorization");
     serve_body_timeout: Timeout = Timeout(Duration::from_secs(600)),
         Setting::serve("serve.body_timeout", "TIME", "Limit pauses of a client that sends a body")
             .more("Then the request is answered with 408. Every byte that arrived is kept, and the client can \

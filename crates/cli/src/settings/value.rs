@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::table::{Shape, Source};
 use crate::store_url::StoreUrl;
-use s3layers_registry::{CorsOrigins, ImmutableTags, Prices, TrustedProxies};
+use s3layers_registry::{CorsOrigins, ImmutableTags, Prices, TrustedProxies, WebhookUrl};
 
 /// A type of value, with the same syntax in a flag, a variable and the file.
 pub(crate) trait Kind: Sized {
@@ -100,6 +100,7 @@ text_kinds! {
     TrustedProxies: "addresses, networks such as 10.0.0.0/8, loopback, private, with commas between them; or none";
     CorsOrigins: "origins such as https://ui.example.com with commas between them, or *";
     Prices: "WRITES,READS, in dollars for 1000 requests, such as 0.005,0.0004";
+    WebhookUrl: "https://HOST[:PORT][/PATH], or http:// with a loopback address, without a user or a password";
     ImmutableTags: "patterns REPOSITORY:TAG such as **:v*, with commas between them";
 }
 

@@ -53,6 +53,7 @@ pub struct Metrics {
     last_collection: Family<NoLabels, Gauge>,
     collected: Family<Action, Counter>,
     collected_bytes: Family<Action, Counter>,
+    events: Family<Outcome, Counter>,
 }
 
 /// Of a metric that is absent until it has a value.
@@ -97,6 +98,7 @@ impl Metrics {
             last_collection: Family::default(),
             collected: Family::default(),
             collected_bytes: Family::default(),
+            events: Family::default(),
         };
         // So that a rate of them is known from the first one on.
         for outcome in OUTCOMES {
@@ -156,6 +158,8 @@ impl Metrics {
         );
         let authorizations = self.authorizations.clone();
         self.register("auth", "Decisions of the authorizer", &authorizations);
+        let events = self.events.clone();
+        self.register("webhook_events", "Events by outcome", &events);
     }
 
     fn register_collections(&mut self) {
@@ -251,6 +255,12 @@ impl Metrics {
                 .get_or_create(&Action { what, action })
                 .inc_by(bytes);
         }
+    }
+
+    pub(super) fn count_events(&self, outcome: &'static str, count: u64) {
+        self.events
+            .get_or_create(&Outcome { outcome })
+            .inc_by(count);
     }
 
     /// `None`: granted.

@@ -1,7 +1,7 @@
 //! Authentication and authorization of the registry.
 
 mod credentials;
-mod fixture;
+pub(super) mod fixture;
 mod key_server;
 mod limits;
 mod matrix;
