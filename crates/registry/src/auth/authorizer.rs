@@ -28,7 +28,7 @@ use crate::query::Query;
 use s3layers::clock;
 
 /// How often it is looked whether keys are due to be read.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(250);
 
 /// How a [`PolicyAuthorizer`] behaves.
 #[derive(Clone, Debug)]

@@ -206,7 +206,7 @@ async fn keys_by_url_are_rotated() {
 }
 
 #[tokio::test]
-async fn unknown_keys_are_asked_for_once_in_ten_seconds() {
+async fn unknown_keys_are_asked_for_once_in_nine_seconds() {
     let issuer = Issuer::new();
     let server = KeyServer::start(Answer::Keys(keys_of(&issuer, "one"))).await;
     let site = server.site(&format!("keys = \"{}/keys\"", server.url), &server.ca);
