@@ -121,6 +121,12 @@ async fn an_upload_that_was_being_finished_is_finished() {
     assert!(finished.unwrap_err().is_permission());
     let uuid = upload.uuid();
     drop(upload);
+    // It was on its way when its owner died.
+    let tail = format!("uploads/{uuid}/tail/0-nonce");
+    let client = stores::client(&store, store.http_client());
+    let put = client.put_object().bucket(BUCKET).key(tail);
+    let put = put.body(ByteStream::from_static(b"bytes")).send();
+    put.await.unwrap();
 
     assert_eq!(actions(&service.sweep(HOUR, false).await.unwrap()), []);
     let swept = service.sweep(Duration::ZERO, false).await.unwrap();

@@ -198,6 +198,11 @@ impl OwnedSession {
         }
     }
 
+    /// Its owner is unknown: what no session names is looked for when the upload ends.
+    pub(crate) fn expect_orphans(&mut self) {
+        self.session.orphans = true;
+    }
+
     /// Marks the upload as cancelled: for a handle that does not own it, however often its owner
     /// writes. Where `forced`, also one that is being committed; that may still be published.
     ///

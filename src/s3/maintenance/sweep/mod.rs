@@ -110,6 +110,7 @@ async fn carry_out(
     let Some(mut owned) = stored else {
         return store.remove_all(&found.keys).await;
     };
+    owned.expect_orphans();
     let outcome = match action {
         SweepAction::RemoveCancelled => {
             cleanup::remove_cancelled(store, owned.get(), found.age).await
