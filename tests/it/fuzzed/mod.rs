@@ -156,8 +156,9 @@ fn keys(bytes: &[u8]) {
         for request in wire.log().iter().filter(|request| !request.key.is_empty()) {
             let key = request.key.strip_prefix("root/of/");
             let key = key.unwrap_or_else(|| panic!("outside the root: {request}"));
-            let rooms = [
+            let folders = [
                 "data",
+                "gc",
                 "layers",
                 "names",
                 "profile",
@@ -166,7 +167,7 @@ fn keys(bytes: &[u8]) {
             ];
             let mut parts = key.split('/');
             assert!(
-                parts.next().is_some_and(|room| rooms.contains(&room)),
+                parts.next().is_some_and(|folder| folders.contains(&folder)),
                 "{request}"
             );
             let is_plain = |part: &str| !part.is_empty() && !part.starts_with('.');
