@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use super::{Api, ApiError, ApiResult, Condition, ConditionForm, ETag, Put};
 use crate::clock::Moment;
-use crate::error::{StorageError, StorageErrorKind};
 use crate::s3::format::keys::Key;
 use crate::s3::wire::body::Payload;
 
@@ -104,12 +103,6 @@ impl Api {
             }
         }
         loop {
-            if until.is_some_and(|(at, lifetime)| !at.is_within(lifetime)) {
-                let why = "the last look at the bytes of the layer is too long ago";
-                let kind = StorageErrorKind::Unavailable;
-                let error = StorageError::new("PutObject", key.as_str(), kind, why);
-                return Err(ApiError::Other(error));
-            }
             let put = self.put_counted(key, &payload, None, Some(condition), until);
             let refusal = match put.await {
                 Ok((etag, attempts)) => {
@@ -134,5 +127,65 @@ impl Api {
                 return Err(ApiError::Other(refusal.into_storage().into_retryable()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+    use aws_smithy_runtime_api::client::http::{
+        HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+    };
+    use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+    use aws_smithy_types::body::SdkBody;
+
+    use super::*;
+    use crate::s3::format::keys::Keys;
+    use crate::telemetry;
+
+    /// Accepts every write, and counts them.
+    #[derive(Clone, Debug, Default)]
+    struct Accepting(Arc<AtomicUsize>);
+
+    impl HttpConnector for Accepting {
+        fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
+            self.0.fetch_add(1, SeqCst);
+            let mut answer = HttpResponse::new(200.try_into().unwrap(), SdkBody::empty());
+            answer.headers_mut().insert("etag", "\"e\"");
+            HttpConnectorFuture::ready(Ok(answer))
+        }
+    }
+
+    /// A limited rate delays a request, which is not sent if its deadline has passed by its turn.
+    #[tokio::test(start_paused = true)]
+    async fn write_whose_turn_comes_too_late_is_not_sent() {
+        let accepting = Accepting::default();
+        let connector = SharedHttpConnector::new(accepting.clone());
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::from_static("us-east-1"))
+            .credentials_provider(Credentials::new("key", "secret", None, None, "test"))
+            .endpoint_url("http://store.test")
+            .http_client(http_client_fn(move |_, _| connector.clone()))
+            .build();
+        let client = aws_sdk_s3::Client::from_conf(config);
+        let api = &Api::new(client, "bucket".to_owned(), None);
+        let key = &Keys::new("").profile();
+        let put = |lifetime| async move {
+            let until = Some((Moment::now(), Duration::from_millis(lifetime)));
+            let put = api.put_if_until(key, Bytes::from_static(b"{}"), Condition::Absent, until);
+            put.await
+        };
+        telemetry::at_rate(Some(1), async {
+            put(500).await.unwrap();
+            put(1500).await.unwrap();
+            assert!(put(500).await.unwrap_err().into_storage().is_retryable());
+        })
+        .await;
+        assert_eq!(accepting.0.load(SeqCst), 2);
     }
 }

@@ -22,7 +22,7 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use tokio::time::Instant;
 
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::error::{StorageError, StorageErrorKind};
 use crate::s3::format::keys::Key;
 use crate::telemetry::{self, Operation, Request, Telemetry};
@@ -201,15 +201,16 @@ impl Api {
         Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
-        self.call_while(call, send, || ready(Ok(true))).await
+        self.call_while(call, send, None, || ready(Ok(true))).await
     }
 
-    /// As [`call_streamed`](Self::call_streamed), as long as a condition `holds`, which is looked at
-    /// before each attempt but the first.
+    /// As [`call_streamed`](Self::call_streamed). No attempt is signed after `until`: so long after that
+    /// moment. A condition `holds` before each attempt but the first.
     async fn call_while<T, E, F, Sent, Held>(
         &self,
         call: Call<'_>,
         send: F,
+        until: Option<(Moment, Duration)>,
         holds: impl Fn() -> Held,
     ) -> ApiResult<(T, Request)>
     where
@@ -218,7 +219,15 @@ impl Api {
         Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
+        let is_late = || until.is_some_and(|(at, lifetime)| !at.is_within(lifetime));
         telemetry::turn().await;
+        if is_late() {
+            let why = "the last look at the bytes of the layer is too long ago";
+            let (name, kind) = (call.operation.as_str(), StorageErrorKind::Unavailable);
+            return Err(ApiError::Other(StorageError::new(
+                name, call.key, kind, why,
+            )));
+        }
         let begun = Instant::now();
         let (mut attempts, mut told) = (0, false);
         loop {
@@ -266,7 +275,7 @@ impl Api {
                 None => return Err(error(failed.verdict)),
             }
             telemetry::turn().await;
-            if !holds().await? {
+            if is_late() || !holds().await? {
                 return Err(error(verdict::Verdict::Precondition));
             }
         }

@@ -56,8 +56,7 @@ impl Api {
         Ok(written.await?.0)
     }
 
-    /// As [`put`](Self::put), and how many attempts it took. None is signed after `until`: it counts
-    /// as refused then.
+    /// As [`put`](Self::put), and how many attempts it took. None is signed after `until`.
     pub(super) async fn put_counted(
         &self,
         key: &Key,
@@ -73,9 +72,6 @@ impl Api {
             body: size,
         };
         let holds = || async move {
-            if until.is_some_and(|(at, lifetime)| !at.is_within(lifetime)) {
-                return Ok(false);
-            }
             match condition {
                 // The attempt before may have taken effect, or was refused: a refusal that comes
                 // before the whole body was sent is lost where the server then closes the connection.
@@ -105,7 +101,7 @@ impl Api {
                 request.send()
             }
         };
-        let sent = self.call_while(call, send, holds).await;
+        let sent = self.call_while(call, send, until, holds).await;
         let (answer, request) = sent.map_err(|error| match error {
             ApiError::NotImplemented(error) if condition.is_some() => {
                 ApiError::NotImplemented(error.advised(Some(NO_CONDITIONS.to_owned())))
