@@ -25,6 +25,9 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::client_error::ClientError;
 
+/// Connections that stay open without a request. Each keeps a buffer of up to 400 KiB.
+const IDLE: usize = 64;
+
 /// Builds the client; `ca_bundle` is that of the profile.
 pub(super) fn client(ca_bundle: Option<&str>) -> Result<SharedHttpClient, ClientError> {
     let variable = |name: &str| std::env::var(name).ok().filter(|path| !path.is_empty());
@@ -46,6 +49,7 @@ pub(super) fn client(ca_bundle: Option<&str>) -> Result<SharedHttpClient, Client
         let mut connector = Connector::builder()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .tls_context(tls.clone())
+            .pool_max_idle_per_host(IDLE)
             .proxy_config(ProxyConfig::from_env());
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
