@@ -1,17 +1,11 @@
 //! A registry's client: one request at a time, each on a connection of its own.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 
-const NAME: &str = "library/bench";
+use super::reply::Reply;
 
-/// An answer's status and `Location`.
-struct Answer {
-    status: u16,
-    location: Option<String>,
-    length: u64,
-    body: BufReader<TcpStream>,
-}
+const NAME: &str = "library/bench";
 
 /// A client of the registry at this address.
 pub struct Client {
@@ -19,52 +13,17 @@ pub struct Client {
 }
 
 impl Client {
-    fn ask(&self, method: &str, path: &str, body: &[u8]) -> io::Result<Answer> {
-        let mut stream = TcpStream::connect(&self.address)?;
-        let (host, size) = (&self.address, body.len());
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/octet-stream\r\ncontent-length: {size}\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body)?;
-        let mut answer = Answer {
-            status: 0,
-            location: None,
-            length: 0,
-            body: BufReader::with_capacity(256 * 1024, stream),
-        };
-        let mut line = String::new();
-        answer.body.read_line(&mut line)?;
-        answer.status = line
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .unwrap_or(0);
-        loop {
-            line.clear();
-            answer.body.read_line(&mut line)?;
-            match line.trim_end().split_once(": ") {
-                None => return Ok(answer),
-                Some((name, value)) if name.eq_ignore_ascii_case("location") => {
-                    answer.location = value.find("/v2/").map(|at| value[at..].to_owned());
-                }
-                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                    answer.length = value.parse().unwrap_or(0);
-                }
-                Some(_) => {}
-            }
-        }
-    }
-
-    fn expect(&self, status: u16, method: &str, path: &str, body: &[u8]) -> io::Result<Answer> {
-        let answer = self.ask(method, path, body)?;
-        match answer.status == status {
-            true => Ok(answer),
-            false => Err(io::Error::other(format!(
-                "{method} {path}: {}",
-                answer.status
-            ))),
-        }
+    fn expect(
+        &self,
+        status: u16,
+        method: &str,
+        path: &str,
+        body: &[u8],
+    ) -> io::Result<Reply<BufReader<TcpStream>>> {
+        let headers = [("content-type", "application/octet-stream")];
+        let reply = Reply::open(&self.address, method, path, &headers, body)?;
+        let reply = reply.is(status);
+        reply.map_err(|error| io::Error::other(format!("{method} {path}: {error}")))
     }
 
     /// As docker pushes a layer: is it there, begin, send, end, is it there. `pieces` is how many
@@ -78,20 +37,23 @@ impl Client {
 
     /// Everything but the request that ends the push, which is given back.
     pub fn send(&self, layer: &[u8], digest: &str, piece: usize) -> io::Result<String> {
-        let location = |answer: Answer| answer.location.ok_or(io::ErrorKind::InvalidData);
-        let mut at =
-            location(self.expect(202, "POST", &format!("/v2/{NAME}/blobs/uploads/"), &[])?)?;
+        let mut at = self.begin_upload()?;
         for body in layer.chunks(piece) {
-            at = location(self.expect(202, "PATCH", &at, body)?)?;
+            let reply = self.expect(202, "PATCH", &at, body)?;
+            at = reply.location().map_err(io::Error::other)?;
         }
         let joint = if at.contains('?') { '&' } else { '?' };
         Ok(format!("{at}{joint}digest={digest}"))
     }
 
+    fn begin_upload(&self) -> io::Result<String> {
+        let begun = self.expect(202, "POST", &format!("/v2/{NAME}/blobs/uploads/"), &[])?;
+        begun.location().map_err(io::Error::other)
+    }
+
     /// Begins an upload and a request for its bytes, which it leaves to the caller.
     pub fn begin(&self) -> io::Result<TcpStream> {
-        let begun = self.expect(202, "POST", &format!("/v2/{NAME}/blobs/uploads/"), &[])?;
-        let at = begun.location.ok_or(io::ErrorKind::InvalidData)?;
+        let at = self.begin_upload()?;
         let mut stream = TcpStream::connect(&self.address)?;
         let head = format!(
             "PATCH {at} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n",

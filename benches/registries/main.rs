@@ -8,48 +8,49 @@
 #![allow(clippy::unwrap_used, reason = "a panic names the line")]
 #![allow(clippy::disallowed_methods, reason = "a bench lives in real time")]
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use link::Distance;
 use registry::Contender;
 use round::{Cost, LARGE, MIB, NEAR, Round};
+use tcp_proxy::{Direction, Link};
 use tokio::runtime::Runtime;
 
 mod client;
 mod floor;
-mod link;
 mod rclone;
 mod registry;
+#[path = "../../tests/it/support/reply.rs"]
+#[allow(dead_code, reason = "only the tests need all of it")]
+mod reply;
 mod round;
 mod slow;
+#[path = "../../tests/it/support/tcp_proxy.rs"]
+#[allow(dead_code, reason = "only the tests need all of it")]
+mod tcp_proxy;
 
 const ROUNDS: usize = 3;
 
-const DISTANCE: Distance = Distance {
+const DISTANT: Link = Link {
     round_trip: Duration::from_millis(10),
-    rate: 25e6,
+    bytes_per_second: 25e6,
 };
 
 /// A link that a few clients fill without filling the processors.
-const NARROW: Distance = Distance {
+const NARROW: Link = Link {
     round_trip: Duration::from_millis(10),
-    rate: 2e6,
+    bytes_per_second: 2e6,
 };
 
 /// Where all of them store.
 pub struct Store {
-    address: SocketAddr,
+    /// `http://HOST:PORT`.
+    url: String,
     access_key: String,
     secret_key: String,
     bucket: String,
 }
 
 impl Store {
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
     /// `minio=http://KEY:SECRET@HOST:PORT/BUCKET`, among others.
     fn from_env() -> Option<Store> {
         let endpoints = std::env::var("S3LAYERS_TEST_ENDPOINTS").ok()?;
@@ -60,7 +61,7 @@ impl Store {
         let (access_key, secret_key) = keys.split_once(':')?;
         let (address, bucket) = rest.split_once('/')?;
         Some(Store {
-            address: address.parse().ok()?,
+            url: format!("http://{address}"),
             access_key: access_key.to_owned(),
             secret_key: secret_key.to_owned(),
             bucket: bucket.to_owned(),
@@ -102,8 +103,6 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-const MEBI: f64 = MIB as f64;
-
 type Measure = (&'static str, fn(&Round) -> f64);
 
 /// Of a registry.
@@ -113,10 +112,10 @@ const MEASURES: [Measure; 25] = [
     ("  seconds", |round| round.push.seconds),
     ("  CPU seconds", |round| round.push.cpu),
     ("  MiB to the store", |round| {
-        round.push.traffic.up as f64 / MEBI
+        mebi(round.push, Direction::Up)
     }),
     ("  MiB from the store", |round| {
-        round.push.traffic.down as f64 / MEBI
+        mebi(round.push, Direction::Down)
     }),
     ("  MiB of memory", |round| round.memory[0]),
     ("PUT that ends 256 MiB over 16 MiB", |round| {
@@ -140,10 +139,10 @@ const MEASURES: [Measure; 25] = [
         requests(round.patches)
     }),
     ("  MiB to the store", |round| {
-        round.patches.traffic.up as f64 / MEBI
+        mebi(round.patches, Direction::Up)
     }),
     ("  MiB from the store", |round| {
-        round.patches.traffic.down as f64 / MEBI
+        mebi(round.patches, Direction::Down)
     }),
     ("HEAD, requests", |round| requests(round.head[0])),
     ("  again", |round| requests(round.head[1])),
@@ -157,6 +156,10 @@ const MEASURES: [Measure; 25] = [
 
 fn requests(cost: Cost) -> f64 {
     cost.traffic.requests as f64
+}
+
+fn mebi(cost: Cost, direction: Direction) -> f64 {
+    cost.traffic.bytes[direction as usize] as f64 / MIB as f64
 }
 
 fn print(copies: &[Vec<[Cost; 2]>], rounds: &[Vec<Round>]) {

@@ -10,10 +10,10 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use super::client::Client;
-use super::link::{Distance, Link, Traffic};
 use super::registry::{Contender, Registry};
 use super::slow::SlowSenders;
-use super::{DISTANCE, NARROW, Store, floor, rclone};
+use super::tcp_proxy::{Link, TcpProxy, Traffic};
+use super::{DISTANT, NARROW, Store, floor, rclone};
 
 pub const KIB: usize = 1 << 10;
 pub const MIB: usize = 1 << 20;
@@ -83,46 +83,48 @@ pub fn layer(size: usize) -> Layer {
     (bytes.into(), digest)
 }
 
+fn since(before: Traffic, after: Traffic) -> Traffic {
+    Traffic {
+        requests: after.requests - before.requests,
+        bytes: [0, 1].map(|direction| after.bytes[direction] - before.bytes[direction]),
+    }
+}
+
 /// One registry after the other over one root, as processes that begin with nothing in memory.
 struct Stage<'a> {
     contender: &'a Contender,
     store: &'a Store,
     /// To the store, unless it is near.
-    link: Option<Link>,
+    proxy: Option<TcpProxy>,
     root: String,
 }
 
 impl<'a> Stage<'a> {
-    fn new(
-        runtime: &Runtime,
-        store: &'a Store,
-        contender: &'a Contender,
-        distance: Option<Distance>,
-    ) -> Self {
-        let link = |distance| runtime.block_on(Link::to(store.address, distance)).unwrap();
+    fn new(store: &'a Store, contender: &'a Contender, link: Option<Link>) -> Self {
         Stage {
             contender,
             store,
-            link: distance.map(link),
+            proxy: link.map(|link| TcpProxy::over(&store.url, Some(link))),
             root: format!("bench/{}", Uuid::new_v4()),
         }
     }
 
     fn traffic(&self) -> Traffic {
-        self.link.as_ref().map(Link::traffic).unwrap_or_default()
+        let proxy = self.proxy.as_ref();
+        proxy.map(TcpProxy::traffic).unwrap_or_default()
     }
 
     /// A bench leaves nothing on the disk.
     fn clear(self, runtime: &Runtime) {
-        let client = floor::client(self.store, &self.store.url());
+        let client = floor::client(self.store, &self.store.url);
         let removed = floor::remove(&client, &self.store.bucket, &self.root);
         runtime.block_on(removed).unwrap();
     }
 
     fn start(&self) -> (Registry, Client) {
-        let link = self.link.as_ref();
-        let url = link.map_or_else(|| self.store.url(), Link::url);
-        let started = self.contender.start(self.store, &url, &self.root);
+        let proxy = self.proxy.as_ref();
+        let url = proxy.map_or(&self.store.url, |proxy| &proxy.url);
+        let started = self.contender.start(self.store, url, &self.root);
         let registry = started.unwrap();
         let address = registry.address.clone();
         (registry, Client { address })
@@ -133,7 +135,7 @@ impl<'a> Stage<'a> {
         work();
         Cost {
             seconds: begun.elapsed().as_secs_f64(),
-            traffic: self.traffic().since(traffic),
+            traffic: since(traffic, self.traffic()),
             cpu: registry.cpu() - cpu,
         }
     }
@@ -163,7 +165,7 @@ pub fn measure(
     large: &Layer,
     huge: &Layer,
 ) -> Round {
-    let stage = Stage::new(runtime, store, contender, Some(DISTANCE));
+    let stage = Stage::new(store, contender, Some(DISTANT));
     let taking = stage.start();
     // The first connection to a root probes the store.
     stage.push(&taking, &layer(KIB), KIB);
@@ -203,7 +205,7 @@ pub fn measure(
 
 /// Each by a process of its own.
 fn near(runtime: &Runtime, store: &Store, contender: &Contender, huge: &Layer) -> [Cost; 2] {
-    let stage = Stage::new(runtime, store, contender, None);
+    let stage = Stage::new(store, contender, None);
     let taking = stage.start();
     stage.push(&taking, &layer(KIB), KIB);
     let push = stage.push(&taking, huge, NEAR);
@@ -217,7 +219,7 @@ fn near(runtime: &Runtime, store: &Store, contender: &Contender, huge: &Layer) -
 
 /// The link and not the processors are what the pushes saturate.
 fn shared(runtime: &Runtime, store: &Store, contender: &Contender) -> [Cost; 2] {
-    let stage = Stage::new(runtime, store, contender, Some(NARROW));
+    let stage = Stage::new(store, contender, Some(NARROW));
     let on = stage.start();
     let read = layer(SHARED);
     stage.push(&on, &read, SHARED);
@@ -246,15 +248,15 @@ fn shared(runtime: &Runtime, store: &Store, contender: &Contender) -> [Cost; 2] 
 
 /// The same bytes up and down by a plain copy, and by rclone where there is one.
 pub fn copies(runtime: &Runtime, store: &Store, large: &Layer) -> Vec<[Cost; 2]> {
-    let link = runtime.block_on(Link::to(store.address, DISTANCE)).unwrap();
-    let client = floor::client(store, &link.url());
+    let proxy = TcpProxy::over(&store.url, Some(DISTANT));
+    let client = floor::client(store, &proxy.url);
     let (bucket, key) = (&store.bucket, format!("bench/{}", Uuid::new_v4()));
     let cost = |work: &dyn Fn()| {
-        let (traffic, begun) = (link.traffic(), Instant::now());
+        let (traffic, begun) = (proxy.traffic(), Instant::now());
         work();
         Cost {
             seconds: begun.elapsed().as_secs_f64(),
-            traffic: link.traffic().since(traffic),
+            traffic: since(traffic, proxy.traffic()),
             cpu: 0.0,
         }
     };
@@ -262,7 +264,7 @@ pub fn copies(runtime: &Runtime, store: &Store, large: &Layer) -> Vec<[Cost; 2]>
     let download = || runtime.block_on(floor::download(&client, bucket, &key, large.0.len()));
     let mut copies = vec![[cost(&|| upload().unwrap()), cost(&|| download().unwrap())]];
     if let Ok(program) = std::env::var("RCLONE") {
-        let rclone = rclone::Rclone::new(program, store, &link.url(), &large.0).unwrap();
+        let rclone = rclone::Rclone::new(program, store, &proxy.url, &large.0).unwrap();
         copies.push([
             cost(&|| rclone.upload(&key).unwrap()),
             cost(&|| rclone.download(&key).unwrap()),

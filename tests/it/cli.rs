@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::program::{MIB, Running, Served, User, digest, events, noise, said};
+use crate::support::reply::Reply;
 
 #[test]
 fn demo_resumes_without_loss() {
@@ -265,22 +266,15 @@ fn registry_is_served_until_a_signal() {
         let mut registry = Running::start(&user, &["serve", "--listen", "127.0.0.1:0"]);
         let event = registry.next_event("listening");
         let address = event["address"].as_str().unwrap();
-        let ask = |request: &str| {
-            let mut stream = std::net::TcpStream::connect(address).unwrap();
-            stream.write_all(request.as_bytes()).unwrap();
-            stream
-        };
-        let head = format!("HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
         let id = digest(b"a layer");
         let path = format!("/v2/library/x/blobs/uploads/?digest={id}");
         // It keeps its last byte until the program gets the signal.
-        let mut push = ask(&format!(
-            "POST {path} {head}content-length: 7\r\n\r\na laye"
-        ));
-        let mut ready = String::new();
-        let mut readiness = ask(&format!("GET /readyz {head}\r\n"));
-        readiness.read_to_string(&mut ready).unwrap();
-        assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+        let mut push = std::net::TcpStream::connect(address).unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+        push.write_all(format!("{head}content-length: 7\r\n\r\na laye").as_bytes())
+            .unwrap();
+        let ready = Reply::to(address, "GET", "/readyz", &[], &[]);
+        ready.unwrap().is(200).unwrap();
         registry.signal(signal);
         while std::net::TcpStream::connect(address).is_ok() {
             std::thread::sleep(Duration::from_millis(10));

@@ -1,17 +1,15 @@
 //! `doctor` as a user runs it: its output, its exit code, and the objects it leaves.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use embedded_s3::{EmbeddedStore, Quirks};
 use rustix::process::Signal;
 use serde_json::Value;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 
 use crate::support::program::{ACCESS_KEY, Running, SECRET_KEY, Served, User, events, stderr};
+use crate::support::tcp_proxy::{Direction, TcpProxy};
 use crate::support::{bucket, stores};
 
 /// A store with quirks, at its own address, until it is dropped.
@@ -183,53 +181,24 @@ fn missing_bucket_is_named() {
     assert!(said.contains("'now'"), "{said}");
 }
 
-/// Relays bytes in both directions, but no more than 1 MiB from each client. Adds a permit when a
-/// client has sent that much.
-async fn stall(listener: TcpListener, store: SocketAddr, stalled: Arc<Semaphore>) {
-    loop {
-        let (client, _) = listener.accept().await.unwrap();
-        let stalled = Arc::clone(&stalled);
-        tokio::spawn(async move {
-            let store = TcpStream::connect(store).await.unwrap();
-            let (mut from_client, mut to_client) = client.into_split();
-            let (mut from_store, mut to_store) = store.into_split();
-            let answers = tokio::spawn(async move {
-                let _ = tokio::io::copy(&mut from_store, &mut to_client).await;
-            });
-            let mut some = (&mut from_client).take(1 << 20);
-            let copied = tokio::io::copy(&mut some, &mut to_store).await;
-            if copied.is_ok_and(|bytes| bytes == 1 << 20) {
-                stalled.add_permits(1);
-                std::future::pending::<()>().await;
-            }
-            answers.abort();
-        });
-    }
-}
-
 #[test]
 fn signal_during_a_part_cleans_up() {
     for signal in [Signal::INT, Signal::TERM] {
         let store = Quirky::serve(Quirks::none());
-        let stalled = Arc::new(Semaphore::new(0));
-        let door = store.runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let door = listener.local_addr().unwrap();
-            tokio::spawn(stall(listener, store.address, Arc::clone(&stalled)));
-            door
-        });
-        let url = format!("http://{door}");
+        let proxy = TcpProxy::to(&format!("http://{}", store.address));
+        // Only the bodies of parts are as large.
+        proxy.pause_after(Direction::Up, 1 << 20);
         let place = [
             "--store",
             "s3://layers/eu",
             "--endpoint-url",
-            &url,
+            &proxy.url,
             "doctor",
         ];
         let mut doctor = Running::start(&User::new(), &place);
-        let until = store.runtime.block_on(stalled.acquire());
-        until.unwrap().forget();
+        proxy.wait_until_paused(Direction::Up);
         doctor.signal(signal);
+        proxy.resume();
         let printed = doctor.next_event("error");
         assert!(
             printed["message"].as_str().unwrap().contains("stopped"),

@@ -15,6 +15,7 @@ use crate::support::bucket::{get, keys, multiparts, sealed};
 use crate::support::program::{
     ACCESS_KEY, MIB, Running, SECRET_KEY, Served, User, digest, events, noise, said, stderr,
 };
+use crate::support::reply::Reply;
 use crate::support::stores::BUCKET;
 use crate::tarsum::archive::{END, member};
 
@@ -162,16 +163,9 @@ fn content_of_a_registry_is_listed() {
     let event = registry.next_event("listening");
     let address = event["address"].as_str().unwrap();
     let ask = |method: &str, path: &str, kind: &str, body: &str| {
-        let mut stream = std::net::TcpStream::connect(address).unwrap();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
-             content-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+        let headers = [("content-type", kind)];
+        let reply = Reply::to(address, method, path, &headers, body.as_bytes());
+        reply.unwrap().is(201).unwrap();
     };
     let (layer, config) = (digest(b"a layer"), digest(b"a config"));
     let bytes = "application/octet-stream";

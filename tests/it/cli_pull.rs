@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use crate::support::program::{
     MIB, Running, Served, User, digest, events, noise, printed_commands, stderr,
 };
-use crate::support::proxy::{Proxy, Way};
+use crate::support::tcp_proxy::{Direction, TcpProxy};
 use crate::support::terminal::Terminal;
 
 /// How many bytes have to come before the partial file is sure to have some.
@@ -23,7 +23,7 @@ const SOME: u64 = 12 * MIB as u64;
 /// A store with one layer, which is reached through a proxy.
 struct Site {
     _store: Served,
-    proxy: Proxy,
+    proxy: TcpProxy,
     user: User,
     layer: Vec<u8>,
     id: String,
@@ -32,8 +32,8 @@ struct Site {
 impl Site {
     fn new() -> Self {
         let store = Served::start(&[]);
-        let proxy = Proxy::to(&store.endpoint);
-        let user = User::at(&proxy.endpoint);
+        let proxy = TcpProxy::to(&store.endpoint);
+        let user = User::at(&proxy.url);
         let layer = noise(40 * MIB + 7);
         // A block at a time, so that the first one is whole long before the last.
         let settings = user.path(".config/s3layers");
@@ -58,7 +58,7 @@ impl Site {
 
     /// A pull to `out` that has got some bytes and waits for more.
     fn begun(&self) -> Running {
-        self.proxy.hold_after(Way::Down, SOME);
+        self.proxy.pause_after(Direction::Down, SOME);
         let mut pull = Running::start(&self.user, &["pull", &self.id, "-o", "out"]);
         self.has_written(|| pull.is_running());
         pull
@@ -66,11 +66,11 @@ impl Site {
 
     /// Waits until a pull has got some bytes and waits for more.
     fn has_written(&self, mut is_running: impl FnMut() -> bool) {
-        self.proxy.holds(Way::Down);
+        self.proxy.wait_until_paused(Direction::Down);
         let is_written = || fs::metadata(self.partial()).is_ok_and(|there| there.len() > 0);
         while !is_written() {
             assert!(is_running(), "it has written nothing");
-            self.proxy.let_through(Way::Down, MIB as u64);
+            self.proxy.allow(Direction::Down, MIB as u64);
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
     }
@@ -109,7 +109,7 @@ fn stopped_pull_is_resumed() {
         pull.signal(signal);
         let kept = pull.next_event("kept");
         assert_eq!(pull.code(), Some(1));
-        site.proxy.release();
+        site.proxy.resume();
         let there = fs::read(site.partial()).unwrap();
         assert_eq!(kept["bytes"], there.len());
         assert_eq!(
@@ -129,7 +129,7 @@ fn killed_pull_is_resumed() {
     let mut pull = site.begun();
     pull.signal(Signal::KILL);
     assert_eq!(pull.code(), None);
-    site.proxy.release();
+    site.proxy.resume();
     let there = fs::read(site.partial()).unwrap();
     assert!(site.is_prefix(&there));
     site.resumes_after(there.len() as u64);
@@ -138,7 +138,7 @@ fn killed_pull_is_resumed() {
 #[test]
 fn broken_pull_prints_the_command_that_resumes_it() {
     let site = Site::new();
-    site.proxy.hold_after(Way::Down, SOME);
+    site.proxy.pause_after(Direction::Down, SOME);
     let mut pull = site
         .user
         .command(&["pull", &site.id[..14], "-o", "out"])
@@ -146,7 +146,7 @@ fn broken_pull_prints_the_command_that_resumes_it() {
         .spawn()
         .unwrap();
     site.has_written(|| pull.try_wait().unwrap().is_none());
-    site.proxy.cut();
+    site.proxy.disconnect();
     let output = pull.wait_with_output().unwrap();
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -203,7 +203,7 @@ fn two_pulls_to_one_file_do_not_mix() {
     let said = direct.fails(1, &["pull", &site.id, "-o", out.to_str().unwrap()]);
     assert!(said.contains("is being written by another pull"), "{said}");
     assert!(site.partial().exists(), "it belongs to the other one");
-    site.proxy.release();
+    site.proxy.resume();
     first.next_event("pulled");
     site.is_pulled();
 }
@@ -211,14 +211,14 @@ fn two_pulls_to_one_file_do_not_mix() {
 #[test]
 fn stopped_range_leaves_nothing() {
     let site = Site::new();
-    site.proxy.hold_after(Way::Down, SOME);
+    site.proxy.pause_after(Direction::Down, SOME);
     let arguments = ["pull", &site.id, "--range", "1-", "-o", "out"];
     let mut pull = Running::start(&site.user, &arguments);
-    site.proxy.holds(Way::Down);
+    site.proxy.wait_until_paused(Direction::Down);
     pull.signal(Signal::TERM);
     assert_eq!(pull.next_event("error")["hints"], serde_json::Value::Null);
     assert_eq!(pull.code(), Some(1));
-    site.proxy.release();
+    site.proxy.resume();
     let there = fs::read_dir(site.user.home.path()).unwrap();
     let mut there: Vec<_> = there.map(|entry| entry.unwrap().file_name()).collect();
     there.sort();
@@ -457,7 +457,7 @@ fn second_signal_prints_how_to_resume_a_pull() {
         "{error}"
     );
     assert_eq!(pull.code(), Some(1));
-    site.proxy.release();
+    site.proxy.resume();
     let there = fs::read(site.partial()).unwrap();
     assert!(!there.is_empty() && site.is_prefix(&there));
     site.resumes_after(there.len() as u64);

@@ -12,18 +12,18 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::program::{
     MIB, Running, Served, User, digest, events, noise, printed_commands, stderr,
 };
-use crate::support::proxy::{Proxy, Way};
+use crate::support::tcp_proxy::{Direction, TcpProxy};
 
 /// A push that talks to people, stopped by a signal. What it said.
-fn stopped(mut push: Child, proxy: &Proxy) -> String {
-    proxy.holds(Way::Up);
+fn stopped(mut push: Child, proxy: &TcpProxy) -> String {
+    proxy.wait_until_paused(Direction::Up);
     kill_process(Pid::from_child(&push), Signal::TERM).unwrap();
     let mut said = String::new();
     let mut lines = BufReader::new(push.stderr.take().unwrap());
     while !said.contains("interrupted: saving progress") {
         assert!(lines.read_line(&mut said).unwrap() > 0, "{said}");
     }
-    proxy.release();
+    proxy.resume();
     lines.read_to_string(&mut said).unwrap();
     assert_eq!(push.wait().unwrap().code(), Some(1), "{said}");
     said
@@ -43,11 +43,11 @@ fn large(mib: usize) -> Vec<u8> {
 #[test]
 fn printed_command_sends_no_byte_of_200_mib_again() {
     let store = Served::start(&[]);
-    let proxy = Proxy::to(&store.endpoint);
-    let user = User::at(&proxy.endpoint);
+    let proxy = TcpProxy::to(&store.endpoint);
+    let user = User::at(&proxy.url);
     let layer = large(200);
     let file = user.file("layer.tar", &layer);
-    proxy.hold_after(Way::Up, 40 * MIB as u64);
+    proxy.pause_after(Direction::Up, 40 * MIB as u64);
     let push = user
         .command(&["push", &file, "--name", "x"])
         .stderr(Stdio::piped())
@@ -56,7 +56,7 @@ fn printed_command_sends_no_byte_of_200_mib_again() {
     let said = stopped(push, &proxy);
     let commands = printed_commands(&said);
     assert_eq!(commands.len(), 1, "{said}");
-    let first = proxy.passed(Way::Up);
+    let first = proxy.forwarded(Direction::Up);
     assert!(
         first > 40 * MIB as u64 && first < 190 * MIB as u64,
         "{first} bytes went up"
@@ -67,7 +67,7 @@ fn printed_command_sends_no_byte_of_200_mib_again() {
     let printed = String::from_utf8(pasted.stdout).unwrap();
     assert_eq!(printed, format!("{}\n", digest(&layer)));
     // On the wire, heads of requests and documents included.
-    let sent = proxy.passed(Way::Up);
+    let sent = proxy.forwarded(Direction::Up);
     let beyond = sent.checked_sub(layer.len() as u64).unwrap();
     assert!(beyond < 200_000, "{beyond} bytes more than the layer has");
     assert!(user.pulled(&digest(&layer)) == layer);
@@ -76,14 +76,14 @@ fn printed_command_sends_no_byte_of_200_mib_again() {
 #[test]
 fn printed_commands_resume_several_files() {
     let store = Served::start(&[]);
-    let proxy = Proxy::to(&store.endpoint);
-    let user = User::at(&proxy.endpoint);
+    let proxy = TcpProxy::to(&store.endpoint);
+    let user = User::at(&proxy.url);
     let layers = [large(48), noise(40 * MIB + 5), noise(100)];
     let names = ["a layer's bytes", "two", "three"];
     for (name, layer) in names.iter().zip(&layers) {
         user.file(name, layer);
     }
-    proxy.hold_after(Way::Up, 20 * MIB as u64);
+    proxy.pause_after(Direction::Up, 20 * MIB as u64);
     let push = user
         .command(&["push", names[0], names[1], names[2], "--name", "x"])
         .stderr(Stdio::piped())
@@ -113,26 +113,29 @@ fn printed_commands_resume_several_files() {
     want.sort();
     assert_eq!(printed, want);
     let all: usize = layers.iter().map(Vec::len).sum();
-    let beyond = proxy.passed(Way::Up).checked_sub(all as u64).unwrap();
+    let beyond = proxy
+        .forwarded(Direction::Up)
+        .checked_sub(all as u64)
+        .unwrap();
     assert!(beyond < 200_000, "{beyond} bytes more than the layers have");
 }
 
 #[test]
 fn push_is_stopped_while_its_last_parts_are_sent() {
     let store = Served::start(&[]);
-    let proxy = Proxy::to(&store.endpoint);
-    let user = User::at(&proxy.endpoint);
+    let proxy = TcpProxy::to(&store.endpoint);
+    let user = User::at(&proxy.url);
     // All of it is taken at once, for so many parts may be under way.
     let layer = large(40);
     let file = user.file("layer", &layer);
-    proxy.hold_after(Way::Up, 10 * MIB as u64);
+    proxy.pause_after(Direction::Up, 10 * MIB as u64);
     let mut push = Running::start(&user, &["push", &file, "--name", "x"]);
     let whole_parts = 32 * MIB;
     push.until(|said| said["event"] == "progress" && said["offset"] == whole_parts);
-    proxy.holds(Way::Up);
+    proxy.wait_until_paused(Direction::Up);
     push.signal(Signal::TERM);
     push.next_event("stopping");
-    proxy.release();
+    proxy.resume();
     let kept = push.next_event("kept");
     assert_eq!(kept["offset"], whole_parts);
     assert_eq!(push.code(), Some(1));
@@ -142,7 +145,7 @@ fn push_is_stopped_while_its_last_parts_are_sent() {
         .output()
         .unwrap();
     assert!(pasted.status.success(), "{}", stderr(&pasted));
-    let beyond = proxy.passed(Way::Up) - layer.len() as u64;
+    let beyond = proxy.forwarded(Direction::Up) - layer.len() as u64;
     assert!(beyond < 200_000, "{beyond} bytes more than the layer has");
 }
 
@@ -409,12 +412,12 @@ fn killed_push_is_resumed_from_its_record() {
 #[test]
 fn file_that_is_stored_is_not_sent_again() {
     let store = Served::start(&[]);
-    let proxy = Proxy::to(&store.endpoint);
-    let user = User::at(&proxy.endpoint);
+    let proxy = TcpProxy::to(&store.endpoint);
+    let user = User::at(&proxy.url);
     let layer = noise(20 * MIB);
     let file = user.file("layer", &layer);
     user.ok(&["push", &file, "--name", "x"]);
-    let first = proxy.passed(Way::Up);
+    let first = proxy.forwarded(Direction::Up);
     for name in ["x", "y"] {
         let output = user.run(&["push", &file, "--name", name]);
         assert!(output.status.success(), "{}", stderr(&output));
@@ -427,7 +430,7 @@ fn file_that_is_stored_is_not_sent_again() {
         assert_eq!(printed, format!("{}\n", digest(&layer)));
         assert_eq!(user.events(&["ls", name])[0]["digest"], digest(&layer));
     }
-    let sent = proxy.passed(Way::Up) - first;
+    let sent = proxy.forwarded(Direction::Up) - first;
     assert!(sent < 100_000, "{sent} bytes were sent for a stored layer");
     assert_eq!(user.events(&["uploads"]).len(), 0);
 }
@@ -541,17 +544,17 @@ fn other_input_does_not_spoil_an_upload() {
 #[test]
 fn second_signal_prints_how_to_resume() {
     let store = Served::start(&[]);
-    let proxy = Proxy::to(&store.endpoint);
-    let user = User::at(&proxy.endpoint);
+    let proxy = TcpProxy::to(&store.endpoint);
+    let user = User::at(&proxy.url);
     let layer = large(40);
     let file = user.file("layer", &layer);
-    proxy.hold_after(Way::Up, 20 * MIB as u64);
+    proxy.pause_after(Direction::Up, 20 * MIB as u64);
     let mut push = user
         .command(&["push", &file, "--name", "x"])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    proxy.holds(Way::Up);
+    proxy.wait_until_paused(Direction::Up);
     let mut said = String::new();
     let mut lines = BufReader::new(push.stderr.take().unwrap());
     kill_process(Pid::from_child(&push), Signal::INT).unwrap();
@@ -563,7 +566,7 @@ fn second_signal_prints_how_to_resume() {
     assert_eq!(push.wait().unwrap().code(), Some(1), "{said}");
     let commands = printed_commands(&said);
     assert_eq!(commands.len(), 1, "{said}");
-    proxy.release();
+    proxy.resume();
     let pasted = user.shell(&commands[0]).output().unwrap();
     assert!(pasted.status.success(), "{}", stderr(&pasted));
     assert!(user.pulled(&digest(&layer)) == layer);

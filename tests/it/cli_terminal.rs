@@ -8,13 +8,13 @@ use std::process::{Child, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::program::{MIB, Served, User, digest, noise, stderr};
-use crate::support::proxy::{Proxy, Way};
+use crate::support::tcp_proxy::{Direction, TcpProxy};
 use crate::support::terminal::Terminal;
 
 /// A store behind a proxy, and a layer to be pushed.
 struct Site {
     _store: Served,
-    proxy: Proxy,
+    proxy: TcpProxy,
     user: User,
     layer: Vec<u8>,
 }
@@ -22,8 +22,8 @@ struct Site {
 impl Site {
     fn new() -> Self {
         let store = Served::start(&[]);
-        let proxy = Proxy::to(&store.endpoint);
-        let user = User::at(&proxy.endpoint);
+        let proxy = TcpProxy::to(&store.endpoint);
+        let user = User::at(&proxy.url);
         let layer = noise(40 * MIB);
         user.file("layer.tar", &layer);
         Site {
@@ -35,8 +35,8 @@ impl Site {
     }
 
     /// Runs this with stderr on the terminal, and waits until some 10 MiB are on their way.
-    fn begun(&self, way: Way, terminal: &Terminal, arguments: &[&str]) -> Child {
-        self.proxy.hold_after(way, 10 * MIB as u64);
+    fn begun(&self, way: Direction, terminal: &Terminal, arguments: &[&str]) -> Child {
+        self.proxy.pause_after(way, 10 * MIB as u64);
         let child = self
             .user
             .command(arguments)
@@ -45,7 +45,7 @@ impl Site {
             .env("TERM", "xterm")
             .spawn()
             .unwrap();
-        self.proxy.holds(way);
+        self.proxy.wait_until_paused(way);
         child
     }
 }
@@ -75,7 +75,7 @@ fn push_and_pull_show_progress() {
         let name = format!("x{columns}");
         let push = ["push", "layer.tar", "--name", &name];
         let pull = ["pull", &id, "-o", "out", "--force"];
-        for (way, arguments) in [(Way::Up, &push[..]), (Way::Down, &pull)] {
+        for (way, arguments) in [(Direction::Up, &push[..]), (Direction::Down, &pull)] {
             let mut terminal = Terminal::new(columns);
             let mut child = site.begun(way, &terminal, arguments);
             terminal.until(shows_progress);
@@ -97,7 +97,7 @@ fn push_and_pull_show_progress() {
                 assert!(bars[0].contains("of 40.00 MiB"), "{screen:#?}");
                 assert!(bars[0].starts_with('█'), "{screen:#?}");
             }
-            site.proxy.release();
+            site.proxy.resume();
             assert_eq!(child.wait().unwrap().code(), Some(0));
             let screen = terminal.end();
             assert!(!shows_progress(&screen), "the bar has gone: {screen:#?}");
@@ -109,13 +109,17 @@ fn push_and_pull_show_progress() {
 fn bar_shows_rate_and_time_left() {
     let site = Site::new();
     let terminal = Terminal::new(100);
-    let mut push = site.begun(Way::Up, &terminal, &["push", "layer.tar", "--name", "x"]);
+    let mut push = site.begun(
+        Direction::Up,
+        &terminal,
+        &["push", "layer.tar", "--name", "x"],
+    );
     terminal.until(|screen| {
         screen
             .iter()
             .any(|line| line.contains("iB/s") && line.contains(" left"))
     });
-    site.proxy.release();
+    site.proxy.resume();
     assert_eq!(push.wait().unwrap().code(), Some(0));
 }
 
@@ -123,7 +127,11 @@ fn bar_shows_rate_and_time_left() {
 fn bar_of_a_stopped_push_stays_readable() {
     let site = Site::new();
     let mut terminal = Terminal::new(80);
-    let mut push = site.begun(Way::Up, &terminal, &["push", "layer.tar", "--name", "x"]);
+    let mut push = site.begun(
+        Direction::Up,
+        &terminal,
+        &["push", "layer.tar", "--name", "x"],
+    );
     terminal.until(shows_progress);
     kill_process(Pid::from_child(&push), Signal::TERM).unwrap();
     terminal.until(|screen| {
@@ -131,7 +139,7 @@ fn bar_of_a_stopped_push_stays_readable() {
             .iter()
             .any(|line| line.starts_with("interrupted: saving"))
     });
-    site.proxy.release();
+    site.proxy.resume();
     assert_eq!(push.wait().unwrap().code(), Some(1));
     let screen = terminal.end();
     let bar = screen.iter().position(|line| line.contains("%")).unwrap();
@@ -148,7 +156,7 @@ fn several_files_have_a_bar_each() {
     site.user.file("other.tar", &site.layer[1..]);
     let mut terminal = Terminal::new(60);
     let arguments = ["push", "layer.tar", "other.tar", "--name", "x"];
-    let mut push = site.begun(Way::Up, &terminal, &arguments);
+    let mut push = site.begun(Direction::Up, &terminal, &arguments);
     let has = |screen: &[String], name: &str| {
         screen
             .iter()
@@ -163,11 +171,11 @@ fn several_files_have_a_bar_each() {
         if has_all(&terminal.screen()) {
             break;
         }
-        site.proxy.let_through(Way::Up, MIB as u64 / 4);
+        site.proxy.allow(Direction::Up, MIB as u64 / 4);
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     terminal.until(has_all);
-    site.proxy.release();
+    site.proxy.resume();
     assert_eq!(push.wait().unwrap().code(), Some(0));
     let screen = terminal.end();
     assert!(

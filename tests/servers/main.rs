@@ -32,14 +32,20 @@ mod cli_fixture;
 #[path = "../it/support/crowd.rs"]
 mod crowd;
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod fault_proxy;
+#[path = "../it/support/http_request.rs"]
+mod http_request;
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #[path = "../it/support/killed.rs"]
 mod killed;
 mod listing;
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-mod proxy;
 #[path = "../it/support/reply.rs"]
 mod reply;
 mod spoilt;
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#[allow(dead_code, reason = "only the tests and benches need all of it")]
+#[path = "../it/support/tcp_proxy.rs"]
+mod tcp_proxy;
 
 type Life = fn(&CliFixture, Option<Kill>) -> Result<Duration, String>;
 

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::cli_fixture::{LAYER, NAME};
-use super::proxy::{Proxy, Spoil};
+use super::fault_proxy::{Fault, FaultProxy};
 use super::reply::Reply;
 use super::{Endpoint, fixture_on};
 
@@ -28,13 +28,13 @@ pub fn pushes(endpoint: &Endpoint) -> Result<(), String> {
     let mut failures = Vec::new();
     let mut cases = 0;
     for (number, asked) in (1..).zip(&asked) {
-        for (place, spoil) in Spoil::ALL.into_iter().enumerate() {
+        for (place, fault) in Fault::ALL.into_iter().enumerate() {
             if !is_full && (number + 2 * place) % 7 > 1 {
                 continue;
             }
             cases += 1;
-            if let Err(failure) = push_and_pull(endpoint, Some((number, spoil))) {
-                failures.push(format!("{spoil:?} at request {number}, {asked}: {failure}"));
+            if let Err(failure) = push_and_pull(endpoint, Some((number, fault))) {
+                failures.push(format!("{fault:?} at request {number}, {asked}: {failure}"));
             }
         }
     }
@@ -50,23 +50,23 @@ pub fn pushes(endpoint: &Endpoint) -> Result<(), String> {
 /// One push and pull. The requests that the registry has made.
 fn push_and_pull(
     endpoint: &Endpoint,
-    spoilt: Option<(usize, Spoil)>,
+    fault: Option<(usize, Fault)>,
 ) -> Result<Vec<String>, String> {
     let fixture = fixture_on(endpoint, "spoilt");
     // The first process probes the store; not in the middle of this.
     fixture.swept()?;
-    let proxy = Proxy::before(&endpoint.url, spoilt).map_err(|error| error.to_string())?;
+    let proxy = FaultProxy::to(&endpoint.url, fault).map_err(|error| error.to_string())?;
     let (server, address) = fixture.serve_over(Some(&proxy.url()))?;
     push(&address)?;
     wait_for_removals(&proxy)?;
     let log = proxy.log();
     drop(server);
     fixture.layer_comes_back()?;
-    let created_twice = spoilt.is_some_and(|(number, spoil)| {
+    let created_twice = fault.is_some_and(|(number, fault)| {
         let asked = log.get(number - 1);
         let creates =
             asked.is_some_and(|asked| asked.starts_with("POST") && asked.contains("uploads"));
-        creates && spoil == Spoil::Twice
+        creates && fault == Fault::Twice
     });
     let mut left = fixture.swept()?;
     // No document names the second one: see "Known limits" in ARCHITECTURE.md.
@@ -84,7 +84,7 @@ fn push_and_pull(
 }
 
 /// Sessions are removed after the client was answered.
-fn wait_for_removals(proxy: &Proxy) -> Result<(), String> {
+fn wait_for_removals(proxy: &FaultProxy) -> Result<(), String> {
     let begun = Instant::now();
     let is_removal = |asked: &String| asked.starts_with("DELETE") && asked.contains("/session");
     while proxy.log().iter().filter(|asked| is_removal(asked)).count() < LAYERS {

@@ -44,7 +44,7 @@ const SOURCES: [Source; 6] = [
 ];
 
 /// Answers for every source, if it works.
-fn respond(asked: &Asked) -> Answer {
+fn respond(asked: &HttpRequest) -> Answer {
     let body = String::from_utf8_lossy(&asked.body).into_owned();
     if asked.target == "/ecs" {
         assert_eq!(asked.headers["authorization"], "of-the-task");

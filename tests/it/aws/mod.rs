@@ -13,7 +13,8 @@ mod stand_in;
 
 use std::process::Command;
 
-use self::stand_in::{Answer, Asked, StandIn};
+use self::stand_in::{Answer, StandIn};
+use crate::support::http_request::HttpRequest;
 use crate::support::program::{Served, User, digest, noise};
 
 const REGION: &str = "eu-west-1";
@@ -116,7 +117,7 @@ fn fails(user: &User, variables: &[(&str, &str)], arguments: &[&str]) -> String 
 }
 
 /// What IMDSv2 answers, on a machine in [`REGION`] whose role may use the store.
-fn imds(asked: &Asked) -> Answer {
+fn imds(asked: &HttpRequest) -> Answer {
     let has_token = asked
         .headers
         .get("x-aws-ec2-metadata-token")

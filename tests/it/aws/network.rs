@@ -4,7 +4,7 @@ use super::*;
 
 /// A cloud with IMDS and S3.
 fn cloud(store: &Served) -> StandIn {
-    StandIn::start(&store.endpoint, |asked| match asked.host() {
+    StandIn::start(&store.endpoint, |asked| match &*asked.headers["host"] {
         BUCKET_HOST => Answer::Store(""),
         _ => imds(asked),
     })

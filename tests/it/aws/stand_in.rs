@@ -1,30 +1,14 @@
 //! The server that stands in for AWS, one thread and one request a connection.
 
-use std::collections::BTreeMap;
-use std::io::{self, BufRead as _, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, LazyLock, Mutex};
-use std::thread;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// A request.
-#[derive(Clone, Debug)]
-pub(super) struct Asked {
-    pub(super) method: String,
-    /// The path and query; of a proxy also scheme and host.
-    pub(super) target: String,
-    pub(super) headers: BTreeMap<String, String>,
-    pub(super) body: Vec<u8>,
-    head: String,
-}
-
-impl Asked {
-    pub(super) fn host(&self) -> &str {
-        &self.headers["host"]
-    }
-}
+use crate::support::http_request::HttpRequest;
+use crate::support::tcp_proxy::Listener;
 
 /// What becomes of a request.
 pub(super) enum Answer {
@@ -65,13 +49,13 @@ static CERTIFICATE: LazyLock<(CertificateDer<'static>, PrivateKeyDer<'static>, S
         (made.cert.der().clone(), key, made.cert.pem())
     });
 
-type Respond = dyn Fn(&Asked) -> Answer + Send + Sync;
+type Respond = dyn Fn(&HttpRequest) -> Answer + Send + Sync;
 
 struct Shared {
     respond: Box<Respond>,
     /// Host and port.
     store: String,
-    asked: Mutex<Vec<Asked>>,
+    asked: Mutex<Vec<HttpRequest>>,
 }
 
 /// A running server.
@@ -81,13 +65,14 @@ pub(super) struct StandIn {
     /// Of TLS.
     pub(super) tls_url: String,
     shared: Arc<Shared>,
+    _listeners: [Listener; 2],
 }
 
 impl StandIn {
     /// Answers with what `respond` says; the store is the one at this endpoint.
     pub(super) fn start(
         endpoint: &str,
-        respond: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+        respond: impl Fn(&HttpRequest) -> Answer + Send + Sync + 'static,
     ) -> Self {
         let shared = Arc::new(Shared {
             respond: Box::new(respond),
@@ -95,22 +80,14 @@ impl StandIn {
             asked: Mutex::default(),
         });
         let [plain, tls] = [false, true].map(|is_tls| {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = listener.local_addr().unwrap();
             let shared = Arc::clone(&shared);
-            // It ends with the process of the tests.
-            thread::spawn(move || {
-                for client in listener.incoming().map_while(Result::ok) {
-                    let shared = Arc::clone(&shared);
-                    thread::spawn(move || shared.serve(client, is_tls));
-                }
-            });
-            address
+            Listener::start(move |client| drop(shared.serve(client, is_tls))).unwrap()
         });
         StandIn {
-            url: format!("http://{plain}"),
-            tls_url: format!("https://{tls}"),
+            url: plain.url(),
+            tls_url: format!("https://{}", tls.address),
             shared,
+            _listeners: [plain, tls],
         }
     }
 
@@ -120,7 +97,7 @@ impl StandIn {
     }
 
     /// Every request so far.
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(super) fn asked(&self) -> Vec<HttpRequest> {
         self.shared.asked.lock().unwrap().clone()
     }
 
@@ -149,7 +126,7 @@ impl Shared {
 
     /// One request and its answer. The stream, where the request is for a tunnel.
     fn talk<S: Read + Write>(&self, mut stream: S) -> io::Result<Option<S>> {
-        let asked = read(&mut stream)?;
+        let asked = HttpRequest::read(&mut stream)?;
         self.asked.lock().unwrap().push(asked.clone());
         if asked.method == "CONNECT" {
             return Ok(Some(stream));
@@ -164,13 +141,10 @@ impl Shared {
                 stream.write_all(format!("{head}{body}").as_bytes())?;
             }
             Answer::Store(headers) => {
-                let mut store = TcpStream::connect(&self.store)?;
-                store.write_all(format!("{}connection: close\r\n\r\n", asked.head).as_bytes())?;
-                store.write_all(&asked.body)?;
-                let (mut answer, mut status) = (BufReader::new(store), String::new());
-                answer.read_line(&mut status)?;
-                stream.write_all(format!("{status}{headers}").as_bytes())?;
-                io::copy(&mut answer, &mut stream)?;
+                let response = asked.forward(&self.store)?;
+                let status_line = response.split_inclusive(|byte| *byte == b'\n').next();
+                let (status, rest) = response.split_at(status_line.map_or(0, <[u8]>::len));
+                stream.write_all(&[status, headers.as_bytes(), rest].concat())?;
             }
             Answer::Never => {
                 let _ = stream.read(&mut [0]);
@@ -192,37 +166,4 @@ fn encrypted(client: TcpStream) -> io::Result<StreamOwned<ServerConnection, TcpS
         .unwrap();
     let connection = ServerConnection::new(Arc::new(config)).map_err(io::Error::other)?;
     Ok(StreamOwned::new(connection, client))
-}
-
-fn read(stream: &mut impl Read) -> io::Result<Asked> {
-    let mut reader = BufReader::new(stream);
-    let (mut head, mut line) = (String::new(), String::new());
-    while reader.read_line(&mut line)? > 2 {
-        head.push_str(&line);
-        line.clear();
-    }
-    let mut lines = head.lines();
-    let mut words = lines
-        .next()
-        .unwrap_or_default()
-        .split(' ')
-        .map(str::to_owned);
-    let (method, target) = (words.next(), words.next());
-    let headers: BTreeMap<String, String> = lines
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-        .collect();
-    let length = headers
-        .get("content-length")
-        .and_then(|length| length.parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    reader.read_exact(&mut body)?;
-    let (method, target) = method.zip(target).ok_or(io::ErrorKind::UnexpectedEof)?;
-    Ok(Asked {
-        method,
-        target,
-        headers,
-        body,
-        head,
-    })
 }
