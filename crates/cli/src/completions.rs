@@ -3,6 +3,7 @@
 use clap::Args;
 use clap_complete::Shell;
 
+use super::Context;
 use super::failure::Failure;
 use super::output::Output;
 
@@ -18,7 +19,11 @@ pub(super) struct Completions {
 }
 
 impl Completions {
-    pub(super) fn run(&self, output: Output) -> Result<(), Failure> {
+    pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        self.print(context.output)
+    }
+
+    pub(super) fn print(&self, output: Output) -> Result<(), Failure> {
         let mut script = Vec::new();
         let mut grammar = super::grammar();
         clap_complete::generate(self.shell, &mut grammar, "s3layers", &mut script);

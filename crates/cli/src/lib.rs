@@ -2,8 +2,8 @@
 //!
 //! [`run`] parses the arguments, reads the settings, builds the runtime, runs the command and returns
 //! the exit code: 0 done, 1 refused or failed, 2 wrong usage; `check` has its own. Each command has a file with its
-//! arguments and a `run` that receives a `Context`. To add one, write its file and a line in `Command`
-//! and in its `dispatch`. An option that is a property of the installation is a row in the table of
+//! arguments and a `run` that receives a `Context`. To add one, write its file, and its lines in `mod` and in
+//! `commands!`. An option that is a property of the installation is a row in the table of
 //! settings.
 //!
 //! 1. Stdout is for results: text, one JSON object per line with `--json`, or the bytes of a layer.
@@ -122,58 +122,46 @@ impl Common {
     }
 }
 
-/// The commands.
-#[derive(Debug, Subcommand)]
-enum Command {
-    Demo(demo::Demo),
-    Doctor(doctor::Doctor),
-    Push(push::Push),
-    Pull(pull::Pull),
-    Stat(stat::Stat),
-    Ls(ls::Ls),
-    Uploads(uploads::Uploads),
-    Du(du::Du),
-    Rm(rm::Rm),
-    Trash(trash::Trash),
-    Cancel(cancel::Cancel),
-    Serve(serve::Serve),
-    Policy(policy::Policy),
-    Sweep(sweep::Sweep),
-    Gc(gc::Gc),
-    Check(check::Check),
-    Store(store::Store),
-    Tarsum(tarsum::Tarsum),
-    Config(config::Config),
-    Completions(completions::Completions),
-    Man(man::Man),
+/// Declares the commands: the type in the module, which has an async `run(&Context)`.
+macro_rules! commands {
+    ($($command:ident in $module:ident,)*) => {
+        #[derive(Debug, Subcommand)]
+        enum Command {
+            $($command($module::$command),)*
+        }
+
+        impl Command {
+            async fn run(&self, context: &Context) -> Result<(), Failure> {
+                match self {
+                    $(Command::$command(command) => command.run(context).await,)*
+                }
+            }
+        }
+    };
 }
 
-impl Command {
-    async fn dispatch(&self, context: &Context) -> Result<(), Failure> {
-        match self {
-            Command::Demo(command) => command.run(context).await,
-            Command::Doctor(command) => command.run(context).await,
-            Command::Push(command) => command.run(context).await,
-            Command::Pull(command) => command.run(context).await,
-            Command::Stat(command) => command.run(context).await,
-            Command::Ls(command) => command.run(context).await,
-            Command::Uploads(command) => command.run(context).await,
-            Command::Du(command) => command.run(context).await,
-            Command::Rm(command) => command.run(context).await,
-            Command::Trash(command) => command.run(context).await,
-            Command::Cancel(command) => command.run(context).await,
-            Command::Serve(command) => command.run(context).await,
-            Command::Policy(command) => command.run(context),
-            Command::Sweep(command) => command.run(context).await,
-            Command::Gc(command) => command.run(context).await,
-            Command::Check(command) => command.run(context).await,
-            Command::Store(command) => command.run(context).await,
-            Command::Tarsum(command) => command.run(context).await,
-            Command::Config(command) => command.run(context).await,
-            Command::Completions(command) => command.run(context.output),
-            Command::Man(command) => command.run(context.output),
-        }
-    }
+commands! {
+    Demo in demo,
+    Doctor in doctor,
+    Push in push,
+    Pull in pull,
+    Stat in stat,
+    Ls in ls,
+    Uploads in uploads,
+    Du in du,
+    Rm in rm,
+    Trash in trash,
+    Cancel in cancel,
+    Serve in serve,
+    Policy in policy,
+    Sweep in sweep,
+    Gc in gc,
+    Check in check,
+    Store in store,
+    Tarsum in tarsum,
+    Config in config,
+    Completions in completions,
+    Man in man,
 }
 
 /// Limits the wait for background removals at exit; a sweep does the rest.
@@ -325,8 +313,8 @@ fn start(command_line: CommandLine, flags: Flags) -> Result<(), Failure> {
     let file = common.config.as_deref().map(Path::new);
     // These work with broken settings, too.
     match &command {
-        Command::Completions(command) => return command.run(output),
-        Command::Man(command) => return command.run(output),
+        Command::Completions(command) => return command.print(output),
+        Command::Man(command) => return command.print(output),
         Command::Config(command) if command.is_about_the_file() => {
             return command.show_file(output, file);
         }
@@ -336,7 +324,7 @@ fn start(command_line: CommandLine, flags: Flags) -> Result<(), Failure> {
     log::start(&settings);
     let context = Context::new(output, settings)?;
     block_on(async {
-        let done = command.dispatch(&context).await;
+        let done = command.run(&context).await;
         context.wait_for_background().await;
         done
     })

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Command, ValueHint};
 use serde::Serialize;
 
+use super::Context;
 use super::failure::Failure;
 use super::output::Output;
 use super::settings::ALL;
@@ -31,7 +32,11 @@ enum Event<'a> {
 }
 
 impl Man {
-    pub(super) fn run(&self, output: Output) -> Result<(), Failure> {
+    pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        self.print(context.output)
+    }
+
+    pub(super) fn print(&self, output: Output) -> Result<(), Failure> {
         // `build` adds the global options to each command.
         let mut program = super::grammar().disable_help_subcommand(true);
         program.build();

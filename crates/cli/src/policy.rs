@@ -52,7 +52,7 @@ struct Line {
 }
 
 impl Policy {
-    pub(super) fn run(&self, context: &Context) -> Result<(), Failure> {
+    pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let Command::Explain(explain) = &self.command;
         explain.run(context)
     }
