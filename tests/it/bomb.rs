@@ -43,8 +43,7 @@ async fn declared(service: &S3LayerService, nth: u8) -> Box<dyn LayerUpload> {
 /// One thread does all but what is meant to block.
 #[tokio::test]
 async fn a_bomb_holds_up_no_other_upload() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (_, service) = stores::with_service().await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     let bomb = explode(declared(&service, 0).await);
     // It is on its way.
@@ -58,7 +57,7 @@ async fn a_bomb_holds_up_no_other_upload() {
 #[tokio::test]
 async fn a_bomb_gives_back_the_memory_that_others_wait_for() {
     let store = stores::in_memory().await;
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     // Two parts, one for each of the bombs.
     let config = stores::config().memory_budget(2 * PART);
     let service = S3LayerService::connect(client, config).await.unwrap();

@@ -28,9 +28,7 @@ async fn wait_for_session_writes(wire: &FaultClient, count: usize) {
 
 #[tokio::test(start_paused = true)]
 async fn first_part_is_recorded_a_second_after_it_arrived() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (_, wire, service) = stores::connected().await;
     let bytes = ramp(4, 3 * PART);
     let mut upload = service.upload(&name(), None).await.unwrap();
     let first = bytes.slice(..PART as usize + 1000);
@@ -60,9 +58,7 @@ async fn first_part_is_recorded_a_second_after_it_arrived() {
 /// However fast they arrived.
 #[tokio::test(start_paused = true)]
 async fn less_than_128_mib_that_arrived_are_not_on_record() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (_, _, service) = stores::connected().await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(ramp(5, 31 * PART)).await.unwrap();
     upload.flush().await.unwrap();
@@ -75,9 +71,7 @@ async fn less_than_128_mib_that_arrived_are_not_on_record() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_checkpoint_is_repeated_by_the_next_write_of_the_session() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (store, wire, service) = stores::connected().await;
     // The first part is recorded after a second, and the following ones at 128 MiB. Then one more
     // part is on its way.
     let late = wire.hold(On::nth(UploadPart, 28));
@@ -114,9 +108,8 @@ async fn refused_checkpoint_is_repeated_by_the_next_write_of_the_session() {
 
 #[tokio::test]
 async fn unreadable_hash_state_is_refused_and_not_overwritten() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
-    let client = stores::client(&store, store.http_client());
+    let (store, service) = stores::with_service().await;
+    let client = stores::sdk_client(&store);
     let bytes = ramp(2, 300_000);
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.slice(..100_000)).await.unwrap();
@@ -146,9 +139,7 @@ async fn unreadable_hash_state_is_refused_and_not_overwritten() {
 
 #[tokio::test(start_paused = true)]
 async fn failed_finish_keeps_the_parts_that_arrived() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (_, wire, service) = stores::connected().await;
     let bytes = ramp(3, 2 * PART + 1000);
     let mut upload = service.upload(&name(), None).await.unwrap();
     // The third part is the last one, which only the finish sends.

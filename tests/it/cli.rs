@@ -1,7 +1,5 @@
 //! The program, run as a user runs it. `push` and `pull` have files of their own.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::time::Duration;

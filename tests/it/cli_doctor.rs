@@ -52,7 +52,7 @@ impl Quirky {
 
     /// Everything in the bucket.
     fn left(&self) -> Vec<String> {
-        let client = stores::client(&self.store, self.store.http_client());
+        let client = stores::sdk_client(&self.store);
         self.runtime.block_on(async {
             let mut left: Vec<_> = bucket::keys(&client).await.into_iter().collect();
             left.extend(bucket::multiparts(&client).await);
@@ -70,8 +70,7 @@ fn text(stdout: &[u8]) -> String {
 
 #[test]
 fn complete_store_is_reported_and_recorded() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     let said = text(&user.ok(&["doctor"]));
     for line in [
         "every operation is allowed:",
@@ -172,8 +171,7 @@ fn store_with_extra_costs_exits_with_0() {
 
 #[test]
 fn missing_bucket_is_named() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     let said = user.fails(1, &["doctor", "--store", "s3://elsewhere"]);
     assert!(said.contains("cannot use s3://elsewhere"), "{said}");
     assert!(said.contains("create the bucket"), "{said}");

@@ -5,9 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use embedded_s3::EmbeddedStore;
-
 use crate::support::program::{Running, User, digest, noise, stderr};
+use crate::support::stores;
 
 #[test]
 fn commands_that_read_do_not_create_the_folder() {
@@ -137,8 +136,7 @@ fn read_only_folder_can_be_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn push_to_a_full_disk_fails_at_once_with_the_cause() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    let (_folder, store) = stores::in_folder().await;
     let store = store.with_keys("full", "full-secret");
     store.create_bucket("layers").await.unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -53,8 +53,7 @@ impl Registry {
 
 #[test]
 fn deleted_image_is_listed_and_restored() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     let registry = Registry::over(&user);
     let manifest = registry.push(&[7; 20_000]);
     user.ok(&["rm", &format!("library/x@{manifest}")]);
@@ -82,8 +81,7 @@ fn deleted_image_is_listed_and_restored() {
 
 #[test]
 fn what_is_not_in_the_trash_is_refused_with_what_is() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     user.ok(&["ls"]);
     let said = user.fails(1, &["trash", "restore", "library/x:latest"]);
     assert!(
@@ -96,8 +94,7 @@ fn what_is_not_in_the_trash_is_refused_with_what_is() {
 
 #[test]
 fn collection_reports_what_it_looked_at_and_bad_values_are_usage() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     let registry = Registry::over(&user);
     registry.push(&[7; 20_000]);
     for arguments in [&["gc", "--dry-run"][..], &["gc", "--rate", "1000"]] {
@@ -126,8 +123,7 @@ const SHORT_LOOK: &str =
 
 #[test]
 fn check_names_broken_images_and_has_an_exit_code_for_each_end() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (store, user) = Served::with_user();
     let registry = Registry::over(&user);
     let manifest = registry.push(&[7; 20_000]);
     let http = aws_smithy_http_client::Builder::new().build_http();

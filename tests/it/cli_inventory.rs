@@ -1,7 +1,5 @@
 //! `stat`, `ls`, `uploads` and `cancel`: seeing what is in a store, and letting go of it.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
@@ -157,8 +155,7 @@ fn pushed_layers_are_listed() {
 
 #[test]
 fn content_of_a_registry_is_listed() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (store, user) = Served::with_user();
     let mut registry = Running::start(&user, &["serve", "--sparse", "--listen", "127.0.0.1:0"]);
     let event = registry.next_event("listening");
     let address = event["address"].as_str().unwrap();

@@ -1,7 +1,5 @@
 //! `pull`, run as a user runs it.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read as _;
@@ -31,9 +29,7 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        let store = Served::start(&[]);
-        let proxy = TcpProxy::to(&store.endpoint);
-        let user = User::at(&proxy.url);
+        let (store, proxy, user) = Served::behind_proxy();
         let layer = noise(40 * MIB + 7);
         // A block at a time, so that the first one is whole long before the last.
         let settings = user.path(".config/s3layers");

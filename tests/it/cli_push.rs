@@ -1,7 +1,5 @@
 //! `push`, run as a user runs it.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -42,9 +40,7 @@ fn large(mib: usize) -> Vec<u8> {
 
 #[test]
 fn printed_command_sends_no_byte_of_200_mib_again() {
-    let store = Served::start(&[]);
-    let proxy = TcpProxy::to(&store.endpoint);
-    let user = User::at(&proxy.url);
+    let (_store, proxy, user) = Served::behind_proxy();
     let layer = large(200);
     let file = user.file("layer.tar", &layer);
     proxy.pause_after(Direction::Up, 40 * MIB as u64);
@@ -75,9 +71,7 @@ fn printed_command_sends_no_byte_of_200_mib_again() {
 
 #[test]
 fn printed_commands_resume_several_files() {
-    let store = Served::start(&[]);
-    let proxy = TcpProxy::to(&store.endpoint);
-    let user = User::at(&proxy.url);
+    let (_store, proxy, user) = Served::behind_proxy();
     let layers = [large(48), noise(40 * MIB + 5), noise(100)];
     let names = ["a layer's bytes", "two", "three"];
     for (name, layer) in names.iter().zip(&layers) {
@@ -122,9 +116,7 @@ fn printed_commands_resume_several_files() {
 
 #[test]
 fn push_is_stopped_while_its_last_parts_are_sent() {
-    let store = Served::start(&[]);
-    let proxy = TcpProxy::to(&store.endpoint);
-    let user = User::at(&proxy.url);
+    let (_store, proxy, user) = Served::behind_proxy();
     // All of it is taken at once, for so many parts may be under way.
     let layer = large(40);
     let file = user.file("layer", &layer);
@@ -306,8 +298,7 @@ fn failure_to_print_a_digest_is_an_error() {
 
 #[test]
 fn stopped_push_sends_no_byte_again() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     let layer = noise(20 * MIB + 12_345);
     let taken = 17 * MIB + 7;
     for signal in [Signal::TERM, Signal::INT] {
@@ -346,8 +337,7 @@ fn stopped_push_sends_no_byte_again() {
 
 #[test]
 fn file_that_no_upload_can_hold_is_refused_before_it_is_read() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     let mut push = Running::start(&user, &["push", "-", "--name", "x"]);
     let uuid = push.next_event("started")["uuid"]
         .as_str()
@@ -411,9 +401,7 @@ fn killed_push_is_resumed_from_its_record() {
 
 #[test]
 fn file_that_is_stored_is_not_sent_again() {
-    let store = Served::start(&[]);
-    let proxy = TcpProxy::to(&store.endpoint);
-    let user = User::at(&proxy.url);
+    let (_store, proxy, user) = Served::behind_proxy();
     let layer = noise(20 * MIB);
     let file = user.file("layer", &layer);
     user.ok(&["push", &file, "--name", "x"]);
@@ -437,8 +425,7 @@ fn file_that_is_stored_is_not_sent_again() {
 
 #[test]
 fn wrong_id_of_a_file_sends_nothing() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     let layer = noise(1000);
     let file = user.file("layer", &layer);
     let wrong = digest(b"other bytes");
@@ -461,8 +448,7 @@ fn wrong_id_of_a_file_sends_nothing() {
 
 #[test]
 fn wrong_id_of_a_pipe_leaves_nothing() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     let layer = noise(17 * MIB);
     let wrong = digest(b"other bytes");
     for _ in 0..2 {
@@ -543,9 +529,7 @@ fn other_input_does_not_spoil_an_upload() {
 
 #[test]
 fn second_signal_prints_how_to_resume() {
-    let store = Served::start(&[]);
-    let proxy = TcpProxy::to(&store.endpoint);
-    let user = User::at(&proxy.url);
+    let (_store, proxy, user) = Served::behind_proxy();
     let layer = large(40);
     let file = user.file("layer", &layer);
     proxy.pause_after(Direction::Up, 20 * MIB as u64);
@@ -574,8 +558,7 @@ fn second_signal_prints_how_to_resume() {
 
 #[test]
 fn push_that_was_killed_early_keeps_its_first_part() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     let layer = noise(40 * MIB);
     let file = user.file("layer", &layer);
     let mut push = Running::start(&user, &["push", "-", "--name", "x"]);

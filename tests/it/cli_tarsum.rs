@@ -1,7 +1,5 @@
 //! `tarsum`, and pushing what is called by one.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -135,8 +133,7 @@ fn broken_archive_is_reported_with_its_position() {
 
 #[test]
 fn layer_pushed_by_its_tar_sum_is_pulled_by_either_id() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     for size in [100, 17 * MIB] {
         let layer = gzip(&archive(size));
         let file = user.file("layer.tar.gz", &layer);
@@ -183,8 +180,7 @@ fn wrong_tar_sum_is_not_pushed() {
 
 #[test]
 fn stopped_push_is_resumed_by_its_tar_sum() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     let layer = archive(20 * MIB);
     let file = user.file("layer", &layer);
     let id = tar_sum(&user, &file);
@@ -218,8 +214,7 @@ fn stopped_push_is_resumed_by_its_tar_sum() {
 
 #[test]
 fn push_computes_the_tar_sum() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     let layer = archive(17 * MIB);
     let file = user.file("layer", &layer);
     let id = tar_sum(&user, &file);
@@ -262,8 +257,7 @@ fn push_computes_the_tar_sum() {
 
 #[test]
 fn standard_input_gets_a_tar_sum_at_its_end() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     for size in [100, 17 * MIB] {
         let layer = archive(size);
         let file = user.file("layer", &layer);

@@ -1,7 +1,5 @@
 //! What a push and a pull show on a terminal, and that they show it nowhere else.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::io::Write as _;
 use std::process::{Child, Stdio};
 
@@ -21,9 +19,7 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        let store = Served::start(&[]);
-        let proxy = TcpProxy::to(&store.endpoint);
-        let user = User::at(&proxy.url);
+        let (store, proxy, user) = Served::behind_proxy();
         let layer = noise(40 * MIB);
         user.file("layer.tar", &layer);
         Site {
@@ -190,8 +186,7 @@ fn several_files_have_a_bar_each() {
 
 #[test]
 fn pipe_shows_what_was_read_before_the_first_part_is_sent() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     let terminal = Terminal::new(80);
     let mut push = user
         .command(&["push", "-", "--name", "x"])

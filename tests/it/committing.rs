@@ -27,9 +27,7 @@ const SIZE: u64 = PART + 1000;
 
 #[tokio::test(start_paused = true)]
 async fn a_published_layer_outlives_a_later_finish_with_another_digest() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (store, wire, service) = stores::connected().await;
     let bytes = ramp(1, SIZE);
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.clone()).await.unwrap();
@@ -66,9 +64,7 @@ async fn a_published_layer_outlives_a_later_finish_with_another_digest() {
 
 #[tokio::test(start_paused = true)]
 async fn flipped_bit_during_readback_is_retried() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (_, wire, service) = stores::connected().await;
     let bytes = ramp(2, SIZE);
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.clone()).await.unwrap();
@@ -84,9 +80,7 @@ async fn flipped_bit_during_readback_is_retried() {
 /// A gateway may answer for the store. What it says is no reason to remove what was acknowledged.
 #[tokio::test(start_paused = true)]
 async fn refused_read_during_readback_loses_nothing() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (_, wire, service) = stores::connected().await;
     let bytes = ramp(7, SIZE);
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.clone()).await.unwrap();
@@ -113,15 +107,13 @@ async fn failed_commit(service: &S3LayerService) -> (LayerId, Error) {
 
 #[tokio::test(start_paused = true)]
 async fn committing_upload_whose_parts_are_lost_is_swept() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (store, wire, service) = stores::connected().await;
     wire.fault(On::every(CompleteMultipartUpload).status(403));
     let (id, ended) = failed_commit(&service).await;
     assert!(ended.is_permission(), "{ended:?}");
     wire.clear_faults();
     // As MinIO does a day after it was begun.
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let listed = client.list_multipart_uploads().bucket(BUCKET).send().await;
     for lost in listed.unwrap().uploads() {
         let abort = client.abort_multipart_upload().bucket(BUCKET);
@@ -141,9 +133,7 @@ async fn committing_upload_whose_parts_are_lost_is_swept() {
 /// They will be refused the next time as well, so its id can be pushed again at once.
 #[tokio::test(start_paused = true)]
 async fn committing_upload_whose_parts_are_refused_is_swept() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (store, wire, service) = stores::connected().await;
     wire.fault(On::every(CompleteMultipartUpload).status(400));
     let (id, ended) = failed_commit(&service).await;
     assert!(matches!(ended, Error::Damaged { .. }), "{ended:?}");
@@ -153,7 +143,7 @@ async fn committing_upload_whose_parts_are_refused_is_swept() {
 
 /// A sweep removes all of it, but only when no other process can be committing it any more.
 async fn nothing_is_left_in_the_end(store: &EmbeddedStore) {
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     stores::sweep(&stores::service(store).await).await.unwrap();
     let sessions = |keys: BTreeSet<String>| {
         let is_session = |key: &&String| key.ends_with("/session");
@@ -170,9 +160,7 @@ async fn nothing_is_left_in_the_end(store: &EmbeddedStore) {
 #[tokio::test(start_paused = true)]
 async fn upload_that_s3_refuses_to_complete_can_be_cancelled_and_swept() {
     for by_its_handle in [true, false] {
-        let store = stores::in_memory().await;
-        let wire = FaultClient::over(store.http_client());
-        let service = stores::connect(&store, &wire).await;
+        let (store, wire, service) = stores::connected().await;
         wire.fault(On::every(CompleteMultipartUpload).status(403));
         let bytes = ramp(12, SIZE);
         let id = sha256(&bytes).into();
@@ -201,9 +189,7 @@ async fn upload_that_s3_refuses_to_complete_can_be_cancelled_and_swept() {
 /// layer keeps it.
 #[tokio::test(start_paused = true)]
 async fn layer_that_was_published_after_its_cancel_is_kept() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (store, wire, service) = stores::connected().await;
     let bytes = ramp(13, SIZE);
     let mut upload = service.upload(&name(), None).await.unwrap();
     let uuid = upload.uuid();
@@ -226,7 +212,7 @@ async fn layer_that_was_published_after_its_cancel_is_kept() {
     let id = sha256(&bytes).into();
     service.pull(&id, &mut got).await.unwrap();
     assert_same(&got, &bytes, "the published layer");
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let left = bucket::keys(&client).await;
     assert!(
         !left.iter().any(|key| key.starts_with("uploads/")),
@@ -237,9 +223,7 @@ async fn layer_that_was_published_after_its_cancel_is_kept() {
 /// S3 assembles no part that is too short for others to follow it.
 #[tokio::test(start_paused = true)]
 async fn what_a_failed_finish_sent_last_can_be_followed_by_more() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (store, wire, service) = stores::connected().await;
     let bytes = ramp(6, 2 * SIZE);
     let first = bytes.slice(..SIZE as usize);
     let mut upload = service.upload(&name(), None).await.unwrap();
@@ -291,8 +275,7 @@ async fn a_sweep_spares_an_upload_that_was_resumed_after_it_was_listed() {
 
 #[tokio::test]
 async fn a_finish_whose_caller_goes_away_is_carried_to_its_end() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     let client = stores::client(&store, wire.http_client());
     let config = stores::config().parallelism(1);
     let service = S3LayerService::connect(client, config).await.unwrap();
@@ -319,8 +302,7 @@ async fn a_finish_whose_caller_goes_away_is_carried_to_its_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_digest_that_is_wrong_twice_is_refused_twice() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (store, service) = stores::with_service().await;
     let bytes = ramp(6, SIZE);
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.clone()).await.unwrap();
@@ -334,7 +316,7 @@ async fn a_digest_that_is_wrong_twice_is_refused_twice() {
     }
     upload.cancel().await.unwrap();
     assert!(!service.exists(&sha256(&bytes).into()).await.unwrap());
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let mut left = bucket::keys(&client).await;
     left.remove("profile");
     assert!(left.is_empty(), "{left:?}");
@@ -386,7 +368,7 @@ async fn commit_under_a_wrong_tar_sum_is_swept() {
     committed_under_a_wrong_tar_sum(&store, &bytes).await;
     let service = stores::service(&store).await;
     stores::sweep(&service).await.unwrap();
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let mut left = bucket::keys(&client).await;
     left.remove("profile");
     assert!(left.is_empty(), "{left:?}");
@@ -394,8 +376,7 @@ async fn commit_under_a_wrong_tar_sum_is_swept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_tar_sum_that_leads_to_another_layer_does_not_stand_for_lost_bytes() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (store, service) = stores::with_service().await;
     let (bytes, tar_sum) = archive(9);
     let other: Bytes = [&bytes[..], &[0; 1024]].concat().into();
     let mut first = service.upload(&name(), Some(&tar_sum)).await.unwrap();
@@ -408,8 +389,7 @@ async fn a_tar_sum_that_leads_to_another_layer_does_not_stand_for_lost_bytes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_digest_that_leads_to_another_layer_does_not_stand_for_lost_bytes() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (store, service) = stores::with_service().await;
     let (bytes, other) = (ramp(10, SIZE), ramp(11, SIZE));
     let sha512 = Digest::of(Algorithm::Sha512, &other);
     let mut first = service.upload(&name(), None).await.unwrap();
@@ -436,7 +416,7 @@ async fn lost_before_it_was_read(store: &EmbeddedStore, bytes: &Bytes, wrong: La
     let mut twin = service.upload(&name(), None).await.unwrap();
     twin.write_bytes(bytes.clone()).await.unwrap();
     twin.finish(size, &sha256(bytes)).await.unwrap();
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     let data = format!("data/{}/{uuid}.0", &uuid.to_string()[..2]);
     let lost = client.delete_object().bucket(BUCKET).key(data);
     lost.send().await.unwrap();

@@ -34,8 +34,7 @@ async fn adapter(store: EmbeddedStore) -> Subject {
 }
 
 async fn folder() -> Subject {
-    let folder = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    let (folder, store) = stores::in_folder().await;
     let Subject {
         here,
         elsewhere,

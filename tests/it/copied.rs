@@ -66,8 +66,8 @@ async fn fill(store: &EmbeddedStore) -> Vec<Bytes> {
 async fn every_layer_of_a_copied_bucket_is_read_and_its_record_is_repaired() {
     let (original, copied) = (opaque().await, opaque().await);
     let layers = fill(&original).await;
-    let client = stores::client(&copied, copied.http_client());
-    copy(&stores::client(&original, original.http_client()), &client).await;
+    let client = stores::sdk_client(&copied);
+    copy(&stores::sdk_client(&original), &client).await;
 
     for (bytes, segments) in layers.iter().zip([0, 1, 1, 2]) {
         let id = sha256(bytes).into();
@@ -104,7 +104,7 @@ async fn object_that_was_replaced_is_no_copy() {
     let layer = service.push(&name(), &mut &bytes[..]).await.unwrap();
     let id = layer.digest().clone().into();
     let key = service.stat(&id).await.unwrap().info.objects[0].key.clone();
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let put = client.put_object().bucket(BUCKET).key(&key);
     let put = put.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme);
     let other = ByteStream::from(ramp(2, 2 * PART + 7));

@@ -16,8 +16,7 @@ struct Case {
 fn requests(scenario: &Scenario) -> usize {
     cases::runtime().block_on(async {
         let store = scenario::prepare(scenario).await;
-        let wire = FaultClient::over(store.http_client());
-        let service = stores::connect(&store, &wire).await;
+        let (wire, service) = stores::over_wire(&store).await;
         scenario::run(&service, scenario, &Mutex::default())
             .await
             .unwrap();
@@ -47,8 +46,7 @@ fn run(case: &Case) -> Result<(), String> {
     drop(first);
     let state = state.into_inner().unwrap();
     cases::runtime().block_on(async {
-        let wire = FaultClient::over(store.http_client());
-        let service = stores::connect(&store, &wire).await;
+        let (_, service) = stores::over_wire(&store).await;
         scenario::recover(&service, scenario, &state)
             .await
             .map_err(|failure| format!("{failure} ({state:?})"))?;

@@ -20,9 +20,8 @@ use crate::support::stores::{self, BUCKET, PART, name};
 
 /// A store, a process over it, and a client that goes behind its back.
 async fn stage() -> (EmbeddedStore, S3LayerService, Client) {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
-    let client = stores::client(&store, store.http_client());
+    let (store, service) = stores::with_service().await;
+    let client = stores::sdk_client(&store);
     (store, service, client)
 }
 
@@ -283,8 +282,7 @@ async fn what_an_older_owner_sent_arrives_after_the_end_and_changes_nothing() {
     let size = PART + MIB;
     let bytes = ramp(1, size);
     for late in [CreateMultipartUpload, UploadPart] {
-        let store = stores::in_memory().await;
-        let wire = FaultClient::over(store.http_client());
+        let (store, wire) = stores::with_wire().await;
         let client = stores::client(&store, wire.http_client());
         let older = S3LayerService::connect(client, stores::config());
         let older = older.await.unwrap();
@@ -316,7 +314,7 @@ async fn what_an_older_owner_sent_arrives_after_the_end_and_changes_nothing() {
         let mut got = Vec::new();
         newer.pull(&sha256(&bytes).into(), &mut got).await.unwrap();
         assert!(got == bytes, "{late:?}: other bytes were published");
-        let client = stores::client(&store, store.http_client());
+        let client = stores::sdk_client(&store);
         newer.wait_for_background().await;
         let left = keys(&client).await;
         assert!(!left.iter().any(|key| key.contains("uploads/")), "{left:?}");
@@ -328,9 +326,8 @@ async fn what_an_older_owner_sent_arrives_after_the_end_and_changes_nothing() {
 async fn a_link_that_is_older_than_its_record_leads_to_the_bytes_all_the_same() {
     use s3layers_registry::RepositoryService as _;
 
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
-    let client = stores::client(&store, store.http_client());
+    let (store, service) = stores::with_service().await;
+    let client = stores::sdk_client(&store);
     let bytes = ramp(77, 3 * PART);
     let push = async |repository: &str| {
         let repository = repository.parse().unwrap();

@@ -12,8 +12,8 @@ use crate::support::answers::{Reword, reword};
 use crate::support::bucket;
 use crate::support::fault_client::{
     AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, DeleteObject,
-    DeleteObjects, FaultClient, GetBucketLifecycleConfiguration, GetObject, HeadObject,
-    ListMultipartUploads, ListObjectsV2, ListParts, On, Operation, PutObject, UploadPart,
+    DeleteObjects, GetBucketLifecycleConfiguration, GetObject, HeadObject, ListMultipartUploads,
+    ListObjectsV2, ListParts, On, Operation, PutObject, UploadPart,
 };
 use crate::support::stores::{self, BUCKET};
 
@@ -47,7 +47,7 @@ fn breaks(examination: &Examination) -> Vec<&'static str> {
 
 /// Everything in the bucket.
 async fn left(store: &EmbeddedStore) -> Vec<String> {
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     let mut left: Vec<_> = bucket::keys(&client).await.into_iter().collect();
     left.extend(bucket::multiparts(&client).await);
     left
@@ -55,8 +55,7 @@ async fn left(store: &EmbeddedStore) -> Vec<String> {
 
 #[tokio::test]
 async fn complete_store_keeps_every_promise() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     let examination = examined(&store, wire.http_client()).await;
     assert_eq!(answered(&examination, Answer::No), [""; 0]);
     assert_eq!(answered(&examination, Answer::Unknown), UNKNOWN);
@@ -154,7 +153,7 @@ async fn each_quirk_is_found() {
         assert_eq!(breaks(&examination), broken, "{quirk}");
         assert_eq!(left(&store).await, ["profile"], "{quirk}");
         // The next service uses the profile.
-        let client = stores::client(&store, store.http_client());
+        let client = stores::sdk_client(&store);
         match S3LayerService::connect(client, stores::config()).await {
             Ok(service) => {
                 assert!(keeps, "{quirk}");
@@ -185,7 +184,7 @@ async fn store_that_verifies_nothing_needs_readback() {
 async fn single_writer_needs_no_conditions() {
     let quirks = with(|quirks| quirks.ignore_conditions = true);
     let store = stores::in_memory().await.with_quirks(quirks);
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let config = stores::config().single_writer(true);
     let examined = examine(client, config, std::future::pending()).await;
     assert!(examined.unwrap().unwrap().keeps_promises());
@@ -228,8 +227,7 @@ async fn missing_permission_is_named_once() {
         (ListMultipartUploads, "may_list_bucket_multipart_uploads"),
     ];
     for (operation, id) in cases {
-        let store = stores::in_memory().await;
-        let wire = FaultClient::over(store.http_client());
+        let (store, wire) = stores::with_wire().await;
         wire.fault(On::every(operation).status(403));
         let examination = examined(&store, wire.http_client()).await;
         assert_eq!(answered(&examination, Answer::No), [id], "{operation:?}");
@@ -260,8 +258,7 @@ async fn missing_permission_is_named_once() {
 
 #[tokio::test]
 async fn objects_left_behind_are_reported() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     wire.fault(On::every(DeleteObject).status(403));
     wire.fault(On::every(DeleteObjects).status(403));
     let examination = examined(&store, wire.http_client()).await;
@@ -291,7 +288,7 @@ async fn wrong_keys_and_missing_bucket_are_errors() {
         Err(ConnectError::Store(error)) => assert!(error.is_permission(), "{error:?}"),
         other => panic!("{other:?}"),
     }
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let absent = examine(client, S3Config::new("absent"), std::future::pending()).await;
     match absent {
         Err(ConnectError::Store(s3layers::Error::Storage(error))) => {
@@ -304,8 +301,7 @@ async fn wrong_keys_and_missing_bucket_are_errors() {
 
 #[tokio::test(start_paused = true)]
 async fn silent_store_is_an_error() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     wire.fault(On::from(60).status(503));
     let client = stores::client(&store, wire.http_client());
     let examined = examine(client, stores::config(), std::future::pending()).await;
@@ -325,8 +321,7 @@ async fn transient_failure_changes_no_answer() {
         DeleteObject,
     ] {
         for nth in [1, 3] {
-            let store = stores::in_memory().await;
-            let wire = FaultClient::over(store.http_client());
+            let (store, wire) = stores::with_wire().await;
             wire.fault(On::nth(operation, nth).status(503));
             wire.fault(On::nth(operation, nth + 3).lose_answer());
             let examination = examined(&store, wire.http_client()).await;
@@ -341,8 +336,7 @@ async fn transient_failure_changes_no_answer() {
 #[tokio::test]
 async fn stopped_examination_removes_its_objects() {
     for operation in [UploadPart, ListParts, CompleteMultipartUpload] {
-        let store = stores::in_memory().await;
-        let wire = FaultClient::over(store.http_client());
+        let (store, wire) = stores::with_wire().await;
         // The first of each is that of the permissions.
         let gate = wire.hold(On::nth(operation, 2));
         let client = stores::client(&store, wire.http_client());
@@ -427,8 +421,7 @@ async fn lagging_listing_costs_and_incomplete_listing_breaks() {
 
 #[tokio::test]
 async fn forbidden_lifecycle_rules_break_no_promise() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     wire.fault(On::every(GetBucketLifecycleConfiguration).status(403));
     let examination = examined(&store, wire.http_client()).await;
     assert!(examination.keeps_promises());
@@ -442,7 +435,7 @@ async fn forbidden_lifecycle_rules_break_no_promise() {
 #[tokio::test]
 async fn setting_out_of_range_is_an_error() {
     let store = stores::in_memory().await;
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let config = S3Config::new(BUCKET).root("a//b");
     let refused = examine(client, config, std::future::pending()).await;
     assert!(

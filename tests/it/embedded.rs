@@ -1,7 +1,5 @@
 //! The embedded store, as S3 clients see it: through the AWS SDK, without a socket.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::path::Path;
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};

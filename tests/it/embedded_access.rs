@@ -1,7 +1,5 @@
 //! Who may do what at the server of the embedded store, and for how long.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -16,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use crate::embedded::{BUCKET, bytes, client, get, put};
+use crate::support::stores;
 
 /// Longer than anything here takes, so that what hangs fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -202,8 +201,7 @@ fn half(seed: u64) -> Result<http_body::Frame<bytes::Bytes>, std::io::Error> {
 
 #[tokio::test]
 async fn stalled_clients_are_disconnected() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    let (folder, store) = stores::in_folder().await;
     let inside = client(&store).await;
     let address = served(&store, |limits| {
         limits.header_timeout = SHORT;

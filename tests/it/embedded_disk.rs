@@ -1,7 +1,5 @@
 //! The folder of the embedded store on a disk that is full, gone, read-only or shared.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -11,6 +9,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use embedded_s3::{EmbeddedError, EmbeddedStore};
 
 use crate::embedded::{BUCKET, begin, blobs, bytes, client, get, part, put};
+use crate::support::stores;
 
 /// Status and code of a PUT that must be refused.
 async fn refused(client: &Client, key: &str, size: usize) -> (u16, String) {
@@ -34,8 +33,7 @@ async fn attempt(client: &Client, key: &str, size: usize) -> Result<(), (u16, St
 
 #[tokio::test]
 async fn full_disk_refuses_writes_and_keeps_what_is_stored() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    let (folder, store) = stores::in_folder().await;
     let inside = client(&store).await;
     put(&inside, "key", bytes(1, 100_000)).await;
     let full = (507, "InsufficientStorage".to_owned());

@@ -1,7 +1,5 @@
 //! The two doors of the embedded store: the connector inside the process, and the server.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::ByteStream;

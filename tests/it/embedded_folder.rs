@@ -1,7 +1,5 @@
 //! The folder of the embedded store: opened again, opened twice, killed.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -12,6 +10,7 @@ use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use embedded_s3::{EmbeddedError, EmbeddedStore};
 
 use crate::embedded::{BUCKET, begin, blobs, bytes, client, complete, get, part, put};
+use crate::support::stores;
 
 const PART: usize = 5 << 20;
 /// Set in the child process that is going to be killed: the folder it writes to.
@@ -67,8 +66,7 @@ async fn reopened_folder_has_everything_that_was_stored() {
 
 #[tokio::test]
 async fn a_folder_is_opened_once_and_only_if_it_is_a_store() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    let (folder, store) = stores::in_folder().await;
     let locked = EmbeddedStore::open(folder.path()).await.unwrap_err();
     assert!(matches!(locked, EmbeddedError::Locked { .. }), "{locked}");
     assert!(locked.to_string().contains("already open"), "{locked}");
@@ -91,8 +89,7 @@ async fn a_folder_is_opened_once_and_only_if_it_is_a_store() {
 
 #[tokio::test]
 async fn orphaned_blobs_are_removed_on_opening() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    let (folder, store) = stores::in_folder().await;
     put(&client(&store).await, "key", bytes(1, 100_000)).await;
     drop(store);
     let torn = folder

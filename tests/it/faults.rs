@@ -234,8 +234,7 @@ fn refusal_is_an_error_and_the_client_can_continue_later() {
 /// The first process that ever meets a store.
 fn first_connect(spoil: impl FnOnce(&FaultClient)) -> Result<FaultClient, String> {
     cases::runtime().block_on(async {
-        let store = stores::in_memory().await;
-        let wire = FaultClient::over(store.http_client());
+        let (store, wire) = stores::with_wire().await;
         spoil(&wire);
         let client = stores::client(&store, wire.http_client());
         let service = S3LayerService::connect(client, stores::config()).await;
@@ -243,7 +242,7 @@ fn first_connect(spoil: impl FnOnce(&FaultClient)) -> Result<FaultClient, String
         if *service.profile() != StoreProfile::AWS {
             return Err(format!("misjudged: {:?}", service.profile()));
         }
-        let client = stores::client(&store, store.http_client());
+        let client = stores::sdk_client(&store);
         let mut left: Vec<_> = bucket::keys(&client).await.into_iter().collect();
         left.extend(bucket::multiparts(&client).await);
         match left.as_slice() {
@@ -287,8 +286,7 @@ fn a_document_that_comes_with_the_last_attempt_is_read() {
     for (case, times, rule) in rules {
         cases::runtime().block_on(async {
             let store = scenario::prepare(&SCENARIOS[0]).await;
-            let wire = FaultClient::over(store.http_client());
-            let service = stores::connect(&store, &wire).await;
+            let (wire, service) = stores::over_wire(&store).await;
             let mut upload = service.upload(&stores::name(), None).await.unwrap();
             upload.write_bytes("a layer".into()).await.unwrap();
             upload.close().await.unwrap();
@@ -325,8 +323,7 @@ fn a_store_that_stays_broken_is_an_error_that_loses_nothing() {
             cases::runtime().block_on(async {
                 let case = format!("{what}: {case}");
                 let store = scenario::prepare(scenario).await;
-                let wire = FaultClient::over(store.http_client());
-                let service = stores::connect(&store, &wire).await;
+                let (wire, service) = stores::over_wire(&store).await;
                 let bytes = scenario.content().bytes;
                 let mut upload = service.upload(&stores::name(), None).await.unwrap();
                 upload.write_bytes(bytes.slice(..100)).await.unwrap();

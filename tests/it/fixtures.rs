@@ -185,9 +185,8 @@ async fn put_upload(client: &Client, fixture: &str) -> uuid::Uuid {
 
 /// A store, a process over it, and a client beside it.
 async fn stage() -> (EmbeddedStore, S3LayerService, Client) {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
-    let client = stores::client(&store, store.http_client());
+    let (store, service) = stores::with_service().await;
+    let client = stores::sdk_client(&store);
     (store, service, client)
 }
 
@@ -733,7 +732,7 @@ async fn write_freezing(
     let piece = bytes.slice(PART as usize..2 * PART as usize);
     let _ = upload.write_bytes(piece).await;
     let _ = upload.close().await;
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     let session = get(&client, &format!("uploads/{uuid}/session")).await;
     write("session-freezing-v1.json", &session);
     let next = stores::service(store).await;
@@ -745,7 +744,7 @@ async fn write_commits(store: &EmbeddedStore, uuid: uuid::Uuid) {
     let bytes = content();
     let wire = FaultClient::over(store.http_client());
     let failing = stores::connect(store, &wire).await;
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     let session = format!("uploads/{uuid}/session");
     let id = sha512(&bytes);
     let mut upload = failing.resume(&name(), Some(&id), uuid).await.unwrap();

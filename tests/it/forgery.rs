@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::support::bucket;
 use crate::support::bytes::{assert_same, ramp, sha256};
-use crate::support::fault_client::{FaultClient, On, PutObject, UploadPart};
+use crate::support::fault_client::{On, PutObject, UploadPart};
 use crate::support::stores::{self, PART, name};
 
 /// Other bytes of the same length and the same CRC64NVME.
@@ -26,9 +26,7 @@ fn forge(bytes: &Bytes) -> Bytes {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_that_wait_under_the_key_of_a_layer_are_compared_with_it() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (_, wire, service) = stores::connected().await;
     let bytes = ramp(1, 100_000);
     let mut upload = service.upload(&name(), None).await.unwrap();
     let uuid = upload.uuid();
@@ -47,9 +45,7 @@ async fn bytes_that_wait_under_the_key_of_a_layer_are_compared_with_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_part_that_was_not_recorded_is_sent_again() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (store, wire, service) = stores::connected().await;
     let bytes = ramp(2, 2 * PART + 1000);
     let (first, rest) = (bytes.slice(..PART as usize), bytes.slice(PART as usize..));
     let second = rest.slice(..PART as usize);
@@ -78,7 +74,7 @@ async fn a_part_that_was_not_recorded_is_sent_again() {
     assert!(!service.exists(&sha256(&forged).into()).await.unwrap());
     // Each owner's parts are a segment of their own, and nothing else is left.
     service.wait_for_background().await;
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let left = bucket::keys(&client).await;
     let data = |key: &&String| key.starts_with("data/");
     assert_eq!(left.iter().filter(data).count(), 2, "{left:?}");

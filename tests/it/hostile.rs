@@ -187,7 +187,7 @@ async fn replace_part(store: &EmbeddedStore, number: i32) {
 
 /// The key and the id of the one multipart upload.
 async fn multipart(store: &EmbeddedStore) -> (String, String) {
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     let listed = client.list_multipart_uploads().bucket(BUCKET).send().await;
     let listed = listed.unwrap();
     let [upload] = listed.uploads() else {
@@ -205,7 +205,7 @@ async fn send_part(
 ) -> Result<(), String> {
     use aws_sdk_s3::error::ProvideErrorMetadata as _;
 
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     let part = client.upload_part().bucket(BUCKET).key(key).upload_id(id);
     let part = part.part_number(number).body(ramp(99, PART).into());
     let sent = part.send().await.map(drop);
@@ -221,8 +221,7 @@ async fn upload_again(service: &S3LayerService, uuid: Uuid, bytes: &Bytes) -> Re
 async fn a_store_without_conditional_writes_is_refused_unless_one_writer_is_declared() {
     let store = stores::in_memory().await;
     let store = store.with_quirks(with(|quirks| quirks.ignore_conditions = true));
-    let connect =
-        |config| S3LayerService::connect(stores::client(&store, store.http_client()), config);
+    let connect = |config| S3LayerService::connect(stores::sdk_client(&store), config);
     let refused = connect(stores::config()).await;
     assert!(matches!(refused, Err(ConnectError::NoConditionalWrites)));
     let service = connect(stores::config().single_writer(true)).await.unwrap();
@@ -237,7 +236,7 @@ async fn a_store_without_conditional_writes_is_refused_unless_one_writer_is_decl
 async fn a_store_that_lets_if_match_create_is_refused() {
     let store = stores::in_memory().await;
     let store = store.with_quirks(with(|quirks| quirks.if_match_absent_succeeds = true));
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let refused = S3LayerService::connect(client, stores::config()).await;
     assert!(matches!(refused, Err(ConnectError::NoConditionalWrites)));
 }
@@ -344,13 +343,11 @@ async fn a_list_of_parts_that_lags_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bucket_that_vanishes_is_no_absent_layer() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (store, _, service) = stores::connected().await;
     let bytes = ramp(7, SIZE);
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.slice(..100_000)).await.unwrap();
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     for key in bucket::keys(&client).await {
         let deleted = client.delete_object().bucket(BUCKET).key(key).send().await;
         deleted.unwrap();
@@ -378,9 +375,7 @@ async fn a_permission_that_is_lost_in_the_middle_costs_nothing_that_was_acknowle
         ("sessions", On::every(PutObject).key_ends("/session")),
         ("records", On::every(PutObject).key_contains("layers/")),
     ] {
-        let store = stores::in_memory().await;
-        let wire = FaultClient::over(store.http_client());
-        let service = stores::connect(&store, &wire).await;
+        let (_, wire, service) = stores::connected().await;
         let bytes = ramp(8, SIZE);
         let mut upload = service.upload(&name(), None).await.unwrap();
         let uuid = upload.uuid();

@@ -28,7 +28,7 @@ async fn watched(store: &EmbeddedStore) -> (S3LayerService, FaultClient) {
 }
 
 async fn put(store: &EmbeddedStore, key: String) {
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     let put = client.put_object().bucket(BUCKET).key(key);
     let bytes = ByteStream::from_static(b"bytes");
     put.body(bytes).send().await.unwrap();
@@ -52,8 +52,7 @@ async fn committing(store: &EmbeddedStore) -> Uuid {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_upload_is_listed_with_the_values_of_its_session() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (store, service) = stores::with_service().await;
     assert!(uploads(&service).await.is_empty());
 
     let id = sha256(b"declared").into();
@@ -136,8 +135,7 @@ async fn a_listing_that_fails_says_so_and_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn layers_are_listed_by_bucket_and_by_repository() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (store, service) = stores::with_service().await;
     let other = "other/repository".parse().unwrap();
     let mut wants = Vec::new();
     let bytes = [1, 2].map(|seed| ramp(seed, SEPARATE));
@@ -185,7 +183,7 @@ async fn a_layer_is_judged_by_one_head() {
     assert_eq!((stat.damage, stat.info.size), (None, 3 * PART));
     assert_eq!((wire.count(HeadObject), wire.count(GetObject)), (1, 1));
 
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let key = stat.info.objects[0].key.clone();
     let delete = client.delete_object().bucket(BUCKET).key(&key);
     delete.send().await.unwrap();
@@ -202,8 +200,7 @@ async fn a_layer_is_judged_by_one_head() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_is_cancelled_by_its_uuid_alone() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (store, service) = stores::with_service().await;
     let id = sha256(b"declared").into();
     let mut upload = service.upload(&name(), Some(&id)).await.unwrap();
     upload.write_bytes(ramp(1, PART + 100 * KIB)).await.unwrap();
@@ -218,7 +215,7 @@ async fn an_upload_is_cancelled_by_its_uuid_alone() {
             "{again:?}"
         );
     }
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     assert_eq!(
         keys(&client).await.into_iter().collect::<Vec<_>>(),
         ["profile"]
@@ -228,8 +225,7 @@ async fn an_upload_is_cancelled_by_its_uuid_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancel_of_a_committing_upload_commits_it() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (store, service) = stores::with_service().await;
     let uuid = committing(&store).await;
     for _ in 0..2 {
         let refused = service.cancel_upload(uuid).await;
@@ -247,8 +243,7 @@ async fn cancel_of_a_committing_upload_commits_it() {
 /// The link of a small layer holds its bytes, so it is complete without the record.
 #[tokio::test]
 async fn a_small_layer_is_listed_from_its_link() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (_, service) = stores::with_service().await;
     let other = "other/repository".parse().unwrap();
     for name in [&name(), &other] {
         service.push(name, &mut &b"small"[..]).await.unwrap();

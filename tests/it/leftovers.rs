@@ -21,7 +21,7 @@ async fn data(store: &EmbeddedStore) -> Vec<String> {
     let wire = FaultClient::over(store.http_client());
     let service = stores::connect(store, &wire).await;
     stores::sweep(&service).await.unwrap();
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     let keys = bucket::keys(&client).await.into_iter();
     let mut data: Vec<_> = keys.filter(|key| key.starts_with("data/")).collect();
     data.extend(bucket::multiparts(&client).await);
@@ -30,8 +30,7 @@ async fn data(store: &EmbeddedStore) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn the_second_finish_removes_what_the_first_would_have() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (store, service) = stores::with_service().await;
     let bytes = ramp(1, SIZE);
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.slice(..100_000)).await.unwrap();
@@ -48,9 +47,7 @@ async fn the_second_finish_removes_what_the_first_would_have() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_that_arrive_after_a_cancel_are_taken_back() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (store, wire, service) = stores::connected().await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     let uuid = upload.uuid();
     upload.write_bytes(ramp(2, 100_000)).await.unwrap();
@@ -71,9 +68,7 @@ async fn bytes_that_arrive_after_a_cancel_are_taken_back() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_that_another_handle_has_published_are_not_taken_back() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (store, wire, service) = stores::connected().await;
     let bytes = ramp(3, 100_000);
     let mut upload = service.upload(&name(), None).await.unwrap();
     let uuid = upload.uuid();
@@ -93,9 +88,7 @@ async fn bytes_that_another_handle_has_published_are_not_taken_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_first_session_that_arrives_when_all_is_over_costs_no_layer() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (store, wire, service) = stores::connected().await;
     wire.fault(
         On::nth(PutObject, 1)
             .key_ends("/session")
@@ -106,7 +99,7 @@ async fn a_first_session_that_arrives_when_all_is_over_costs_no_layer() {
     upload.write_bytes(bytes.clone()).await.unwrap();
     upload.finish(SIZE, &sha256(&bytes)).await.unwrap();
     tokio::time::sleep(STRAYED * 2).await;
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let keys = bucket::keys(&client).await;
     let back = keys.iter().filter(|key| key.ends_with("/session")).count();
     assert_eq!(back, 1, "it came");
@@ -124,9 +117,8 @@ async fn a_first_session_that_arrives_when_all_is_over_costs_no_layer() {
 #[tokio::test(start_paused = true)]
 async fn a_session_that_comes_back_by_itself_costs_no_layer() {
     for size in [0, 100_000, SIZE] {
-        let store = stores::in_memory().await;
-        let service = stores::service(&store).await;
-        let client = stores::client(&store, store.http_client());
+        let (store, service) = stores::with_service().await;
+        let client = stores::sdk_client(&store);
         let bytes = ramp(8, size);
         let mut upload = service.upload(&name(), None).await.unwrap();
         let key = format!("uploads/{}/session", upload.uuid());
@@ -150,9 +142,7 @@ async fn a_session_that_comes_back_by_itself_costs_no_layer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_multipart_upload_that_was_begun_after_a_cancel_is_ended() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (store, wire, service) = stores::connected().await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     let uuid = upload.uuid();
     let create = wire.hold(On::every(CreateMultipartUpload));
@@ -173,9 +163,7 @@ async fn a_multipart_upload_that_was_begun_after_a_cancel_is_ended() {
 /// S3 may keep a part that was on its way when its multipart upload was aborted.
 #[tokio::test(start_paused = true)]
 async fn an_abort_that_leaves_parts_is_repeated() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (store, wire, service) = stores::connected().await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(ramp(5, SIZE)).await.unwrap();
     upload.flush().await.unwrap();
@@ -190,8 +178,7 @@ async fn a_bit_that_flips_in_a_record_on_its_way_replaces_no_record() {
     let mut quirks = Quirks::none();
     quirks.ignore_checksums = true;
     let store = stores::in_memory().await.with_quirks(quirks);
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (wire, service) = stores::over_wire(&store).await;
     let bytes = ramp(5, 100_000);
     wire.fault(
         On::nth(GetObject, 1)

@@ -325,8 +325,7 @@ async fn from(mut layer: Box<dyn Layer>, at: u64) -> Vec<u8> {
 }
 
 async fn run(ops: &[Op]) {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     let mut both = Both {
         model: MemoryLayerService::new(),
         s3: stores::connect(&store, &wire).await,
@@ -358,7 +357,7 @@ async fn run(ops: &[Op]) {
         layer.read_to_end(&mut got).await.unwrap();
         assert_eq!((sha256(&got), got.len() as u64), (digest.clone(), *size));
     }
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let left = bucket::keys(&client).await;
     let mut named = BTreeSet::new();
     for (digest, size) in &both.digests {

@@ -194,8 +194,7 @@ async fn stray_marker_shows_no_emptied_repository() {
     for before in [&[][..], &[Put("a"), Remove("a")]] {
         let store = stores::in_memory().await;
         run_steps(&process(&store).await, before).await.unwrap();
-        let wire = FaultClient::over(store.http_client());
-        let service = stores::connect(&store, &wire).await;
+        let (wire, service) = stores::over_wire(&store).await;
         let on = On::nth(PutObject, 1).key_contains("names/");
         wire.fault(on.with(Fault::Stray));
         run_steps(&service, &[Put("a"), Put("b")]).await.unwrap();
@@ -215,8 +214,7 @@ async fn stray_emptied_marker_hides_no_repository() {
     run_steps(&process(&store).await, &[Put("a")])
         .await
         .unwrap();
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (wire, service) = stores::over_wire(&store).await;
     let on = On::nth(PutObject, 1).key_contains("names/");
     wire.fault(on.with(Fault::Stray));
     run_steps(&service, &[Remove("a")]).await.unwrap();
@@ -232,8 +230,7 @@ async fn stray_emptied_marker_hides_no_repository() {
 async fn ended(before: &[Step], steps: &[Step], end: Option<End>) -> (usize, EmbeddedStore) {
     let store = stores::in_memory().await;
     run_steps(&process(&store).await, before).await.unwrap();
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (wire, service) = stores::over_wire(&store).await;
     if let Some(end) = end {
         wire.end(end);
     }
@@ -278,9 +275,7 @@ async fn repeated_removal_completes_one_that_was_killed() {
 
 #[tokio::test(start_paused = true)]
 async fn refused_write_leaves_no_repository() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (_, wire, service) = stores::connected().await;
     wire.fault(On::every(PutObject).key_contains("_tags/").status(403));
     assert!(run_steps(&service, &[Put("a")]).await.is_err());
     assert_eq!(catalog(&service).await, []);
@@ -288,9 +283,7 @@ async fn refused_write_leaves_no_repository() {
 
 #[tokio::test(start_paused = true)]
 async fn entry_is_not_acknowledged_without_a_marker() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (store, wire, service) = stores::connected().await;
     for refused in [GetObject, PutObject] {
         wire.fault(On::every(refused).key_contains("names/").status(403));
         assert!(
@@ -309,7 +302,7 @@ async fn removal_of_what_never_was_leaves_nothing() {
     run_steps(&process(&store).await, &[Remove("a")])
         .await
         .unwrap();
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     assert_eq!(bucket::keys(&client).await, BTreeSet::new());
 }
 
@@ -374,7 +367,7 @@ async fn catalog_page_of_a_thousand_costs_three_listings_and_one_for_each_emptie
     let store = stores::in_memory().await;
     let writer = process(&store).await;
     run_steps(&writer, &[Put("a")]).await.unwrap();
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let marker = bucket::get(&client, "names/library.demo").await;
     for nth in 0..LIVE {
         let put = client.put_object().bucket(BUCKET);
@@ -389,8 +382,7 @@ async fn catalog_page_of_a_thousand_costs_three_listings_and_one_for_each_emptie
         writer.put_tag(&emptied, &tag("t"), &digest).await.unwrap();
         assert!(writer.delete_tag(&emptied, &tag("t")).await.unwrap());
     }
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (wire, service) = stores::over_wire(&store).await;
     let page = service.repositories(None, 1000).await.unwrap();
     assert_eq!((page.items.len(), page.more), (1000, true));
     assert!(page.items.is_sorted());
@@ -424,7 +416,7 @@ async fn second_entry_ends_the_looks_into_an_emptied_repository() {
 #[tokio::test]
 async fn damaged_marker_hides_nothing_and_is_replaced() {
     let store = stores::in_memory().await;
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     run_steps(&process(&store).await, &[Put("a")])
         .await
         .unwrap();
@@ -456,7 +448,7 @@ async fn marker_that_an_operator_removed_comes_back() {
     let store = stores::in_memory().await;
     let service = process(&store).await;
     run_steps(&service, &[Put("a")]).await.unwrap();
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let delete = client
         .delete_object()
         .bucket(BUCKET)

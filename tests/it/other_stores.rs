@@ -179,7 +179,7 @@ async fn single_writer_sends_no_conditions_and_keeps_its_own_uploads_apart() {
     assert!(matches!(again, Err(s3layers::Error::LayerExists { .. })));
     assert_eq!(conditions.load(Ordering::Relaxed), 0);
     // Of three uploads of one layer, the data of one is kept.
-    let keys = crate::support::bucket::keys(&stores::client(&store, store.http_client())).await;
+    let keys = crate::support::bucket::keys(&stores::sdk_client(&store)).await;
     let data = keys.iter().filter(|key| key.starts_with("data/"));
     assert_eq!(data.count(), 1, "{keys:?}");
 }
@@ -290,7 +290,7 @@ async fn server_header_of_amazon_is_believed_of_its_own_hosts_only() {
 #[tokio::test]
 async fn parts_of_r2_are_known_by_its_host() {
     let store = stores::in_memory().await;
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let config = client.config().to_builder();
     let config = config.endpoint_url("http://0123.r2.cloudflarestorage.com");
     let client = aws_sdk_s3::Client::from_conf(config.build());
@@ -371,8 +371,7 @@ async fn listing_that_repeats_or_mis_orders_leaves_nothing_out() {
         }
         None => text,
     };
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (store, service) = stores::with_service().await;
     let registry: &dyn RepositoryService = &service;
     let digest = sha256(b"manifest");
     for tag in ["a", "b", "c"] {

@@ -13,8 +13,7 @@ use crate::support::fault_client::{FaultClient, ListObjectsV2, On, UploadPart};
 use crate::support::stores::{self, PART, name};
 
 async fn wire() -> (FaultClient, S3LayerService) {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     let client = stores::client(&store, wire.http_client());
     let service = S3LayerService::connect(client, stores::config()).await;
     // The probe of the store sent parts too.

@@ -48,11 +48,10 @@ async fn state(bucket: &Client, id: &LayerId) -> Value {
 
 /// A layer that was pushed to [`name`].
 async fn pushed() -> (S3LayerService, Client, LayerId, Bytes) {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (store, service) = stores::with_service().await;
     let bytes = ramp(1, SIZE);
     service.push(&name(), &mut &bytes[..]).await.unwrap();
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     (service, client, sha256(&bytes).into(), bytes)
 }
 
@@ -84,14 +83,13 @@ async fn mount_of_a_dead_record_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn interrupted_commit_of_a_duplicate_writes_its_record_back_to_live() {
     let store = stores::in_memory().await;
-    let bucket = stores::client(&store, store.http_client());
+    let bucket = stores::sdk_client(&store);
     let bytes = ramp(1, PART + SIZE);
     let id = LayerId::from(sha256(&bytes));
     let elsewhere = stores::service(&store).await;
     elsewhere.push(&name(), &mut &bytes[..]).await.unwrap();
 
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (wire, service) = stores::over_wire(&store).await;
     let mut upload = service.upload(&other(), None).await.unwrap();
     let uuid = upload.uuid();
     upload.write_bytes(bytes.clone()).await.unwrap();

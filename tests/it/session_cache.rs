@@ -25,8 +25,7 @@ async fn connect(store: &EmbeddedStore, wire: &FaultClient, config: S3Config) ->
 
 /// A process with the settings of one that sets nothing.
 async fn default_process() -> (EmbeddedStore, FaultClient, S3LayerService) {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     let service = connect(&store, &wire, S3Config::new(BUCKET)).await;
     (store, wire, service)
 }
@@ -170,8 +169,7 @@ async fn overtaken_process_gets_an_error_and_changes_nothing() {
 }
 
 async fn overtaken(bytes: &Bytes, wrong: &Bytes, first: u64, more: u64, does: Other, case: &str) {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     let service = connect(&store, &wire, stores::config()).await;
     let other = stores::service(&store).await;
     let uuid = begin(&service).await;
@@ -225,7 +223,7 @@ async fn overtaken(bytes: &Bytes, wrong: &Bytes, first: u64, more: u64, does: Ot
     other.wait_for_background().await;
     service.wait_for_background().await;
     stores::sweep(&other).await.unwrap();
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let keys = bucket::keys(&client).await;
     let left = keys.iter().filter(|key| key.starts_with("uploads/"));
     assert_eq!(left.count(), 0, "{case}: {keys:?}");
@@ -246,8 +244,7 @@ async fn append_from_memory_does_not_replace_an_owner_that_stored_nothing() {
     for (first, more) in [(0, KIB), (KIB, 100 * KIB), (100 * KIB, 2 * PART)] {
         for asks in [true, false] {
             let bytes = ramp(9, first + more);
-            let store = stores::in_memory().await;
-            let service = stores::service(&store).await;
+            let (store, service) = stores::with_service().await;
             let other = stores::service(&store).await;
             let uuid = begin(&service).await;
             if first > 0 {
@@ -278,7 +275,7 @@ async fn append_from_memory_does_not_replace_an_owner_that_stored_nothing() {
             let mut upload = resume_at(&service, uuid, first + more).await;
             upload.finish(first + more, &sha256(&bytes)).await.unwrap();
             assert_stored(&store, &bytes).await;
-            let client = stores::client(&store, store.http_client());
+            let client = stores::sdk_client(&store);
             let multiparts = bucket::multiparts(&client).await;
             assert_eq!(multiparts, Vec::<String>::new());
         }
@@ -289,8 +286,7 @@ async fn append_from_memory_does_not_replace_an_owner_that_stored_nothing() {
 #[tokio::test(start_paused = true)]
 async fn released_tails_are_read_again() {
     let bytes = ramp(10, PART);
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     let config = stores::config().memory_budget(2 * PART);
     let service = connect(&store, &wire, config).await;
     for away in [
@@ -330,8 +326,7 @@ async fn released_tails_are_read_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_handles_never_continue_from_the_same_cache_entry() {
     let bytes = ramp(12, 300 * KIB);
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (store, service) = stores::with_service().await;
     let uuid = begin(&service).await;
     patch(&service, uuid, &bytes, 0, 100 * KIB).await;
     let mut one = resume_at(&service, uuid, 100 * KIB).await;

@@ -94,8 +94,7 @@ async fn spilled(wire: &FaultClient) {
 
 #[tokio::test(start_paused = true)]
 async fn slow_senders_hold_only_what_they_sent() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     // 288 units for uploads: 64 whole parts would need 5,120.
     let service = connect(&store, &wire, 32 * MIB).await;
     let mut slow = Vec::new();
@@ -121,8 +120,7 @@ async fn slow_senders_hold_only_what_they_sent() {
 #[tokio::test(start_paused = true)]
 async fn writes_in_flight_are_limited_and_looks_are_not() {
     const LIMIT: usize = 64;
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     let service = connect(&store, &wire, 64 * MIB).await;
     let gate = wire.hold(On::every(PutObject).key_contains(".whole-"));
     let mut uploads = JoinSet::new();
@@ -145,8 +143,7 @@ async fn writes_in_flight_are_limited_and_looks_are_not() {
 #[tokio::test(start_paused = true)]
 async fn reads_in_flight_are_limited_and_looks_are_not() {
     const LIMIT: usize = 32;
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     let service = connect(&store, &wire, 64 * MIB).await;
     let bytes = ramp(1, 100 * KIB);
     let mut upload = service.upload(&name(), None).await.unwrap();
@@ -175,8 +172,7 @@ async fn reads_in_flight_are_limited_and_looks_are_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_parts_than_memory_are_no_deadlock() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     let service = connect(&store, &wire, SMALL).await;
     let mut uploads = JoinSet::new();
     for seed in 0..12 {
@@ -194,7 +190,7 @@ async fn more_parts_than_memory_are_no_deadlock() {
     }
     println!("{} tails", tails(&wire));
     service.wait_for_background().await;
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let keys = bucket::keys(&client).await;
     assert!(
         !keys.iter().any(|key| key.starts_with("uploads/")),
@@ -210,7 +206,7 @@ async fn part_larger_than_the_pool_is_sent() {
     let large = stores::config()
         .part_size(4 * PART)
         .memory_budget(32 * PART);
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let first = S3LayerService::connect(client, large).await.unwrap();
     let uuid = first.upload(&name(), None).await.unwrap().uuid();
     let service = connect(&store, &FaultClient::over(store.http_client()), SMALL).await;
@@ -260,8 +256,7 @@ async fn spilled_upload_continues() {
         ),
     ];
     for (case, fault) in faults {
-        let store = stores::in_memory().await;
-        let wire = FaultClient::over(store.http_client());
+        let (store, wire) = stores::with_wire().await;
         let service = connect(&store, &wire, SMALL).await;
         if let Some((on, fault)) = fault {
             wire.fault(on.with(fault));
@@ -280,7 +275,7 @@ async fn spilled_upload_continues() {
         assert!(tail_reads(&wire) > 0, "{case}");
         assert_stored(&store, &bytes, case).await;
         service.wait_for_background().await;
-        let client = stores::client(&store, store.http_client());
+        let client = stores::sdk_client(&store);
         let keys = bucket::keys(&client).await;
         assert!(
             !keys.iter().any(|key| key.starts_with("uploads/")),
@@ -292,15 +287,14 @@ async fn spilled_upload_continues() {
 /// The store loses the tail of an upload: before the session names it, nothing acknowledged is lost.
 #[tokio::test(start_paused = true)]
 async fn lost_tail_is_sent_again_by_the_client() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     let service = connect(&store, &wire, SMALL).await;
     let bytes = ramp(2, 2 * PART);
     let (mut upload, other, gate) = spill(&service, &wire, &bytes).await;
     spilled(&wire).await;
     gate.open();
     other.await.unwrap().unwrap();
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     for key in bucket::keys(&client).await {
         if key.contains("/tail/") {
             let bucket = stores::BUCKET;
@@ -326,8 +320,7 @@ async fn lost_tail_is_sent_again_by_the_client() {
 #[tokio::test(start_paused = true)]
 async fn owners_that_each_leave_a_tail() {
     for owners in [1, 2, 63, 64, 65, 70] {
-        let store = stores::in_memory().await;
-        let service = stores::service(&store).await;
+        let (store, service) = stores::with_service().await;
         let uuid = service.upload(&name(), None).await.unwrap().uuid();
         let bytes = ramp(owners, PART + MIB);
         let step = 20 * KIB as usize;
@@ -339,7 +332,7 @@ async fn owners_that_each_leave_a_tail() {
             upload.write_bytes(piece).await.unwrap();
             upload.close().await.unwrap();
         }
-        let client = stores::client(&store, store.http_client());
+        let client = stores::sdk_client(&store);
         let keys = bucket::keys(&client).await;
         let stored = keys.iter().filter(|key| key.contains("/tail/")).count();
         assert!(stored <= 64, "{stored} tails of {owners} owners");
@@ -424,7 +417,7 @@ fn process_can_die_between_spill_and_record() {
                 .map_err(|error| error.to_string())?;
             // The sweep may have completed the commit of the other upload.
             service.wait_for_background().await;
-            let client = stores::client(&store, store.http_client());
+            let client = stores::sdk_client(&store);
             let keys = bucket::keys(&client).await;
             let left: Vec<_> = keys
                 .iter()
@@ -451,8 +444,7 @@ fn process_can_die_between_spill_and_record() {
 /// Another process takes the upload over while its owner has bytes that only a tail has.
 #[tokio::test(start_paused = true)]
 async fn takeover_of_a_spilled_upload() {
-    let store = stores::in_memory().await;
-    let wire = FaultClient::over(store.http_client());
+    let (store, wire) = stores::with_wire().await;
     let service = connect(&store, &wire, SMALL).await;
     let bytes = ramp(6, 2 * PART);
     let (mut upload, other, gate) = spill(&service, &wire, &bytes).await;
@@ -467,7 +459,7 @@ async fn takeover_of_a_spilled_upload() {
     newer_upload.close().await.unwrap();
     let lost = upload.close().await.unwrap_err();
     assert!(matches!(lost, Error::UploadConflict { .. }), "{lost}");
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let keys = bucket::keys(&client).await;
     assert!(!keys.iter().any(|key| key.contains("/tail/")), "{keys:?}");
     let mut newer_upload = newer.resume(&name(), None, uuid).await.unwrap();

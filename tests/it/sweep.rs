@@ -19,7 +19,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// The whole bucket, to be compared.
 async fn everything(store: &EmbeddedStore) -> Vec<String> {
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     let mut all: Vec<_> = keys(&client).await.into_iter().collect();
     all.extend(multiparts(&client).await);
     all
@@ -48,11 +48,10 @@ fn actions(swept: &[Swept]) -> Vec<(uuid::Uuid, SweepAction)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_young_upload_and_a_published_layer_are_left_alone() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (store, service) = stores::with_service().await;
     let bytes = ramp(2, PART + 1);
     let layer = service.push(&name(), &mut &bytes[..]).await.unwrap();
-    keys_at_rest(&stores::client(&store, store.http_client())).await;
+    keys_at_rest(&stores::sdk_client(&store)).await;
     let uuid = open_upload(&service).await;
     let before = everything(&store).await;
     assert_eq!(actions(&service.sweep(HOUR, false).await.unwrap()), []);
@@ -106,8 +105,7 @@ async fn an_old_upload_goes_with_all_it_has_and_a_dry_run_only_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_was_being_finished_is_finished() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (store, service) = stores::with_service().await;
     let wire = FaultClient::over(store.http_client());
     let client = stores::client(&store, wire.http_client());
     let doomed = S3LayerService::connect(client, stores::config());
@@ -140,9 +138,8 @@ async fn an_upload_that_was_being_finished_is_finished() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tails_without_a_session_go_and_what_is_none_of_ours_stays() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
-    let client = stores::client(&store, store.http_client());
+    let (store, service) = stores::with_service().await;
+    let client = stores::sdk_client(&store);
     let uuid = uuid::Uuid::new_v4();
     let tail = format!("uploads/{uuid}/tail/0-nonce");
     for key in [tail.as_str(), "uploads/readme", "uploads/no-uuid/session"] {
@@ -166,8 +163,7 @@ async fn tails_without_a_session_go_and_what_is_none_of_ours_stays() {
 /// acknowledges nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn swept_owner_gets_an_error() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (store, service) = stores::with_service().await;
     let other = stores::service(&store).await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(ramp(1, 100 * KIB)).await.unwrap();
@@ -182,8 +178,7 @@ async fn swept_owner_gets_an_error() {
 
 #[tokio::test]
 async fn sixteen_uploads_are_swept_at_a_time() {
-    let store = stores::in_memory().await;
-    let service = stores::service(&store).await;
+    let (store, service) = stores::with_service().await;
     for _ in 0..40 {
         let mut upload = service.upload(&name(), None).await.unwrap();
         upload.write_bytes(ramp(1, 100)).await.unwrap();
@@ -207,8 +202,7 @@ async fn sixteen_uploads_are_swept_at_a_time() {
 async fn no_claim_is_left_where_a_sweep_comes_before_it() {
     let store = stores::in_memory().await;
     let sweeper = stores::service(&store).await;
-    let wire = FaultClient::over(store.http_client());
-    let service = stores::connect(&store, &wire).await;
+    let (wire, service) = stores::over_wire(&store).await;
     let gate = wire.hold(On::every(PutObject).key_contains("/_claims/"));
     let id = sha256(b"declared").into();
     let name = name();

@@ -47,7 +47,7 @@ async fn assert_stored(store: &EmbeddedStore, bytes: &Bytes, segments: usize, ca
     let stat = service.stat(&id).await.unwrap();
     assert_eq!(stat.damage, None, "{case}");
     assert_eq!(stat.info.objects.len(), segments, "{case}");
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     let keys = bucket::keys(&client).await;
     let begin = |start: &str| keys.iter().filter(|key| key.starts_with(start)).count();
     assert_eq!(begin("data/"), segments, "{case}: {keys:?}");
@@ -170,8 +170,7 @@ async fn is_reached(gate: &Gate, owner: &tokio::task::JoinHandle<Result<(), Erro
 async fn takeover_at_every_request_mixes_nothing() {
     let (theirs, ours) = (ramp(6, 2 * PART + 30 * KIB), ramp(7, SIZE));
     for nth in 2.. {
-        let store = stores::in_memory().await;
-        let wire = FaultClient::over(store.http_client());
+        let (store, wire) = stores::with_wire().await;
         let service: S3LayerService = stores::connect(&store, &wire).await;
         let gate = wire.hold(On::request(nth));
         let upload = service.upload(&name(), None).await.unwrap();

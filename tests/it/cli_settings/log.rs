@@ -6,12 +6,11 @@ use std::fs;
 use serde_json::Value;
 
 use super::{run, settle};
-use crate::support::program::{MIB, Served, User, digest, events, noise, stderr};
+use crate::support::program::{MIB, Served, digest, events, noise, stderr};
 
 #[test]
 fn log_has_a_line_for_each_request() {
-    let store = Served::start(&[]);
-    let user = User::of(&store);
+    let (_store, user) = Served::with_user();
     let file = user.file("layer", &noise(20 * MIB));
     let push = [
         "--json",

@@ -13,7 +13,6 @@ use std::time::Instant;
 
 use s3layers::{S3LayerService, StoreProfile};
 
-use crate::support::fault_client::FaultClient;
 use crate::support::{bucket, cases, stores};
 
 mod checks;
@@ -147,8 +146,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 /// ours.
 fn keys(bytes: &[u8]) {
     cases::runtime().block_on(async {
-        let store = stores::in_memory().await;
-        let wire = FaultClient::over(store.http_client());
+        let (store, wire) = stores::with_wire().await;
         let client = stores::client(&store, wire.http_client());
         let config = stores::config().root("root/of").profile(StoreProfile::AWS);
         let service = S3LayerService::connect(client, config).await.unwrap();
@@ -173,7 +171,7 @@ fn keys(bytes: &[u8]) {
             let is_plain = |part: &str| !part.is_empty() && !part.starts_with('.');
             assert!(parts.all(is_plain), "{request}");
         }
-        let wrong = bucket::keys(&stores::client(&store, store.http_client())).await;
+        let wrong = bucket::keys(&stores::sdk_client(&store)).await;
         assert!(
             wrong.iter().all(|key| key.starts_with("root/of/")),
             "{wrong:?}"

@@ -10,8 +10,7 @@ use crate::support::fault_client::{On, PutObject};
 #[tokio::test]
 async fn a_put_that_is_repeated_because_its_answer_was_lost_is_answered_again() {
     for site in Site::all().await {
-        let here = site.process().await.client;
-        let there = site.process().await.client;
+        let [here, there] = site.two_clients().await;
         let bytes = ramp(1, 100_000);
         let digest = sha256(&bytes);
         let at = here.upload("a").await;
@@ -33,8 +32,7 @@ async fn a_put_that_is_repeated_because_its_answer_was_lost_is_answered_again() 
 #[tokio::test]
 async fn a_patch_that_is_repeated_because_its_answer_was_lost_does_not_append_twice() {
     for site in Site::all().await {
-        let here = site.process().await.client;
-        let there = site.process().await.client;
+        let [here, there] = site.two_clients().await;
         let bytes = ramp(1, 100_000);
         let at = here.upload("a").await;
         here.send("PATCH", &at, &[], &bytes).await.is(202);
@@ -57,8 +55,7 @@ async fn a_patch_that_is_repeated_because_its_answer_was_lost_does_not_append_tw
 /// tried for nothing would end the upload.
 #[tokio::test]
 async fn put_of_a_later_range_leaves_the_upload_open() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let bytes = ramp(1, 3 * MIB);
         let digest = Digest::of(Algorithm::Sha512, &bytes);
         let part = |nth: usize| bytes.slice(nth * MIB as usize..(nth + 1) * MIB as usize);
@@ -80,8 +77,7 @@ async fn put_of_a_later_range_leaves_the_upload_open() {
 
 #[tokio::test]
 async fn a_wrong_digest_publishes_nothing_and_the_right_one_still_can() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let bytes = ramp(1, 50_000);
         let (digest, wrong) = (sha256(&bytes), sha256(b"wrong"));
         let at = client.upload("a").await;
@@ -99,8 +95,7 @@ async fn a_wrong_digest_publishes_nothing_and_the_right_one_still_can() {
 #[tokio::test]
 async fn what_is_cancelled_is_gone() {
     for site in Site::all().await {
-        let here = site.process().await.client;
-        let there = site.process().await.client;
+        let [here, there] = site.two_clients().await;
         let at = here.upload("a").await;
         here.send("PATCH", &at, &[], b"some bytes").await.is(202);
         there.delete(&at).await.is(204);
@@ -115,8 +110,7 @@ async fn what_is_cancelled_is_gone() {
 
 #[tokio::test]
 async fn an_upload_belongs_to_its_repository() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let at = client.upload("a").await;
         let elsewhere = at.replace("/v2/a/", "/v2/b/");
         client.get(&elsewhere).await.is(404);
@@ -149,8 +143,7 @@ async fn a_finish_outlives_its_client() {
 
 #[tokio::test]
 async fn status_of_a_running_patch_counts_the_bytes_sent() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let bytes = ramp(1, 3 * MIB);
         let at = client.upload("a").await;
         let size = bytes.len().to_string();
@@ -174,8 +167,7 @@ async fn status_of_a_running_patch_counts_the_bytes_sent() {
 
 #[tokio::test]
 async fn resume_on_another_connection_takes_over_from_a_stalled_one() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let bytes = ramp(1, 200_000);
         let at = client.upload("a").await;
         let headers = [("content-length", "200000")];
@@ -194,8 +186,7 @@ async fn resume_on_another_connection_takes_over_from_a_stalled_one() {
 
 #[tokio::test]
 async fn interrupted_put_keeps_its_bytes_and_publishes_nothing() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let bytes = ramp(1, 50_000);
         let digest = sha256(&bytes);
         for how in [Interruption::EndOfStream, Interruption::ShortBody] {

@@ -235,9 +235,7 @@ async fn cold_pull_of_nine_layers_of_a_mebibyte_costs_at_most_23_requests() {
 
 #[tokio::test]
 async fn small_chunks_cost_three_requests_each_at_most() {
-    let site = Site::embedded().await;
-    let (process, wire) = site.process_over_wire().await;
-    let client = process.client;
+    let (client, wire) = Site::client_over_wire().await;
     let bytes = ramp(1, 64 * MIB);
     let mut at = client.upload("a").await;
     wire.reset();

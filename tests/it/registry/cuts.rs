@@ -40,8 +40,7 @@ async fn every_byte_that_arrived_is_kept_and_another_process_resumes() {
     let pieces = [usize::MAX, 4 * mib, mib];
     for site in Site::all().await {
         let bytes = ramp(7, 40 * MIB);
-        let here = site.process().await.client;
-        let there = site.process().await.client;
+        let [here, there] = site.two_clients().await;
         for (index, size) in sizes.into_iter().enumerate() {
             let (how, piece) = (ways[index % 3], pieces[(index / 2) % 3]);
             let name = format!("cut/{index}");

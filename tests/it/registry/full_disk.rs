@@ -15,14 +15,13 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn full_disk_is_507_at_once_and_leaves_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    let (folder, store) = stores::in_folder().await;
     let store = stores::with_bucket(store).await;
     let site = Site::Embedded(store.clone());
     let client = site.process_with(Options::default()).await.client;
     let before = ramp(1, MIB);
     client.push("a", &before, sha256(&before)).await;
-    let inside = stores::client(&store, store.http_client());
+    let inside = stores::sdk_client(&store);
     let keys = bucket::keys_at_rest(&inside).await;
     let blobs = crate::embedded::blobs(folder.path());
 

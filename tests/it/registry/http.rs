@@ -18,8 +18,7 @@ async fn raw(client: Client, request: &str) -> String {
 
 #[tokio::test]
 async fn a_request_has_one_host_and_no_unknown_transfer_coding() {
-    let [site, _] = Site::all().await;
-    let client = site.process().await.client;
+    let client = Site::client_of_memory().await;
     let upload = "POST /v2/a/blobs/uploads/ HTTP/1.1\r\nhost: a\r\n";
     for (request, status) in [
         (

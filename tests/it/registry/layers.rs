@@ -13,8 +13,7 @@ use crate::support::stores;
 #[tokio::test]
 async fn a_layer_comes_back_however_it_was_pushed() {
     for site in Site::all().await {
-        let here = site.process().await.client;
-        let there = site.process().await.client;
+        let [here, there] = site.two_clients().await;
         for (seed, size) in [(1, 0), (2, 1), (3, 3 * KIB), (4, 12 * MIB + 7)] {
             for (way, algorithm) in [(0, Algorithm::Sha256), (1, Algorithm::Sha512)] {
                 let mut digests = Vec::new();
@@ -72,8 +71,7 @@ async fn a_layer_comes_back_however_it_was_pushed() {
 
 #[tokio::test]
 async fn a_part_is_what_was_asked_for() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let size = 6 * MIB;
         let bytes = ramp(1, size);
         let digest = sha256(&bytes);
@@ -146,8 +144,7 @@ fn parts_of(reply: &Reply) -> Vec<(String, Vec<u8>)> {
 
 #[tokio::test]
 async fn several_ranges_bring_their_parts_and_nothing_else() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let size = 12 * MIB;
         let bytes = ramp(1, size);
         let digest = sha256(&bytes);
@@ -208,8 +205,7 @@ async fn several_ranges_bring_their_parts_and_nothing_else() {
 
 #[tokio::test]
 async fn a_range_of_an_empty_layer_is_all_of_it() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let digest = sha256(b"");
         client.push("a", b"", &digest).await;
         let path = format!("/v2/a/blobs/{digest}");
@@ -222,8 +218,7 @@ async fn a_range_of_an_empty_layer_is_all_of_it() {
 
 #[tokio::test]
 async fn a_layer_is_linked_where_it_was_mounted_and_until_it_is_deleted() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let bytes = ramp(1, 1000);
         let digest = sha256(&bytes);
         client.push("a", &bytes, &digest).await;
@@ -360,7 +355,7 @@ async fn a_redirect_leads_to_the_store_and_head_is_answered_here() {
 async fn a_redirect_leads_where_clients_see_the_store() {
     let store = stores::in_memory().await;
     let config = stores::config().presign_endpoint("https://layers.example");
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let service = S3LayerService::connect(client, config).await.unwrap();
     let options = Options {
         redirect: Some(std::time::Duration::from_secs(60)),

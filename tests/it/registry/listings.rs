@@ -24,8 +24,7 @@ async fn pages(client: Client, path: &str, field: &str) -> (Vec<usize>, Vec<Valu
 
 #[tokio::test]
 async fn tags_and_repositories_are_listed_in_order() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let names = ["a", "a/b", "b"];
         for name in names {
             let image = image(client, name, 1).await;
@@ -53,8 +52,7 @@ async fn tags_and_repositories_are_listed_in_order() {
 
 #[tokio::test]
 async fn referrers_are_found_filtered_and_paged() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let subject = put(client, "/v2/a/manifests/v1", &image(client, "a", 1).await).await;
         let digest = sha256(&subject);
         let listing = format!("/v2/a/referrers/{digest}");
@@ -143,8 +141,7 @@ fn digests(page: &Reply) -> Vec<String> {
 
 #[tokio::test]
 async fn a_page_of_referrers_has_a_size() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let large = (0..5).map(|_| "a".repeat(MIB as usize));
         let small = (0..5).map(|_| "a".repeat(10));
         // Six times as long in JSON as they are.
@@ -163,9 +160,7 @@ async fn a_page_of_referrers_has_a_size() {
 
 #[tokio::test]
 async fn a_page_of_referrers_costs_what_is_in_it() {
-    let site = Site::embedded().await;
-    let (process, wire) = site.process_over_wire().await;
-    let client = process.client;
+    let (client, wire) = Site::client_over_wire().await;
     let large = (0..12).map(|_| "a".repeat(MIB as usize));
     let small = (0..20).map(|_| "a".repeat(10));
     let texts: Vec<_> = large.chain(small).collect();

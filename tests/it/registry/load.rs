@@ -90,8 +90,7 @@ async fn uploads_that_wait_for_the_storage_leave_permits_to_small_reads() {
 /// As clients do that read the answer beside sending, or only after it.
 #[tokio::test]
 async fn refusal_reaches_a_client_that_keeps_sending() {
-    let [site, _] = Site::all().await;
-    let client = site.process().await.client;
+    let client = Site::client_of_memory().await;
     let at = client.upload("a").await;
     client.send("PATCH", &at, &[], b"hello").await.is(202);
     for (path, status) in [
@@ -115,8 +114,7 @@ async fn refusal_reaches_a_client_that_keeps_sending() {
 
 #[tokio::test]
 async fn connection_is_kept_after_a_refusal_whose_body_was_small() {
-    let [site, _] = Site::all().await;
-    let client = site.process().await.client;
+    let client = Site::client_of_memory().await;
     let headers = [("content-length", "1000")];
     let mut request = client.begin("PATCH", ABSENT, &headers).await;
     request.reply().await.is(404);
@@ -127,8 +125,7 @@ async fn connection_is_kept_after_a_refusal_whose_body_was_small() {
 
 #[tokio::test]
 async fn refused_client_that_never_ends_its_body_is_disconnected() {
-    let [site, _] = Site::all().await;
-    let client = site.process().await.client;
+    let client = Site::client_of_memory().await;
     let headers = [("content-length", "1000")];
     let mut request = client.begin("PATCH", ABSENT, &headers).await;
     request.reply().await.is(404);

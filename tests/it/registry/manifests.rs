@@ -41,8 +41,7 @@ pub async fn put(client: Client, path: &str, manifest: &Value) -> Vec<u8> {
 #[tokio::test]
 async fn a_manifest_comes_back_byte_for_byte_by_tag_and_digest() {
     for site in Site::all().await {
-        let here = site.process().await.client;
-        let there = site.process().await.client;
+        let [here, there] = site.two_clients().await;
         let bytes = put(here, "/v2/a/manifests/v1", &image(here, "a", 1).await).await;
         let digest = sha256(&bytes).to_string();
         for reference in ["v1", &digest] {
@@ -138,8 +137,7 @@ async fn what_a_manifest_names_is_here_first() {
 
 #[tokio::test]
 async fn an_index_of_platforms() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let mut manifests = Vec::new();
         for seed in [10, 20] {
             let image = image(client, "a", seed).await;
@@ -163,8 +161,7 @@ async fn an_index_of_platforms() {
 async fn an_index_may_name_blobs_that_are_here() {
     const CACHE: &str = "application/vnd.buildkit.cacheconfig.v0";
     const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let (layer, cache) = (ramp(1, 5000), ramp(2, 300));
         for blob in [&layer, &cache] {
             client.push("a", blob, sha256(blob)).await;
@@ -253,8 +250,7 @@ async fn a_size_that_differs_from_what_is_stored_is_refused() {
 
 #[tokio::test]
 async fn a_key_in_another_case_hides_nothing() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let mut image = image(client, "a", 1).await;
         image["Layers"] = json!([descriptor(
             b"absent",
@@ -271,8 +267,7 @@ async fn a_key_in_another_case_hides_nothing() {
 
 #[tokio::test]
 async fn what_is_no_manifest_is_refused() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let image = image(client, "a", 1).await.to_string();
         let wrong = format!("/v2/a/manifests/{}", sha256(b"other"));
         let large = vec![b' '; 4 * 1024 * 1024 + 1];

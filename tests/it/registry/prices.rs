@@ -32,8 +32,7 @@ type Counts = BTreeMap<(String, String), u64>;
 
 impl Counted {
     async fn start() -> Self {
-        let store = stores::in_memory().await;
-        let wire = FaultClient::over(store.http_client());
+        let (store, wire) = stores::with_wire().await;
         let client = stores::client(&store, wire.http_client());
         let service = S3LayerService::connect(client, stores::config()).await;
         let service = Arc::new(service.unwrap());

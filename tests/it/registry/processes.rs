@@ -33,8 +33,7 @@ fn variant(image: &Value, number: usize) -> Value {
 #[tokio::test]
 async fn tag_moved_or_removed_by_another_process_is_seen_at_once() {
     for site in Site::all().await {
-        let here = site.process().await.client;
-        let there = site.process().await.client;
+        let [here, there] = site.two_clients().await;
         let image = image(here, "a", 1).await;
         let tag = "/v2/a/manifests/latest";
         for number in 0..3 {
@@ -58,8 +57,7 @@ async fn tag_moved_or_removed_by_another_process_is_seen_at_once() {
 #[tokio::test]
 async fn manifest_is_refused_whose_parts_another_process_removed() {
     for site in Site::all().await {
-        let here = site.process().await.client;
-        let there = site.process().await.client;
+        let [here, there] = site.two_clients().await;
         let image = image(here, "a", 1).await;
         let layer = image["layers"][0]["digest"].as_str().unwrap().to_owned();
         let blob = format!("/v2/a/blobs/{layer}");
@@ -194,8 +192,7 @@ async fn sixteen_clients_behind_a_balancer_get_no_wrong_answer() {
 #[tokio::test]
 async fn old_offset_of_an_upload_decides_no_answer() {
     let site = Site::embedded().await;
-    let here = site.process().await.client;
-    let there = site.process().await.client;
+    let [here, there] = site.two_clients().await;
     let bytes = ramp(1, 50_000);
     let (first, rest) = bytes.split_at(20_000);
 
@@ -232,7 +229,7 @@ async fn blob_whose_bytes_are_gone_is_unknown_until_it_is_pushed_again() {
             let Site::Embedded(store) = &site else {
                 unreachable!("it was made embedded");
             };
-            let bucket = stores::client(store, store.http_client());
+            let bucket = stores::sdk_client(store);
             let here = site.process().await.client;
             let bytes = ramp(1, size);
             let digest = sha256(&bytes);

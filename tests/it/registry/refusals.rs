@@ -14,8 +14,7 @@ use crate::support::stores;
 #[tokio::test]
 async fn refusals_have_the_status_and_the_code_of_the_specification() {
     let digest = sha256(b"absent");
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let at = client.upload("a").await;
         let upload = at.split_once('?').unwrap().0;
         let absent = "/v2/a/blobs/uploads/00000000-0000-4000-8000-000000000000";
@@ -152,8 +151,7 @@ async fn refusals_have_the_status_and_the_code_of_the_specification() {
 
 #[tokio::test]
 async fn a_refusal_is_read_before_a_large_body_is_sent_in_vain() {
-    let [site, _] = Site::all().await;
-    let client = site.process().await.client;
+    let client = Site::client_of_memory().await;
     let absent = "/v2/a/blobs/uploads/00000000-0000-4000-8000-000000000000";
     let body = vec![0; 3 * 1024 * 1024];
     client.send("PATCH", absent, &[], &body).await.is(404);
@@ -166,7 +164,7 @@ async fn a_refusal_is_read_before_a_large_body_is_sent_in_vain() {
 #[tokio::test]
 async fn body_that_no_upload_can_hold_is_refused_before_it_is_sent() {
     let store = stores::in_memory().await;
-    let bucket = stores::client(&store, store.http_client());
+    let bucket = stores::sdk_client(&store);
     let mut profile = StoreProfile::AWS;
     profile.max_object_size = 12 * MIB;
     let config = stores::config().part_size(5 * MIB).profile(profile);
@@ -209,8 +207,7 @@ async fn body_that_no_upload_can_hold_is_refused_before_it_is_sent() {
 /// 02_push_test.go:329.
 #[tokio::test]
 async fn a_manifest_by_a_reference_that_cannot_be_one_is_not_found() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         let path = "/v2/some/repo/manifests/.INVALID_MANIFEST_NAME";
         client.head(path).await.is(404);
         client.get(path).await.is(404);
@@ -222,8 +219,7 @@ async fn a_manifest_by_a_reference_that_cannot_be_one_is_not_found() {
 
 #[tokio::test]
 async fn it_says_that_it_lives_and_what_it_speaks() {
-    for site in Site::all().await {
-        let client = site.process().await.client;
+    for client in Site::clients().await {
         for path in ["/livez", "/readyz", "/v2/", "/v2"] {
             let reply = client.get(path).await.is(200);
             let version = reply.header("docker-distribution-api-version");

@@ -295,7 +295,7 @@ async fn put_beside_a_removal_of_a_manifest_with_a_subject_keeps_its_entry() {
 
 /// Stores copies of an object under other keys, without the adapter: ten thousand tags in a moment.
 async fn copy(store: &EmbeddedStore, document: &Bytes, keys: Vec<String>) {
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     for key in keys {
         let put = client.put_object().bucket(BUCKET).key(key);
         put.body(document.clone().into()).send().await.unwrap();
@@ -307,7 +307,7 @@ async fn manifest_among_10_000_tags_is_deleted_by_at_most_20_requests() {
     for by in BOTH {
         let store = store(by).await;
         let (service, wire) = process(&store).await;
-        let client = stores::client(&store, store.http_client());
+        let client = stores::sdk_client(&store);
         let image = image(1);
         service.put_manifest(&name(), &image).await.unwrap();
         service
@@ -339,7 +339,7 @@ async fn manifest_among_10_000_tags_is_deleted_by_at_most_20_requests() {
 async fn one_of_2_000_referrers_is_found_by_its_type_with_few_requests() {
     let store = stores::in_memory().await;
     let (service, wire) = process(&store).await;
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let subject = image(1).digest;
     let rare = signature(1, &subject, "application/rare");
     service.put_manifest(&name(), &rare).await.unwrap();
@@ -452,7 +452,7 @@ async fn bare_404_to_head_removes_nothing() {
     };
     push(&first).await.unwrap();
     first.wait_for_background().await;
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let digest = sha256(&bytes);
     let record = format!("layers/sha256/{}/{}", &digest.hex()[..2], digest.hex());
     let before = get(&client, &record).await;
@@ -482,7 +482,7 @@ async fn tombstones_have_one_size_and_are_not_listed() {
             assert!(service.delete_tag(&name(), &tag).await.unwrap());
         }
     }
-    let client = stores::client(&store, store.http_client());
+    let client = stores::sdk_client(&store);
     let listed = client
         .list_objects_v2()
         .bucket(BUCKET)

@@ -38,6 +38,32 @@ impl Site {
         ]
     }
 
+    /// A client of a process over one of each.
+    pub async fn clients() -> Vec<Client> {
+        let mut clients = Vec::new();
+        for site in Site::all().await {
+            clients.push(site.process().await.client);
+        }
+        clients
+    }
+
+    /// A client of a process over a map.
+    pub async fn client_of_memory() -> Client {
+        let site = Site::Memory(MemoryLayerService::new());
+        site.process().await.client
+    }
+
+    /// A client of a process over an embedded store, whose requests to the store can go wrong.
+    pub async fn client_over_wire() -> (Client, FaultClient) {
+        let (process, wire) = Site::embedded().await.process_over_wire().await;
+        (process.client, wire)
+    }
+
+    /// Clients of two processes.
+    pub async fn two_clients(&self) -> [Client; 2] {
+        [self.process().await.client, self.process().await.client]
+    }
+
     pub async fn embedded() -> Site {
         Site::Embedded(stores::in_memory().await)
     }

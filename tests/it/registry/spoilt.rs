@@ -14,8 +14,8 @@ use s3layers_registry::{Options, Registry, router};
 
 use crate::support::bytes::{MIB, ramp, sha256};
 use crate::support::fault_client::{
-    CreateMultipartUpload, Fault, FaultClient, GetObject, HeadObject, ListMultipartUploads,
-    ListObjectsV2, ListParts, On, Position, Request as Asked, Then,
+    CreateMultipartUpload, Fault, GetObject, HeadObject, ListMultipartUploads, ListObjectsV2,
+    ListParts, On, Position, Request as Asked, Then,
 };
 use crate::support::{bucket, cases, stores};
 
@@ -139,8 +139,7 @@ impl Client<'_> {
 
 fn play(layer: &Bytes, fault: Option<(&Asked, Fault)>) -> Result<Vec<Asked>, String> {
     cases::runtime().block_on(async {
-        let store = stores::in_memory().await;
-        let wire = FaultClient::over(store.http_client());
+        let (store, wire) = stores::with_wire().await;
         if let Some((asked, fault)) = fault {
             wire.fault(On::request(asked.number).with(fault));
         }
@@ -149,7 +148,7 @@ fn play(layer: &Bytes, fault: Option<(&Asked, Fault)>) -> Result<Vec<Asked>, Str
         Client(&registry).push(layer).await?;
         registry.settled().await;
         let log = wire.log();
-        let client = stores::client(&store, store.http_client());
+        let client = stores::sdk_client(&store);
         let left = bucket::keys(&client).await;
         let over = |key: &&String| key.starts_with("uploads/") || key.contains("_claims");
         let left = left.iter().filter(over).cloned();

@@ -12,9 +12,7 @@ use crate::support::stores::{self, BUCKET};
 
 #[tokio::test]
 async fn a_storage_that_asks_to_slow_down_is_503_and_one_that_forbids_is_not_absence() {
-    let site = Site::embedded().await;
-    let (process, wire) = site.process_over_wire().await;
-    let client = process.client;
+    let (client, wire) = Site::client_over_wire().await;
     let bytes = ramp(1, 1000);
     let digest = sha256(&bytes);
     client.push("a", &bytes, &digest).await;
@@ -37,9 +35,7 @@ async fn a_storage_that_asks_to_slow_down_is_503_and_one_that_forbids_is_not_abs
 
 #[tokio::test]
 async fn a_blob_that_breaks_off_breaks_the_connection() {
-    let site = Site::embedded().await;
-    let (process, wire) = site.process_over_wire().await;
-    let client = process.client;
+    let (client, wire) = Site::client_over_wire().await;
     let bytes = ramp(1, 24 * MIB);
     let digest = sha256(&bytes);
     client.push("a", &bytes, &digest).await;
@@ -75,7 +71,7 @@ async fn document_of_a_newer_version_is_refused_and_not_overwritten() {
     let Site::Embedded(store) = &site else {
         panic!("it was made embedded");
     };
-    let bucket = stores::client(store, store.http_client());
+    let bucket = stores::sdk_client(store);
     let client = site.process().await.client;
     let manifest = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).to_string();
     let headers = [("content-type", INDEX)];

@@ -37,7 +37,7 @@ pub(super) async fn judge(
     for layer in &published {
         read(apart, layer).await?;
     }
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     let keys = bucket::keys(&client).await;
     let stored = bucket::stored_layers(&client).await;
     let is_named = |key: &&String| stored.iter().any(|layer| layer.objects.contains(key));

@@ -11,6 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use s3layers::{Algorithm, Digest};
 use serde_json::Value;
 
+use super::tcp_proxy::TcpProxy;
+
 pub(crate) const MIB: usize = 1024 * 1024;
 
 /// The keys of every served store, unless a test gives others.
@@ -268,6 +270,21 @@ impl Served {
             endpoint,
             _user: user,
         }
+    }
+
+    /// A store, and someone who uses it.
+    pub(crate) fn with_user() -> (Self, User) {
+        let store = Served::start(&[]);
+        let user = User::of(&store);
+        (store, user)
+    }
+
+    /// A store, and someone who reaches it through a proxy.
+    pub(crate) fn behind_proxy() -> (Self, TcpProxy, User) {
+        let store = Served::start(&[]);
+        let proxy = TcpProxy::to(&store.endpoint);
+        let user = User::at(&proxy.url);
+        (store, proxy, user)
     }
 
     /// Waits until the one upload under way has this many parts.

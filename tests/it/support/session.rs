@@ -9,7 +9,7 @@ use super::stores::{self, BUCKET};
 
 /// Rewrites the document and puts its own checksum right.
 pub async fn edit(store: &EmbeddedStore, uuid: Uuid, change: impl FnOnce(&str) -> String) {
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     let key = format!("uploads/{uuid}/session");
     let bytes = get(&client, &key).await;
     let sealed = sealed(&change(std::str::from_utf8(&bytes).unwrap()));

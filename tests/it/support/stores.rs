@@ -6,6 +6,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
 use embedded_s3::EmbeddedStore;
 use s3layers::{Error, RepositoryName, S3Config, S3LayerService, StoreProfile};
+use tempfile::TempDir;
 
 use super::fault_client::FaultClient;
 
@@ -47,6 +48,11 @@ pub fn client(store: &EmbeddedStore, http: SharedHttpClient) -> Client {
     Client::from_conf(config)
 }
 
+/// A client of the store, past the library.
+pub fn sdk_client(store: &EmbeddedStore) -> Client {
+    client(store, store.http_client())
+}
+
 /// The settings of most tests: small parts, and a budget of a few of them.
 pub fn config() -> S3Config {
     S3Config::new(BUCKET)
@@ -56,7 +62,7 @@ pub fn config() -> S3Config {
 
 /// One more process over the store.
 pub async fn service(store: &EmbeddedStore) -> S3LayerService {
-    let client = client(store, store.http_client());
+    let client = sdk_client(store);
     S3LayerService::connect(client, config()).await.unwrap()
 }
 
@@ -65,6 +71,41 @@ pub async fn connect(store: &EmbeddedStore, wire: &FaultClient) -> S3LayerServic
     let client = client(store, wire.http_client());
     let config = config().profile(StoreProfile::AWS);
     S3LayerService::connect(client, config).await.unwrap()
+}
+
+/// An empty store in memory, and a process over it.
+pub async fn with_service() -> (EmbeddedStore, S3LayerService) {
+    let store = in_memory().await;
+    let service = service(&store).await;
+    (store, service)
+}
+
+/// An empty store in memory, and a wire to it, for processes whose requests are counted or fail.
+pub async fn with_wire() -> (EmbeddedStore, FaultClient) {
+    let store = in_memory().await;
+    let wire = FaultClient::over(store.http_client());
+    (store, wire)
+}
+
+/// An empty store in memory, and a process that reaches it over this wire.
+pub async fn connected() -> (EmbeddedStore, FaultClient, S3LayerService) {
+    let store = in_memory().await;
+    let (wire, service) = over_wire(&store).await;
+    (store, wire, service)
+}
+
+/// One more process over the store, and its wire.
+pub async fn over_wire(store: &EmbeddedStore) -> (FaultClient, S3LayerService) {
+    let wire = FaultClient::over(store.http_client());
+    let service = connect(store, &wire).await;
+    (wire, service)
+}
+
+/// An empty store in a folder, without a bucket.
+pub async fn in_folder() -> (TempDir, EmbeddedStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    (folder, store)
 }
 
 /// Of everything, however young.

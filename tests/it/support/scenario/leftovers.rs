@@ -18,7 +18,7 @@ pub async fn check_nothing_lost(store: &EmbeddedStore, scenario: &Scenario) -> R
     let service = stores::connect(store, &FaultClient::over(store.http_client())).await;
     let read = read(&service, scenario).await;
     read.map_err(|error| format!("lost: {}", chain(&error)))?;
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     let found = keys(&client).await;
     let (expected, _) = expected(scenario);
     let mut lost = expected.difference(&found);
@@ -60,7 +60,7 @@ fn expected(scenario: &Scenario) -> (BTreeSet<String>, usize) {
 
 /// Checks that the bucket holds the expected keys and bytes, and nothing else.
 pub async fn leftovers(store: &EmbeddedStore, scenario: &Scenario) -> Result<(), String> {
-    let client = stores::client(store, store.http_client());
+    let client = stores::sdk_client(store);
     let (expected, layers) = expected(scenario);
     let (data, mut found): (BTreeSet<_>, BTreeSet<_>) = keys(&client)
         .await
