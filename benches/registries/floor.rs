@@ -109,9 +109,10 @@ pub async fn download(client: &Client, bucket: &str, key: &str, size: usize) -> 
         }
     });
     let read: usize = in_parallel(works.collect()).await?.iter().sum();
-    match read == size {
-        true => Ok(()),
-        false => Err(format!("{read} bytes of {size}").into()),
+    if read == size {
+        Ok(())
+    } else {
+        Err(format!("{read} bytes of {size}").into())
     }
 }
 

@@ -66,9 +66,10 @@ impl Rclone {
             .args([from, to])
             .stdin(Stdio::null())
             .status()?;
-        match status.success() {
-            true => Ok(()),
-            false => Err(io::Error::other(format!("rclone: {status}"))),
+        if status.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("rclone: {status}")))
         }
     }
 }

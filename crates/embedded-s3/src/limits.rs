@@ -49,7 +49,7 @@ impl Default for Limits {
 /// A body brought nothing for too long.
 #[derive(Debug, thiserror::Error)]
 #[error("the body brought nothing for {} seconds", .0.as_secs_f32())]
-struct Stalled(Duration);
+struct StallError(Duration);
 
 /// A body that fails once it brought nothing for so long.
 pub(crate) struct TimedBody<B> {
@@ -91,7 +91,7 @@ where
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(timeout)));
         waiting.as_mut().poll(context).map(|()| {
             self.has_stalled.store(true, Ordering::Relaxed);
-            Some(Err(Stalled(timeout).into()))
+            Some(Err(StallError(timeout).into()))
         })
     }
 

@@ -53,7 +53,7 @@ struct OpenFile {
 }
 
 /// A read that is under way: the file again, and the bytes.
-type Reading = JoinHandle<io::Result<(OpenFile, Bytes)>>;
+type ReadTask = JoinHandle<io::Result<(OpenFile, Bytes)>>;
 
 /// The stream of bytes. It ends after exactly as many as [`OutgoingBody::remaining`] says, or with an
 /// error.
@@ -61,7 +61,7 @@ pub(crate) struct OutgoingBody {
     pieces: VecDeque<Piece>,
     remaining: u64,
     file: Option<OpenFile>,
-    reading: Option<Reading>,
+    reading: Option<ReadTask>,
 }
 
 impl OutgoingBody {

@@ -51,9 +51,10 @@ pub(super) async fn read(
         let response = with(response, REFERRER_POLICY, "no-referrer");
         return Ok(described(response, &digest));
     }
-    let asked = match range::may_be_partial(head.header(IF_RANGE), &digest) {
-        true => head.header(RANGE),
-        false => None,
+    let asked = if range::may_be_partial(head.header(IF_RANGE), &digest) {
+        head.header(RANGE)
+    } else {
+        None
     };
     let blob = (name, &digest);
     match range::requested(asked, size) {
@@ -114,9 +115,10 @@ async fn described_only(
 /// `DELETE /v2/<name>/blobs/<digest>`
 pub(super) async fn delete(shared: &Shared, name: &RepositoryName, digest: Digest) -> Answer {
     let id = LayerId::from(digest);
-    match shared.service.unlink(name, &id).await? {
-        true => Ok(bare(StatusCode::ACCEPTED)),
-        false => Err(Error::LayerUnknown { id }.into()),
+    if shared.service.unlink(name, &id).await? {
+        Ok(bare(StatusCode::ACCEPTED))
+    } else {
+        Err(Error::LayerUnknown { id }.into())
     }
 }
 

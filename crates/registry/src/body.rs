@@ -50,9 +50,10 @@ impl ResponseBody {
 
     pub(super) fn full(bytes: Bytes) -> Self {
         ResponseBody {
-            content: match bytes.is_empty() {
-                true => Content::Empty,
-                false => Content::Full(bytes),
+            content: if bytes.is_empty() {
+                Content::Empty
+            } else {
+                Content::Full(bytes)
             },
             entry: None,
         }

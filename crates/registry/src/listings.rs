@@ -116,7 +116,7 @@ pub(super) async fn referrers(
         INDEX_LIMIT,
     );
     let read = read.await?;
-    let mut page = Gathered::new(read.more);
+    let mut page = ReferrerList::new(read.more);
     for referrer in read.items {
         // In JSON it can be six times as long.
         if !page.add(&referrer) {
@@ -139,15 +139,15 @@ pub(super) async fn referrers(
 }
 
 /// A page of referrers that is being gathered.
-struct Gathered {
+struct ReferrerList {
     manifests: Vec<Value>,
     size: usize,
     more: bool,
 }
 
-impl Gathered {
+impl ReferrerList {
     fn new(more: bool) -> Self {
-        Gathered {
+        ReferrerList {
             manifests: Vec::new(),
             size: ENVELOPE,
             more,

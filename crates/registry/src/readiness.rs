@@ -17,11 +17,11 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const LIFETIME: Duration = Duration::from_secs(1);
 
 /// When the storage answered, and what; `None` while it is asked.
-type Answered = Option<(Instant, Result<(), Refusal>)>;
+type LastAnswer = Option<(Instant, Result<(), Refusal>)>;
 
 /// The last question to the storage.
 #[derive(Debug)]
-pub(super) struct Readiness(Mutex<watch::Receiver<Answered>>);
+pub(super) struct Readiness(Mutex<watch::Receiver<LastAnswer>>);
 
 impl Default for Readiness {
     fn default() -> Self {
@@ -50,7 +50,7 @@ impl Readiness {
     fn current(
         &self,
         ask: impl Future<Output = Result<(), Error>> + Send + 'static,
-    ) -> watch::Receiver<Answered> {
+    ) -> watch::Receiver<LastAnswer> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_current = match &*last.borrow() {
             Some((answered, _)) => answered.elapsed() < LIFETIME,

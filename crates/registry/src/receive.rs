@@ -23,7 +23,7 @@ const BUSY: Duration = Duration::from_secs(2);
 
 /// Why a body was not received to its end.
 #[derive(Debug)]
-pub(super) enum Stopped {
+pub(super) enum StopReason {
     /// The client is gone, or was silent for too long.
     Broken(Broken),
     /// Another request of the same upload came.
@@ -32,24 +32,24 @@ pub(super) enum Stopped {
     Aborted,
 }
 
-impl From<Stopped> for Refusal {
-    fn from(stopped: Stopped) -> Self {
+impl From<StopReason> for Refusal {
+    fn from(stopped: StopReason) -> Self {
         match stopped {
-            Stopped::Broken(Broken::Cut(error)) => {
+            StopReason::Broken(Broken::Cut(error)) => {
                 Refusal::new(Code::SizeInvalid, "the body broke off")
                     .with_cause(super::error::chain(&*error))
             }
-            Stopped::Broken(Broken::Idle(idle)) => Refusal::new(
+            StopReason::Broken(Broken::Idle(idle)) => Refusal::new(
                 Code::BlobUploadInvalid,
                 format_args!("the body was idle for {} seconds", idle.as_secs()),
             )
             .with_status(StatusCode::REQUEST_TIMEOUT),
-            Stopped::TakenOver => Refusal::new(
+            StopReason::TakenOver => Refusal::new(
                 Code::BlobUploadInvalid,
                 "another request continues this upload",
             )
             .with_status(StatusCode::CONFLICT),
-            Stopped::Aborted => Refusal::new(
+            StopReason::Aborted => Refusal::new(
                 Code::Unavailable,
                 "this server is stopping; resume the upload",
             )
@@ -60,13 +60,13 @@ impl From<Stopped> for Refusal {
 }
 
 /// An upload and the body that it receives.
-pub(super) struct Receiving {
+pub(super) struct UploadReceiver {
     pub(super) upload: Box<dyn LayerUpload>,
     pub(super) body: RequestBody,
     pub(super) active: ActiveUpload,
 }
 
-impl Receiving {
+impl UploadReceiver {
     /// Receives the body to its end, or as much as arrives. No byte is read that there is no memory
     /// for.
     ///
@@ -74,18 +74,18 @@ impl Receiving {
     ///
     /// Those of the upload. [`LayerTooLarge`](Error::LayerTooLarge) before the first byte where the
     /// client declares more than the upload can hold.
-    pub(super) async fn run(&mut self, shared: &Shared) -> Result<Option<Stopped>> {
+    pub(super) async fn run(&mut self, shared: &Shared) -> Result<Option<StopReason>> {
         self.check_declared_size()?;
         let mut aborting = shared.aborting_bodies.subscribe();
         loop {
             if *aborting.borrow() {
-                return Ok(Some(Stopped::Aborted));
+                return Ok(Some(StopReason::Aborted));
             }
             if let Some(request) = self.active.sync_request() {
                 match self.sync(shared, request).await? {
-                    Synced::Continue => continue,
-                    Synced::Ended => return Ok(None),
-                    Synced::Stopped(stopped) => return Ok(Some(stopped)),
+                    SyncOutcome::Continue => continue,
+                    SyncOutcome::Ended => return Ok(None),
+                    SyncOutcome::Stopped(stopped) => return Ok(Some(stopped)),
                 }
             }
             tokio::select! {
@@ -108,8 +108,8 @@ impl Receiving {
                     _ = aborting.changed() => {}
                 },
                 Ok(Ok(None)) => return Ok(None),
-                Ok(Err(broken)) => return Ok(Some(Stopped::Broken(broken))),
-                Err(_) => return Ok(Some(Stopped::Broken(Broken::Idle(shared.idle())))),
+                Ok(Err(broken)) => return Ok(Some(StopReason::Broken(broken))),
+                Err(_) => return Ok(Some(StopReason::Broken(Broken::Idle(shared.idle())))),
             }
         }
     }
@@ -124,18 +124,18 @@ impl Receiving {
     }
 
     /// Stores what is under way, and acknowledges it.
-    async fn sync(&mut self, shared: &Shared, request: SyncRequest) -> Result<Synced> {
+    async fn sync(&mut self, shared: &Shared, request: SyncRequest) -> Result<SyncOutcome> {
         let until = Instant::now() + BUSY;
         while Instant::now() < until {
             match timeout(QUIET, self.body.next()).await {
                 Err(_) => break,
                 Ok(Ok(Some(bytes))) => self.upload.write_bytes(bytes).await?,
-                Ok(Ok(None)) => return Ok(Synced::Ended),
-                Ok(Err(broken)) => return Ok(Synced::Stopped(Stopped::Broken(broken))),
+                Ok(Ok(None)) => return Ok(SyncOutcome::Ended),
+                Ok(Err(broken)) => return Ok(SyncOutcome::Stopped(StopReason::Broken(broken))),
             }
         }
         if request.takes_over {
-            return Ok(Synced::Stopped(Stopped::TakenOver));
+            return Ok(SyncOutcome::Stopped(StopReason::TakenOver));
         }
         let (name, uuid) = (self.upload.name().clone(), self.upload.uuid());
         let offset = self.upload.offset();
@@ -148,13 +148,13 @@ impl Receiving {
                 reason: "another request wrote to it",
             });
         }
-        Ok(Synced::Continue)
+        Ok(SyncOutcome::Continue)
     }
 }
 
-enum Synced {
+enum SyncOutcome {
     Continue,
     /// The body came to its end meanwhile.
     Ended,
-    Stopped(Stopped),
+    Stopped(StopReason),
 }

@@ -209,9 +209,10 @@ pub(super) fn parse_tag(text: &str) -> Result<Tag, Refusal> {
 
 /// No tag has a colon, and every digest has one.
 fn read(text: &str) -> Result<Reference, Refusal> {
-    match text.contains(':') {
-        true => parsed(text).map(Reference::Digest),
-        false => parse_tag(text).map(Reference::Tag),
+    if text.contains(':') {
+        parsed(text).map(Reference::Digest)
+    } else {
+        parse_tag(text).map(Reference::Tag)
     }
 }
 

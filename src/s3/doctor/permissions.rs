@@ -73,13 +73,13 @@ pub(super) const CHECKS: [Check; 7] = [
 
 /// The answers to the operations of one permission.
 #[derive(Default)]
-struct Tried {
+struct PermissionAnswers {
     allowed: bool,
     forbidden: Vec<String>,
     unclear: Vec<String>,
 }
 
-impl Tried {
+impl PermissionAnswers {
     /// Any answer about the object or the upload shows that the operation is allowed.
     fn note<T>(&mut self, result: ApiResult<T>) -> Option<T> {
         match result {
@@ -110,7 +110,7 @@ impl Tried {
 }
 
 async fn may_put(bench: &mut Bench) -> Verdict {
-    let mut tried = Tried::default();
+    let mut tried = PermissionAnswers::default();
     let key = bench.key("may");
     // Without a condition: some stores have none.
     tried.note(bench.put(&key, b"may I?").await);
@@ -124,7 +124,7 @@ async fn may_put(bench: &mut Bench) -> Verdict {
 }
 
 async fn may_get(bench: &mut Bench) -> Verdict {
-    let mut tried = Tried::default();
+    let mut tried = PermissionAnswers::default();
     let key = bench.key("may");
     tried.note(bench.api.get_small(&key).await);
     tried.note(bench.api.head(&key).await);
@@ -132,7 +132,7 @@ async fn may_get(bench: &mut Bench) -> Verdict {
 }
 
 async fn may_delete(bench: &mut Bench) -> Verdict {
-    let mut tried = Tried::default();
+    let mut tried = PermissionAnswers::default();
     let keys = [bench.key("may"), bench.key("may-too")];
     tried.note(bench.api.delete(&keys[0]).await);
     tried.note(bench.api.delete_all(&keys, true).await);
@@ -140,20 +140,20 @@ async fn may_delete(bench: &mut Bench) -> Verdict {
 }
 
 async fn may_list(bench: &mut Bench) -> Verdict {
-    let mut tried = Tried::default();
+    let mut tried = PermissionAnswers::default();
     tried.note(bench.listing().await);
     tried.verdict()
 }
 
 async fn may_list_uploads(bench: &mut Bench) -> Verdict {
-    let mut tried = Tried::default();
+    let mut tried = PermissionAnswers::default();
     let key = bench.key("may");
     tried.note(bench.api.multiparts_at(&key).await);
     tried.verdict()
 }
 
 async fn may_list_parts(bench: &mut Bench) -> Verdict {
-    let mut tried = Tried::default();
+    let mut tried = PermissionAnswers::default();
     if let Some(upload) = &bench.permitted {
         tried.note(upload.api.list_parts(&upload.key, &upload.id).await);
     }
@@ -162,7 +162,7 @@ async fn may_list_parts(bench: &mut Bench) -> Verdict {
 
 /// The upload is complete and thus unknown; the store checks the permission first.
 async fn may_abort(bench: &mut Bench) -> Verdict {
-    let mut tried = Tried::default();
+    let mut tried = PermissionAnswers::default();
     if let Some(upload) = &bench.permitted {
         tried.note(upload.api.abort_multipart(&upload.key, &upload.id).await);
     }

@@ -30,7 +30,7 @@ pub(crate) trait Document: Serialize + DeserializeOwned {
 
 /// What every version of a document has.
 #[derive(Deserialize)]
-struct Versioned {
+struct VersionField {
     version: u32,
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn decode<T: Document>(key: &Key, bytes: &[u8]) -> Result<T> {
     let text = format!("{body}}}");
     let unreadable = |error| damaged(format!("it is no {}: {error}", T::WHAT));
     // First, since a newer document may have members that this version does not know.
-    let Versioned { version } = serde_json::from_str(&text).map_err(unreadable)?;
+    let VersionField { version } = serde_json::from_str(&text).map_err(unreadable)?;
     if version > T::VERSION {
         return Err(Error::NewerVersion {
             key: key.to_string(),

@@ -33,7 +33,7 @@ use s3layers_tarsum::Digest;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stored {
+struct ManifestDocument {
     version: u32,
     state: EntryState,
     /// Fresh in every PUT.
@@ -50,7 +50,7 @@ struct Stored {
     bytes: Inline,
 }
 
-impl Document for Stored {
+impl Document for ManifestDocument {
     const WHAT: &'static str = "manifest";
     const VERSION: u32 = 1;
 }
@@ -67,8 +67,8 @@ pub(super) async fn put(
 ) -> Result<()> {
     let until = Some((since, store.times().look()));
     let _turn = store.api.turn_to_write(manifest.bytes.len()).await;
-    let stored = Stored {
-        version: Stored::VERSION,
+    let stored = ManifestDocument {
+        version: ManifestDocument::VERSION,
         state: EntryState::Live,
         nonce: clock::new_nonce(),
         media_type: manifest.media_type.clone(),
@@ -113,7 +113,7 @@ pub(crate) async fn names_of_manifest(
     digest: &Digest,
 ) -> Result<Option<BTreeSet<Digest>>> {
     let key = store.keys.manifest(name, digest);
-    let Some(loaded) = store.load::<Stored>(&key).await? else {
+    let Some(loaded) = store.load::<ManifestDocument>(&key).await? else {
         return Ok(None);
     };
     let names = loaded.document.names.clone();
@@ -130,7 +130,7 @@ async fn read(
     let key = store.keys.manifest(name, digest);
     let mut reads = 0;
     loop {
-        let Some(read) = store.read::<Stored>(&key).await? else {
+        let Some(read) = store.read::<ManifestDocument>(&key).await? else {
             return Ok(None);
         };
         let Loaded {
@@ -153,7 +153,7 @@ async fn read(
     }
 }
 
-fn manifest(digest: &Digest, stored: Stored) -> Result<Manifest> {
+fn manifest(digest: &Digest, stored: ManifestDocument) -> Result<Manifest> {
     let bytes = stored.bytes.0;
     let computed = Digest::of(digest.algorithm(), &bytes);
     if computed != *digest {

@@ -164,13 +164,13 @@ impl RepositoryService for S3LayerService {
         limit: usize,
         weight: usize,
     ) -> Result<Page<Referrer>> {
-        let sought = referrers::Sought {
+        let query = referrers::ReferrerQuery {
             subject,
             artifact_type,
             limit,
             weight,
         };
-        referrers::page(&self.store, name, after, sought).await
+        referrers::page(&self.store, name, after, query).await
     }
 
     async fn repositories(

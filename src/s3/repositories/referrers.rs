@@ -42,7 +42,7 @@ const LISTED_AT_LEAST: usize = 100;
 
 /// What a page is to have.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sought<'a> {
+pub(super) struct ReferrerQuery<'a> {
     pub(super) subject: &'a Digest,
     pub(super) artifact_type: Option<&'a str>,
     pub(super) limit: usize,
@@ -127,13 +127,13 @@ pub(super) async fn page(
     store: &Store,
     name: &RepositoryName,
     after: Option<&ReferrerKey>,
-    sought: Sought<'_>,
+    query: ReferrerQuery<'_>,
 ) -> Result<Page<Referrer>> {
-    let folder = store.keys.referrers(name, sought.subject);
-    let beginning = sought.artifact_type.map(ReferrerKey::beginning);
+    let folder = store.keys.referrers(name, query.subject);
+    let beginning = query.artifact_type.map(ReferrerKey::beginning);
     let beginning = beginning.unwrap_or_default();
-    let at_once = sought.limit.max(LISTED_AT_LEAST);
-    let mut page = Gathered::new(sought);
+    let at_once = query.limit.max(LISTED_AT_LEAST);
+    let mut page = ReferrerPage::new(query);
     let mut after = after.cloned();
     loop {
         let from = after.as_ref().map(ToString::to_string);
@@ -151,8 +151,8 @@ pub(super) async fn page(
 }
 
 /// A page that is being gathered.
-struct Gathered<'a> {
-    sought: Sought<'a>,
+struct ReferrerPage<'a> {
+    query: ReferrerQuery<'a>,
     items: Vec<Referrer>,
     /// How much the items still to come may weigh.
     weight: usize,
@@ -162,12 +162,12 @@ struct Gathered<'a> {
     largest: Option<usize>,
 }
 
-impl<'a> Gathered<'a> {
-    fn new(sought: Sought<'a>) -> Self {
-        Gathered {
-            sought,
+impl<'a> ReferrerPage<'a> {
+    fn new(query: ReferrerQuery<'a>) -> Self {
+        ReferrerPage {
+            query,
             items: Vec::new(),
-            weight: sought.weight,
+            weight: query.weight,
             bytes: READ_LIMIT,
             largest: None,
         }
@@ -200,7 +200,7 @@ impl<'a> Gathered<'a> {
 
     fn is_enough(&self) -> bool {
         let is_read = self.bytes == 0 && !self.items.is_empty();
-        is_read || self.items.len() >= self.sought.limit
+        is_read || self.items.len() >= self.query.limit
     }
 
     /// Nothing gives the size of a manifest before it is read; so the first one is read alone, and
@@ -208,18 +208,19 @@ impl<'a> Gathered<'a> {
     fn reads_at_once(&self) -> usize {
         let left = self.weight.min(self.bytes);
         let fitting = self.largest.map_or(1, |largest| left / largest.max(1));
-        let expected = self.sought.limit.saturating_sub(self.items.len());
+        let expected = self.query.limit.saturating_sub(self.items.len());
         fitting.min(expected).clamp(1, READS_AT_ONCE)
     }
 
-    /// Adds a manifest of the type that is sought. Whether it fits.
+    /// Adds a manifest of the type that the query has. Whether it fits.
     fn add(&mut self, manifest: Manifest) -> bool {
         let size = manifest.bytes.len();
         self.largest = self.largest.max(Some(size));
         self.bytes = self.bytes.saturating_sub(size);
-        let sought = self.sought.artifact_type;
+        let artifact_type = self.query.artifact_type;
         // Two types can have the same hash.
-        if sought.is_some_and(|sought| manifest.artifact_type.as_deref() != Some(sought)) {
+        if artifact_type.is_some_and(|expected| manifest.artifact_type.as_deref() != Some(expected))
+        {
             return true;
         }
         let referrer = Referrer::from(manifest);

@@ -19,7 +19,7 @@ use s3layers_tarsum::Digest;
 /// Which manifest a tag names.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stored {
+struct TagDocument {
     version: u32,
     /// Fresh in every write, so that a removal never hits a later write of the same digest.
     nonce: String,
@@ -28,7 +28,7 @@ struct Stored {
     padding: String,
 }
 
-impl Document for Stored {
+impl Document for TagDocument {
     const WHAT: &'static str = "tag";
     const VERSION: u32 = 1;
 }
@@ -43,9 +43,9 @@ fn size_of(digest: &Digest) -> u64 {
     MIN_SIZE + bits.fold(0, |bits, digit| bits << 4 | u64::from(digit))
 }
 
-impl Stored {
+impl TagDocument {
     fn new(digest: &Digest) -> Result<Self> {
-        let mut stored = Stored {
+        let mut stored = TagDocument {
             version: Self::VERSION,
             nonce: clock::new_nonce(),
             manifest: digest.clone(),
@@ -69,18 +69,20 @@ pub(super) async fn put(
     tag: &Tag,
     digest: &Digest,
 ) -> Result<()> {
-    let stored = Stored::new(digest)?;
+    let stored = TagDocument::new(digest)?;
     store.overwrite(&store.keys.tag(name, tag), &stored).await
 }
 
 pub(crate) async fn get(store: &Store, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>> {
-    let loaded = store.load::<Stored>(&store.keys.tag(name, tag)).await?;
+    let loaded = store
+        .load::<TagDocument>(&store.keys.tag(name, tag))
+        .await?;
     Ok(loaded.map(|loaded| loaded.document.manifest))
 }
 
 pub(super) async fn delete(store: &Store, name: &RepositoryName, tag: &Tag) -> Result<bool> {
     let key = store.keys.tag(name, tag);
-    let Some(read) = store.read::<Stored>(&key).await? else {
+    let Some(read) = store.read::<TagDocument>(&key).await? else {
         return Ok(false);
     };
     store.remove(&key, &read.etag).await?;
@@ -120,7 +122,7 @@ pub(super) async fn all_of(
         after = listed.items.last().filter(|_| listed.more).cloned();
         let reads = listed.items.into_iter().map(async |tag| {
             let key = store.keys.tag(name, &tag);
-            Ok::<_, Error>(match store.read::<Stored>(&key).await? {
+            Ok::<_, Error>(match store.read::<TagDocument>(&key).await? {
                 Some(Loaded {
                     document: Ok(stored),
                     etag,
@@ -156,7 +158,7 @@ pub(super) async fn put_if_absent(
     digest: &Digest,
 ) -> Result<bool> {
     let key = store.keys.tag(name, tag);
-    let document = encode(&Stored::new(digest)?)?;
+    let document = encode(&TagDocument::new(digest)?)?;
     let keep = |held: &SmallObject| !is_tombstone(&key, &held.bytes);
     store.put_unless(&key, document, None, keep).await?;
     Ok(get(store, name, tag).await?.as_ref() == Some(digest))
@@ -188,7 +190,7 @@ mod tests {
         ] {
             let hex = format!("{hex:0<length$}", length = algorithm.hex_len());
             let digest: Digest = format!("{algorithm}:{hex}").parse().unwrap();
-            let stored = Stored::new(&digest).unwrap();
+            let stored = TagDocument::new(&digest).unwrap();
             let size = encode(&stored).unwrap().len() as u64;
             assert_eq!((size, size_of(&digest)), (want, want), "{digest}");
         }

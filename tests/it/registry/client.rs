@@ -266,9 +266,10 @@ impl Conversation {
             headers,
             body: Bytes::new(),
         };
-        let size = match self.head_only || status == 204 || status == 304 {
-            true => 0,
-            false => reply.header("content-length")?.parse().ok()?,
+        let size = if self.head_only || status == 204 || status == 304 {
+            0
+        } else {
+            reply.header("content-length")?.parse().ok()?
         };
         while body.len() < size {
             if self.stream.read_buf(&mut body).await.ok()? == 0 {

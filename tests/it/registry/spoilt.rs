@@ -130,9 +130,10 @@ impl Client<'_> {
         let (_, got) = self.ask("GET", tag, Bytes::new(), 200).await?;
         let blob = format!("/v2/library/demo/blobs/{of_layer}");
         let (_, back) = self.ask("GET", &blob, Bytes::new(), 200).await?;
-        match got == manifest && back == *layer {
-            true => Ok(()),
-            false => Err("other bytes came back".to_owned()),
+        if got == manifest && back == *layer {
+            Ok(())
+        } else {
+            Err("other bytes came back".to_owned())
         }
     }
 }
@@ -153,9 +154,10 @@ fn play(layer: &Bytes, fault: Option<(&Asked, Fault)>) -> Result<Vec<Asked>, Str
         let over = |key: &&String| key.starts_with("uploads/") || key.contains("_claims");
         let left = left.iter().filter(over).cloned();
         let left: Vec<_> = left.chain(bucket::multiparts(&client).await).collect();
-        match left.is_empty() {
-            true => Ok(log),
-            false => Err(format!("left over: {left:?}")),
+        if left.is_empty() {
+            Ok(log)
+        } else {
+            Err(format!("left over: {left:?}"))
         }
     })
 }

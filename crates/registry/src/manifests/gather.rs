@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::body::Broken;
 use crate::error::{Code, Refusal};
-use crate::receive::Stopped;
+use crate::receive::StopReason;
 use crate::{Call, Shared};
 
 /// The largest manifest, in bytes: what the specification asks registries to take.
@@ -43,7 +43,7 @@ struct Share {
 
 /// A whole body.
 #[derive(Debug)]
-pub(super) struct Gathered {
+pub(super) struct ReceivedManifest {
     pub(super) bytes: Bytes,
     _share: Share,
 }
@@ -77,7 +77,7 @@ impl Share {
 }
 
 /// The whole body, or what is wrong with it.
-pub(super) async fn gather(shared: &Shared, call: &mut Call) -> Result<Gathered, Refusal> {
+pub(super) async fn gather(shared: &Shared, call: &mut Call) -> Result<ReceivedManifest, Refusal> {
     if call.body.declared().unwrap_or(0) > LIMIT as u64 {
         return Err(too_large());
     }
@@ -90,7 +90,7 @@ pub(super) async fn gather(shared: &Shared, call: &mut Call) -> Result<Gathered,
             Ok(Some(bytes)) => bytes,
             Ok(None) => break,
             Err(Broken::Idle(_)) if Instant::now() >= until => return Err(too_slow()),
-            Err(broken) => return Err(Stopped::Broken(broken).into()),
+            Err(broken) => return Err(StopReason::Broken(broken).into()),
         };
         if all.len() + bytes.len() > LIMIT {
             return Err(too_large());
@@ -103,7 +103,7 @@ pub(super) async fn gather(shared: &Shared, call: &mut Call) -> Result<Gathered,
         }
         all.extend_from_slice(&bytes);
     }
-    Ok(Gathered {
+    Ok(ReceivedManifest {
         bytes: all.freeze(),
         _share: share,
     })

@@ -216,12 +216,11 @@ pub(super) async fn read(
         return Ok(described(bare(StatusCode::NOT_MODIFIED), &digest));
     }
     let size = manifest.bytes.len().to_string();
-    let response = match head_only {
-        true => with(bare(StatusCode::OK), CONTENT_LENGTH, &size),
-        false => {
-            let bytes = shared.answer_bytes.share(&digest, manifest.bytes)?;
-            Response::new(ResponseBody::full(bytes))
-        }
+    let response = if head_only {
+        with(bare(StatusCode::OK), CONTENT_LENGTH, &size)
+    } else {
+        let bytes = shared.answer_bytes.share(&digest, manifest.bytes)?;
+        Response::new(ResponseBody::full(bytes))
     };
     let response = with(response, CONTENT_TYPE, &manifest.media_type);
     Ok(described(response, &digest))
@@ -253,9 +252,10 @@ pub(super) async fn delete(shared: &Shared, name: &RepositoryName, reference: Re
         Reference::Tag(tag) => shared.service.delete_tag(name, tag).await?,
         Reference::Digest(digest) => shared.service.delete_manifest(name, digest).await?,
     };
-    match deleted {
-        true => Ok(bare(StatusCode::ACCEPTED)),
-        false => Err(unknown(name, &reference)),
+    if deleted {
+        Ok(bare(StatusCode::ACCEPTED))
+    } else {
+        Err(unknown(name, &reference))
     }
 }
 

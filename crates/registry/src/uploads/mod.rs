@@ -30,8 +30,8 @@ const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-leng
 /// `POST /v2/<name>/blobs/uploads/`
 pub(super) async fn begin(shared: &Arc<Shared>, call: Call, name: RepositoryName) -> Answer {
     let base = Base::of(&call.head.parts, &shared.options);
-    match asked_for(&call.head) {
-        Ok(Asked::Mount(digest, from)) => {
+    match parse_begin(&call.head) {
+        Ok(BeginRequest::Mount(digest, from)) => {
             let id = LayerId::from(digest.clone());
             let may_mount = match &from {
                 Some(from) => call.head.grant.may(&Access::Pull(from.clone())),
@@ -42,8 +42,8 @@ pub(super) async fn begin(shared: &Arc<Shared>, call: Call, name: RepositoryName
             }
             open(shared, &call.head, base, name).await
         }
-        Ok(Asked::Whole(digest)) => whole(shared, call, base, name, digest).await,
-        Ok(Asked::Session) => open(shared, &call.head, base, name).await,
+        Ok(BeginRequest::Whole(digest)) => whole(shared, call, base, name, digest).await,
+        Ok(BeginRequest::Session) => open(shared, &call.head, base, name).await,
         Err(refusal) => {
             call.body.discard();
             Err(refusal)
@@ -57,27 +57,28 @@ pub(super) fn mount_source(query: &Query) -> Option<RepositoryName> {
     query.get("from")?.parse().ok()
 }
 
-enum Asked {
+enum BeginRequest {
     Mount(Digest, Option<RepositoryName>),
     Whole(Digest),
     Session,
 }
 
-fn asked_for(head: &Head) -> Result<Asked, Refusal> {
+fn parse_begin(head: &Head) -> Result<BeginRequest, Refusal> {
     if let Some(digest) = head.query.only("mount")? {
         let from = head.query.only("from")?.filter(|from| !from.is_empty());
         let from = from.map(parse_name).transpose()?;
-        return Ok(Asked::Mount(parsed(digest)?, from));
+        return Ok(BeginRequest::Mount(parsed(digest)?, from));
     }
     let Some(digest) = head.query.only("digest")? else {
-        return Ok(Asked::Session);
+        return Ok(BeginRequest::Session);
     };
     let digest = parsed(digest)?;
     // Some clients name the digest here and send the bytes later.
     let has_content = !head.has_no_body() || digest == Digest::of(digest.algorithm(), b"");
-    Ok(match has_content {
-        true => Asked::Whole(digest),
-        false => Asked::Session,
+    Ok(if has_content {
+        BeginRequest::Whole(digest)
+    } else {
+        BeginRequest::Session
     })
 }
 

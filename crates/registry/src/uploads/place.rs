@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::body::ResponseBody;
 use crate::error::{Code, Refusal};
 use crate::location::Base;
-use crate::receive::Receiving;
+use crate::receive::UploadReceiver;
 use crate::{Answer, CONTENT_DIGEST, Call, Head, Shared, bare, range, with};
 use s3layers::LayerUpload;
 use s3layers::{Algorithm, Digest, Error, RepositoryName, Result, clock};
@@ -49,8 +49,8 @@ impl Place {
 
     /// From here on the request holds no permit: it waits for its client, for memory, and for the
     /// storage to take the last bytes. How many bodies are read at a time is limited by memory.
-    pub(super) fn receiving(&self, upload: Box<dyn LayerUpload>, call: Call) -> Receiving {
-        Receiving {
+    pub(super) fn receiving(&self, upload: Box<dyn LayerUpload>, call: Call) -> UploadReceiver {
+        UploadReceiver {
             upload,
             body: call.body,
             active: self.shared.active_uploads.begin(self.uuid),
@@ -87,7 +87,7 @@ impl Place {
     /// offset.
     pub(super) async fn fill(
         &self,
-        receiving: &mut Receiving,
+        receiving: &mut UploadReceiver,
         chunk: Option<Range<u64>>,
     ) -> Result<(), Refusal> {
         let refusal = match receiving.run(&self.shared).await {
