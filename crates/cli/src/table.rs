@@ -10,6 +10,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement};
 use super::failure::Failure;
 use super::format;
 use super::output::Output;
+use s3layers::Error;
 
 /// The part of a command's help that describes its tables.
 pub(super) const HELP: &str = "\
@@ -140,6 +141,14 @@ impl Table {
             return Ok(());
         }
         self.print()
+    }
+
+    /// An entry of a listing. Its error follows the rows so far, which are valid.
+    pub(super) fn entry<T>(&mut self, entry: Result<T, Error>) -> Result<T, Failure> {
+        entry.or_else(|error| {
+            self.print()?;
+            Err(error.into())
+        })
     }
 
     /// Prints the remaining rows.

@@ -68,14 +68,7 @@ impl Uploads {
         let (mut all, mut old, mut unreadable) = (0_u64, 0_u64, 0_u64);
         let mut uploads = service.uploads();
         while let Some(upload) = uploads.next().await {
-            let upload = match upload {
-                Ok(upload) => upload,
-                Err(error) => {
-                    // The rows so far are valid.
-                    table.end()?;
-                    return Err(error.into());
-                }
-            };
+            let upload = table.entry(upload)?;
             let error = upload.state.as_ref().err().map(reason);
             context.output.event(&event(&upload, error.as_deref()))?;
             table.row(row(&upload, error.as_deref(), clock::now()))?;

@@ -152,14 +152,7 @@ async fn layers(service: &S3LayerService, context: &Context) -> Result<Count, Fa
     let mut count = Count::default();
     let mut layers = service.layers();
     while let Some(layer) = layers.next().await {
-        let layer = match layer {
-            Ok(layer) => layer,
-            Err(error) => {
-                // What was found so far stands.
-                table.end()?;
-                return Err(error.into());
-            }
-        };
+        let layer = table.entry(layer)?;
         let error = layer.info.as_ref().err().map(reason);
         let blob = Blob::new(&layer, error.as_deref());
         let mut cells = Blob::cells(&layer);

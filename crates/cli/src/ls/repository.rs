@@ -140,14 +140,7 @@ impl Listing<'_> {
         let mut table = self.table(&MANIFESTS, "manifest");
         let mut entries = self.service.manifests_of(self.name);
         while let Some(entry) = entries.next().await {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(error) => {
-                    // The rows so far are valid.
-                    table.end()?;
-                    return Err(error.into());
-                }
-            };
+            let entry = table.entry(entry)?;
             let tagged = self.tagged.contains(&entry.digest);
             let manifest = entry.manifest.as_ref().ok();
             let error = entry.manifest.as_ref().err().map(reason);
