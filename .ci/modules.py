@@ -35,8 +35,6 @@ KNOWN = {
     ("src/s3/maintenance/collector/walk.rs", "src/s3/maintenance/collector/links.rs"),
     ("src/s3/repositories/referrers.rs", "src/s3/repositories/manifests.rs"),
     ("src/s3/repositories/trash.rs", "src/s3/repositories/manifests.rs"),
-    ("crates/registry/src/manifests/gather.rs", "crates/registry/src/lib.rs"),
-    ("crates/registry/src/receive.rs", "crates/registry/src/lib.rs"),
 }
 # The SDK is named here only.
 SDK = re.compile(r"(?<!:)\baws_(?:sdk|smithy|config|credential|types)\w*::")

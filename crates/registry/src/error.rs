@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::auth::Denied;
-use super::body::ResponseBody;
+use super::body::{Broken, ResponseBody};
 use s3layers::Error;
 
 /// The codes of the specification, and those that registries have in common besides.
@@ -209,6 +209,22 @@ impl From<Denied> for Refusal {
                 Refusal::new(Code::Unavailable, message).with(RETRY_AFTER, "5")
             }
         }
+    }
+}
+
+impl From<Broken> for Refusal {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Cut(error) => {
+                Refusal::new(Code::SizeInvalid, "the body broke off").with_cause(chain(&*error))
+            }
+            Broken::Idle(idle) => Refusal::new(
+                Code::BlobUploadInvalid,
+                format_args!("the body was idle for {} seconds", idle.as_secs()),
+            )
+            .with_status(StatusCode::REQUEST_TIMEOUT),
+        }
+        .closing_connection()
     }
 }
 

@@ -9,9 +9,9 @@ use http::StatusCode;
 use http::header::RETRY_AFTER;
 use tokio::time::{Instant, timeout};
 
-use super::Shared;
 use super::active_uploads::{ActiveUpload, SyncRequest};
 use super::body::{Broken, RequestBody};
+use super::call::Shared;
 use super::error::{Code, Refusal};
 use s3layers::{Error, LayerUpload, Result};
 
@@ -35,15 +35,7 @@ pub(super) enum StopReason {
 impl From<StopReason> for Refusal {
     fn from(stopped: StopReason) -> Self {
         match stopped {
-            StopReason::Broken(Broken::Cut(error)) => {
-                Refusal::new(Code::SizeInvalid, "the body broke off")
-                    .with_cause(super::error::chain(&*error))
-            }
-            StopReason::Broken(Broken::Idle(idle)) => Refusal::new(
-                Code::BlobUploadInvalid,
-                format_args!("the body was idle for {} seconds", idle.as_secs()),
-            )
-            .with_status(StatusCode::REQUEST_TIMEOUT),
+            StopReason::Broken(broken) => return broken.into(),
             StopReason::TakenOver => Refusal::new(
                 Code::BlobUploadInvalid,
                 "another request continues this upload",

@@ -14,10 +14,9 @@ use http::header::RETRY_AFTER;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::body::Broken;
+use crate::body::{Broken, RequestBody};
 use crate::error::{Code, Refusal};
-use crate::receive::StopReason;
-use crate::{Call, Shared};
+use crate::request_permits::RequestPermit;
 
 /// The largest manifest, in bytes: what the specification asks registries to take.
 const LIMIT: usize = 4 * 1024 * 1024;
@@ -76,29 +75,34 @@ impl Share {
     }
 }
 
-/// The whole body, or what is wrong with it.
-pub(super) async fn gather(shared: &Shared, call: &mut Call) -> Result<ReceivedManifest, Refusal> {
-    if call.body.declared().unwrap_or(0) > LIMIT as u64 {
+/// The whole body, or what is wrong with it. A client may pause for `idle`.
+pub(super) async fn gather(
+    arrivals: &ArrivalMemory,
+    body: &mut RequestBody,
+    permit: &mut RequestPermit,
+    idle: Duration,
+) -> Result<ReceivedManifest, Refusal> {
+    if body.declared().unwrap_or(0) > LIMIT as u64 {
         return Err(too_large());
     }
     let until = Instant::now() + WITHIN;
     let (mut all, mut share) = (BytesMut::new(), Share::default());
     loop {
-        let patience = shared.idle().min(until - Instant::now());
-        let frame = call.body.frame(&mut call.permit, patience).await;
+        let patience = idle.min(until - Instant::now());
+        let frame = body.frame(permit, patience).await;
         let bytes = match frame {
             Ok(Some(bytes)) => bytes,
             Ok(None) => break,
             Err(Broken::Idle(_)) if Instant::now() >= until => return Err(too_slow()),
-            Err(broken) => return Err(StopReason::Broken(broken).into()),
+            Err(broken) => return Err(broken.into()),
         };
         if all.len() + bytes.len() > LIMIT {
             return Err(too_large());
         }
-        let growing = share.grow(&shared.arrivals, bytes.len());
+        let growing = share.grow(arrivals, bytes.len());
         if growing.now_or_never().is_none() {
-            let growing = timeout_at(until, share.grow(&shared.arrivals, bytes.len()));
-            let grown = call.permit.released_during(growing).await;
+            let growing = timeout_at(until, share.grow(arrivals, bytes.len()));
+            let grown = permit.released_during(growing).await;
             grown.map_err(|_| too_many())?;
         }
         all.extend_from_slice(&bytes);

@@ -42,7 +42,14 @@ pub(super) async fn put(
     reference: Reference,
 ) -> Answer {
     // It counts as gathered until it is stored.
-    let gathered = match gather::gather(shared, &mut call).await {
+    let gathered = match gather::gather(
+        &shared.arrivals,
+        &mut call.body,
+        &mut call.permit,
+        shared.idle(),
+    )
+    .await
+    {
         Ok(gathered) => gathered,
         Err(refusal) => {
             call.body.discard();
