@@ -33,8 +33,6 @@ KNOWN = {
     ("src/s3/maintenance/collector/links.rs", "src/s3/maintenance/collector/records.rs"),
     ("src/s3/maintenance/collector/purge.rs", "src/s3/maintenance/collector/records.rs"),
     ("src/s3/maintenance/collector/walk.rs", "src/s3/maintenance/collector/links.rs"),
-    ("src/s3/repositories/referrers.rs", "src/s3/repositories/manifests.rs"),
-    ("src/s3/repositories/trash.rs", "src/s3/repositories/manifests.rs"),
 }
 # The SDK is named here only.
 SDK = re.compile(r"(?<!:)\baws_(?:sdk|smithy|config|credential|types)\w*::")

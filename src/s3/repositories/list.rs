@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 
-use super::manifests;
+use super::manifest_document;
 use crate::contract::Manifest;
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
@@ -52,7 +52,9 @@ impl S3LayerService {
             let (store, name) = (Arc::clone(&store), name.clone());
             async move {
                 let digest = digest?;
-                let manifest = manifests::get(&store, &name, &digest).await.transpose();
+                let manifest = manifest_document::get(&store, &name, &digest)
+                    .await
+                    .transpose();
                 Ok(manifest.map(|manifest| ManifestEntry { digest, manifest }))
             }
         });

@@ -33,20 +33,25 @@ use s3layers_tarsum::Digest;
 mod catalog;
 mod links;
 mod list;
+mod manifest_document;
 mod manifests;
 mod named_digests;
 mod referrers;
 mod removal;
+mod restore;
 mod tags;
 mod trash;
 
 pub use list::ManifestEntry;
-pub(crate) use manifests::{get as manifest, has_referrer, names_of_manifest, restore_referrer};
+pub(crate) use manifest_document::{get as manifest, names_of_manifest};
+pub(crate) use manifests::{has_referrer, restore_referrer};
 pub(crate) use referrers::referring_manifest;
 pub use removal::RemovedRepository;
+pub(crate) use restore::needed;
+pub use restore::{RestoreError, Restored, TrashReference};
 pub(crate) use tags::{get as tag, tags_of};
-pub use trash::{RestoreError, Restored, TrashEntry, TrashReference};
-pub(crate) use trash::{expire, needed};
+pub use trash::TrashEntry;
+pub(crate) use trash::expire;
 
 /// # Cost
 ///
@@ -121,7 +126,7 @@ impl RepositoryService for S3LayerService {
     }
 
     async fn manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Manifest>> {
-        manifests::get(&self.store, name, digest).await
+        manifest_document::get(&self.store, name, digest).await
     }
 
     async fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool> {

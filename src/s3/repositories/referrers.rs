@@ -5,7 +5,7 @@
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
-use super::{manifests, names_below};
+use super::{manifest_document, names_below};
 use crate::clock;
 use crate::contract::{Manifest, Page, Referrer, ReferrerKey};
 use crate::error::{Error, Result};
@@ -236,7 +236,7 @@ impl<'a> ReferrerPage<'a> {
 
 /// `None` where the manifest is not there, or cannot be read: neither can be pulled.
 async fn read(store: &Store, name: &RepositoryName, own: ReferrerKey) -> Result<Option<Manifest>> {
-    match manifests::get(store, name, own.digest()).await {
+    match manifest_document::get(store, name, own.digest()).await {
         Err(error @ Error::Damaged { .. }) => {
             tracing::warn!(%error, "left a damaged manifest out of the referrers");
             Ok(None)

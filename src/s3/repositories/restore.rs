@@ -1,0 +1,256 @@
+//! The restore of an image that a client has deleted: the record is written back to live, and the links, the
+//! manifest and the tags are written as by a push.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::trash::{self, ListedManifest};
+use super::{manifest_document, manifests, tags};
+use crate::clock::Moment;
+use crate::contract::Manifest;
+use crate::error::{Error, Result};
+use crate::id::LayerId;
+use crate::name::{RepositoryName, Tag};
+use crate::s3::S3LayerService;
+use crate::s3::bucket::live;
+use crate::s3::bucket::{Store, presence};
+use crate::s3::format::collection::TrashedManifest;
+use crate::s3::format::keys::Key;
+use crate::s3::names;
+use crate::s3::publish;
+use s3layers_tarsum::Digest;
+
+/// An image to restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrashReference {
+    /// The manifest with this digest.
+    Digest(Digest),
+    /// The manifest that had this tag and was deleted last.
+    Tag(Tag),
+}
+
+/// What a restore brought back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Restored {
+    /// The manifest.
+    pub digest: Digest,
+    /// Tags that name it again.
+    pub tags: Vec<Tag>,
+    /// Tags that name another manifest by now, and stay so.
+    pub taken_tags: Vec<Tag>,
+}
+
+/// Why an image was not restored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// No such image was deleted, or too long ago.
+    #[error("it is not in the trash")]
+    Unknown,
+    /// The bytes of these were removed. The manifest and its tags stay deleted.
+    #[error("its content was removed already: {}", list(.digests))]
+    Gone {
+        /// What the manifest needs.
+        digests: Vec<Digest>,
+    },
+    /// A request failed. Another restore continues.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+fn list(digests: &[Digest]) -> String {
+    let texts: Vec<String> = digests.iter().map(ToString::to_string).collect();
+    texts.join(", ")
+}
+
+/// Layers with these media types are kept elsewhere.
+const KEPT_ELSEWHERE: [&str; 2] = [
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar",
+];
+
+fn is_kept_elsewhere(descriptor: &Value) -> bool {
+    let media_type = descriptor["mediaType"].as_str().unwrap_or_default();
+    let mut prefixes = KEPT_ELSEWHERE.iter();
+    prefixes.any(|prefix| media_type.starts_with(prefix))
+}
+
+/// What a manifest cannot be pulled without.
+pub(crate) fn needed(bytes: &[u8]) -> BTreeSet<Digest> {
+    let manifest = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+    let one = |value: &Value, field: &str| value[field].as_str().and_then(|text| text.parse().ok());
+    let mut needed: BTreeSet<Digest> = one(&manifest["config"], "digest").into_iter().collect();
+    for (lists, field) in [
+        ("layers", "digest"),
+        ("blobs", "digest"),
+        ("manifests", "digest"),
+        ("fsLayers", "blobSum"),
+    ] {
+        let list = manifest[lists].as_array().into_iter().flatten();
+        let list = list.filter(|descriptor| !is_kept_elsewhere(descriptor));
+        needed.extend(list.filter_map(|value| one(value, field)));
+    }
+    needed
+}
+
+/// Brings back what a manifest needs: a layer, or a manifest that was deleted as well. Whether it
+/// is here now.
+async fn restore_needed(
+    store: &Arc<Store>,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<bool> {
+    if manifest_document::get(store, name, digest).await?.is_some() {
+        return Ok(true);
+    }
+    let id = LayerId::from(digest.clone());
+    if let Some(live) = live::revive(store, &id).await?
+        && presence::look(store, &live.layer).await?
+    {
+        publish::link_found(store, name, &live, &id).await?;
+        return Ok(true);
+    }
+    match Box::pin(restore(
+        store,
+        name,
+        &TrashReference::Digest(digest.clone()),
+    ))
+    .await
+    {
+        Ok(_) => Ok(true),
+        Err(RestoreError::Unknown | RestoreError::Gone { .. }) => Ok(false),
+        Err(RestoreError::Failed(error)) => Err(error),
+    }
+}
+
+async fn restore(
+    store: &Arc<Store>,
+    name: &RepositoryName,
+    reference: &TrashReference,
+) -> Result<Restored, RestoreError> {
+    let has_it = |entry: &TrashedManifest| match reference {
+        TrashReference::Digest(digest) => entry.digest == *digest,
+        TrashReference::Tag(tag) => entry.tags.contains(tag),
+    };
+    let prefix = store.keys.trash_of(name);
+    let only = |entry: ListedManifest| {
+        let is_it = has_it(&entry.document);
+        is_it.then_some((entry.age, entry.document.digest))
+    };
+    let found = trash::entries(store, prefix.clone(), only).await?;
+    let newest = found.into_iter().min_by_key(|(age, _)| *age);
+    let (_, digest) = newest.ok_or(RestoreError::Unknown)?;
+    let only = |entry: ListedManifest| (entry.document.digest == digest).then_some(entry);
+    let same = trash::entries(store, prefix, only).await?;
+    let entry = same.first().map(|entry| &entry.document);
+    let entry = entry.ok_or(RestoreError::Unknown)?;
+    let since = Moment::now();
+    let mut gone = Vec::new();
+    for digest in needed(&entry.bytes.0) {
+        if !restore_needed(store, name, &digest).await? {
+            gone.push(digest);
+        }
+    }
+    if !gone.is_empty() {
+        return Err(RestoreError::Gone { digests: gone });
+    }
+    let manifest = Manifest {
+        digest: entry.digest.clone(),
+        media_type: entry.media_type.clone(),
+        bytes: entry.bytes.0.clone(),
+        subject: entry.subject.clone(),
+        artifact_type: entry.artifact_type.clone(),
+        annotations: entry.annotations.clone(),
+    };
+    names::entry(store, name, manifests::put(store, name, &manifest, since)).await?;
+    let mut restored = Restored {
+        digest: entry.digest.clone(),
+        tags: Vec::new(),
+        taken_tags: Vec::new(),
+    };
+    // A deletion that was repeated has an entry for each attempt.
+    let tags: BTreeSet<&Tag> = same.iter().flat_map(|one| &one.document.tags).collect();
+    for tag in tags {
+        if tags::put_if_absent(store, name, tag, &entry.digest).await? {
+            restored.tags.push(tag.clone());
+        } else {
+            restored.taken_tags.push(tag.clone());
+        }
+    }
+    let keys: Vec<Key> = same.iter().map(|one| one.key.clone()).collect();
+    store.remove_all(&keys).await?;
+    Ok(restored)
+}
+
+impl S3LayerService {
+    /// Brings back an image that a client has deleted: layers, links, manifest, and those of its
+    /// tags that name no other manifest by now.
+    ///
+    /// # Errors
+    ///
+    /// [`RestoreError`]. What was restored before stays; without its manifest a collection takes it away
+    /// again.
+    ///
+    /// # Cost
+    ///
+    /// 2 requests for each deleted manifest of the repository; for each layer some 5, for each tag 2.
+    ///
+    /// # Cancellation
+    ///
+    /// As after an error.
+    pub async fn restore(
+        &self,
+        name: &RepositoryName,
+        reference: &TrashReference,
+    ) -> Result<Restored, RestoreError> {
+        restore(&self.store, name, reference).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_manifest_needs() {
+        let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
+        let [a, b, c] = ["a", "b", "c"].map(digest);
+        for (case, manifest, want) in [
+            (
+                "an image",
+                format!(
+                    r#"{{"config":{{"digest":"{a}"}},"layers":[{{"digest":"{b}"}}],"subject":{{"digest":"{c}"}}}}"#
+                ),
+                vec![&a, &b],
+            ),
+            (
+                "an index",
+                format!(r#"{{"manifests":[{{"digest":"{a}"}},{{"digest":"{c}"}}]}}"#),
+                vec![&a, &c],
+            ),
+            (
+                "schema 1",
+                format!(r#"{{"fsLayers":[{{"blobSum":"{b}"}}]}}"#),
+                vec![&b],
+            ),
+            (
+                "a layer that is kept elsewhere",
+                format!(
+                    r#"{{"layers":[{{"digest":"{b}"}},{{"digest":"{c}","mediaType":"{}+gzip"}}]}}"#,
+                    KEPT_ELSEWHERE[0]
+                ),
+                vec![&b],
+            ),
+            ("no JSON", "x".to_owned(), vec![]),
+        ] {
+            let needed: Vec<String> = needed(manifest.as_bytes())
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            assert_eq!(needed.iter().collect::<Vec<_>>(), want, "{case}");
+        }
+    }
+}
