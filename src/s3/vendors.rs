@@ -49,7 +49,7 @@ const AWS: Vendor = Vendor {
     remarks: &[],
 };
 
-static KNOWN: [Vendor; 8] = [
+static KNOWN: [Vendor; 7] = [
     AWS,
     // Measured by an independent probe (`.ci/run probe`).
     Vendor {
@@ -115,18 +115,6 @@ static KNOWN: [Vendor; 8] = [
         crc64nvme: Some(false),
         checks_part_etags: None,
         batch_delete: Some(false),
-        partial_complete: None,
-        ..AWS
-    },
-    // "S3 Compatibility status" of its reference manual: DeleteObjects, ListParts, no versions.
-    // `src/api/s3/put.rs`: PutObject reads no condition.
-    // <https://garagehq.deuxfleurs.fr/documentation/reference-manual/s3-compatibility/>
-    Vendor {
-        name: "Garage",
-        sign: Sign::Server("Garage"),
-        conditional_writes: Some(false),
-        crc64nvme: None,
-        checks_part_etags: None,
         partial_complete: None,
         ..AWS
     },
