@@ -58,7 +58,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// The size given to `finish` is not the number of bytes received.
-    #[error("the layer was said to have {claimed} bytes, {received} were received")]
+    #[error("size mismatch: expected {claimed} bytes, received {received}")]
     InvalidLength {
         /// The size that was claimed, in bytes.
         claimed: u64,
@@ -66,7 +66,7 @@ pub enum Error {
         received: u64,
     },
     /// The bytes received have another digest than was claimed.
-    #[error("the layer was said to be {claimed}, its bytes are {computed}")]
+    #[error("digest mismatch: expected {claimed}, got {computed}")]
     InvalidChecksum {
         /// The digest that was claimed.
         claimed: Digest,
