@@ -187,7 +187,12 @@ async fn single_writer_needs_no_conditions() {
     let client = stores::sdk_client(&store);
     let config = stores::config().single_writer(true);
     let examined = examine(client, config, std::future::pending()).await;
-    assert!(examined.unwrap().unwrap().keeps_promises());
+    let examination = examined.unwrap().unwrap();
+    assert!(examination.keeps_promises());
+    let costs = examination.of(Severity::Costs).next().unwrap();
+    assert_eq!(costs.check.id, "create_conflict");
+    // One is declared already.
+    assert_eq!(costs.remedy, None);
 }
 
 /// A store may lose a capability with an upgrade.

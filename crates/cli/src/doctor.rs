@@ -191,7 +191,7 @@ fn summary(examination: &Examination) -> Vec<String> {
     lines.push(match (count(Severity::Breaks), count(Severity::Costs)) {
         (0, 0) => "verdict    every promise can be kept".to_owned(),
         (0, costs) => {
-            format!("verdict    every promise can be kept; {costs} lines above cost more")
+            format!("verdict    every promise can be kept: {costs} `costs` above")
         }
         (broken, _) => format!("verdict    not every promise can be kept: {broken} BROKEN above"),
     });

@@ -134,8 +134,14 @@ impl Check {
         detail: String,
         single_writer: bool,
     ) -> Finding {
+        let is_declared = topic == Topic::ConditionalWrites && single_writer;
         let (severity, consequence, remedy) = match answer {
             Answer::Yes => (Severity::Ok, "", ""),
+            Answer::No if is_declared => (
+                self.severity,
+                "no second process may write below the root",
+                "",
+            ),
             Answer::No => (self.severity, self.consequence, self.remedy),
             Answer::Unknown => match self.severity_if_unknown(topic) {
                 Severity::Breaks => (Severity::Breaks, "counts as broken until it is known", ""),
@@ -144,13 +150,12 @@ impl Check {
             // The other result has the severity.
             Answer::Skipped => (Severity::Note, "", ""),
         };
-        let is_condition = topic == Topic::ConditionalWrites;
         Finding {
             topic,
             check: self,
             answer,
             detail,
-            severity: if is_condition && single_writer {
+            severity: if is_declared {
                 severity.min(Severity::Costs)
             } else {
                 severity
