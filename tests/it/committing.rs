@@ -112,18 +112,7 @@ async fn committing_upload_whose_parts_are_lost_is_swept() {
     let (id, ended) = failed_commit(&service).await;
     assert!(ended.is_permission(), "{ended:?}");
     wire.clear_faults();
-    // As MinIO does a day after it was begun.
-    let client = stores::sdk_client(&store);
-    let listed = client.list_multipart_uploads().bucket(BUCKET).send().await;
-    for lost in listed.unwrap().uploads() {
-        let abort = client.abort_multipart_upload().bucket(BUCKET);
-        let abort = abort.key(lost.key().unwrap());
-        abort
-            .upload_id(lost.upload_id().unwrap())
-            .send()
-            .await
-            .unwrap();
-    }
+    bucket::abort_multiparts(&stores::sdk_client(&store)).await;
 
     stores::sweep(&service).await.unwrap();
     service.upload(&name(), Some(&id)).await.unwrap();

@@ -10,10 +10,10 @@ use futures_util::StreamExt as _;
 use s3layers::{
     Algorithm, Digest, Error, LayerId, LayerService as _, LayerServiceExt as _, S3LayerService,
 };
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::aged;
-use crate::support::bucket::{get, keys, multiparts, sealed};
+use crate::support::bucket::{abort_multiparts, get, keys, multiparts, sealed};
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
 use crate::support::fault_client::{CreateMultipartUpload, FaultClient, GetObject, On, UploadPart};
 use crate::support::stores::{self, BUCKET, PART, name};
@@ -274,6 +274,22 @@ async fn a_part_overwritten_by_a_zombie_is_never_published() {
         let left: Vec<_> = keys(&client).await.into_iter().collect();
         assert_eq!(left, ["profile"], "{case}");
     }
+}
+
+/// No other process owns it.
+#[tokio::test(start_paused = true)]
+async fn upload_whose_parts_were_removed_is_unknown_to_its_owner() {
+    let (_store, service, client) = stage().await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(ramp(1, 2 * PART)).await.unwrap();
+    upload.flush().await.unwrap();
+    abort_multiparts(&client).await;
+    let sent = async {
+        upload.write_all(&ramp(2, 2 * PART)).await?;
+        upload.flush().await
+    };
+    let error = Error::from_io(sent.await.unwrap_err());
+    assert!(matches!(error, Error::UploadUnknown { .. }), "{error}");
 }
 
 /// The older owner's request is still on its way when the newer one has published.

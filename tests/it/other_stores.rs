@@ -221,6 +221,29 @@ async fn store_that_completes_no_multipart_upload_is_refused() {
     assert_eq!(examination.profile, None);
 }
 
+/// A client of HTTP with a fault of its own.
+#[tokio::test]
+async fn part_whose_task_panicked_is_no_conflict() {
+    let store = stores::in_memory().await;
+    let http = refusing(&store, |request| {
+        assert!(
+            !request.uri().contains("partNumber="),
+            "a fault of the client"
+        );
+        None
+    });
+    let client = stores::client(&store, http);
+    let config = stores::config().profile(StoreProfile::AWS);
+    let service = S3LayerService::connect(client, config).await.unwrap();
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let sent = async {
+        upload.write_all(&ramp(1, 2 * PART)).await?;
+        upload.flush().await
+    };
+    let error = s3layers::Error::from_io(sent.await.unwrap_err());
+    assert!(matches!(error, s3layers::Error::Storage(_)), "{error}");
+}
+
 /// An emulator that refuses every write in one way is said to do so once.
 #[tokio::test]
 async fn one_cause_is_named_once() {
@@ -234,36 +257,62 @@ async fn one_cause_is_named_once() {
     assert!(broken.len() <= 2, "{broken:?}");
 }
 
-/// A store that reports success to one in three losers of a race.
+/// A store that reports success to the losers of races, after some that it refuses.
+#[derive(Clone, Debug)]
+struct Losing {
+    refused_first: usize,
+    losers: Arc<AtomicUsize>,
+}
+
+impl Losing {
+    fn after(refused_first: usize, store: &EmbeddedStore) -> SharedHttpClient {
+        let losing = Losing {
+            refused_first,
+            losers: Arc::default(),
+        };
+        interceptor::client(store.http_client(), losing)
+    }
+}
+
+impl Handle for Losing {
+    fn handle(&self, store: SharedHttpConnector, request: HttpRequest) -> HttpConnectorFuture {
+        let is_race = is_conditional_put(&request) && request.uri().contains("race");
+        let Losing {
+            refused_first,
+            losers,
+        } = self.clone();
+        HttpConnectorFuture::new(async move {
+            let answer = store.call(request).await?;
+            let is_lost = is_race && answer.status().as_u16() == 412;
+            if !is_lost || losers.fetch_add(1, Ordering::Relaxed) < refused_first {
+                return Ok(answer);
+            }
+            let answer = http::Response::builder()
+                .status(200)
+                .header("etag", "\"e\"");
+            let answer = answer.body(SdkBody::empty()).unwrap();
+            Ok(HttpResponse::try_from(answer).unwrap())
+        })
+    }
+}
+
+/// Ten losers are refused first: those of three rounds.
 #[tokio::test]
 async fn store_that_loses_one_race_in_three_is_found() {
-    #[derive(Clone, Debug, Default)]
-    struct Losing(Arc<AtomicUsize>);
-
-    impl Handle for Losing {
-        fn handle(&self, store: SharedHttpConnector, request: HttpRequest) -> HttpConnectorFuture {
-            let is_race = is_conditional_put(&request) && request.uri().contains("race");
-            let losers = Arc::clone(&self.0);
-            HttpConnectorFuture::new(async move {
-                let answer = store.call(request).await?;
-                let is_lost = is_race && answer.status().as_u16() == 412;
-                // The first ten get the right answer.
-                if !is_lost || losers.fetch_add(1, Ordering::Relaxed) < 10 {
-                    return Ok(answer);
-                }
-                let answer = http::Response::builder()
-                    .status(200)
-                    .header("etag", "\"e\"");
-                let answer = answer.body(SdkBody::empty()).unwrap();
-                Ok(HttpResponse::try_from(answer).unwrap())
-            })
-        }
-    }
-
     let store = stores::in_memory().await;
-    let http = interceptor::client(store.http_client(), Losing::default());
-    let examination = examined(&store, http).await;
+    let examination = examined(&store, Losing::after(10, &store)).await;
     assert_eq!(breaks(&examination), ["create_race"]);
+}
+
+/// As S3Mock does.
+#[tokio::test]
+async fn store_where_every_racer_wins_is_refused_by_connect() {
+    let store = stores::in_memory().await;
+    let refused = connect(&store, &Losing::after(0, &store)).await;
+    assert!(
+        matches!(refused, Err(ConnectError::NoConditionalWrites)),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,9 @@
 //! An unreachable or refusing service is reported at once, with the remedy.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -126,4 +130,34 @@ fn missing_permission_is_named() {
             "{said}"
         );
     }
+}
+
+/// An answer that is no HTTP, or no XML, may be that of a bit that flipped, and more often of another
+/// server.
+#[test]
+fn answer_that_cannot_be_read_is_requested_three_times() {
+    let store = store();
+    let cloud = StandIn::start(&store.endpoint, |asked| match asked.target.as_str() {
+        listing if listing.contains("list-type=2") => Answer::text(200, "not XML"),
+        _ => Answer::Store(""),
+    });
+    let user = user(&[]);
+    // So that the store is known, and not probed.
+    let at = |url| [&KEYS[..], &[("AWS_ENDPOINT_URL", url)]].concat();
+    push_and_pull(&user, &at(&store.endpoint));
+    let said = fails_at_once(&user, &at(&cloud.url), &["ls"]);
+    assert_eq!(cloud.count("GET /layers/?list-type=2"), 3, "{said}");
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, connections) = mpsc::channel();
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            sender.send(()).unwrap();
+            let _ = client.read(&mut [0; 4096]);
+            let _ = client.write_all(b"SSH-2.0-server\r\n");
+        }
+    });
+    let said = fails_at_once(&user, &at(&url), &["ls"]);
+    assert_eq!(connections.try_iter().count(), 3, "{said}");
 }

@@ -109,7 +109,7 @@ async fn manifests_that_do_not_end_are_held_to_a_bound_together() {
     sleep(3 * begin).await;
     let held = taken.load(SeqCst);
     // Besides, each has a piece in hand, and one in the channel.
-    let bound = 64 * MIB as usize + CLIENTS * 2 * PIECE;
+    let bound = 32 * MIB as usize + CLIENTS * 2 * PIECE;
     assert!(held <= bound, "{held} bytes are held");
     assert!(held >= bound / 2, "{held} bytes are held");
 

@@ -116,3 +116,14 @@ pub async fn multiparts(client: &Client) -> Vec<String> {
     };
     listed.uploads().iter().map(uuid_of).collect()
 }
+
+/// Aborts every multipart upload, as MinIO does a day after it was begun, in use or not.
+pub async fn abort_multiparts(client: &Client) {
+    let listed = client.list_multipart_uploads().bucket(BUCKET).send().await;
+    for upload in listed.unwrap().uploads() {
+        let abort = client.abort_multipart_upload().bucket(BUCKET);
+        let abort = abort.key(upload.key().unwrap());
+        let abort = abort.upload_id(upload.upload_id().unwrap());
+        abort.send().await.unwrap();
+    }
+}
