@@ -7,7 +7,7 @@
 //! is what is stored, which is never more than what arrived.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::request_permits::RequestPermit;
+use crate::locks::lock;
 
 /// How long to wait for a receiver to store what it has. After that the storage is asked what it
 /// has, as any other process would ask it.
@@ -53,7 +54,7 @@ pub(super) struct ActiveUpload {
 impl ActiveUploads {
     fn all(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<Receiver>>> {
         // No step under the lock can panic half way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Registers one more receiver of this upload.

@@ -2,13 +2,14 @@
 //! keep. Responses with the same manifest share one copy.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{Code, Refusal};
+use crate::locks::lock;
 use s3layers::Digest;
 
 /// What all responses together may hold, in bytes.
@@ -69,10 +70,7 @@ impl AnswerBytes {
         if bytes.len() <= SMALL {
             return Ok(bytes);
         }
-        let mut by_digest = self
-            .by_digest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut by_digest = lock(&self.by_digest);
         let found = by_digest.get(digest).and_then(Weak::upgrade);
         let shared = match found {
             Some(shared) => shared,

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use crate::locks::lock;
 
 /// How much each client has.
 #[derive(Clone, Debug)]
@@ -29,7 +31,7 @@ impl ClientPermits {
     /// `None` where the client has all that it may have.
     pub(super) fn acquire(&self, client: IpAddr) -> Option<ClientPermit> {
         let client = client.to_canonical();
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.held);
         let count = held.entry(client).or_default();
         if *count >= self.limit {
             return None;
@@ -44,7 +46,7 @@ impl ClientPermits {
 
 impl Drop for ClientPermit {
     fn drop(&mut self) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.held);
         if let Some(count) = held.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {

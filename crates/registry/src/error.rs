@@ -12,79 +12,51 @@ use super::auth::Denied;
 use super::body::{Broken, ResponseBody};
 use s3layers::Error;
 
-/// The codes of the specification, and those that registries have in common besides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Code {
-    BlobUnknown,
-    BlobUploadInvalid,
-    BlobUploadUnknown,
-    Denied,
-    DigestInvalid,
-    ManifestBlobUnknown,
-    ManifestInvalid,
-    ManifestUnknown,
-    NameInvalid,
-    NameUnknown,
-    NotFound,
-    PaginationNumberInvalid,
-    SizeInvalid,
-    TagInvalid,
-    TooManyRequests,
-    Unauthorized,
-    Unavailable,
-    Unknown,
-    Unsupported,
+macro_rules! codes {
+    ($($code:ident = $text:literal, $status:ident;)*) => {
+        /// The codes of the specification, and those that registries have in common besides.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Code {
+            $($code,)*
+        }
+
+        impl Code {
+            pub(super) const fn as_str(self) -> &'static str {
+                match self {
+                    $(Code::$code => $text,)*
+                }
+            }
+
+            /// The status that goes with it, unless there is a better one.
+            const fn status(self) -> StatusCode {
+                match self {
+                    $(Code::$code => StatusCode::$status,)*
+                }
+            }
+        }
+    };
 }
 
-impl Code {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Code::BlobUnknown => "BLOB_UNKNOWN",
-            Code::BlobUploadInvalid => "BLOB_UPLOAD_INVALID",
-            Code::BlobUploadUnknown => "BLOB_UPLOAD_UNKNOWN",
-            Code::Denied => "DENIED",
-            Code::DigestInvalid => "DIGEST_INVALID",
-            Code::ManifestBlobUnknown => "MANIFEST_BLOB_UNKNOWN",
-            Code::ManifestInvalid => "MANIFEST_INVALID",
-            Code::ManifestUnknown => "MANIFEST_UNKNOWN",
-            Code::NameInvalid => "NAME_INVALID",
-            Code::NameUnknown => "NAME_UNKNOWN",
-            Code::NotFound => "NOT_FOUND",
-            Code::PaginationNumberInvalid => "PAGINATION_NUMBER_INVALID",
-            Code::SizeInvalid => "SIZE_INVALID",
-            Code::TagInvalid => "TAG_INVALID",
-            Code::TooManyRequests => "TOOMANYREQUESTS",
-            Code::Unauthorized => "UNAUTHORIZED",
-            Code::Unavailable => "UNAVAILABLE",
-            Code::Unknown => "UNKNOWN",
-            Code::Unsupported => "UNSUPPORTED",
-        }
-    }
-
-    /// The status that goes with it, unless there is a better one.
-    const fn status(self) -> StatusCode {
-        match self {
-            Code::BlobUnknown
-            | Code::BlobUploadUnknown
-            | Code::ManifestBlobUnknown
-            | Code::ManifestUnknown
-            | Code::NameUnknown
-            | Code::NotFound => StatusCode::NOT_FOUND,
-            Code::BlobUploadInvalid
-            | Code::DigestInvalid
-            | Code::ManifestInvalid
-            | Code::NameInvalid
-            | Code::PaginationNumberInvalid
-            | Code::SizeInvalid
-            | Code::TagInvalid => StatusCode::BAD_REQUEST,
-            Code::Denied => StatusCode::FORBIDDEN,
-            Code::Unauthorized => StatusCode::UNAUTHORIZED,
-            Code::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
-            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Code::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
-            Code::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
-        }
-    }
+codes! {
+    BlobUnknown = "BLOB_UNKNOWN", NOT_FOUND;
+    BlobUploadInvalid = "BLOB_UPLOAD_INVALID", BAD_REQUEST;
+    BlobUploadUnknown = "BLOB_UPLOAD_UNKNOWN", NOT_FOUND;
+    Denied = "DENIED", FORBIDDEN;
+    DigestInvalid = "DIGEST_INVALID", BAD_REQUEST;
+    ManifestBlobUnknown = "MANIFEST_BLOB_UNKNOWN", NOT_FOUND;
+    ManifestInvalid = "MANIFEST_INVALID", BAD_REQUEST;
+    ManifestUnknown = "MANIFEST_UNKNOWN", NOT_FOUND;
+    NameInvalid = "NAME_INVALID", BAD_REQUEST;
+    NameUnknown = "NAME_UNKNOWN", NOT_FOUND;
+    NotFound = "NOT_FOUND", NOT_FOUND;
+    PaginationNumberInvalid = "PAGINATION_NUMBER_INVALID", BAD_REQUEST;
+    SizeInvalid = "SIZE_INVALID", BAD_REQUEST;
+    TagInvalid = "TAG_INVALID", BAD_REQUEST;
+    TooManyRequests = "TOOMANYREQUESTS", TOO_MANY_REQUESTS;
+    Unauthorized = "UNAUTHORIZED", UNAUTHORIZED;
+    Unavailable = "UNAVAILABLE", SERVICE_UNAVAILABLE;
+    Unknown = "UNKNOWN", INTERNAL_SERVER_ERROR;
+    Unsupported = "UNSUPPORTED", METHOD_NOT_ALLOWED;
 }
 
 /// Why a request is not done.

@@ -55,6 +55,7 @@ mod http_client;
 mod limits;
 mod listings;
 mod location;
+mod locks;
 mod manifests;
 mod metrics;
 mod metrics_server;

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use http::header::FORWARDED;
 use http::request::Parts;
 use http::{Extensions, HeaderMap};
+use ipnet::IpNet;
 
 /// The address of the client or proxy that sent a request.
 ///
@@ -89,7 +90,7 @@ pub struct TrustedProxies(Vec<Network>);
 enum Network {
     Loopback,
     Private,
-    Block { address: IpAddr, prefix: u8 },
+    Block(IpNet),
 }
 
 /// A text that is not a list of proxies.
@@ -124,22 +125,8 @@ impl Network {
             (Network::Private, IpAddr::V6(v6)) => {
                 v6.is_unique_local() || v6.is_unicast_link_local()
             }
-            (Network::Block { address, prefix }, other) => {
-                let (have, width) = bits(other);
-                let (want, same_width) = bits(address);
-                let ignored = u32::from(width.saturating_sub(prefix));
-                let is_equal = |shift| have.checked_shr(shift) == want.checked_shr(shift);
-                width == same_width && is_equal(ignored)
-            }
+            (Network::Block(block), address) => block.contains(&address),
         }
-    }
-}
-
-/// An address as a number, and how many bits it has.
-fn bits(address: IpAddr) -> (u128, u8) {
-    match address {
-        IpAddr::V4(v4) => (v4.to_bits().into(), 32),
-        IpAddr::V6(v6) => (v6.to_bits(), 128),
     }
 }
 
@@ -147,22 +134,16 @@ impl FromStr for Network {
     type Err = InvalidProxies;
 
     fn from_str(text: &str) -> Result<Self, InvalidProxies> {
-        let invalid = || InvalidProxies(text.to_owned());
         match text {
             "loopback" => return Ok(Network::Loopback),
             "private" => return Ok(Network::Private),
             _ => {}
         }
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| invalid())?;
-        let (_, width) = bits(address);
-        let prefix = prefix.map_or(Ok(width), str::parse).ok();
-        let prefix = prefix.filter(|prefix| *prefix <= width);
-        let prefix = prefix.ok_or_else(invalid)?;
-        Ok(Network::Block { address, prefix })
+        let block = text.parse::<IpNet>();
+        let block = block.or_else(|_| text.parse().map(|address: IpAddr| address.into()));
+        block
+            .map(Network::Block)
+            .map_err(|_| InvalidProxies(text.to_owned()))
     }
 }
 
@@ -183,7 +164,7 @@ impl fmt::Display for Network {
         match self {
             Network::Loopback => f.write_str("loopback"),
             Network::Private => f.write_str("private"),
-            Network::Block { address, prefix } => write!(f, "{address}/{prefix}"),
+            Network::Block(block) => block.fmt(f),
         }
     }
 }

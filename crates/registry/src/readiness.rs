@@ -1,7 +1,7 @@
 //! Whether the storage answers, asked at most once a second for all clients.
 
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::error::{Code, Refusal};
+use crate::locks::lock;
 use s3layers::{Error, UsageCounter};
 
 /// How long to wait for the storage. A probe has a limit of a few seconds, and is repeated.
@@ -51,7 +52,7 @@ impl Readiness {
         &self,
         ask: impl Future<Output = Result<(), Error>> + Send + 'static,
     ) -> watch::Receiver<LastAnswer> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.0);
         let is_current = match &*last.borrow() {
             Some((answered, _)) => answered.elapsed() < LIFETIME,
             // The task that asks has the sender.

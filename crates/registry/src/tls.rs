@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 use webpki::EndEntityCert;
 
 use super::proxies::ClientCertificate;
+use crate::locks::{read, write};
 
 /// Where the certificate of a server is. All files are PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,25 +76,16 @@ impl Tls {
     /// Which file is wrong, and why. What was read before stays in use then.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let content = Content::read(&self.files)?;
-        if self
-            .current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
-            == content
-        {
+        if read(&self.current).0 == content {
             return Ok(false);
         }
         let config = Arc::new(content.config(&self.files)?);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = (content, config);
+        *write(&self.current) = (content, config);
         Ok(true)
     }
 
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let config = {
-            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(&current.1)
-        };
+        let config = Arc::clone(&read(&self.current).1);
         TlsAcceptor::from(config).accept(stream).await
     }
 }

@@ -1,7 +1,7 @@
 //! The authorizer of `s3layers serve`: credentials to an identity, and a policy over it.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +23,7 @@ use super::policy::{Identity, Policy};
 use super::scope::Scopes;
 use super::secret::SecretKey;
 use super::{Access, Authorizer, Denied, Grant, IssuedToken, Subject, now};
+use crate::locks::{read, write};
 use crate::proxies::{Confidential, Peer};
 use crate::query::Query;
 use s3layers::clock;
@@ -101,7 +102,7 @@ impl PolicyAuthorizer {
 
     /// Replaces users and policy. Requests that are running keep what they were granted.
     pub fn replace(&self, users: Users, policy: Policy) {
-        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        let mut rules = write(&self.rules);
         *rules = Arc::new(Rules {
             users,
             generation: rules.generation + 1,
@@ -124,7 +125,7 @@ impl PolicyAuthorizer {
     }
 
     fn rules(&self) -> Arc<Rules> {
-        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+        let rules = read(&self.rules);
         Arc::clone(&rules)
     }
 

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::fetch::fetch;
 use super::issuer::{Issuer, KeySource};
 use super::jwt::{PublicKey, parse_keys};
+use crate::locks::{lock, read, write};
 
 const URL_INTERVAL: Duration = Duration::from_secs(600);
 const FILE_INTERVAL: Duration = Duration::from_secs(5);
@@ -48,7 +49,7 @@ impl KeyStore {
 
     /// The keys. `None`: there are none, or too old ones.
     pub(super) fn keys(&self) -> Option<Arc<[PublicKey]>> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = read(&self.keys);
         let (keys, read) = keys.as_ref()?;
         (read.elapsed() < LIFETIME).then(|| Arc::clone(keys))
     }
@@ -68,25 +69,19 @@ impl KeyStore {
         let is_ok = read.is_ok();
         match read {
             Ok(keys) => {
-                let mut current = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+                let mut current = write(&self.keys);
                 *current = Some((keys.into(), Instant::now()));
             }
             Err(error) => {
                 tracing::warn!(issuer = %self.issuer.name, %error, "reading the keys of an issuer failed");
             }
         }
-        let mut last = self
-            .last_attempt
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last_attempt);
         *last = Some((Instant::now(), is_ok));
     }
 
     fn is_due(&self) -> bool {
-        let last = *self
-            .last_attempt
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let last = *lock(&self.last_attempt);
         let Some((last, was_ok)) = last else {
             return true;
         };

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ring::hmac::{self, Key};
@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::htpasswd::Users;
+use crate::locks::lock;
 
 /// How long a right password is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
@@ -127,20 +128,14 @@ impl Passwords {
     }
 
     fn is_remembered(&self, tag: &[u8; 32]) -> bool {
-        let remembered = self
-            .remembered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let remembered = lock(&self.remembered);
         remembered
             .get(tag)
             .is_some_and(|since| since.elapsed() < REMEMBERED)
     }
 
     fn remember(&self, tag: [u8; 32]) {
-        let mut remembered = self
-            .remembered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = lock(&self.remembered);
         if remembered.len() >= ENTRIES {
             remembered.retain(|_, since| since.elapsed() < REMEMBERED);
         }
@@ -150,7 +145,7 @@ impl Passwords {
     }
 
     fn take_attempt(&self, network: IpAddr) -> bool {
-        let mut all = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.attempts);
         if all.len() >= ENTRIES {
             all.retain(|_, attempts| attempts.now().left < ATTEMPTS);
         }
@@ -173,7 +168,7 @@ impl Passwords {
     }
 
     fn return_attempt(&self, network: IpAddr) {
-        let mut all = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.attempts);
         if let Some(attempts) = all.get_mut(&network) {
             attempts.left = (attempts.left + 1).min(ATTEMPTS);
         }

@@ -115,6 +115,15 @@ fn is_same_to_go(known: &str, key: &str) -> bool {
     known.chars().map(fold).eq(key.chars().map(fold))
 }
 
+/// Methods of a visitor that drop what they get.
+macro_rules! dropped {
+    ($($visit:ident($($kind:ty)?))*) => {
+        $(fn $visit<E>(self, $(_: $kind)?) -> Result<Any, E> {
+            Ok(Any)
+        })*
+    };
+}
+
 /// Any value, checked and dropped.
 pub(super) struct Any;
 
@@ -129,28 +138,8 @@ impl<'de> Deserialize<'de> for Any {
                 f.write_str("a value")
             }
 
-            fn visit_bool<E>(self, _: bool) -> Result<Any, E> {
-                Ok(Any)
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<Any, E> {
-                Ok(Any)
-            }
-
-            fn visit_u64<E>(self, _: u64) -> Result<Any, E> {
-                Ok(Any)
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Any, E> {
-                Ok(Any)
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<Any, E> {
-                Ok(Any)
-            }
-
-            fn visit_unit<E>(self) -> Result<Any, E> {
-                Ok(Any)
+            dropped! {
+                visit_bool(bool) visit_i64(i64) visit_u64(u64) visit_f64(f64) visit_str(&str) visit_unit()
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Any, A::Error> {
