@@ -2,11 +2,12 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::support::http_request::HttpRequest;
 use crate::support::program::{Running, User, digest, noise};
 use crate::support::reply::Reply;
 
@@ -80,23 +81,22 @@ fn listening_beyond_this_machine_has_to_be_declared() {
     }
 }
 
-/// A request of a webhook, which is not answered yet: the connection, the head, and the events.
-fn next_post(receiver: &TcpListener) -> (TcpStream, String, Vec<Value>) {
-    let (stream, _) = receiver.accept().unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut stream = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        assert!(stream.read_line(&mut head).unwrap() > 0, "{head}");
-    }
-    let lower = head.to_lowercase();
-    let (_, size) = lower.split_once("content-length: ").unwrap();
-    let (size, _) = size.split_once("\r\n").unwrap();
-    let mut body = vec![0; size.parse().unwrap()];
-    stream.read_exact(&mut body).unwrap();
-    let body: Value = serde_json::from_slice(&body).unwrap();
+/// A request of a webhook, its events, and its connection: it is not answered yet.
+fn next_post(receiver: &TcpListener) -> (HttpRequest, Vec<Value>, TcpStream) {
+    receiver.set_nonblocking(true).unwrap();
+    let begun = Instant::now();
+    let mut stream = loop {
+        match receiver.accept() {
+            Ok((stream, _)) => break stream,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "no request: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    stream.set_nonblocking(false).unwrap();
+    let request = HttpRequest::read(&mut stream).unwrap();
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
     let events = body["events"].as_array().unwrap().clone();
-    (stream.into_inner(), head, events)
+    (request, events, stream)
 }
 
 #[test]
@@ -121,11 +121,8 @@ fn events_that_wait_are_delivered_before_the_end() {
         reply.unwrap().is(201).unwrap();
     };
     push(b"one");
-    let (mut first, head, events) = next_post(&receiver);
-    assert!(
-        head.contains("authorization: Bearer of-a-file\r\n"),
-        "{head}"
-    );
+    let (request, events, mut first) = next_post(&receiver);
+    assert_eq!(request.headers["authorization"], "Bearer of-a-file");
     assert_eq!(events.len(), 1);
     push(b"two");
     serving.signal(Signal::TERM);
@@ -134,7 +131,7 @@ fn events_that_wait_are_delivered_before_the_end() {
     }
     let ok = b"HTTP/1.1 204 No Content\r\n\r\n";
     first.write_all(ok).unwrap();
-    let (mut second, _, events) = next_post(&receiver);
+    let (_, events, mut second) = next_post(&receiver);
     assert_eq!(events[0]["target"]["digest"], digest(b"two"));
     second.write_all(ok).unwrap();
     assert_eq!(serving.code(), Some(0));

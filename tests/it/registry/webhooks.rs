@@ -1,7 +1,8 @@
 //! Events of the registry, posted to a receiver over HTTP.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +10,14 @@ use http::HeaderValue;
 use s3layers::{MemoryLayerService, ServiceStatus};
 use s3layers_registry::{Metrics, Options, Prices, Registry, Webhook, router};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{pause, timeout};
 
 use super::auth::fixture::{Proof, Reply, send};
 use super::manifests::IMAGE;
 use crate::support::bytes::sha256;
+use crate::support::http_request::HttpRequest;
 use crate::support::log::Log;
 use crate::support::own_process::in_own_process;
 
@@ -80,29 +80,27 @@ async fn in_time<T>(work: impl Future<Output = T>) -> T {
     timeout(PATIENCE, work).await.expect("in time")
 }
 
-async fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
-/// What a receiver got: the head of a request, in lower case, and its body.
-type Posts = UnboundedReceiver<(String, Value)>;
+/// What a receiver got.
+type Posts = UnboundedReceiver<HttpRequest>;
 
 /// Answers requests with these statuses, further ones with 200.
 fn receive(listener: TcpListener, statuses: &[u16]) -> Posts {
     let (sender, posts) = unbounded_channel();
-    let mut statuses = statuses.to_vec();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let status = if statuses.is_empty() {
-                200
-            } else {
-                statuses.remove(0)
-            };
-            let post = answer(stream, status).await;
-            if sender.send(post).is_err() {
+    let statuses = statuses.to_vec();
+    std::thread::spawn(move || {
+        for status in statuses.into_iter().chain(std::iter::repeat(200)) {
+            let (mut stream, _) = listener.accept().unwrap();
+            let request = HttpRequest::read(&mut stream).unwrap();
+            let head = format!("HTTP/1.1 {status} x\r\nlocation: /elsewhere\r\n");
+            let answer = format!("{head}content-length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).unwrap();
+            if sender.send(request).is_err() {
                 return;
             }
         }
@@ -110,27 +108,11 @@ fn receive(listener: TcpListener, statuses: &[u16]) -> Posts {
     posts
 }
 
-async fn answer(stream: TcpStream, status: u16) -> (String, Value) {
-    let mut stream = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        assert!(stream.read_line(&mut head).await.unwrap() > 0, "{head}");
-    }
-    let head = head.to_ascii_lowercase();
-    let (_, size) = head.split_once("content-length: ").unwrap();
-    let (size, _) = size.split_once("\r\n").unwrap();
-    let mut body = vec![0; size.parse().unwrap()];
-    stream.read_exact(&mut body).await.unwrap();
-    let answer =
-        format!("HTTP/1.1 {status} x\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n");
-    stream.write_all(answer.as_bytes()).await.unwrap();
-    (head, serde_json::from_slice(&body).unwrap())
-}
-
 async fn next_events(posts: &mut Posts, count: usize) -> Vec<Value> {
     let mut events = Vec::new();
     while events.len() < count {
-        let (_, body) = in_time(posts.recv()).await.unwrap();
+        let request = in_time(posts.recv()).await.unwrap();
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
         events.extend(body["events"].as_array().unwrap().iter().cloned());
     }
     events
@@ -138,7 +120,7 @@ async fn next_events(posts: &mut Posts, count: usize) -> Vec<Value> {
 
 #[tokio::test]
 async fn actions_of_clients_are_events_in_their_order() {
-    let (listener, address) = listen().await;
+    let (listener, address) = listen();
     let mut posts = receive(listener, &[]);
     let site = Site::new(address, None);
     let config = sha256(b"{}");
@@ -238,13 +220,13 @@ async fn actions_of_clients_are_events_in_their_order() {
 
 #[tokio::test]
 async fn an_event_is_repeated_until_the_receiver_is_back() {
-    // Nothing listens there at first.
-    let (listener, address) = listen().await;
-    drop(listener);
+    let (listener, address) = listen();
     let site = Site::new(address, None);
     site.push(b"one").await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let mut posts = receive(TcpListener::bind(address).await.unwrap(), &[503, 307]);
+    // It ends during the first attempt.
+    let ended = spawn_blocking(move || drop(listener.accept().unwrap()));
+    in_time(ended).await.unwrap();
+    let mut posts = receive(TcpListener::bind(address).unwrap(), &[503, 307]);
     // The two that were refused and the one that was accepted.
     let events = next_events(&mut posts, 3).await;
     assert_eq!(events[0]["id"], events[2]["id"]);
@@ -255,7 +237,7 @@ async fn an_event_is_repeated_until_the_receiver_is_back() {
 
 #[tokio::test]
 async fn events_of_an_absent_receiver_are_dropped_and_counted() {
-    let (listener, address) = listen().await;
+    let (listener, address) = listen();
     drop(listener);
     let site = Site::new(address, None);
     site.push(b"one").await;
@@ -274,7 +256,7 @@ async fn events_of_an_absent_receiver_are_dropped_and_counted() {
 #[tokio::test]
 async fn requests_do_not_wait_for_a_receiver_that_does_not_answer() {
     // Connections stay in its queue.
-    let (_listener, address) = listen().await;
+    let (_listener, address) = listen();
     let site = Site::new(address, None);
     let bytes = b"bytes";
     site.push(bytes).await;
@@ -304,20 +286,14 @@ async fn no_event_of_the_log_shows_the_secrets_of_the_receiver() {
         .with_writer(move || writer.clone())
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    let (listener, address) = listen().await;
+    let (listener, address) = listen();
     let mut posts = receive(listener, &[500]);
     let site = Site::new(address, Some("Bearer canary-token"));
     site.push(b"one").await;
     for _ in 0..2 {
-        let (head, _) = in_time(posts.recv()).await.unwrap();
-        assert!(
-            head.starts_with("post /hook?key=canary-query http/1.1\r\n"),
-            "{head}"
-        );
-        assert!(
-            head.contains("\r\nauthorization: bearer canary-token\r\n"),
-            "{head}"
-        );
+        let request = in_time(posts.recv()).await.unwrap();
+        assert_eq!(request.target, "/hook?key=canary-query");
+        assert_eq!(request.headers["authorization"], "Bearer canary-token");
     }
     let metrics = site.finish().await.text().unwrap();
     let logged = log.text();
