@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 
 use super::auth::Subject;
 use super::client_permits::ClientPermit;
-use super::metrics::Metrics;
+use super::metrics::{Counted, Metrics};
 use super::proxies::Peer;
 use s3layers::{UsageCounter, clock};
 
@@ -39,6 +39,7 @@ pub(super) struct Entry {
     id: String,
     span: tracing::Span,
     permit: Option<ClientPermit>,
+    _running: Option<Counted>,
     metrics: Option<Arc<Metrics>>,
 }
 
@@ -48,9 +49,6 @@ impl Entry {
         received: Arc<AtomicU64>,
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
-        if let Some(metrics) = &metrics {
-            metrics.begin();
-        }
         let id = parts.headers.get("traceparent").and_then(trace_id);
         let id = id.unwrap_or_else(clock::new_nonce);
         Entry {
@@ -70,6 +68,7 @@ impl Entry {
             client: None,
             user_agent: header_text(&parts.headers, USER_AGENT),
             permit: None,
+            _running: metrics.as_ref().map(|metrics| metrics.begin()),
             metrics,
         }
     }

@@ -17,6 +17,7 @@ use super::body::{RequestBody, ResponseBody};
 use super::client_permits::ClientPermits;
 use super::error::{Code, Refusal};
 use super::manifests::ArrivalMemory;
+use super::metrics::Metrics;
 use super::options::Options;
 use super::query::Query;
 use super::readiness::Readiness;
@@ -54,6 +55,7 @@ pub(super) struct Head {
     /// The size of the body, where the client said it.
     pub(super) size: Option<u64>,
     pub(super) grant: Box<dyn Grant>,
+    pub(super) metrics: Option<Arc<Metrics>>,
 }
 
 impl Head {

@@ -3,6 +3,7 @@
 //! It runs in a task that owns both, since the handler of a request is dropped when its client
 //! disconnects. However it ends, the caller closes or finishes the upload, so the bytes are kept.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -13,6 +14,7 @@ use super::active_uploads::{ActiveUpload, SyncRequest};
 use super::body::{Broken, RequestBody};
 use super::call::Shared;
 use super::error::{Code, Refusal};
+use super::metrics::Metrics;
 use s3layers::{Error, LayerUpload, Result};
 
 /// A status request waits until the body has been idle this long: what lay in the socket when the
@@ -56,6 +58,7 @@ pub(super) struct UploadReceiver {
     pub(super) upload: Box<dyn LayerUpload>,
     pub(super) body: RequestBody,
     pub(super) active: ActiveUpload,
+    pub(super) metrics: Option<Arc<Metrics>>,
 }
 
 impl UploadReceiver {
@@ -68,6 +71,8 @@ impl UploadReceiver {
     /// client declares more than the upload can hold.
     pub(super) async fn run(&mut self, shared: &Shared) -> Result<Option<StopReason>> {
         self.check_declared_size()?;
+        let metrics = self.metrics.as_ref();
+        let _counted = metrics.map(|metrics| metrics.count_upload("receiving"));
         let mut aborting = shared.aborting_bodies.subscribe();
         loop {
             if *aborting.borrow() {

@@ -228,6 +228,7 @@ impl Registry {
             size: body.declared(),
             parts,
             grant,
+            metrics: self.metrics.clone(),
         };
         let draft = self
             .webhook

@@ -226,3 +226,37 @@ async fn concurrent_requests_are_counted_for_their_routes() {
     assert!(gets[0] >= 40, "{gets:?}");
     assert_eq!(gets.iter().sum::<usize>(), counted.wire.count(GetObject));
 }
+
+#[tokio::test]
+async fn uploads_are_counted_by_phase() {
+    let counted = Counted::start().await;
+    let client = counted.client;
+    let phase = |phase: &str| {
+        let values = counted.values("s3layers_uploads");
+        let found = values.iter().find(|(labels, _)| labels[0] == phase);
+        found.map(|(_, count)| *count)
+    };
+    let bytes = ramp(1, 100_000);
+    let at = client.upload("a").await;
+    let size = bytes.len().to_string();
+    let headers = [("content-length", size.as_str())];
+    let mut patch = client.begin("PATCH", &at, &headers).await;
+    patch.send(&bytes[..10]).await;
+    client.status(&at, 10).await;
+    assert_eq!((phase("receiving"), phase("publishing")), (Some(1.0), None));
+    patch.send(&bytes[10..]).await;
+    let at = patch.reply().await.is(202).location();
+    assert_eq!(phase("receiving"), Some(0.0));
+
+    let record = On::every(PutObject).key_contains("layers/sha256/");
+    let gate = counted.wire.hold(record);
+    let path = format!("{at}&digest={}", sha256(&bytes));
+    let headers = [("content-length", "0")];
+    let mut put = client.begin("PUT", &path, &headers).await;
+    gate.reached_by(1).await;
+    assert_eq!(phase("receiving"), Some(0.0));
+    assert_eq!(phase("publishing"), Some(1.0));
+    gate.open();
+    put.reply().await.is(201);
+    assert_eq!(phase("publishing"), Some(0.0));
+}

@@ -1,7 +1,7 @@
 //! Metrics, in the text format of Prometheus. The repository and the user are never labels.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -12,6 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
+
+use crate::locks::lock;
 use s3layers::{Collected, ServiceStatus, UsageCounter, clock};
 
 pub use self::storage::{InvalidPrices, Prices};
@@ -47,6 +49,7 @@ pub struct Metrics {
     authorizations: Family<Authorization, Counter>,
     /// Requests that are running.
     running: Gauge,
+    uploads: Family<Phase, Gauge>,
     routes: Arc<Routes>,
     collections: Family<Outcome, Counter>,
     /// Absent before the first one, so that no alarm takes it for one of 1970.
@@ -54,6 +57,22 @@ pub struct Metrics {
     collected: Family<Action, Counter>,
     collected_bytes: Family<Action, Counter>,
     events: Family<Outcome, Counter>,
+}
+
+/// Something that a gauge counts until this is dropped.
+pub(super) struct Counted(Gauge);
+
+impl Counted {
+    fn in_gauge(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Counted(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Of a metric that is absent until it has a value.
@@ -77,6 +96,7 @@ labels! {
     RouteCode { route: &'static str, code: &'static str }
     Authorization { method: &'static str, outcome: &'static str }
     Outcome { outcome: &'static str }
+    Phase { phase: &'static str }
     Action { what: &'static str, action: &'static str }
     Build { version: &'static str }
 }
@@ -93,6 +113,7 @@ impl Metrics {
             refusals: Family::default(),
             authorizations: Family::default(),
             running: Gauge::default(),
+            uploads: Family::default(),
             routes: Arc::default(),
             collections: Family::default(),
             last_collection: Family::default(),
@@ -156,6 +177,12 @@ impl Metrics {
             "Requests that are running",
             &running,
         );
+        let uploads = self.uploads.clone();
+        self.register(
+            "uploads",
+            "Uploads that requests work on, by phase",
+            &uploads,
+        );
         let authorizations = self.authorizations.clone();
         self.register("auth", "Decisions of the authorizer", &authorizations);
         let events = self.events.clone();
@@ -194,16 +221,21 @@ impl Metrics {
 
     /// Counts the requests to S3 of a route, or of other work of the process.
     pub fn usage_of(&self, route: &'static str) -> Arc<UsageCounter> {
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut routes = lock(&self.routes);
         Arc::clone(routes.entry(route).or_default())
     }
 
-    pub(super) fn begin(&self) {
-        self.running.inc();
+    /// Counts a request as running.
+    pub(super) fn begin(&self) -> Counted {
+        Counted::in_gauge(&self.running)
+    }
+
+    /// Counts an upload in this phase.
+    pub(super) fn count_upload(&self, phase: &'static str) -> Counted {
+        Counted::in_gauge(&self.uploads.get_or_create(&Phase { phase }))
     }
 
     pub(super) fn end(&self, route: &'static str, status: u16, time: Duration, bytes: (u64, u64)) {
-        self.running.dec();
         self.requests
             .get_or_create(&RouteStatus { route, status })
             .inc();

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::locks::lock;
 use s3layers::{PoolLoad, ServiceStatus, Usage, UsageCounter};
 
 /// The route of the requests to S3 that no request of a client caused.
@@ -104,18 +105,20 @@ type Sample<'a> = (Vec<(&'a str, &'a str)>, f64);
 
 impl Storage {
     fn by_route(&self, background: Usage) -> Vec<(&'static str, Usage)> {
-        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let routes = lock(&self.routes);
         let counted = routes
             .iter()
             .map(|(route, counter)| (*route, counter.usage()));
         counted.chain([(BACKGROUND, background)]).collect()
     }
-}
 
-impl Collector for Storage {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let status = (self.read)();
-        let routes = self.by_route(status.background);
+    fn encode_requests(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        background: Usage,
+    ) -> Result<(), fmt::Error> {
+        let routes = self.by_route(background);
+        let new = ConstCounter::new;
         let samples = routes.iter().flat_map(|(route, usage)| {
             let requests = usage.requests_by_operation.iter();
             requests.map(|(operation, count)| {
@@ -124,93 +127,79 @@ impl Collector for Storage {
             })
         });
         let help = "Requests to S3 by route and operation, repeated attempts included";
-        counters(&mut encoder, "s3_requests", help, samples)?;
+        encode_family(encoder, "s3_requests", help, new, samples)?;
         let samples = routes.iter().flat_map(|(route, usage)| {
             let outcomes = usage.outcomes.iter();
             outcomes.map(|(outcome, count)| {
-                (
-                    vec![("route", *route), ("outcome", &**outcome)],
-                    *count as f64,
-                )
+                let labels = vec![("route", *route), ("outcome", &**outcome)];
+                (labels, *count as f64)
             })
         });
         let help = "Requests to S3 that ended, by route and outcome";
-        counters(&mut encoder, "s3_outcomes", help, samples)?;
+        encode_family(encoder, "s3_outcomes", help, new, samples)?;
         let mut of_routes = |name, help, value: &dyn Fn(&Usage) -> f64| {
-            let samples = routes
-                .iter()
-                .map(|(route, usage)| (vec![("route", *route)], value(usage)));
-            counters(&mut encoder, name, help, samples)
+            let routes = routes.iter();
+            let samples = routes.map(|(route, usage)| (vec![("route", *route)], value(usage)));
+            encode_family(encoder, name, help, new, samples)
         };
-        of_routes("s3_sent_bytes", "Bytes of request bodies to S3", &|usage| {
-            usage.bytes_sent as f64
-        })?;
-        of_routes("s3_received_bytes", "Bytes of answers of S3", &|usage| {
+        let help = "Bytes of request bodies to S3";
+        of_routes("s3_sent_bytes", help, &|usage| usage.bytes_sent as f64)?;
+        let help = "Bytes of answers of S3";
+        of_routes("s3_received_bytes", help, &|usage| {
             usage.bytes_received as f64
         })?;
-        of_routes(
-            "s3_cost_dollars",
-            "The price of the requests to S3",
-            &|usage| self.prices.of(usage),
-        )?;
-        let events = status
-            .events
-            .iter()
-            .map(|(event, count)| (vec![("event", *event)], *count as f64));
-        counters(
-            &mut encoder,
-            "events",
-            "What an operator should know of",
-            events,
-        )?;
+        let help = "The price of the requests to S3";
+        of_routes("s3_cost_dollars", help, &|usage| self.prices.of(usage))
+    }
+}
+
+impl Collector for Storage {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let status = (self.read)();
+        self.encode_requests(&mut encoder, status.background)?;
+        let events = status.events.iter();
+        let events = events.map(|(event, count)| (vec![("event", *event)], *count as f64));
+        let help = "What an operator should know of";
+        encode_family(&mut encoder, "events", help, ConstCounter::new, events)?;
         let pools = [("uploads", status.uploads), ("readers", status.readers)];
-        let mut of_pools = |name, help, value: &dyn Fn(&PoolLoad) -> f64| {
-            let samples = pools
-                .iter()
-                .map(|(pool, load)| (vec![("pool", *pool)], value(load)));
-            gauges(&mut encoder, name, help, samples)
+        let of_pools = |value: fn(&PoolLoad) -> f64| {
+            let pools = pools.iter();
+            let samples = pools.map(|(pool, load)| (vec![("pool", *pool)], value(load)));
+            samples.collect::<Vec<_>>()
         };
-        of_pools("memory_limit_bytes", "The memory of a pool", &|pool| {
-            pool.total as f64
-        })?;
-        of_pools("memory_held_bytes", "Memory in use", &|pool| {
-            pool.held as f64
-        })?;
-        of_pools("memory_waiters", "Requests for memory that wait", &|pool| {
-            pool.waiting as f64
-        })?;
-        let help = "Requests to S3 in flight that carry bytes of layers";
-        gauges(
-            &mut encoder,
-            "parts_in_flight",
-            help,
-            [(Vec::new(), status.writes as f64)],
-        )
+        let (limit, held) = (
+            of_pools(|pool| pool.total as f64),
+            of_pools(|pool| pool.held as f64),
+        );
+        let waiting = of_pools(|pool| pool.waiting as f64);
+        let writes = vec![(Vec::new(), status.writes as f64)];
+        for (name, help, samples) in [
+            ("memory_limit_bytes", "The memory of a pool", limit),
+            ("memory_held_bytes", "Memory in use", held),
+            ("memory_waiters", "Requests for memory that wait", waiting),
+            (
+                "parts_in_flight",
+                "Requests to S3 in flight that carry bytes of layers",
+                writes,
+            ),
+        ] {
+            encode_family(&mut encoder, name, help, ConstGauge::new, samples)?;
+        }
+        Ok(())
     }
 }
 
-fn counters<'a>(
+fn encode_family<'a, M: EncodeMetric>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
+    metric: fn(f64) -> M,
     samples: impl IntoIterator<Item = Sample<'a>>,
 ) -> Result<(), fmt::Error> {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    let kind = metric(0.0).metric_type();
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
     for (labels, value) in samples {
-        ConstCounter::new(value).encode(family.encode_family(&labels.as_slice())?)?;
-    }
-    Ok(())
-}
-
-fn gauges<'a>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    samples: impl IntoIterator<Item = Sample<'a>>,
-) -> Result<(), fmt::Error> {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (labels, value) in samples {
-        ConstGauge::new(value).encode(family.encode_family(&labels.as_slice())?)?;
+        metric(value).encode(family.encode_family(&labels.as_slice())?)?;
     }
     Ok(())
 }

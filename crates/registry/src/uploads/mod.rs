@@ -91,6 +91,7 @@ async fn open(shared: &Arc<Shared>, head: &Head, base: Base, name: RepositoryNam
         base,
         uuid: upload.uuid(),
         state: head.grant.upload_state(&name, upload.uuid()),
+        metrics: None,
         name,
     };
     let response = place.at(StatusCode::ACCEPTED, upload.offset());
@@ -114,6 +115,7 @@ async fn whole(
         base,
         uuid: upload.uuid(),
         state: None,
+        metrics: call.head.metrics.clone(),
         name,
     };
     let work = async move {

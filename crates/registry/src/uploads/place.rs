@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::body::ResponseBody;
 use crate::error::{Code, Refusal};
 use crate::location::Base;
+use crate::metrics::Metrics;
 use crate::receive::UploadReceiver;
 use crate::{Answer, CONTENT_DIGEST, Call, Head, Shared, bare, range, with};
 use s3layers::LayerUpload;
@@ -34,6 +35,7 @@ pub(super) struct Place {
     pub(super) uuid: Uuid,
     /// What binds the upload to its subject.
     pub(super) state: Option<String>,
+    pub(super) metrics: Option<Arc<Metrics>>,
 }
 
 impl Place {
@@ -44,6 +46,7 @@ impl Place {
             name,
             uuid,
             state: head.query.get("state").map(ToOwned::to_owned),
+            metrics: head.metrics.clone(),
         }
     }
 
@@ -54,6 +57,7 @@ impl Place {
             upload,
             body: call.body,
             active: self.shared.active_uploads.begin(self.uuid),
+            metrics: self.metrics.clone(),
         }
     }
 
@@ -121,6 +125,8 @@ impl Place {
         upload: &mut Box<dyn LayerUpload>,
         digest: &Digest,
     ) -> Result<Response<ResponseBody>> {
+        let metrics = self.metrics.as_ref();
+        let _counted = metrics.map(|metrics| metrics.count_upload("publishing"));
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
