@@ -71,8 +71,8 @@ pub use s3::{
     client_from_env, client_over,
 };
 pub use s3::{
-    ManifestEntry, RemovedRepository, RepositorySpace, RestoreError, Restored, Space, TrashEntry,
-    TrashReference,
+    ManifestEntry, RemovedRepository, RepositorySpace, RestoreError, Restored, RunError, Space,
+    TrashEntry, TrashReference,
 };
 pub use s3layers_tarsum as tarsum;
 pub use s3layers_tarsum::{Algorithm, Digest, Hasher, InvalidDigest, is_lower_hex};

@@ -77,6 +77,7 @@ pub use maintenance::collector::{CollectError, CollectOptions, Collected};
 pub use maintenance::inventory::{
     LayerEntry, LayerInfo, LayerObject, LayerStat, UploadEntry, UploadPhase, UploadState,
 };
+pub use maintenance::run_error::RunError;
 pub use maintenance::space::{RepositorySpace, Space};
 pub use maintenance::sweep::{SweepAction, Swept};
 pub use repositories::{
@@ -237,20 +238,22 @@ impl S3LayerService {
     ///
     /// # Errors
     ///
-    /// [`CollectError`]: the store cannot be collected, or a request failed.
+    /// [`CollectError`]: the store cannot be collected, or a request failed. With a report of what was done before.
     ///
     /// # Cost
     ///
     /// 1 request for each thousand objects below `repositories/`, `layers/sha256/` and `uploads/`, once more for
     /// those below `repositories/` where links are removed; 1 for each open upload and each repository, and 1 for each manifest that
     /// no collection has read before. For each layer that goes 12, over all passes.
-    /// In memory some 100 MiB at most for what is in use, and beside that the links that one pass removes and the manifests of one
-    /// repository, which have no common bound.
+    /// In memory some 90 MiB at most; 10 where 100,000 layers are in use.
     ///
     /// # Cancellation
     ///
     /// Stops between two requests; another collection continues.
-    pub async fn collect(&self, options: &CollectOptions) -> Result<Collected, CollectError> {
+    pub async fn collect(
+        &self,
+        options: &CollectOptions,
+    ) -> Result<Collected, RunError<Collected, CollectError>> {
         maintenance::collector::collect(&self.store, options).await
     }
 }

@@ -12,7 +12,7 @@ use super::settings::value::{Kind as _, Size};
 use super::store_url::Absent;
 use super::sweep::age;
 use super::{Context, format};
-use s3layers::{CheckOptions, CheckVerdict, Checked, Defect, DefectSeverity, ReadShare};
+use s3layers::{CheckOptions, CheckVerdict, Checked, Defect, DefectSeverity, ReadShare, RunError};
 
 /// Look for damage, and repair it
 ///
@@ -88,6 +88,9 @@ enum Event<'a> {
         tags: u64,
         layers_read: u64,
         bytes_read: u64,
+        /// More objects with defects, and more that could not be looked at, than are listed.
+        more_defective: u64,
+        more_unchecked: u64,
         #[serde(flatten)]
         traffic: Traffic,
     },
@@ -108,15 +111,20 @@ impl Check {
             rate: self.rate,
             wait: self.wait,
         };
-        let checked = service.check(&options).await;
-        let checked = checked.map_err(|error| incomplete(Failure::of(&error)))?;
-        let verdict = verdict(&checked);
-        let shown = show(context, &checked)
-            .and_then(|()| events(context, &checked, service.usage().into()));
-        match shown {
+        let (checked, error) = RunError::split(service.check(&options).await);
+        let verdict = if error.is_some() {
+            CheckVerdict::Incomplete
+        } else {
+            checked.verdict()
+        };
+        let traffic = service.usage().into();
+        let shown =
+            show(context, &checked).and_then(|()| events(context, &checked, verdict, traffic));
+        match (shown, error) {
             // A reader that closed the output early gets the exit code as well.
-            Err(failure) if !failure.is_silent() => Err(incomplete(failure)),
-            _ => verdict,
+            (Err(failure), _) if !failure.is_silent() => Err(incomplete(failure)),
+            (_, Some(error)) => Err(incomplete(Failure::of(&error))),
+            _ => exit(verdict, &checked),
         }
     }
 }
@@ -125,7 +133,7 @@ const DAMAGED: u8 = 1;
 const INCOMPLETE: u8 = 2;
 const REPAIRED: u8 = 3;
 
-fn verdict(checked: &Checked) -> Result<(), Failure> {
+fn exit(verdict: CheckVerdict, checked: &Checked) -> Result<(), Failure> {
     let failed = |code, message: String| {
         Err(Failure {
             code,
@@ -135,7 +143,7 @@ fn verdict(checked: &Checked) -> Result<(), Failure> {
     let is_damage = |defect: &&Defect| defect.kind.severity() == DefectSeverity::Damage;
     let damage = checked.defects.iter().filter(is_damage);
     let damage = damage.filter(|defect| !defect.is_repaired);
-    match checked.verdict() {
+    match verdict {
         CheckVerdict::Clean => Ok(()),
         CheckVerdict::Repaired => failed(REPAIRED, "all damage was repaired".to_owned()),
         CheckVerdict::Damaged => failed(DAMAGED, format!("{} defects are left", damage.count())),
@@ -188,6 +196,20 @@ fn show(context: &Context, checked: &Checked) -> Result<(), Failure> {
     for reason in &checked.unchecked {
         output.say(format_args!("unchecked  {reason}"))?;
     }
+    for (more, what) in [
+        (
+            checked.more_defective,
+            "objects with defects: repair these first",
+        ),
+        (
+            checked.more_unchecked,
+            "objects that could not be looked at",
+        ),
+    ] {
+        if more > 0 {
+            output.say(format_args!("unchecked  {more} more {what}"))?;
+        }
+    }
     if !checked.broken.is_empty() {
         let names: std::collections::BTreeSet<_> =
             checked.broken.iter().map(|image| &image.name).collect();
@@ -210,7 +232,12 @@ fn show(context: &Context, checked: &Checked) -> Result<(), Failure> {
     Ok(())
 }
 
-fn events(context: &Context, checked: &Checked, traffic: Traffic) -> Result<(), Failure> {
+fn events(
+    context: &Context,
+    checked: &Checked,
+    verdict: CheckVerdict,
+    traffic: Traffic,
+) -> Result<(), Failure> {
     let output = context.output;
     for defect in &checked.defects {
         output.event(&Event::Defect {
@@ -231,7 +258,7 @@ fn events(context: &Context, checked: &Checked, traffic: Traffic) -> Result<(), 
         output.event(&Event::Unchecked { reason })?;
     }
     output.event(&Event::Checked {
-        verdict: match checked.verdict() {
+        verdict: match verdict {
             CheckVerdict::Clean => "clean",
             CheckVerdict::Repaired => "repaired",
             CheckVerdict::Damaged => "damaged",
@@ -244,6 +271,8 @@ fn events(context: &Context, checked: &Checked, traffic: Traffic) -> Result<(), 
         tags: checked.tags,
         layers_read: checked.layers_read,
         bytes_read: checked.bytes_read,
+        more_defective: checked.more_defective,
+        more_unchecked: checked.more_unchecked,
         traffic,
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use s3layers::{CollectOptions, S3LayerService, clock};
+use s3layers::{CollectOptions, RunError, S3LayerService, clock};
 use s3layers_registry::Metrics;
 
 /// Collects at random times, `every` apart on average, so that processes that were started together
@@ -29,23 +29,22 @@ pub(super) async fn collect_regularly(
 
 async fn collect(service: &S3LayerService, metrics: Option<&Metrics>) {
     let collected = service.collect(&CollectOptions::default()).await;
+    let (collected, error) = RunError::split(collected);
     if let Some(metrics) = metrics {
-        metrics.count_collection(collected.as_ref().ok());
+        metrics.count_collection(&collected, error.is_some());
     }
-    match collected {
-        Err(error) => tracing::warn!(%error, "collection failed"),
-        Ok(collected) => {
-            if let Some(reason) = &collected.stopped {
-                tracing::warn!(reason, "collection stopped");
-            }
-            tracing::info!(
-                links_condemned = collected.links_condemned,
-                links_removed = collected.links_removed,
-                layers_removed = collected.layers_removed,
-                layers_freed = collected.layers_freed,
-                bytes_freed = collected.bytes_freed(),
-                "collected"
-            );
-        }
+    if let Some(error) = error {
+        tracing::warn!(%error, "collection failed");
     }
+    if let Some(reason) = &collected.stopped {
+        tracing::warn!(reason, "collection stopped");
+    }
+    tracing::info!(
+        links_condemned = collected.links_condemned,
+        links_removed = collected.links_removed,
+        layers_removed = collected.layers_removed,
+        layers_freed = collected.layers_freed,
+        bytes_freed = collected.bytes_freed(),
+        "collected"
+    );
 }

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::format;
 use super::output::Traffic;
 use super::store_url::Absent;
-use s3layers::{CollectOptions, Collected};
+use s3layers::{CollectOptions, Collected, RunError};
 
 /// Remove layers that no manifest names
 ///
@@ -49,12 +49,14 @@ enum Event<'a> {
         links_condemned: u64,
         links_restored: u64,
         links_removed: u64,
+        links_left: u64,
         layers_condemned: u64,
         bytes_condemned: u64,
         layers_removed: u64,
         bytes_removed: u64,
         layers_freed: u64,
         bytes_freed: u64,
+        more_skipped: u64,
         stopped: Option<&'a str>,
         #[serde(flatten)]
         traffic: Traffic,
@@ -69,13 +71,13 @@ impl Gc {
             max_share: f64::from(self.max_share) / 100.0,
             rate: self.rate,
         };
-        let collected = service.collect(&options).await;
-        let collected = collected.map_err(|error| Failure::of(&error))?;
+        let (collected, error) = RunError::split(service.collect(&options).await);
         show(context, &collected)?;
         events(context, &collected, service.usage().into())?;
-        match &collected.stopped {
-            None => Ok(()),
-            Some(reason) => Err(Failure::new(format!("stopped: {reason}"))
+        match (error, &collected.stopped) {
+            (None, None) => Ok(()),
+            (Some(error), _) => Err(Failure::of(&error)),
+            (None, Some(reason)) => Err(Failure::new(format!("stopped: {reason}"))
                 .hint("if that is right, repeat it with --max-share 100")),
         }
     }
@@ -85,6 +87,15 @@ fn show(context: &Context, collected: &Collected) -> Result<(), Failure> {
     let output = context.output;
     for reason in &collected.skipped {
         output.note(format_args!("left alone: {reason}"));
+    }
+    if collected.more_skipped > 0 {
+        output.note(format_args!("left alone: {} more", collected.more_skipped));
+    }
+    if collected.links_left > 0 {
+        let left = collected.links_left;
+        output.note(format_args!(
+            "{left} more links can be removed: collect again"
+        ));
     }
     for (name, bytes) in &collected.freed {
         let bytes = format::size(*bytes);
@@ -133,12 +144,14 @@ fn events(context: &Context, collected: &Collected, traffic: Traffic) -> Result<
         links_condemned: collected.links_condemned,
         links_restored: collected.links_restored,
         links_removed: collected.links_removed,
+        links_left: collected.links_left,
         layers_condemned: collected.layers_condemned,
         bytes_condemned: collected.bytes_condemned,
         layers_removed: collected.layers_removed,
         bytes_removed: collected.bytes_removed,
         layers_freed: collected.layers_freed,
         bytes_freed: collected.bytes_freed(),
+        more_skipped: collected.more_skipped,
         stopped: collected.stopped.as_deref(),
         traffic,
     })

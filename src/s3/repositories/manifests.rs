@@ -82,7 +82,7 @@ pub(super) async fn delete(store: &Store, name: &RepositoryName, digest: &Digest
     let Some(Loaded { document, etag, .. }) = read(store, name, digest).await? else {
         return Ok(false);
     };
-    let named = tags::all_of(store, name, digest).await?;
+    let named = tags::tags_of(store, name, &[digest.clone()].into()).await?;
     if let Ok(manifest) = &document {
         let tags = named.iter().map(|named| named.tag.clone()).collect();
         trash::keep(store, name, manifest, tags).await?;

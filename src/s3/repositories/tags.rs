@@ -2,6 +2,8 @@
 //! digest, so that a listing gives the few tags that can name a manifest. ETags would not: bucket
 //! encryption makes them random.
 
+use std::collections::{BTreeSet, HashSet};
+
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
@@ -89,32 +91,24 @@ pub(super) async fn delete(store: &Store, name: &RepositoryName, tag: &Tag) -> R
     Ok(true)
 }
 
-/// The names of the tags that name this manifest.
-pub(crate) async fn tags_of(
-    store: &Store,
-    name: &RepositoryName,
-    digest: &Digest,
-) -> Result<Vec<Tag>> {
-    let tags = all_of(store, name, digest).await?;
-    Ok(tags.into_iter().map(|named| named.tag).collect())
-}
-
 /// A tag as it was read.
 #[derive(Debug)]
-pub(super) struct NamedTag {
-    pub(super) tag: Tag,
+pub(crate) struct NamedTag {
+    pub(crate) tag: Tag,
+    pub(crate) manifest: Digest,
     key: Key,
     etag: ETag,
 }
 
-/// The tags that name this manifest.
-pub(super) async fn all_of(
+/// The tags that name one of these manifests.
+pub(crate) async fn tags_of(
     store: &Store,
     name: &RepositoryName,
-    digest: &Digest,
+    digests: &BTreeSet<Digest>,
 ) -> Result<Vec<NamedTag>> {
-    let (folder, size) = (store.keys.tags(name), size_of(digest));
-    let candidate = |tag: &str, listed| tag.parse::<Tag>().ok().filter(|_| listed == size);
+    let folder = store.keys.tags(name);
+    let sizes: HashSet<u64> = digests.iter().map(size_of).collect();
+    let candidate = |tag: &str, listed| tag.parse().ok().filter(|_| sizes.contains(&listed));
     let (mut all, mut after): (_, Option<Tag>) = (Vec::new(), None);
     loop {
         let from = after.as_ref().map(Tag::as_str);
@@ -124,10 +118,15 @@ pub(super) async fn all_of(
             let key = store.keys.tag(name, &tag);
             Ok::<_, Error>(match store.read::<TagDocument>(&key).await? {
                 Some(Loaded {
-                    document: Ok(stored),
+                    document: Ok(TagDocument { manifest, .. }),
                     etag,
                     ..
-                }) if stored.manifest == *digest => Some(NamedTag { tag, key, etag }),
+                }) if digests.contains(&manifest) => Some(NamedTag {
+                    tag,
+                    manifest,
+                    key,
+                    etag,
+                }),
                 // One that cannot be read names nothing.
                 _ => None,
             })

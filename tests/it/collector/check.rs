@@ -368,7 +368,7 @@ const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 40] = [
     (Seed::AliasOfNothing, &[AliasToNothing], 0, CheckVerdict::Clean),
     (Seed::ManifestFlipped, &[ManifestUnreadable], 1, CheckVerdict::Damaged),
     (Seed::ManifestOfAnother, &[ManifestUnreadable], 1, CheckVerdict::Damaged),
-    (Seed::ManifestDeleted, &[TagToNothing], 0, CheckVerdict::Damaged),
+    (Seed::ManifestDeleted, &[TagToNothing], 1, CheckVerdict::Damaged),
     (Seed::ChildDeleted, &[ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::TagFlipped, &[TagUnreadable], 0, CheckVerdict::Damaged),
     (Seed::ReferrerDeleted, &[ReferrerMissing], 0, CheckVerdict::Repaired),
@@ -509,6 +509,28 @@ async fn repaired_link_stays_for_a_manifest_that_names_another_id() {
     }
 }
 
+#[tokio::test]
+async fn alias_of_a_newer_version_stays() {
+    for lost in [
+        "",
+        "layers/sha256/",
+        "repositories/library/demo/_layers/sha256/",
+    ] {
+        let bucket = Bucket::new().await;
+        bucket.rewrite("layers/sha512/", newer).await;
+        let key = bucket.key("layers/sha512/").await;
+        let before = get(&bucket.client, &key).await;
+        delete_all(&bucket.site, |key| {
+            !lost.is_empty() && key.starts_with(lost)
+        })
+        .await;
+        let checked = bucket.check(&options(true)).await;
+        assert!(kinds(&checked).contains(&NewerVersion), "{checked:?}");
+        assert_eq!(checked.verdict(), CheckVerdict::Incomplete, "{lost}");
+        assert_eq!(get(&bucket.client, &key).await, before, "{lost}");
+    }
+}
+
 /// A push comes between the last look and the repair.
 #[tokio::test]
 async fn alias_of_a_layer_that_was_pushed_meanwhile_stays() {
@@ -549,6 +571,61 @@ async fn broken_images_are_named_with_their_tags() {
     assert_eq!(broken[1].tags, ["index".parse().unwrap()]);
 }
 
+#[tokio::test]
+async fn tags_of_broken_images_are_listed_once() {
+    let mut listings = Vec::new();
+    for broken in [1, 3] {
+        let site = Site::new(By::Delete).await;
+        let service = site.process().await;
+        for seed in 0..3 {
+            let image = Image::new(seed, 1_000);
+            push(&service, &name(), &image).await;
+            let tag = format!("t{seed}").parse().unwrap();
+            let digest = &image.manifest.digest;
+            service.put_tag(&name(), &tag, digest).await.unwrap();
+            if seed < broken {
+                let key = Bucket::manifest_key(&image.manifest);
+                delete_all(&site, |other| other.ends_with(&key)).await;
+            }
+        }
+        site.clock.advance(hours(2));
+        let (service, faults) = site.process_over_faults().await;
+        let checked = service.check(&options(false)).await.unwrap();
+        assert_eq!(checked.broken.len(), broken as usize, "{checked:?}");
+        let tags = checked.broken.iter().map(|image| image.tags.len());
+        // The last one is `latest` as well.
+        assert_eq!(tags.sum::<usize>(), [0, 1, 2, 4][broken as usize]);
+        listings.push(faults.count(ListObjectsV2));
+    }
+    assert_eq!(listings[0], listings[1]);
+}
+
+/// The last listing fails, that of data.
+#[tokio::test]
+async fn late_error_keeps_the_report_of_what_was_found() {
+    let bucket = Bucket::new().await;
+    Seed::RecordDeleted.apply(&bucket).await;
+    bucket.site.clock.advance(hours(2));
+    let (service, faults) = bucket.site.process_over_faults().await;
+    let keys = keys(&bucket.client).await;
+    faults.fault(On::nth(ListObjectsV2, 7).status(403));
+    let ended = service.check(&options(true)).await.unwrap_err();
+    assert!(ended.error.is_permission(), "{ended}");
+    assert_eq!(kinds(&ended.report), [LinkWithoutRecord]);
+    assert!(!ended.report.defects[0].is_repaired);
+    assert_eq!((ended.report.manifests, ended.report.tags), (6, 2));
+    // The cursor alone is written.
+    assert_eq!(self::keys(&bucket.client).await.len(), keys.len() + 1);
+}
+
+#[test]
+fn check_of_more_defects_than_are_repaired_is_incomplete() {
+    let mut checked = Checked::default();
+    assert_eq!(checked.verdict(), CheckVerdict::Clean);
+    checked.more_defective = 1;
+    assert_eq!(checked.verdict(), CheckVerdict::Incomplete);
+}
+
 /// What a running push has written is no defect yet.
 #[tokio::test]
 async fn young_entries_are_not_judged() {
@@ -582,8 +659,8 @@ async fn missing_permission_is_no_damage() {
     let (service, faults) = bucket.site.process_over_faults().await;
     for operation in [GetObject, ListObjectsV2] {
         faults.fault(On::nth(operation, 3).status(403));
-        let error = service.check(&options(false)).await.unwrap_err();
-        assert!(error.is_permission(), "{error}");
+        let ended = service.check(&options(false)).await.unwrap_err();
+        assert!(ended.error.is_permission(), "{ended}");
         faults.clear_faults();
         faults.reset();
     }

@@ -49,8 +49,8 @@ async fn collectable() -> Site {
 }
 
 async fn refusal(service: &S3LayerService) -> String {
-    match collect(service).await {
-        Err(error @ CollectError::Refused { .. }) => error.to_string(),
+    match collect(service).await.unwrap_err().error {
+        error @ CollectError::Refused { .. } => error.to_string(),
         other => panic!("not refused: {other:?}"),
     }
 }
@@ -174,6 +174,30 @@ async fn more_than_the_share_of_a_repository_stays() {
     assert_eq!(site.collect().await.links_condemned, 12);
 }
 
+/// 11 of 55 links are 20 %.
+#[tokio::test]
+async fn share_that_may_go_is_exact() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    for seed in 0..55 {
+        let image = Image::new(seed, 100);
+        push_layer(&service, &name(), &image).await;
+        if seed >= 11 {
+            assert!(put_manifest(&service, &name(), &image).await.unwrap());
+        }
+    }
+    site.clock.advance(hours(73));
+    for (max_share, condemned) in [(0.19, 0), (0.2, 11)] {
+        let options = CollectOptions {
+            max_share,
+            ..CollectOptions::default()
+        };
+        let collected = service.collect(&options).await.unwrap();
+        assert_eq!(collected.links_condemned, condemned, "{max_share}");
+        assert_eq!(collected.skipped.is_empty(), condemned > 0, "{max_share}");
+    }
+}
+
 #[tokio::test]
 async fn more_than_the_share_of_all_layers_stays() {
     let site = Site::new(By::Delete).await;
@@ -214,13 +238,25 @@ async fn refused_request_ends_the_pass() {
     let site = collectable().await;
     let (service, faults) = site.process_over_faults().await;
     faults.fault(On::nth(ListObjectsV2, 2).status(403));
-    let failed = collect(&service).await.unwrap_err();
+    let failed = collect(&service).await.unwrap_err().error;
     assert!(
         matches!(&failed, CollectError::Failed(error) if error.is_permission()),
         "{failed:?}"
     );
     faults.clear_faults();
     assert_eq!(collect(&service).await.unwrap().links_removed, 1);
+}
+
+/// The listing of the records is the fourth.
+#[tokio::test]
+async fn late_error_keeps_the_report_of_what_was_done() {
+    let site = collectable().await;
+    let (service, faults) = site.process_over_faults().await;
+    faults.fault(On::nth(ListObjectsV2, 4).status(403));
+    let ended = collect(&service).await.unwrap_err();
+    assert!(matches!(ended.error, CollectError::Failed(_)), "{ended}");
+    assert_eq!(ended.report.links_removed, 1);
+    assert_eq!((ended.report.links, ended.report.manifests), (3, 2));
 }
 
 #[tokio::test]

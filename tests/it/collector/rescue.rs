@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use s3layers::{RepositoryName, RepositoryService as _, S3LayerService};
 
-use super::site::{BOTH, Image, Site, hours, pull, push, push_layer, put_manifest};
-use crate::support::fault_client::PutObject;
+use super::site::{BOTH, By, Image, Site, collect, hours, pull, push, push_layer, put_manifest};
+use crate::support::fault_client::{DeleteObject, On, PutObject};
 use crate::support::stores::name;
 
 fn other() -> RepositoryName {
@@ -124,6 +124,36 @@ async fn condemned_links_that_are_written_back_are_counted() {
             let rescued = service.status().events["link_rescued"];
             assert_eq!(rescued, want, "{age} hours, {ask:?}");
         }
+    }
+}
+
+/// A client uses the link between its last look and its removal.
+#[tokio::test]
+async fn removal_that_is_refused_is_not_counted() {
+    for by in BOTH {
+        let site = Site::new(by).await;
+        let service = site.process().await;
+        let image = Image::new(1, 100_000);
+        push_layer(&service, &name(), &image).await;
+        site.collect_after(hours(73)).await;
+        site.clock.advance(hours(21));
+        let (collector, faults) = site.process_over_faults().await;
+        let operation = match by {
+            By::Delete => DeleteObject,
+            By::Tombstone => PutObject,
+        };
+        let removal = faults.hold(On::every(operation).key_contains("/_layers/"));
+        let used = async {
+            removal.reached_by(1).await;
+            assert!(Ask::Head.ask(&service, &image).await);
+            removal.open();
+        };
+        let (collected, ()) = tokio::join!(collect(&collector), used);
+        let collected = collected.unwrap();
+        let removed = (collected.links_removed, collected.layers_removed);
+        assert_eq!(removed, (0, 0), "{by:?}");
+        assert!(put_manifest(&service, &name(), &image).await.unwrap());
+        assert!(pull(&service, &name(), &image).await, "{by:?}");
     }
 }
 

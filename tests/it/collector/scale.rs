@@ -10,7 +10,7 @@ use s3layers::{RepositoryService as _, S3Config, S3LayerService};
 use serde_json::Value;
 
 use super::site::{Image, push_layer};
-use crate::support::bucket::{get, sealed};
+use crate::support::bucket::{self, get, sealed};
 use crate::support::bytes::sha256;
 use crate::support::program::{ACCESS_KEY, SECRET_KEY, Served, User, events};
 use crate::support::stores::BUCKET;
@@ -18,6 +18,9 @@ use crate::support::stores::BUCKET;
 const REPOSITORIES: usize = 100;
 /// Layers of an image.
 const LAYERS: usize = 10;
+/// Nothing waits.
+const NO_TIMES: &str =
+    r#""collection":{"record_age":0,"link_age":0,"wait":0,"kept":0,"look":5,"testing":true}"#;
 
 async fn put(client: &Client, key: String, text: String) {
     let put = client.put_object().bucket(BUCKET).key(key);
@@ -43,6 +46,7 @@ async fn fill(client: &Client, layers: usize) {
         .unwrap();
     let (name, image) = (repository(0).parse().unwrap(), Image::new(1, 100));
     push_layer(&service, &name, &image).await;
+    service.put_manifest(&name, &image.manifest).await.unwrap();
     let own = image.id().to_string().split_once(':').unwrap().1.to_owned();
     let text = async |key: String| String::from_utf8(get(client, &key).await.to_vec()).unwrap();
     let record = text(format!("layers/sha256/{}/{own}", &own[..2])).await;
@@ -126,15 +130,40 @@ fn large_bucket_takes_few_requests_and_little_memory() {
     let manifests = (layers / LAYERS * 3) as u64;
     // Each manifest is read once; then a pass is its listings, and a list for each repository.
     let few = 40 + 2 * pages + 3 * REPOSITORIES as u64;
-    for (arguments, most) in [
-        (&["gc"][..], few + manifests),
-        (&["gc"], few),
-        (&["check"], few + manifests + layers as u64),
-    ] {
+    let measure = |arguments: &[&str], most: u64| {
         let (event, elapsed, peak) = run(&user, arguments);
         println!("{layers} layers, {arguments:?}: {elapsed:.1?}, {peak} KiB, {event}");
         let requests = event["requests"].as_u64().unwrap();
         assert!(requests <= most, "{arguments:?}: {requests} requests");
-        assert!(peak < 96 * 1024, "{arguments:?}: {peak} KiB");
-    }
+        assert!(peak < 64 * 1024, "{arguments:?}: {peak} KiB");
+        event
+    };
+    measure(&["gc"], few + manifests);
+    measure(&["gc"], few);
+    measure(&["check"], few + manifests + layers as u64);
+    // Two repositories lose their manifests, and everything is old.
+    let emptied = [14, 15].map(|number| format!("repositories/{}/", repository(number)));
+    let links = runtime.block_on(async {
+        bucket::set_collection_times(&client, NO_TIMES).await;
+        let keys = bucket::keys(&client).await;
+        let keys = keys
+            .iter()
+            .filter(|key| emptied.iter().any(|one| key.starts_with(one)));
+        let (manifests, links): (Vec<&String>, Vec<_>) =
+            keys.partition(|key| key.contains("/_manifests/"));
+        for key in manifests {
+            let delete = client.delete_object().bucket(BUCKET).key(key);
+            delete.send().await.unwrap();
+        }
+        links.len() as u64
+    });
+    let guarded = measure(&["gc"], few);
+    assert_eq!(guarded["links_condemned"], 0);
+    // A link and its record are read and written, then it is read and removed.
+    let all = ["gc", "--max-share", "100"];
+    assert_eq!(measure(&all, few + 4 * links)["links_condemned"], links);
+    assert_eq!(
+        measure(&all, few + pages + 2 * links)["links_removed"],
+        links
+    );
 }

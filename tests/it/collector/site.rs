@@ -9,8 +9,8 @@ use embedded_s3::{EmbeddedStore, Quirks};
 use s3layers::clock::Moment;
 use s3layers::{
     CollectError, CollectOptions, Collected, Digest, Error, LayerId, LayerService as _,
-    LayerServiceExt as _, Manifest, RepositoryName, RepositoryService as _, S3LayerService,
-    StoreProfile,
+    LayerServiceExt as _, Manifest, RepositoryName, RepositoryService as _, RunError,
+    S3LayerService, StoreProfile,
 };
 
 use crate::support::bytes::{ramp, sha256};
@@ -141,7 +141,9 @@ impl Site {
 }
 
 /// A pass that may remove everything.
-pub async fn collect(service: &S3LayerService) -> Result<Collected, CollectError> {
+pub async fn collect(
+    service: &S3LayerService,
+) -> Result<Collected, RunError<Collected, CollectError>> {
     let options = CollectOptions {
         max_share: 1.0,
         ..CollectOptions::default()

@@ -253,18 +253,20 @@ impl Metrics {
             .inc();
     }
 
-    /// Counts what a collection did. `None`: it failed.
-    pub fn count_collection(&self, collected: Option<&Collected>) {
-        let outcome = match collected {
-            None => "failed",
-            Some(collected) if collected.stopped.is_some() => "stopped",
-            Some(_) => "complete",
+    /// Counts what a collection did, also before it failed.
+    pub fn count_collection(&self, collected: &Collected, is_failed: bool) {
+        let outcome = if is_failed {
+            "failed"
+        } else if collected.stopped.is_some() {
+            "stopped"
+        } else {
+            "complete"
         };
         self.collections.get_or_create(&Outcome { outcome }).inc();
-        let Some(collected) = collected else { return };
-        self.last_collection
-            .get_or_create(&[])
-            .set(clock::now_timestamp().as_second());
+        if !is_failed {
+            let now = clock::now_timestamp().as_second();
+            self.last_collection.get_or_create(&[]).set(now);
+        }
         for (what, action, count) in [
             ("links", "condemned", collected.links_condemned),
             ("links", "restored", collected.links_restored),

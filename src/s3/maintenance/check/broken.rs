@@ -9,7 +9,7 @@ use super::look::Subject;
 use super::plan::DefectKind;
 use super::{BrokenImage, Check, Found};
 use crate::error::Result;
-use crate::name::RepositoryName;
+use crate::name::{RepositoryName, Tag};
 use crate::s3::bucket::Store;
 use crate::s3::format::document::TOMBSTONE_SIZE;
 use crate::s3::maintenance::inventory::pages;
@@ -18,7 +18,8 @@ use s3layers_tarsum::Digest;
 
 /// # Cost
 ///
-/// For each repository with a broken manifest, 1 request for each manifest, and 1 for a thousand tags and manifests.
+/// For each repository with a broken manifest, 1 request for each manifest, 1 for a thousand tags and manifests, and 1 for
+/// each tag of a broken one. 1 for each tag to nothing.
 pub(super) async fn images(check: &Check<'_>, left: &[Found]) -> Result<Vec<BrokenImage>> {
     use DefectKind::*;
     let mut broken: BTreeMap<&RepositoryName, BTreeSet<Digest>> = BTreeMap::new();
@@ -26,22 +27,29 @@ pub(super) async fn images(check: &Check<'_>, left: &[Found]) -> Result<Vec<Brok
         let is_broken = |kind: &DefectKind| {
             matches!(kind, ContentMissing | LayerNotLinked | ManifestUnreadable)
         };
-        if let Subject::Manifest(name, digest) = subject
-            && kinds.iter().any(is_broken)
-        {
-            broken.entry(name).or_default().insert(digest.clone());
-        }
+        let (name, digest) = match subject {
+            Subject::Manifest(name, digest) if kinds.iter().any(is_broken) => {
+                (name, Some(digest.clone()))
+            }
+            Subject::Tag(name, tag) if kinds.contains(&TagToNothing) => {
+                (name, repositories::tag(check.store, name, tag).await?)
+            }
+            _ => continue,
+        };
+        broken.entry(name).or_default().extend(digest);
     }
     let mut images = Vec::new();
     for (name, mut digests) in broken {
         add_indexes(check.store, name, &mut digests).await?;
-        for digest in digests {
-            images.push(BrokenImage {
-                tags: repositories::tags_of(check.store, name, &digest).await?,
-                name: name.clone(),
-                digest,
-            });
+        let mut tags: BTreeMap<Digest, Vec<Tag>> = BTreeMap::new();
+        for named in repositories::tags_of(check.store, name, &digests).await? {
+            tags.entry(named.manifest).or_default().push(named.tag);
         }
+        images.extend(digests.into_iter().map(|digest| BrokenImage {
+            tags: tags.remove(&digest).unwrap_or_default(),
+            name: name.clone(),
+            digest,
+        }));
     }
     Ok(images)
 }

@@ -90,7 +90,7 @@ pub(super) async fn at(check: &Check<'_>, subject: &Subject) -> Result<Vec<Defec
                 .into_iter()
                 .collect())
         }
-        Subject::DeadBatch(key) => document::<DeadBatch>(check, key).await,
+        Subject::DeadBatch(key) => dead_batch(check, key).await,
         Subject::Trashed(key) => document::<TrashedManifest>(check, key).await,
         Subject::Marker(name) => {
             let is_missing = store.api.get_small(&store.keys.name(name)).await?.is_none()
@@ -108,6 +108,28 @@ pub(super) async fn at(check: &Check<'_>, subject: &Subject) -> Result<Vec<Defec
                 .collect())
         }
     }
+}
+
+/// Its data is no orphan.
+async fn dead_batch(check: &Check<'_>, key: &Key) -> Result<Vec<DefectKind>> {
+    let store = check.store;
+    let loaded = readable(
+        store.load::<DeadBatch>(key).await,
+        DefectKind::ListUnreadable,
+    )?;
+    let batch = match loaded {
+        Ok(batch) => batch,
+        Err(kind) => {
+            check.note_unread();
+            return Ok(vec![kind]);
+        }
+    };
+    for layer in batch.into_iter().flat_map(|read| read.document.layers) {
+        for name in &layer.segments {
+            check.name(&store.keys.segment(layer.upload, name));
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// A document that is read for itself alone.

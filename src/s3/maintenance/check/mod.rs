@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::marks::Marks;
+use super::run_error::RunError;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::name::{RepositoryName, Tag};
 use crate::s3::S3LayerService;
@@ -38,8 +39,10 @@ pub use plan::{DefectKind, DefectSeverity, ReadShare};
 
 /// How many subjects are looked at a time.
 const AT_ONCE: usize = 32;
-/// So many defects are remembered; of more, the report says so.
-const DEFECTS: usize = 100_000;
+/// So many objects with defects are looked at again, repaired and reported: 20 MiB. The others are counted.
+const DEFECTS: usize = 20_000;
+/// So many reasons of what could not be looked at are reported. The others are counted.
+const REASONS: usize = 1_000;
 
 /// What a check does.
 #[derive(Clone, Debug, Default)]
@@ -99,12 +102,16 @@ pub struct Checked {
     pub layers_read: u64,
     /// Their bytes.
     pub bytes_read: u64,
-    /// Everything that is wrong.
+    /// What is wrong.
     pub defects: Vec<Defect>,
+    /// How many more objects seemed to have defects: these were not looked at again, and not repaired.
+    pub more_defective: u64,
     /// The images that cannot be pulled because of it.
     pub broken: Vec<BrokenImage>,
     /// What could not be looked at, and why.
     pub unchecked: Vec<String>,
+    /// How many more could not be looked at.
+    pub more_unchecked: u64,
 }
 
 /// How a check ended.
@@ -129,7 +136,8 @@ impl Checked {
             all.filter(move |defect| defect.kind.severity() == severity)
         };
         let mut damage = of(DefectSeverity::Damage).peekable();
-        if !self.unchecked.is_empty() || of(DefectSeverity::Unchecked).next().is_some() {
+        let is_complete = self.unchecked.is_empty() && self.more_defective == 0;
+        if !is_complete || of(DefectSeverity::Unchecked).next().is_some() {
             CheckVerdict::Incomplete
         } else if damage.peek().is_none() {
             CheckVerdict::Clean
@@ -163,22 +171,20 @@ impl S3LayerService {
     /// # Errors
     ///
     /// [`Storage`](Error::Storage) where a listing failed, or where permission is missing; with `repair`, where the store has
-    /// no conditional writes, or does not report its time. What else could not be
-    /// looked at is part of the result.
+    /// no conditional writes, or does not report its time. With a report of what was found before; nothing is repaired after
+    /// an error. What else could not be looked at is part of the result.
     ///
     /// # Cost
     ///
     /// 1 request for a thousand objects of the bucket, twice for data; 1 for each layer, alias, manifest, tag, referrer, claim and
-    /// repository. With `objects`, 1 for each data object and each link, too. In memory at most 64 MiB. Where there are
-    /// defects, the wait.
+    /// repository. With `objects`, 1 for each data object and each link, too. In memory at most 9 MiB for each of layers,
+    /// data objects, and links of one repository, or 16 where there are more than 900,000; and 20 MiB for defects. Where
+    /// there are defects, the wait.
     ///
     /// # Cancellation
     ///
     /// Stops between two requests. A repair may be made in part; another check continues.
-    pub async fn check(&self, options: &CheckOptions) -> Result<Checked> {
-        if options.repair && !self.store.has_conditional_writes() {
-            return Err(no_repair("the store has no conditional writes"));
-        }
+    pub async fn check(&self, options: &CheckOptions) -> Result<Checked, RunError<Checked, Error>> {
         let check = Check {
             store: &self.store,
             options,
@@ -187,9 +193,9 @@ impl S3LayerService {
             has_unread: AtomicBool::new(false),
             rotten: Mutex::default(),
         };
-        telemetry::at_rate(options.rate, Box::pin(check.run())).await?;
+        let ended = telemetry::at_rate(options.rate, Box::pin(check.run())).await;
         let report = check.report.into_inner();
-        Ok(report.unwrap_or_else(PoisonError::into_inner))
+        RunError::of(ended, report.unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -200,35 +206,58 @@ fn no_repair(reason: &'static str) -> Error {
 
 impl Check<'_> {
     async fn run(&self) -> Result<()> {
-        let mut found = walk::all(self).await?;
+        if self.options.repair && !self.store.has_conditional_writes() {
+            return Err(no_repair("the store has no conditional writes"));
+        }
+        let (found, mut ended) = walk::all(self).await;
+        self.report(|report| report.more_defective = found.more);
+        let mut found = found.first;
         if !found.is_empty() {
             sleep(self.options.wait.unwrap_or(self.store.times().look())).await;
-            found = self.look_again(&found, false).await?;
+            let (again, looked) = self.look_again(&found, false).await;
+            (found, ended) = (again, ended.and(looked));
         }
         let mut left = found.clone();
-        if self.options.repair && repair::all(self, &found).await? {
-            left = self.look_again(&found, true).await?;
+        if ended.is_ok() && self.options.repair {
+            ended = self.repair(&found, &mut left).await;
         }
-        let broken = broken::images(self, &left).await?;
-        let is_left = |subject: &look::Subject, kind| {
-            let of_it = left.iter().find(|(other, _)| other == subject);
-            of_it.is_some_and(|(_, kinds)| kinds.contains(&kind))
-        };
-        self.report(|report| {
-            for (subject, kinds) in &found {
-                report.defects.extend(kinds.iter().map(|kind| Defect {
-                    kind: *kind,
-                    key: subject.key(&self.store.keys).to_string(),
-                    is_repaired: !is_left(subject, *kind),
-                }));
-            }
-            report.broken = broken;
-        });
+        self.report_defects(found, &left);
+        let broken = broken::images(self, &left).await;
+        ended?;
+        let broken = broken?;
+        self.report(|report| report.broken = broken);
         Ok(())
     }
 
-    /// What of this is so still. Where a look fails, `keeps_unknown` says whether that counts.
-    async fn look_again(&self, found: &[Found], keeps_unknown: bool) -> Result<Vec<Found>> {
+    /// Repairs what can be derived. What is `left` after that, also where it is not known.
+    async fn repair(&self, found: &[Found], left: &mut Vec<Found>) -> Result<()> {
+        if repair::all(self, found).await? {
+            let (again, looked) = self.look_again(found, true).await;
+            looked?;
+            *left = again;
+        }
+        Ok(())
+    }
+
+    /// `left`: in the order of `found`.
+    fn report_defects(&self, found: Vec<Found>, left: &[Found]) {
+        let mut left = left.iter().peekable();
+        for (subject, kinds) in found {
+            let left = left.next_if(|(other, _)| *other == subject);
+            let is_left = |kind| left.is_some_and(|(_, kinds)| kinds.contains(kind));
+            let key = subject.key(&self.store.keys).to_string();
+            let defects = kinds.iter().map(|kind| Defect {
+                kind: *kind,
+                key: key.clone(),
+                is_repaired: !is_left(kind),
+            });
+            self.report(|report| report.defects.extend(defects));
+        }
+    }
+
+    /// What of this is so still, in its order, up to the first error. Where a look fails, `keeps_unknown` says whether that
+    /// counts.
+    async fn look_again(&self, found: &[Found], keeps_unknown: bool) -> (Vec<Found>, Result<()>) {
         let looks = found.iter().map(async |(subject, before)| {
             let looked = Box::pin(look::at(self, subject)).await;
             let kinds = match self.or_unchecked(subject, looked.map(Some))? {
@@ -241,9 +270,16 @@ impl Check<'_> {
             };
             Ok::<_, Error>((subject.clone(), kinds))
         });
-        let looks = stream::iter(looks.collect::<Vec<_>>()).buffered(AT_ONCE);
-        let looks = looks.try_filter(|(_, kinds)| std::future::ready(!kinds.is_empty()));
-        looks.try_collect().await
+        let mut looks = stream::iter(looks.collect::<Vec<_>>()).buffered(AT_ONCE);
+        let mut again = Vec::new();
+        while let Some(looked) = looks.next().await {
+            match looked {
+                Ok((_, kinds)) if kinds.is_empty() => {}
+                Ok(found) => again.push(found),
+                Err(error) => return (again, Err(error)),
+            }
+        }
+        (again, Ok(()))
     }
 
     /// What is wrong with a subject. A request that failed is part of the report, but for a lack of permission.
@@ -256,12 +292,17 @@ impl Check<'_> {
         match looked {
             Err(error) if error.is_permission() => Err(error),
             Err(error) => {
-                if matches!(subject, look::Subject::Record(_) | look::Subject::Link(..)) {
+                if matches!(
+                    subject,
+                    look::Subject::Record(_)
+                        | look::Subject::Link(..)
+                        | look::Subject::DeadBatch(_)
+                ) {
                     self.note_unread();
                 }
                 let key = subject.key(&self.store.keys);
                 tracing::warn!(%key, %error, "could not look at an object");
-                self.report(|report| report.unchecked.push(format!("{key}: {error}")));
+                self.add_unchecked(format!("{key}: {error}"));
                 Ok(T::default())
             }
             looked => looked,
@@ -292,11 +333,14 @@ impl Check<'_> {
             .contains(key.as_str())
     }
 
-    /// Adds a reason that is reported once.
+    /// Adds a reason, once.
     fn add_unchecked(&self, reason: String) {
         self.report(|report| {
-            if !report.unchecked.contains(&reason) {
+            if report.unchecked.contains(&reason) {
+            } else if report.unchecked.len() < REASONS {
                 report.unchecked.push(reason);
+            } else {
+                report.more_unchecked += 1;
             }
         });
     }

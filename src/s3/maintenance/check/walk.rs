@@ -4,6 +4,7 @@
 //! orphan. Layers come before repositories, and links before the manifests of theirs, so that a manifest whose layers are
 //! linked and whole costs one request.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,10 +16,10 @@ use super::{AT_ONCE, Check, DEFECTS, Found, cursor};
 use crate::contract::Layer as _;
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
-use crate::s3::format::collection::DeadBatch;
 use crate::s3::format::document::TOMBSTONE_SIZE;
 use crate::s3::format::keys::{EntryKind, Key};
 use crate::s3::format::record::StoredLayer;
+use crate::s3::maintenance::bounded_list::BoundedList;
 use crate::s3::maintenance::inventory::{self, pages};
 use crate::s3::maintenance::marks::Marks;
 use crate::s3::read::S3Layer;
@@ -34,32 +35,37 @@ struct Walk<'a, 'b> {
     listed: Marks,
     /// Layers that are present and whole, as far as it is known.
     whole: Marks,
-    found: Vec<Found>,
+    found: BoundedList<Found>,
 }
 
-pub(super) async fn all(check: &Check<'_>) -> Result<Vec<Found>> {
+/// What was found, also where an error ended the walk.
+pub(super) async fn all(check: &Check<'_>) -> (BoundedList<Found>, Result<()>) {
     let mut walk = Walk {
         check,
         began_at: None,
         listed: Marks::default(),
         whole: Marks::default(),
-        found: Vec::new(),
+        found: BoundedList::new(DEFECTS),
     };
-    walk.list_data().await?;
-    if check.options.repair && walk.began_at.is_none() {
-        return Err(super::no_repair(
-            "the store does not report its time with a listing",
-        ));
-    }
-    walk.uploads().await?;
-    walk.layers().await?;
-    walk.collection().await?;
-    walk.repositories().await?;
-    walk.orphans().await?;
-    Ok(walk.found)
+    let ended = walk.run().await;
+    (walk.found, ended)
 }
 
 impl Walk<'_, '_> {
+    async fn run(&mut self) -> Result<()> {
+        self.list_data().await?;
+        if self.check.options.repair && self.began_at.is_none() {
+            return Err(super::no_repair(
+                "the store does not report its time with a listing",
+            ));
+        }
+        self.uploads().await?;
+        self.layers().await?;
+        self.collection().await?;
+        self.repositories().await?;
+        self.orphans().await
+    }
+
     /// What is younger may be about to be named, or still be changed.
     fn is_old(&self, object: &ListedObject) -> bool {
         let young: Duration = self.check.store.times().look() * 4;
@@ -70,14 +76,8 @@ impl Walk<'_, '_> {
     }
 
     fn add(&mut self, subject: Subject, kinds: Vec<DefectKind>) {
-        if kinds.is_empty() {
-            return;
-        }
-        if self.found.len() < DEFECTS {
+        if !kinds.is_empty() {
             self.found.push((subject, kinds));
-        } else {
-            let reason = format!("more than {DEFECTS} defects: repair these first");
-            self.check.add_unchecked(reason);
         }
     }
 
@@ -109,14 +109,14 @@ impl Walk<'_, '_> {
 
     async fn uploads(&mut self) -> Result<()> {
         let young = self.check.store.times().look() * 4;
-        let mut uploads = Box::pin(inventory::found(Arc::clone(self.check.store)));
-        let mut subjects = Vec::new();
-        while let Some(upload) = uploads.try_next().await? {
-            if upload.age >= young {
-                subjects.push(Subject::Upload(upload.uuid));
-            }
+        let uploads = inventory::found(Arc::clone(self.check.store));
+        let old = uploads.try_filter(|upload| ready(upload.age >= young));
+        let mut pages = Box::pin(old.try_chunks(1000));
+        while let Some(page) = pages.try_next().await.map_err(|error| error.1)? {
+            let subjects = page.into_iter().map(|upload| Subject::Upload(upload.uuid));
+            self.look_at(subjects.collect()).await?;
         }
-        self.look_at(subjects).await
+        Ok(())
     }
 
     /// Records, then aliases.
@@ -181,7 +181,6 @@ impl Walk<'_, '_> {
     /// What a collection and the trash keep.
     async fn collection(&mut self) -> Result<()> {
         let store = self.check.store;
-        let mut subjects = Vec::new();
         for (prefix, subject) in [
             (
                 store.keys.dead_batches(),
@@ -191,26 +190,11 @@ impl Walk<'_, '_> {
         ] {
             let mut pages = Box::pin(pages(Arc::clone(store), prefix));
             while let Some(page) = pages.try_next().await? {
-                subjects.extend(page.objects.into_iter().map(|object| subject(object.key)));
+                let subjects = page.objects.into_iter().map(|object| subject(object.key));
+                self.look_at(subjects.collect()).await?;
             }
         }
-        for key in subjects.iter().filter_map(|subject| match subject {
-            Subject::DeadBatch(key) => Some(key),
-            _ => None,
-        }) {
-            let read = store.load::<DeadBatch>(key).await;
-            if read.is_err() {
-                self.check.note_unread();
-            }
-            // The look reports an error of one that cannot be read.
-            let batch = read.ok().flatten();
-            for layer in batch.into_iter().flat_map(|read| read.document.layers) {
-                for name in &layer.segments {
-                    self.check.name(&store.keys.segment(layer.upload, name));
-                }
-            }
-        }
-        self.look_at(subjects).await
+        Ok(())
     }
 
     async fn repositories(&mut self) -> Result<()> {

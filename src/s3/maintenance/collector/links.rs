@@ -16,6 +16,7 @@ use crate::s3::bucket::{Loaded, linked_layer};
 use crate::s3::format::document::encode;
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{EntryState, Link};
+use crate::s3::maintenance::bounded_list::BoundedList;
 use crate::s3::names;
 use crate::s3::wire::{Condition, ETag, Put, Written};
 use s3layers_tarsum::Digest;
@@ -43,7 +44,7 @@ pub(super) fn age_at(now: SystemTime, written: Written) -> Result<Duration, Coll
     Ok(age.saturating_sub(Duration::from_secs(1)))
 }
 
-/// Judges the old links of a repository; condemns them, or writes them back to live. Those that can
+/// Judges the old links of a repository; condemns them, or writes them back to live. Adds those that can
 /// be removed now.
 ///
 /// # Cost
@@ -55,37 +56,39 @@ pub(super) async fn judge(
     repository: Repository,
     began_at: SystemTime,
     upload_began: Option<Duration>,
-) -> Result<Vec<Removable>, CollectError> {
+    removable: &mut BoundedList<Removable>,
+) -> Result<(), CollectError> {
     if repository.is_unreadable {
-        return Ok(Vec::new());
+        return Ok(());
     }
-    let named = &repository.named;
-    let mut unnamed = repository.old.clone();
-    unnamed.retain(|digest| !named.contains(digest));
+    let Repository { old, named, .. } = &repository;
+    let unnamed = old.things.iter().filter(|digest| !named.contains(*digest));
+    let unnamed: Vec<_> = unnamed.collect();
     let name = &repository.name;
     let share = pass.options.max_share;
-    let unnamed_in_all = repository.in_all(unnamed.len());
+    let unnamed_in_all = old.in_all(unnamed.len());
     if plan::is_too_many(unnamed_in_all, repository.links, share) {
         let (unnamed, links) = (unnamed_in_all, repository.links);
         pass.skip(
             format_args!("all links of {name}"),
             format_args!("no manifest names {unnamed} of {links}, more than the share that may go"),
         );
-        return Ok(Vec::new());
+        return Ok(());
     }
     let repository = &repository;
-    let judgements = unnamed
-        .iter()
-        .map(async |digest| judge_one(pass, repository, digest, began_at, upload_began).await);
-    let judged = stream::iter(judgements.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-    let mut removable: Vec<_> = judged
-        .try_filter_map(async |one| Ok(one))
-        .try_collect()
-        .await?;
-    for key in &repository.others {
-        removable.extend(orphan(pass, name, key).await?);
+    // On the heap, and only once it begins.
+    let judgements = unnamed.into_iter().map(async |digest| {
+        Box::pin(judge_one(pass, repository, digest, began_at, upload_began)).await
+    });
+    let mut judged = stream::iter(judgements.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    while let Some(one) = judged.try_next().await? {
+        one.into_iter().for_each(|link| removable.push(link));
     }
-    Ok(removable)
+    for key in &repository.others.things {
+        let orphan = orphan(pass, name, key).await?;
+        orphan.into_iter().for_each(|link| removable.push(link));
+    }
+    Ok(())
 }
 
 async fn judge_one(
@@ -234,7 +237,8 @@ pub(super) async fn remove(pass: &Pass<'_>, links: Vec<Removable>) -> Result<u64
     let repositories: BTreeSet<RepositoryName> =
         links.iter().map(|link| link.name.clone()).collect();
     let removals = links.iter().map(async |link| {
-        let is_removed = pass.store.remove_judged(&link.key, &link.etag).await?;
+        let removal = pass.store.remove_judged(&link.key, &link.etag);
+        let is_removed = Box::pin(removal).await?;
         tracing::debug!(key = %link.key, is_removed, "removed a link, unless it was written since");
         pass.report(|report| report.links_removed += u64::from(is_removed));
         Ok::<_, CollectError>(u64::from(is_removed))

@@ -40,6 +40,8 @@ use crate::name::RepositoryName;
 use crate::s3::bucket::Store;
 use crate::s3::format::collection::LastCollection;
 use crate::s3::format::collection_times::CollectionTimes;
+use crate::s3::maintenance::marks::Marks;
+use crate::s3::maintenance::run_error::RunError;
 use crate::s3::repositories;
 use crate::s3::wire::ApiError;
 use crate::telemetry;
@@ -52,6 +54,7 @@ mod names_cache;
 mod plan;
 mod purge;
 mod records;
+mod sample;
 mod sessions;
 mod walk;
 
@@ -100,6 +103,8 @@ pub struct Collected {
     pub links_restored: u64,
     /// Links that were removed.
     pub links_removed: u64,
+    /// Links that the next collection may remove, as this one has removed as many as it remembers.
+    pub links_left: u64,
     /// Layers that are removed after the wait, unless they are used again.
     pub layers_condemned: u64,
     /// Their bytes.
@@ -112,8 +117,10 @@ pub struct Collected {
     pub layers_freed: u64,
     /// The bytes that were freed, by the repository where the layer was first published.
     pub freed: BTreeMap<RepositoryName, u64>,
-    /// What was left alone, and why.
+    /// What was left alone, and why: the first hundred.
     pub skipped: Vec<String>,
+    /// How many more were left alone.
+    pub more_skipped: u64,
     /// Why nothing was removed, where a guard stopped the removal.
     pub stopped: Option<String>,
 }
@@ -126,7 +133,7 @@ impl Collected {
     }
 }
 
-/// Why a collection ended early. What it did before stays done; another one continues.
+/// Why a collection ended early. Another one continues.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CollectError {
@@ -165,7 +172,21 @@ struct Pass<'a> {
 pub(crate) async fn collect(
     store: &Arc<Store>,
     options: &CollectOptions,
-) -> Result<Collected, CollectError> {
+) -> Result<Collected, RunError<Collected, CollectError>> {
+    let pass = Pass {
+        store,
+        options,
+        report: Mutex::new(Collected {
+            dry_run: options.dry_run,
+            ..Collected::default()
+        }),
+    };
+    let ended = telemetry::at_rate(options.rate, Box::pin(pass.run())).await;
+    let report = pass.report.into_inner();
+    RunError::of(ended, report.unwrap_or_else(PoisonError::into_inner))
+}
+
+fn refuse(store: &Store, options: &CollectOptions) -> Result<(), CollectError> {
     if !store.has_conditional_writes() {
         return Err(CollectError::refused(
             "the store has no conditional writes, so that a push could lose its layers",
@@ -177,23 +198,12 @@ pub(crate) async fn collect(
             "max_share is {share}; expected 0 to 1"
         )));
     }
-    let pass = Pass {
-        store,
-        options,
-        report: Mutex::new(Collected {
-            dry_run: options.dry_run,
-            ..Collected::default()
-        }),
-    };
-    telemetry::at_rate(options.rate, Box::pin(pass.run())).await?;
-    Ok(pass
-        .report
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner))
+    Ok(())
 }
 
 impl Pass<'_> {
     async fn run(&self) -> Result<(), CollectError> {
+        refuse(self.store, self.options)?;
         let sessions = sessions::open(self).await?;
         let canary = self.store.keys.canary(&clock::new_nonce());
         let has_canary = !self.options.dry_run;
@@ -222,11 +232,14 @@ impl Pass<'_> {
             self.report(|report| report.stopped = Some(reason));
             return Ok(());
         }
-        let removed = std::mem::take(&mut walked.removable);
+        self.report(|report| report.links_left = walked.removable.more);
+        let removed = std::mem::take(&mut walked.removable.first);
         for link in &removed {
             walked.removed.insert(link.key().as_str());
         }
         if links::remove(self, removed).await? > 0 && !self.options.dry_run {
+            // Both need not be in memory at once.
+            walked.linked = Marks::default();
             (walked.linked, walked.began_at) = walk::links(self, canary).await?;
         }
         let freed = records::collect(self, &walked).await?;
@@ -273,6 +286,8 @@ impl Pass<'_> {
         self.report(|report| {
             if report.skipped.len() < SHOWN {
                 report.skipped.push(format!("{what}: {why}"));
+            } else {
+                report.more_skipped += 1;
             }
         });
     }

@@ -12,16 +12,18 @@ use crate::s3::wire::{Condition, ETag, ListedObject};
 use s3layers_tarsum::Digest;
 
 /// A larger list is not stored, and the manifests of its repository are read in every pass: some
-/// ten thousand of ten layers.
-const LARGEST: usize = 8 * 1024 * 1024;
+/// five thousand of ten layers. In memory it takes half as much again, and as much once more while it is stored.
+const LARGEST: usize = 4 * 1024 * 1024;
 
 /// The list of one repository.
 #[derive(Debug)]
 pub(super) struct NamesCache {
     stored: BTreeMap<String, (String, BTreeSet<Digest>)>,
     etag: Option<ETag>,
-    /// What is stored next: manifests that are listed now.
+    /// What is stored next: manifests that are listed now. Empty where it is too large.
     next: BTreeMap<String, (String, BTreeSet<Digest>)>,
+    /// About how many bytes that is.
+    size: usize,
     has_changed: bool,
 }
 
@@ -50,6 +52,7 @@ impl NamesCache {
             stored,
             etag,
             next: BTreeMap::new(),
+            size: 0,
             has_changed: false,
         })
     }
@@ -67,7 +70,7 @@ impl NamesCache {
             .remove(&digest)
             .filter(|(known, _)| *known == etag)?;
         let names = entry.1.clone();
-        self.next.insert(digest, entry);
+        self.add(digest, entry);
         Some(names)
     }
 
@@ -79,8 +82,19 @@ impl NamesCache {
     ) {
         if let Some(etag) = &object.etag {
             let entry = (etag.to_string(), names);
-            self.next.insert(digest.to_string(), entry);
+            self.add(digest.to_string(), entry);
             self.has_changed = true;
+        }
+    }
+
+    fn add(&mut self, digest: String, entry: (String, BTreeSet<Digest>)) {
+        // With the punctuation of JSON.
+        let names = entry.1.iter().map(|name| name.hex().len() + 10);
+        self.size += digest.len() + entry.0.len() + 10 + names.sum::<usize>();
+        if self.size > LARGEST {
+            self.next = BTreeMap::new();
+        } else {
+            self.next.insert(digest, entry);
         }
     }
 
@@ -91,7 +105,7 @@ impl NamesCache {
         name: &RepositoryName,
     ) -> Result<(), CollectError> {
         let is_same = !self.has_changed && self.stored.is_empty();
-        if is_same || pass.options.dry_run {
+        if is_same || self.size > LARGEST || pass.options.dry_run {
             return Ok(());
         }
         let document = encode(&ManifestNames {
@@ -99,9 +113,6 @@ impl NamesCache {
             repository: name.clone(),
             manifests: self.next,
         })?;
-        if document.len() > LARGEST {
-            return Ok(());
-        }
         let key = pass.store.keys.manifest_names(name);
         let condition = self.etag.as_ref();
         let condition = condition.map_or(Condition::Absent, Condition::Matches);

@@ -16,10 +16,11 @@ use crate::id::LayerId;
 use crate::s3::bucket::Loaded;
 use crate::s3::format::document::{TOMBSTONE_SIZE, encode};
 use crate::s3::format::record::{Record, RecordState};
+use crate::s3::maintenance::bounded_list::BoundedList;
 use crate::s3::wire::{Condition, ETag, Put};
 use s3layers_tarsum::{Algorithm, Digest};
 
-/// So many records without links are looked at in a pass.
+/// So many records without links are looked at in a pass: 10 MiB.
 const CANDIDATES: usize = 100_000;
 /// So many are judged before those that can go are written down and set to dead.
 const BATCH: usize = 200;
@@ -48,8 +49,8 @@ pub(super) async fn collect(
     walked: &Walked,
 ) -> Result<HashSet<Uuid>, CollectError> {
     let mut freed = HashSet::new();
-    let (candidates, unlinked) = candidates(pass, walked).await?;
-    let all = pass.report(|report| report.layers);
+    let candidates = candidates(pass, walked).await?;
+    let (unlinked, all) = (candidates.len(), pass.report(|report| report.layers));
     if plan::is_too_many(unlinked, all, pass.options.max_share) {
         pass.report(|report| {
             report.stopped = Some(format!(
@@ -58,7 +59,7 @@ pub(super) async fn collect(
         });
         return Ok(freed);
     }
-    for batch in candidates.chunks(BATCH) {
+    for batch in candidates.first.chunks(BATCH) {
         let judgements = batch.iter().map(async |digest| {
             let id = LayerId::from(digest.clone());
             judge(pass, &id, walked).await
@@ -82,12 +83,12 @@ pub(super) async fn collect(
     Ok(freed)
 }
 
-/// Old records that no link was listed for, at most so many; and how many there are.
-async fn candidates(pass: &Pass<'_>, walked: &Walked) -> Result<(Vec<Digest>, u64), CollectError> {
+/// Old records that no link was listed for.
+async fn candidates(pass: &Pass<'_>, walked: &Walked) -> Result<BoundedList<Digest>, CollectError> {
     let keys = &pass.store.keys;
     let times = pass.times();
     let least = times.record_age().min(times.wait()).min(times.kept());
-    let (mut candidates, mut unlinked) = (Vec::new(), 0);
+    let mut candidates = BoundedList::new(CANDIDATES);
     let mut listing = Listing::of(pass, keys.layers(Algorithm::Sha256, ""));
     while let Some(page) = listing.next().await? {
         for object in &page.objects {
@@ -101,13 +102,10 @@ async fn candidates(pass: &Pass<'_>, walked: &Walked) -> Result<(Vec<Digest>, u6
             if is_young || walked.linked.contains(&digest) || walked.named.contains(&digest) {
                 continue;
             }
-            unlinked += 1;
-            if candidates.len() < CANDIDATES {
-                candidates.push(digest);
-            }
+            candidates.push(digest);
         }
     }
-    Ok((candidates, unlinked))
+    Ok(candidates)
 }
 
 /// A record; `None` where it is gone, or cannot be read and stays.

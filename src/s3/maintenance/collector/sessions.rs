@@ -38,14 +38,16 @@ impl OpenUploads {
         Some(now.duration_since(began).unwrap_or_default() + skew)
     }
 
-    fn add(&mut self, session: &Session) {
-        if matches!(session.phase, Phase::Cancelled(_)) {
-            return;
-        }
-        let began = self.began.entry(session.repository.clone());
-        let began = began.or_insert(session.begun_at);
-        *began = (*began).min(session.begun_at);
+    fn add(&mut self, name: RepositoryName, begun_at: Timestamp) {
+        let began = self.began.entry(name).or_insert(begun_at);
+        *began = (*began).min(begun_at);
     }
+}
+
+/// `None` where it was cancelled.
+fn open_since(session: &Session) -> Option<(RepositoryName, Timestamp)> {
+    let is_open = !matches!(session.phase, Phase::Cancelled(_));
+    is_open.then(|| (session.repository.clone(), session.begun_at))
 }
 
 /// # Cost
@@ -61,7 +63,7 @@ pub(super) async fn open(pass: &Pass<'_>) -> Result<OpenUploads, CollectError> {
             (object.key == keys.session(uuid)).then_some(uuid)
         });
         let reads = uuids.map(async |uuid| match OwnedSession::load(store, uuid).await {
-            Ok(session) => Ok(session.map(|session| Ok(session.get().clone()))),
+            Ok(session) => Ok(session.and_then(|session| open_since(session.get()).map(Ok))),
             Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
                 pass.skip(format_args!("all links, for upload {uuid}"), &error);
                 Ok(Some(Err(())))
@@ -73,7 +75,7 @@ pub(super) async fn open(pass: &Pass<'_>) -> Result<OpenUploads, CollectError> {
         let sessions: Vec<_> = sessions.try_collect().await?;
         for session in sessions.into_iter().flatten() {
             match session {
-                Ok(session) => open.add(&session),
+                Ok((name, begun_at)) => open.add(name, begun_at),
                 Err(()) => open.is_incomplete = true,
             }
         }

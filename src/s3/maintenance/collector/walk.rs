@@ -9,17 +9,23 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::links::{self, Removable};
 use super::listing::{ListedPage, Listing};
 use super::names_cache::{self, NamesCache};
+use super::sample::Sample;
 use super::sessions::OpenUploads;
 use super::{AT_ONCE, CollectError, Pass};
 use crate::name::RepositoryName;
 use crate::s3::format::document::TOMBSTONE_SIZE;
 use crate::s3::format::keys::{EntryKind, Key};
+use crate::s3::maintenance::bounded_list::BoundedList;
 use crate::s3::maintenance::marks::Marks;
 use crate::s3::wire::ListedObject;
 use s3layers_tarsum::Digest;
 
-/// So many old links of one repository are looked at in a pass. Of more, a random part is.
-const LINKS: usize = 200_000;
+/// So many old links of one repository are looked at in a pass: 5 MiB.
+const LINKS: usize = 50_000;
+/// Of those by other ids: their keys, 3 MiB.
+const OTHER_LINKS: usize = 10_000;
+/// So many links are removed in a pass: 15 MiB.
+const REMOVALS: usize = 50_000;
 
 /// What the walk over all repositories has shown.
 pub(super) struct Walked {
@@ -30,7 +36,7 @@ pub(super) struct Walked {
     /// The store's clock when the listing of links began.
     pub(super) began_at: SystemTime,
     /// Links that may be removed now.
-    pub(super) removable: Vec<Removable>,
+    pub(super) removable: BoundedList<Removable>,
     /// The keys of those that this pass has removed, or found changed.
     pub(super) removed: Marks,
 }
@@ -39,11 +45,10 @@ pub(super) struct Walked {
 pub(super) struct Repository {
     pub(super) name: RepositoryName,
     pub(super) links: u64,
-    /// Old links, of which no more than a part are kept: those whose first bits are zero.
-    pub(super) old: Vec<Digest>,
-    part: u32,
+    /// Old links.
+    pub(super) old: Sample<Digest>,
     /// Old links by other ids.
-    pub(super) others: Vec<Key>,
+    pub(super) others: Sample<Key>,
     pub(super) named: Marks,
     names: Option<NamesCache>,
     /// A manifest could not be read, so everything stays.
@@ -55,36 +60,13 @@ impl Repository {
         Repository {
             name,
             links: 0,
-            old: Vec::new(),
-            part: 0,
-            others: Vec::new(),
+            old: Sample::new(LINKS),
+            others: Sample::new(OTHER_LINKS),
             named: Marks::default(),
             names: None,
             is_unreadable: false,
         }
     }
-
-    /// About how many links there are of a kind of which so many were kept.
-    pub(super) fn in_all(&self, kept: usize) -> u64 {
-        (kept as u64).saturating_mul(2_u64.saturating_pow(self.part))
-    }
-
-    fn add_old(&mut self, digest: Digest) {
-        if !is_in_part(&digest, self.part) {
-            return;
-        }
-        self.old.push(digest);
-        if self.old.len() > LINKS {
-            self.part += 1;
-            self.old.retain(|digest| is_in_part(digest, self.part));
-        }
-    }
-}
-
-/// Digests are random: a half of those in one part are in the next.
-fn is_in_part(digest: &Digest, part: u32) -> bool {
-    let first = u64::from_str_radix(&digest.hex()[..16], 16).unwrap_or_default();
-    first.leading_zeros() >= part
 }
 
 /// # Cost
@@ -101,7 +83,7 @@ pub(super) async fn repositories(
         linked: Marks::default(),
         named: Marks::default(),
         began_at: SystemTime::UNIX_EPOCH,
-        removable: Vec::new(),
+        removable: BoundedList::new(REMOVALS),
         removed: Marks::default(),
     };
     let mut current: Option<Repository> = None;
@@ -167,11 +149,11 @@ fn add<'a>(
             pass.report(|report| report.links += 1);
             walked.linked.insert(&digest);
             if age >= times.wait().min(times.link_age()) {
-                repository.add_old(digest);
+                repository.old.insert(digest);
             }
         }
         EntryKind::OtherLink if age > times.link_age() => {
-            repository.others.push(object.key.clone())
+            repository.others.insert(object.key.clone());
         }
         EntryKind::Manifest(digest) => {
             pass.report(|report| report.manifests += 1);
@@ -198,9 +180,8 @@ async fn end(
     }
     let skew = pass.times().look();
     let began = sessions.began(&repository.name, walked.began_at, skew);
-    let removable = links::judge(pass, repository, walked.began_at, began).await?;
-    walked.removable.extend(removable);
-    Ok(())
+    let removable = &mut walked.removable;
+    links::judge(pass, repository, walked.began_at, began, removable).await
 }
 
 /// Marks what these manifests name.

@@ -144,9 +144,9 @@ async fn metrics_count_requests_and_prices() {
     }
     let last_collection = "\ns3layers_gc_last_success_timestamp_seconds";
     assert!(!metrics.text().unwrap().contains(last_collection));
-    metrics.count_collection(Some(&Collected::default()));
+    metrics.count_collection(&Collected::default(), false);
     assert!(metrics.text().unwrap().contains(last_collection));
-    metrics.count_collection(None);
+    metrics.count_collection(&Collected::default(), true);
     let text = metrics.text().unwrap();
     for line in [
         "# TYPE s3layers_http_requests_total counter",
