@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 
 use crate::support::bytes::{KIB, MIB, assert_same, ramp};
 use crate::support::fault_client::{FaultClient, GetObject, On, Position, Request};
-use crate::support::stores::{self, PART, name};
+use crate::support::stores::{self, name};
 
 const BLOCK: u64 = 8 * MIB;
 
@@ -21,9 +21,8 @@ async fn layer(size: u64) -> (EmbeddedStore, FaultClient, Box<dyn Layer>, Bytes)
     let pushed = service.push(&name(), &mut &bytes[..]).await.unwrap();
     let wire = FaultClient::over(store.http_client());
     let client = stores::client(&store, wire.http_client());
-    // Of this, readers have 20 MiB.
-    let config = stores::config().memory_budget(22 * PART);
-    let service = S3LayerService::connect(client, config).await.unwrap();
+    let service = S3LayerService::connect(client, stores::config());
+    let service = service.await.unwrap();
     let id = pushed.digest().clone().into();
     let layer = service.fetch(&id).await.unwrap();
     wire.reset();
