@@ -1,5 +1,5 @@
 //! The bytes that may wait in memory: two [`Pool`]s, none of which lends to the other, since what
-//! waits for a slow store is not released in time. The last 3/8 are for what is not counted here:
+//! waits for a slow store is not released in time. The last 5/16 are for what is not counted here:
 //! the buffers of connections, documents that are read or written, and the registry's manifests.
 //!
 //! Memory is counted in units of 64 KiB. A [`Holder`] is an upload, a reader or a body; it reserves
@@ -51,7 +51,7 @@ const REFUSED: Duration = Duration::from_secs(1);
 pub(crate) struct Budget {
     /// 7/16 of the budget: parts that are gathered or sent.
     pub(crate) uploads: Pool,
-    /// 3/16 of the budget: ranges that are read.
+    /// 1/4 of the budget: ranges that are read.
     pub(crate) readers: Pool,
     /// Parts that are read from the store while they are sent. Each needs a few frames of memory,
     /// which is not counted; it has memory of others, so it must not wait for any.
@@ -74,7 +74,7 @@ impl Budget {
             writes: Semaphore::new(WRITES),
             reads: Semaphore::new(READS),
             uploads,
-            readers: Pool::new(bytes / 16 * 3),
+            readers: Pool::new(bytes / 4),
         }
     }
 
@@ -602,7 +602,7 @@ mod tests {
     fn budget_is_divided() {
         let budget = Budget::new(256 << 20);
         let pools = [&budget.uploads, &budget.readers];
-        assert_eq!(pools.map(|pool| pool.bytes() >> 20), [112, 48]);
+        assert_eq!(pools.map(|pool| pool.bytes() >> 20), [112, 64]);
         assert_eq!(Budget::new(0).readers.bytes(), UNIT);
     }
 

@@ -37,7 +37,7 @@
 //!
 //! # Memory
 //!
-//! Readers have a pool of their own in the [budget](crate::s3::budget): 3/16 of it.
+//! Readers have a pool of their own in the [budget](crate::s3::budget): a quarter of it.
 //!
 //! 1. A range is counted before it is requested. A reader that has nothing waits for
 //!    [`plan::WINDOW`] bytes; those that have something take more only while none waits, and not
