@@ -21,8 +21,8 @@ use crate::support::fault_client::{
 use crate::support::stores::{self, PART, name};
 use crate::support::{bucket, cases};
 
-/// Nine sixteenths of it are for uploads: 100 units of 64 KiB, and a part has 80.
-const SMALL: u64 = 100 * 64 * 1024 * 16 / 9 + 16;
+/// Seven sixteenths of it are for uploads: 100 units of 64 KiB, and a part has 80.
+const SMALL: u64 = 100 * 64 * 1024 * 16 / 7 + 16;
 /// What an upload has stored early.
 const SPILLED: u64 = MIB;
 
