@@ -1,6 +1,6 @@
 //! Referrers: an entry for each manifest that has a subject, below the subject's digest. Its key has
 //! a hash of the artifact type, so that a filter is a listing. What a descriptor says is read from
-//! the manifest; [`manifests`] has the order in which both are written and removed.
+//! the manifest; [`manifests`](super::manifests) has the order in which both are written and removed.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
