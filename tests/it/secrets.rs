@@ -16,13 +16,7 @@ async fn no_event_and_no_debug_shows_the_secret_key() {
     if !in_own_process("secrets::no_event_and_no_debug_shows_the_secret_key") {
         return;
     }
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::begin();
 
     let right = EmbeddedStore::in_memory().with_keys("key", CANARY);
     let store = stores::with_bucket(right).await;

@@ -278,14 +278,7 @@ async fn no_event_of_the_log_shows_the_secrets_of_the_receiver() {
     {
         return;
     }
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::begin();
     let (listener, address) = listen();
     let mut posts = receive(listener, &[500]);
     let site = Site::new(address, Some("Bearer canary-token"));

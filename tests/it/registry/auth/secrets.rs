@@ -21,14 +21,7 @@ async fn no_credential_appears_anywhere() {
     if !in_own_process("registry::auth::secrets::no_credential_appears_anywhere") {
         return;
     }
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::begin();
 
     let hash = bcrypt::hash_with_salt(PASSWORD, 4, [3; 16]).unwrap();
     let hash = hash.format_for_version(bcrypt::Version::TwoY);
