@@ -18,16 +18,21 @@ impl<T> BoundedList<T> {
     }
 
     pub(super) fn push(&mut self, thing: T) {
-        if self.first.len() < self.limit {
-            self.first.push(thing);
-        } else {
-            self.more += 1;
-        }
+        push_bounded(&mut self.first, &mut self.more, self.limit, thing);
     }
 
     /// How many there are in all.
     pub(super) fn len(&self) -> u64 {
         self.first.len() as u64 + self.more
+    }
+}
+
+/// Adds a thing to the first ones, of which there are at most `limit`, or counts it.
+pub(super) fn push_bounded<T>(first: &mut Vec<T>, more: &mut u64, limit: usize, thing: T) {
+    if first.len() < limit {
+        first.push(thing);
+    } else {
+        *more += 1;
     }
 }
 

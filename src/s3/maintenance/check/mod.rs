@@ -17,6 +17,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use super::bounded_list::push_bounded;
 use super::marks::Marks;
 use super::run_error::RunError;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
@@ -336,11 +337,9 @@ impl Check<'_> {
     /// Adds a reason, once.
     fn add_unchecked(&self, reason: String) {
         self.report(|report| {
-            if report.unchecked.contains(&reason) {
-            } else if report.unchecked.len() < REASONS {
-                report.unchecked.push(reason);
-            } else {
-                report.more_unchecked += 1;
+            if !report.unchecked.contains(&reason) {
+                let more = &mut report.more_unchecked;
+                push_bounded(&mut report.unchecked, more, REASONS, reason);
             }
         });
     }

@@ -89,15 +89,11 @@ async fn settle_batch(
     walked: &Walked,
     freed: &HashSet<Uuid>,
 ) -> Result<(), CollectError> {
-    let batch = match pass.store.load::<DeadBatch>(key).await {
-        Ok(Some(loaded)) => loaded.document,
-        Ok(None) => return Ok(()),
-        Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
-            pass.skip(key, error);
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
+    let read = pass.store.load::<DeadBatch>(key).await;
+    let Some(batch) = pass.or_skip(key, read)? else {
+        return Ok(());
     };
+    let batch = batch.document;
     let mut is_settled = true;
     for layer in &batch.layers {
         is_settled &=

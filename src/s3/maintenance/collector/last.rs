@@ -1,7 +1,6 @@
 //! What the last collection counted.
 
 use super::{CollectError, Pass};
-use crate::error::Error;
 use crate::s3::bucket::Loaded;
 use crate::s3::format::collection::LastCollection;
 use crate::s3::format::document::{Document as _, encode};
@@ -17,18 +16,14 @@ pub(super) struct Last {
 /// One of a newer version stays, as a write without its ETag is refused.
 pub(super) async fn load(pass: &Pass<'_>) -> Result<Last, CollectError> {
     let key = pass.store.keys.last_collection();
-    match pass.store.read::<LastCollection>(&key).await {
-        Ok(None) => Ok(Last::default()),
-        Ok(Some(Loaded { document, etag, .. })) => Ok(Last {
+    let read = pass.store.read::<LastCollection>(&key).await;
+    Ok(match pass.or_skip(&key, read)? {
+        None => Last::default(),
+        Some(Loaded { document, etag, .. }) => Last {
             counted: document.inspect_err(|error| pass.skip(&key, error)).ok(),
             etag: Some(etag),
-        }),
-        Err(error @ Error::NewerVersion { .. }) => {
-            pass.skip(&key, error);
-            Ok(Last::default())
-        }
-        Err(error) => Err(error.into()),
-    }
+        },
+    })
 }
 
 /// Another collection may have stored its own meanwhile: either will do.

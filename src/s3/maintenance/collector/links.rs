@@ -154,13 +154,7 @@ async fn load(
         }
         Ok(loaded)
     });
-    match checked {
-        Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
-            pass.skip(key, error);
-            Ok(None)
-        }
-        loaded => Ok(loaded?),
-    }
+    pass.or_skip(key, checked)
 }
 
 /// Writes a link in another state, if it is still as it was judged. Whether it is written.
@@ -201,14 +195,9 @@ async fn orphan(
     name: &RepositoryName,
     key: &Key,
 ) -> Result<Option<Removable>, CollectError> {
-    let read = match pass.store.load::<Link>(key).await {
-        Ok(Some(read)) => read,
-        Ok(None) => return Ok(None),
-        Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
-            pass.skip(key, error);
-            return Ok(None);
-        }
-        Err(error) => return Err(error.into()),
+    let read = pass.store.load::<Link>(key).await;
+    let Some(read) = pass.or_skip(key, read)? else {
+        return Ok(None);
     };
     let own = pass.store.keys.link(name, &read.document.layer.id());
     let is_linked = has_link(pass, &own).await?;

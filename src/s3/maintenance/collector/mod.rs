@@ -40,6 +40,7 @@ use crate::name::RepositoryName;
 use crate::s3::bucket::Store;
 use crate::s3::format::collection::LastCollection;
 use crate::s3::format::collection_times::CollectionTimes;
+use crate::s3::maintenance::bounded_list::push_bounded;
 use crate::s3::maintenance::marks::Marks;
 use crate::s3::maintenance::run_error::RunError;
 use crate::s3::repositories;
@@ -60,6 +61,8 @@ mod walk;
 
 /// How many documents are judged at a time.
 const AT_ONCE: usize = 8;
+/// How many reasons of what was left alone are kept.
+const SHOWN: usize = 100;
 
 /// What a collection may do.
 #[derive(Clone, Debug)]
@@ -279,16 +282,26 @@ impl Pass<'_> {
         change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How many reasons of what was left alone are kept.
     fn skip(&self, what: impl fmt::Display, why: impl fmt::Display) {
-        const SHOWN: usize = 100;
         tracing::warn!(%what, %why, "left alone by the collection");
+        let reason = format!("{what}: {why}");
         self.report(|report| {
-            if report.skipped.len() < SHOWN {
-                report.skipped.push(format!("{what}: {why}"));
-            } else {
-                report.more_skipped += 1;
-            }
+            push_bounded(&mut report.skipped, &mut report.more_skipped, SHOWN, reason);
         });
+    }
+
+    /// What was read; `None` where it is absent, or cannot be read and is left alone.
+    fn or_skip<T>(
+        &self,
+        what: impl fmt::Display,
+        read: Result<Option<T>, Error>,
+    ) -> Result<Option<T>, CollectError> {
+        match read {
+            Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
+                self.skip(what, error);
+                Ok(None)
+            }
+            read => Ok(read?),
+        }
     }
 }

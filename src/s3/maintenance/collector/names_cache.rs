@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{CollectError, Pass};
 use crate::error::Error;
 use crate::name::RepositoryName;
+use crate::s3::bucket::Loaded;
 use crate::s3::format::collection::ManifestNames;
 use crate::s3::format::document::{Document as _, encode};
 use crate::s3::repositories::names_of_manifest;
@@ -30,24 +31,16 @@ pub(super) struct NamesCache {
 impl NamesCache {
     pub(super) async fn load(pass: &Pass<'_>, name: &RepositoryName) -> Result<Self, CollectError> {
         let key = pass.store.keys.manifest_names(name);
-        let loaded = match pass.store.read::<ManifestNames>(&key).await {
-            Ok(Some(read)) => match read.document {
-                Ok(document) if document.repository == *name => {
-                    Some((document.manifests, read.etag))
-                }
-                _ => Some((BTreeMap::new(), read.etag)),
-            },
-            Ok(None) => None,
-            // It stays, as a write without its ETag is refused.
-            Err(error @ Error::NewerVersion { .. }) => {
-                pass.skip(&key, error);
-                None
+        // One of a newer version stays, as a write without its ETag is refused.
+        let read = pass.store.read::<ManifestNames>(&key).await;
+        let (stored, etag) = match pass.or_skip(&key, read)? {
+            Some(Loaded { document, etag, .. }) => {
+                let own = document.ok().filter(|found| found.repository == *name);
+                let stored = own.map_or_else(BTreeMap::new, |found| found.manifests);
+                (stored, Some(etag))
             }
-            Err(error) => return Err(error.into()),
+            None => (BTreeMap::new(), None),
         };
-        let (stored, etag) = loaded.map_or((BTreeMap::new(), None), |(stored, etag)| {
-            (stored, Some(etag))
-        });
         Ok(NamesCache {
             stored,
             etag,

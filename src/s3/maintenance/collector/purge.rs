@@ -5,7 +5,6 @@ use uuid::Uuid;
 
 use super::records::Judged;
 use super::{AT_ONCE, CollectError, Pass};
-use crate::error::Error;
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{Alias, Record};
 
@@ -23,14 +22,9 @@ pub(super) async fn has_session(pass: &Pass<'_>, upload: Uuid) -> Result<bool, C
 async fn remove_aliases(pass: &Pass<'_>, record: &Record) -> Result<(), CollectError> {
     for id in &record.layer.aliases {
         let key = pass.store.keys.layer(id);
-        let read = match pass.store.load::<Alias>(&key).await {
-            Ok(Some(read)) => read,
-            Ok(None) => continue,
-            Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
-                pass.skip(&key, error);
-                continue;
-            }
-            Err(error) => return Err(error.into()),
+        let read = pass.store.load::<Alias>(&key).await;
+        let Some(read) = pass.or_skip(&key, read)? else {
+            continue;
         };
         let is_of_it = |alias: &Alias| {
             alias.layer.upload == record.layer.upload && alias.layer.has_same_content(&record.layer)

@@ -11,7 +11,6 @@ use super::plan::{self, RecordAction};
 use super::walk::Walked;
 use super::{AT_ONCE, CollectError, Pass, dead, purge};
 use crate::clock;
-use crate::error::Error;
 use crate::id::LayerId;
 use crate::s3::bucket::Loaded;
 use crate::s3::format::document::{TOMBSTONE_SIZE, encode};
@@ -110,13 +109,7 @@ async fn candidates(pass: &Pass<'_>, walked: &Walked) -> Result<BoundedList<Dige
 
 /// A record; `None` where it is gone, or cannot be read and stays.
 async fn load(pass: &Pass<'_>, id: &LayerId) -> Result<Option<Loaded<Record>>, CollectError> {
-    match pass.store.record(id).await {
-        Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
-            pass.skip(id, error);
-            Ok(None)
-        }
-        loaded => Ok(loaded?),
-    }
+    pass.or_skip(id, pass.store.record(id).await)
 }
 
 /// Takes the step that a record without links is due, or returns it.
