@@ -625,9 +625,10 @@ fn judge_completed(head: &ObjectInfo, sum: Crc64, profile: &StoreProfile) -> Byt
     if head.size > sum.len() && !profile.partial_complete {
         // It was completed with surplus parts, behind the recorded ones. Those were named by their
         // ETags; the checksum of the object is that of all.
-        return Bytes::Complete(match profile.checks_part_etags {
-            true => Proof::Store,
-            false => Proof::None,
+        return Bytes::Complete(if profile.checks_part_etags {
+            Proof::Store
+        } else {
+            Proof::None
         });
     }
     if head.size != sum.len() {

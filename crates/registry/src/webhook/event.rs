@@ -113,13 +113,13 @@ impl Draft {
         let answered = answered.and_then(|text| text.parse().ok());
         let digest = answered.or_else(|| self.digest.clone());
         let is_here = matches!(action, "pull" | "push" | "mount");
-        let url = digest
-            .as_ref()
-            .filter(|_| is_here)
-            .map(|digest| match self.is_manifest {
-                true => self.base.manifest(&self.name, digest),
-                false => self.base.blob(&self.name, digest),
-            });
+        let url = digest.as_ref().filter(|_| is_here).map(|digest| {
+            if self.is_manifest {
+                self.base.manifest(&self.name, digest)
+            } else {
+                self.base.blob(&self.name, digest)
+            }
+        });
         let size = match action {
             "pull" if response.status() == 200 => response.body().size_hint().exact(),
             "push" => self.size,

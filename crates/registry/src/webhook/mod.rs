@@ -137,9 +137,10 @@ impl Delivery {
     pub async fn run(mut self) {
         let mut events = Vec::with_capacity(BATCH);
         while self.queue.recv_many(&mut events, BATCH).await > 0 {
-            let outcome = match self.deliver(&events).await {
-                true => DELIVERED,
-                false => DROPPED,
+            let outcome = if self.deliver(&events).await {
+                DELIVERED
+            } else {
+                DROPPED
             };
             count(self.metrics.as_deref(), outcome, events.len());
             events.clear();
