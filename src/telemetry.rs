@@ -12,6 +12,7 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::Either;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -156,8 +157,9 @@ impl UsageCounter {
     /// # Cancellation
     ///
     /// That of `work`.
-    pub async fn count<T>(self: &Arc<Self>, work: impl Future<Output = T>) -> T {
-        COUNTER.scope(Arc::clone(self), work).await
+    pub fn count<F: Future>(self: &Arc<Self>, work: F) -> impl Future<Output = F::Output> + use<F> {
+        // No `async fn`: one that hands its argument on holds it twice.
+        COUNTER.scope(Arc::clone(self), work)
     }
 
     /// Counts the requests of a function: of one poll of a stream, for example.
@@ -168,12 +170,9 @@ impl UsageCounter {
     /// `work` for a task of its own, within the current span. Its requests count for whom this task
     /// works.
     pub fn inherit<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
-        let counter = COUNTER.try_with(Arc::clone).ok();
-        let counted = async move {
-            match counter {
-                Some(counter) => counter.count(work).await,
-                None => work.await,
-            }
+        let counted = match COUNTER.try_with(Arc::clone) {
+            Ok(counter) => Either::Left(counter.count(work)),
+            Err(_) => Either::Right(work),
         };
         counted.in_current_span()
     }

@@ -262,8 +262,9 @@ fn grammar() -> clap::Command {
     settings::flags::added_to(CommandLine::command(), settings::ALL)
 }
 
-/// Runs the program with the arguments of this process.
-pub fn run() -> ExitCode {
+/// Runs the program with the arguments of this process. `on_thread_start` is called on each thread of
+/// its runtime.
+pub fn run(on_thread_start: fn()) -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let parsed = grammar()
         .try_get_matches_from(&arguments)
@@ -276,7 +277,7 @@ pub fn run() -> ExitCode {
         Err(error) => return refuse(&error, &arguments),
     };
     let output = command_line.common.output();
-    let failure = match start(command_line, flags) {
+    let failure = match start(command_line, flags, on_thread_start) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(failure) => failure,
     };
@@ -307,7 +308,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     ExitCode::from(Failure::usage("").code)
 }
 
-fn start(command_line: CommandLine, flags: Flags) -> Result<(), Failure> {
+fn start(command_line: CommandLine, flags: Flags, on_thread_start: fn()) -> Result<(), Failure> {
     let CommandLine { common, command } = command_line;
     let output = common.output();
     let file = common.config.as_deref().map(Path::new);
@@ -323,16 +324,20 @@ fn start(command_line: CommandLine, flags: Flags) -> Result<(), Failure> {
     let settings = Settings::of_process(flags, file)?;
     log::start(&settings);
     let context = Context::new(output, settings)?;
-    block_on(async {
+    block_on(on_thread_start, async {
         let done = command.run(&context).await;
         context.wait_for_background().await;
         done
     })
 }
 
-fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+fn block_on<T>(
+    on_thread_start: fn(),
+    future: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .on_thread_start(on_thread_start)
         .build()
         .map_err(|error| Failure::of(&error).context("cannot start the runtime"))?;
     let done = runtime.block_on(future);

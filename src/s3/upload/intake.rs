@@ -52,7 +52,7 @@ impl Intake {
         let tar_sum = declared.and_then(LayerId::as_tar_sum);
         let tar_sum = tar_sum.filter(|_| session.offset == 0);
         let mut buffer = PartBuffer::default();
-        buffer.push(session.inline.0.clone());
+        buffer.push(&session.inline.0);
         let filled = session.after_parts();
         Ok(Intake {
             sha256,
@@ -100,7 +100,7 @@ impl Intake {
         self.tracker.update(&chunk);
         let length = chunk.len() as u64;
         self.offset += length;
-        self.buffer.push(chunk);
+        self.buffer.push(&chunk);
         self.cursor.fill(length)
     }
 

@@ -1,16 +1,13 @@
-//! The bytes of the part under way, in the chunks that they arrived in.
+//! The bytes of the part under way.
 
 use bytes::{Bytes, BytesMut};
 
-/// A chunk shorter than this is copied, in bytes. It may be a slice of a much larger buffer, which
-/// it would keep in memory uncounted; and a part of many tiny chunks would cost more in
-/// bookkeeping than in bytes.
-const COPIED: usize = 64 * 1024;
-
-/// Copied chunks share buffers of this size, in bytes: that of a unit of the budget.
+/// In bytes: that of a unit of the budget.
 const BUFFER: usize = 64 * 1024;
 
-/// Pieces, in order.
+/// Pieces, in order. They are copied: what arrives may be a slice of a much larger buffer, which it
+/// would keep in memory uncounted; and a part of many tiny chunks would cost more in bookkeeping
+/// than in bytes.
 #[derive(Debug, Default)]
 pub(super) struct PartBuffer {
     chunks: Vec<Bytes>,
@@ -24,14 +21,9 @@ impl PartBuffer {
         self.len
     }
 
-    pub(super) fn push(&mut self, chunk: Bytes) {
-        self.len += chunk.len() as u64;
-        if chunk.len() >= COPIED {
-            self.flush();
-            self.chunks.push(chunk);
-            return;
-        }
-        let mut rest = chunk.as_ref();
+    pub(super) fn push(&mut self, piece: &[u8]) {
+        self.len += piece.len() as u64;
+        let mut rest = piece;
         while !rest.is_empty() {
             let space = self.filling.capacity() - self.filling.len();
             if space == 0 {
@@ -79,7 +71,7 @@ mod tests {
         {
             let chunk = vec![index as u8; *len];
             want.extend_from_slice(&chunk);
-            buffer.push(chunk.into());
+            buffer.push(&chunk);
         }
         assert_eq!(buffer.len(), want.len() as u64);
         assert_eq!(buffer.chunks().concat(), want);

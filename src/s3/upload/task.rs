@@ -113,7 +113,8 @@ async fn carry_out(
             digest,
             answer,
         } => {
-            let mut finished = uploader::finish(uploader, size, &digest).await;
+            // Boxed: much larger than all that an idle upload keeps.
+            let mut finished = Box::pin(uploader::finish(uploader, size, &digest)).await;
             let failed = finished.as_ref().err();
             let is_usable = failed.is_some_and(|error| is_usable(uploader, error));
             if !is_usable {
