@@ -62,17 +62,17 @@ pub use memory::MemoryLayerService;
 pub use name::{InvalidName, InvalidTag, RepositoryName, Tag};
 pub use s3::doctor;
 pub use s3::{
-    BrokenImage, CheckOptions, CheckVerdict, Checked, ClientEnvironment, ClientError,
-    ClientOptions, CollectError, CollectOptions, Collected, CollectionTimes, ConfigError,
+    BrokenImage, CheckOptions, CheckReport, CheckVerdict, ClientEnvironment, ClientError,
+    ClientOptions, CollectError, CollectOptions, CollectReport, CollectionTimes, ConfigError,
     ConnectError, CredentialSource, DEFAULT_MEMORY_BUDGET, DEFAULT_PARALLELISM, DEFAULT_PART_SIZE,
     DEFAULT_PRESIGN_LIFETIME, Defect, DefectKind, DefectSeverity, LayerEntry, LayerInfo,
     LayerObject, LayerStat, PoolLoad, ReadShare, S3Config, S3LayerService, ServiceStatus,
-    StoreProfile, SweepAction, Swept, UploadEntry, UploadPhase, UploadState, client_environment,
-    client_from_env, client_over,
+    StoreProfile, SweepAction, SweptUpload, UploadEntry, UploadPhase, UploadState,
+    client_environment, client_from_env, client_over,
 };
 pub use s3::{
-    ManifestEntry, RemovedRepository, RepositorySpace, RestoreError, Restored, RunError, Space,
-    TrashEntry, TrashReference,
+    ManifestEntry, RemovedRepository, RepositorySpace, RestoreError, RestoreReport, RunError,
+    Space, TrashEntry, TrashReference,
 };
 pub use s3layers_tarsum as tarsum;
 pub use s3layers_tarsum::{Algorithm, Digest, Hasher, InvalidDigest, is_lower_hex};

@@ -71,17 +71,18 @@ pub use config::{
 pub use format::collection_times::CollectionTimes;
 pub use format::profile::StoreProfile;
 pub use maintenance::check::{
-    BrokenImage, CheckOptions, CheckVerdict, Checked, Defect, DefectKind, DefectSeverity, ReadShare,
+    BrokenImage, CheckOptions, CheckReport, CheckVerdict, Defect, DefectKind, DefectSeverity,
+    ReadShare,
 };
-pub use maintenance::collector::{CollectError, CollectOptions, Collected};
+pub use maintenance::collector::{CollectError, CollectOptions, CollectReport};
 pub use maintenance::inventory::{
     LayerEntry, LayerInfo, LayerObject, LayerStat, UploadEntry, UploadPhase, UploadState,
 };
 pub use maintenance::run_error::RunError;
 pub use maintenance::space::{RepositorySpace, Space};
-pub use maintenance::sweep::{SweepAction, Swept};
+pub use maintenance::sweep::{SweepAction, SweptUpload};
 pub use repositories::{
-    ManifestEntry, RemovedRepository, RestoreError, Restored, TrashEntry, TrashReference,
+    ManifestEntry, RemovedRepository, RestoreError, RestoreReport, TrashEntry, TrashReference,
 };
 pub use wire::{
     ClientEnvironment, ClientError, ClientOptions, CredentialSource, client_environment,
@@ -224,7 +225,7 @@ impl S3LayerService {
     /// # Cancellation
     ///
     /// Stops between two uploads or within one; another sweep continues there.
-    pub async fn sweep(&self, older_than: Duration, dry_run: bool) -> Result<Vec<Swept>> {
+    pub async fn sweep(&self, older_than: Duration, dry_run: bool) -> Result<Vec<SweptUpload>> {
         maintenance::sweep::sweep(&self.store, older_than, dry_run).await
     }
 
@@ -253,7 +254,7 @@ impl S3LayerService {
     pub async fn collect(
         &self,
         options: &CollectOptions,
-    ) -> Result<Collected, RunError<Collected, CollectError>> {
+    ) -> Result<CollectReport, RunError<CollectReport, CollectError>> {
         maintenance::collector::collect(&self.store, options).await
     }
 }

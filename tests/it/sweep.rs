@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_s3::primitives::ByteStream;
 use embedded_s3::{EmbeddedStore, Quirks};
 use s3layers::{
-    Error, LayerService as _, LayerServiceExt as _, S3LayerService, SweepAction, Swept,
+    Error, LayerService as _, LayerServiceExt as _, S3LayerService, SweepAction, SweptUpload,
 };
 
 use crate::support::bucket::{keys, keys_at_rest, multiparts};
@@ -38,8 +38,8 @@ async fn open_upload(service: &S3LayerService) -> uuid::Uuid {
     uuid
 }
 
-fn actions(swept: &[Swept]) -> Vec<(uuid::Uuid, SweepAction)> {
-    let action = |one: &Swept| {
+fn actions(swept: &[SweptUpload]) -> Vec<(uuid::Uuid, SweepAction)> {
+    let action = |one: &SweptUpload| {
         assert!(one.outcome.is_ok(), "{one:?}");
         (one.uuid, one.action)
     };

@@ -12,7 +12,9 @@ use super::settings::value::{Kind as _, Size};
 use super::store_url::Absent;
 use super::sweep::age;
 use super::{Context, format};
-use s3layers::{CheckOptions, CheckVerdict, Checked, Defect, DefectSeverity, ReadShare, RunError};
+use s3layers::{
+    CheckOptions, CheckReport, CheckVerdict, Defect, DefectSeverity, ReadShare, RunError,
+};
 
 /// Look for damage, and repair it
 ///
@@ -133,7 +135,7 @@ const DAMAGED: u8 = 1;
 const INCOMPLETE: u8 = 2;
 const REPAIRED: u8 = 3;
 
-fn exit(verdict: CheckVerdict, checked: &Checked) -> Result<(), Failure> {
+fn exit(verdict: CheckVerdict, checked: &CheckReport) -> Result<(), Failure> {
     let failed = |code, message: String| {
         Err(Failure {
             code,
@@ -171,7 +173,7 @@ fn kind(defect: &Defect, between: char) -> String {
     words
 }
 
-fn show(context: &Context, checked: &Checked) -> Result<(), Failure> {
+fn show(context: &Context, checked: &CheckReport) -> Result<(), Failure> {
     let output = context.output;
     for defect in &checked.defects {
         let state = if defect.is_repaired {
@@ -234,7 +236,7 @@ fn show(context: &Context, checked: &Checked) -> Result<(), Failure> {
 
 fn events(
     context: &Context,
-    checked: &Checked,
+    checked: &CheckReport,
     verdict: CheckVerdict,
     traffic: Traffic,
 ) -> Result<(), Failure> {

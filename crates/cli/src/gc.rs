@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::format;
 use super::output::Traffic;
 use super::store_url::Absent;
-use s3layers::{CollectOptions, Collected, RunError};
+use s3layers::{CollectOptions, CollectReport, RunError};
 
 /// Remove layers that no manifest names
 ///
@@ -83,7 +83,7 @@ impl Gc {
     }
 }
 
-fn show(context: &Context, collected: &Collected) -> Result<(), Failure> {
+fn show(context: &Context, collected: &CollectReport) -> Result<(), Failure> {
     let output = context.output;
     for reason in &collected.skipped {
         output.note(format_args!("left alone: {reason}"));
@@ -126,7 +126,7 @@ fn show(context: &Context, collected: &Collected) -> Result<(), Failure> {
     Ok(())
 }
 
-fn events(context: &Context, collected: &Collected, traffic: Traffic) -> Result<(), Failure> {
+fn events(context: &Context, collected: &CollectReport, traffic: Traffic) -> Result<(), Failure> {
     for reason in &collected.skipped {
         context.output.event(&Event::Skipped { reason })?;
     }

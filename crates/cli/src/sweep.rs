@@ -11,7 +11,7 @@ use super::Context;
 use super::failure::Failure;
 use super::output::Traffic;
 use super::store_url::Absent;
-use s3layers::{SweepAction, Swept};
+use s3layers::{SweepAction, SweptUpload};
 
 /// The default age of an upload that is removed.
 pub(super) const OLD: Duration = Duration::from_secs(24 * 3600);
@@ -98,7 +98,7 @@ impl Sweep {
         Failure::of_several(failures, swept.len(), "uploads could not be swept")
     }
 
-    fn outcome(&self, swept: &Swept) -> String {
+    fn outcome(&self, swept: &SweptUpload) -> String {
         let verb = match swept.action {
             SweepAction::Commit => ["committed", "would be committed"],
             SweepAction::Remove => ["removed", "would be removed"],

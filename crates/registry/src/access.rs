@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 
 use super::auth::Subject;
 use super::client_permits::ClientPermit;
-use super::metrics::{Counted, Metrics};
+use super::metrics::{GaugeGuard, Metrics};
 use super::proxies::Peer;
 use s3layers::{UsageCounter, clock};
 
@@ -39,7 +39,7 @@ pub(super) struct Entry {
     id: String,
     span: tracing::Span,
     permit: Option<ClientPermit>,
-    _running: Option<Counted>,
+    _running: Option<GaugeGuard>,
     metrics: Option<Arc<Metrics>>,
 }
 

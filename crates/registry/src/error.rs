@@ -8,7 +8,7 @@ use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICAT
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::auth::Denied;
+use super::auth::Denial;
 use super::body::{Broken, ResponseBody};
 use s3layers::Error;
 
@@ -166,18 +166,18 @@ impl Refusal {
     }
 }
 
-impl From<Denied> for Refusal {
-    fn from(denied: Denied) -> Self {
+impl From<Denial> for Refusal {
+    fn from(denied: Denial) -> Self {
         match denied {
-            Denied::Unauthorized { challenge, message } => {
+            Denial::Unauthorized { challenge, message } => {
                 Refusal::new(Code::Unauthorized, message).with(WWW_AUTHENTICATE, &challenge)
             }
-            Denied::Forbidden { message } => Refusal::new(Code::Denied, message),
-            Denied::TooManyRequests { retry_after } => {
+            Denial::Forbidden { message } => Refusal::new(Code::Denied, message),
+            Denial::TooManyRequests { retry_after } => {
                 Refusal::new(Code::TooManyRequests, "too many attempts to authenticate")
                     .with(RETRY_AFTER, &retry_after.to_string())
             }
-            Denied::Unavailable { message } => {
+            Denial::Unavailable { message } => {
                 Refusal::new(Code::Unavailable, message).with(RETRY_AFTER, "5")
             }
         }

@@ -76,7 +76,7 @@ mod webhook;
 mod write_protection;
 
 pub use auth::{
-    Access, Action, AuthSettings, Authorizer, Decision, Denied, Grant, Identity, InvalidRequest,
+    Access, Action, AuthSettings, Authorizer, Decision, Denial, Grant, Identity, InvalidRequest,
     InvalidSecret, InvalidUsers, IssuedToken, Needs, Policy, PolicyAuthorizer, PolicyError,
     SecretKey, Subject, Users, needs,
 };

@@ -6,7 +6,7 @@ use http::{HeaderMap, Uri};
 use uuid::Uuid;
 
 use super::options::Options;
-use super::proxies::{Encrypted, Forwarded, Peer};
+use super::proxies::{Encrypted, ForwardedHeaders, Peer};
 use super::query::encoded;
 use s3layers::{Digest, RepositoryName};
 
@@ -62,9 +62,9 @@ fn seen_as(
     is_encrypted: bool,
 ) -> Option<String> {
     let forwarded = if is_from_proxy {
-        Forwarded::of(headers)
+        ForwardedHeaders::of(headers)
     } else {
-        Forwarded::default()
+        ForwardedHeaders::default()
     };
     let host = || headers.get(HOST)?.to_str().ok().map(ToOwned::to_owned);
     let host = forwarded

@@ -187,7 +187,7 @@ pub(super) fn identify_client(parts: &mut Parts, trusted: &TrustedProxies) -> Op
     }
     let Peer(peer) = parts.extensions.get().copied()?;
     let is_from_proxy = trusted.contains(peer);
-    let forwarded = Forwarded::of(&parts.headers);
+    let forwarded = ForwardedHeaders::of(&parts.headers);
     let is_confidential = match forwarded.scheme.filter(|_| is_from_proxy) {
         Some(scheme) => scheme.eq_ignore_ascii_case("https"),
         None if is_from_proxy && forwarded.is_ambiguous => false,
@@ -215,7 +215,7 @@ const OLDER: [&str; 3] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-pr
 
 /// How a client sees the registry, as far as a proxy says it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Forwarded {
+pub(super) struct ForwardedHeaders {
     pub(super) host: Option<String>,
     pub(super) scheme: Option<String>,
     /// The client and the proxies that its request passed, in this order. `None`: not an address.
@@ -224,7 +224,7 @@ pub(super) struct Forwarded {
     is_ambiguous: bool,
 }
 
-impl Forwarded {
+impl ForwardedHeaders {
     /// What the headers say. A proxy that adds to a list adds at its end, so the first element is
     /// from the outermost one. Nothing, where `Forwarded` stands beside an older header: a proxy sets only one kind, and
     /// passes the other as the client sent it.
@@ -232,12 +232,12 @@ impl Forwarded {
         let has_older = OLDER.iter().any(|name| headers.contains_key(*name));
         if headers.contains_key(FORWARDED) {
             if has_older {
-                return Forwarded {
+                return ForwardedHeaders {
                     is_ambiguous: true,
-                    ..Forwarded::default()
+                    ..ForwardedHeaders::default()
                 };
             }
-            return Forwarded::parse(&lines(headers, FORWARDED.as_str()));
+            return ForwardedHeaders::parse(&lines(headers, FORWARDED.as_str()));
         }
         let elements = |name| {
             let lines = lines(headers, name);
@@ -250,7 +250,7 @@ impl Forwarded {
             first.filter(|first| !first.is_empty())
         };
         let [clients, host, scheme] = OLDER;
-        Forwarded {
+        ForwardedHeaders {
             host: first(host),
             scheme: first(scheme),
             clients: elements(clients).iter().map(|hop| address(hop)).collect(),
@@ -260,7 +260,7 @@ impl Forwarded {
 
     /// The host and the scheme of the first element, and the addresses of all. What is malformed is left out.
     fn parse(lines: &[String]) -> Self {
-        let mut forwarded = Forwarded::default();
+        let mut forwarded = ForwardedHeaders::default();
         let elements = lines.iter().flat_map(|line| split(line, ','));
         for (index, element) in elements.enumerate() {
             let mut client = None;
@@ -474,7 +474,7 @@ mod tests {
             ("", None, None),
             ("host", None, None),
         ] {
-            let got = Forwarded::parse(&[value.to_owned()]);
+            let got = ForwardedHeaders::parse(&[value.to_owned()]);
             assert_eq!(
                 (got.host.as_deref(), got.scheme.as_deref()),
                 (host, scheme),

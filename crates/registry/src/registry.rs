@@ -17,7 +17,7 @@ use super::access::Entry;
 use super::active_uploads::ActiveUploads;
 use super::answer_bytes::AnswerBytes;
 use super::answers::{API_VERSION, REQUEST_ID, base, json, text};
-use super::auth::{self, Authorizer, Denied, Grant, IssuedToken, Open};
+use super::auth::{self, Authorizer, Denial, Grant, IssuedToken, Open};
 use super::body::{BodyError, RequestBody, ResponseBody, with};
 use super::call::{Answer, Call, Head, Shared};
 use super::client_permits::ClientPermits;
@@ -265,7 +265,7 @@ impl Registry {
     }
 
     /// Counts what the authorizer decided.
-    fn decided<T>(&self, parts: &Parts, decision: Result<T, Denied>) -> Result<T, Refusal> {
+    fn decided<T>(&self, parts: &Parts, decision: Result<T, Denial>) -> Result<T, Refusal> {
         let decision = decision.map_err(Refusal::from);
         if let Some(metrics) = &self.metrics {
             let refused = decision.as_ref().err().map(Refusal::status);

@@ -7,7 +7,7 @@
 //! A caller that answers that a layer is in a repository, so that its manifest may come, has read the link as live and as
 //! younger than half the age at which it is condemned, or has written it so ([`find_link`], [`refresh`]).
 
-use super::{Loaded, ROUNDS, Store, contended, linked_layer};
+use super::{ROUNDS, Store, StoredDocument, contended, linked_layer};
 use crate::clock::{self, Moment};
 use crate::error::Result;
 use crate::id::LayerId;
@@ -62,7 +62,7 @@ pub(crate) async fn find_live(store: &Store, id: &LayerId) -> Result<Option<Live
     let key = store.keys.layer(id);
     for _ in 0..ROUNDS {
         let read_at = Moment::now();
-        let Some(Loaded { document, etag, .. }) = store.record(id).await? else {
+        let Some(StoredDocument { document, etag, .. }) = store.record(id).await? else {
             return Ok(None);
         };
         let layer = document.layer;
@@ -95,7 +95,7 @@ pub(crate) async fn revive(store: &Store, id: &LayerId) -> Result<Option<LiveLay
         if let Some(live) = find_live(store, &own).await? {
             return Ok(Some(live));
         }
-        let Some(Loaded { document, etag, .. }) = store.record(&own).await? else {
+        let Some(StoredDocument { document, etag, .. }) = store.record(&own).await? else {
             return Ok(None);
         };
         match document.state {

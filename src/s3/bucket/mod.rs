@@ -58,7 +58,7 @@ pub(crate) struct Store {
 
 /// A document as it is stored.
 #[derive(Clone, Debug)]
-pub(crate) struct Loaded<T> {
+pub(crate) struct StoredDocument<T> {
     pub(crate) document: T,
     pub(crate) etag: ETag,
     pub(crate) written: Written,
@@ -66,7 +66,7 @@ pub(crate) struct Loaded<T> {
 
 /// The result of an unconditional write.
 #[derive(Debug)]
-pub(crate) enum Overwritten {
+pub(crate) enum OverwriteOutcome {
     Yes,
     /// Not: the document was removed, and left this tombstone, or nothing.
     Removed(Option<ETag>),
@@ -81,11 +81,11 @@ pub(crate) const ROUNDS: u32 = 5;
 
 impl Store {
     /// Reads a document; `None` where there is none.
-    pub(crate) async fn load<T: Document>(&self, key: &Key) -> Result<Option<Loaded<T>>> {
+    pub(crate) async fn load<T: Document>(&self, key: &Key) -> Result<Option<StoredDocument<T>>> {
         let Some(read) = self.read(key).await? else {
             return Ok(None);
         };
-        Ok(Some(Loaded {
+        Ok(Some(StoredDocument {
             document: read.document?,
             etag: read.etag,
             written: read.written,
@@ -93,7 +93,10 @@ impl Store {
     }
 
     /// As [`load`](Self::load), with the ETag of a damaged document too, so that it can be removed.
-    pub(crate) async fn read<T: Document>(&self, key: &Key) -> Result<Option<Loaded<Result<T>>>> {
+    pub(crate) async fn read<T: Document>(
+        &self,
+        key: &Key,
+    ) -> Result<Option<StoredDocument<Result<T>>>> {
         let mut reads = 0;
         loop {
             let Some(object) = self.api.get_small(key).await? else {
@@ -113,7 +116,7 @@ impl Store {
                 Err(error @ Error::NewerVersion { .. }) => return Err(error),
                 Err(error) if reads < READS => tracing::warn!(%key, %error, "read again"),
                 document => {
-                    return Ok(Some(Loaded {
+                    return Ok(Some(StoredDocument {
                         document,
                         etag,
                         written,
@@ -206,7 +209,7 @@ impl Store {
             return Ok(Some(id.clone()));
         }
         let key = self.keys.layer(id);
-        let Some(Loaded { document, .. }) = self.load::<Alias>(&key).await? else {
+        let Some(StoredDocument { document, .. }) = self.load::<Alias>(&key).await? else {
             return Ok(None);
         };
         if document.id != *id {
@@ -227,7 +230,7 @@ impl Store {
     /// # Errors
     ///
     /// As [`layer`](Self::layer).
-    pub(crate) async fn record(&self, id: &LayerId) -> Result<Option<Loaded<Record>>> {
+    pub(crate) async fn record(&self, id: &LayerId) -> Result<Option<StoredDocument<Record>>> {
         let key = self.keys.layer(id);
         let Some(loaded) = self.load::<Record>(&key).await? else {
             return Ok(None);
@@ -248,7 +251,9 @@ impl Store {
     ) -> Result<Option<StoredLayer>> {
         let key = self.keys.link(name, id);
         match self.load::<Link>(&key).await? {
-            Some(Loaded { document, .. }) => linked_layer(&key, name, id, document).map(Some),
+            Some(StoredDocument { document, .. }) => {
+                linked_layer(&key, name, id, document).map(Some)
+            }
             None => Ok(None),
         }
     }
@@ -270,8 +275,8 @@ impl Store {
                 .overwrite_unless_removed(key, document, removed, None)
                 .await?
             {
-                Overwritten::Yes => return Ok(()),
-                Overwritten::Removed(tombstone) => removed = tombstone,
+                OverwriteOutcome::Yes => return Ok(()),
+                OverwriteOutcome::Removed(tombstone) => removed = tombstone,
             }
         }
     }
@@ -291,7 +296,7 @@ impl Store {
         document: &T,
         removed: Option<ETag>,
         until: Option<(Moment, Duration)>,
-    ) -> Result<Overwritten> {
+    ) -> Result<OverwriteOutcome> {
         let document = encode(document)?;
         let mut has_looked = removed.is_some();
         let mut seen = removed;
@@ -301,12 +306,12 @@ impl Store {
                 .api
                 .put_if_until(key, document.clone(), condition, until);
             match put.await? {
-                Put::Written(_) => return Ok(Overwritten::Yes),
-                Put::Gone => return Ok(Overwritten::Removed(None)),
+                Put::Written(_) => return Ok(OverwriteOutcome::Yes),
+                Put::Gone => return Ok(OverwriteOutcome::Removed(None)),
                 Put::Held(held) if is_tombstone(key, &held.bytes) => {
-                    return Ok(Overwritten::Removed(Some(held.etag)));
+                    return Ok(OverwriteOutcome::Removed(Some(held.etag)));
                 }
-                Put::Held(_) if has_looked => return Ok(Overwritten::Yes),
+                Put::Held(_) if has_looked => return Ok(OverwriteOutcome::Yes),
                 Put::Held(held) => {
                     if let Err(newer @ Error::NewerVersion { .. }) = decode::<T>(key, &held.bytes) {
                         return Err(newer);

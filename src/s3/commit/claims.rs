@@ -16,7 +16,7 @@ pub(crate) struct Claims {
 }
 
 /// What was received of a layer.
-pub(crate) struct Received<'a> {
+pub(crate) struct ReceivedContent<'a> {
     /// In bytes.
     pub(crate) size: u64,
     pub(crate) sha256: &'a Hasher,
@@ -31,7 +31,7 @@ pub(crate) fn check(
     claimed_size: u64,
     claimed: &Digest,
     declared: Option<&LayerId>,
-    received: Received<'_>,
+    received: ReceivedContent<'_>,
 ) -> Result<Claims> {
     if claimed_size != received.size {
         return Err(Error::InvalidLength {
@@ -255,7 +255,7 @@ mod tests {
             let [sha256, others @ ..] = hashers.as_slice() else {
                 panic!("{case}");
             };
-            let received = Received {
+            let received = ReceivedContent {
                 size: 5,
                 sha256,
                 others,

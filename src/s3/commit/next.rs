@@ -63,7 +63,7 @@ pub(super) enum ReadBack {
 
 /// What is known of the layer's documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Published {
+pub(super) enum PublishState {
     Unknown,
     /// The record is there, the link may not be.
     Record,
@@ -102,7 +102,7 @@ pub(super) struct Facts {
     /// The bytes were looked at a short time ago.
     pub(super) is_fresh: bool,
     pub(super) read_back: ReadBack,
-    pub(super) published: Published,
+    pub(super) published: PublishState,
     pub(super) session: SessionState,
 }
 
@@ -173,8 +173,8 @@ fn towards_publication(facts: &Facts, proof: Proof) -> Step {
             let reason = "its bytes are not those that were sent".to_owned();
             Step::End(End::Damaged(reason))
         }
-        (_, Published::Linked) => answer(facts),
-        (_, Published::Record) => Step::Link,
+        (_, PublishState::Linked) => answer(facts),
+        (_, PublishState::Record) => Step::Link,
         _ if has_to_be_read => Step::ReadBack,
         _ if facts.is_inline => Step::PublishInline,
         _ if !facts.is_fresh => Step::Look,
@@ -186,15 +186,15 @@ fn towards_publication(facts: &Facts, proof: Proof) -> Step {
 /// them, or they are lost.
 fn after_loss(facts: &Facts) -> Step {
     match (facts.goal, facts.published, facts.session) {
-        (Goal::Publish, Published::Unknown, _) => Step::FindPublished,
-        (Goal::Publish, Published::Record, _) => Step::Link,
-        (Goal::Publish, Published::Linked, _) => Step::End(End::Published),
-        (Goal::Publish, Published::Absent, SessionState::Committing | SessionState::Stale) => {
+        (Goal::Publish, PublishState::Unknown, _) => Step::FindPublished,
+        (Goal::Publish, PublishState::Record, _) => Step::Link,
+        (Goal::Publish, PublishState::Linked, _) => Step::End(End::Published),
+        (Goal::Publish, PublishState::Absent, SessionState::Committing | SessionState::Stale) => {
             Step::End(End::Damaged(
                 "the bytes of the upload are gone, and no layer came of them".to_owned(),
             ))
         }
-        (Goal::Publish, Published::Absent, _) => Step::End(End::UploadUnknown),
+        (Goal::Publish, PublishState::Absent, _) => Step::End(End::UploadUnknown),
         (Goal::Freeze, ..) => Step::End(End::Damaged("its multipart upload is gone".to_owned())),
     }
 }
@@ -225,7 +225,7 @@ mod tests {
             listings: 0,
             is_fresh: false,
             read_back: ReadBack::NotNeeded,
-            published: Published::Unknown,
+            published: PublishState::Unknown,
             session: SessionState::Committing,
         }
     }
@@ -265,17 +265,17 @@ mod tests {
             ("a wrong claim", Facts { read_back: ReadBack::WrongClaim, ..complete() }, Step::Reject),
             ("a wrong claim, nothing written yet", Facts { read_back: ReadBack::WrongClaim, is_pending: true, is_inline: true, ..complete() }, Step::End(End::WrongClaim)),
             ("other bytes", Facts { read_back: ReadBack::Differs, ..complete() }, damaged("its bytes are not those that were sent")),
-            ("the record is there", Facts { published: Published::Record, ..complete() }, Step::Link),
-            ("linked", Facts { published: Published::Linked, ..complete() }, Step::End(End::Published)),
-            ("linked, the session was seen long ago", Facts { published: Published::Linked, session: SessionState::Stale, ..complete() }, Step::ReadSession),
-            ("linked, the session is gone", Facts { published: Published::Linked, session: SessionState::Removed, ..complete() }, Step::End(End::Published)),
-            ("cancelled meanwhile", Facts { published: Published::Linked, session: SessionState::Cancelled, ..complete() }, Step::End(End::UploadUnknown)),
+            ("the record is there", Facts { published: PublishState::Record, ..complete() }, Step::Link),
+            ("linked", Facts { published: PublishState::Linked, ..complete() }, Step::End(End::Published)),
+            ("linked, the session was seen long ago", Facts { published: PublishState::Linked, session: SessionState::Stale, ..complete() }, Step::ReadSession),
+            ("linked, the session is gone", Facts { published: PublishState::Linked, session: SessionState::Removed, ..complete() }, Step::End(End::Published)),
+            ("cancelled meanwhile", Facts { published: PublishState::Linked, session: SessionState::Cancelled, ..complete() }, Step::End(End::UploadUnknown)),
             ("inline", Facts { is_inline: true, ..complete() }, Step::PublishInline),
             ("object and upload are missing", bytes(Bytes::Gone), Step::FindPublished),
-            ("published by another driver", Facts { published: Published::Record, ..bytes(Bytes::Gone) }, Step::Link),
-            ("and linked", Facts { published: Published::Linked, ..bytes(Bytes::Gone) }, Step::End(End::Published)),
-            ("lost", Facts { published: Published::Absent, ..bytes(Bytes::Gone) }, damaged(lost)),
-            ("over", Facts { published: Published::Absent, session: SessionState::Removed, ..bytes(Bytes::Gone) }, Step::End(End::UploadUnknown)),
+            ("published by another driver", Facts { published: PublishState::Record, ..bytes(Bytes::Gone) }, Step::Link),
+            ("and linked", Facts { published: PublishState::Linked, ..bytes(Bytes::Gone) }, Step::End(End::Published)),
+            ("lost", Facts { published: PublishState::Absent, ..bytes(Bytes::Gone) }, damaged(lost)),
+            ("over", Facts { published: PublishState::Absent, session: SessionState::Removed, ..bytes(Bytes::Gone) }, Step::End(End::UploadUnknown)),
             ("parts lost before the freeze", Facts { goal: Goal::Freeze, ..bytes(Bytes::Gone) }, damaged("its multipart upload is gone")),
         ] {
             assert_eq!(next(&facts), want, "{case}");
@@ -320,17 +320,17 @@ mod tests {
                 Step::Complete => facts.bytes = Bytes::UploadGone,
                 Step::Publish => {
                     self.record.get_or_insert(Owner::Us);
-                    facts.published = Published::Record;
+                    facts.published = PublishState::Record;
                 }
                 Step::Link => {
                     self.is_linked = true;
-                    facts.published = Published::Linked;
+                    facts.published = PublishState::Linked;
                 }
                 Step::FindPublished => {
                     let is_there = self.record == Some(Owner::AnEqualLayer) || self.has_object;
                     facts.published = match self.record {
-                        Some(_) if is_there => Published::Record,
-                        _ => Published::Absent,
+                        Some(_) if is_there => PublishState::Record,
+                        _ => PublishState::Absent,
                     };
                     if !self.has_session {
                         facts.session = SessionState::Removed;

@@ -7,7 +7,9 @@ use bytes::Bytes as Buffer;
 use tokio::time::{Instant, sleep};
 
 use super::cleanup;
-use super::next::{Bytes, Concurrency, End, Facts, Goal, Proof, Published, ReadBack, SessionState};
+use super::next::{
+    Bytes, Concurrency, End, Facts, Goal, Proof, PublishState, ReadBack, SessionState,
+};
 use super::next::{Step, next};
 use super::readback::{Verdict, read_back, verify_bytes};
 use super::recover::find_published;
@@ -57,10 +59,10 @@ pub(crate) async fn commit(
     if waited {
         // The driver before may have ended it.
         driver.find_published(&intent).await?;
-        if driver.facts.published == Published::Record {
+        if driver.facts.published == PublishState::Record {
             driver.facts.bytes = Bytes::Gone;
         } else {
-            driver.facts.published = Published::Unknown;
+            driver.facts.published = PublishState::Unknown;
         }
     }
     driver.end(&intent, owned).await
@@ -179,7 +181,7 @@ impl<'a> Driver<'a> {
             listings: 0,
             is_fresh: false,
             read_back: ReadBack::NotNeeded,
-            published: Published::Unknown,
+            published: PublishState::Unknown,
             session: SessionState::Committing,
         };
         Driver {
@@ -221,8 +223,8 @@ impl<'a> Driver<'a> {
             }
             let published = self.published.as_ref();
             let is_fresh = published.is_none_or(|live| live.is_fresh(self.store));
-            if self.facts.published == Published::Record && !is_fresh {
-                self.facts.published = Published::Unknown;
+            if self.facts.published == PublishState::Record && !is_fresh {
+                self.facts.published = PublishState::Unknown;
             }
             match (next(&self.facts), intent) {
                 (Step::End(end), _) => return Ok(end),
@@ -531,7 +533,7 @@ impl<'a> Driver<'a> {
         let standing = publish::publish(self.store, &layer, until).await?;
         // These ids may not have been known of the same bytes.
         self.published = Some(standing.with_aliases(&layer.aliases));
-        self.facts.published = Published::Record;
+        self.facts.published = PublishState::Record;
         Ok(())
     }
 
@@ -540,7 +542,7 @@ impl<'a> Driver<'a> {
             let aliases = self.aliases(intent);
             publish::link(self.store, &self.session.repository, layer, &aliases).await?;
         }
-        self.facts.published = Published::Linked;
+        self.facts.published = PublishState::Linked;
         Ok(())
     }
 
@@ -575,9 +577,9 @@ impl<'a> Driver<'a> {
         self.published = Some(standing?.with_aliases(&layer.aliases));
         self.facts.is_pending = false;
         self.facts.published = if links_at_once {
-            Published::Linked
+            PublishState::Linked
         } else {
-            Published::Record
+            PublishState::Record
         };
         Ok(())
     }
@@ -597,13 +599,13 @@ impl<'a> Driver<'a> {
     async fn find_published(&mut self, intent: &CommitIntent) -> Result<()> {
         let session = &self.session;
         let found = find_published(self.store, session, intent).await?;
-        self.facts.published = Published::Absent;
+        self.facts.published = PublishState::Absent;
         if let Some(layer) = found {
             self.verified.clone_from(&intent.unverified);
             self.verified.retain(|id| *id != layer.layer.id());
             let aliases = self.aliases(intent);
             self.published = Some(layer.with_aliases(&aliases));
-            self.facts.published = Published::Record;
+            self.facts.published = PublishState::Record;
         }
         self.read_session().await
     }

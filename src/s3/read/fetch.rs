@@ -97,7 +97,7 @@ pub(super) struct Check {
 
 /// The bytes of a job, in the pieces that they came in.
 #[derive(Debug, Default)]
-pub(super) struct Loaded {
+pub(super) struct LoadedRange {
     pieces: Vec<Piece>,
     /// Of all pieces.
     pub(super) crc: Crc64,
@@ -127,7 +127,7 @@ impl Piece {
     }
 }
 
-impl Loaded {
+impl LoadedRange {
     /// The piece that holds this position, which the job has kept.
     pub(super) fn at(&self, position: u64) -> Option<Piece> {
         let after = self.pieces.partition_point(|piece| piece.start <= position);
@@ -170,7 +170,7 @@ impl Source {
     /// Fetches the bytes of a job, and checks them where they are to be checked.
     ///
     /// Cancelling gives up the request.
-    pub(super) async fn load(&self, job: &Job) -> Result<Loaded> {
+    pub(super) async fn load(&self, job: &Job) -> Result<LoadedRange> {
         let mut reads = 0;
         loop {
             reads += 1;
@@ -448,9 +448,9 @@ impl Sections {
         Ok(())
     }
 
-    fn into_loaded(mut self) -> Loaded {
+    fn into_loaded(mut self) -> LoadedRange {
         self.end_piece();
-        Loaded {
+        LoadedRange {
             crc: self.sums[KEPT].get(),
             pieces: self.pieces,
         }

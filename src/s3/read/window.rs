@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::fetch::{Job, Loaded, Piece, Source};
+use super::fetch::{Job, LoadedRange, Piece, Source};
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::s3::budget::{Grant, Holder};
 use crate::s3::format::checksum::Crc64;
@@ -32,7 +32,7 @@ pub(super) struct Slot {
 #[derive(Debug)]
 enum State {
     Loading(Option<Waker>),
-    Ready(Loaded),
+    Ready(LoadedRange),
     Failed(Error),
     /// Other readers waited for the memory, or the failure was returned.
     Gone,

@@ -8,7 +8,7 @@ use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::bucket::live;
 use crate::s3::bucket::presence;
-use crate::s3::bucket::{Loaded, ROUNDS, Store, contended, linked_layer};
+use crate::s3::bucket::{ROUNDS, Store, StoredDocument, contended, linked_layer};
 use crate::s3::format::record::{Link, StoredLayer};
 use crate::s3::publish;
 use crate::s3::read::S3Layer;
@@ -82,7 +82,7 @@ pub(super) async fn mount(
 
 pub(super) async fn unlink(store: &Store, name: &RepositoryName, id: &LayerId) -> Result<bool> {
     let key = store.keys.link(name, id);
-    let Some(Loaded { document, etag, .. }) = store.read::<Link>(&key).await? else {
+    let Some(StoredDocument { document, etag, .. }) = store.read::<Link>(&key).await? else {
         return Ok(false);
     };
     // One that is damaged can be removed; the other ids are not known then.
@@ -107,7 +107,7 @@ async fn unlink_other(
     layer: &StoredLayer,
 ) -> Result<()> {
     let key = store.keys.link(name, id);
-    let Some(Loaded { document, etag, .. }) = store.read::<Link>(&key).await? else {
+    let Some(StoredDocument { document, etag, .. }) = store.read::<Link>(&key).await? else {
         return Ok(());
     };
     match document {

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::contract::Manifest;
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
-use crate::s3::bucket::{Loaded, Store};
+use crate::s3::bucket::{Store, StoredDocument};
 use crate::s3::format::document::{Document, Inline};
 use crate::s3::format::record::EntryState;
 use s3layers_tarsum::Digest;
@@ -92,14 +92,14 @@ pub(super) async fn read(
     store: &Store,
     name: &RepositoryName,
     digest: &Digest,
-) -> Result<Option<Loaded<Result<Manifest>>>> {
+) -> Result<Option<StoredDocument<Result<Manifest>>>> {
     let key = store.keys.manifest(name, digest);
     let mut reads = 0;
     loop {
         let Some(read) = store.read::<ManifestDocument>(&key).await? else {
             return Ok(None);
         };
-        let Loaded {
+        let StoredDocument {
             document,
             etag,
             written,
@@ -109,7 +109,7 @@ pub(super) async fn read(
         match document {
             Err(error) if reads < READS => tracing::warn!(%key, %error, "read again"),
             document => {
-                return Ok(Some(Loaded {
+                return Ok(Some(StoredDocument {
                     document,
                     etag,
                     written,

@@ -21,7 +21,7 @@ use crate::clock::Moment;
 use crate::contract::Manifest;
 use crate::error::Result;
 use crate::name::RepositoryName;
-use crate::s3::bucket::{Loaded, Overwritten, Store};
+use crate::s3::bucket::{OverwriteOutcome, Store, StoredDocument};
 use s3layers_tarsum::Digest;
 
 /// No request that makes the manifest visible is signed later than a look lasts after `since`.
@@ -42,8 +42,8 @@ pub(super) async fn put(
         }
         let written = store.overwrite_unless_removed(&key, &stored, removed, until);
         match written.await? {
-            Overwritten::Yes => return Ok(()),
-            Overwritten::Removed(tombstone) => removed = tombstone,
+            OverwriteOutcome::Yes => return Ok(()),
+            OverwriteOutcome::Removed(tombstone) => removed = tombstone,
         }
     }
 }
@@ -79,7 +79,7 @@ pub(crate) async fn restore_referrer(
 }
 
 pub(super) async fn delete(store: &Store, name: &RepositoryName, digest: &Digest) -> Result<bool> {
-    let Some(Loaded { document, etag, .. }) = read(store, name, digest).await? else {
+    let Some(StoredDocument { document, etag, .. }) = read(store, name, digest).await? else {
         return Ok(false);
     };
     let named = tags::tags_of(store, name, &[digest.clone()].into()).await?;

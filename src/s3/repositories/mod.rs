@@ -48,7 +48,7 @@ pub(crate) use manifests::{has_referrer, restore_referrer};
 pub(crate) use referrers::referring_manifest;
 pub use removal::RemovedRepository;
 pub(crate) use restore::needed;
-pub use restore::{RestoreError, Restored, TrashReference};
+pub use restore::{RestoreError, RestoreReport, TrashReference};
 pub(crate) use tags::{get as tag, tags_of};
 pub use trash::TrashEntry;
 pub(crate) use trash::expire;

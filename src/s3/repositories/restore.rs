@@ -34,7 +34,7 @@ pub enum TrashReference {
 /// What a restore brought back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Restored {
+pub struct RestoreReport {
     /// The manifest.
     pub digest: Digest,
     /// Tags that name it again.
@@ -130,7 +130,7 @@ async fn restore(
     store: &Arc<Store>,
     name: &RepositoryName,
     reference: &TrashReference,
-) -> Result<Restored, RestoreError> {
+) -> Result<RestoreReport, RestoreError> {
     let has_it = |entry: &TrashedManifest| match reference {
         TrashReference::Digest(digest) => entry.digest == *digest,
         TrashReference::Tag(tag) => entry.tags.contains(tag),
@@ -166,7 +166,7 @@ async fn restore(
         annotations: entry.annotations.clone(),
     };
     names::entry(store, name, manifests::put(store, name, &manifest, since)).await?;
-    let mut restored = Restored {
+    let mut restored = RestoreReport {
         digest: entry.digest.clone(),
         tags: Vec::new(),
         taken_tags: Vec::new(),
@@ -205,7 +205,7 @@ impl S3LayerService {
         &self,
         name: &RepositoryName,
         reference: &TrashReference,
-    ) -> Result<Restored, RestoreError> {
+    ) -> Result<RestoreReport, RestoreError> {
         restore(&self.store, name, reference).await
     }
 }

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::contract::Page;
 use crate::error::{Error, Result};
 use crate::name::{RepositoryName, Tag};
-use crate::s3::bucket::{Loaded, Store};
+use crate::s3::bucket::{Store, StoredDocument};
 use crate::s3::format::document::{Document, TOMBSTONE_SIZE, encode, is_tombstone};
 use crate::s3::format::keys::Key;
 use crate::s3::wire::{ETag, SmallObject};
@@ -117,7 +117,7 @@ pub(crate) async fn tags_of(
         let reads = listed.items.into_iter().map(async |tag| {
             let key = store.keys.tag(name, &tag);
             Ok::<_, Error>(match store.read::<TagDocument>(&key).await? {
-                Some(Loaded {
+                Some(StoredDocument {
                     document: Ok(TagDocument { manifest, .. }),
                     etag,
                     ..

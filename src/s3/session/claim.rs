@@ -9,7 +9,7 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::bucket::{Loaded, ROUNDS, Store, contended};
+use crate::s3::bucket::{ROUNDS, Store, StoredDocument, contended};
 use crate::s3::format::document::{Document, decode, encode};
 use crate::s3::format::keys::Key;
 use crate::s3::wire::{Condition, Put};
@@ -106,7 +106,7 @@ pub(crate) async fn release(
 ) -> Result<()> {
     let key = store.keys.claim(name, id);
     match store.load::<Claim>(&key).await {
-        Ok(Some(Loaded { document, etag, .. })) if document.uuid == uuid => {
+        Ok(Some(StoredDocument { document, etag, .. })) if document.uuid == uuid => {
             if store.profile.conditional_deletes {
                 store.api.delete_if(&key, &etag).await?;
             } else {

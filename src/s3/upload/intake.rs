@@ -7,7 +7,7 @@ use super::sender::PartEnd;
 use super::tail::StoredTail;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
-use crate::s3::commit::claims::Received;
+use crate::s3::commit::claims::ReceivedContent;
 use crate::s3::format::checksum::{Crc64, Tracker};
 use crate::s3::format::document::Inline;
 use crate::s3::format::keys::Key;
@@ -112,14 +112,14 @@ impl Intake {
     }
 
     /// What was received, for the claims of a finish.
-    pub(super) async fn received(&mut self, declared: Option<&LayerId>) -> Received<'_> {
+    pub(super) async fn received(&mut self, declared: Option<&LayerId>) -> ReceivedContent<'_> {
         let tar_sum = match (declared.and_then(LayerId::as_tar_sum), &mut self.tar_sum) {
             (None, _) => None,
             (Some(_), Some(task)) => Some(task.verdict().await),
             // One that cannot be verified need not be read back first.
             (Some(declared), None) => Claim::new(declared).err().map(Err),
         };
-        Received {
+        ReceivedContent {
             size: self.offset,
             sha256: &self.sha256,
             others: &self.others,

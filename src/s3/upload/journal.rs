@@ -15,7 +15,7 @@ use crate::s3::format::keys::Key;
 use crate::s3::format::record::Segment;
 use crate::s3::relay::SendError;
 use crate::s3::session::owned::{OwnedSession, Ownership};
-use crate::s3::session::plan::checkpoint::Unrecorded;
+use crate::s3::session::plan::checkpoint::UnrecordedBytes;
 use crate::s3::session::{Phase, Session, Tail};
 use crate::s3::wire::ApiError;
 use crate::telemetry::UsageCounter;
@@ -195,9 +195,9 @@ impl Journal {
     }
 
     /// So many bytes have arrived in parts that are not recorded.
-    pub(super) fn unrecorded(&self, arrived: u64) -> Unrecorded {
+    pub(super) fn unrecorded(&self, arrived: u64) -> UnrecordedBytes {
         let is_first = self.session().recorded_parts() == 0;
-        Unrecorded { arrived, is_first }
+        UnrecordedBytes { arrived, is_first }
     }
 
     pub(super) fn recorded_at(&self) -> Instant {

@@ -14,7 +14,7 @@ use crate::s3::wire::gauge::Gauge;
 use crate::telemetry::Operation;
 
 /// A multipart upload that was begun.
-pub(crate) struct Created {
+pub(crate) struct CreatedUpload {
     pub(crate) id: UploadId,
     /// An earlier attempt, whose answer was lost, may have begun another.
     pub(crate) repeated: bool,
@@ -28,7 +28,7 @@ impl Api {
         &self,
         key: &Key,
         checksummed: bool,
-    ) -> ApiResult<Created> {
+    ) -> ApiResult<CreatedUpload> {
         let call = Call {
             operation: Operation::CreateMultipartUpload,
             key: key.as_str(),
@@ -50,7 +50,7 @@ impl Api {
         let id = answer
             .upload_id()
             .ok_or_else(|| incomplete(call.operation, call.key, "UploadId"))?;
-        Ok(Created {
+        Ok(CreatedUpload {
             id: UploadId(id.to_owned()),
             repeated: attempts > 1,
         })

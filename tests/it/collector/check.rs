@@ -7,7 +7,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
 use s3layers::{
-    Algorithm, CheckOptions, CheckVerdict, Checked, DefectKind, Digest, LayerService as _,
+    Algorithm, CheckOptions, CheckReport, CheckVerdict, DefectKind, Digest, LayerService as _,
     Manifest, ReadShare, RepositoryService as _, S3LayerService,
 };
 
@@ -76,7 +76,7 @@ impl Bucket {
         }
     }
 
-    async fn check(&self, options: &CheckOptions) -> Checked {
+    async fn check(&self, options: &CheckOptions) -> CheckReport {
         self.site.clock.advance(hours(2));
         let service = self.site.process().await;
         service.check(options).await.unwrap()
@@ -388,7 +388,7 @@ const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 40] = [
     (Seed::JunkAmongRepositories, &[UnknownObject], 0, CheckVerdict::Clean),
 ];
 
-fn kinds(checked: &Checked) -> Vec<DefectKind> {
+fn kinds(checked: &CheckReport) -> Vec<DefectKind> {
     let kinds: BTreeSet<_> = checked.defects.iter().map(|defect| defect.kind).collect();
     kinds.into_iter().collect()
 }
@@ -620,7 +620,7 @@ async fn late_error_keeps_the_report_of_what_was_found() {
 
 #[test]
 fn check_of_more_defects_than_are_repaired_is_incomplete() {
-    let mut checked = Checked::default();
+    let mut checked = CheckReport::default();
     assert_eq!(checked.verdict(), CheckVerdict::Clean);
     checked.more_defective = 1;
     assert_eq!(checked.verdict(), CheckVerdict::Incomplete);

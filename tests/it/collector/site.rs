@@ -8,7 +8,7 @@ use bytes::Bytes;
 use embedded_s3::{EmbeddedStore, Quirks};
 use s3layers::clock::Moment;
 use s3layers::{
-    CollectError, CollectOptions, Collected, Digest, Error, LayerId, LayerService as _,
+    CollectError, CollectOptions, CollectReport, Digest, Error, LayerId, LayerService as _,
     LayerServiceExt as _, Manifest, RepositoryName, RepositoryService as _, RunError,
     S3LayerService, StoreProfile,
 };
@@ -129,12 +129,12 @@ impl Site {
         all
     }
 
-    pub async fn collect(&self) -> Collected {
+    pub async fn collect(&self) -> CollectReport {
         collect(&self.process().await).await.unwrap()
     }
 
     /// So much later.
-    pub async fn collect_after(&self, time: Duration) -> Collected {
+    pub async fn collect_after(&self, time: Duration) -> CollectReport {
         self.clock.advance(time);
         self.collect().await
     }
@@ -143,7 +143,7 @@ impl Site {
 /// A pass that may remove everything.
 pub async fn collect(
     service: &S3LayerService,
-) -> Result<Collected, RunError<Collected, CollectError>> {
+) -> Result<CollectReport, RunError<CollectReport, CollectError>> {
     let options = CollectOptions {
         max_share: 1.0,
         ..CollectOptions::default()

@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use embedded_s3::EmbeddedStore;
-use s3layers::{S3LayerService, Swept};
+use s3layers::{S3LayerService, SweptUpload};
 
 use super::answers::{Reword, reword};
 use super::stores;
@@ -29,7 +29,7 @@ impl Reword for Aged {
 }
 
 /// A sweep as of 21 hours from now.
-pub async fn sweep(store: &EmbeddedStore) -> Vec<Swept> {
+pub async fn sweep(store: &EmbeddedStore) -> Vec<SweptUpload> {
     let client = stores::client(store, reword(store.http_client(), Aged));
     let service = S3LayerService::connect(client, stores::config());
     let service = service.await.unwrap();

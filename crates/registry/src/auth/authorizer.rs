@@ -22,7 +22,7 @@ use super::passwords::{Passwords, Verdict};
 use super::policy::{Identity, Policy};
 use super::scope::Scopes;
 use super::secret::SecretKey;
-use super::{Access, Authorizer, Denied, Grant, IssuedToken, Subject, now};
+use super::{Access, Authorizer, Denial, Grant, IssuedToken, Subject, now};
 use crate::locks::{read, write};
 use crate::proxies::{Confidential, Peer};
 use crate::query::Query;
@@ -135,9 +135,9 @@ impl PolicyAuthorizer {
         head: &Parts,
         peer: Option<Peer>,
         challenge: &(dyn Fn(Option<TokenError>) -> String + Sync),
-    ) -> Result<Client, Denied> {
+    ) -> Result<Client, Denial> {
         let rules = self.rules();
-        let unauthorized = |message: &str, error| Denied::Unauthorized {
+        let unauthorized = |message: &str, error| Denial::Unauthorized {
             challenge: challenge(error),
             message: message.to_owned(),
         };
@@ -148,7 +148,7 @@ impl PolicyAuthorizer {
             && head.extensions.get::<Confidential>().is_none()
         {
             let message = "credentials are accepted over https:// only".to_owned();
-            return Err(Denied::Forbidden { message });
+            return Err(Denial::Forbidden { message });
         }
         let token = match credentials {
             Credentials::None => return Ok(without_credentials(head, &rules.policy)),
@@ -169,7 +169,7 @@ impl PolicyAuthorizer {
                         &rules.policy,
                     )),
                     Verdict::Wrong => Err(unauthorized("wrong user name or password", None)),
-                    Verdict::Busy(retry_after) => Err(Denied::TooManyRequests { retry_after }),
+                    Verdict::Busy(retry_after) => Err(Denial::TooManyRequests { retry_after }),
                 };
             }
         };
@@ -178,7 +178,7 @@ impl PolicyAuthorizer {
                 TokenRefusal::Invalid(error) => {
                     unauthorized(&error.to_string(), Some(TokenError::Invalid))
                 }
-                TokenRefusal::NoKeys(issuer) => Denied::Unavailable {
+                TokenRefusal::NoKeys(issuer) => Denial::Unavailable {
                     message: format!("the keys of the issuer {issuer} are not available"),
                 },
             })
@@ -320,11 +320,11 @@ impl Authorizer for PolicyAuthorizer {
         head: &Parts,
         peer: Option<Peer>,
         needs: &[Access],
-    ) -> Result<Box<dyn Grant>, Denied> {
+    ) -> Result<Box<dyn Grant>, Denial> {
         let challenge = |error| self.challenge.bearer(needs, error);
         let client = self.identify(head, peer, &challenge).await?;
         if self.is_expired(&client, needs) {
-            return Err(Denied::Unauthorized {
+            return Err(Denial::Unauthorized {
                 challenge: challenge(Some(TokenError::Invalid)),
                 message: InvalidToken::Expired.to_string(),
             });
@@ -332,11 +332,11 @@ impl Authorizer for PolicyAuthorizer {
         if let Some(access) = needs.iter().find(|access| !client.may(access)) {
             let message = format!("{} may not: {access}", client.identity.subject);
             let error = match client.means {
-                Means::Password | Means::Certificate => return Err(Denied::Forbidden { message }),
+                Means::Password | Means::Certificate => return Err(Denial::Forbidden { message }),
                 Means::Nothing => None,
                 Means::Token => Some(TokenError::InsufficientScope),
             };
-            return Err(Denied::Unauthorized {
+            return Err(Denial::Unauthorized {
                 challenge: challenge(error),
                 message,
             });
@@ -348,7 +348,7 @@ impl Authorizer for PolicyAuthorizer {
             .all(|access| self.may_continue(&client, state, access))
         {
             let message = "the upload was begun by another client, or its location is incomplete";
-            return Err(Denied::Forbidden {
+            return Err(Denial::Forbidden {
                 message: message.to_owned(),
             });
         }
@@ -358,15 +358,15 @@ impl Authorizer for PolicyAuthorizer {
         }))
     }
 
-    async fn token(&self, head: &Parts, peer: Option<Peer>) -> Option<Result<IssuedToken, Denied>> {
+    async fn token(&self, head: &Parts, peer: Option<Peer>) -> Option<Result<IssuedToken, Denial>> {
         Some(self.answer_token(head, peer).await)
     }
 }
 
 impl PolicyAuthorizer {
-    async fn answer_token(&self, head: &Parts, peer: Option<Peer>) -> Result<IssuedToken, Denied> {
+    async fn answer_token(&self, head: &Parts, peer: Option<Peer>) -> Result<IssuedToken, Denial> {
         let challenge = |_| self.challenge.basic();
-        let unauthorized = |message: &str| Denied::Unauthorized {
+        let unauthorized = |message: &str| Denial::Unauthorized {
             challenge: challenge(None),
             message: message.to_owned(),
         };
@@ -388,7 +388,7 @@ impl PolicyAuthorizer {
             return Err(unauthorized("authentication required"));
         }
         let Ok(query) = Query::parse(head.uri.query()) else {
-            return Err(Denied::Forbidden {
+            return Err(Denial::Forbidden {
                 message: "the query has invalid percent-encoding".to_owned(),
             });
         };

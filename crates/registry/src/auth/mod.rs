@@ -177,7 +177,7 @@ pub trait Grant: Send + Sync {
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Denied {
+pub enum Denial {
     /// 401: credentials are absent, invalid or insufficient; `challenge` becomes `WWW-Authenticate`.
     Unauthorized {
         /// For example `Bearer realm="https://registry.example.com/token",service="registry"`.
@@ -230,7 +230,7 @@ pub trait Authorizer: Send + Sync + 'static {
         head: &Parts,
         peer: Option<Peer>,
         needs: &[Access],
-    ) -> Result<Box<dyn Grant>, Denied>;
+    ) -> Result<Box<dyn Grant>, Denial>;
 
     /// Answers `GET /token`. `None`: there is no such endpoint.
     ///
@@ -241,7 +241,7 @@ pub trait Authorizer: Send + Sync + 'static {
     /// # Cancellation
     ///
     /// Leaves nothing behind.
-    async fn token(&self, head: &Parts, peer: Option<Peer>) -> Option<Result<IssuedToken, Denied>> {
+    async fn token(&self, head: &Parts, peer: Option<Peer>) -> Option<Result<IssuedToken, Denial>> {
         let _ = (head, peer);
         None
     }

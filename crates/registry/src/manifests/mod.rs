@@ -7,7 +7,7 @@ use http::{HeaderName, Response, StatusCode};
 use serde_json::json;
 
 use self::document::Content;
-use self::parse::Parsed;
+use self::parse::ParsedManifest;
 use super::body::ResponseBody;
 use super::error::{Code, Refusal};
 use super::location::Base;
@@ -125,7 +125,7 @@ fn tags(query: &Query, reference: &Reference) -> Result<Vec<Tag>, Refusal> {
 async fn check_named(
     shared: &Shared,
     name: &RepositoryName,
-    parsed: &Parsed,
+    parsed: &ParsedManifest,
 ) -> Result<(), Refusal> {
     let named = [
         (Kind::Blob, &*parsed.blobs),

@@ -31,7 +31,7 @@ const ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
 
 /// A manifest, and what has to be stored already.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Parsed {
+pub(super) struct ParsedManifest {
     pub(super) manifest: Manifest,
     pub(super) blobs: Vec<Content>,
     pub(super) manifests: Vec<Content>,
@@ -51,7 +51,7 @@ pub(super) fn parse(
     bytes: &Bytes,
     content_type: Option<&str>,
     digest: Digest,
-) -> Result<Parsed, Refusal> {
+) -> Result<ParsedManifest, Refusal> {
     let text = std::str::from_utf8(bytes).map_err(invalid)?;
     let document: Document = serde_json::from_str(text).map_err(invalid)?;
     let media_type = media_type(&document, content_type)?;
@@ -67,7 +67,7 @@ pub(super) fn parse(
     let (manifests, either): (Vec<_>, Vec<_>) = entries.into_iter().partition(must_be_manifest);
     let subject = document.subject.map(|subject| subject.content);
     let annotations = document.annotations.unwrap_or_default();
-    Ok(Parsed {
+    Ok(ParsedManifest {
         blobs: distinct(blobs.filter(|blob| !is_kept_elsewhere(blob))),
         manifests: distinct(manifests),
         either: distinct(either.into_iter().filter(|one| !is_kept_elsewhere(one))),
@@ -192,7 +192,7 @@ mod tests {
         json!({"mediaType": media_type, "digest": digest(text), "size": text.len()})
     }
 
-    fn read(document: &Value, content_type: Option<&str>) -> Result<Parsed, Refusal> {
+    fn read(document: &Value, content_type: Option<&str>) -> Result<ParsedManifest, Refusal> {
         let bytes = Bytes::from(document.to_string());
         let digest = Digest::of(Algorithm::Sha256, &bytes);
         parse(&bytes, content_type, digest)

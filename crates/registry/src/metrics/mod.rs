@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::locks::lock;
-use s3layers::{Collected, ServiceStatus, UsageCounter, clock};
+use s3layers::{CollectReport, ServiceStatus, UsageCounter, clock};
 
 pub use self::storage::{InvalidPrices, Prices};
 use self::storage::{Routes, Storage};
@@ -60,16 +60,16 @@ pub struct Metrics {
 }
 
 /// Something that a gauge counts until this is dropped.
-pub(super) struct Counted(Gauge);
+pub(super) struct GaugeGuard(Gauge);
 
-impl Counted {
+impl GaugeGuard {
     fn in_gauge(gauge: &Gauge) -> Self {
         gauge.inc();
-        Counted(gauge.clone())
+        GaugeGuard(gauge.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -226,13 +226,13 @@ impl Metrics {
     }
 
     /// Counts a request as running.
-    pub(super) fn begin(&self) -> Counted {
-        Counted::in_gauge(&self.running)
+    pub(super) fn begin(&self) -> GaugeGuard {
+        GaugeGuard::in_gauge(&self.running)
     }
 
     /// Counts an upload in this phase.
-    pub(super) fn count_upload(&self, phase: &'static str) -> Counted {
-        Counted::in_gauge(&self.uploads.get_or_create(&Phase { phase }))
+    pub(super) fn count_upload(&self, phase: &'static str) -> GaugeGuard {
+        GaugeGuard::in_gauge(&self.uploads.get_or_create(&Phase { phase }))
     }
 
     pub(super) fn end(&self, route: &'static str, status: u16, time: Duration, bytes: (u64, u64)) {
@@ -254,7 +254,7 @@ impl Metrics {
     }
 
     /// Counts what a collection did, also before it failed.
-    pub fn count_collection(&self, collected: &Collected, is_failed: bool) {
+    pub fn count_collection(&self, collected: &CollectReport, is_failed: bool) {
         let outcome = if is_failed {
             "failed"
         } else if collected.stopped.is_some() {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Check;
 use crate::error::{Error, Result};
-use crate::s3::bucket::Loaded;
+use crate::s3::bucket::StoredDocument;
 use crate::s3::format::document::{Document, encode};
 use crate::s3::wire::{Condition, ETag};
 
@@ -25,7 +25,7 @@ impl Document for Cursor {
 pub(super) async fn load(check: &Check<'_>) -> Result<(u64, Option<ETag>)> {
     let key = check.store.keys.check_cursor();
     match check.store.read::<Cursor>(&key).await {
-        Ok(Some(Loaded { document, etag, .. })) => {
+        Ok(Some(StoredDocument { document, etag, .. })) => {
             Ok((document.map_or(0, |cursor| cursor.next), Some(etag)))
         }
         Ok(None) => Ok((0, None)),

@@ -7,7 +7,7 @@ use super::plan::{self, DefectKind};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
-use crate::s3::bucket::{Loaded, linked_layer, live, presence};
+use crate::s3::bucket::{StoredDocument, linked_layer, live, presence};
 use crate::s3::format::collection::{DeadBatch, TrashedManifest};
 use crate::s3::format::document::Document;
 use crate::s3::format::keys::{Key, Keys};
@@ -164,7 +164,7 @@ pub(super) async fn record(
             return Ok((vec![kind], None));
         }
         Ok(None) => return Ok((Vec::new(), None)),
-        Ok(Some(Loaded { document, .. })) => document,
+        Ok(Some(StoredDocument { document, .. })) => document,
     };
     check.name_data(&record.layer);
     let mut kinds = Vec::new();

@@ -88,7 +88,7 @@ pub struct BrokenImage {
 /// What a check found.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct Checked {
+pub struct CheckReport {
     /// Repositories that have a link, a manifest or a tag.
     pub repositories: u64,
     /// Layers.
@@ -129,7 +129,7 @@ pub enum CheckVerdict {
     Incomplete,
 }
 
-impl Checked {
+impl CheckReport {
     /// How it ended. What was not looked at weighs more than damage.
     pub fn verdict(&self) -> CheckVerdict {
         let of = |severity| {
@@ -156,7 +156,7 @@ type Found = (look::Subject, Vec<DefectKind>);
 struct Check<'a> {
     store: &'a Arc<Store>,
     options: &'a CheckOptions,
-    report: Mutex<Checked>,
+    report: Mutex<CheckReport>,
     /// Data objects that something names.
     named: Mutex<Marks>,
     /// A record, a link or a list of the collection could not be read, so that it is not known what data it names.
@@ -185,7 +185,10 @@ impl S3LayerService {
     /// # Cancellation
     ///
     /// Stops between two requests. A repair may be made in part; another check continues.
-    pub async fn check(&self, options: &CheckOptions) -> Result<Checked, RunError<Checked, Error>> {
+    pub async fn check(
+        &self,
+        options: &CheckOptions,
+    ) -> Result<CheckReport, RunError<CheckReport, Error>> {
         let check = Check {
             store: &self.store,
             options,
@@ -310,7 +313,7 @@ impl Check<'_> {
         }
     }
 
-    fn report<T>(&self, change: impl FnOnce(&mut Checked) -> T) -> T {
+    fn report<T>(&self, change: impl FnOnce(&mut CheckReport) -> T) -> T {
         change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

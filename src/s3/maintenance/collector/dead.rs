@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::listing::Listing;
 use super::plan::{self, DeadAction};
 use super::purge::{has_session, remove_data};
-use super::records::Judged;
-use super::walk::Walked;
+use super::records::RecordVersion;
+use super::walk::RepositoryWalk;
 use super::{CollectError, Pass};
 use crate::clock;
 use crate::error::Error;
@@ -34,7 +34,7 @@ fn names(layer: &StoredLayer) -> DeadLayer {
 }
 
 /// Writes down those that have data.
-pub(super) async fn note(pass: &Pass<'_>, condemned: &[Judged]) -> Result<(), CollectError> {
+pub(super) async fn note(pass: &Pass<'_>, condemned: &[RecordVersion]) -> Result<(), CollectError> {
     let layers = condemned
         .iter()
         .map(|condemned| names(&condemned.record.layer));
@@ -63,7 +63,7 @@ pub(super) async fn note(pass: &Pass<'_>, condemned: &[Judged]) -> Result<(), Co
 /// removed.
 pub(super) async fn settle(
     pass: &Pass<'_>,
-    walked: &Walked,
+    walked: &RepositoryWalk,
     freed: &HashSet<Uuid>,
 ) -> Result<(), CollectError> {
     let times = pass.times();
@@ -86,7 +86,7 @@ async fn settle_batch(
     pass: &Pass<'_>,
     key: &Key,
     age: Duration,
-    walked: &Walked,
+    walked: &RepositoryWalk,
     freed: &HashSet<Uuid>,
 ) -> Result<(), CollectError> {
     let read = pass.store.load::<DeadBatch>(key).await;
@@ -111,7 +111,7 @@ async fn settle_layer(
     pass: &Pass<'_>,
     layer: &DeadLayer,
     age: Duration,
-    walked: &Walked,
+    walked: &RepositoryWalk,
 ) -> Result<bool, CollectError> {
     let id = LayerId::from(layer.digest.clone());
     let record = match pass.store.record(&id).await {

@@ -1,7 +1,7 @@
 //! What the last collection counted.
 
 use super::{CollectError, Pass};
-use crate::s3::bucket::Loaded;
+use crate::s3::bucket::StoredDocument;
 use crate::s3::format::collection::LastCollection;
 use crate::s3::format::document::{Document as _, encode};
 use crate::s3::wire::{Condition, ETag};
@@ -19,7 +19,7 @@ pub(super) async fn load(pass: &Pass<'_>) -> Result<Last, CollectError> {
     let read = pass.store.read::<LastCollection>(&key).await;
     Ok(match pass.or_skip(&key, read)? {
         None => Last::default(),
-        Some(Loaded { document, etag, .. }) => Last {
+        Some(StoredDocument { document, etag, .. }) => Last {
             counted: document.inspect_err(|error| pass.skip(&key, error)).ok(),
             etag: Some(etag),
         },

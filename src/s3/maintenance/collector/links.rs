@@ -12,7 +12,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::bucket::{Loaded, linked_layer};
+use crate::s3::bucket::{StoredDocument, linked_layer};
 use crate::s3::format::document::encode;
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{EntryState, Link};
@@ -104,7 +104,7 @@ async fn judge_one(
     let Some(loaded) = load(pass, name, &id, &key).await? else {
         return Ok(None);
     };
-    let Loaded {
+    let StoredDocument {
         document: link,
         etag,
         written,
@@ -146,7 +146,7 @@ async fn load(
     name: &RepositoryName,
     id: &LayerId,
     key: &Key,
-) -> Result<Option<Loaded<Link>>, CollectError> {
+) -> Result<Option<StoredDocument<Link>>, CollectError> {
     let loaded = pass.store.load::<Link>(key).await;
     let checked = loaded.and_then(|loaded| {
         if let Some(loaded) = &loaded {

@@ -89,7 +89,7 @@ impl Default for CollectOptions {
 /// What a collection did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Collected {
+pub struct CollectReport {
     /// Nothing was changed.
     pub dry_run: bool,
     /// Repositories that have a link, a manifest or a tag.
@@ -128,7 +128,7 @@ pub struct Collected {
     pub stopped: Option<String>,
 }
 
-impl Collected {
+impl CollectReport {
     /// All bytes that were freed.
     #[must_use]
     pub fn bytes_freed(&self) -> u64 {
@@ -169,19 +169,19 @@ impl From<ApiError> for CollectError {
 struct Pass<'a> {
     store: &'a Arc<Store>,
     options: &'a CollectOptions,
-    report: Mutex<Collected>,
+    report: Mutex<CollectReport>,
 }
 
 pub(crate) async fn collect(
     store: &Arc<Store>,
     options: &CollectOptions,
-) -> Result<Collected, RunError<Collected, CollectError>> {
+) -> Result<CollectReport, RunError<CollectReport, CollectError>> {
     let pass = Pass {
         store,
         options,
-        report: Mutex::new(Collected {
+        report: Mutex::new(CollectReport {
             dry_run: options.dry_run,
-            ..Collected::default()
+            ..CollectReport::default()
         }),
     };
     let ended = telemetry::at_rate(options.rate, Box::pin(pass.run())).await;
@@ -278,7 +278,7 @@ impl Pass<'_> {
         self.store.times()
     }
 
-    fn report<T>(&self, change: impl FnOnce(&mut Collected) -> T) -> T {
+    fn report<T>(&self, change: impl FnOnce(&mut CollectReport) -> T) -> T {
         change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{CollectError, Pass};
 use crate::error::Error;
 use crate::name::RepositoryName;
-use crate::s3::bucket::Loaded;
+use crate::s3::bucket::StoredDocument;
 use crate::s3::format::collection::ManifestNames;
 use crate::s3::format::document::{Document as _, encode};
 use crate::s3::repositories::names_of_manifest;
@@ -34,7 +34,7 @@ impl NamesCache {
         // One of a newer version stays, as a write without its ETag is refused.
         let read = pass.store.read::<ManifestNames>(&key).await;
         let (stored, etag) = match pass.or_skip(&key, read)? {
-            Some(Loaded { document, etag, .. }) => {
+            Some(StoredDocument { document, etag, .. }) => {
                 let own = document.ok().filter(|found| found.repository == *name);
                 let stored = own.map_or_else(BTreeMap::new, |found| found.manifests);
                 (stored, Some(etag))

@@ -3,7 +3,7 @@
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
 
-use super::records::Judged;
+use super::records::RecordVersion;
 use super::{AT_ONCE, CollectError, Pass};
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{Alias, Record};
@@ -37,7 +37,10 @@ async fn remove_aliases(pass: &Pass<'_>, record: &Record) -> Result<(), CollectE
 }
 
 /// Removes the aliases and the data of purging records, then the records. From `purging` on nothing restores them.
-pub(super) async fn remove(pass: &Pass<'_>, purging: Vec<Judged>) -> Result<(), CollectError> {
+pub(super) async fn remove(
+    pass: &Pass<'_>,
+    purging: Vec<RecordVersion>,
+) -> Result<(), CollectError> {
     if !pass.options.dry_run && !purging.is_empty() {
         let aliases = purging.iter().map(|one| remove_aliases(pass, &one.record));
         at_once(aliases).await?;
@@ -53,7 +56,7 @@ pub(super) async fn remove(pass: &Pass<'_>, purging: Vec<Judged>) -> Result<(), 
         });
         at_once(records).await?;
     }
-    for Judged { record, .. } in purging {
+    for RecordVersion { record, .. } in purging {
         let layer = record.layer;
         tracing::info!(digest = %layer.digest, size = layer.size, "removed a layer");
         pass.report(|report| {

@@ -8,11 +8,11 @@ use uuid::Uuid;
 use super::links::{age_at, has_link};
 use super::listing::Listing;
 use super::plan::{self, RecordAction};
-use super::walk::Walked;
+use super::walk::RepositoryWalk;
 use super::{AT_ONCE, CollectError, Pass, dead, purge};
 use crate::clock;
 use crate::id::LayerId;
-use crate::s3::bucket::Loaded;
+use crate::s3::bucket::StoredDocument;
 use crate::s3::format::document::{TOMBSTONE_SIZE, encode};
 use crate::s3::format::record::{Record, RecordState};
 use crate::s3::maintenance::bounded_list::BoundedList;
@@ -26,7 +26,7 @@ const BATCH: usize = 200;
 
 /// A record as it was judged.
 #[derive(Debug)]
-pub(super) struct Judged {
+pub(super) struct RecordVersion {
     pub(super) record: Record,
     pub(super) etag: ETag,
 }
@@ -34,8 +34,8 @@ pub(super) struct Judged {
 /// What is done to many records at once.
 #[derive(Debug)]
 enum Due {
-    Kill(Judged),
-    Remove(Judged),
+    Kill(RecordVersion),
+    Remove(RecordVersion),
 }
 
 /// # Cost
@@ -45,7 +45,7 @@ enum Due {
 /// record, and 2 for each alias; 1 for 200 data objects. Returns the uploads whose data was removed.
 pub(super) async fn collect(
     pass: &Pass<'_>,
-    walked: &Walked,
+    walked: &RepositoryWalk,
 ) -> Result<HashSet<Uuid>, CollectError> {
     let mut freed = HashSet::new();
     let candidates = candidates(pass, walked).await?;
@@ -83,7 +83,10 @@ pub(super) async fn collect(
 }
 
 /// Old records that no link was listed for.
-async fn candidates(pass: &Pass<'_>, walked: &Walked) -> Result<BoundedList<Digest>, CollectError> {
+async fn candidates(
+    pass: &Pass<'_>,
+    walked: &RepositoryWalk,
+) -> Result<BoundedList<Digest>, CollectError> {
     let keys = &pass.store.keys;
     let times = pass.times();
     let least = times.record_age().min(times.wait()).min(times.kept());
@@ -108,7 +111,10 @@ async fn candidates(pass: &Pass<'_>, walked: &Walked) -> Result<BoundedList<Dige
 }
 
 /// A record; `None` where it is gone, or cannot be read and stays.
-async fn load(pass: &Pass<'_>, id: &LayerId) -> Result<Option<Loaded<Record>>, CollectError> {
+async fn load(
+    pass: &Pass<'_>,
+    id: &LayerId,
+) -> Result<Option<StoredDocument<Record>>, CollectError> {
     pass.or_skip(id, pass.store.record(id).await)
 }
 
@@ -116,13 +122,13 @@ async fn load(pass: &Pass<'_>, id: &LayerId) -> Result<Option<Loaded<Record>>, C
 async fn judge(
     pass: &Pass<'_>,
     id: &LayerId,
-    walked: &Walked,
+    walked: &RepositoryWalk,
 ) -> Result<Option<Due>, CollectError> {
     let Some(loaded) = load(pass, id).await? else {
         return Ok(None);
     };
     let age = age_at(walked.began_at, loaded.written)?;
-    let Loaded {
+    let StoredDocument {
         document: record,
         etag,
         ..
@@ -134,20 +140,24 @@ async fn judge(
             None
         }
         RecordAction::Kill if is_used(pass, &record, walked).await? => None,
-        RecordAction::Kill => Some(Due::Kill(Judged { record, etag })),
+        RecordAction::Kill => Some(Due::Kill(RecordVersion { record, etag })),
         RecordAction::Purge => {
             let nonce = clock::new_nonce();
             let purging = put(pass, record.clone(), RecordState::Purging { nonce }, &etag);
             let purging = purging.await?;
-            purging.map(|etag| Due::Remove(Judged { record, etag }))
+            purging.map(|etag| Due::Remove(RecordVersion { record, etag }))
         }
-        RecordAction::Finish => Some(Due::Remove(Judged { record, etag })),
+        RecordAction::Finish => Some(Due::Remove(RecordVersion { record, etag })),
     })
 }
 
 /// Whether a record that may be set to dead is used: its upload may be being committed, or the repository that it was
 /// published in has a link of it, which a listing may have lost.
-async fn is_used(pass: &Pass<'_>, record: &Record, walked: &Walked) -> Result<bool, CollectError> {
+async fn is_used(
+    pass: &Pass<'_>,
+    record: &Record,
+    walked: &RepositoryWalk,
+) -> Result<bool, CollectError> {
     let layer = &record.layer;
     if purge::has_session(pass, layer.upload).await? {
         return Ok(true);
@@ -162,7 +172,7 @@ async fn is_used(pass: &Pass<'_>, record: &Record, walked: &Walked) -> Result<bo
 /// Condemns the record of a layer whose link was condemned, so that both wait at the same time. It may
 /// have other links: a condemned record is served as before.
 pub(super) async fn condemn(pass: &Pass<'_>, id: &LayerId) -> Result<(), CollectError> {
-    let Some(Loaded {
+    let Some(StoredDocument {
         document,
         etag,
         written,
@@ -222,22 +232,24 @@ pub(super) async fn put(
 }
 
 /// Sets condemned records to dead, after they were written down.
-async fn kill(pass: &Pass<'_>, condemned: Vec<Judged>) -> Result<(), CollectError> {
+async fn kill(pass: &Pass<'_>, condemned: Vec<RecordVersion>) -> Result<(), CollectError> {
     dead::note(pass, &condemned).await?;
-    let kills = condemned.into_iter().map(async |Judged { record, etag }| {
-        let size = record.layer.size;
-        let nonce = clock::new_nonce();
-        if put(pass, record, RecordState::Dead { nonce }, &etag)
-            .await?
-            .is_some()
-        {
-            pass.report(|report| {
-                report.layers_removed += 1;
-                report.bytes_removed += size;
-            });
-        }
-        Ok::<_, CollectError>(())
-    });
+    let kills = condemned
+        .into_iter()
+        .map(async |RecordVersion { record, etag }| {
+            let size = record.layer.size;
+            let nonce = clock::new_nonce();
+            if put(pass, record, RecordState::Dead { nonce }, &etag)
+                .await?
+                .is_some()
+            {
+                pass.report(|report| {
+                    report.layers_removed += 1;
+                    report.bytes_removed += size;
+                });
+            }
+            Ok::<_, CollectError>(())
+        });
     let kills = stream::iter(kills.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
     kills.try_collect::<()>().await
 }

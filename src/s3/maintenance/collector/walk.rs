@@ -28,7 +28,7 @@ const OTHER_LINKS: usize = 10_000;
 const REMOVALS: usize = 50_000;
 
 /// What the walk over all repositories has shown.
-pub(super) struct Walked {
+pub(super) struct RepositoryWalk {
     /// Layers that are linked.
     pub(super) linked: Marks,
     /// Digests that manifests name.
@@ -77,9 +77,9 @@ pub(super) async fn repositories(
     pass: &Pass<'_>,
     sessions: &OpenUploads,
     canary: Option<&Key>,
-) -> Result<Walked, CollectError> {
+) -> Result<RepositoryWalk, CollectError> {
     let mut listing = Listing::of(pass, pass.store.keys.repositories());
-    let mut walked = Walked {
+    let mut walked = RepositoryWalk {
         linked: Marks::default(),
         named: Marks::default(),
         began_at: SystemTime::UNIX_EPOCH,
@@ -137,7 +137,7 @@ fn add<'a>(
     kind: EntryKind,
     object: &'a ListedObject,
     page: &ListedPage,
-    walked: &mut Walked,
+    walked: &mut RepositoryWalk,
     manifests: &mut Vec<(Digest, &'a ListedObject)>,
 ) {
     let age = page.began_at.duration_since(object.modified);
@@ -169,7 +169,7 @@ async fn end(
     sessions: &OpenUploads,
     repository: Option<Repository>,
     manifests: &mut Vec<(Digest, &ListedObject)>,
-    walked: &mut Walked,
+    walked: &mut RepositoryWalk,
 ) -> Result<(), CollectError> {
     let Some(mut repository) = repository else {
         return Ok(());
@@ -189,7 +189,7 @@ async fn read_manifests(
     pass: &Pass<'_>,
     repository: &mut Repository,
     manifests: &mut Vec<(Digest, &ListedObject)>,
-    walked: &mut Walked,
+    walked: &mut RepositoryWalk,
 ) -> Result<(), CollectError> {
     let manifests = std::mem::take(manifests);
     if manifests.is_empty() {

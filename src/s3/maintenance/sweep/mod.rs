@@ -28,7 +28,7 @@ pub use plan::SweepAction;
 /// What a sweep did with one upload, or would do.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Swept {
+pub struct SweptUpload {
     /// The upload.
     pub uuid: Uuid,
     /// How long ago its youngest object was written.
@@ -46,7 +46,7 @@ pub(crate) async fn sweep(
     store: &Arc<Store>,
     older_than: Duration,
     dry_run: bool,
-) -> Result<Vec<Swept>> {
+) -> Result<Vec<SweptUpload>> {
     // A page is listed only when the uploads of the one before are removed, or nearly so: what is gone
     // comes before the key at which the listing continues.
     let uploads = inventory::found(Arc::clone(store));
@@ -68,10 +68,10 @@ async fn sweep_one(
     found: Found,
     older_than: Duration,
     dry_run: bool,
-) -> Option<Swept> {
+) -> Option<SweptUpload> {
     let (uuid, age) = (found.uuid, found.age);
     let swept = |action, outcome| {
-        Some(Swept {
+        Some(SweptUpload {
             uuid,
             age,
             action,

@@ -11,14 +11,14 @@ const AGE: Duration = Duration::from_secs(600);
 
 /// What is not on record.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Unrecorded {
+pub(crate) struct UnrecordedBytes {
     /// Bytes of parts that have arrived.
     pub(crate) arrived: u64,
     /// No part was ever recorded.
     pub(crate) is_first: bool,
 }
 
-impl Unrecorded {
+impl UnrecordedBytes {
     /// How long after the last write the next one is due, if bytes were taken since or not.
     pub(crate) fn due_after(self, is_behind: bool) -> Option<Duration> {
         if self.arrived >= BYTES {
@@ -50,12 +50,12 @@ mod tests {
             ("much", BYTES, false, Some(Duration::ZERO)),
             ("much at once", BYTES, true, Some(Duration::ZERO)),
         ] {
-            let unrecorded = Unrecorded { arrived, is_first };
+            let unrecorded = UnrecordedBytes { arrived, is_first };
             assert_eq!(unrecorded.due_after(true), due, "{case}");
             let is_due = arrived > 0;
             assert_eq!(unrecorded.is_due(600 * second), is_due, "{case}");
         }
-        let none = Unrecorded {
+        let none = UnrecordedBytes {
             arrived: 0,
             is_first: true,
         };

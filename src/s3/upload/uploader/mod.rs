@@ -27,7 +27,7 @@ use crate::s3::commit;
 use crate::s3::format::record::{INLINE_LIMIT, Segment, SegmentName};
 use crate::s3::relay::SendError;
 use crate::s3::session::owned::{OwnedSession, Ownership};
-use crate::s3::session::plan::checkpoint::Unrecorded;
+use crate::s3::session::plan::checkpoint::UnrecordedBytes;
 use crate::s3::session::{Multipart, Phase, Session, Tail};
 use crate::telemetry::Event;
 use s3layers_tarsum::Digest;
@@ -319,7 +319,7 @@ impl Uploader {
         Ok(())
     }
 
-    fn unrecorded(&self) -> Unrecorded {
+    fn unrecorded(&self) -> UnrecordedBytes {
         let end = self
             .sender
             .arrived()

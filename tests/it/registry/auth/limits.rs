@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use s3layers::{
-    Algorithm, Collected, Digest, MemoryLayerService, RepositoryService, ServiceStatus,
+    Algorithm, CollectReport, Digest, MemoryLayerService, RepositoryService, ServiceStatus,
 };
 use s3layers_registry::{Metrics, Options, Policy, Prices, Registry, WriteProtection, router};
 
@@ -144,9 +144,9 @@ async fn metrics_count_requests_and_prices() {
     }
     let last_collection = "\ns3layers_gc_last_success_timestamp_seconds";
     assert!(!metrics.text().unwrap().contains(last_collection));
-    metrics.count_collection(&Collected::default(), false);
+    metrics.count_collection(&CollectReport::default(), false);
     assert!(metrics.text().unwrap().contains(last_collection));
-    metrics.count_collection(&Collected::default(), true);
+    metrics.count_collection(&CollectReport::default(), true);
     let text = metrics.text().unwrap();
     for line in [
         "# TYPE s3layers_http_requests_total counter",
