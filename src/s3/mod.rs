@@ -235,7 +235,7 @@ impl S3LayerService {
     /// at once, beside pushes. A push within a day and a half of the last answer that its layers are
     /// here is never refused because of one.
     ///
-    /// A layer that no manifest names goes too, 3 days after it was pushed.
+    /// The removal of a layer that no manifest ever names begins 3 days after its push.
     ///
     /// # Errors
     ///

@@ -13,9 +13,9 @@ use s3layers::{CollectOptions, CollectReport, RunError};
 /// Remove layers that no manifest names
 ///
 /// One pass. A layer goes in steps that are a wait apart, so that no push loses one that it relies on:
-/// run it daily, or `serve --gc-every`. An image that was deleted is free after two days, and until
-/// then `trash restore` brings it back. A layer that no manifest names goes 3 days after it was pushed, also
-/// one that `push` has stored.
+/// run it daily, or `serve --gc-every`. The bytes of a deleted image are free after two to three days, and
+/// until then `trash restore` restores it. The removal of a layer that no manifest ever names, as of one that
+/// `push` has stored, begins 3 days after its push.
 #[derive(Debug, Args)]
 pub(super) struct Gc {
     /// Show what would be done, and change nothing

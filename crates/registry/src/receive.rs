@@ -1,4 +1,4 @@
-//! A body on its way into an upload: frame by frame, without copying.
+//! A body on its way into an upload, frame by frame.
 //!
 //! It runs in a task that owns both, since the handler of a request is dropped when its client
 //! disconnects. However it ends, the caller closes or finishes the upload, so the bytes are kept.

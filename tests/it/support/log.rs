@@ -1,4 +1,4 @@
-//! What is logged, for a test that is [alone](super::alone) in its process.
+//! What is logged, for a test in a process of its own.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
