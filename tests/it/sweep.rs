@@ -216,3 +216,29 @@ async fn no_claim_is_left_where_a_sweep_comes_before_it() {
     assert!(matches!(begun.map(drop), Err(Error::UploadUnknown { .. })));
     assert_eq!(everything(&store).await, ["profile"]);
 }
+
+/// An owner comes back after a sweep has read its old session: it keeps the upload and all bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn owner_that_comes_back_during_a_sweep_keeps_its_upload() {
+    let (store, service) = stores::with_service().await;
+    let (wire, sweeper) = stores::over_wire(&store).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    upload.write_bytes(ramp(1, KIB)).await.unwrap();
+    upload.close().await.unwrap();
+    let gate = wire.hold(On::every(PutObject).key_ends("/session"));
+    let sweep = async { sweeper.sweep(Duration::ZERO, false).await.unwrap() };
+    let resume = async {
+        gate.reached_by(1).await;
+        let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+        upload.write_bytes(ramp(2, KIB)).await.unwrap();
+        upload.close().await.unwrap();
+        gate.open();
+    };
+    let (swept, ()) = tokio::join!(sweep, resume);
+    assert_eq!(actions(&swept), []);
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    assert_eq!(upload.offset(), 2 * KIB);
+    let bytes = [ramp(1, KIB), ramp(2, KIB)].concat();
+    upload.finish(2 * KIB, &sha256(&bytes)).await.unwrap();
+}

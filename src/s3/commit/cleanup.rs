@@ -13,7 +13,7 @@ use crate::s3::bucket::live::{self, LiveLayer};
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{SegmentName, StoredLayer};
 use crate::s3::publish;
-use crate::s3::session::owned::OwnedSession;
+use crate::s3::session::owned::{CancelScope, OwnedSession};
 use crate::s3::session::{CommitIntent, Phase, Session, claim};
 use crate::s3::wire::{UploadId, pause};
 use s3layers_tarsum::{Algorithm, Digest};
@@ -41,15 +41,18 @@ async fn remove_finished(store: &Store, session: &Session, standing: &LiveLayer)
     remove_claim_and_session(store, session).await
 }
 
-/// Cancels an upload, and removes what can be removed at once. Where `forced`, also one that is
-/// being committed.
+/// Cancels an upload, and removes what can be removed at once.
 ///
 /// # Errors
 ///
 /// `UploadConflict` where the handle owned the upload and does not any more, or where it is being
 /// committed; `UploadUnknown`.
-pub(super) async fn cancel(store: &Store, owned: &mut OwnedSession, forced: bool) -> Result<()> {
-    owned.cancel(store, forced).await?;
+pub(super) async fn cancel(
+    store: &Store,
+    owned: &mut OwnedSession,
+    scope: CancelScope,
+) -> Result<()> {
+    owned.cancel(store, scope).await?;
     remove_cancelled(store, owned.get(), Duration::ZERO).await
 }
 

@@ -25,7 +25,7 @@ use crate::s3::format::keys::Key;
 use crate::s3::format::profile::StoreProfile;
 use crate::s3::format::record::{Content, Segment, SegmentName, StoredLayer};
 use crate::s3::publish;
-use crate::s3::session::owned::OwnedSession;
+use crate::s3::session::owned::{CancelScope, OwnedSession};
 use crate::s3::session::plan::resume::{Parts, compare};
 use crate::s3::session::{CommitIntent, Multipart, Part, Phase, Session};
 use crate::s3::wire::{ApiError, CompletePart, ETag, ListedPart, ObjectInfo};
@@ -75,10 +75,14 @@ pub(crate) async fn commit(
 ///
 /// `UploadUnknown` where it was committed or is over, `UploadConflict` where the handle lost it or
 /// where it cannot be committed at this time.
-pub(crate) async fn cancel(store: &Arc<Store>, owned: &mut OwnedSession) -> Result<()> {
+pub(crate) async fn cancel(
+    store: &Arc<Store>,
+    owned: &mut OwnedSession,
+    scope: CancelScope,
+) -> Result<()> {
     let uuid = owned.uuid();
     if !matches!(owned.get().phase, Phase::Committing(_)) {
-        let cancelled = cleanup::cancel(store, owned, false).await;
+        let cancelled = cleanup::cancel(store, owned, scope).await;
         let is_committing = matches!(owned.get().phase, Phase::Committing(_));
         match cancelled {
             // The owner has begun to commit it meanwhile.
@@ -96,7 +100,7 @@ pub(crate) async fn cancel(store: &Arc<Store>, owned: &mut OwnedSession) -> Resu
         Err(error @ (Error::UploadConflict { .. } | Error::UploadUnknown { .. })) => Err(error),
         Err(error) => {
             tracing::warn!(%uuid, %error, "cancelled an upload that cannot be committed");
-            cleanup::cancel(store, owned, true).await
+            cleanup::cancel(store, owned, CancelScope::Committing).await
         }
     }
 }
@@ -274,7 +278,9 @@ impl<'a> Driver<'a> {
             (End::WrongClaim, _, Some(wrong)) => Err(wrong),
             (End::Damaged(reason), ..) => {
                 // Nothing can come of it: the client may send the layer again under its id.
-                if let Err(error) = cleanup::cancel(self.store, owned, true).await {
+                if let Err(error) =
+                    cleanup::cancel(self.store, owned, CancelScope::Committing).await
+                {
                     tracing::warn!(%uuid, %error, "could not cancel a damaged upload");
                 }
                 Err(Error::Damaged { key, reason })

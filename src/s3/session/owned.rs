@@ -25,6 +25,17 @@ pub(crate) enum Ownership {
     Confirmed,
 }
 
+/// Which sessions a handle may cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CancelScope {
+    /// The version that was read: an owner that has written since keeps its upload.
+    AsRead,
+    /// However often the owner writes, until it begins to commit.
+    Open,
+    /// Also while it is being committed. It may still be published.
+    Committing,
+}
+
 /// A session and the ETag that the next write has to match.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnedSession {
@@ -203,18 +214,17 @@ impl OwnedSession {
         self.session.orphans = true;
     }
 
-    /// Marks the upload as cancelled: for a handle that does not own it, however often its owner
-    /// writes. Where `forced`, also one that is being committed; that may still be published.
+    /// Marks the upload as cancelled.
     ///
     /// # Errors
     ///
     /// As [`replace`](Self::replace).
-    pub(crate) async fn cancel(&mut self, store: &Store, forced: bool) -> Result<()> {
+    pub(crate) async fn cancel(&mut self, store: &Store, scope: CancelScope) -> Result<()> {
         let is_owner = self.ownership == Ownership::Confirmed;
         for _ in 0..ROUNDS {
             let intent = match &self.session.phase {
                 Phase::Cancelled(_) => return Ok(()),
-                Phase::Committing(_) if !forced => break,
+                Phase::Committing(_) if scope != CancelScope::Committing => break,
                 Phase::Committing(intent) => Some(intent.clone()),
                 Phase::Open | Phase::Rejected(_) => None,
             };
@@ -225,7 +235,8 @@ impl OwnedSession {
                 ..self.session.clone()
             };
             match self.replace(store, next).await {
-                Err(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) if !is_owner => {}
+                Err(Error::UploadConflict { .. } | Error::UploadUnknown { .. })
+                    if !is_owner && scope != CancelScope::AsRead => {}
                 settled => return settled,
             }
             let uuid = self.uuid();

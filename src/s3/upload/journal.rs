@@ -14,7 +14,7 @@ use crate::s3::commit::{self, Concurrency};
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::Segment;
 use crate::s3::relay::SendError;
-use crate::s3::session::owned::{OwnedSession, Ownership};
+use crate::s3::session::owned::{CancelScope, OwnedSession, Ownership};
 use crate::s3::session::plan::checkpoint::UnrecordedBytes;
 use crate::s3::session::{Phase, Session, Tail};
 use crate::s3::wire::ApiError;
@@ -106,7 +106,7 @@ impl Journal {
         self.freezing = None;
         let ended = ended.unwrap_or_else(|failed| Err(panicked("CompleteMultipartUpload", failed)));
         if let Err(Error::UploadUnknown { .. }) = &ended {
-            commit::cancel(&self.store, &mut self.owned).await?;
+            commit::cancel(&self.store, &mut self.owned, CancelScope::Open).await?;
         }
         self.frozen = Some(ended?);
         Ok(())

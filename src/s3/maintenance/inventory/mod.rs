@@ -20,7 +20,7 @@ use crate::s3::S3LayerService;
 use crate::s3::bucket::Store;
 use crate::s3::commit::{self, cleanup};
 use crate::s3::format::record::{Segment, StoredLayer};
-use crate::s3::session::owned::OwnedSession;
+use crate::s3::session::owned::{CancelScope, OwnedSession};
 use s3layers_tarsum::{Algorithm, Digest};
 
 mod find;
@@ -203,7 +203,7 @@ impl S3LayerService {
     /// and so does a sweep.
     pub async fn cancel_upload(&self, uuid: Uuid) -> Result<()> {
         match OwnedSession::load(&self.store, uuid).await? {
-            Some(mut owned) => commit::cancel(&self.store, &mut owned).await,
+            Some(mut owned) => commit::cancel(&self.store, &mut owned, CancelScope::Open).await,
             None => cleanup::remove_orphaned_tails(&self.store, uuid).await,
         }
     }

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::s3::bucket::Store;
 use crate::s3::commit::{self, cleanup};
 use crate::s3::maintenance::inventory::{self, Found, ListedSession};
-use crate::s3::session::owned::OwnedSession;
+use crate::s3::session::owned::{CancelScope, OwnedSession};
 
 mod plan;
 
@@ -93,12 +93,16 @@ async fn sweep_one(
     }
     let phase = stored.as_ref().map(|stored| &stored.get().phase);
     let action = plan::plan(phase, age, older_than)?;
-    let outcome = if dry_run {
-        Ok(())
-    } else {
-        carry_out(store, action, stored, &found).await
-    };
-    swept(action, outcome)
+    if dry_run {
+        return swept(action, Ok(()));
+    }
+    match carry_out(store, action, stored, &found).await {
+        // Its owner came back, or another sweep was quicker.
+        Err(Error::UploadConflict { .. }) => None,
+        // It was committed.
+        Err(Error::UploadUnknown { .. }) => swept(action, Ok(())),
+        outcome => swept(action, outcome),
+    }
 }
 
 async fn carry_out(
@@ -114,17 +118,12 @@ async fn carry_out(
     if action != SweepAction::Remove {
         owned.expect_orphans();
     }
-    let outcome = match action {
+    match action {
         SweepAction::RemoveCancelled => {
             cleanup::remove_cancelled(store, owned.get(), found.age).await
         }
         SweepAction::Commit | SweepAction::Remove | SweepAction::RemoveOrphans => {
-            commit::cancel(store, &mut owned).await
+            commit::cancel(store, &mut owned, CancelScope::AsRead).await
         }
-    };
-    match outcome {
-        // Its owner came back, or another sweep was quicker: not dead.
-        Err(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) => Ok(()),
-        outcome => outcome,
     }
 }

@@ -26,7 +26,7 @@ use crate::s3::budget::{Grant, Holder, UNIT};
 use crate::s3::commit;
 use crate::s3::format::record::{INLINE_LIMIT, Segment, SegmentName};
 use crate::s3::relay::SendError;
-use crate::s3::session::owned::{OwnedSession, Ownership};
+use crate::s3::session::owned::{CancelScope, OwnedSession, Ownership};
 use crate::s3::session::plan::checkpoint::UnrecordedBytes;
 use crate::s3::session::{Multipart, Phase, Session, Tail};
 use crate::telemetry::Event;
@@ -457,7 +457,7 @@ impl Uploader {
     /// Cancels the upload and removes all of it.
     pub(super) async fn cancel(&mut self) -> Result<()> {
         self.sender.abort().await;
-        commit::cancel(&self.store, self.journal.owned()).await
+        commit::cancel(&self.store, self.journal.owned(), CancelScope::Open).await
     }
 
     /// After a failure: records what has arrived, so that a resume finds it.
