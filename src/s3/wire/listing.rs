@@ -1,8 +1,11 @@
 //! Listings of objects.
 
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
+use aws_sdk_s3::types::Object;
 
-use super::{Api, ApiError, ApiResult, Call, ETag, Page, SMALL_TIMEOUT, to_system_time};
+use super::{
+    Api, ApiError, ApiResult, Call, ETag, Page, SMALL_TIMEOUT, incomplete, to_system_time,
+};
 use crate::error::{StorageError, StorageErrorKind};
 use crate::s3::format::keys::Key;
 use crate::s3::wire::date::CatchDate;
@@ -69,7 +72,7 @@ impl Api {
         };
         let answer = self.listed(prefix, &sought, &seen).await?;
         Ok(Page {
-            objects: objects(&answer, prefix),
+            objects: objects(&answer, prefix)?,
             next: next_page(&answer),
             date: seen.caught(),
         })
@@ -93,7 +96,7 @@ impl Api {
             ..Sought::default()
         };
         let answer = self.listed(prefix, &sought, &CatchDate::default()).await?;
-        let mut objects = objects(&answer, prefix);
+        let mut objects = objects(&answer, prefix)?;
         let more = answer.is_truncated() == Some(true);
         if more && !objects.is_sorted_by_key(|object| &object.key) {
             return Err(refused(prefix, "the store lists keys out of order"));
@@ -112,17 +115,22 @@ fn refused(prefix: &str, why: &'static str) -> ApiError {
 }
 
 /// Those whose keys begin with the prefix that was asked for.
-fn objects(answer: &ListObjectsV2Output, prefix: &str) -> Vec<ListedObject> {
-    let objects = answer.contents().iter().filter_map(|object| {
-        object.key().filter(|key| key.starts_with(prefix))?;
+fn objects(answer: &ListObjectsV2Output, prefix: &str) -> ApiResult<Vec<ListedObject>> {
+    let entry = |object: &Object| {
         Some(ListedObject {
             key: Key::from_listing(object.key()?),
             size: u64::try_from(object.size()?).ok()?,
             modified: to_system_time(object.last_modified()?),
             etag: object.e_tag().map(ETag::parse),
         })
+    };
+    let is_below = |object: &&Object| object.key().is_none_or(|key| key.starts_with(prefix));
+    let below = answer.contents().iter().filter(is_below);
+    let entries = below.map(|object| {
+        let what = "key, size or date of an object";
+        entry(object).ok_or_else(|| incomplete(Operation::ListObjectsV2, prefix, what))
     });
-    objects.collect()
+    entries.collect()
 }
 
 pub(super) fn keys(answer: &ListObjectsV2Output) -> Vec<Key> {

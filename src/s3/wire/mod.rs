@@ -45,10 +45,10 @@ mod multipart;
 mod objects;
 mod ready;
 mod retry;
-mod status;
 mod turns;
 mod types;
 mod verdict;
+mod witness;
 
 pub(crate) use aws_sdk_s3::Client;
 pub(crate) use body::{Payload, RangeBody};
@@ -168,7 +168,7 @@ impl Api {
             )
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .interceptor(status::Witness)
+            .interceptor(witness::Witness)
     }
 
     /// Makes attempts until one succeeds, fails for good, or enough were made.
@@ -236,7 +236,7 @@ impl Api {
             let mut request = Request::sent(&self.telemetry, operation, call.key, attempts, body);
             let sent = Instant::now();
             // On the heap: the SDK's futures are large, and callers hold many of ours within another.
-            let (result, status) = status::seen(Box::pin(send())).await;
+            let (result, status) = witness::seen(Box::pin(send())).await;
             let failed = match result {
                 Ok(answer) => {
                     request.ended(status, "Ok");

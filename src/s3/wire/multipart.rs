@@ -1,6 +1,8 @@
 //! Multipart uploads.
 
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, Part,
+};
 use bytes::Bytes;
 
 use super::{
@@ -239,17 +241,17 @@ impl Api {
                 Err(ApiError::NoSuchUpload(_) | ApiError::NoSuchKey(_)) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            parts.extend(page.parts().iter().filter_map(|part| {
-                Some(ListedPart {
-                    number: u32::try_from(part.part_number()?).ok()?,
-                    size: to_u64(part.size())?,
-                    etag: ETag::parse(part.e_tag()?),
-                    crc64: part.checksum_crc64_nvme().map(str::to_owned),
-                })
-            }));
-            let next = page.next_part_number_marker().map(str::to_owned);
-            if page.is_truncated() != Some(true) || next.is_none() || next == marker {
+            let missing = |what| incomplete(call.operation, call.key, what);
+            for part in page.parts() {
+                let part = listed_part(part);
+                parts.push(part.ok_or_else(|| missing("number, size or ETag of a part"))?);
+            }
+            if page.is_truncated() != Some(true) {
                 break;
+            }
+            let next = page.next_part_number_marker().map(str::to_owned);
+            if next.is_none() || next == marker {
+                return Err(missing("next page, though it has more parts"));
             }
             marker = next;
         }
@@ -287,4 +289,13 @@ impl Api {
 
 fn to_i32(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn listed_part(part: &Part) -> Option<ListedPart> {
+    Some(ListedPart {
+        number: u32::try_from(part.part_number()?).ok()?,
+        size: to_u64(part.size())?,
+        etag: ETag::parse(part.e_tag()?),
+        crc64: part.checksum_crc64_nvme().map(str::to_owned),
+    })
 }

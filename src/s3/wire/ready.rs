@@ -1,6 +1,6 @@
 //! The one request that is not repeated.
 
-use super::{Api, ApiError, ApiResult, Request, SMALL_TIMEOUT, status};
+use super::{Api, ApiError, ApiResult, Request, SMALL_TIMEOUT, witness};
 use crate::error::StorageError;
 use crate::s3::format::keys::Key;
 use crate::s3::wire::error::Attempt;
@@ -20,7 +20,7 @@ impl Api {
             .customize()
             .config_override(Self::settings(SMALL_TIMEOUT))
             .send();
-        let (answer, status) = status::seen(sent).await;
+        let (answer, status) = witness::seen(sent).await;
         let Err(error) = answer else {
             request.ended(status, "Ok");
             return Ok(());

@@ -1,9 +1,12 @@
-//! The status of an answer, for the log: the SDK keeps it to itself where a request succeeds.
+//! What the SDK keeps to itself of an answer: its status, for the log, and whether its document is
+//! whole.
 
 use std::cell::Cell;
 use std::future::Future;
 
-use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::interceptors::{
+    AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextRef,
+};
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 
@@ -31,6 +34,65 @@ impl Intercept for Witness {
         // Ignored outside of `seen`.
         let _ = STATUS.try_with(|seen| seen.set(Some(status)));
         Ok(())
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let answer = context.response();
+        // A stream is not read yet.
+        let document = answer.body().bytes().unwrap_or_default();
+        if answer.status().is_success() && !is_whole(document) {
+            return Err("the document breaks off".into());
+        }
+        Ok(())
+    }
+}
+
+/// The SDK reads an XML document that breaks off as if it were whole: a listing would lack keys.
+fn is_whole(document: &[u8]) -> bool {
+    let document = String::from_utf8_lossy(document);
+    let document = document.trim();
+    if !document.starts_with('<') {
+        return true;
+    }
+    let tags = document.split('<');
+    let mut tags = tags.filter(|tag| tag.starts_with(|first: char| first.is_ascii_alphabetic()));
+    let Some(root) = tags.next() else {
+        return false;
+    };
+    let name = root.split(|end: char| end.is_whitespace() || "/>".contains(end));
+    let name = name.take(1).collect::<String>();
+    let is_empty = root.ends_with("/>") && tags.next().is_none();
+    is_empty || document.ends_with(&format!("</{name}>"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_documents() {
+        for (document, want) in [
+            ("", true),
+            ("not XML", true),
+            ("<A><B/></A>", true),
+            (
+                " \n<?xml version=\"1.0\"?>\n<A xmlns=\"b\"><B>1</B></A>\n",
+                true,
+            ),
+            ("<A xmlns=\"b\"/>", true),
+            ("<?xml version=\"1.0\"?>", false),
+            ("<A><B>1</B>", false),
+            ("<A><B/>", false),
+            ("<A><B>1</B></", false),
+            ("<A", false),
+        ] {
+            assert_eq!(is_whole(document.as_bytes()), want, "{document}");
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use super::bodies::{Answer, HalfBody};
 use super::refusals::{error_in_200, expired, refusal};
 use super::request::{Operation, Request};
-use super::rules::{Fault, LATE, STRAYED};
+use super::rules::{Fault, LATE, STRAYED, Then};
 use super::{End, Gate, State};
 
 /// One request, from being sent to the last byte of its answer.
@@ -145,8 +145,16 @@ impl Exchange {
         std::future::pending().await
     }
 
-    fn answer(self, answer: HttpResponse) -> HttpResponse {
+    fn answer(self, mut answer: HttpResponse) -> HttpResponse {
         let fault = self.fault;
+        if let Some(Fault::CutAnswer {
+            then: Then::Ends, ..
+        }) = fault
+            && self.operation != Operation::GetObject
+        {
+            // As of a proxy that ends an XML document by closing the connection.
+            answer.headers_mut().remove("content-length");
+        }
         answer.map_body(|body| {
             let length = body.content_length().unwrap_or(0);
             let (cut, flip) = match fault {
