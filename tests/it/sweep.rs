@@ -7,6 +7,7 @@ use embedded_s3::{EmbeddedStore, Quirks};
 use s3layers::{
     Error, LayerService as _, LayerServiceExt as _, S3LayerService, SweepAction, SweptUpload,
 };
+use tokio::io::AsyncWriteExt as _;
 
 use crate::support::bucket::{keys, keys_at_rest, multiparts};
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
@@ -241,4 +242,30 @@ async fn owner_that_comes_back_during_a_sweep_keeps_its_upload() {
     assert_eq!(upload.offset(), 2 * KIB);
     let bytes = [ramp(1, KIB), ramp(2, KIB)].concat();
     upload.finish(2 * KIB, &sha256(&bytes)).await.unwrap();
+}
+
+/// What does not fill a part of this size is larger than any document.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_upload_with_a_large_object_goes() {
+    let store = stores::in_memory().await;
+    let config = stores::config()
+        .part_size(80 * MIB)
+        .memory_budget(512 * MIB);
+    let service = S3LayerService::connect(stores::sdk_client(&store), config);
+    let service = service.await.unwrap();
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(ramp(1, 65 * MIB)).await.unwrap();
+    upload.close().await.unwrap();
+    let uuid = upload.uuid();
+    // The next owner has not closed it.
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    upload.write_bytes(ramp(1, KIB)).await.unwrap();
+    upload.flush().await.unwrap();
+    drop(upload);
+    let all = everything(&store).await;
+    assert!(all.iter().any(|key| key.contains(".whole-")), "{all:?}");
+    let swept = stores::service(&store).await;
+    let swept = swept.sweep(Duration::ZERO, false).await.unwrap();
+    assert_eq!(actions(&swept), [(uuid, SweepAction::Remove)]);
+    assert_eq!(everything(&store).await, ["profile"]);
 }

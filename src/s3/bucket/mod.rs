@@ -28,6 +28,7 @@ use crate::s3::wire::{Api, Condition, ConditionForm, ETag, Put, SmallObject, Wri
 
 pub(crate) mod cache;
 pub(crate) mod live;
+pub(crate) mod objects;
 pub(crate) mod presence;
 
 /// One bucket and root, as one service uses it.

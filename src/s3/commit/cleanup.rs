@@ -8,15 +8,14 @@ use uuid::Uuid;
 
 use crate::clock;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
-use crate::s3::bucket::Store;
 use crate::s3::bucket::live::{self, LiveLayer};
+use crate::s3::bucket::{Store, objects};
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{SegmentName, StoredLayer};
 use crate::s3::publish;
 use crate::s3::session::owned::{CancelScope, OwnedSession};
 use crate::s3::session::{CommitIntent, Phase, Session, claim};
 use crate::s3::wire::{UploadId, pause};
-use s3layers_tarsum::{Algorithm, Digest};
 
 /// As [`remove_finished`]. The layer is published, so a failure is left to the sweep.
 pub(super) async fn remove_finished_logged(store: &Store, session: &Session, standing: &LiveLayer) {
@@ -137,22 +136,21 @@ async fn remove_objects(
 async fn orphans_of(store: &Store, uuid: Uuid) -> Result<Vec<Key>> {
     let prefix = store.keys.data_prefix(uuid);
     let mut orphans = Vec::new();
-    for key in objects_below(store, prefix.clone()).await? {
-        let name = key.as_str().strip_prefix(&prefix).map(str::parse);
+    for object in objects::below(store, &prefix).await? {
+        let name = object.key.as_str().strip_prefix(&prefix).map(str::parse);
         let Some(Ok(name @ SegmentName::Whole(_))) = name else {
             continue;
         };
-        let Some(object) = store.api.get_small(&key).await? else {
+        let Some(digest) = objects::sha256(store, &object).await? else {
             continue;
         };
-        let digest = Digest::of(Algorithm::Sha256, &object.bytes);
         let published = store.layer(&digest.into()).await?;
         let is_it = |layer: &StoredLayer| {
             let mut names = layer.segments().iter().map(|segment| &segment.name);
             layer.upload == uuid && names.any(|other| *other == name)
         };
         if !published.is_some_and(|layer| is_it(&layer)) {
-            orphans.push(key);
+            orphans.push(object.key);
         }
     }
     Ok(orphans)
@@ -161,22 +159,9 @@ async fn orphans_of(store: &Store, uuid: Uuid) -> Result<Vec<Key>> {
 /// Every tail below the upload, named by the session or not.
 async fn tails_of(store: &Store, uuid: Uuid) -> Result<Vec<Key>> {
     let session = store.keys.session(uuid);
-    let mut keys = objects_below(store, store.keys.upload(uuid)).await?;
-    keys.retain(|key| *key != session);
-    Ok(keys)
-}
-
-async fn objects_below(store: &Store, prefix: String) -> Result<Vec<Key>> {
-    let mut keys = Vec::new();
-    let mut from = None;
-    loop {
-        let page = store.api.list(&prefix, from).await?;
-        keys.extend(page.objects.into_iter().map(|object| object.key));
-        from = page.next;
-        if from.is_none() {
-            return Ok(keys);
-        }
-    }
+    let objects = objects::below(store, &store.keys.upload(uuid)).await?;
+    let keys = objects.into_iter().map(|object| object.key);
+    Ok(keys.filter(|key| *key != session).collect())
 }
 
 /// Removes the objects of an upload that has no session.

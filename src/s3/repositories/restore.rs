@@ -81,19 +81,34 @@ fn is_kept_elsewhere(descriptor: &Value) -> bool {
 /// What a manifest cannot be pulled without.
 pub(crate) fn needed(bytes: &[u8]) -> BTreeSet<Digest> {
     let manifest = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
-    let one = |value: &Value, field: &str| value[field].as_str().and_then(|text| text.parse().ok());
-    let mut needed: BTreeSet<Digest> = one(&manifest["config"], "digest").into_iter().collect();
-    for (lists, field) in [
+    let mut needed: BTreeSet<Digest> = digest_of(&manifest["config"], "digest")
+        .into_iter()
+        .collect();
+    for (list, field) in [
         ("layers", "digest"),
         ("blobs", "digest"),
         ("manifests", "digest"),
         ("fsLayers", "blobSum"),
     ] {
-        let list = manifest[lists].as_array().into_iter().flatten();
-        let list = list.filter(|descriptor| !is_kept_elsewhere(descriptor));
-        needed.extend(list.filter_map(|value| one(value, field)));
+        needed.extend(listed(&manifest, list, field));
     }
     needed
+}
+
+/// The manifests of an index.
+pub(crate) fn children(bytes: &[u8]) -> BTreeSet<Digest> {
+    let manifest = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+    listed(&manifest, "manifests", "digest").collect()
+}
+
+fn listed(manifest: &Value, list: &str, field: &str) -> impl Iterator<Item = Digest> {
+    let list = manifest[list].as_array().into_iter().flatten();
+    let list = list.filter(|descriptor| !is_kept_elsewhere(descriptor));
+    list.filter_map(move |descriptor| digest_of(descriptor, field))
+}
+
+fn digest_of(descriptor: &Value, field: &str) -> Option<Digest> {
+    descriptor[field].as_str()?.parse().ok()
 }
 
 /// Brings back what a manifest needs: a layer, or a manifest that was deleted as well. Whether it

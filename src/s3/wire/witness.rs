@@ -70,6 +70,15 @@ fn is_whole(document: &[u8]) -> bool {
     is_empty || document.ends_with(&format!("</{name}>"))
 }
 
+/// What a request with the [`Witness`] comes to, and the status of its answer, if one came.
+pub(super) async fn seen<T>(sending: impl Future<Output = T>) -> (T, Option<u16>) {
+    let seen = async {
+        let result = sending.await;
+        (result, STATUS.with(Cell::get))
+    };
+    STATUS.scope(Cell::new(None), seen).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,13 +103,4 @@ mod tests {
             assert_eq!(is_whole(document.as_bytes()), want, "{document}");
         }
     }
-}
-
-/// What a request with the [`Witness`] comes to, and the status of its answer, if one came.
-pub(super) async fn seen<T>(sending: impl Future<Output = T>) -> (T, Option<u16>) {
-    let seen = async {
-        let result = sending.await;
-        (result, STATUS.with(Cell::get))
-    };
-    STATUS.scope(Cell::new(None), seen).await
 }

@@ -60,7 +60,7 @@ async fn add_indexes(
     name: &RepositoryName,
     broken: &mut BTreeSet<Digest>,
 ) -> Result<()> {
-    let mut needs: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
+    let mut indexes: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
     let mut pages = Box::pin(pages(Arc::clone(store), store.keys.manifests(name)));
     while let Some(page) = pages.try_next().await? {
         let listed = page
@@ -71,14 +71,18 @@ async fn add_indexes(
             listed.filter_map(|object| store.keys.digest_of_manifest(name, object.key.as_str()))
         {
             // A damaged one is broken already.
-            if let Ok(Some(manifest)) = repositories::manifest(store, name, &digest).await {
-                needs.insert(digest, repositories::needed(&manifest.bytes));
+            let Ok(Some(manifest)) = repositories::manifest(store, name, &digest).await else {
+                continue;
+            };
+            let children = repositories::children(&manifest.bytes);
+            if !children.is_empty() {
+                indexes.insert(digest, children);
             }
         }
     }
     loop {
-        let parents = needs.iter().filter(|(digest, needed)| {
-            !broken.contains(digest) && needed.iter().any(|needed| broken.contains(needed))
+        let parents = indexes.iter().filter(|(digest, children)| {
+            !broken.contains(digest) && children.iter().any(|child| broken.contains(child))
         });
         let parents: Vec<Digest> = parents.map(|(digest, _)| digest.clone()).collect();
         if parents.is_empty() {

@@ -1,6 +1,7 @@
 //! Layers that no link names.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
@@ -10,7 +11,7 @@ use super::listing::Listing;
 use super::plan::{self, RecordAction};
 use super::walk::RepositoryWalk;
 use super::{AT_ONCE, CollectError, Pass, dead, purge};
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::id::LayerId;
 use crate::s3::bucket::StoredDocument;
 use crate::s3::format::document::{TOMBSTONE_SIZE, encode};
@@ -143,7 +144,13 @@ async fn judge(
         RecordAction::Kill => Some(Due::Kill(RecordVersion { record, etag })),
         RecordAction::Purge => {
             let nonce = clock::new_nonce();
-            let purging = put(pass, record.clone(), RecordState::Purging { nonce }, &etag);
+            let purging = put(
+                pass,
+                record.clone(),
+                RecordState::Purging { nonce },
+                &etag,
+                None,
+            );
             let purging = purging.await?;
             purging.map(|etag| Due::Remove(RecordVersion { record, etag }))
         }
@@ -196,7 +203,7 @@ async fn condemn_as_judged(
 ) -> Result<(), CollectError> {
     let size = record.layer.size;
     let nonce = clock::new_nonce();
-    if put(pass, record, RecordState::Condemned { nonce }, etag)
+    if put(pass, record, RecordState::Condemned { nonce }, etag, None)
         .await?
         .is_some()
     {
@@ -214,6 +221,7 @@ pub(super) async fn put(
     record: Record,
     state: RecordState,
     etag: &ETag,
+    until: Option<(Moment, Duration)>,
 ) -> Result<Option<ETag>, CollectError> {
     if pass.options.dry_run {
         return Ok(Some(etag.clone()));
@@ -224,22 +232,24 @@ pub(super) async fn put(
     let put = pass
         .store
         .api
-        .put_if(&key, encode(&record)?, Condition::Matches(etag));
+        .put_if_until(&key, encode(&record)?, Condition::Matches(etag), until);
     match put.await? {
         Put::Written(etag) => Ok(Some(etag)),
         Put::Held(_) | Put::Gone => Ok(None),
     }
 }
 
-/// Sets condemned records to dead, after they were written down.
+/// Sets condemned records to dead, after they were written down and before another pass can take the list for
+/// settled.
 async fn kill(pass: &Pass<'_>, condemned: Vec<RecordVersion>) -> Result<(), CollectError> {
+    let until = Some((Moment::now(), pass.times().look()));
     dead::note(pass, &condemned).await?;
     let kills = condemned
         .into_iter()
         .map(async |RecordVersion { record, etag }| {
             let size = record.layer.size;
             let nonce = clock::new_nonce();
-            if put(pass, record, RecordState::Dead { nonce }, &etag)
+            if put(pass, record, RecordState::Dead { nonce }, &etag, until)
                 .await?
                 .is_some()
             {
