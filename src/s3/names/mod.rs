@@ -26,7 +26,7 @@
 //! 4. *Kills*: a writer killed before its marker leaves an entry that was never acknowledged, and
 //!    that the catalog may not show until the push is repeated or continued. A remover killed before
 //!    its marker leaves a live one, which the catalog shows, until the removal is repeated: one that
-//!    finds nothing to remove looks for entries too.
+//!    finds nothing to remove looks for entries too. `check` finds such a marker, and its repair is that look.
 //! 5. *No conditional writes* (one writer process, as was declared): writers and removers in that
 //!    process take turns.
 //!

@@ -16,9 +16,9 @@ const FIRST_PAGE: usize = 10;
 /// Objects of its other pages.
 const PAGE: usize = 1000;
 
-/// Whether a marker in a listing says that its repository has entries. The others say nothing.
-pub(crate) fn is_live(marker: &ListedObject) -> bool {
-    marker.size == LIVE_SIZE
+/// Whether a marker of this size says that its repository has entries. The others say nothing.
+pub(crate) fn is_live(size: u64) -> bool {
+    size == LIVE_SIZE
 }
 
 /// Whether this repository has a link, a manifest or a tag.

@@ -55,7 +55,7 @@ fn existing(
         let Some(name) = store.keys.repository_of(marker.key.as_str()) else {
             return Ok::<_, Error>(None);
         };
-        let exists = names::is_live(marker) || names::has_entries(store, &name).await?;
+        let exists = names::is_live(marker.size) || names::has_entries(store, &name).await?;
         Ok(exists.then_some(name))
     });
     stream::iter(looks).buffered(LOOKS_AT_ONCE)

@@ -1,5 +1,6 @@
 //! Layers of a repository: the link repeats the layer's record, so that it is all that is read.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::contract::Layer;
@@ -12,6 +13,7 @@ use crate::s3::bucket::{ROUNDS, Store, StoredDocument, contended, linked_layer};
 use crate::s3::format::record::{Link, StoredLayer};
 use crate::s3::publish;
 use crate::s3::read::S3Layer;
+use s3layers_tarsum::Digest;
 
 pub(super) async fn layer(
     store: &Arc<Store>,
@@ -80,7 +82,17 @@ pub(super) async fn mount(
     Ok(true)
 }
 
-pub(super) async fn unlink(store: &Store, name: &RepositoryName, id: &LayerId) -> Result<bool> {
+/// Removes the links of a layer, unless it has one of the ids `kept`. Whether they are removed.
+pub(super) async fn unlink(
+    store: &Store,
+    name: &RepositoryName,
+    id: &LayerId,
+    kept: &BTreeSet<Digest>,
+) -> Result<bool> {
+    let is_kept = |id: &LayerId| id.as_digest().is_some_and(|digest| kept.contains(digest));
+    if is_kept(id) {
+        return Ok(false);
+    }
     let key = store.keys.link(name, id);
     let Some(StoredDocument { document, etag, .. }) = store.read::<Link>(&key).await? else {
         return Ok(false);
@@ -90,6 +102,9 @@ pub(super) async fn unlink(store: &Store, name: &RepositoryName, id: &LayerId) -
     if let Ok(layer) = layer {
         let sha256 = layer.id();
         let ids = std::iter::once(&sha256).chain(&layer.aliases);
+        if ids.clone().any(is_kept) {
+            return Ok(false);
+        }
         for other in ids.filter(|other| *other != id) {
             unlink_other(store, name, other, &layer).await?;
         }

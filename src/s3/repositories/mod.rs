@@ -15,6 +15,8 @@
 //!    deletes without a condition. Each write has a fresh nonce, so a tag, a manifest or a link that
 //!    is written again meanwhile stays.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -97,7 +99,9 @@ impl RepositoryService for S3LayerService {
     }
 
     async fn unlink(&self, name: &RepositoryName, id: &LayerId) -> Result<bool> {
-        names::removal(&self.store, name, links::unlink(&self.store, name, id)).await
+        let kept = BTreeSet::new();
+        let unlink = links::unlink(&self.store, name, id, &kept);
+        names::removal(&self.store, name, unlink).await
     }
 
     async fn resume_at(

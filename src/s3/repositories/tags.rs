@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
-use super::names_below;
+use super::{manifest_document, names_below};
 use crate::clock;
 use crate::contract::Page;
 use crate::error::{Error, Result};
@@ -89,6 +89,27 @@ pub(super) async fn delete(store: &Store, name: &RepositoryName, tag: &Tag) -> R
     };
     store.remove(&key, &read.etag).await?;
     Ok(true)
+}
+
+/// Removes a tag, unless it names a manifest that is there. Whether it is removed.
+pub(super) async fn delete_dangling(
+    store: &Store,
+    name: &RepositoryName,
+    tag: &Tag,
+) -> Result<bool> {
+    let key = store.keys.tag(name, tag);
+    let Some(read) = store.read::<TagDocument>(&key).await? else {
+        return Ok(false);
+    };
+    // One that cannot be read names nothing.
+    if let Ok(tag) = &read.document
+        && manifest_document::read(store, name, &tag.manifest)
+            .await?
+            .is_some()
+    {
+        return Ok(false);
+    }
+    store.remove_judged(&key, &read.etag).await
 }
 
 /// A tag as it was read.

@@ -21,7 +21,7 @@ use crate::s3::format::collection::TrashedManifest;
 use crate::s3::format::document::{Document as _, Inline, encode};
 use crate::s3::format::keys::Key;
 use crate::s3::maintenance::inventory::pages;
-use crate::s3::wire::Condition;
+use crate::s3::wire::{Condition, ListedObject};
 use s3layers_tarsum::Digest;
 
 /// How many entries are read at a time: a manifest has up to 4 MiB.
@@ -121,14 +121,22 @@ pub(super) async fn entries<T>(
     Ok(listed)
 }
 
-/// Removes entries that were written so long ago. How many.
-pub(crate) async fn expire(store: &Arc<Store>, older_than: Duration) -> Result<u64> {
+/// Removes entries that were written so long ago, but for those of repositories whose prefix `is_kept`. How many.
+pub(crate) async fn expire(
+    store: &Arc<Store>,
+    older_than: Duration,
+    is_kept: impl Fn(&str) -> bool,
+) -> Result<u64> {
     let mut removed = 0;
     let mut pages = Box::pin(pages(Arc::clone(store), store.keys.trash()));
     while let Some(page) = pages.try_next().await? {
         let now = clock::now();
-        let is_old = |object: &&_| page.age(object, now) >= older_than;
-        let old = page.objects.iter().filter(is_old);
+        let is_expired = |object: &&ListedObject| {
+            let key = object.key.as_str();
+            let prefix = key.rfind('/').map_or(key, |slash| &key[..=slash]);
+            page.age(object, now) >= older_than && !is_kept(prefix)
+        };
+        let old = page.objects.iter().filter(is_expired);
         let keys: Vec<Key> = old.map(|object| object.key.clone()).collect();
         store.remove_all(&keys).await?;
         removed += keys.len() as u64;
@@ -181,6 +189,6 @@ impl S3LayerService {
     ///
     /// Some may be forgotten.
     pub async fn empty_trash(&self, older_than: Duration) -> Result<u64> {
-        expire(&self.store, older_than).await
+        expire(&self.store, older_than, |_| false).await
     }
 }

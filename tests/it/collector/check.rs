@@ -225,6 +225,7 @@ enum Seed {
     ReferringManifestDeleted,
     SubjectDeleted,
     MarkerDeleted,
+    MarkerOfNothing,
     SessionFlipped,
     SessionDeleted,
     TailWithoutSession,
@@ -315,6 +316,10 @@ impl Seed {
             Seed::ReferringManifestDeleted => bucket.delete(&of(&bucket.referrer)).await,
             Seed::SubjectDeleted => bucket.delete(&of(&bucket.subject)).await,
             Seed::MarkerDeleted => bucket.delete("names/").await,
+            Seed::MarkerOfNothing => {
+                let marker = get(&bucket.client, &bucket.key("names/").await).await;
+                bucket.put("names/library.other", marker).await;
+            }
             Seed::SessionFlipped => bucket.flip("session").await,
             Seed::SessionDeleted => bucket.delete("session").await,
             Seed::TailWithoutSession => {
@@ -345,7 +350,7 @@ fn member(text: &str, member: &str, value: &str) -> String {
 
 /// Each seed, what is found, how many images cannot be pulled, and how a check ends that repairs.
 #[rustfmt::skip]
-const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 40] = [
+const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 41] = [
     (Seed::DataDeleted, &[DataMissing, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::DataTruncated, &[DataOfOtherSize, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::DataReplaced, &[DataChanged, ContentMissing], 1, CheckVerdict::Damaged),
@@ -376,6 +381,7 @@ const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 40] = [
     (Seed::ReferringManifestDeleted, &[ReferrerToNothing], 0, CheckVerdict::Clean),
     (Seed::SubjectDeleted, &[SubjectMissing], 0, CheckVerdict::Clean),
     (Seed::MarkerDeleted, &[MarkerMissing], 0, CheckVerdict::Repaired),
+    (Seed::MarkerOfNothing, &[StaleMarker], 0, CheckVerdict::Clean),
     (Seed::SessionFlipped, &[SessionUnreadable], 0, CheckVerdict::Damaged),
     (Seed::SessionDeleted, &[OrphanData, StaleClaim], 0, CheckVerdict::Clean),
     (Seed::TailWithoutSession, &[OrphanTail], 0, CheckVerdict::Clean),
@@ -608,7 +614,7 @@ async fn late_error_keeps_the_report_of_what_was_found() {
     bucket.site.clock.advance(hours(2));
     let (service, faults) = bucket.site.process_over_faults().await;
     let keys = keys(&bucket.client).await;
-    faults.fault(On::nth(ListObjectsV2, 7).status(403));
+    faults.fault(On::nth(ListObjectsV2, 8).status(403));
     let ended = service.check(&options(true)).await.unwrap_err();
     assert!(ended.error.is_permission(), "{ended}");
     assert_eq!(kinds(&ended.report), [LinkWithoutRecord]);

@@ -1,16 +1,18 @@
 //! What makes a collection stop: a store that cannot be collected, or whose listings are not to be
 //! believed.
 
+use std::time::Duration;
+
 use futures_util::TryStreamExt as _;
 use s3layers::{
     CheckOptions, CollectError, CollectOptions, RepositoryName, RepositoryService as _,
-    S3LayerService, StoreProfile,
+    S3LayerService, StoreProfile, TrashReference,
 };
 
-use super::site::{By, Image, Site, collect, hours, push, push_layer, put_manifest};
+use super::site::{By, Image, Site, collect, hours, pull, push, push_layer, put_manifest};
 use crate::support::answers::{Reword, reword};
 use crate::support::bucket;
-use crate::support::fault_client::{ListObjectsV2, On};
+use crate::support::fault_client::{DeleteObject, ListObjectsV2, On};
 use crate::support::stores::{self, name};
 
 /// The `<Contents>` of a listing, in another order or number.
@@ -212,6 +214,78 @@ async fn more_than_the_share_of_all_layers_stays() {
     assert_eq!(collected.layers_condemned, 0);
     assert!(collected.stopped.is_some());
     assert_eq!(site.collect().await.layers_condemned, 12);
+}
+
+/// The repository whole, or its manifests alone: what keeps the layers then is the share of all, or that of the repository.
+#[tokio::test]
+async fn image_whose_layers_the_share_keeps_can_be_restored() {
+    for is_whole in [true, false] {
+        let site = Site::new(By::Delete).await;
+        let service = site.process().await;
+        let images: Vec<_> = (0..12).map(|seed| Image::new(seed, 100)).collect();
+        for image in &images {
+            push(&service, &name(), image).await;
+        }
+        if is_whole {
+            service.remove_repository(&name()).await.unwrap();
+        }
+        for image in images.iter().filter(|_| !is_whole) {
+            let digest = &image.manifest.digest;
+            assert!(service.delete_manifest(&name(), digest).await.unwrap());
+        }
+        for _ in 0..3 {
+            site.clock.advance(hours(73));
+            let collected = service.collect(&CollectOptions::default()).await.unwrap();
+            let freed = (collected.links_condemned, collected.layers_condemned);
+            assert_eq!(freed, (0, 0), "{collected:?}");
+        }
+        for image in &images {
+            let reference = TrashReference::Digest(image.manifest.digest.clone());
+            service.restore(&name(), &reference).await.unwrap();
+            assert!(pull(&service, &name(), image).await);
+        }
+        // What may go leaves the trash.
+        let digest = &images[0].manifest.digest;
+        assert!(service.delete_manifest(&name(), digest).await.unwrap());
+        for _ in 0..3 {
+            site.collect_after(hours(73)).await;
+        }
+        assert_eq!(service.trash(None).await.unwrap(), []);
+    }
+}
+
+/// Of two repositories whose last links one pass removes: a look for other entries, or the removal of the first link.
+#[tokio::test]
+async fn failed_removal_leaves_no_other_repository_in_the_catalog() {
+    let look = On::nth(ListObjectsV2, 3);
+    let link = On::every(DeleteObject).key_contains("library/a/_layers/");
+    for (refused, stale) in [(look, 1), (link, 0)] {
+        let site = Site::new(By::Delete).await;
+        let service = site.process().await;
+        let names = ["library/a", "library/b"].map(|name| name.parse().unwrap());
+        for (name, seed) in names.iter().zip(0..) {
+            push_layer(&service, name, &Image::new(seed, 100)).await;
+        }
+        site.collect_after(hours(73)).await;
+        site.clock.advance(hours(21));
+        let (collector, faults) = site.process_over_faults().await;
+        faults.fault(refused.status(403));
+        let ended = collect(&collector).await.unwrap_err();
+        assert!(matches!(ended.error, CollectError::Failed(_)), "{ended}");
+        let page = service.repositories(None, 10).await.unwrap();
+        let links_left = 2 - ended.report.links_removed as usize;
+        assert_eq!(page.items.len(), links_left + stale, "{:?}", ended.report);
+        // A check completes the removal.
+        site.clock.advance(hours(2));
+        let repair = CheckOptions {
+            repair: true,
+            wait: Some(Duration::ZERO),
+            ..CheckOptions::default()
+        };
+        service.check(&repair).await.unwrap();
+        let page = service.repositories(None, 10).await.unwrap();
+        assert_eq!(page.items.len(), links_left, "{:?}", ended.report);
+    }
 }
 
 #[tokio::test]

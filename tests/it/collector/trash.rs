@@ -5,8 +5,9 @@ use s3layers::{
     Digest, Manifest, RepositoryService as _, RestoreError, S3LayerService, TrashReference,
 };
 
-use super::site::{BOTH, By, Image, Site, hours, pull, push, push_layer};
+use super::site::{BOTH, By, Image, Site, hours, pull, push, push_layer, put_manifest};
 use crate::support::bytes::sha256;
+use crate::support::fault_client::{GetObject, On};
 use crate::support::stores::{PART, name};
 
 fn by_tag() -> TrashReference {
@@ -152,6 +153,56 @@ async fn removed_repository_leaves_others_and_can_be_restored() {
         assert!(pull(&service, &below, &deeper).await);
         service.restore(&name(), &by_tag()).await.unwrap();
         assert!(pull(&service, &name(), &image).await);
+    }
+}
+
+/// While the first of 40 manifests is removed, an image of a layer that was linked before, and an index of the last
+/// manifest.
+#[tokio::test]
+async fn image_pushed_while_its_repository_is_removed_stays_whole() {
+    let name = name();
+    for by in BOTH {
+        let site = Site::new(by).await;
+        let service = site.process().await;
+        let mut images: Vec<_> = (0..40).map(|seed| Image::new(seed, 1_000)).collect();
+        for image in &images {
+            push(&service, &name, image).await;
+        }
+        images.sort_by_key(|image| image.manifest.digest.hex().to_owned());
+        let (first, last) = (&images[0], &images[39]);
+        let pushed = |text: String| Manifest {
+            digest: sha256(text.as_bytes()),
+            bytes: text.into(),
+            ..first.manifest.clone()
+        };
+        let (layer, child) = (first.id(), &last.manifest.digest);
+        let again = Image {
+            layer: first.layer.clone(),
+            manifest: pushed(format!(r#"{{"layers":[{{"digest":"{layer}"}}],"a":1}}"#)),
+        };
+        let index = pushed(format!(r#"{{"manifests":[{{"digest":"{child}"}}]}}"#));
+        let tag = "again".parse().unwrap();
+        let (remover, faults) = site.process_over_faults().await;
+        let removal = faults.hold(On::nth(GetObject, 1).key_contains("/_manifests/"));
+        let push = async {
+            removal.reached_by(1).await;
+            assert!(put_manifest(&service, &name, &again).await.unwrap());
+            let put = service.put_tag(&name, &tag, &again.manifest.digest);
+            put.await.unwrap();
+            service.put_manifest(&name, &index).await.unwrap();
+            removal.open();
+        };
+        let (removed, ()) = tokio::join!(remover.remove_repository(&name), push);
+        let removed = removed.unwrap();
+        assert!(pull(&service, &name, &again).await, "{by:?}: {removed:?}");
+        assert!(pull(&service, &name, last).await, "{by:?}: {removed:?}");
+        let named = service.tag(&name, &tag).await.unwrap();
+        assert_eq!(named.as_ref(), Some(&again.manifest.digest));
+        assert_eq!((removed.manifests, removed.layers), (39, 38), "{by:?}");
+        let removed = service.remove_repository(&name).await.unwrap();
+        assert_eq!((removed.manifests, removed.layers), (3, 2), "{by:?}");
+        let page = service.repositories(None, 10).await.unwrap();
+        assert_eq!(page.items, [], "{by:?}");
     }
 }
 

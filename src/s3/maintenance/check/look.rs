@@ -33,6 +33,7 @@ pub(super) enum Subject {
     DeadBatch(Key),
     Trashed(Key),
     Marker(RepositoryName),
+    LiveMarker(RepositoryName),
     Unknown(Key),
 }
 
@@ -43,7 +44,7 @@ impl Subject {
             Subject::Manifest(name, digest) => keys.manifest(name, digest),
             Subject::Tag(name, tag) => keys.tag(name, tag),
             Subject::Upload(uuid) => keys.session(*uuid),
-            Subject::Marker(name) => keys.name(name),
+            Subject::Marker(name) | Subject::LiveMarker(name) => keys.name(name),
             Subject::Alias(key)
             | Subject::Link(_, key)
             | Subject::Referrer(_, key)
@@ -97,6 +98,15 @@ pub(super) async fn at(check: &Check<'_>, subject: &Subject) -> Result<Vec<Defec
                 && names::has_entries(store, name).await?;
             Ok(is_missing
                 .then_some(DefectKind::MarkerMissing)
+                .into_iter()
+                .collect())
+        }
+        Subject::LiveMarker(name) => {
+            let marker = store.api.get_small(&store.keys.name(name)).await?;
+            let is_live = marker.is_some_and(|marker| names::is_live(marker.bytes.len() as u64));
+            let is_stale = is_live && !names::has_entries(store, name).await?;
+            Ok(is_stale
+                .then_some(DefectKind::StaleMarker)
                 .into_iter()
                 .collect())
         }

@@ -58,6 +58,8 @@ pub enum DefectKind {
     TagToNothing,
     /// The catalog does not show a repository.
     MarkerMissing,
+    /// The catalog shows a repository that has no link, manifest or tag.
+    StaleMarker,
     /// A session is damaged.
     SessionUnreadable,
     /// A document of the collection or of the trash is damaged.
@@ -82,7 +84,7 @@ pub enum DefectKind {
 pub enum DefectSeverity {
     /// Something that was stored cannot be read, found or proven.
     Damage,
-    /// It takes space, and has no other effect.
+    /// Something that was removed or given up, and left a trace. Nothing is lost by it.
     Leftover,
     /// It could not be checked.
     Unchecked,
@@ -94,7 +96,9 @@ impl DefectKind {
         use DefectKind::*;
         match self {
             AliasToNothing | LinkOfNoLayer | ReferrerToNothing | SubjectMissing | OrphanTail
-            | OrphanData | ClaimUnreadable | StaleClaim | UnknownObject => DefectSeverity::Leftover,
+            | OrphanData | ClaimUnreadable | StaleClaim | StaleMarker | UnknownObject => {
+                DefectSeverity::Leftover
+            }
             NewerVersion => DefectSeverity::Unchecked,
             _ => DefectSeverity::Damage,
         }
@@ -113,6 +117,7 @@ impl DefectKind {
                 | LayerNotLinked
                 | ReferrerMissing
                 | MarkerMissing
+                | StaleMarker
         )
     }
 }

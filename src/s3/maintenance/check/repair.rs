@@ -77,6 +77,10 @@ async fn one(check: &Check<'_>, kind: DefectKind, subject: &Subject) -> Result<(
         (DefectKind::MarkerMissing, Subject::Marker(name)) => {
             names::entry(store, name, async { Ok(()) }).await
         }
+        (DefectKind::StaleMarker, Subject::LiveMarker(name)) => {
+            let removal = names::removal(store, name, async { Ok(false) });
+            removal.await.map(drop)
+        }
         _ => Ok(()),
     }
 }

@@ -22,6 +22,7 @@ use crate::s3::format::record::StoredLayer;
 use crate::s3::maintenance::bounded_list::BoundedList;
 use crate::s3::maintenance::inventory::{self, pages};
 use crate::s3::maintenance::marks::Marks;
+use crate::s3::names;
 use crate::s3::read::S3Layer;
 use crate::s3::wire::ListedObject;
 use s3layers_tarsum::{Algorithm, Digest};
@@ -35,6 +36,8 @@ struct Walk<'a, 'b> {
     listed: Marks,
     /// Layers that are present and whole, as far as it is known.
     whole: Marks,
+    /// Repositories with a link, a manifest or a tag.
+    repositories: Marks,
     found: BoundedList<Found>,
 }
 
@@ -45,6 +48,7 @@ pub(super) async fn all(check: &Check<'_>) -> (BoundedList<Found>, Result<()>) {
         began_at: None,
         listed: Marks::default(),
         whole: Marks::default(),
+        repositories: Marks::default(),
         found: BoundedList::new(DEFECTS),
     };
     let ended = walk.run().await;
@@ -63,6 +67,7 @@ impl Walk<'_, '_> {
         self.layers().await?;
         self.collection().await?;
         self.repositories().await?;
+        self.markers().await?;
         self.orphans().await
     }
 
@@ -223,6 +228,9 @@ impl Walk<'_, '_> {
                     }
                     self.check.report(|report| report.repositories += 1);
                 }
+                if !matches!(kind, EntryKind::Claim | EntryKind::Referrer) {
+                    self.repositories.insert(name.as_str());
+                }
                 self.count(&kind);
                 if let EntryKind::Link(digest) = &kind {
                     links.insert(digest);
@@ -235,6 +243,21 @@ impl Walk<'_, '_> {
                 }
             }
             self.manifests(manifests, &links).await?;
+            self.look_at(subjects).await?;
+        }
+        Ok(())
+    }
+
+    /// Markers that say that their repository has entries, where none was listed.
+    async fn markers(&mut self) -> Result<()> {
+        let store = self.check.store;
+        let mut pages = Box::pin(pages(Arc::clone(store), store.keys.names()));
+        while let Some(page) = pages.try_next().await? {
+            let objects = page.objects.iter();
+            let live = objects.filter(|object| names::is_live(object.size) && self.is_old(object));
+            let names = live.filter_map(|object| store.keys.repository_of(object.key.as_str()));
+            let empty = names.filter(|name| !self.repositories.contains(name.as_str()));
+            let subjects = empty.map(Subject::LiveMarker).collect();
             self.look_at(subjects).await?;
         }
         Ok(())

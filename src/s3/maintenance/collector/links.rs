@@ -1,6 +1,6 @@
 //! Links that no manifest of their repository names.
 
-use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -45,7 +45,7 @@ pub(super) fn age_at(now: SystemTime, written: Written) -> Result<Duration, Coll
 }
 
 /// Judges the old links of a repository; condemns them, or writes them back to live. Adds those that can
-/// be removed now.
+/// be removed now. `false` where all of them were left alone.
 ///
 /// # Cost
 ///
@@ -57,9 +57,9 @@ pub(super) async fn judge(
     began_at: SystemTime,
     upload_began: Option<Duration>,
     removable: &mut BoundedList<Removable>,
-) -> Result<(), CollectError> {
+) -> Result<bool, CollectError> {
     if repository.is_unreadable {
-        return Ok(());
+        return Ok(false);
     }
     let Repository { old, named, .. } = &repository;
     let unnamed = old.things.iter().filter(|digest| !named.contains(*digest));
@@ -73,7 +73,7 @@ pub(super) async fn judge(
             format_args!("all links of {name}"),
             format_args!("no manifest names {unnamed} of {links}, more than the share that may go"),
         );
-        return Ok(());
+        return Ok(false);
     }
     let repository = &repository;
     // On the heap, and only once it begins.
@@ -88,7 +88,7 @@ pub(super) async fn judge(
         let orphan = orphan(pass, name, key).await?;
         orphan.into_iter().for_each(|link| removable.push(link));
     }
-    Ok(())
+    Ok(true)
 }
 
 async fn judge_one(
@@ -212,30 +212,61 @@ async fn orphan(
     }))
 }
 
-/// Removes links that are still as they were judged. How many there were.
+/// How many links of a repository are removed one after the other, before it is looked for entries.
+const REMOVALS: usize = 100;
+
+/// Removes links that are still as they were judged. How many there were. After an error, what was begun is completed, so
+/// that the catalog shows no repository of which all was removed.
 ///
 /// # Cost
 ///
-/// 1 request for each link, and 1 or 3 for each repository.
-pub(super) async fn remove(pass: &Pass<'_>, links: Vec<Removable>) -> Result<u64, CollectError> {
+/// 1 request for each link, and 1 or 3 for each hundred of a repository.
+pub(super) async fn remove(pass: &Pass<'_>, links: &[Removable]) -> Result<u64, CollectError> {
     if pass.options.dry_run {
         let removed = links.len() as u64;
         pass.report(|report| report.links_removed += removed);
         return Ok(removed);
     }
-    let repositories: BTreeSet<RepositoryName> =
-        links.iter().map(|link| link.name.clone()).collect();
-    let removals = links.iter().map(async |link| {
-        let removal = pass.store.remove_judged(&link.key, &link.etag);
-        let is_removed = Box::pin(removal).await?;
-        tracing::debug!(key = %link.key, is_removed, "removed a link, unless it was written since");
-        pass.report(|report| report.links_removed += u64::from(is_removed));
-        Ok::<_, CollectError>(u64::from(is_removed))
+    let has_failed = AtomicBool::new(false);
+    let repositories = links.chunk_by(|one, next| one.name == next.name);
+    let removals = repositories.flat_map(|links| links.chunks(REMOVALS));
+    let removals = removals.map(async |links| {
+        if has_failed.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
+        let removed = Box::pin(remove_some(pass, links)).await;
+        has_failed.fetch_or(removed.is_err(), Ordering::Relaxed);
+        removed
     });
-    let removals = stream::iter(removals.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-    let removed = removals.try_fold(0, async |all, one| Ok(all + one)).await?;
-    for name in repositories {
-        names::removal(pass.store, &name, async { Ok(true) }).await?;
-    }
+    let removals = stream::iter(removals.collect::<Vec<_>>());
+    let ended: Vec<_> = removals.buffer_unordered(AT_ONCE).collect().await;
+    ended.into_iter().sum()
+}
+
+/// Some of one repository.
+async fn remove_some(pass: &Pass<'_>, links: &[Removable]) -> Result<u64, CollectError> {
+    let Some(Removable { name, .. }) = links.first() else {
+        return Ok(0);
+    };
+    let (mut removed, mut ended) = (0, Ok(()));
+    let removal = async {
+        for Removable { key, etag, .. } in links {
+            match pass.store.remove_judged(key, etag).await {
+                Ok(is_removed) => {
+                    tracing::debug!(%key, is_removed, "removed a link, unless it was written since");
+                    removed += u64::from(is_removed);
+                }
+                Err(error) => {
+                    ended = Err(error);
+                    break;
+                }
+            }
+        }
+        pass.report(|report| report.links_removed += removed);
+        Ok(removed > 0)
+    };
+    let looked = names::removal(pass.store, name, removal).await;
+    ended?;
+    looked?;
     Ok(removed)
 }

@@ -240,20 +240,20 @@ impl Pass<'_> {
         for link in &removed {
             walked.removed.insert(link.key().as_str());
         }
-        if links::remove(self, removed).await? > 0 && !self.options.dry_run {
+        if links::remove(self, &removed).await? > 0 && !self.options.dry_run {
             // Both need not be in memory at once.
             walked.linked = Marks::default();
             (walked.linked, walked.began_at) = walk::links(self, canary).await?;
         }
         let freed = records::collect(self, &walked).await?;
-        if !self.options.dry_run {
-            if self.report(|report| report.stopped.is_none()) {
-                dead::settle(self, &walked, &freed).await?;
-            }
+        // A pass that frees no bytes keeps the trash.
+        if !self.options.dry_run && self.report(|report| report.stopped.is_none()) {
+            dead::settle(self, &walked, &freed).await?;
             // A layer is freed one wait and `kept` after its manifest was deleted, or some passes later.
             let times = self.times();
             let age = times.wait() * 2 + times.kept();
-            repositories::expire(self.store, age).await?;
+            let is_kept = |trash: &str| walked.kept_trash.contains(trash);
+            repositories::expire(self.store, age, is_kept).await?;
         }
         last::store(self, last).await
     }
