@@ -1,4 +1,4 @@
-//! Objects as they are stored, whatever they are.
+//! Objects of any kind: their list, and the hash of their bytes.
 
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::s3::bucket::Store;
