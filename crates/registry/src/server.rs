@@ -174,6 +174,7 @@ async fn exchange(
             .timer(TokioTimer::new())
             .header_read_timeout(limits.idle_timeout)
             .max_buf_size(buffer)
+            .max_header_size(BUFFER)
             .serve_connection(TokioIo::new(stream), service)
     );
     let mut is_stopping = false;

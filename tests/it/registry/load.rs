@@ -112,6 +112,19 @@ async fn refusal_reaches_a_client_that_keeps_sending() {
     }
 }
 
+/// However many connections are open: the first ones have larger buffers.
+#[tokio::test]
+async fn large_head_is_refused_on_every_connection() {
+    let client = Site::client_of_memory().await;
+    let mut open = Vec::new();
+    for (bytes, status) in [(16 * 1024, 200), (40 * 1024, 431)].repeat(10) {
+        let value = "x".repeat(bytes);
+        let mut request = client.begin("GET", "/v2/", &[("x-padding", &value)]).await;
+        request.reply().await.is(status);
+        open.push(request);
+    }
+}
+
 #[tokio::test]
 async fn connection_is_kept_after_a_refusal_whose_body_was_small() {
     let client = Site::client_of_memory().await;
