@@ -9,14 +9,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
 
-use crate::clock;
-use crate::error::{Error, StorageError, StorageErrorKind};
+use crate::error::Error;
 use crate::s3::bucket::Store;
+use crate::s3::bucket::objects::ObjectBytes;
 use crate::s3::format::checksum::{Crc64, Running};
 use crate::s3::format::keys::Key;
-use crate::s3::wire::{ApiError, ApiResult, Payload, pause};
+use crate::s3::wire::{ApiError, ApiResult, Payload};
 use crate::telemetry::UsageCounter;
 
 /// How often an object that does not have its checksum is read: once may have been the wire.
@@ -165,49 +164,27 @@ async fn read_run(store: &Store, run: &Run, frames: &mpsc::Sender<Bytes>) -> Res
     }
 }
 
-/// Reads an object, from where a body broke off too. Its last frame is sent only if all of it is
-/// right.
+/// Reads an object. Its last frame is sent only if all of it is right.
 async fn read_object(
     store: &Store,
     key: &Key,
     sum: Crc64,
     frames: &mpsc::Sender<Bytes>,
 ) -> Result<(), Failure> {
-    let (begun, mut broken) = (Instant::now(), 0);
-    let (mut so_far, mut position) = (Running::new(), 0);
+    let (mut so_far, mut bytes) = (Running::new(), ObjectBytes::of(store, key, sum.len()));
     loop {
-        let mut body = match store.api.get_range_if(key, position..sum.len(), None).await {
-            Ok(body) => body,
+        let frame = match bytes.next().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(()),
             Err(ApiError::NoSuchKey(_)) => {
                 return Err(Failure::Send(SendError::Missing(key.clone())));
             }
             Err(error) => return Err(Failure::Send(error.into())),
         };
-        let cause = loop {
-            let frame = match body.next().await {
-                Some(Ok(frame)) => frame,
-                Some(Err(cause)) => break cause,
-                None => break "the body ended early".into(),
-            };
-            position += frame.len() as u64;
-            so_far.update(&frame);
-            let is_whole = position >= sum.len();
-            if is_whole && so_far.get() != sum {
-                return Err(Failure::WrongBytes(key.clone()));
-            }
-            let _ = frames.send(frame).await;
-            if is_whole {
-                return Ok(());
-            }
-        };
-        broken += 1;
-        let elapsed = begun.elapsed();
-        let Some(pause) = pause(broken, elapsed, false, clock::jitter()) else {
-            let kind = StorageErrorKind::Unavailable;
-            let error = StorageError::new("GetObject", key.as_str(), kind, cause);
-            let error = error.after(broken, elapsed).into();
-            return Err(Failure::Send(SendError::Other(error)));
-        };
-        sleep(pause).await;
+        so_far.update(&frame);
+        if bytes.is_whole() && so_far.get() != sum {
+            return Err(Failure::WrongBytes(key.clone()));
+        }
+        let _ = frames.send(frame).await;
     }
 }

@@ -1,8 +1,13 @@
 //! Objects of any kind: their list, and the hash of their bytes.
 
-use crate::error::{Error, Result, StorageError, StorageErrorKind};
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use crate::clock;
+use crate::error::{Result, StorageError, StorageErrorKind};
 use crate::s3::bucket::Store;
-use crate::s3::wire::{ApiError, ListedObject};
+use crate::s3::format::keys::Key;
+use crate::s3::wire::{ApiError, ApiResult, ListedObject, RangeBody, pause};
 use s3layers_tarsum::{Algorithm, Digest, Hasher};
 
 /// All objects below a prefix.
@@ -22,38 +27,93 @@ pub(crate) async fn below(store: &Store, prefix: &str) -> Result<Vec<ListedObjec
     }
 }
 
+/// The bytes of an object that is never overwritten, in order and from where a body broke off too. Nothing
+/// verifies them.
+pub(crate) struct ObjectBytes<'a> {
+    store: &'a Store,
+    key: &'a Key,
+    size: u64,
+    position: u64,
+    body: Option<RangeBody>,
+    begun: Instant,
+    broken: u32,
+}
+
+impl<'a> ObjectBytes<'a> {
+    /// `size`: in bytes.
+    pub(crate) fn of(store: &'a Store, key: &'a Key, size: u64) -> Self {
+        ObjectBytes {
+            store,
+            key,
+            size,
+            position: 0,
+            body: None,
+            begun: Instant::now(),
+            broken: 0,
+        }
+    }
+
+    /// Whether all bytes came.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.position >= self.size
+    }
+
+    /// The next bytes; `None` after the last.
+    ///
+    /// # Cost
+    ///
+    /// 1 request for all bytes, and 1 more each time that a body breaks off.
+    ///
+    /// # Errors
+    ///
+    /// `NoSuchKey` where the object is gone.
+    pub(crate) async fn next(&mut self) -> ApiResult<Option<Bytes>> {
+        while !self.is_whole() {
+            let api = &self.store.api;
+            let body = match &mut self.body {
+                Some(body) => body,
+                None => {
+                    let range = self.position..self.size;
+                    self.body
+                        .insert(api.get_range_if(self.key, range, None).await?)
+                }
+            };
+            let cause = match body.next().await {
+                Some(Ok(frame)) => {
+                    self.position += frame.len() as u64;
+                    return Ok(Some(frame));
+                }
+                Some(Err(cause)) => cause,
+                None => "the body ended early".into(),
+            };
+            self.body = None;
+            self.broken += 1;
+            let elapsed = self.begun.elapsed();
+            let Some(pause) = pause(self.broken, elapsed, false, clock::jitter()) else {
+                let kind = StorageErrorKind::Unavailable;
+                let error = StorageError::new("GetObject", self.key.as_str(), kind, cause);
+                return Err(ApiError::Other(error.after(self.broken, elapsed)));
+            };
+            sleep(pause).await;
+        }
+        Ok(None)
+    }
+}
+
 /// The SHA-256 of an object of any size; `None` where it is gone.
 ///
 /// # Cost
 ///
 /// 1 request.
-///
-/// # Errors
-///
-/// Also where fewer bytes come than were listed.
 pub(crate) async fn sha256(store: &Store, object: &ListedObject) -> Result<Option<Digest>> {
-    let (key, size) = (&object.key, object.size);
+    let mut bytes = ObjectBytes::of(store, &object.key, object.size);
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    if size == 0 {
-        return Ok(Some(hasher.digest()));
+    loop {
+        match bytes.next().await {
+            Ok(Some(frame)) => hasher.update(&frame),
+            Ok(None) => return Ok(Some(hasher.digest())),
+            Err(ApiError::NoSuchKey(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
     }
-    let mut body = match store.api.get_range_if(key, 0..size, None).await {
-        Err(ApiError::NoSuchKey(_)) => return Ok(None),
-        body => body?,
-    };
-    let mut received = 0;
-    while let Some(frame) = body.next().await {
-        let Ok(frame) = frame else {
-            break;
-        };
-        received += frame.len() as u64;
-        hasher.update(&frame);
-    }
-    if received == size {
-        return Ok(Some(hasher.digest()));
-    }
-    let kind = StorageErrorKind::Unavailable;
-    let why = format!("{received} of {size} bytes came");
-    let error = StorageError::new("GetObject", key.as_str(), kind, why);
-    Err(Error::from(error))
 }
