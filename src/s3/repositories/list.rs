@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use futures_util::future::ready;
-use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
 
 use super::manifest_document;
 use crate::contract::Manifest;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::name::RepositoryName;
 use crate::s3::S3LayerService;
+use crate::s3::bucket::Store;
+use crate::s3::format::document::TOMBSTONE_SIZE;
 use crate::s3::maintenance::inventory::pages;
 use s3layers_tarsum::Digest;
 
@@ -26,6 +28,27 @@ pub struct ManifestEntry {
     pub manifest: Result<Manifest>,
 }
 
+/// The digests of the manifests of a repository, in the order of their keys.
+///
+/// # Cost
+///
+/// 1 request for a thousand.
+pub(crate) fn digests(
+    store: &Arc<Store>,
+    name: &RepositoryName,
+) -> impl Stream<Item = Result<Digest>> + use<> {
+    let (keys, name) = (store.keys.clone(), name.clone());
+    let pages = pages(Arc::clone(store), keys.manifests(&name));
+    let digests = pages.map_ok(move |page| {
+        let objects = page.objects.iter();
+        let present = objects.filter(|object| object.size != TOMBSTONE_SIZE);
+        let digests =
+            present.filter_map(|object| keys.digest_of_manifest(&name, object.key.as_str()));
+        stream::iter(digests.map(Ok).collect::<Vec<_>>())
+    });
+    digests.try_flatten()
+}
+
 impl S3LayerService {
     /// The manifests of a repository, whether or not a tag names them, in the order of their keys:
     /// by algorithm, then by digest. None where there is no such repository.
@@ -40,15 +63,7 @@ impl S3LayerService {
     /// One request for a thousand manifests, and one for each. In memory a page, and four manifests.
     pub fn manifests_of(&self, name: &RepositoryName) -> BoxStream<'static, Result<ManifestEntry>> {
         let (store, name) = (Arc::clone(&self.store), name.clone());
-        let (keys, below) = (store.keys.clone(), store.keys.manifests(&name));
-        let named = name.clone();
-        let digests = pages(Arc::clone(&store), below).map_ok(move |page| {
-            let keys_of_page = page.objects.into_iter().map(|object| object.key);
-            let digests =
-                keys_of_page.filter_map(|key| keys.digest_of_manifest(&named, key.as_str()));
-            stream::iter(digests.map(Ok::<_, Error>).collect::<Vec<_>>())
-        });
-        let entries = digests.try_flatten().map(move |digest| {
+        let entries = digests(&store, &name).map(move |digest| {
             let (store, name) = (Arc::clone(&store), name.clone());
             async move {
                 let digest = digest?;

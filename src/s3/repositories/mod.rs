@@ -45,6 +45,7 @@ mod tags;
 mod trash;
 
 pub use list::ManifestEntry;
+pub(crate) use list::digests;
 pub(crate) use manifest_document::{get as manifest, names_of_manifest};
 pub(crate) use manifests::{has_referrer, restore_referrer};
 pub(crate) use referrers::referring_manifest;

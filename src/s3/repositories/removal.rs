@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
 
-use super::{links, manifest_document, manifests, tags};
+use super::{links, list, manifest_document, manifests, tags};
 use crate::error::Result;
 use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
@@ -170,18 +170,10 @@ impl<'a> Removal<'a> {
 
     /// Keeps the manifests that are there and not left to remove: they were pushed meanwhile.
     async fn look(&mut self) -> Result<()> {
-        let keys = &self.store.keys;
-        let below = keys.manifests(self.name);
-        let mut pages = Box::pin(pages(Arc::clone(self.store), below));
-        while let Some(page) = pages.try_next().await? {
-            let present = page.objects.iter();
-            let present = present.filter(|object| object.size != TOMBSTONE_SIZE);
-            for object in present {
-                if let Some(digest) = keys.digest_of_manifest(self.name, object.key.as_str())
-                    && !self.manifests.contains(&digest)
-                {
-                    self.keep(digest).await?;
-                }
+        let mut digests = Box::pin(list::digests(self.store, self.name));
+        while let Some(digest) = digests.try_next().await? {
+            if !self.manifests.contains(&digest) {
+                self.keep(digest).await?;
             }
         }
         Ok(())

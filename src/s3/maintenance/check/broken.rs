@@ -11,8 +11,6 @@ use super::{BrokenImage, Check, Found};
 use crate::error::Result;
 use crate::name::{RepositoryName, Tag};
 use crate::s3::bucket::Store;
-use crate::s3::format::document::TOMBSTONE_SIZE;
-use crate::s3::maintenance::inventory::pages;
 use crate::s3::repositories;
 use s3layers_tarsum::Digest;
 
@@ -61,23 +59,15 @@ async fn add_indexes(
     broken: &mut BTreeSet<Digest>,
 ) -> Result<()> {
     let mut indexes: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
-    let mut pages = Box::pin(pages(Arc::clone(store), store.keys.manifests(name)));
-    while let Some(page) = pages.try_next().await? {
-        let listed = page
-            .objects
-            .iter()
-            .filter(|object| object.size != TOMBSTONE_SIZE);
-        for digest in
-            listed.filter_map(|object| store.keys.digest_of_manifest(name, object.key.as_str()))
-        {
-            // A damaged one is broken already.
-            let Ok(Some(manifest)) = repositories::manifest(store, name, &digest).await else {
-                continue;
-            };
-            let children = repositories::children(&manifest.bytes);
-            if !children.is_empty() {
-                indexes.insert(digest, children);
-            }
+    let mut digests = Box::pin(repositories::digests(store, name));
+    while let Some(digest) = digests.try_next().await? {
+        // A damaged one is broken already.
+        let Ok(Some(manifest)) = repositories::manifest(store, name, &digest).await else {
+            continue;
+        };
+        let children = repositories::children(&manifest.bytes);
+        if !children.is_empty() {
+            indexes.insert(digest, children);
         }
     }
     loop {
