@@ -38,8 +38,9 @@ pub(crate) async fn publish(
     let mut candidate = layer.clone();
     let mut standing: Option<ETag> = None;
     for _ in 0..ROUNDS {
-        let condition = standing.as_ref();
-        let condition = condition.map_or(Condition::Absent, Condition::Matches);
+        let condition = standing
+            .as_ref()
+            .map_or(Condition::Absent, Condition::Matches);
         let document = encode(&Record::live(candidate.clone()))?;
         let live_at = Moment::now();
         let put = store.api.put_if_until(&key, document, condition, until);
@@ -124,9 +125,8 @@ pub(crate) async fn link(
     live: &LiveLayer,
     aliases: &[LayerId],
 ) -> Result<()> {
-    let layer = &live.layer;
-    for id in aliases.iter().filter(|id| **id != layer.id()) {
-        put_alias(store, layer, id).await?;
+    for id in aliases.iter().filter(|id| **id != live.layer.id()) {
+        put_alias(store, &live.layer, id).await?;
     }
     // An unlink has to know all ids.
     link_under(store, name, &live.with_aliases(aliases), aliases).await
@@ -149,22 +149,24 @@ pub(crate) async fn link_found(
 /// old data of this layer is replaced.
 pub(crate) async fn put_alias(store: &Store, layer: &StoredLayer, id: &LayerId) -> Result<()> {
     let key = store.keys.layer(id);
-    let alias = Alias {
+    let document = encode(&Alias {
         version: Alias::VERSION,
         id: id.clone(),
         layer: layer.with_aliases(std::slice::from_ref(id)),
-    };
-    let keep = |standing: &SmallObject| match decode::<Alias>(&key, &standing.bytes) {
-        Ok(standing) => {
+    })?;
+    let put = store.replace(&key, None, |held| {
+        let will_do = match held.map(|held| decode::<Alias>(&key, &held.bytes)) {
+            None | Some(Err(Error::Damaged { .. })) => false,
+            Some(Err(_)) => true,
             // Inline bytes of another upload are the same content, but a collection may remove their alias.
-            let is_ours = standing.layer.upload == layer.upload;
-            standing.layer.digest != layer.digest
-                || (is_ours && standing.layer.has_same_content(layer))
-        }
-        Err(error) => !matches!(error, Error::Damaged { .. }),
-    };
-    store.put_unless(&key, encode(&alias)?, None, keep).await?;
-    Ok(())
+            Some(Ok(Alias { layer: old, .. })) => {
+                old.digest != layer.digest
+                    || (old.upload == layer.upload && old.has_same_content(layer))
+            }
+        };
+        Ok((!will_do).then(|| document.clone()))
+    });
+    put.await.map(drop)
 }
 
 /// Links a published layer under a repository, by its SHA-256 and some of its other ids. The
@@ -190,38 +192,50 @@ async fn put_links(
     live: &LiveLayer,
     aliases: &[LayerId],
 ) -> Result<()> {
-    let layer = &live.layer;
     let until = Some((live.live_at, store.times().look()));
-    let sha256 = layer.id();
+    let sha256 = live.layer.id();
     let others = aliases.iter().filter(|id| **id != sha256);
     for id in std::iter::once(&sha256).chain(others) {
         let key = store.keys.link(name, id);
-        let link = Link {
-            version: Link::VERSION,
-            repository: name.clone(),
-            id: id.clone(),
-            state: EntryState::Live,
-            nonce: clock::new_nonce(),
-            layer: if *id == sha256 {
-                layer.clone()
-            } else {
-                layer.with_aliases(std::slice::from_ref(id))
-            },
-        };
-        let keep = |held: &SmallObject| match decode::<Link>(&key, &held.bytes) {
-            Ok(standing) => {
-                let has = |id: &LayerId| standing.layer.aliases.contains(id);
-                live::is_reliable(store, &standing.state, held.written)
-                    && standing.layer.has_same_content(layer)
-                    && layer.aliases.iter().all(has)
-            }
-            Err(error) => !matches!(error, Error::Damaged { .. }),
-        };
-        let replaced = store.put_unless(&key, encode(&link)?, until, keep).await?;
-        let replaced = replaced.and_then(|old| decode::<Link>(&key, &old.bytes).ok());
-        if replaced.is_some_and(|old| old.state.is_condemned()) {
+        let put = store.replace(&key, until, |held| link_over(store, name, live, id, held));
+        let replaced = put.await?.map(|old| decode::<Link>(&key, &old.bytes));
+        if matches!(replaced, Some(Ok(old)) if old.state.is_condemned()) {
             store.api.telemetry().note(Event::LinkRescued);
         }
     }
     Ok(())
+}
+
+/// The link that is to replace the one that stands there: with the ids of both, as a manifest may name the layer by an id
+/// that this writer does not know. `None` where that one will do.
+fn link_over(
+    store: &Store,
+    name: &RepositoryName,
+    live: &LiveLayer,
+    id: &LayerId,
+    held: Option<&SmallObject>,
+) -> Result<Option<Bytes>> {
+    let mut layer = live.with_aliases(std::slice::from_ref(id)).layer;
+    let key = store.keys.link(name, id);
+    match held.map(|held| (decode::<Link>(&key, &held.bytes), held.written)) {
+        Some((Ok(old), written)) if old.layer.digest == layer.digest => {
+            layer.aliases = old.layer.with_aliases(&layer.aliases).aliases;
+            let is_complete = old.layer.aliases.len() == layer.aliases.len();
+            let is_reliable = live::is_reliable(store, &old.state, written);
+            if is_complete && is_reliable && old.layer.has_same_content(&layer) {
+                return Ok(None);
+            }
+        }
+        None | Some((Ok(_) | Err(Error::Damaged { .. }), _)) => {}
+        Some((Err(_), _)) => return Ok(None),
+    }
+    let link = Link {
+        version: Link::VERSION,
+        repository: name.clone(),
+        id: id.clone(),
+        state: EntryState::Live,
+        nonce: clock::new_nonce(),
+        layer,
+    };
+    encode(&link).map(Some)
 }

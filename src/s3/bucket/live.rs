@@ -5,7 +5,8 @@
 //! [`LiveLayer`] is the proof; `tests/it/collector_protocol` shows what is lost without it.
 //!
 //! A caller that answers that a layer is in a repository, so that its manifest may come, has read the link as live and as
-//! younger than half the age at which it is condemned, or has written it so ([`find_link`], [`refresh`]).
+//! younger than half the age at which it is condemned, or has written it so ([`find_link`], [`refresh`]). The link by SHA-256
+//! has all ids by which that was answered: a collection keeps it for a manifest that names one of them.
 
 use super::{ROUNDS, Store, StoredDocument, contended, linked_layer};
 use crate::clock::{self, Moment};
@@ -130,6 +131,10 @@ impl StandingLink {
     pub(crate) fn layer(&self) -> &StoredLayer {
         &self.link.layer
     }
+
+    pub(crate) fn into_layer(self) -> StoredLayer {
+        self.link.layer
+    }
 }
 
 /// The link of a layer in a repository, found by any of its ids; `None` where it is not linked.
@@ -162,21 +167,23 @@ pub(crate) async fn find_link(
     }))
 }
 
-/// Makes sure that clients may rely on a link: writes it again where a collection has condemned it
-/// or may condemn it soon. `false` where it was changed since it was read.
+/// Makes sure that clients may rely on a link that was found by `id`: writes it again where it lacks that id, or where a
+/// collection has condemned it or may condemn it soon. `false` where it was changed since it was read.
 ///
 /// # Cost
 ///
 /// None, or 1 request.
-pub(crate) async fn refresh(store: &Store, standing: StandingLink) -> Result<bool> {
-    if is_reliable(store, &standing.link.state, standing.written) {
+pub(crate) async fn refresh(store: &Store, standing: StandingLink, id: &LayerId) -> Result<bool> {
+    let StandingLink { link, written, .. } = standing;
+    if is_reliable(store, &link.state, written) && link.layer.has_id(id) {
         return Ok(true);
     }
-    let was_condemned = standing.link.state.is_condemned();
+    let was_condemned = link.state.is_condemned();
     let link = Link {
         state: EntryState::Live,
         nonce: clock::new_nonce(),
-        ..standing.link
+        layer: link.layer.with_aliases(std::slice::from_ref(id)),
+        ..link
     };
     let condition = Condition::Matches(&standing.etag);
     let put = store

@@ -324,29 +324,28 @@ impl Store {
         }
     }
 
-    /// Stores a document, unless the one that stands there will do: `keep` judges. The one that it replaced. No
-    /// attempt is signed later than `until`: so long after that moment.
+    /// Stores the document that is to replace the one that stands there, if any; none where that will do. The one that it
+    /// replaced. No attempt is signed later than `until`: so long after that moment.
     ///
     /// # Errors
     ///
     /// One that can be retried, where others keep replacing it with one that will not do.
-    pub(crate) async fn put_unless(
+    pub(crate) async fn replace(
         &self,
         key: &Key,
-        document: Bytes,
         until: Option<(Moment, Duration)>,
-        keep: impl Fn(&SmallObject) -> bool,
+        replacement: impl Fn(Option<&SmallObject>) -> Result<Option<Bytes>>,
     ) -> Result<Option<SmallObject>> {
         let mut standing: Option<SmallObject> = None;
         for _ in 0..ROUNDS {
+            let Some(document) = replacement(standing.as_ref())? else {
+                return Ok(None);
+            };
             let condition = standing.as_ref().map(|held| &held.etag);
             let condition = condition.map_or(Condition::Absent, Condition::Matches);
-            let put = self
-                .api
-                .put_if_until(key, document.clone(), condition, until);
+            let put = self.api.put_if_until(key, document, condition, until);
             match put.await? {
                 Put::Written(_) => return Ok(standing),
-                Put::Held(held) if keep(&held) => return Ok(None),
                 Put::Held(held) => standing = Some(held),
                 Put::Gone => standing = None,
             }

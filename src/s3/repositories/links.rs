@@ -7,7 +7,7 @@ use crate::contract::Layer;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::bucket::live;
+use crate::s3::bucket::live::{self, StandingLink};
 use crate::s3::bucket::presence;
 use crate::s3::bucket::{ROUNDS, Store, StoredDocument, contended, linked_layer};
 use crate::s3::format::record::{Link, StoredLayer};
@@ -20,8 +20,9 @@ pub(super) async fn layer(
     name: &RepositoryName,
     id: &LayerId,
 ) -> Result<Box<dyn Layer>> {
-    let layer = store.linked(name, id).await?;
-    let layer = layer.ok_or_else(|| Error::LayerUnknown { id: id.clone() })?;
+    let link = live::find_link(store, name, id).await?;
+    let link = link.ok_or_else(|| Error::LayerUnknown { id: id.clone() })?;
+    let layer = link.into_layer().with_aliases(std::slice::from_ref(id));
     Ok(Box::new(S3Layer::new(Arc::clone(store), Arc::new(layer))))
 }
 
@@ -39,7 +40,7 @@ pub(super) async fn confirm(
         if presence::present(store, &layer).await?.is_none() {
             return Ok(None);
         }
-        if live::refresh(store, link).await? {
+        if live::refresh(store, link, id).await? {
             let layer = Arc::new(layer.with_aliases(std::slice::from_ref(id)));
             return Ok(Some(Box::new(S3Layer::new(Arc::clone(store), layer))));
         }
@@ -49,7 +50,7 @@ pub(super) async fn confirm(
 
 /// # Cost
 ///
-/// 1 request for the source, 1 for the record, 1 for each data object that this process has not looked at lately, and 1 for
+/// 1 request for the source, by another id than its SHA-256 2, 1 for the record, 1 for each data object that this process has not looked at lately, and 1 for
 /// each link.
 pub(super) async fn mount(
     store: &Store,
@@ -58,7 +59,10 @@ pub(super) async fn mount(
     from: Option<&RepositoryName>,
 ) -> Result<bool> {
     let found = match from {
-        Some(from) => store.linked(from, id).await?,
+        Some(from) => {
+            let link = live::find_link(store, from, id).await?;
+            link.map(StandingLink::into_layer)
+        }
         None => store.layer(id).await?,
     };
     let Some(found) = found else {

@@ -15,7 +15,7 @@ use crate::name::{RepositoryName, Tag};
 use crate::s3::bucket::{Store, StoredDocument};
 use crate::s3::format::document::{Document, TOMBSTONE_SIZE, encode, is_tombstone};
 use crate::s3::format::keys::Key;
-use crate::s3::wire::{ETag, SmallObject};
+use crate::s3::wire::ETag;
 use s3layers_tarsum::Digest;
 
 /// Which manifest a tag names.
@@ -179,8 +179,11 @@ pub(super) async fn put_if_absent(
 ) -> Result<bool> {
     let key = store.keys.tag(name, tag);
     let document = encode(&TagDocument::new(digest)?)?;
-    let keep = |held: &SmallObject| !is_tombstone(&key, &held.bytes);
-    store.put_unless(&key, document, None, keep).await?;
+    let put = store.replace(&key, None, |held| {
+        let is_absent = held.is_none_or(|held| is_tombstone(&key, &held.bytes));
+        Ok(is_absent.then(|| document.clone()))
+    });
+    put.await?;
     Ok(get(store, name, tag).await?.as_ref() == Some(digest))
 }
 

@@ -7,11 +7,11 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
 use s3layers::{
-    Algorithm, CheckOptions, CheckReport, CheckVerdict, DefectKind, Digest, LayerService as _,
-    Manifest, ReadShare, RepositoryService as _, S3LayerService,
+    CheckOptions, CheckReport, CheckVerdict, DefectKind, Digest, LayerService as _, Manifest,
+    ReadShare, RepositoryService as _,
 };
 
-use super::site::{By, Image, Site, hours, manifest, push, push_layer};
+use super::site::{By, Image, Site, hours, manifest, push, push_by_sha512, push_layer};
 use crate::support::bucket::{get, keys, sealed};
 use crate::support::bytes::{ramp, sha256};
 use crate::support::fault_client::{GetObject, ListObjectsV2, On, PutObject};
@@ -165,16 +165,6 @@ async fn delete_all(site: &Site, is_it: impl Fn(&str) -> bool) {
     }
 }
 
-async fn push_by_sha512(service: &S3LayerService, bytes: &Bytes) -> Digest {
-    let digest = Digest::of(Algorithm::Sha512, bytes);
-    let id = digest.clone().into();
-    let mut upload = service.upload(&name(), Some(&id)).await.unwrap();
-    upload.write_bytes(bytes.clone()).await.unwrap();
-    upload.finish(bytes.len() as u64, &digest).await.unwrap();
-    service.wait_for_background().await;
-    digest
-}
-
 fn options(repair: bool) -> CheckOptions {
     CheckOptions {
         repair,
@@ -212,6 +202,7 @@ enum Seed {
     LinkOfNewerVersion,
     LinkOfAnother,
     OwnLinkDeleted,
+    OwnLinkOfOneId,
     AliasDeleted,
     AliasFlipped,
     AliasOfNothing,
@@ -291,6 +282,13 @@ impl Seed {
                 let own = sha256(&ramp(3, 50_000)).hex().to_owned();
                 bucket.delete(&format!("_layers/sha256/{own}")).await;
             }
+            Seed::OwnLinkOfOneId => {
+                let own = sha256(&ramp(3, 50_000)).hex().to_owned();
+                let id = format!(r#""{}""#, bucket.other_id);
+                let forget = |text: &str| text.replace(&id, "");
+                let key = format!("_layers/sha256/{own}");
+                bucket.rewrite(&key, forget).await;
+            }
             Seed::AliasDeleted => bucket.delete("layers/sha512/").await,
             Seed::AliasFlipped => bucket.flip("layers/sha512/").await,
             Seed::AliasOfNothing => {
@@ -350,7 +348,7 @@ fn member(text: &str, member: &str, value: &str) -> String {
 
 /// Each seed, what is found, how many images cannot be pulled, and how a check ends that repairs.
 #[rustfmt::skip]
-const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 41] = [
+const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 42] = [
     (Seed::DataDeleted, &[DataMissing, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::DataTruncated, &[DataOfOtherSize, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::DataReplaced, &[DataChanged, ContentMissing], 1, CheckVerdict::Damaged),
@@ -368,6 +366,7 @@ const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 41] = [
     (Seed::LinkOfNewerVersion, &[NewerVersion], 0, CheckVerdict::Incomplete),
     (Seed::LinkOfAnother, &[LinkUnreadable, LayerNotLinked], 0, CheckVerdict::Repaired),
     (Seed::OwnLinkDeleted, &[LinkOfNoLayer, LayerNotLinked], 0, CheckVerdict::Repaired),
+    (Seed::OwnLinkOfOneId, &[LayerNotLinked], 0, CheckVerdict::Repaired),
     (Seed::AliasDeleted, &[AliasMissing], 0, CheckVerdict::Repaired),
     (Seed::AliasFlipped, &[AliasMissing, AliasUnreadable], 0, CheckVerdict::Repaired),
     (Seed::AliasOfNothing, &[AliasToNothing], 0, CheckVerdict::Clean),

@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use s3layers::{
-    CheckOptions, CollectOptions, LayerService as _, LayerServiceExt as _, ReadShare,
+    CheckOptions, CollectOptions, Error, LayerService as _, LayerServiceExt as _, ReadShare,
     RepositoryService as _,
 };
 
-use super::site::{BOTH, By, Image, Site, collect, hours, manifest, pull, push, push_layer};
+use super::site::{
+    BOTH, By, Image, Site, collect, hours, manifest, pull, push, push_by_sha512, push_layer,
+};
 use crate::support::bucket;
 use crate::support::bytes::{ramp, sha256};
 use crate::support::fault_client::{GetObject, ListObjectsV2, PutObject};
@@ -82,15 +84,7 @@ async fn what_a_manifest_names_stays() {
 async fn layer_that_a_manifest_names_by_another_id_stays() {
     let site = Site::new(By::Tombstone).await;
     let service = site.process().await;
-    let bytes = ramp(1, 100_000);
-    let sha512 = s3layers::Digest::of(s3layers::Algorithm::Sha512, &bytes);
-    let mut upload = service
-        .upload(&name(), Some(&sha512.clone().into()))
-        .await
-        .unwrap();
-    upload.write_bytes(bytes.clone()).await.unwrap();
-    upload.finish(100_000, &sha512).await.unwrap();
-    service.wait_for_background().await;
+    let sha512 = push_by_sha512(&service, &ramp(1, 100_000)).await;
     let kept = manifest(&sha512, 100_000);
     service.put_manifest(&name(), &kept).await.unwrap();
     for _ in 0..5 {
@@ -110,6 +104,80 @@ async fn layer_that_a_manifest_names_by_another_id_stays() {
     assert!(service.confirm_layer(&name(), &id).await.unwrap().is_none());
     assert!(!service.exists(&id).await.unwrap());
     assert_eq!(site.keys().await, ["names/library.demo"]);
+}
+
+/// What writes the link of a layer by its SHA-256 again, while a manifest names it by SHA-512.
+#[derive(Clone, Copy, Debug)]
+enum Rewrite {
+    Mount,
+    Push,
+    /// After the link was lost.
+    PushAndHead,
+}
+
+/// The record does not know the SHA-512: the layer was pushed to another repository before.
+#[tokio::test]
+async fn link_that_is_written_again_protects_a_layer_that_is_named_by_another_id() {
+    let other = "library/other".parse().unwrap();
+    for rewrite in [Rewrite::Mount, Rewrite::Push, Rewrite::PushAndHead] {
+        let site = Site::new(By::Delete).await;
+        let service = site.process().await;
+        let image = Image::new(1, 100_000);
+        push_layer(&service, &other, &image).await;
+        let sha512 = push_by_sha512(&service, &image.layer).await;
+        let named = manifest(&sha512, 100_000);
+        service.put_manifest(&name(), &named).await.unwrap();
+        let is_there = async || {
+            let id = sha512.clone().into();
+            let layer = service.confirm_layer(&name(), &id).await;
+            layer.unwrap().is_some()
+        };
+
+        site.clock.advance(hours(40));
+        match rewrite {
+            Rewrite::Mount => {
+                let is_mounted = service.mount(&name(), &image.id(), None).await;
+                assert!(is_mounted.unwrap());
+            }
+            Rewrite::Push => push_layer(&service, &name(), &image).await,
+            Rewrite::PushAndHead => {
+                delete_own_link(&site, &image).await;
+                push_layer(&service, &name(), &image).await;
+                assert!(is_there().await);
+            }
+        }
+        for _ in 0..5 {
+            site.collect_after(hours(50)).await;
+        }
+        assert!(is_there().await, "{rewrite:?}");
+    }
+}
+
+/// Its state is that of the link by SHA-256.
+#[tokio::test]
+async fn link_by_another_id_alone_is_no_link() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    let image = Image::new(1, 100_000);
+    let id = push_by_sha512(&service, &image.layer).await.into();
+    assert!(service.layer(&name(), &id).await.is_ok());
+    delete_own_link(&site, &image).await;
+    let layer = service.layer(&name(), &id).await;
+    assert!(matches!(layer, Err(Error::LayerUnknown { .. })));
+    let other = "library/other".parse().unwrap();
+    let from = Some(&name());
+    assert!(!service.mount(&other, &id, from).await.unwrap());
+}
+
+async fn delete_own_link(site: &Site, image: &Image) {
+    let own = format!("/_layers/sha256/{}", sha256(&image.layer).hex());
+    let client = site.client();
+    for key in bucket::keys(&client).await {
+        if key.ends_with(&own) && key.contains("library/demo") {
+            let delete = client.delete_object().bucket(BUCKET).key(key);
+            delete.send().await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]

@@ -8,14 +8,15 @@ use bytes::Bytes;
 use embedded_s3::{EmbeddedStore, Quirks};
 use s3layers::clock::Moment;
 use s3layers::{
-    CollectError, CollectOptions, CollectReport, Digest, Error, LayerId, LayerService as _,
-    LayerServiceExt as _, Manifest, RepositoryName, RepositoryService as _, RunError,
-    S3LayerService, StoreProfile,
+    Algorithm, CollectError, CollectOptions, CollectReport, Digest, Error, LayerId,
+    LayerService as _, LayerServiceExt as _, Manifest, RepositoryName, RepositoryService as _,
+    RunError, S3LayerService, StoreProfile,
 };
 
 use crate::support::bytes::{ramp, sha256};
 use crate::support::fault_client::FaultClient;
 use crate::support::store_clock::StoreClock;
+use crate::support::stores::name;
 use crate::support::{bucket, stores};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -155,6 +156,17 @@ pub async fn collect(
 pub async fn push_layer(service: &S3LayerService, name: &RepositoryName, image: &Image) {
     service.push(name, &mut &image.layer[..]).await.unwrap();
     service.wait_for_background().await;
+}
+
+/// Stores the layer under its SHA-512.
+pub async fn push_by_sha512(service: &S3LayerService, bytes: &Bytes) -> Digest {
+    let digest = Digest::of(Algorithm::Sha512, bytes);
+    let id = digest.clone().into();
+    let mut upload = service.upload(&name(), Some(&id)).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    upload.finish(bytes.len() as u64, &digest).await.unwrap();
+    service.wait_for_background().await;
+    digest
 }
 
 /// Stores the manifest if its layer is here, as a registry does. Whether it is.

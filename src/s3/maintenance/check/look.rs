@@ -321,11 +321,12 @@ async fn content(
     };
     let linked = live::find_link(store, name, &id).await;
     match readable(linked, DefectKind::LinkUnreadable)? {
-        Ok(Some(link)) => {
+        // A collection removes a link that does not know the id that a manifest names.
+        Ok(Some(link)) if link.layer().has_id(&id) => {
             return Ok((!is_whole(link.layer()).await?).then_some(DefectKind::ContentMissing));
         }
         Err(DefectKind::NewerVersion) => return Ok(Some(DefectKind::NewerVersion)),
-        Ok(None) | Err(_) => {}
+        Ok(_) | Err(_) => {}
     }
     let child = repositories::manifest(store, name, digest).await;
     match readable(child, DefectKind::ManifestUnreadable)? {

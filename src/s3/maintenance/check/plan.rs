@@ -38,7 +38,7 @@ pub enum DefectKind {
     LinkUnreadable,
     /// A link by another id, whose layer has no link by its SHA-256.
     LinkOfNoLayer,
-    /// A manifest names a layer that is present, and not linked in its repository.
+    /// A manifest names a layer that is present, and not linked in its repository, or not by the id that it names.
     LayerNotLinked,
     /// A manifest names content that is not present.
     ContentMissing,

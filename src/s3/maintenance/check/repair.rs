@@ -113,7 +113,8 @@ async fn link_named_layers(
     };
     for needed in repositories::needed(&manifest.bytes) {
         let id = LayerId::from(needed);
-        let is_linked = matches!(live::find_link(store, name, &id).await, Ok(Some(_)));
+        let link = live::find_link(store, name, &id).await;
+        let is_linked = matches!(link, Ok(Some(link)) if link.layer().has_id(&id));
         let own = if is_linked {
             None
         } else {

@@ -62,6 +62,8 @@ pub(super) async fn judge(
         return Ok(false);
     }
     let Repository { old, named, .. } = &repository;
+    // Not one that is named: should it be condemned, it stays so, as a listing does not show the state. A client that relies on
+    // it after its manifest is deleted writes it back.
     let unnamed = old.things.iter().filter(|digest| !named.contains(*digest));
     let unnamed: Vec<_> = unnamed.collect();
     let name = &repository.name;
