@@ -64,7 +64,7 @@ async fn full_disk_refuses_writes_and_keeps_what_is_stored() {
 }
 
 #[tokio::test]
-async fn removed_or_replaced_folder_acknowledges_nothing() {
+async fn removed_or_replaced_folder_acknowledges_and_shows_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("store");
     let store = EmbeddedStore::open(&root).await.unwrap();
@@ -75,6 +75,10 @@ async fn removed_or_replaced_folder_acknowledges_nothing() {
     std::fs::rename(&root, &moved).unwrap();
     assert_eq!(refused(&inside, "key", 10).await, gone);
     assert_eq!(refused(&inside, "key", 100_000).await, gone);
+    let read = inside.get_object().bucket(BUCKET).key("key").send().await;
+    assert_eq!(read.unwrap_err().code(), Some("NoSuchBucket"));
+    let list = inside.list_objects_v2().bucket(BUCKET).send().await;
+    assert_eq!(list.unwrap_err().code(), Some("NoSuchBucket"));
     let other = EmbeddedStore::open(&root).await.unwrap();
     assert_eq!(refused(&inside, "key", 10).await, gone);
     drop(other);

@@ -302,8 +302,8 @@ mod tests {
                 "{answer:?}"
             );
         }
-        assert_eq!(buckets(&engine), 0);
         std::fs::rename(&away, &metadata).unwrap();
+        assert_eq!(buckets(&engine), 0);
         assert!(create(engine.clone(), "same".into()).await.unwrap());
         assert!(!create(engine, "same".into()).await.unwrap());
     }

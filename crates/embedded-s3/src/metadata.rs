@@ -151,6 +151,7 @@ impl Metadata {
 
     /// What is committed now. Blocks.
     pub(crate) fn read(&self) -> io::Result<Snapshot> {
+        self.check_place()?;
         self.with_database(OpenDatabase::begin_read)
     }
 
@@ -161,9 +162,7 @@ impl Metadata {
 
     /// A transaction, which changes nothing until it is committed. Blocks.
     pub(crate) fn begin(&self, commits: u64) -> io::Result<Transaction> {
-        if let Some(file) = &self.file {
-            file.check_place()?;
-        }
+        self.check_place()?;
         let transaction = self.with_database(|database| match database {
             OpenDatabase::ReadWrite(database) => database.begin_write().map_err(failed),
             OpenDatabase::ReadOnly(_) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
@@ -191,7 +190,7 @@ impl Metadata {
         let stored = count()
             .map_err(failed)
             .and_then(|()| transaction.commit().map_err(failed))
-            .and_then(|()| self.file.as_ref().map_or(Ok(()), DatabaseFile::check_place));
+            .and_then(|()| self.check_place());
         stored.map_err(|error| {
             self.close();
             let stored = self.read().and_then(|new| tables::number(&new, "commits"));
@@ -210,6 +209,20 @@ impl Metadata {
                 .write()
                 .unwrap_or_else(PoisonError::into_inner) = None;
         }
+    }
+
+    /// Fails with [`NotFound`](io::ErrorKind::NotFound) if the folder was removed or replaced: what is
+    /// written to a file without a name is lost, and what is read there is no longer stored.
+    fn check_place(&self) -> io::Result<()> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let ours = file.disk.file.metadata()?;
+        let named = fs::metadata(file.folder.join(NAME))?;
+        if (ours.dev(), ours.ino()) == (named.dev(), named.ino()) {
+            return Ok(());
+        }
+        Err(io::ErrorKind::NotFound.into())
     }
 
     fn with_database<T>(&self, act: impl Fn(&OpenDatabase) -> io::Result<T>) -> io::Result<T> {
@@ -259,17 +272,6 @@ impl DatabaseFile {
             }
             Err(error) => Err(failed(error)),
         }
-    }
-
-    /// Fails with [`NotFound`](io::ErrorKind::NotFound) if the folder was removed or replaced: what is
-    /// written to a file without a name is lost.
-    fn check_place(&self) -> io::Result<()> {
-        let ours = self.disk.file.metadata()?;
-        let named = fs::metadata(self.folder.join(NAME))?;
-        if (ours.dev(), ours.ino()) == (named.dev(), named.ino()) {
-            return Ok(());
-        }
-        Err(io::ErrorKind::NotFound.into())
     }
 }
 
