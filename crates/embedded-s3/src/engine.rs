@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::blob::{Blob, Blobs, Sink, locked};
+use crate::blob::{Blob, Blobs, Pins, Sink, locked};
 use crate::folder::Folder;
 use crate::metadata::Metadata;
 use crate::model::{BlobId, Object, Part};
@@ -108,7 +108,7 @@ impl Engine {
         self: &Arc<Self>,
         look: impl FnOnce(&Snapshot) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        self.run(|engine| look(&engine.metadata.read()?)).await?
+        self.run(|engine| engine.metadata.read(look)).await??
     }
 
     /// An object and the bytes of its parts, which stay readable as long as they are held.
@@ -118,9 +118,7 @@ impl Engine {
         key: &str,
     ) -> Result<(Object, Vec<PinnedPart>), Refusal> {
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
-        let pin = move |engine: &Self| {
-            let mut pins = engine.blobs.pins();
-            let snapshot = engine.metadata.read()?;
+        let pin = move |pins: &mut Pins<'_>, snapshot: &Snapshot| {
             let object = snapshot.object(&bucket, &key)?.ok_or(Refusal::NoSuchKey)?;
             let mut pin = |id: BlobId| {
                 let small = snapshot.blob(id)?.filter(|small| !small.is_empty());
@@ -134,7 +132,11 @@ impl Engine {
             let parts = parts.collect::<Result<_, Refusal>>()?;
             Ok((object, parts))
         };
-        self.run(pin).await?
+        let pinned = self.run(move |engine| {
+            let mut pins = engine.blobs.pins();
+            engine.metadata.read(|snapshot| pin(&mut pins, snapshot))
+        });
+        pinned.await??
     }
 
     /// Decides and changes in one step, after any commit before and before any other.
@@ -201,7 +203,7 @@ impl Engine {
 
     /// The blobs that no row names any longer.
     fn store(&self, waiting: &mut [Box<dyn Commit>], commits: &mut u64) -> io::Result<Vec<BlobId>> {
-        let mut transaction = self.metadata.begin(*commits)?;
+        let mut transaction = self.metadata.begin()?;
         for commit in waiting {
             if let Err(error) = commit.decide(&mut transaction) {
                 drop(transaction);
@@ -272,8 +274,8 @@ mod tests {
     }
 
     fn buckets(engine: &Engine) -> usize {
-        let snapshot = engine.metadata.read().unwrap();
-        snapshot.buckets("").unwrap().count()
+        let count = |snapshot: &Snapshot| snapshot.buckets("").unwrap().count();
+        engine.metadata.read(count).unwrap()
     }
 
     #[tokio::test(flavor = "multi_thread")]

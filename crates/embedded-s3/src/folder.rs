@@ -72,8 +72,13 @@ impl Folder {
         let metadata = Metadata::open(root, access, blobs.space.clone())?;
         if access == Access::Write {
             create_dir(&blobs.path)?;
-            let named = metadata.read().map_err(io_error("read", root))?;
-            blobs.remove_orphans(|id| Ok(named.blob(id)?.is_some()))?;
+            // A process that was killed may have created them and synced neither.
+            sync_dir(root)?;
+            // It may be a folder of another user's.
+            let _ = sync_dir(parent(root));
+            let removed =
+                metadata.read(|named| blobs.remove_orphans(|id| Ok(named.blob(id)?.is_some())));
+            removed.map_err(io_error("read", root))??;
         }
         Ok((metadata, Blobs::new(Some(blobs)), lock))
     }
@@ -84,16 +89,20 @@ fn create_dir(path: &Path) -> Result<(), EmbeddedError> {
     if path.is_dir() {
         return Ok(());
     }
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = parent(path);
     create_dir(parent)?;
     match private::create_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             Err(io_error("create", path)(error))
         }
         _ => sync_dir(parent),
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 

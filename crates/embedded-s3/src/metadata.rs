@@ -4,13 +4,14 @@
 //! type in `model`. Bytes that are too small for a file of their own are in the database too.
 //!
 //! redb fails every operation after an I/O error until the database is opened again. So it is opened
-//! again after a failed commit, and the number of commits in it shows whether that commit was stored.
+//! again after a failed commit, and the number of commits in it shows whether that commit was stored. If it was, it may
+//! not be on the disk: nothing is read or written then until the store is opened again.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use redb::backends::InMemoryBackend;
@@ -44,6 +45,8 @@ pub(crate) struct Metadata {
     database: RwLock<Option<OpenDatabase>>,
     /// The number of commits that were acknowledged. The writer holds the lock.
     commits: Mutex<u64>,
+    /// A commit failed and shows all the same.
+    is_unknown: AtomicBool,
 }
 
 enum OpenDatabase {
@@ -91,6 +94,7 @@ impl Metadata {
             // It cannot fail. If it did, every request would.
             database: RwLock::new(created.ok().map(OpenDatabase::ReadWrite)),
             commits: Mutex::new(0),
+            is_unknown: AtomicBool::new(false),
         }
     }
 
@@ -146,13 +150,15 @@ impl Metadata {
             commits: Mutex::new(tables::number(&snapshot, "commits").map_err(damaged)?),
             file: Some(file),
             database: RwLock::new(Some(database)),
+            is_unknown: AtomicBool::new(false),
         })
     }
 
-    /// What is committed now. Blocks.
-    pub(crate) fn read(&self) -> io::Result<Snapshot> {
-        self.check_place()?;
-        self.with_database(OpenDatabase::begin_read)
+    /// Reads what is committed now. Blocks. A database that is to be opened again waits for it, as its writers do not know of
+    /// readers from before.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&Snapshot) -> T) -> io::Result<T> {
+        self.check()?;
+        self.with_database(|database| Ok(look(&database.begin_read()?)))
     }
 
     /// The right to commit, and the number of commits. Blocks.
@@ -161,19 +167,13 @@ impl Metadata {
     }
 
     /// A transaction, which changes nothing until it is committed. Blocks.
-    pub(crate) fn begin(&self, commits: u64) -> io::Result<Transaction> {
-        self.check_place()?;
+    pub(crate) fn begin(&self) -> io::Result<Transaction> {
+        self.check()?;
         let transaction = self.with_database(|database| match database {
             OpenDatabase::ReadWrite(database) => database.begin_write().map_err(failed),
             OpenDatabase::ReadOnly(_) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
         })?;
-        let transaction = Transaction::new(transaction);
-        if tables::number(&transaction, "commits")? != commits {
-            return Err(io::Error::other(
-                "a write that failed may have been stored; open the store again",
-            ));
-        }
-        Ok(transaction)
+        Ok(Transaction::new(transaction))
     }
 
     /// Stores a transaction; synced, if it is in a file. Blocks.
@@ -193,15 +193,17 @@ impl Metadata {
             .and_then(|()| self.check_place());
         stored.map_err(|error| {
             self.close();
-            let stored = self.read().and_then(|new| tables::number(&new, "commits"));
+            let stored =
+                self.with_database(|database| tables::number(&database.begin_read()?, "commits"));
             let is_unknown = stored.ok() != Some(*commits);
+            self.is_unknown.fetch_or(is_unknown, Ordering::Relaxed);
             CommitError { error, is_unknown }
         })?;
         *commits = number;
         Ok(())
     }
 
-    /// Closes the database after an I/O error. The next use opens it again.
+    /// Closes the database after an I/O error, once nobody reads it. The next use opens it again.
     pub(crate) fn close(&self) {
         if self.file.is_some() {
             *self
@@ -209,6 +211,15 @@ impl Metadata {
                 .write()
                 .unwrap_or_else(PoisonError::into_inner) = None;
         }
+    }
+
+    /// Fails where what is read may not be what is stored.
+    fn check(&self) -> io::Result<()> {
+        if self.is_unknown.load(Ordering::Relaxed) {
+            let reason = "a write that failed may have been stored; open the store again";
+            return Err(io::Error::other(reason));
+        }
+        self.check_place()
     }
 
     /// Fails with [`NotFound`](io::ErrorKind::NotFound) if the folder was removed or replaced: what is
@@ -225,7 +236,7 @@ impl Metadata {
         Err(io::ErrorKind::NotFound.into())
     }
 
-    fn with_database<T>(&self, act: impl Fn(&OpenDatabase) -> io::Result<T>) -> io::Result<T> {
+    fn with_database<T>(&self, act: impl FnOnce(&OpenDatabase) -> io::Result<T>) -> io::Result<T> {
         let opened = self.database.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(database) = &*opened {
             return act(database);
@@ -332,6 +343,7 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.space.check_sync()?;
         self.file.sync_data()
     }
 
@@ -356,7 +368,7 @@ mod tests {
     /// Commits one change.
     fn commit(metadata: &Metadata, change: impl FnOnce(&mut Transaction)) -> io::Result<()> {
         let mut commits = metadata.writer();
-        let mut transaction = metadata.begin(*commits)?;
+        let mut transaction = metadata.begin()?;
         change(&mut transaction);
         let (transaction, ..) = transaction.into_changes().unwrap();
         let committed = metadata.commit(transaction, &mut commits);
@@ -371,8 +383,11 @@ mod tests {
     }
 
     fn names(metadata: &Metadata) -> Vec<String> {
-        let buckets = metadata.read().unwrap().buckets("").unwrap();
-        buckets.map(|bucket| bucket.unwrap().0).collect()
+        let names = |snapshot: &Snapshot| {
+            let buckets = snapshot.buckets("").unwrap();
+            buckets.map(|bucket| bucket.unwrap().0).collect()
+        };
+        metadata.read(names).unwrap()
     }
 
     #[test]
@@ -414,6 +429,41 @@ mod tests {
         let names = names(&open(folder.path()).unwrap());
         assert_eq!(names.len(), stored + 1);
         assert_eq!(names.last().unwrap(), "z");
+    }
+
+    /// Its bytes may be in memory alone.
+    #[test]
+    fn commit_that_could_not_be_synced_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let metadata = open(folder.path()).unwrap();
+        create(&metadata, "a").unwrap();
+        let space = metadata.file.as_ref().unwrap().disk.space.clone();
+        space.fail_syncs(true);
+        create(&metadata, "b").unwrap_err();
+        space.fail_syncs(false);
+        metadata.read(|_| ()).unwrap_err();
+        create(&metadata, "c").unwrap_err();
+        drop(metadata);
+        create(&open(folder.path()).unwrap(), "c").unwrap();
+    }
+
+    #[test]
+    fn database_is_opened_again_when_nobody_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let metadata = &open(folder.path()).unwrap();
+        let is_closed = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let closed = metadata.read(|_| {
+                scope.spawn(|| {
+                    metadata.close();
+                    is_closed.store(true, Ordering::SeqCst);
+                });
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                is_closed.load(Ordering::SeqCst)
+            });
+            assert!(!closed.unwrap());
+        });
+        create(metadata, "a").unwrap();
     }
 
     #[test]

@@ -1,23 +1,44 @@
-//! Test equipment: a disk of limited size, so that a full disk can be tested without one.
+//! Test equipment: a disk of limited size, or one that fails, so that these can be tested without one.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// How many more bytes can be written to the folder.
+/// What the disk of a folder can do.
 #[derive(Debug)]
-pub(crate) struct Space(AtomicU64);
+pub(crate) struct Space {
+    /// How many more bytes can be written.
+    free: AtomicU64,
+    syncs_fail: AtomicBool,
+}
 
 impl Default for Space {
     fn default() -> Self {
-        Self(AtomicU64::new(u64::MAX))
+        Self {
+            free: AtomicU64::new(u64::MAX),
+            syncs_fail: AtomicBool::new(false),
+        }
     }
 }
 
 impl Space {
     /// From now on so many bytes can be written; `None` for any number.
     pub(crate) fn limit(&self, bytes: Option<u64>) {
-        self.0.store(bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.free
+            .store(bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether syncs of the metadata fail from now on.
+    #[cfg(test)]
+    pub(crate) fn fail_syncs(&self, fail: bool) {
+        self.syncs_fail.store(fail, Ordering::Relaxed);
+    }
+
+    pub(crate) fn check_sync(&self) -> io::Result<()> {
+        if self.syncs_fail.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the sync fails"));
+        }
+        Ok(())
     }
 
     /// Writes all bytes, or as many as there is space for and fails, as a full disk does.
@@ -53,7 +74,7 @@ impl Space {
     /// Changes the free space, if it is limited. What there was before.
     fn change(&self, change: impl Fn(u64) -> u64) -> u64 {
         let limited = |free| (free != u64::MAX).then(|| change(free));
-        self.0
+        self.free
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, limited)
             .unwrap_or(u64::MAX)
     }
