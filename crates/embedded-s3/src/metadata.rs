@@ -203,7 +203,7 @@ impl Metadata {
         Ok(())
     }
 
-    /// Closes the database after an I/O error, once nobody reads it. The next use opens it again.
+    /// Closes the database after an I/O error, once it has no readers. The next use opens it again.
     pub(crate) fn close(&self) {
         if self.file.is_some() {
             *self
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn database_is_opened_again_when_nobody_reads_it() {
+    fn database_is_opened_again_when_it_has_no_readers() {
         let folder = tempfile::tempdir().unwrap();
         let metadata = &open(folder.path()).unwrap();
         let is_closed = AtomicBool::new(false);

@@ -118,9 +118,16 @@ pub(crate) fn is_reliable(store: &Store, state: &EntryState, written: Written) -
     *state == EntryState::Live && written.age().is_some_and(is_young)
 }
 
-/// A link by SHA-256 as it was read.
+/// The links of a layer through which it was found: that by SHA-256, and that by the id that was asked for.
 #[derive(Debug)]
 pub(crate) struct StandingLink {
+    own: ReadLink,
+    other: Option<ReadLink>,
+}
+
+/// A link as it was read.
+#[derive(Debug)]
+struct ReadLink {
     key: Key,
     link: Link,
     etag: ETag,
@@ -129,11 +136,11 @@ pub(crate) struct StandingLink {
 
 impl StandingLink {
     pub(crate) fn layer(&self) -> &StoredLayer {
-        &self.link.layer
+        &self.own.link.layer
     }
 
     pub(crate) fn into_layer(self) -> StoredLayer {
-        self.link.layer
+        self.own.link.layer
     }
 }
 
@@ -147,19 +154,27 @@ pub(crate) async fn find_link(
     name: &RepositoryName,
     id: &LayerId,
 ) -> Result<Option<StandingLink>> {
-    let mut own = id.clone();
-    if !id.is_sha256() {
-        match store.linked(name, id).await? {
-            Some(layer) => own = layer.id(),
-            None => return Ok(None),
-        }
+    let Some(found) = read_link(store, name, id).await? else {
+        return Ok(None);
+    };
+    if id.is_sha256() {
+        let (own, other) = (found, None);
+        return Ok(Some(StandingLink { own, other }));
     }
-    let key = store.keys.link(name, &own);
+    let own = read_link(store, name, &found.link.layer.id()).await?;
+    Ok(own.map(|own| StandingLink {
+        own,
+        other: Some(found),
+    }))
+}
+
+async fn read_link(store: &Store, name: &RepositoryName, id: &LayerId) -> Result<Option<ReadLink>> {
+    let key = store.keys.link(name, id);
     let Some(loaded) = store.load::<Link>(&key).await? else {
         return Ok(None);
     };
-    linked_layer(&key, name, &own, loaded.document.clone())?;
-    Ok(Some(StandingLink {
+    linked_layer(&key, name, id, loaded.document.clone())?;
+    Ok(Some(ReadLink {
         key,
         link: loaded.document,
         etag: loaded.etag,
@@ -168,13 +183,23 @@ pub(crate) async fn find_link(
 }
 
 /// Makes sure that clients may rely on a link that was found by `id`: writes it again where it lacks that id, or where a
-/// collection has condemned it or may condemn it soon. `false` where it was changed since it was read.
+/// collection has condemned it or may condemn it soon; and that by `id` too, as a collection may be about to remove one that
+/// it found without that by SHA-256. `false` where one was changed since it was read.
 ///
 /// # Cost
 ///
-/// None, or 1 request.
+/// None, or 1 request by SHA-256, else at most 2.
 pub(crate) async fn refresh(store: &Store, standing: StandingLink, id: &LayerId) -> Result<bool> {
-    let StandingLink { link, written, .. } = standing;
+    for read in std::iter::once(standing.own).chain(standing.other) {
+        if !refresh_one(store, read, id).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn refresh_one(store: &Store, read: ReadLink, id: &LayerId) -> Result<bool> {
+    let ReadLink { link, written, .. } = read;
     if is_reliable(store, &link.state, written) && link.layer.has_id(id) {
         return Ok(true);
     }
@@ -185,12 +210,9 @@ pub(crate) async fn refresh(store: &Store, standing: StandingLink, id: &LayerId)
         layer: link.layer.with_aliases(std::slice::from_ref(id)),
         ..link
     };
-    let condition = Condition::Matches(&standing.etag);
-    let put = store
-        .api
-        .put_if(&standing.key, encode(&link)?, condition)
-        .await?;
-    let is_written = matches!(put, Put::Written(_));
+    let condition = Condition::Matches(&read.etag);
+    let put = store.api.put_if(&read.key, encode(&link)?, condition);
+    let is_written = matches!(put.await?, Put::Written(_));
     if is_written && was_condemned {
         store.api.telemetry().note(Event::LinkRescued);
     }

@@ -113,13 +113,20 @@ enum Rewrite {
     Push,
     /// After the link was lost.
     PushAndHead,
+    /// After the link was damaged.
+    PushAlone,
 }
 
 /// The record does not know the SHA-512: the layer was pushed to another repository before.
 #[tokio::test]
 async fn link_that_is_written_again_protects_a_layer_that_is_named_by_another_id() {
     let other = "library/other".parse().unwrap();
-    for rewrite in [Rewrite::Mount, Rewrite::Push, Rewrite::PushAndHead] {
+    for rewrite in [
+        Rewrite::Mount,
+        Rewrite::Push,
+        Rewrite::PushAndHead,
+        Rewrite::PushAlone,
+    ] {
         let site = Site::new(By::Delete).await;
         let service = site.process().await;
         let image = Image::new(1, 100_000);
@@ -141,9 +148,13 @@ async fn link_that_is_written_again_protects_a_layer_that_is_named_by_another_id
             }
             Rewrite::Push => push_layer(&service, &name(), &image).await,
             Rewrite::PushAndHead => {
-                delete_own_link(&site, &image).await;
+                site.delete_own_link(&image).await;
                 push_layer(&service, &name(), &image).await;
                 assert!(is_there().await);
+            }
+            Rewrite::PushAlone => {
+                site.damage_own_link(&image).await;
+                push_layer(&service, &name(), &image).await;
             }
         }
         for _ in 0..5 {
@@ -161,23 +172,12 @@ async fn link_by_another_id_alone_is_no_link() {
     let image = Image::new(1, 100_000);
     let id = push_by_sha512(&service, &image.layer).await.into();
     assert!(service.layer(&name(), &id).await.is_ok());
-    delete_own_link(&site, &image).await;
+    site.delete_own_link(&image).await;
     let layer = service.layer(&name(), &id).await;
     assert!(matches!(layer, Err(Error::LayerUnknown { .. })));
     let other = "library/other".parse().unwrap();
     let from = Some(&name());
     assert!(!service.mount(&other, &id, from).await.unwrap());
-}
-
-async fn delete_own_link(site: &Site, image: &Image) {
-    let own = format!("/_layers/sha256/{}", sha256(&image.layer).hex());
-    let client = site.client();
-    for key in bucket::keys(&client).await {
-        if key.ends_with(&own) && key.contains("library/demo") {
-            let delete = client.delete_object().bucket(BUCKET).key(key);
-            delete.send().await.unwrap();
-        }
-    }
 }
 
 #[tokio::test]

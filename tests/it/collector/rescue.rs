@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use s3layers::{RepositoryName, RepositoryService as _, S3LayerService};
 
-use super::site::{BOTH, By, Image, Site, collect, hours, pull, push, push_layer, put_manifest};
+use super::site::{
+    BOTH, By, Image, Site, collect, hours, pull, push, push_by_sha512, push_layer, put_manifest,
+};
 use crate::support::fault_client::{DeleteObject, On, PutObject};
 use crate::support::stores::name;
 
@@ -154,6 +156,37 @@ async fn removal_that_is_refused_is_not_counted() {
         assert_eq!(removed, (0, 0), "{by:?}");
         assert!(put_manifest(&service, &name(), &image).await.unwrap());
         assert!(pull(&service, &name(), &image).await, "{by:?}");
+    }
+}
+
+/// A collection found it without that by SHA-256, which was pushed again before the removal.
+#[tokio::test]
+async fn link_by_another_id_that_a_client_uses_stays() {
+    for by in BOTH {
+        let site = Site::new(by).await;
+        let service = site.process().await;
+        let image = Image::new(1, 100_000);
+        let sha512 = push_by_sha512(&service, &image.layer).await.into();
+        site.delete_own_link(&image).await;
+        site.clock.advance(hours(73));
+        let (collector, faults) = site.process_over_faults().await;
+        let operation = match by {
+            By::Delete => DeleteObject,
+            By::Tombstone => PutObject,
+        };
+        let removal = faults.hold(On::every(operation).key_contains("/_layers/sha512"));
+        let name = name();
+        let used = async {
+            removal.reached_by(1).await;
+            push_layer(&service, &name, &image).await;
+            let layer = service.confirm_layer(&name, &sha512).await;
+            assert!(layer.unwrap().is_some());
+            removal.open();
+        };
+        let (collected, ()) = tokio::join!(collect(&collector), used);
+        assert_eq!(collected.unwrap().links_removed, 0, "{by:?}");
+        let layer = service.layer(&name, &sha512).await;
+        assert!(layer.is_ok(), "{by:?}");
     }
 }
 

@@ -16,7 +16,7 @@ use s3layers::{
 use crate::support::bytes::{ramp, sha256};
 use crate::support::fault_client::FaultClient;
 use crate::support::store_clock::StoreClock;
-use crate::support::stores::name;
+use crate::support::stores::{BUCKET, name};
 use crate::support::{bucket, stores};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -128,6 +128,23 @@ impl Site {
             }
         }
         all
+    }
+
+    /// The link of a layer by its SHA-256 in [`name`].
+    fn own_link(image: &Image) -> String {
+        let digest = sha256(&image.layer);
+        format!("repositories/{}/_layers/sha256/{}", name(), digest.hex())
+    }
+
+    pub async fn delete_own_link(&self, image: &Image) {
+        let delete = self.client().delete_object().bucket(BUCKET);
+        delete.key(Self::own_link(image)).send().await.unwrap();
+    }
+
+    pub async fn damage_own_link(&self, image: &Image) {
+        let put = self.client().put_object().bucket(BUCKET);
+        let put = put.key(Self::own_link(image)).body(Bytes::new().into());
+        put.send().await.unwrap();
     }
 
     pub async fn collect(&self) -> CollectReport {

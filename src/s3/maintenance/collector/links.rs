@@ -53,7 +53,7 @@ pub(super) fn age_at(now: SystemTime, written: Written) -> Result<Duration, Coll
 /// old link by another id.
 pub(super) async fn judge(
     pass: &Pass<'_>,
-    repository: Repository,
+    mut repository: Repository,
     began_at: SystemTime,
     upload_began: Option<Duration>,
     removable: &mut BoundedList<Removable>,
@@ -61,6 +61,7 @@ pub(super) async fn judge(
     if repository.is_unreadable {
         return Ok(false);
     }
+    let orphans = orphans(pass, &mut repository).await?;
     let Repository { old, named, .. } = &repository;
     // Not one that is named: should it be condemned, it stays so, as a listing does not show the state. A client that relies on
     // it after its manifest is deleted writes it back.
@@ -86,10 +87,7 @@ pub(super) async fn judge(
     while let Some(one) = judged.try_next().await? {
         one.into_iter().for_each(|link| removable.push(link));
     }
-    for key in &repository.others.things {
-        let orphan = orphan(pass, name, key).await?;
-        orphan.into_iter().for_each(|link| removable.push(link));
-    }
+    orphans.into_iter().for_each(|link| removable.push(link));
     Ok(true)
 }
 
@@ -190,28 +188,51 @@ pub(super) async fn has_link(pass: &Pass<'_>, key: &Key) -> Result<bool, Collect
     }
 }
 
-/// A link by another id, older than a link is when it is condemned, whose layer has no link by its
-/// SHA-256. A writer that relies on it writes it again, since it is old.
-async fn orphan(
+/// Reads the old links by other ids. A layer is named where one of them is: its link by SHA-256 may have lost that id.
+/// Those whose layer has no link by SHA-256.
+async fn orphans(
+    pass: &Pass<'_>,
+    repository: &mut Repository,
+) -> Result<Vec<Removable>, CollectError> {
+    let name = &repository.name;
+    let keys = std::mem::take(&mut repository.others.things);
+    let reads = keys
+        .into_iter()
+        .map(async |key| other_link(pass, name, key).await);
+    let mut reads = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    let mut orphans = Vec::new();
+    while let Some(read) = reads.try_next().await? {
+        let Some((link, orphan)) = read else { continue };
+        let id = link.id.as_digest();
+        if link.layer.has_id(&link.id) && id.is_some_and(|id| repository.named.contains(id)) {
+            repository.named.insert(&link.layer.digest);
+        }
+        orphans.extend(orphan);
+    }
+    Ok(orphans)
+}
+
+/// A link by another id, and how it is removed if its layer has no link by SHA-256. It is older than a link is when it is
+/// condemned, so a client that relies on it writes it again.
+async fn other_link(
     pass: &Pass<'_>,
     name: &RepositoryName,
-    key: &Key,
-) -> Result<Option<Removable>, CollectError> {
-    let read = pass.store.load::<Link>(key).await;
-    let Some(read) = pass.or_skip(key, read)? else {
+    key: Key,
+) -> Result<Option<(Link, Option<Removable>)>, CollectError> {
+    let read = pass.store.load::<Link>(&key).await;
+    let Some(read) = pass.or_skip(&key, read)? else {
         return Ok(None);
     };
     let own = pass.store.keys.link(name, &read.document.layer.id());
     let is_linked = has_link(pass, &own).await?;
-    let is_old = read
-        .written
-        .age()
-        .is_some_and(|age| age > pass.times().link_age());
-    Ok((!is_linked && is_old).then(|| Removable {
+    let age = read.written.age();
+    let is_old = age.is_some_and(|age| age > pass.times().link_age());
+    let orphan = (!is_linked && is_old).then(|| Removable {
         name: name.clone(),
-        key: key.clone(),
+        key,
         etag: read.etag,
-    }))
+    });
+    Ok(Some((read.document, orphan)))
 }
 
 /// How many links of a repository are removed one after the other, before it is looked for entries.
