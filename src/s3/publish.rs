@@ -194,8 +194,7 @@ async fn put_links(
 ) -> Result<()> {
     let until = Some((live.live_at, store.times().look()));
     let sha256 = live.layer.id();
-    let others = aliases.iter().filter(|id| **id != sha256);
-    for id in std::iter::once(&sha256).chain(others) {
+    for id in std::iter::once(&sha256).chain(aliases.iter().filter(|id| **id != sha256)) {
         let key = store.keys.link(name, id);
         let put = store.replace(&key, until, |held| link_over(store, name, live, id, held));
         let replaced = put.await?.map(|old| decode::<Link>(&key, &old.bytes));

@@ -9,8 +9,8 @@ use tokio::io::AsyncWriteExt as _;
 use crate::support::bucket;
 use crate::support::bytes::{ramp, sha256};
 use crate::support::fault_client::{
-    AbortMultipartUpload, CreateMultipartUpload, Fault, FaultClient, GetObject, On, Position,
-    PutObject, STRAYED,
+    AbortMultipartUpload, CreateMultipartUpload, DeleteObject, DeleteObjects, Fault, FaultClient,
+    GetObject, On, Position, PutObject, STRAYED,
 };
 use crate::support::stores::{self, BUCKET, PART, name};
 
@@ -192,4 +192,56 @@ async fn a_bit_that_flips_in_a_record_on_its_way_replaces_no_record() {
     }
     let data = data(&store).await;
     assert_eq!(data.len(), 1, "{data:?}");
+}
+
+/// A page lists a thousand.
+#[tokio::test]
+async fn all_multipart_uploads_of_a_cancelled_upload_end() {
+    let (store, _, service) = stores::connected().await;
+    let client = stores::sdk_client(&store);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(ramp(8, SIZE)).await.unwrap();
+    upload.flush().await.unwrap();
+    let uuid = upload.uuid();
+    // As a process that is killed leaves it.
+    drop(upload);
+    let listed = client.list_multipart_uploads().bucket(BUCKET).send().await;
+    let key = listed.unwrap().uploads()[0].key().unwrap().to_owned();
+    for _ in 0..1001 {
+        let create = client.create_multipart_upload().bucket(BUCKET);
+        create.key(&key).send().await.unwrap();
+    }
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    upload.cancel().await.unwrap();
+    assert_eq!(data(&store).await, Vec::<String>::new());
+}
+
+/// They are on record, in a part or in another tail.
+#[tokio::test]
+async fn bytes_are_acknowledged_though_an_old_tail_cannot_be_removed() {
+    let (store, wire, service) = stores::connected().await;
+    let bytes = ramp(9, 4_000_000);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    for operation in [DeleteObject, DeleteObjects] {
+        wire.fault(On::every(operation).status(403));
+    }
+    for at in (0..4_000_000).step_by(50_000) {
+        let chunk = bytes.slice(at..at + 50_000);
+        upload.write_bytes(chunk).await.unwrap();
+        upload.close().await.unwrap();
+        let uuid = upload.uuid();
+        upload = service.resume(&name(), None, uuid).await.unwrap();
+        assert_eq!(upload.offset() as usize, at + 50_000);
+    }
+    assert!(wire.count(DeleteObject) + wire.count(DeleteObjects) > 0);
+    wire.clear_faults();
+    upload.finish(4_000_000, &sha256(&bytes)).await.unwrap();
+    service.wait_for_background().await;
+    stores::sweep(&service).await.unwrap();
+    let keys = bucket::keys(&stores::sdk_client(&store)).await;
+    let left: Vec<_> = keys
+        .iter()
+        .filter(|key| key.starts_with("uploads/"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
 }

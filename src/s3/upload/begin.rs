@@ -37,7 +37,9 @@ pub(crate) async fn begin(
     let uuid = owned.uuid();
     if let Some(id) = id {
         if let Err(refusal) = claim::take(store, name, id, uuid).await {
-            store.api.delete(&store.keys.session(uuid)).await?;
+            if let Err(error) = store.api.delete(&store.keys.session(uuid)).await {
+                tracing::warn!(%uuid, ?error, "left an upload that did not begin to the sweep");
+            }
             return Err(refusal);
         }
         if !is_open(store, uuid).await? {

@@ -173,25 +173,20 @@ impl Journal {
         }
     }
 
-    /// Removes tails that the session just written does not name and this handle does not need.
-    pub(super) async fn remove_obsolete(
-        &mut self,
-        is_needed: impl Fn(&Tail) -> bool,
-    ) -> Result<()> {
+    /// Removes tails that the session just written does not name and this handle does not need. If that fails, a later
+    /// call removes them, or a sweep: what was recorded stays so.
+    pub(super) async fn remove_obsolete(&mut self, is_needed: impl Fn(&Tail) -> bool) {
         let session = self.owned.get();
         let is_obsolete = |tail: &Tail| {
             tail.as_segment().is_none() && !session.tails.contains(tail) && !is_needed(tail)
         };
-        let obsolete: Vec<Tail> = self
-            .tails
-            .extract_if(.., |tail| is_obsolete(tail))
-            .collect();
+        let obsolete = self.tails.extract_if(.., |tail| is_obsolete(tail));
+        let obsolete: Vec<Tail> = obsolete.collect();
         let keys: Vec<Key> = obsolete.iter().map(|tail| self.key(tail)).collect();
-        let removed = self.store.remove_all(&keys).await;
-        if removed.is_err() {
+        if let Err(error) = self.store.remove_all(&keys).await {
+            tracing::warn!(uuid = %self.uuid(), %error, "could not remove what is not needed");
             self.tails.extend(obsolete);
         }
-        removed
     }
 
     /// So many bytes have arrived in parts that are not recorded.

@@ -266,24 +266,34 @@ impl Api {
             key: key.as_str(),
             body: 0,
         };
-        let answer = self
-            .call(call, || {
+        let (mut ids, mut after) = (Vec::new(), None::<(String, String)>);
+        loop {
+            let (key_marker, id_marker) = after.clone().unzip();
+            let request = || {
                 self.client
                     .list_multipart_uploads()
                     .bucket(&self.bucket)
                     .prefix(key.as_str())
+                    .set_key_marker(key_marker.clone())
+                    .set_upload_id_marker(id_marker.clone())
                     .customize()
                     .config_override(Self::settings(SMALL_TIMEOUT))
                     .send()
-            })
-            .await?;
-        let at_key = answer
-            .uploads()
-            .iter()
-            .filter(|upload| upload.key() == Some(key.as_str()));
-        Ok(at_key
-            .filter_map(|upload| Some(UploadId(upload.upload_id()?.to_owned())))
-            .collect())
+            };
+            let page = self.call(call, request).await?;
+            let uploads = page.uploads().iter();
+            let at_key = uploads.filter(|upload| upload.key() == Some(key.as_str()));
+            let found = at_key.filter_map(|upload| upload.upload_id());
+            ids.extend(found.map(|id| UploadId(id.to_owned())));
+            let is_truncated = page.is_truncated == Some(true);
+            let next = page.next_key_marker.zip(page.next_upload_id_marker);
+            // Longer keys follow.
+            let next = next.filter(|(next, _)| is_truncated && next == key.as_str());
+            if next.is_none() || next == after {
+                return Ok(ids);
+            }
+            after = next;
+        }
     }
 }
 

@@ -247,6 +247,7 @@ impl Uploader {
         }
         let (mut next, parts) = self.draft();
         next.multiparts = number + 1;
+        next.orphans |= !others.is_empty();
         next.multipart = Some(Multipart {
             number,
             upload_id: created.id.clone(),
@@ -258,7 +259,9 @@ impl Uploader {
             others.push(created.id.clone());
         }
         for other in others {
-            self.store.api.abort_multipart(&key, &other).await?;
+            if let Err(error) = self.store.api.abort_multipart(&key, &other).await {
+                tracing::warn!(%uuid, ?error, "could not end a second multipart upload");
+            }
         }
         recorded?;
         Ok(Target {
@@ -341,7 +344,7 @@ impl Uploader {
         if self.unrecorded().is_due(age) {
             let (next, parts) = self.draft();
             self.record(next, parts).await?;
-            self.remove_obsolete().await?;
+            self.remove_obsolete().await;
         }
         Ok(())
     }
@@ -359,10 +362,10 @@ impl Uploader {
     }
 
     /// Removes objects that the session just written does not name.
-    async fn remove_obsolete(&mut self) -> Result<()> {
+    async fn remove_obsolete(&mut self) {
         let needed: Vec<&Tail> = self.intake.tails().chain(self.sender.tails()).collect();
         let is_needed = |tail: &Tail| needed.contains(&tail);
-        self.journal.remove_obsolete(is_needed).await
+        self.journal.remove_obsolete(is_needed).await;
     }
 
     /// Stores every byte taken, so that any process resumes at the offset.
@@ -396,7 +399,8 @@ impl Uploader {
         self.intake.describe(&mut next);
         next.closed = closed;
         self.record(next, parts).await?;
-        self.remove_obsolete().await
+        self.remove_obsolete().await;
+        Ok(())
     }
 
     async fn write_tail(&mut self) -> Result<()> {
