@@ -219,6 +219,42 @@ async fn actions_of_clients_are_events_in_their_order() {
 }
 
 #[tokio::test]
+async fn tags_in_the_query_of_a_push_are_events_once_and_of_others_not() {
+    let (listener, address) = listen();
+    let mut posts = receive(listener, &[]);
+    let site = Site::new(address, None);
+    let index = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+    let digest = sha256(index);
+    for (method, path, status) in [
+        ("PUT", "/v2/a/manifests/v1?tag=v2&tag=v1&tag=v2", 201),
+        ("GET", "/v2/a/manifests/v1?tag=x", 200),
+        ("GET", &*format!("/v2/a/manifests/{digest}?tag=x"), 200),
+        ("DELETE", "/v2/a/manifests/v1?tag=x", 202),
+        ("DELETE", &format!("/v2/a/manifests/{digest}?tag=x"), 202),
+    ] {
+        let body = if method == "PUT" { &index[..] } else { b"" };
+        let reply = site.send(method, path, body).await;
+        assert_eq!(reply.status, status, "{method} {path}");
+    }
+    site.finish().await;
+    let mut events = Vec::new();
+    while let Ok(request) = posts.try_recv() {
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        let posted = body["events"].as_array().unwrap().iter();
+        events.extend(posted.map(|event| json!([event["action"], event["target"]["tag"]])));
+    }
+    let want = [
+        json!(["push", "v1"]),
+        json!(["push", "v2"]),
+        json!(["pull", "v1"]),
+        json!(["pull", null]),
+        json!(["delete", "v1"]),
+        json!(["delete", null]),
+    ];
+    assert_eq!(events, want);
+}
+
+#[tokio::test]
 async fn an_event_is_repeated_until_the_receiver_is_back() {
     let (listener, address) = listen();
     let site = Site::new(address, None);

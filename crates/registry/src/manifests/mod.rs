@@ -1,5 +1,7 @@
 //! Manifests: by tag and by digest. What one names must be here before it is.
 
+use std::collections::BTreeSet;
+
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION};
@@ -93,7 +95,7 @@ pub(super) async fn put(
         response = with(response, SUBJECT, &subject.to_string());
     }
     // Of the tags that were asked for as such; the one in the path goes without saying.
-    for tag in call.head.query.all("tag") {
+    for tag in call.head.query.all("tag").collect::<BTreeSet<_>>() {
         response = with(response, TAG, tag);
     }
     Ok(response)

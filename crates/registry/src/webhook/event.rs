@@ -2,6 +2,8 @@
 //!
 //! <https://distribution.github.io/distribution/about/notifications/>
 
+use std::collections::BTreeSet;
+
 use http::Response;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http_body::Body as _;
@@ -23,7 +25,7 @@ pub(crate) struct Draft {
     is_manifest: bool,
     name: RepositoryName,
     digest: Option<Digest>,
-    tags: Vec<String>,
+    tags: BTreeSet<String>,
     /// Of the body of the request, unless it is a part of a layer.
     size: Option<u64>,
     content_type: Option<String>,
@@ -51,7 +53,8 @@ impl Draft {
             _ => return None,
         };
         let is_manifest = matches!(endpoint, Endpoint::Manifest(..));
-        let more_tags = head.query.all("tag").filter(|_| is_manifest);
+        let more_tags = head.query.all("tag");
+        let more_tags = more_tags.filter(|_| is_manifest && verb == Verb::Put);
         let text = |name| header_text(&head.parts.headers, name);
         Some(Draft {
             verb,
