@@ -40,7 +40,7 @@ pub(super) struct Activity {
     ended: AtomicUsize,
     /// A body was dropped before its end.
     has_unread: AtomicBool,
-    /// A client was not authorized.
+    /// The client of the last request was not authorized.
     is_unauthorized: AtomicBool,
     is_writing: AtomicBool,
     /// The server does not notice by itself that a body was dropped while it waits for more of it.
@@ -69,6 +69,7 @@ impl Activity {
 
     pub(super) fn begin(self: &Arc<Self>) -> Arc<RequestGuard> {
         self.begun.fetch_add(1, SeqCst);
+        self.is_unauthorized.store(false, SeqCst);
         Arc::new(RequestGuard(Arc::clone(self)))
     }
 }

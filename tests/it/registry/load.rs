@@ -1,17 +1,21 @@
 //! Load: what a client that waits costs the others, and how a refusal reaches a client that sends.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use futures_util::future::join_all;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use s3layers::MemoryLayerService;
-use s3layers_registry::{BodyError, Limits, Options, router};
+use s3layers_registry::{BodyError, Limits, Options, Policy, router, serve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::auth;
 use super::client::Client;
 use super::site::{Process, Site, started, started_over_wire};
 use crate::support::bytes::{MIB, ramp, sha256};
@@ -110,6 +114,28 @@ async fn refusal_reaches_a_client_that_keeps_sending() {
             request.reply().await.is(status);
         }
     }
+}
+
+/// A client without credentials may send little. The same connection, once it has them, may send more.
+#[tokio::test]
+async fn refusal_reaches_a_client_that_authenticated_after_a_challenge() {
+    let site = auth::fixture::Site::new(auth::fixture::users(&["alice"]), Policy::for_users(false));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client(listener.local_addr().unwrap());
+    tokio::spawn(serve(listener, site.registry, Limits::default(), pending()));
+    let mut connection = client.begin("GET", "/v2/", &[]).await;
+    connection.reply().await.is(401);
+    let size = 64 * MIB as usize;
+    let authorization = BASE64_STANDARD.encode("alice:ecila");
+    let head = format!(
+        "PATCH /v2/A/b/blobs/uploads/x HTTP/1.1\r\nhost: x\r\nauthorization: Basic {authorization}\r\n\
+         content-length: {size}\r\n\r\n"
+    );
+    connection.send(head.as_bytes()).await;
+    for _ in 0..size / (64 * 1024) {
+        connection.send(&[0; 64 * 1024]).await;
+    }
+    connection.reply().await.is(400);
 }
 
 /// However many connections are open: the first ones have larger buffers.
