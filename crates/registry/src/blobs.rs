@@ -114,6 +114,8 @@ async fn described_only(
 
 /// `DELETE /v2/<name>/blobs/<digest>`
 pub(super) async fn delete(shared: &Shared, name: &RepositoryName, digest: Digest) -> Answer {
+    let protection = &shared.options.write_protection;
+    protection.check_content_removal(name, "blobs")?;
     let id = LayerId::from(digest);
     if shared.service.unlink(name, &id).await? {
         Ok(bare(StatusCode::ACCEPTED))

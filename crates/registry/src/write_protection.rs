@@ -17,7 +17,8 @@ pub struct WriteProtection {
     pub read_only: bool,
     /// Refuse removals of blobs, manifests and tags.
     pub no_delete: bool,
-    /// Tags that keep the manifest that they named first.
+    /// Tags that keep the manifest that they named first. In their repositories no manifest and no blob is
+    /// removed by digest.
     pub immutable_tags: ImmutableTags,
 }
 
@@ -122,25 +123,33 @@ impl WriteProtection {
         Ok(())
     }
 
-    /// Refuses to remove an immutable tag, or a manifest that one could name.
+    /// Refuses to remove an immutable tag, or a manifest that one could need.
     pub(super) fn check_removal(
         &self,
         name: &RepositoryName,
         reference: &Reference,
     ) -> Result<(), Refusal> {
-        let is_protected = match reference {
-            Reference::Tag(tag) => self.immutable_tags.contains(name, tag),
-            Reference::Digest(_) => self.immutable_tags.any_in(name),
-        };
-        if !is_protected {
+        match reference {
+            Reference::Digest(_) => self.check_content_removal(name, "manifests"),
+            Reference::Tag(tag) if self.immutable_tags.contains(name, tag) => {
+                let message = format_args!("the tag {tag} of {name} is immutable");
+                Err(Refusal::new(Code::Denied, message))
+            }
+            Reference::Tag(_) => Ok(()),
+        }
+    }
+
+    /// Refuses to remove content that an immutable tag could need. Whether one does would take a read of
+    /// every manifest below such tags, and a tag could come meanwhile.
+    pub(super) fn check_content_removal(
+        &self,
+        name: &RepositoryName,
+        kind: &str,
+    ) -> Result<(), Refusal> {
+        if !self.immutable_tags.any_in(name) {
             return Ok(());
         }
-        let message = match reference {
-            Reference::Tag(tag) => format!("the tag {tag} of {name} is immutable"),
-            Reference::Digest(_) => {
-                format!("{name} has immutable tags; its manifests are not removed")
-            }
-        };
+        let message = format_args!("{name} has immutable tags; its {kind} are not removed");
         Err(Refusal::new(Code::Denied, message))
     }
 }

@@ -215,7 +215,7 @@ settings! {
     serve_immutable_tags: Option<ImmutableTags> = None,
         Setting::serve("serve.immutable_tags", "LIST", "Refuse to move or remove these tags")
             .more("A list of REPOSITORY:TAG with commas between them, such as **:v*; * stops at a slash, ** does \
-                not. In such repositories manifests are not removed by digest.").sample("**:v*");
+                not. In such repositories manifests and blobs are not removed by digest.").sample("**:v*");
     serve_metrics_listen: Option<Listen> = None,
         Setting::serve("serve.metrics_listen", "ADDRESS", "Serve metrics for Prometheus on this address, at /metrics")
             .more("Without authentication and TLS: an address that only the scraper reaches.")

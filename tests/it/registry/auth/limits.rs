@@ -101,6 +101,32 @@ async fn protected_registry_refuses_what_it_should() {
 }
 
 #[tokio::test]
+async fn image_of_an_immutable_tag_keeps_its_blobs() {
+    let service = MemoryLayerService::new();
+    let protection = WriteProtection {
+        immutable_tags: "a:v*".parse().unwrap(),
+        ..Default::default()
+    };
+    let registry = registry(&service, protection);
+    let config = Digest::of(Algorithm::Sha256, b"{}");
+    for name in ["a", "free"] {
+        let path = format!("/v2/{name}/blobs/uploads/?digest={config}");
+        assert_eq!(ask(&registry, "POST", &path, "{}").await.status, 201);
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{{"digest":"{config}","size":2}},"layers":[]}}"#
+        );
+        let path = format!("/v2/{name}/manifests/v1");
+        assert_eq!(ask(&registry, "PUT", &path, &manifest).await.status, 201);
+    }
+    for (name, deleted, read) in [("a", 403, 200), ("free", 202, 404)] {
+        let path = format!("/v2/{name}/blobs/{config}");
+        let reply = ask(&registry, "DELETE", &path, "").await;
+        assert_eq!(reply.status, deleted, "{name}: {reply:?}");
+        assert_eq!(ask(&registry, "GET", &path, "").await.status, read);
+    }
+}
+
+#[tokio::test]
 async fn logins_are_counted() {
     let metrics = Arc::new(Metrics::new(ServiceStatus::default, Prices::default()));
     let site = Site::new(users(&["alice"]), Policy::for_users(false));
