@@ -250,7 +250,7 @@ impl PolicyAuthorizer {
         began.is_some_and(|began| {
             client
                 .expires
-                .is_none_or(|expires| began <= expires + LEEWAY)
+                .is_none_or(|expires| began <= expires.saturating_add(LEEWAY))
         })
     }
 
@@ -264,9 +264,10 @@ impl PolicyAuthorizer {
         } else {
             0
         };
+        let tolerance = grace.saturating_add(LEEWAY);
         client
             .expires
-            .is_some_and(|expires| expires.saturating_add(LEEWAY + grace) <= now())
+            .is_some_and(|expires| expires.saturating_add(tolerance) <= now())
     }
 
     /// A token for the scopes that a client asks for, as far as it may.
@@ -279,7 +280,7 @@ impl PolicyAuthorizer {
                 policy.is_some_and(|policy| policy.allows(&client.identity, name, action))
             }),
             identity: client.identity.clone(),
-            expires: now + lifetime,
+            expires: now.saturating_add(lifetime),
         };
         let token = self.signer.token(&token, now);
         json!({
@@ -467,6 +468,46 @@ mod tests {
                 .authorize(&head, None, std::slice::from_ref(access))
                 .await;
             assert_eq!(got.is_ok(), want, "{grace} {expired} {began} {access}");
+        }
+    }
+
+    /// An issuer may write any number, and settings may be as large.
+    #[tokio::test]
+    async fn longest_times_never_expire() {
+        let name: RepositoryName = "a".parse().unwrap();
+        let uuid = Uuid::from_u128(1);
+        let upload = Access::Continue(name.clone(), uuid);
+        let subject = Subject::new("token:ci:x");
+        for expires in [i64::MAX.unsigned_abs(), u64::MAX] {
+            for grace in [Duration::ZERO, Duration::MAX] {
+                let mut authorizer = authorizer(grace);
+                authorizer.settings.token_lifetime = Duration::MAX;
+                let identity = Identity::of(subject.clone());
+                let scopes = Scopes::parse(["repository:a:*"].into_iter());
+                let token = OwnToken {
+                    identity,
+                    scopes,
+                    expires,
+                };
+                let token = authorizer.signer.token(&token, now());
+                let state = authorizer.signer.state(&name, uuid, &subject, now());
+                let request = Request::patch(format!("/v2/a/blobs/uploads/{uuid}?state={state}"))
+                    .header("authorization", format!("Bearer {token}"));
+                let (head, ()) = request.body(()).unwrap().into_parts();
+                let needs = std::slice::from_ref(&upload);
+                let client = authorizer.authorize(&head, None, needs).await;
+                assert!(client.is_ok(), "{expires} {grace:?}");
+                let client = Client::of_policy(
+                    Identity::of(Subject::anonymous()),
+                    Means::Nothing,
+                    &authorizer.rules().policy,
+                );
+                let issued = authorizer.issue(&client, Scopes::parse(std::iter::empty()));
+                let issued: serde_json::Value = serde_json::from_str(&issued).unwrap();
+                let issued = Token::parse(issued["token"].as_str().unwrap()).unwrap();
+                let issued = authorizer.signer.verify(issued, now()).unwrap();
+                assert_eq!(issued.expires, u64::MAX);
+            }
         }
     }
 }
