@@ -220,7 +220,7 @@ impl PolicyAuthorizer {
         let claims = token
             .verify(&keys, &issuer.algorithms)
             .inspect_err(|error| {
-                if *error == InvalidToken::UnknownKey {
+                if matches!(error, InvalidToken::UnknownKey | InvalidToken::Signature) {
                     store.report_unknown_key();
                 }
             })?;

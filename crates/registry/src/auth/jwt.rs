@@ -131,19 +131,14 @@ impl<'a> Token<'a> {
         if !algorithms.contains(&algorithm) {
             return Err(InvalidToken::Algorithm);
         }
-        let is_named = |key: &&PublicKey| match (&self.kid, &key.kid) {
+        let is_named = |key: &PublicKey| match (&self.kid, &key.kid) {
             (Some(want), Some(have)) => want == have,
             _ => true,
         };
-        let mut named = keys.iter().filter(is_named).peekable();
-        if named.peek().is_none() {
-            return Err(InvalidToken::UnknownKey);
-        }
-        let mut fitting = named
-            .filter(|key| key.algorithms.contains(&algorithm))
-            .peekable();
+        let fits = |key: &&PublicKey| is_named(key) && key.algorithms.contains(&algorithm);
+        let mut fitting = keys.iter().filter(fits).peekable();
         if fitting.peek().is_none() {
-            return Err(InvalidToken::Algorithm);
+            return Err(InvalidToken::UnknownKey);
         }
         if !fitting.any(|key| key.has_signed(algorithm, self.signed, &self.signature)) {
             return Err(InvalidToken::Signature);

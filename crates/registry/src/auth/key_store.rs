@@ -1,6 +1,6 @@
 //! The keys of an issuer, kept current beside the requests: no request waits for a key server.
 //!
-//! They are read every ten minutes, and soon after a token named an unknown key, at most once in nine
+//! They are read every ten minutes, and soon after a token that no key verifies, at most once in nine
 //! seconds. While the key server is away the keys of before are used for a day.
 
 use std::path::Path;
@@ -54,7 +54,7 @@ impl KeyStore {
         (read.elapsed() < LIFETIME).then(|| Arc::clone(keys))
     }
 
-    /// A token named a key that is not here.
+    /// A token was signed with a key that is not here.
     pub(super) fn report_unknown_key(&self) {
         self.has_unknown_key.store(true, Relaxed);
     }

@@ -112,10 +112,14 @@ impl KeyServer {
     }
 
     fn token(&self, issuer: &Issuer, kid: &str) -> Proof {
+        self.token_with(issuer, &json!({"alg": "ES256", "kid": kid}))
+    }
+
+    fn token_with(&self, issuer: &Issuer, header: &Value) -> Proof {
         let claims = json!({
             "iss": self.url, "aud": SERVICE, "sub": "builder", "exp": seconds() + 100_000,
         });
-        Proof::Bearer(issuer.sign(&json!({"alg": "ES256", "kid": kid}), &claims))
+        Proof::Bearer(issuer.sign(header, &claims))
     }
 }
 
@@ -202,6 +206,31 @@ async fn keys_by_url_are_rotated() {
         let took = site.time_until(&old_token, 401).await;
         assert!(took < Duration::from_secs(12), "{took:?}");
         assert_eq!(site.get(&new_token).await.status, 404);
+    }
+}
+
+/// A set may name no keys, and a new key may be of another algorithm.
+#[tokio::test]
+async fn new_key_without_a_name_is_read_soon() {
+    for algorithm in ["ES256", "EdDSA"] {
+        let (old, new) = (Issuer::new(), Issuer::new());
+        let nameless = |issuer: &Issuer, index: usize| {
+            let mut key = issuer.keys()["keys"][index].clone();
+            key.as_object_mut().unwrap().remove("kid");
+            Answer::Keys(json!({"keys": [key]}))
+        };
+        let server = KeyServer::start(nameless(&old, 0)).await;
+        let site = server.site(&format!("keys = \"{}/keys\"", server.url), &server.ca);
+        let old_token = server.token_with(&old, &json!({"alg": "ES256"}));
+        site.time_until(&old_token, 404).await;
+
+        server.set(nameless(&new, usize::from(algorithm == "EdDSA")));
+        let new_token = server.token_with(&new, &json!({"alg": algorithm}));
+        assert_eq!(site.get(&new_token).await.status, 401);
+        pass(Duration::from_secs(9)).await;
+        let took = site.time_until(&new_token, 404).await;
+        assert!(took < Duration::from_secs(12), "{algorithm}: {took:?}");
+        assert_eq!(site.get(&old_token).await.status, 401);
     }
 }
 
