@@ -199,7 +199,7 @@ impl PolicyAuthorizer {
             } = self.signer.verify(token, now)?;
             // A user that was removed has no token any more.
             let user = identity.subject.as_str().strip_prefix("user:");
-            if user.is_some_and(|user| !rules.users.hash(user).1) {
+            if user.is_some_and(|user| !rules.users.has(user)) {
                 return Err(InvalidToken::Issuer.into());
             }
             return Ok(Client {

@@ -2,15 +2,57 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hint::black_box;
 
 use bcrypt::HashParts;
+
+/// Of a hash that `htpasswd -B` or another program writes, where there is none to take it from.
+const USUAL_COST: u32 = 10;
 
 /// Users and the hashes of their passwords.
 #[derive(Clone, Default)]
 pub struct Users {
-    hashes: HashMap<String, String>,
-    /// What the password of an unknown user is compared with: it costs as much as any other.
-    decoy: String,
+    hashes: HashMap<String, Hash>,
+    /// The highest cost of a hash.
+    highest: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Hash {
+    text: String,
+    cost: u32,
+}
+
+impl Hash {
+    /// A hash of no known password.
+    fn decoy(cost: u32) -> Self {
+        let text = format!("$2b${cost:02}$abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui");
+        Hash { text, cost }
+    }
+
+    fn is_of(&self, password: &str) -> bool {
+        bcrypt::verify(password, &self.text).unwrap_or(false)
+    }
+}
+
+/// What a password is compared with. A wrong one takes as long for every user of a file, and for an
+/// unknown one: bcrypt takes 2^cost rounds, and the costs of user and decoys make 2^highest together.
+pub(super) struct Comparison {
+    own: Option<Hash>,
+    decoys: Vec<Hash>,
+}
+
+impl Comparison {
+    /// Whether the password is that of the user. It takes up to seconds of CPU time.
+    pub(super) fn is_right(&self, password: &str) -> bool {
+        if self.own.as_ref().is_some_and(|own| own.is_of(password)) {
+            return true;
+        }
+        for decoy in &self.decoys {
+            black_box(decoy.is_of(password));
+        }
+        false
+    }
 }
 
 /// What is wrong with a file of users.
@@ -22,11 +64,6 @@ pub struct InvalidUsers {
     what: String,
 }
 
-/// A hash of no known password, of this cost.
-fn decoy(cost: u32) -> String {
-    format!("$2b${cost:02}$abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui")
-}
-
 impl Users {
     /// Reads the text of a file, whose name errors have.
     ///
@@ -35,7 +72,6 @@ impl Users {
     /// What is wrong and in which line. It does not repeat the hash.
     pub fn parse(text: &str, file: &str) -> Result<Self, InvalidUsers> {
         let mut users = Users::default();
-        let mut highest = 0;
         for (number, line) in text.lines().enumerate() {
             let invalid = |what: String| InvalidUsers {
                 file: file.to_owned(),
@@ -63,26 +99,36 @@ impl Users {
                 );
                 return Err(invalid(what));
             }
-            highest = highest.max(parts.get_cost());
+            let (text, cost) = (hash.to_owned(), parts.get_cost());
+            users.highest = users.highest.max(cost);
             if users
                 .hashes
-                .insert(user.to_owned(), hash.to_owned())
+                .insert(user.to_owned(), Hash { text, cost })
                 .is_some()
             {
                 return Err(invalid(format!("{user} occurs twice")));
             }
         }
-        // Without users the usual cost.
-        users.decoy = decoy(if highest == 0 { 10 } else { highest });
+        if users.is_empty() {
+            users.highest = USUAL_COST;
+        }
         Ok(users)
     }
 
-    /// The hash to compare with, and whether it is that of a user.
-    pub(super) fn hash(&self, user: &str) -> (&str, bool) {
-        match self.hashes.get(user) {
-            Some(hash) => (hash, true),
-            None => (&self.decoy, false),
-        }
+    /// Whether there is such a user.
+    pub(super) fn has(&self, user: &str) -> bool {
+        self.hashes.contains_key(user)
+    }
+
+    /// What the password of this user is compared with.
+    pub(super) fn comparison(&self, user: &str) -> Comparison {
+        let own = self.hashes.get(user).cloned();
+        // 2^n + (2^n + … + 2^(highest - 1)) = 2^highest
+        let decoys = match &own {
+            Some(own) => (own.cost..self.highest).map(Hash::decoy).collect(),
+            None => vec![Hash::decoy(self.highest)],
+        };
+        Comparison { own, decoys }
     }
 
     /// How many there are.
@@ -148,13 +194,39 @@ mod tests {
     }
 
     #[test]
-    fn unknown_user_costs_as_much_as_the_most_expensive_one() {
-        let expensive = HASH.replace("$05", "$12");
-        let users = Users::parse(&format!("a:{HASH}\nb:{expensive}"), "f").unwrap();
-        let (hash, is_known) = users.hash("unknown");
-        let parts: HashParts = hash.parse().unwrap();
-        assert_eq!((parts.get_cost(), is_known), (12, false));
-        assert_eq!(users.hash("a"), (HASH, true));
-        assert!(!bcrypt::verify("x", &decoy(5)).unwrap());
+    fn wrong_password_costs_as_much_for_every_user() {
+        let cost = |cost: u32| HASH.replace("$05", &format!("${cost:02}"));
+        let text = format!("a:{HASH}\nb:{}\nc:{}", cost(9), cost(12));
+        let users = Users::parse(&text, "f").unwrap();
+        for (user, own) in [("a", Some(5)), ("b", Some(9)), ("c", Some(12)), ("d", None)] {
+            let comparison = users.comparison(user);
+            assert_eq!(comparison.own.as_ref().map(|own| own.cost), own);
+            let hashes = comparison.own.iter().chain(&comparison.decoys);
+            // As the texts say it.
+            let costs = hashes.map(|hash| hash.text.parse::<HashParts>().unwrap().get_cost());
+            assert_eq!(costs.map(|cost| 1 << cost).sum::<u32>(), 1 << 12, "{user}");
+        }
+        assert!(users.has("a") && !users.has("d"));
+        assert!(!Hash::decoy(5).is_of("x"));
+    }
+
+    #[test]
+    fn only_the_own_password_is_right() {
+        let hash = |password, cost| {
+            let hash = bcrypt::hash_with_salt(password, cost, [7; 16]).unwrap();
+            hash.format_for_version(bcrypt::Version::TwoY)
+        };
+        let text = format!("a:{}\nb:{}", hash("one", 4), hash("two", 6));
+        let users = Users::parse(&text, "f").unwrap();
+        for (user, password, want) in [
+            ("a", "one", true),
+            ("a", "two", false),
+            ("b", "two", true),
+            ("b", "one", false),
+            ("c", "one", false),
+        ] {
+            let is_right = users.comparison(user).is_right(password);
+            assert_eq!(is_right, want, "{user} {password}");
+        }
     }
 }

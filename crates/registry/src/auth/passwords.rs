@@ -4,7 +4,9 @@
 //!    includes the generation of the file of users, so a reload forgets all.
 //! 2. Each address has a few attempts. A right password gives its attempt back, a wrong one is given
 //!    back by time. An address without attempts is answered before bcrypt runs.
-//! 3. bcrypt runs on the blocking pool, on half of the processors at most.
+//! 3. bcrypt runs on the blocking pool, on half of the processors at most, and not more than an address
+//!    has attempts. An attempt is taken when bcrypt begins, so requests that wait hold none, and right
+//!    passwords that come at once from one address do not exhaust it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -42,9 +44,15 @@ pub(super) enum Verdict {
 /// Verifies passwords.
 pub(super) struct Passwords {
     key: Key,
-    remembered: Mutex<HashMap<[u8; 32], Instant>>,
-    attempts: Mutex<HashMap<IpAddr, Attempts>>,
+    history: Arc<History>,
     processors: Arc<Semaphore>,
+}
+
+/// What is known of the last minutes.
+#[derive(Default)]
+struct History {
+    right: Mutex<HashMap<[u8; 32], Instant>>,
+    attempts: Mutex<HashMap<IpAddr, Attempts>>,
 }
 
 /// The attempts of an address.
@@ -71,9 +79,8 @@ impl Passwords {
         let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
         Passwords {
             key,
-            remembered: Mutex::default(),
-            attempts: Mutex::default(),
-            processors: Arc::new(Semaphore::new((processors / 2).max(1))),
+            history: Arc::default(),
+            processors: Arc::new(Semaphore::new((processors / 2).clamp(1, ATTEMPTS as usize))),
         }
     }
 
@@ -90,30 +97,42 @@ impl Passwords {
             return Verdict::Wrong;
         }
         let tag = self.tag(generation, user, password);
-        if self.is_remembered(&tag) {
+        if self.history.is_right(&tag) {
             return Verdict::Right;
         }
         let network = network(address);
-        if !self.take_attempt(network) {
-            return Verdict::Busy(ATTEMPT_RETURNS.as_secs() as u32);
+        let exhausted = Verdict::Busy(ATTEMPT_RETURNS.as_secs() as u32);
+        if !self.history.has_attempt(network) {
+            return exhausted;
         }
         let acquired = timeout(PATIENCE, Arc::clone(&self.processors).acquire_owned()).await;
         let Ok(Ok(processor)) = acquired else {
             return Verdict::Busy(PATIENCE.as_secs() as u32);
         };
-        let (hash, is_known) = users.hash(user);
-        let (hash, password) = (hash.to_owned(), password.to_owned());
-        let verified = tokio::task::spawn_blocking(move || {
-            let is_equal = bcrypt::verify(password, &hash).unwrap_or(false);
-            drop(processor);
-            is_equal
-        });
-        if !verified.await.unwrap_or(false) || !is_known {
-            return Verdict::Wrong;
+        // Another request may have verified the same password, or have used the last attempt.
+        if self.history.is_right(&tag) {
+            return Verdict::Right;
         }
-        self.return_attempt(network);
-        self.remember(tag);
-        Verdict::Right
+        if !self.history.take_attempt(network) {
+            return exhausted;
+        }
+        let (comparison, password) = (users.comparison(user), password.to_owned());
+        let history = Arc::clone(&self.history);
+        // It ends although the client disconnects.
+        let verified = tokio::task::spawn_blocking(move || {
+            let is_right = comparison.is_right(&password);
+            if is_right {
+                history.return_attempt(network);
+                history.remember(tag);
+            }
+            drop(processor);
+            is_right
+        });
+        if verified.await.unwrap_or(false) {
+            Verdict::Right
+        } else {
+            Verdict::Wrong
+        }
     }
 
     fn tag(&self, generation: u64, user: &str, password: &str) -> [u8; 32] {
@@ -126,22 +145,30 @@ impl Passwords {
         tag.copy_from_slice(context.sign().as_ref());
         tag
     }
+}
 
-    fn is_remembered(&self, tag: &[u8; 32]) -> bool {
-        let remembered = lock(&self.remembered);
-        remembered
+impl History {
+    fn is_right(&self, tag: &[u8; 32]) -> bool {
+        let right = lock(&self.right);
+        right
             .get(tag)
             .is_some_and(|since| since.elapsed() < REMEMBERED)
     }
 
     fn remember(&self, tag: [u8; 32]) {
-        let mut remembered = lock(&self.remembered);
-        if remembered.len() >= ENTRIES {
-            remembered.retain(|_, since| since.elapsed() < REMEMBERED);
+        let mut right = lock(&self.right);
+        if right.len() >= ENTRIES {
+            right.retain(|_, since| since.elapsed() < REMEMBERED);
         }
-        if remembered.len() < ENTRIES {
-            remembered.insert(tag, Instant::now());
+        if right.len() < ENTRIES {
+            right.insert(tag, Instant::now());
         }
+    }
+
+    fn has_attempt(&self, network: IpAddr) -> bool {
+        let all = lock(&self.attempts);
+        all.get(&network)
+            .is_none_or(|attempts| attempts.now().left > 0)
     }
 
     fn take_attempt(&self, network: IpAddr) -> bool {
@@ -187,6 +214,8 @@ fn network(address: Option<IpAddr>) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
+    use futures_util::future::join_all;
     use ring::hmac::HMAC_SHA256;
 
     fn users() -> Users {
@@ -245,5 +274,44 @@ mod tests {
             passwords.verify(&users, 1, ("alice", &long), None).await,
             Verdict::Wrong
         );
+    }
+
+    /// Users whose password is their number.
+    fn many_users(count: u32) -> Users {
+        let lines = (0..count).map(|number| {
+            let hash = bcrypt::hash_with_salt(number.to_string(), 4, [7; 16]).unwrap();
+            let hash = hash.format_for_version(bcrypt::Version::TwoY);
+            format!("{number}:{hash}\n")
+        });
+        Users::parse(&lines.collect::<String>(), "f").unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn right_passwords_at_once_from_one_address_are_right() {
+        let (passwords, users) = (passwords(), many_users(3 * ATTEMPTS));
+        // Of one user, and of many.
+        for repeated in [true, false] {
+            let verdicts = join_all((0..3 * ATTEMPTS).map(async |number| {
+                let user = if repeated { 0 } else { number }.to_string();
+                let pair = (user.as_str(), user.as_str());
+                passwords.verify(&users, 1, pair, None).await
+            }));
+            let want = vec![Verdict::Right; 3 * ATTEMPTS as usize];
+            assert_eq!(verdicts.await, want, "{repeated}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn right_password_of_a_client_that_disconnects_costs_no_attempt() {
+        let (passwords, users) = (passwords(), many_users(3 * ATTEMPTS));
+        for number in 0..3 * ATTEMPTS {
+            let user = number.to_string();
+            let verified = passwords.verify(&users, 1, (&user, &user), None);
+            assert_eq!(verified.now_or_never(), None);
+        }
+        for _ in 0..ATTEMPTS {
+            let verified = passwords.verify(&users, 1, ("0", "wrong"), None);
+            assert_eq!(verified.await, Verdict::Wrong);
+        }
     }
 }
