@@ -69,7 +69,8 @@ pub(super) async fn catalog(shared: &Shared, head: &Head) -> Answer {
 
 /// At most `limit` repositories after `last` that the client may list. Where few of them are listed,
 /// the page is short. It is not empty while there are more: the link to the next page would name a
-/// repository that the client may not know.
+/// repository that the client may not know. So a client that may list nothing costs a list for each
+/// thousand repositories.
 async fn listed(
     shared: &Shared,
     grant: &dyn Grant,
