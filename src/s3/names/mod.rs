@@ -44,7 +44,7 @@ use crate::s3::bucket::cache::{Cache, Weigh};
 use crate::s3::format::document::{Document, decode, encode};
 use crate::s3::format::keys::Key;
 use crate::s3::wire::{Condition, ETag, Put, SmallObject};
-pub(crate) use removal::{has_entries, is_live, removal};
+pub(crate) use removal::{has_entries, is_live, removal, removal_of_many};
 
 mod removal;
 

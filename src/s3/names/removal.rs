@@ -1,5 +1,7 @@
 //! The removal of entries, and whether a repository has any.
 
+use tokio::sync::RwLockWriteGuard;
+
 use super::{Known, Marker, judge};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -67,16 +69,29 @@ pub(crate) async fn removal(
     name: &RepositoryName,
     remove: impl Future<Output = Result<bool>>,
 ) -> Result<bool> {
-    let _turn = if store.profile.conditional_writes {
-        None
-    } else {
-        Some(store.names.turns.write().await)
-    };
+    let _turn = turn(store).await;
     let removed = remove.await?;
     if !has_entries(store, name).await? {
         mark_emptied(store, name, removed).await?;
     }
     Ok(removed)
+}
+
+/// As [`removal`] of one of many entries, without the look for others: that has to follow the last one.
+pub(crate) async fn removal_of_many<T>(
+    store: &Store,
+    remove: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let _turn = turn(store).await;
+    remove.await
+}
+
+/// Keeps the writers of entries out where the store has no conditional writes.
+async fn turn(store: &Store) -> Option<RwLockWriteGuard<'_, ()>> {
+    if store.profile.conditional_writes {
+        return None;
+    }
+    Some(store.names.turns.write().await)
 }
 
 /// Writes the marker as emptied, unless there are entries by now.

@@ -63,12 +63,15 @@ impl S3LayerService {
     ///
     /// # Cancellation
     ///
-    /// As after an error. A repository without entries may stay in the catalog until another call.
+    /// Another call continues. A repository without entries may stay in the catalog until then.
     pub async fn remove_repository(&self, name: &RepositoryName) -> Result<RemovedRepository> {
         let mut removal = Removal::begin(&self.store, name).await?;
-        Box::pin(removal.run()).await?;
-        // A removal that was killed may have left a marker.
-        names::removal(&self.store, name, async { Ok(false) }).await?;
+        let ended = Box::pin(removal.run()).await;
+        // After an error too, so that the catalog does not show what has no entries; and a removal that was killed may
+        // have left a marker.
+        let has_removed = removal.removed != RemovedRepository::default();
+        let marked = names::removal(&self.store, name, async { Ok(has_removed) }).await;
+        ended.and(marked)?;
         Ok(removal.removed)
     }
 }
@@ -125,7 +128,7 @@ impl<'a> Removal<'a> {
             self.look().await?;
             for id in links {
                 let unlink = links::unlink(self.store, self.name, id, &self.named);
-                let unlinked = names::removal(self.store, self.name, unlink).await?;
+                let unlinked = names::removal_of_many(self.store, unlink).await?;
                 self.removed.layers += u64::from(unlinked);
             }
         }
@@ -144,7 +147,7 @@ impl<'a> Removal<'a> {
                 self.keep(digest).await?;
             } else {
                 let delete = manifests::delete(self.store, self.name, &digest);
-                let deleted = names::removal(self.store, self.name, delete).await?;
+                let deleted = names::removal_of_many(self.store, delete).await?;
                 self.removed.manifests += u64::from(deleted);
             }
         }
@@ -158,7 +161,7 @@ impl<'a> Removal<'a> {
             let page = tags::page(self.store, self.name, from, TAGS).await?;
             for tag in &page.items {
                 let delete = tags::delete_dangling(self.store, self.name, tag);
-                let deleted = names::removal(self.store, self.name, delete).await?;
+                let deleted = names::removal_of_many(self.store, delete).await?;
                 self.removed.tags += u64::from(deleted);
             }
             after = page.items.last().filter(|_| page.more).cloned();

@@ -7,7 +7,7 @@ use s3layers::{
 
 use super::site::{BOTH, By, Image, Site, hours, pull, push, push_layer, put_manifest};
 use crate::support::bytes::sha256;
-use crate::support::fault_client::{GetObject, On};
+use crate::support::fault_client::{GetObject, ListObjectsV2, On};
 use crate::support::stores::{PART, name};
 
 fn by_tag() -> TrashReference {
@@ -154,6 +154,24 @@ async fn removed_repository_leaves_others_and_can_be_restored() {
         service.restore(&name(), &by_tag()).await.unwrap();
         assert!(pull(&service, &name(), &image).await);
     }
+}
+
+/// A list from the first key returns all tombstones again.
+#[tokio::test]
+async fn repository_is_listed_a_few_times_while_it_is_removed() {
+    let site = Site::new(By::Tombstone).await;
+    let (service, faults) = site.process_over_faults().await;
+    for seed in 0..64 {
+        push_layer(&service, &name(), &Image::new(seed, 1_000)).await;
+    }
+    faults.reset();
+    let removed = service.remove_repository(&name()).await.unwrap();
+    assert_eq!(removed.layers, 64);
+    // All keys, tags, entries at the end; and manifests, for each sixteen links.
+    let lists = faults.count(ListObjectsV2);
+    assert!(lists <= 10, "{lists}");
+    let page = service.repositories(None, 10).await.unwrap();
+    assert_eq!(page.items, []);
 }
 
 /// While the first of 40 manifests is removed, an image of a layer that was linked before, and an index of the last
