@@ -341,10 +341,15 @@ impl Keys {
         format!("{}{}/", self.trash(), name_path::flat(name))
     }
 
+    /// The prefix of those with one digest.
+    pub(crate) fn trash_of_digest(&self, name: &RepositoryName, digest: &Digest) -> String {
+        let (algorithm, hex) = (digest.algorithm(), digest.hex());
+        format!("{}{algorithm}-{hex}-", self.trash_of(name))
+    }
+
     /// A manifest that was deleted; each deletion has a nonce.
     pub(crate) fn trashed(&self, name: &RepositoryName, digest: &Digest, nonce: &str) -> Key {
-        let (algorithm, hex) = (digest.algorithm(), digest.hex());
-        Key(format!("{}{algorithm}-{hex}-{nonce}", self.trash_of(name)))
+        Key(format!("{}{nonce}", self.trash_of_digest(name, digest)))
     }
 }
 

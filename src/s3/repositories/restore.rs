@@ -16,7 +16,6 @@ use crate::name::{RepositoryName, Tag};
 use crate::s3::S3LayerService;
 use crate::s3::bucket::live;
 use crate::s3::bucket::{Store, presence};
-use crate::s3::format::collection::TrashedManifest;
 use crate::s3::format::keys::Key;
 use crate::s3::names;
 use crate::s3::publish;
@@ -112,12 +111,16 @@ fn digest_of(descriptor: &Value, field: &str) -> Option<Digest> {
 }
 
 /// Brings back what a manifest needs: a layer, or a manifest that was deleted as well. Whether it
-/// is here now.
+/// is here now. What is `gone` is looked for once, however many manifests need it.
 async fn restore_needed(
     store: &Arc<Store>,
     name: &RepositoryName,
     digest: &Digest,
+    gone: &mut BTreeSet<Digest>,
 ) -> Result<bool> {
+    if gone.contains(digest) {
+        return Ok(false);
+    }
     if manifest_document::get(store, name, digest).await?.is_some() {
         return Ok(true);
     }
@@ -128,44 +131,47 @@ async fn restore_needed(
         publish::link_found(store, name, &live, &id).await?;
         return Ok(true);
     }
-    match Box::pin(restore(
-        store,
-        name,
-        &TrashReference::Digest(digest.clone()),
-    ))
-    .await
-    {
+    match Box::pin(restore(store, name, digest, gone)).await {
         Ok(_) => Ok(true),
-        Err(RestoreError::Unknown | RestoreError::Gone { .. }) => Ok(false),
+        Err(RestoreError::Unknown | RestoreError::Gone { .. }) => {
+            gone.insert(digest.clone());
+            Ok(false)
+        }
         Err(RestoreError::Failed(error)) => Err(error),
     }
+}
+
+/// The manifest that had this tag and was deleted last.
+async fn tagged(
+    store: &Arc<Store>,
+    name: &RepositoryName,
+    tag: &Tag,
+) -> Result<Digest, RestoreError> {
+    let only = |entry: ListedManifest| {
+        let has_it = entry.document.tags.contains(tag);
+        has_it.then_some((entry.age, entry.document.digest))
+    };
+    let found = trash::entries(store, store.keys.trash_of(name), only).await?;
+    let newest = found.into_iter().min_by_key(|(age, _)| *age);
+    let (_, digest) = newest.ok_or(RestoreError::Unknown)?;
+    Ok(digest)
 }
 
 async fn restore(
     store: &Arc<Store>,
     name: &RepositoryName,
-    reference: &TrashReference,
+    digest: &Digest,
+    all_gone: &mut BTreeSet<Digest>,
 ) -> Result<RestoreReport, RestoreError> {
-    let has_it = |entry: &TrashedManifest| match reference {
-        TrashReference::Digest(digest) => entry.digest == *digest,
-        TrashReference::Tag(tag) => entry.tags.contains(tag),
-    };
-    let prefix = store.keys.trash_of(name);
-    let only = |entry: ListedManifest| {
-        let is_it = has_it(&entry.document);
-        is_it.then_some((entry.age, entry.document.digest))
-    };
-    let found = trash::entries(store, prefix.clone(), only).await?;
-    let newest = found.into_iter().min_by_key(|(age, _)| *age);
-    let (_, digest) = newest.ok_or(RestoreError::Unknown)?;
-    let only = |entry: ListedManifest| (entry.document.digest == digest).then_some(entry);
+    let only = |entry: ListedManifest| (entry.document.digest == *digest).then_some(entry);
+    let prefix = store.keys.trash_of_digest(name, digest);
     let same = trash::entries(store, prefix, only).await?;
     let entry = same.first().map(|entry| &entry.document);
     let entry = entry.ok_or(RestoreError::Unknown)?;
     let since = Moment::now();
     let mut gone = Vec::new();
     for digest in needed(&entry.bytes.0) {
-        if !restore_needed(store, name, &digest).await? {
+        if !restore_needed(store, name, &digest, all_gone).await? {
             gone.push(digest);
         }
     }
@@ -211,7 +217,8 @@ impl S3LayerService {
     ///
     /// # Cost
     ///
-    /// 2 requests for each deleted manifest of the repository; for each layer some 5, for each tag 2.
+    /// For each manifest some 5 requests, for each layer some 5, for each tag 2. By a tag, 1 more for each deleted manifest
+    /// of the repository.
     ///
     /// # Cancellation
     ///
@@ -221,7 +228,11 @@ impl S3LayerService {
         name: &RepositoryName,
         reference: &TrashReference,
     ) -> Result<RestoreReport, RestoreError> {
-        restore(&self.store, name, reference).await
+        let digest = match reference {
+            TrashReference::Digest(digest) => digest,
+            TrashReference::Tag(tag) => &tagged(&self.store, name, tag).await?,
+        };
+        restore(&self.store, name, digest, &mut BTreeSet::new()).await
     }
 }
 

@@ -156,6 +156,44 @@ async fn removed_repository_leaves_others_and_can_be_restored() {
     }
 }
 
+/// Eight levels of two indexes, each of which names both of the next level; the last ones name a layer that is gone.
+#[tokio::test]
+async fn restore_looks_once_for_what_is_gone() {
+    let site = Site::new(By::Delete).await;
+    let (service, faults) = site.process_over_faults().await;
+    let image = Image::new(1, 1_000);
+    let mut names = vec![format!(r#"{{"digest":"{}"}}"#, image.id())];
+    let (mut list, mut all) = ("layers", Vec::new());
+    for level in 0..8 {
+        let indexes: Vec<_> = (0..2)
+            .map(|nth| {
+                let bytes = format!(r#"{{"{list}":[{}],"a":"{level}.{nth}"}}"#, names.join(","));
+                Manifest {
+                    digest: sha256(bytes.as_bytes()),
+                    bytes: bytes.into(),
+                    ..image.manifest.clone()
+                }
+            })
+            .collect();
+        let digests = indexes.iter().map(|index| &index.digest);
+        names = digests
+            .map(|digest| format!(r#"{{"digest":"{digest}"}}"#))
+            .collect();
+        list = "manifests";
+        all.extend(indexes);
+    }
+    for manifest in &all {
+        service.put_manifest(&name(), manifest).await.unwrap();
+        delete(&service, &manifest.digest).await;
+    }
+    faults.reset();
+    let reference = TrashReference::Digest(all[15].digest.clone());
+    let error = service.restore(&name(), &reference).await.unwrap_err();
+    assert!(matches!(error, RestoreError::Gone { .. }), "{error}");
+    let requests = faults.log().len();
+    assert!(requests < 16 * 8, "{requests}");
+}
+
 /// A list from the first key returns all tombstones again.
 #[tokio::test]
 async fn repository_is_listed_a_few_times_while_it_is_removed() {
