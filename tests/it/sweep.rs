@@ -269,3 +269,30 @@ async fn old_upload_with_a_large_object_goes() {
     assert_eq!(actions(&swept), [(uuid, SweepAction::Remove)]);
     assert_eq!(everything(&store).await, ["profile"]);
 }
+
+/// Nothing else would end it, and a collection leaves all links alone for as long.
+#[tokio::test(flavor = "multi_thread")]
+async fn upload_with_a_damaged_session_is_removed() {
+    for is_swept in [true, false] {
+        let (store, service) = stores::with_service().await;
+        let client = stores::sdk_client(&store);
+        let uuid = open_upload(&service).await;
+        let put = client.put_object().bucket(BUCKET);
+        let put = put.key(format!("uploads/{uuid}/session"));
+        let junk = ByteStream::from_static(b"junk");
+        put.body(junk).send().await.unwrap();
+        if is_swept {
+            assert_eq!(actions(&service.sweep(HOUR, false).await.unwrap()), []);
+            let swept = service.sweep(Duration::ZERO, false).await.unwrap();
+            assert_eq!(actions(&swept), [(uuid, SweepAction::RemoveOrphans)]);
+        } else {
+            service.cancel_upload(uuid).await.unwrap();
+        }
+        let left = keys(&client).await;
+        let left: Vec<_> = left
+            .iter()
+            .filter(|key| key.starts_with("uploads/"))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}

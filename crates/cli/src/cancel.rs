@@ -42,7 +42,7 @@ impl Cancel {
                     context.output.event(&Event::Cancelled { uuid })?;
                 }
                 Err(error) => {
-                    let failure = refused(uuid, error, context);
+                    let failure = refused(error, context);
                     let error = &failure.lines.join(": ");
                     context.output.event(&Event::NotCancelled { uuid, error })?;
                     failures.push(failure);
@@ -64,7 +64,7 @@ fn once_each(uuids: &[Uuid]) -> Vec<Uuid> {
     once
 }
 
-fn refused(uuid: Uuid, error: Error, context: &Context) -> Failure {
+fn refused(error: Error, context: &Context) -> Failure {
     let hint = match &error {
         Error::UploadUnknown { .. } => {
             let uploads = context.command_line(&["uploads"]);
@@ -78,9 +78,6 @@ fn refused(uuid: Uuid, error: Error, context: &Context) -> Failure {
                 "try again later; to commit or remove uploads that are idle for an hour: {sweep}"
             ))
         }
-        Error::Damaged { .. } => Some(format!(
-            "its session is needed to find its objects; remove those below uploads/{uuid}/ by hand"
-        )),
         _ => None,
     };
     Failure::from(error).maybe_hint(hint)

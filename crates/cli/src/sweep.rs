@@ -106,8 +106,8 @@ impl Sweep {
                 ["removed, was cancelled", "cancelled, would be removed"]
             }
             SweepAction::RemoveOrphans => [
-                "removed, had no session",
-                "has no session, would be removed",
+                "removed, had no session that can be read",
+                "has no session that can be read, would be removed",
             ],
         };
         match &swept.outcome {

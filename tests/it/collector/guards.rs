@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use s3layers::{
-    CheckOptions, CollectError, CollectOptions, RepositoryName, RepositoryService as _,
-    S3LayerService, StoreProfile, TrashReference,
+    CheckOptions, CollectError, CollectOptions, LayerService as _, RepositoryName,
+    RepositoryService as _, S3LayerService, StoreProfile, TrashReference,
 };
 
 use super::site::{By, Image, Site, collect, hours, pull, push, push_layer, put_manifest};
 use crate::support::answers::{Reword, reword};
 use crate::support::bucket;
 use crate::support::fault_client::{DeleteObject, ListObjectsV2, On};
-use crate::support::stores::{self, name};
+use crate::support::stores::{self, BUCKET, name};
 
 /// The `<Contents>` of a listing, in another order or number.
 struct Relist {
@@ -402,4 +402,21 @@ async fn unsafe_times_in_the_profile_are_refused() {
     profile.collection.testing = true;
     let accepted = S3LayerService::connect(client, stores::config().profile(profile));
     accepted.await.unwrap();
+}
+
+/// It may be that of an upload to any repository.
+#[tokio::test]
+async fn damaged_session_keeps_all_links_until_a_sweep() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    push_layer(&service, &name(), &Image::new(1, 1_000)).await;
+    let other = "library/other".parse().unwrap();
+    let upload = service.upload(&other, None).await.unwrap();
+    let put = site.client().put_object().bucket(BUCKET);
+    let put = put.key(format!("uploads/{}/session", upload.uuid()));
+    put.body(b"junk".to_vec().into()).send().await.unwrap();
+    let kept = site.collect_after(hours(73)).await;
+    assert_eq!(kept.links_condemned, 0);
+    service.sweep(hours(1), false).await.unwrap();
+    assert_eq!(site.collect().await.links_condemned, 1);
 }

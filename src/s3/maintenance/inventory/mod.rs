@@ -13,11 +13,11 @@ use std::time::{Duration, SystemTime};
 use futures_util::stream::{BoxStream, StreamExt as _};
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::S3LayerService;
-use crate::s3::bucket::Store;
+use crate::s3::bucket::{Store, objects};
 use crate::s3::commit::{self, cleanup};
 use crate::s3::format::record::{Segment, StoredLayer};
 use crate::s3::session::owned::{CancelScope, OwnedSession};
@@ -183,14 +183,14 @@ impl S3LayerService {
     /// [`UploadUnknown`](crate::Error::UploadUnknown). One that is being committed is committed
     /// instead, unless that can never succeed: then it is cancelled, and its data stays for 20
     /// hours, since another process may publish it; a [`sweep`](Self::sweep) removes it then.
-    /// Objects without a session are removed too.
+    /// Objects without a session, and one that is damaged, are removed too; data of the latter stays, and a
+    /// [`check`](Self::check) lists it.
     ///
     /// # Errors
     ///
     /// [`UploadUnknown`](crate::Error::UploadUnknown) where there is none, or where it was committed;
     /// an [`UploadConflict`](crate::Error::UploadConflict) where its owner keeps writing, or where it
     /// cannot be committed at this time;
-    /// [`Damaged`](crate::Error::Damaged) where its session cannot be read;
     /// [`Storage`](crate::Error::Storage).
     ///
     /// # Cost
@@ -202,9 +202,15 @@ impl S3LayerService {
     /// The upload may be there as before, or be cancelled with some of it left. Calling again continues,
     /// and so does a sweep.
     pub async fn cancel_upload(&self, uuid: Uuid) -> Result<()> {
-        match OwnedSession::load(&self.store, uuid).await? {
-            Some(mut owned) => commit::cancel(&self.store, &mut owned, CancelScope::Open).await,
-            None => cleanup::remove_orphaned_tails(&self.store, uuid).await,
+        match OwnedSession::load(&self.store, uuid).await {
+            Ok(Some(mut owned)) => commit::cancel(&self.store, &mut owned, CancelScope::Open).await,
+            Ok(None) => cleanup::remove_orphaned_tails(&self.store, uuid).await,
+            Err(Error::Damaged { .. }) => {
+                let below = objects::below(&self.store, &self.store.keys.upload(uuid)).await?;
+                let keys: Vec<_> = below.into_iter().map(|object| object.key).collect();
+                self.store.remove_all(&keys).await
+            }
+            Err(error) => Err(error),
         }
     }
 

@@ -80,6 +80,8 @@ async fn sweep_one(
     };
     let stored = match OwnedSession::load(store, uuid).await {
         Ok(stored) => stored,
+        // No process can resume or commit it. What of its data is published, a record says.
+        Err(Error::Damaged { .. }) => None,
         Err(error) => return swept(SweepAction::Remove, Err(error)),
     };
     // Its owner came back since it was listed, which may be long ago: it is young.

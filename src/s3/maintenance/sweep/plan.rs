@@ -13,7 +13,7 @@ pub enum SweepAction {
     Remove,
     /// It was cancelled, and not all of it is gone.
     RemoveCancelled,
-    /// Objects without a session: tails of an owner that lost the upload.
+    /// Objects without a session, such as tails of an owner that lost the upload; or with one that is damaged.
     RemoveOrphans,
 }
 
