@@ -64,6 +64,16 @@ impl Marks {
         bits(hash).all(|bit| self.filter[(bit / 64) as usize] & (1 << (bit % 64)) != 0)
     }
 
+    /// Whether many things look marked that are not: from some 31 million marks on, one in six.
+    pub(super) fn is_crowded(&self) -> bool {
+        let set: u64 = self
+            .filter
+            .iter()
+            .map(|word| u64::from(word.count_ones()))
+            .sum();
+        set > BITS / 4 * 3
+    }
+
     fn set(&mut self, hash: u64) {
         for bit in bits(hash) {
             self.filter[(bit / 64) as usize] |= 1 << (bit % 64);
@@ -88,6 +98,17 @@ fn bits(hash: u64) -> impl Iterator<Item = u64> {
 mod tests {
     use super::*;
     use s3layers_tarsum::{Algorithm, Digest};
+
+    #[test]
+    fn filter_with_most_bits_set_is_crowded() {
+        let mut marks = Marks::with_limit(1);
+        marks.insert("a");
+        marks.insert("b");
+        assert!(!marks.is_crowded());
+        let words = marks.filter.len();
+        marks.filter[..words / 4 * 3 + 1].fill(u64::MAX);
+        assert!(marks.is_crowded());
+    }
 
     #[test]
     fn marks_are_found_and_few_others_are() {

@@ -74,7 +74,7 @@ impl Repository {
 /// # Cost
 ///
 /// 1 request for a thousand keys below `repositories/`; 1 for each repository with manifests, and 1
-/// for each manifest that no pass before has read; those of [`links()`].
+/// for each manifest that no pass before has read, or whose names the cache of its repository cannot hold; those of [`links()`].
 pub(super) async fn repositories(
     pass: &Pass<'_>,
     sessions: &OpenUploads,
