@@ -74,12 +74,6 @@ const SHORT: &[Script] = &[
         roles: &[Append(1), Sweep],
     },
     Script {
-        name: "writer and finisher",
-        start: KIB,
-        more: KIB,
-        roles: &[Append(1), Finish],
-    },
-    Script {
         name: "finisher and canceller",
         start: 20 * KIB,
         more: 0,
@@ -94,6 +88,12 @@ const SHORT: &[Script] = &[
 ];
 
 const LONG: &[Script] = &[
+    Script {
+        name: "writer and finisher",
+        start: KIB,
+        more: KIB,
+        roles: &[Append(1), Finish],
+    },
     Script {
         name: "two finishers",
         start: 20 * KIB,
