@@ -8,15 +8,14 @@
 //! younger than half the age at which it is condemned, or has written it so ([`find_link`], [`refresh`]). The link by SHA-256
 //! has all ids by which that was answered: a collection keeps it for a manifest that names one of them.
 
-use super::{ROUNDS, Store, StoredDocument, contended, linked_layer};
+use super::{ROUNDS, Store, StoredDocument, contended};
 use crate::clock::{self, Moment};
 use crate::error::Result;
 use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::format::document::encode;
-use crate::s3::format::keys::Key;
 use crate::s3::format::record::{EntryState, Link, Record, RecordState, StoredLayer};
-use crate::s3::wire::{Condition, ETag, Put, Written};
+use crate::s3::wire::{Condition, Put, Written};
 use crate::telemetry::Event;
 
 /// A layer whose record was read as live, or was written so.
@@ -121,26 +120,17 @@ pub(crate) fn is_reliable(store: &Store, state: &EntryState, written: Written) -
 /// The links of a layer through which it was found: that by SHA-256, and that by the id that was asked for.
 #[derive(Debug)]
 pub(crate) struct StandingLink {
-    own: ReadLink,
-    other: Option<ReadLink>,
-}
-
-/// A link as it was read.
-#[derive(Debug)]
-struct ReadLink {
-    key: Key,
-    link: Link,
-    etag: ETag,
-    written: Written,
+    own: StoredDocument<Link>,
+    other: Option<StoredDocument<Link>>,
 }
 
 impl StandingLink {
     pub(crate) fn layer(&self) -> &StoredLayer {
-        &self.own.link.layer
+        &self.own.document.layer
     }
 
     pub(crate) fn into_layer(self) -> StoredLayer {
-        self.own.link.layer
+        self.own.document.layer
     }
 }
 
@@ -154,31 +144,17 @@ pub(crate) async fn find_link(
     name: &RepositoryName,
     id: &LayerId,
 ) -> Result<Option<StandingLink>> {
-    let Some(found) = read_link(store, name, id).await? else {
+    let Some(found) = store.link(name, id).await? else {
         return Ok(None);
     };
     if id.is_sha256() {
         let (own, other) = (found, None);
         return Ok(Some(StandingLink { own, other }));
     }
-    let own = read_link(store, name, &found.link.layer.id()).await?;
+    let own = store.link(name, &found.document.layer.id()).await?;
     Ok(own.map(|own| StandingLink {
         own,
         other: Some(found),
-    }))
-}
-
-async fn read_link(store: &Store, name: &RepositoryName, id: &LayerId) -> Result<Option<ReadLink>> {
-    let key = store.keys.link(name, id);
-    let Some(loaded) = store.load::<Link>(&key).await? else {
-        return Ok(None);
-    };
-    linked_layer(&key, name, id, loaded.document.clone())?;
-    Ok(Some(ReadLink {
-        key,
-        link: loaded.document,
-        etag: loaded.etag,
-        written: loaded.written,
     }))
 }
 
@@ -198,20 +174,26 @@ pub(crate) async fn refresh(store: &Store, standing: StandingLink, id: &LayerId)
     Ok(true)
 }
 
-async fn refresh_one(store: &Store, read: ReadLink, id: &LayerId) -> Result<bool> {
-    let ReadLink { link, written, .. } = read;
+async fn refresh_one(store: &Store, read: StoredDocument<Link>, id: &LayerId) -> Result<bool> {
+    let StoredDocument {
+        document: link,
+        etag,
+        written,
+    } = read;
     if is_reliable(store, &link.state, written) && link.layer.has_id(id) {
         return Ok(true);
     }
     let was_condemned = link.state.is_condemned();
+    let key = store.keys.link(&link.repository, &link.id);
     let link = Link {
         state: EntryState::Live,
         nonce: clock::new_nonce(),
         layer: link.layer.with_aliases(std::slice::from_ref(id)),
         ..link
     };
-    let condition = Condition::Matches(&read.etag);
-    let put = store.api.put_if(&read.key, encode(&link)?, condition);
+    let put = store
+        .api
+        .put_if(&key, encode(&link)?, Condition::Matches(&etag));
     let is_written = matches!(put.await?, Put::Written(_));
     if is_written && was_condemned {
         store.api.telemetry().note(Event::LinkRescued);

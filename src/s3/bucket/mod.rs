@@ -216,7 +216,8 @@ impl Store {
         if document.id != *id {
             return Err(Error::damaged(&key, format!("it is of {}", document.id)));
         }
-        Ok(Some(checked(&key, id, document.layer)?.id()))
+        check(&key, id, &document.layer)?;
+        Ok(Some(document.layer.id()))
     }
 
     /// The layer whose record is that of this SHA-256.
@@ -236,7 +237,7 @@ impl Store {
         let Some(loaded) = self.load::<Record>(&key).await? else {
             return Ok(None);
         };
-        checked(&key, id, loaded.document.layer.clone())?;
+        check(&key, id, &loaded.document.layer)?;
         Ok(Some(loaded))
     }
 
@@ -250,13 +251,26 @@ impl Store {
         name: &RepositoryName,
         id: &LayerId,
     ) -> Result<Option<StoredLayer>> {
+        let link = self.link(name, id).await?;
+        Ok(link.map(|loaded| loaded.document.layer))
+    }
+
+    /// The link of a layer under a repository, by one of its ids.
+    ///
+    /// # Errors
+    ///
+    /// As [`layer`](Self::layer).
+    pub(crate) async fn link(
+        &self,
+        name: &RepositoryName,
+        id: &LayerId,
+    ) -> Result<Option<StoredDocument<Link>>> {
         let key = self.keys.link(name, id);
-        match self.load::<Link>(&key).await? {
-            Some(StoredDocument { document, .. }) => {
-                linked_layer(&key, name, id, document).map(Some)
-            }
-            None => Ok(None),
-        }
+        let Some(loaded) = self.load::<Link>(&key).await? else {
+            return Ok(None);
+        };
+        check_link(&key, name, id, &loaded.document)?;
+        Ok(Some(loaded))
     }
 
     /// Stores a document in the place of any other; the last writer wins. Every write is conditional,
@@ -361,29 +375,29 @@ pub(crate) fn contended(key: &Key) -> Error {
     StorageError::new("PutObject", key.as_str(), kind, why).into()
 }
 
-/// The layer of a link, if that is the link of this id in this repository.
-pub(crate) fn linked_layer(
+/// Whether a document is the link of this id in this repository.
+pub(crate) fn check_link(
     key: &Key,
     name: &RepositoryName,
     id: &LayerId,
-    link: Link,
-) -> Result<StoredLayer> {
+    link: &Link,
+) -> Result<()> {
     if link.repository != *name || link.id != *id {
         let reason = format!("it is the link of {} in {}", link.id, link.repository);
         return Err(Error::damaged(key, reason));
     }
-    checked(key, id, link.layer)
+    check(key, id, &link.layer)
 }
 
-/// The layer, if its document can be of this id and does not contradict itself.
-fn checked(key: &Key, id: &LayerId, layer: StoredLayer) -> Result<StoredLayer> {
+/// Whether the document of a layer can be of this id and does not contradict itself.
+fn check(key: &Key, id: &LayerId, layer: &StoredLayer) -> Result<()> {
     if !layer.has_id(id) {
         let reason = format!("it is of {} and not of {id}", layer.digest);
         return Err(Error::damaged(key, reason));
     }
     match layer.contradiction() {
         Some(reason) => Err(Error::damaged(key, reason)),
-        None => Ok(layer),
+        None => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::bucket::live::{self, StandingLink};
 use crate::s3::bucket::presence;
-use crate::s3::bucket::{ROUNDS, Store, StoredDocument, contended, linked_layer};
+use crate::s3::bucket::{ROUNDS, Store, StoredDocument, check_link, contended};
 use crate::s3::format::record::{Link, StoredLayer};
 use crate::s3::publish;
 use crate::s3::read::S3Layer;
@@ -102,8 +102,10 @@ pub(super) async fn unlink(
         return Ok(false);
     };
     // One that is damaged can be removed; the other ids are not known then.
-    let layer = document.and_then(|link| linked_layer(&key, name, id, link));
-    if let Ok(layer) = layer {
+    if let Ok(link) = document
+        && check_link(&key, name, id, &link).is_ok()
+    {
+        let layer = link.layer;
         let sha256 = layer.id();
         let ids = std::iter::once(&sha256).chain(&layer.aliases);
         if ids.clone().any(is_kept) {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use s3layers::{RepositoryName, RepositoryService as _, S3LayerService};
 
 use super::site::{
-    BOTH, By, Image, Site, collect, hours, pull, push, push_by_sha512, push_layer, put_manifest,
+    BOTH, Image, Site, collect, hours, pull, push, push_by_sha512, push_layer, put_manifest,
 };
-use crate::support::fault_client::{DeleteObject, On, PutObject};
+use crate::support::fault_client::{On, PutObject};
 use crate::support::stores::name;
 
 fn other() -> RepositoryName {
@@ -140,11 +140,7 @@ async fn removal_that_is_refused_is_not_counted() {
         site.collect_after(hours(73)).await;
         site.clock.advance(hours(21));
         let (collector, faults) = site.process_over_faults().await;
-        let operation = match by {
-            By::Delete => DeleteObject,
-            By::Tombstone => PutObject,
-        };
-        let removal = faults.hold(On::every(operation).key_contains("/_layers/"));
+        let removal = faults.hold(On::every(by.operation()).key_contains("/_layers/"));
         let used = async {
             removal.reached_by(1).await;
             assert!(Ask::Head.ask(&service, &image).await);
@@ -170,11 +166,7 @@ async fn link_by_another_id_that_a_client_uses_stays() {
         site.delete_own_link(&image).await;
         site.clock.advance(hours(73));
         let (collector, faults) = site.process_over_faults().await;
-        let operation = match by {
-            By::Delete => DeleteObject,
-            By::Tombstone => PutObject,
-        };
-        let removal = faults.hold(On::every(operation).key_contains("/_layers/sha512"));
+        let removal = faults.hold(On::every(by.operation()).key_contains("/_layers/sha512"));
         let name = name();
         let used = async {
             removal.reached_by(1).await;

@@ -14,7 +14,7 @@ use s3layers::{
 };
 
 use crate::support::bytes::{ramp, sha256};
-use crate::support::fault_client::FaultClient;
+use crate::support::fault_client::{DeleteObject, FaultClient, Operation, PutObject};
 use crate::support::store_clock::StoreClock;
 use crate::support::stores::{BUCKET, name};
 use crate::support::{bucket, stores};
@@ -31,6 +31,15 @@ pub enum By {
     Delete,
     /// The store ignores the condition of a DELETE, as MinIO does.
     Tombstone,
+}
+
+impl By {
+    pub fn operation(self) -> Operation {
+        match self {
+            By::Delete => DeleteObject,
+            By::Tombstone => PutObject,
+        }
+    }
 }
 
 pub const BOTH: [By; 2] = [By::Delete, By::Tombstone];

@@ -7,7 +7,7 @@ use super::plan::{self, DefectKind};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
-use crate::s3::bucket::{StoredDocument, linked_layer, live, presence};
+use crate::s3::bucket::{StoredDocument, check_link, live, presence};
 use crate::s3::format::collection::{DeadBatch, TrashedManifest};
 use crate::s3::format::document::Document;
 use crate::s3::format::keys::{Key, Keys};
@@ -241,9 +241,10 @@ async fn link(check: &Check<'_>, name: &RepositoryName, key: &Key) -> Result<Vec
     if store.keys.link(name, &id) != *key {
         return Ok(unreadable);
     }
-    let Ok(layer) = linked_layer(key, name, &id, link) else {
+    if check_link(key, name, &id, &link).is_err() {
         return Ok(unreadable);
-    };
+    }
+    let layer = link.layer;
     check.name_data(&layer);
     let own = layer.id();
     if id != own {

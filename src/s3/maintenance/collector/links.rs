@@ -12,7 +12,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::bucket::{StoredDocument, linked_layer};
+use crate::s3::bucket::StoredDocument;
 use crate::s3::format::document::encode;
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{EntryState, Link};
@@ -147,14 +147,7 @@ async fn load(
     id: &LayerId,
     key: &Key,
 ) -> Result<Option<StoredDocument<Link>>, CollectError> {
-    let loaded = pass.store.load::<Link>(key).await;
-    let checked = loaded.and_then(|loaded| {
-        if let Some(loaded) = &loaded {
-            linked_layer(key, name, id, loaded.document.clone())?;
-        }
-        Ok(loaded)
-    });
-    pass.or_skip(key, checked)
+    pass.or_skip(key, pass.store.link(name, id).await)
 }
 
 /// Writes a link in another state, if it is still as it was judged. Whether it is written.
