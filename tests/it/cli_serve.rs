@@ -81,6 +81,32 @@ fn listening_beyond_this_machine_has_to_be_declared() {
     }
 }
 
+#[test]
+fn sweeps_and_collections_run_while_it_serves() {
+    let user = User::new();
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap();
+    let metrics = unused.local_addr().unwrap().to_string();
+    drop(unused);
+    let mut arguments = vec!["--store", "memory:", "serve", "--listen", "127.0.0.1:0"];
+    arguments.extend(["--metrics-listen", &metrics]);
+    arguments.extend(["--sweep-every", "50ms", "--gc-every", "50ms"]);
+    let mut serving = Running::start(&user, &arguments);
+    serving.next_event("listening");
+    let begun = Instant::now();
+    for work in ["sweep", "gc"] {
+        let listed = format!("{{route=\"{work}\",operation=\"ListObjectsV2\"}}");
+        loop {
+            let answer = Reply::to(&metrics, "GET", "/metrics", &[], b"").unwrap();
+            let text = String::from_utf8(answer.body).unwrap();
+            if text.contains(&listed) {
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 /// A request of a webhook, its events, and its connection: it is not answered yet.
 fn next_post(receiver: &TcpListener) -> (HttpRequest, Vec<Value>, TcpStream) {
     receiver.set_nonblocking(true).unwrap();

@@ -48,7 +48,7 @@ impl Bucket {
             subject: Some(subject.digest.clone()),
             ..of(r#"{"schemaVersion":2,"layers":[],"annotations":{"a":"b"}}"#)
         };
-        let other_id = push_by_sha512(&service, &ramp(3, 50_000)).await;
+        let other_id = push_by_sha512(&service, &name(), &ramp(3, 50_000)).await;
         for manifest in [
             &child,
             &index,
@@ -495,7 +495,7 @@ async fn repaired_link_stays_for_a_manifest_that_names_another_id() {
         let service = site.process().await;
         let image = Image::new(1, 100_000);
         push_layer(&service, &"library/first".parse().unwrap(), &image).await;
-        let digest = push_by_sha512(&service, &image.layer).await;
+        let digest = push_by_sha512(&service, &name(), &image.layer).await;
         let manifest = manifest(&digest, 100_000);
         service.put_manifest(&name(), &manifest).await.unwrap();
         // A link of this age is written again.
@@ -541,7 +541,7 @@ async fn alias_of_a_newer_version_stays() {
 async fn alias_of_a_layer_that_was_pushed_meanwhile_stays() {
     let site = Site::new(By::Delete).await;
     let bytes = ramp(3, 50_000);
-    let digest = push_by_sha512(&site.process().await, &bytes).await;
+    let digest = push_by_sha512(&site.process().await, &name(), &bytes).await;
     delete_all(&site, |key| !key.starts_with("layers/sha512/")).await;
     site.clock.advance(hours(2));
     let (checker, faults) = site.process_over_faults().await;
@@ -550,7 +550,7 @@ async fn alias_of_a_layer_that_was_pushed_meanwhile_stays() {
     let repair = faults.hold(On::nth(GetObject, 3).key_contains("layers/sha512/"));
     let pushed = async {
         repair.reached_by(1).await;
-        push_by_sha512(&site.process().await, &bytes).await;
+        push_by_sha512(&site.process().await, &name(), &bytes).await;
         repair.open();
     };
     let (checked, ()) = tokio::join!(checker.check(&options), pushed);

@@ -84,7 +84,7 @@ async fn what_a_manifest_names_stays() {
 async fn layer_that_a_manifest_names_by_another_id_stays() {
     let site = Site::new(By::Tombstone).await;
     let service = site.process().await;
-    let sha512 = push_by_sha512(&service, &ramp(1, 100_000)).await;
+    let sha512 = push_by_sha512(&service, &name(), &ramp(1, 100_000)).await;
     let kept = manifest(&sha512, 100_000);
     service.put_manifest(&name(), &kept).await.unwrap();
     for _ in 0..5 {
@@ -131,7 +131,7 @@ async fn link_that_is_written_again_protects_a_layer_that_is_named_by_another_id
         let service = site.process().await;
         let image = Image::new(1, 100_000);
         push_layer(&service, &other, &image).await;
-        let sha512 = push_by_sha512(&service, &image.layer).await;
+        let sha512 = push_by_sha512(&service, &name(), &image.layer).await;
         let named = manifest(&sha512, 100_000);
         service.put_manifest(&name(), &named).await.unwrap();
         let is_there = async || {
@@ -170,7 +170,7 @@ async fn link_by_another_id_alone_is_no_link() {
     let site = Site::new(By::Delete).await;
     let service = site.process().await;
     let image = Image::new(1, 100_000);
-    let id = push_by_sha512(&service, &image.layer).await.into();
+    let id = push_by_sha512(&service, &name(), &image.layer).await.into();
     assert!(service.layer(&name(), &id).await.is_ok());
     site.delete_own_link(&image).await;
     let layer = service.layer(&name(), &id).await;

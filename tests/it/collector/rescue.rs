@@ -162,7 +162,7 @@ async fn link_by_another_id_that_a_client_uses_stays() {
         let site = Site::new(by).await;
         let service = site.process().await;
         let image = Image::new(1, 100_000);
-        let sha512 = push_by_sha512(&service, &image.layer).await.into();
+        let sha512 = push_by_sha512(&service, &name(), &image.layer).await.into();
         site.delete_own_link(&image).await;
         site.clock.advance(hours(73));
         let (collector, faults) = site.process_over_faults().await;

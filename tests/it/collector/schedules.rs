@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use s3layers::clock::Moment;
-use s3layers::{Error, Manifest, RepositoryName, RepositoryService as _, S3LayerService};
+use s3layers::{
+    Algorithm, Error, Manifest, RepositoryName, RepositoryService as _, S3LayerService,
+};
 use tokio::sync::watch;
 
 use super::site::{By, Image, Site, collect, hours, pull, push_layer};
@@ -170,7 +172,12 @@ async fn run(seed: u64) -> Result<(), String> {
         1_000
     };
     let site = Arc::new(Site::new(by).await);
-    let image = Image::new(1, size);
+    let algorithm = if (seed / 4).is_multiple_of(2) {
+        Algorithm::Sha256
+    } else {
+        Algorithm::Sha512
+    };
+    let image = Image::named_by(algorithm, 1, size);
     let apart = site.process().await;
     push_layer(&apart, &name(), &image).await;
     site.clock.advance(hours(73));
@@ -223,12 +230,16 @@ async fn judge(
     let keys = site.keys().await;
     let count = |what: &str| keys.iter().filter(|key| key.contains(what)).count();
     let data = usize::from(image.layer.len() > 16 * 1024);
-    let found = (count("data/"), count("layers/sha256/"), count("uploads/"));
-    // A record and two links.
-    match found == (data, 3, 0) {
-        true => Ok(()),
-        false => Err(format!("left over: {keys:?}")),
+    let links = (count("layers/sha256/"), count("layers/sha512/"));
+    // A record and two links; by SHA-512 an alias and two links.
+    let expected = match image.algorithm {
+        Algorithm::Sha512 => (3, 3),
+        _ => (3, 0),
+    };
+    if links == expected && count("data/") == data && count("uploads/") == 0 {
+        return Ok(());
     }
+    Err(format!("left over: {keys:?}"))
 }
 
 #[test]

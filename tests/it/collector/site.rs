@@ -55,21 +55,28 @@ pub struct Site {
 pub struct Image {
     pub layer: Bytes,
     pub manifest: Manifest,
+    /// That of the digest by which the manifest names the layer.
+    pub algorithm: Algorithm,
 }
 
 impl Image {
     /// With a layer of so many bytes.
     pub fn new(seed: u32, size: u64) -> Self {
+        Image::named_by(Algorithm::Sha256, seed, size)
+    }
+
+    pub fn named_by(algorithm: Algorithm, seed: u32, size: u64) -> Self {
         let layer = ramp(seed, size);
-        let digest = sha256(&layer);
+        let digest = Digest::of(algorithm, &layer);
         Image {
             manifest: manifest(&digest, size),
             layer,
+            algorithm,
         }
     }
 
     pub fn id(&self) -> LayerId {
-        sha256(&self.layer).into()
+        Digest::of(self.algorithm, &self.layer).into()
     }
 }
 
@@ -180,15 +187,26 @@ pub async fn collect(
 
 /// Stores the layer without its manifest.
 pub async fn push_layer(service: &S3LayerService, name: &RepositoryName, image: &Image) {
-    service.push(name, &mut &image.layer[..]).await.unwrap();
-    service.wait_for_background().await;
+    match image.algorithm {
+        Algorithm::Sha512 => {
+            push_by_sha512(service, name, &image.layer).await;
+        }
+        _ => {
+            service.push(name, &mut &image.layer[..]).await.unwrap();
+            service.wait_for_background().await;
+        }
+    }
 }
 
 /// Stores the layer under its SHA-512.
-pub async fn push_by_sha512(service: &S3LayerService, bytes: &Bytes) -> Digest {
+pub async fn push_by_sha512(
+    service: &S3LayerService,
+    name: &RepositoryName,
+    bytes: &Bytes,
+) -> Digest {
     let digest = Digest::of(Algorithm::Sha512, bytes);
     let id = digest.clone().into();
-    let mut upload = service.upload(&name(), Some(&id)).await.unwrap();
+    let mut upload = service.upload(name, Some(&id)).await.unwrap();
     upload.write_bytes(bytes.clone()).await.unwrap();
     upload.finish(bytes.len() as u64, &digest).await.unwrap();
     service.wait_for_background().await;

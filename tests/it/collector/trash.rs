@@ -233,8 +233,8 @@ async fn image_pushed_while_its_repository_is_removed_stays_whole() {
         };
         let (layer, child) = (first.id(), &last.manifest.digest);
         let again = Image {
-            layer: first.layer.clone(),
             manifest: pushed(format!(r#"{{"layers":[{{"digest":"{layer}"}}],"a":1}}"#)),
+            ..first.clone()
         };
         let index = pushed(format!(r#"{{"manifests":[{{"digest":"{child}"}}]}}"#));
         let tag = "again".parse().unwrap();
