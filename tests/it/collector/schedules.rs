@@ -65,7 +65,7 @@ fn other() -> RepositoryName {
     "library/other".parse().unwrap()
 }
 
-/// Each client has a manifest of its own, of the same layer.
+/// Each client has a manifest of its own; the layer is the same for all.
 fn manifest_of(image: &Image, client: usize) -> Manifest {
     let text = String::from_utf8(image.manifest.bytes.to_vec()).unwrap();
     let text = text.replacen('{', &format!(r#"{{"client":{client},"#), 1);
@@ -171,15 +171,16 @@ async fn run(seed: u64) -> Result<(), String> {
     } else {
         1_000
     };
-    let site = Arc::new(Site::new(by).await);
-    let algorithm = if (seed / 4).is_multiple_of(2) {
-        Algorithm::Sha256
-    } else {
-        Algorithm::Sha512
+    let named_by: [Algorithm; 2] = match seed / 4 % 3 {
+        0 => [Algorithm::Sha256, Algorithm::Sha256],
+        1 => [Algorithm::Sha512, Algorithm::Sha512],
+        // The manifests of the clients name one layer in two ways.
+        _ => [Algorithm::Sha512, Algorithm::Sha256],
     };
-    let image = Image::named_by(algorithm, 1, size);
+    let images = named_by.map(|algorithm| Image::named_by(algorithm, 1, size));
+    let site = Arc::new(Site::new(by).await);
     let apart = site.process().await;
-    push_layer(&apart, &name(), &image).await;
+    push_layer(&apart, &name(), &images[0]).await;
     site.clock.advance(hours(73));
     let (scheduler, pushes) = (Scheduler::default(), Pushes::new());
     let mut tasks = Vec::new();
@@ -187,7 +188,7 @@ async fn run(seed: u64) -> Result<(), String> {
         let http = scheduler.http_client(process, site.http_client());
         let service = site.process_over(http).await;
         let (pushes, site) = (pushes.clone(), Arc::clone(&site));
-        let image = image.clone();
+        let image = images[process % 2].clone();
         tasks.push(tokio::spawn(run_client(
             service, role, process, image, pushes, site,
         )));
@@ -196,13 +197,13 @@ async fn run(seed: u64) -> Result<(), String> {
     for task in tasks {
         task.await.map_err(|error| error.to_string())??;
     }
-    judge(&site, &apart, &image, &ROLES).await
+    judge(&site, &apart, &images, &ROLES).await
 }
 
 async fn judge(
     site: &Site,
     apart: &S3LayerService,
-    image: &Image,
+    images: &[Image; 2],
     roles: &[Role],
 ) -> Result<(), String> {
     let all_there = async || {
@@ -212,6 +213,7 @@ async fn judge(
                 Role::Mount => other(),
                 Role::Collect => continue,
             };
+            let image = &images[client % 2];
             let of_client = Image {
                 manifest: manifest_of(image, client),
                 ..image.clone()
@@ -229,10 +231,10 @@ async fn judge(
     }
     let keys = site.keys().await;
     let count = |what: &str| keys.iter().filter(|key| key.contains(what)).count();
-    let data = usize::from(image.layer.len() > 16 * 1024);
+    let data = usize::from(images[0].layer.len() > 16 * 1024);
     let links = (count("layers/sha256/"), count("layers/sha512/"));
     // A record and two links; by SHA-512 an alias and two links.
-    let expected = match image.algorithm {
+    let expected = match images[0].algorithm {
         Algorithm::Sha512 => (3, 3),
         _ => (3, 0),
     };
