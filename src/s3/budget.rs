@@ -15,7 +15,8 @@
 //! 3. A holder of little is asked only if it was silent for a while, or if nothing is pinned, so
 //!    that nothing would be released otherwise.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -36,7 +37,7 @@ const WRITES: usize = 64;
 
 /// Ranges that are read at a time. While bytes arrive, a connection has a buffer of up to 400 KiB, which is
 /// not counted; what has arrived waits for its reader without one.
-const READS: usize = 32;
+pub(crate) const READS: usize = 32;
 
 /// How long nothing is released before a holder is asked to release.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -146,12 +147,26 @@ struct Request {
 impl State {
     /// Grants what can be granted, to the holder of least first.
     fn grant(&mut self) {
-        loop {
-            let held = |request: &Request| self.accounts.get(&request.account).map(|a| a.held);
-            let waiting = self.requests.iter_mut();
-            let waiting = waiting.filter(|(_, request)| !request.is_granted);
-            let first = waiting.min_by_key(|(number, request)| (held(request), **number));
-            let Some((_, request)) = first.filter(|(_, request)| request.units <= self.free) else {
+        let held = |state: &State, account| state.accounts.get(&account).map(|a| a.held);
+        let waiting = self
+            .requests
+            .iter()
+            .filter(|(_, request)| !request.is_granted);
+        let mut waiting: BinaryHeap<_> = waiting
+            .map(|(number, request)| {
+                Reverse((held(self, request.account), *number, request.account))
+            })
+            .collect();
+        while let Some(Reverse((had, number, account))) = waiting.pop() {
+            let has = held(self, account);
+            if has != had {
+                // It was granted another request.
+                waiting.push(Reverse((has, number, account)));
+                continue;
+            }
+            let free = self.free;
+            let request = self.requests.get_mut(&number);
+            let Some(request) = request.filter(|request| request.units <= free) else {
                 return;
             };
             request.is_granted = true;

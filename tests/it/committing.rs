@@ -17,7 +17,8 @@ use uuid::Uuid;
 
 use crate::support::bytes::{assert_same, ramp, sha256};
 use crate::support::fault_client::{
-    CompleteMultipartUpload, FaultClient, GetObject, On, Position, PutObject, UploadPart,
+    CompleteMultipartUpload, FaultClient, GetObject, HeadObject, On, Position, PutObject,
+    UploadPart,
 };
 use crate::support::stores::{self, BUCKET, PART, name};
 use crate::support::{aged, bucket};
@@ -93,6 +94,46 @@ async fn refused_read_during_readback_loses_nothing() {
     let mut got = Vec::new();
     service.pull(&right.into(), &mut got).await.unwrap();
     assert_same(&got, &bytes, "the published layer");
+}
+
+/// Nor does it give up what was acknowledged for one HEAD that contradicts the record.
+#[tokio::test(start_paused = true)]
+async fn odd_look_at_an_object_loses_nothing() {
+    let odd = || {
+        On::nth(HeadObject, 1)
+            .key_contains("data/")
+            .header("content-length", "7")
+    };
+    let (store, wire, service) = stores::connected().await;
+    let bytes = ramp(8, SIZE);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    wire.fault(On::nth(CompleteMultipartUpload, 1).lose_answer());
+    wire.fault(odd());
+    upload.finish(SIZE, &sha256(&bytes)).await.unwrap();
+    assert!(wire.count(HeadObject) >= 2);
+
+    // The first segment is that of an owner that died; this process has not seen it.
+    let bytes = ramp(9, 2 * SIZE);
+    let uuid = service.upload(&name(), None).await.unwrap().uuid();
+    let process = async |wire: &FaultClient| {
+        let service = stores::connect(&store, wire).await;
+        service.resume(&name(), None, uuid).await.unwrap()
+    };
+    for part in [SIZE, 2 * SIZE] {
+        let mut upload = process(&FaultClient::over(store.http_client())).await;
+        let rest = bytes.slice(upload.offset() as usize..part as usize);
+        upload.write_bytes(rest).await.unwrap();
+        upload.close().await.unwrap();
+        let mut dies = process(&FaultClient::over(store.http_client())).await;
+        dies.write_bytes(ramp(99, 10)).await.unwrap();
+        dies.flush().await.unwrap();
+    }
+    let wire = FaultClient::over(store.http_client());
+    let mut upload = process(&wire).await;
+    wire.fault(odd());
+    upload.finish(2 * SIZE, &sha256(&bytes)).await.unwrap();
+    assert!(wire.count(HeadObject) >= 2);
 }
 
 /// An upload whose finish fails when it says `committing`: the id that it declared, and the failure.

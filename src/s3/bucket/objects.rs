@@ -7,7 +7,7 @@ use crate::clock;
 use crate::error::{Result, StorageError, StorageErrorKind};
 use crate::s3::bucket::Store;
 use crate::s3::format::keys::Key;
-use crate::s3::wire::{ApiError, ApiResult, ListedObject, RangeBody, pause};
+use crate::s3::wire::{ApiError, ApiResult, ListedObject, RangeBody, STALL, pause};
 use s3layers_tarsum::{Algorithm, Digest, Hasher};
 
 /// All objects below a prefix.
@@ -35,7 +35,9 @@ pub(crate) struct ObjectBytes<'a> {
     size: u64,
     position: u64,
     body: Option<RangeBody>,
+    /// When the last bytes came.
     begun: Instant,
+    /// Bodies that broke since.
     broken: u32,
 }
 
@@ -78,13 +80,15 @@ impl<'a> ObjectBytes<'a> {
                         .insert(api.get_range_if(self.key, range, None).await?)
                 }
             };
-            let cause = match body.next().await {
-                Some(Ok(frame)) => {
+            let cause = match tokio::time::timeout(STALL, body.next()).await {
+                Ok(Some(Ok(frame))) => {
                     self.position += frame.len() as u64;
+                    (self.begun, self.broken) = (Instant::now(), 0);
                     return Ok(Some(frame));
                 }
-                Some(Err(cause)) => cause,
-                None => "the body ended early".into(),
+                Ok(Some(Err(cause))) => cause,
+                Ok(None) => "the body ended early".into(),
+                Err(elapsed) => elapsed.into(),
             };
             self.body = None;
             self.broken += 1;

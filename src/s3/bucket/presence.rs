@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::s3::bucket::Store;
-use crate::s3::bucket::cache::{Cache, Weigh};
+use crate::s3::bucket::cache::{Cache, Ticket, Weigh};
 use crate::s3::format::collection_times::CollectionTimes;
 use crate::s3::format::document::encode;
 use crate::s3::format::keys::Key;
@@ -61,19 +61,19 @@ pub(crate) enum Judgement {
 }
 
 /// Compares an object with a segment. Pure.
-pub(crate) fn judge(segment: &Segment, head: ObjectInfo) -> Judgement {
+pub(crate) fn judge(segment: &Segment, head: &ObjectInfo) -> Judgement {
     let size = segment.object_size();
     if head.size != size {
         return Judgement::Other(format!("it has {} bytes instead of {size}", head.size));
     }
     if head.etag == segment.etag {
-        return Judgement::Same(head.etag);
+        return Judgement::Same(head.etag.clone());
     }
     match &head.crc64 {
-        Some(_) if size != segment.sum.len() => Judgement::Unproven(head.etag),
-        Some(crc64) if segment.sum.is(crc64) => Judgement::Same(head.etag),
+        Some(_) if size != segment.sum.len() => Judgement::Unproven(head.etag.clone()),
+        Some(crc64) if segment.sum.is(crc64) => Judgement::Same(head.etag.clone()),
         Some(_) => Judgement::Other("it has another checksum than was recorded".to_owned()),
-        None => Judgement::Unproven(head.etag),
+        None => Judgement::Unproven(head.etag.clone()),
     }
 }
 
@@ -83,11 +83,52 @@ pub(crate) fn seen_at(store: &Store, key: &Key, etag: &ETag) -> Option<Moment> {
     (look.etag == *etag && look.at.is_within(store.times().look())).then_some(look.at)
 }
 
-/// This object was there, as of the request that was begun `at`.
-pub(crate) fn note(store: &Store, key: &Key, etag: &ETag, at: Moment) {
-    let ticket = store.looks.ticket(key);
-    let etag = etag.clone();
-    store.looks.insert(ticket, key, Look { etag, at });
+/// A request that will show whether an object is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Looking {
+    ticket: Ticket,
+    pub(crate) since: Moment,
+}
+
+/// Before the request: what others learn meanwhile is not forgotten.
+pub(crate) fn begin(store: &Store, key: &Key) -> Looking {
+    Looking {
+        ticket: store.looks.ticket(key),
+        since: Moment::now(),
+    }
+}
+
+/// This object was there, as of the request that was begun.
+pub(crate) fn note(store: &Store, key: &Key, etag: &ETag, looking: Looking) {
+    let look = Look {
+        etag: etag.clone(),
+        at: looking.since,
+    };
+    store.looks.insert(looking.ticket, key, look);
+}
+
+/// What is known of an object; asked once more where it is not right: one odd answer is no reason to give up
+/// its bytes.
+pub(crate) async fn head(
+    store: &Store,
+    key: &Key,
+    is_right: impl Fn(&ObjectInfo) -> bool,
+) -> Result<Option<ObjectInfo>> {
+    match store.api.head(key).await? {
+        Some(head) if !is_right(&head) => Ok(store.api.head(key).await?),
+        head => Ok(head),
+    }
+}
+
+/// As [`head`], of the object that should be there.
+pub(crate) async fn judged(
+    store: &Store,
+    key: &Key,
+    segment: &Segment,
+) -> Result<Option<Judgement>> {
+    let is_right = |head: &ObjectInfo| !matches!(judge(segment, head), Judgement::Other(_));
+    let head = head(store, key, is_right).await?;
+    Ok(head.map(|head| judge(segment, &head)))
 }
 
 /// An object turned out to be missing or another one.
@@ -110,14 +151,13 @@ async fn looked_at(store: &Store, layer: &StoredLayer) -> Result<Option<StoredLa
         if seen_at(store, &key, &segment.etag).is_some() {
             continue;
         }
-        let (ticket, at) = (store.looks.ticket(&key), Moment::now());
-        let head = store.api.head(&key).await?;
-        let Some(Judgement::Same(etag)) = head.map(|head| judge(segment, head)) else {
+        let looking = begin(store, &key);
+        let Some(Judgement::Same(etag)) = judged(store, &key, segment).await? else {
             lost(store, &key);
             return Ok(None);
         };
-        segment.etag = etag.clone();
-        store.looks.insert(ticket, &key, Look { etag, at });
+        note(store, &key, &etag, looking);
+        segment.etag = etag;
     }
     Ok(Some(now))
 }
@@ -217,7 +257,7 @@ mod tests {
             ("a larger object, copied", segment(Some(9)), object(9, "f", Some(b"layer")), &unproven),
         ];
         for (case, segment, head, is_right) in cases {
-            let found = judge(&segment, head);
+            let found = judge(&segment, &head);
             assert!(is_right(&found), "{case}: {found:?}");
         }
     }

@@ -24,14 +24,12 @@ pub(super) enum Goal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Bytes {
     Unknown,
-    /// The object is not there yet.
-    NotCompleted,
+    /// The object is not there; the parts are, with the ETags that are known.
+    InParts,
     /// S3 does not know the multipart upload: it was completed, or is lost.
     UploadGone,
     /// S3 refused to complete these parts.
     PartsRefused,
-    /// The parts are in place, with the ETags that they have now.
-    PartsListed,
     /// All bytes are in complete objects.
     Complete(Proof),
     /// The object and the multipart upload are both missing.
@@ -149,7 +147,7 @@ pub(super) fn next(facts: &Facts) -> Step {
     match &facts.bytes {
         Bytes::Unknown if !facts.has_parts => Step::Look,
         Bytes::Unknown if may_wait => Step::AwaitObject,
-        Bytes::Unknown | Bytes::NotCompleted | Bytes::PartsListed => Step::Complete,
+        Bytes::Unknown | Bytes::InParts => Step::Complete,
         Bytes::UploadGone => Step::AwaitObject,
         Bytes::PartsRefused if facts.listings < LISTINGS => Step::ListParts,
         Bytes::PartsRefused => Step::End(End::Damaged(PARTS_REFUSED.to_owned())),
@@ -250,12 +248,11 @@ mod tests {
         for (case, facts, want) in [
             ("begun by this handle", facts(), Step::Complete),
             ("begun by another process", Facts { concurrency: Concurrency::Possible, ..facts() }, Step::AwaitObject),
-            ("it is not completed", bytes(Bytes::NotCompleted), Step::Complete),
+            ("it is not completed", bytes(Bytes::InParts), Step::Complete),
             ("all bytes are in segments", Facts { has_parts: false, ..facts() }, Step::Look),
             ("S3 does not know the upload", bytes(Bytes::UploadGone), Step::AwaitObject),
             ("S3 refuses the parts", bytes(Bytes::PartsRefused), Step::ListParts),
             ("S3 refuses them for good", Facts { listings: 2, ..bytes(Bytes::PartsRefused) }, damaged(PARTS_REFUSED)),
-            ("with their present ETags", bytes(Bytes::PartsListed), Step::Complete),
             ("completed", complete(), Step::Publish),
             ("frozen", Facts { goal: Goal::Freeze, ..complete() }, Step::End(End::Frozen)),
             ("completed long ago", Facts { is_fresh: false, ..complete() }, Step::Look),
@@ -307,7 +304,7 @@ mod tests {
                 Step::AwaitObject | Step::Look => {
                     facts.bytes = match (self.has_object, &facts.bytes) {
                         (true, _) => Bytes::Complete(Proof::Store),
-                        (false, Bytes::Unknown) if facts.has_parts => Bytes::NotCompleted,
+                        (false, Bytes::Unknown) if facts.has_parts => Bytes::InParts,
                         (false, _) => Bytes::Gone,
                     };
                     facts.is_fresh = self.has_object;

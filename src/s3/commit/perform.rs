@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::s3::bucket::Store;
 use crate::s3::bucket::live::LiveLayer;
-use crate::s3::bucket::presence::{self, Judgement};
+use crate::s3::bucket::presence::{self, Judgement, Looking};
 use crate::s3::format::checksum::Crc64;
 use crate::s3::format::document::Inline;
 use crate::s3::format::keys::Key;
@@ -320,13 +320,13 @@ impl<'a> Driver<'a> {
             });
             object = object.zip(told).map(|(object, part)| object.then(part));
         }
-        let asked_at = Moment::now();
+        let looking = presence::begin(self.store, &key);
         let checksum = object.and_then(|object| self.store.checksum(object));
         let api = &self.store.api;
         let completed = api.complete_counted(&key, &open.upload_id, &parts, checksum);
         self.facts.bytes = match completed.await {
             Ok((etag, 1)) if let Some(object) = checksum => {
-                self.found(etag, sum, object.len(), asked_at);
+                self.found(etag, sum, object.len(), looking);
                 Bytes::Complete(Proof::Store)
             }
             // Only this driver has checked that all bytes are present.
@@ -342,12 +342,12 @@ impl<'a> Driver<'a> {
     }
 
     /// The multipart upload was completed to this object of `size` bytes.
-    fn found(&mut self, etag: ETag, sum: Crc64, size: u64, seen_at: Moment) {
+    fn found(&mut self, etag: ETag, sum: Crc64, size: u64, looking: Looking) {
         let Some((open, key)) = self.open() else {
             return;
         };
         let name = SegmentName::Multipart(open.number);
-        presence::note(self.store, &key, &etag, seen_at);
+        presence::note(self.store, &key, &etag, looking);
         self.completed = Some(Segment {
             name,
             etag,
@@ -355,7 +355,7 @@ impl<'a> Driver<'a> {
             object_size: Some(size).filter(|size| *size != sum.len()),
         });
         if self.session.segments.is_empty() {
-            self.looked_at = Some(seen_at);
+            self.looked_at = Some(looking.since);
         }
     }
 
@@ -367,22 +367,24 @@ impl<'a> Driver<'a> {
         };
         let sum = open.sum();
         let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
-        let (head, asked_at) = loop {
-            let asked_at = Moment::now();
-            let head = self.store.api.head(&key).await?;
+        let judge = |head: &ObjectInfo| judge_completed(head, sum, &self.store.profile);
+        let is_right = |head: &ObjectInfo| matches!(judge(head), Bytes::Complete(_));
+        let (head, looking) = loop {
+            let looking = presence::begin(self.store, &key);
+            let head = presence::head(self.store, &key, is_right).await?;
             if head.is_some() || begun.elapsed() >= PATIENCE {
-                break (head, asked_at);
+                break (head, looking);
             }
             sleep(pause).await;
             pause *= 2;
         };
         self.facts.bytes = match head {
             None if self.facts.bytes == Bytes::UploadGone => Bytes::Gone,
-            None => Bytes::NotCompleted,
+            None => Bytes::InParts,
             Some(head) => {
-                let judged = judge_completed(&head, sum, &self.store.profile);
+                let judged = judge(&head);
                 if matches!(judged, Bytes::Complete(_)) {
-                    self.found(head.etag, sum, head.size, asked_at);
+                    self.found(head.etag, sum, head.size, looking);
                 }
                 judged
             }
@@ -405,12 +407,12 @@ impl<'a> Driver<'a> {
                 oldest = oldest.min(seen_at);
                 continue;
             }
-            let asked_at = Moment::now();
-            let Some(head) = self.store.api.head(&key).await? else {
+            let looking = presence::begin(self.store, &key);
+            let Some(judged) = presence::judged(self.store, &key, segment).await? else {
                 self.facts.bytes = Bytes::Gone;
                 return Ok(());
             };
-            segment.etag = match presence::judge(segment, head) {
+            segment.etag = match judged {
                 Judgement::Same(etag) => etag,
                 Judgement::Unproven(etag) => {
                     proof = Proof::None;
@@ -421,7 +423,7 @@ impl<'a> Driver<'a> {
                     return Ok(());
                 }
             };
-            presence::note(self.store, &key, &segment.etag, asked_at);
+            presence::note(self.store, &key, &segment.etag, looking);
         }
         self.looked_at = Some(oldest);
         self.facts.bytes = Bytes::Complete(proof);
@@ -445,7 +447,7 @@ impl<'a> Driver<'a> {
             _ if listed.is_none() => Bytes::UploadGone,
             Parts::Present(parts) => {
                 self.parts = parts;
-                Bytes::PartsListed
+                Bytes::InParts
             }
             Parts::Lost { number, reason } => Bytes::Damaged(format!("part {number}: {reason}")),
         };

@@ -122,8 +122,14 @@ impl StoredLayer {
     /// would be an early end of file.
     pub(crate) fn contradiction(&self) -> Option<String> {
         let bytes = match &self.content {
-            Content::Inline(inline) => inline.0.len() as u64,
-            Content::Segments(segments) => segments.iter().map(|s| s.sum.len()).sum(),
+            Content::Inline(inline) => Some(inline.0.len() as u64),
+            Content::Segments(segments) => segments
+                .iter()
+                .try_fold(0, |sum: u64, segment| sum.checked_add(segment.sum.len())),
+        };
+        let bytes = bytes.filter(|bytes| i64::try_from(*bytes).is_ok());
+        let Some(bytes) = bytes else {
+            return Some("more bytes than any object has".to_owned());
         };
         if bytes != self.size {
             return Some(format!("{} bytes, of which it has {bytes}", self.size));

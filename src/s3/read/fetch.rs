@@ -3,10 +3,10 @@
 
 use std::error::Error as StdError;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -17,12 +17,8 @@ use crate::s3::bucket::presence;
 use crate::s3::format::checksum::{Crc64, Running};
 use crate::s3::format::keys::{Key, Keys};
 use crate::s3::format::record::{Segment, StoredLayer};
-use crate::s3::wire::{ApiError, ETag, RangeBody, pause};
+use crate::s3::wire::{ApiError, ETag, RangeBody, STALL, pause};
 use crate::telemetry::{Event, UsageCounter};
-
-/// How long the next bytes of a body may take. The SDK's own protection is quicker where it is on;
-/// it does not see every body that hangs.
-const STALL: Duration = Duration::from_secs(30);
 
 type Broken = Box<dyn StdError + Send + Sync>;
 
@@ -35,8 +31,8 @@ pub(super) struct Source {
     pub(super) size: u64,
     /// The layer, which has the checksums of the blocks.
     pub(super) layer: Option<Arc<StoredLayer>>,
-    /// Where the same bytes are, if not there.
-    pub(super) moved: OnceLock<Place>,
+    /// Where the bytes were found when an answer had said that they are not there.
+    pub(super) found: OnceCell<Place>,
 }
 
 /// Objects of an upload that hold bytes one after the other.
@@ -262,7 +258,8 @@ impl Source {
 
     /// Begins to read the first part of the range that is in one object, and how long that is.
     async fn ask(&self, range: &Range<u64>) -> Result<(RangeBody, u64)> {
-        let mut place = self.moved.get().unwrap_or(&self.place);
+        let mut place = self.found.get().unwrap_or(&self.place);
+        let mut has_looked = false;
         loop {
             let Some(section) = place.locate(&self.store.keys, range) else {
                 return Err(self.damaged(format!("it has no byte {}", range.start)));
@@ -277,36 +274,51 @@ impl Source {
                     | ApiError::Precondition(_)
                     | ApiError::InvalidRange(_)),
                 ) => {
-                    presence::lost(&self.store, &section.key);
-                    match self.moved_from(place).await? {
-                        Some(moved) => place = moved,
-                        None => return Err(self.explain(gone)),
+                    if self.found.get().is_none() {
+                        presence::lost(&self.store, &section.key);
                     }
+                    match self.find().await? {
+                        // One odd answer is no damage: what is there as recorded is asked for again.
+                        Some(found) if !has_looked || found != place => place = found,
+                        _ => return Err(self.explain(gone)),
+                    }
+                    has_looked = true;
                 }
                 Err(error) => return Err(self.explain(error)),
             }
         }
     }
 
-    /// Where the bytes are, if not here: the objects have other ETags since the bucket was copied, or
-    /// a link repeats a record that was replaced.
-    async fn moved_from(&self, here: &Place) -> Result<Option<&Place>> {
-        // Another range may have found it since this one was asked for.
-        if let Some(moved) = self.moved.get() {
-            return Ok((moved != here).then_some(moved));
+    /// Where the bytes are: the objects have other ETags since the bucket was copied, or a link
+    /// repeats a record that was replaced. Only the first of the ranges that ask looks.
+    async fn find(&self) -> Result<Option<&Place>> {
+        let found = self.found.get_or_try_init(|| async {
+            let place = self.look().await.map_err(Some)?;
+            place.ok_or(None)
+        });
+        match found.await {
+            Ok(place) => Ok(Some(place)),
+            Err(None) => Ok(None),
+            Err(Some(error)) => Err(error),
         }
+    }
+
+    async fn look(&self) -> Result<Option<Place>> {
         let Some(layer) = &self.layer else {
             return Ok(None);
         };
         let Some(now) = presence::present(&self.store, layer).await? else {
             return Ok(None);
         };
+        if now.size != self.size {
+            return Ok(None);
+        }
         let place = Place {
             upload: now.upload,
             segments: now.segments().to_vec(),
         };
-        if place == *here || now.size != self.size {
-            return Ok(None);
+        if place == self.place {
+            return Ok(Some(place));
         }
         self.store.api.telemetry().note(Event::ObjectMoved);
         tracing::warn!(key = %self.name(), upload = %now.upload, "found the bytes elsewhere");
@@ -320,7 +332,7 @@ impl Source {
                     }
                 }));
         }
-        Ok(Some(self.moved.get_or_init(|| place)))
+        Ok(Some(place))
     }
 
     /// What the refusal of a read means, where the layer was published with this object.

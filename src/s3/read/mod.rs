@@ -40,7 +40,7 @@
 //! Readers have a pool of their own in the [budget](crate::s3::budget): a quarter of it.
 //!
 //! 1. A range is counted before it is requested. A reader that has nothing waits for
-//!    [`plan::WINDOW`] bytes; those that have something take more only while none waits, and not
+//!    [`plan::LITTLE`] bytes, or for as many as it has just read, up to [`plan::WINDOW`]; those that have something take more only while none waits, and not
 //!    while a reader that holds less was refused more.
 //! 2. Ranges that have arrived are released when another reader waits, those of the reader that
 //!    holds most first, and are fetched again when they are needed. So a reader that is read slowly
@@ -55,7 +55,7 @@
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
@@ -63,6 +63,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf, SeekFrom};
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use self::fetch::{Place, Source};
@@ -110,7 +111,7 @@ impl S3Layer {
             },
             size: layer.size,
             layer: Some(Arc::clone(&layer)),
-            moved: OnceLock::new(),
+            found: OnceCell::new(),
         };
         let reader = match &layer.content {
             Content::Inline(bytes) => Reader::over(source, bytes.0.clone()),
@@ -246,7 +247,7 @@ impl ReadBack {
             },
             size,
             layer: None,
-            moved: OnceLock::new(),
+            found: OnceCell::new(),
         };
         ReadBack(Reader::new(source).wanting_all_to(size))
     }

@@ -8,8 +8,11 @@ use crate::s3::format::checksum::BLOCK;
 /// store, 128 KiB take 5 ms to arrive and 10 ms to begin to: asking for less saves little, and
 /// asking for more delays a caller that needs a few KiB.
 pub(super) const FIRST: u64 = 128 * 1024;
-/// What a reader that has nothing waits for, in bytes. Ranges of a known end are no smaller.
+/// Ranges of a known end are no smaller, in bytes, where there is memory.
 pub(super) const WINDOW: u64 = 1024 * 1024;
+/// What a reader that holds nothing waits for, in bytes: among many slow ones, each uses what it has before
+/// the others need it.
+pub(super) const LITTLE: u64 = 256 * 1024;
 /// So many bytes without a seek are taken for sequential reading. Below that nothing is asked for
 /// ahead: a small read after a seek costs one request.
 const PROOF: u64 = FIRST / 2;

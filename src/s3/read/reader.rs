@@ -9,10 +9,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use super::fetch::{Check, Job, Piece, Source};
-use super::plan::{self, View, WINDOW, block_at};
+use super::plan::{self, LITTLE, View, WINDOW, block_at};
 use super::window::{Found, Memory, Slot, Window};
 use crate::error::{Error, Result};
-use crate::s3::budget::Holder;
+use crate::s3::budget::{self, Holder};
 use crate::s3::format::checksum::Crc64;
 use crate::telemetry::Event;
 
@@ -182,7 +182,7 @@ impl Reader {
                 end,
                 size: self.source.size,
                 loading: self.window.loading(),
-                parallelism: self.source.store.parallelism * RANGES_PER_PART,
+                parallelism: (self.source.store.parallelism * RANGES_PER_PART).min(budget::READS),
                 wanted: self.wanted,
                 suspect: self.is_suspect(end),
                 held: self.memory.held(),
@@ -210,10 +210,12 @@ impl Reader {
             return None;
         }
         let start = job.keep.start;
+        // What it has read already is about to be released.
+        let most = self.memory.held().clamp(LITTLE, WINDOW);
         let job = if self.is_suspect(start) {
             job
         } else {
-            self.job(start..job.keep.end.min(start + WINDOW))
+            self.job(start..job.keep.end.min(start + most))
         };
         let fetched = job.fetched();
         let memory = Memory::Awaited(self.memory.clone(), fetched.end - fetched.start);
@@ -286,8 +288,8 @@ impl Reader {
             let all = ready!(self.window.poll_crc_to(block.end, cx));
             (all, all.map_or(keep.end, |_| block.end))
         };
-        let is_wrong = crc.is_some_and(|crc| behind.then(crc).value() != want);
-        if end == block.end && is_wrong {
+        let is_right = |crc| behind.then(crc).value() == want;
+        if end == block.end && !crc.is_none_or(is_right) {
             let telemetry = self.source.store.api.telemetry();
             telemetry.note(Event::BlockReadAgain);
             tracing::warn!(key = %self.source.name(), block = block.start, "read a block again");

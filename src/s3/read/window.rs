@@ -220,6 +220,9 @@ impl Window {
     /// The checksum of all bytes from the first slot to `end`, once they have arrived. `None` where
     /// not all of them were asked for, or some did not come.
     pub(super) fn poll_crc_to(&self, end: u64, cx: &mut Context<'_>) -> Poll<Option<Crc64>> {
+        if self.0.back().is_none_or(|last| last.keep.end < end) {
+            return Poll::Ready(None);
+        }
         let mut crc = Crc64::default();
         for slot in &self.0 {
             match ready!(slot.poll_crc(cx)) {

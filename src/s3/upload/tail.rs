@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::clock::{self, Moment};
+use crate::clock;
 use crate::s3::bucket::Store;
 use crate::s3::bucket::presence;
 use crate::s3::format::checksum::{Crc64, Running};
@@ -82,7 +82,7 @@ pub(super) async fn write_whole(
 ) -> Result<Tail, SendError> {
     let (nonce, sum) = (clock::new_nonce(), sum_of(&chunks));
     let key = &store.keys.segment(uuid, &SegmentName::Whole(nonce.clone()));
-    let (api, checksum, written_at) = (&store.api, store.checksum(sum), Moment::now());
+    let (api, checksum, looking) = (&store.api, store.checksum(sum), presence::begin(store, key));
     let put = |payload: Payload| async move {
         api.put_payload(key, &payload, checksum, Some(Condition::Absent))
             .await
@@ -96,7 +96,7 @@ pub(super) async fn write_whole(
         sent => sent?,
     };
     // A commit that follows soon need not look at the object.
-    presence::note(store, key, &etag, written_at);
+    presence::note(store, key, &etag, looking);
     Ok(Tail {
         offset: 0,
         sum,

@@ -7,6 +7,7 @@ use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use bytes::Bytes;
@@ -15,6 +16,10 @@ use tokio::sync::mpsc;
 
 use crate::s3::wire::gauge::Gauge;
 use crate::telemetry::Request;
+
+/// How long the next bytes of a body may take on the way down. The SDK's own protection is quicker where it
+/// is on; it does not see every body that hangs.
+pub(crate) const STALL: Duration = Duration::from_secs(30);
 
 /// The largest frame of a body on its way up, in bytes. The SDK notices a stalled upload between
 /// frames only: one frame of 16 MiB would hide a stall.

@@ -97,7 +97,7 @@ impl Api {
         if self.form == ConditionForm::Unsent {
             match (self.get_small(key).await?, condition) {
                 (Some(found), Condition::Matches(etag)) if found.etag == *etag => {}
-                (Some(found), _) => return Ok((Put::Held(found), false)),
+                (Some(found), _) => return Ok((Put::Held(found.without_turn()), false)),
                 (None, Condition::Matches(_)) => return Ok((Put::Gone, false)),
                 (None, Condition::Absent) => {}
             }
@@ -120,7 +120,7 @@ impl Api {
                 // The condition holds after all, or again.
                 (Some(found), Condition::Matches(etag)) if found.etag == *etag => {}
                 (None, Condition::Absent) => {}
-                (Some(found), _) => return Ok((Put::Held(found), true)),
+                (Some(found), _) => return Ok((Put::Held(found.without_turn()), true)),
                 (None, Condition::Matches(_)) => return Ok((Put::Gone, true)),
             }
             if looks == MAX_LOOKS {

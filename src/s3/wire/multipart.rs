@@ -287,6 +287,10 @@ impl Api {
             ids.extend(found.map(|id| UploadId(id.to_owned())));
             let is_truncated = page.is_truncated == Some(true);
             let next = page.next_key_marker.zip(page.next_upload_id_marker);
+            if is_truncated && next.is_none() {
+                let what = "next page, though it has more uploads";
+                return Err(incomplete(call.operation, call.key, what));
+            }
             // Longer keys follow.
             let next = next.filter(|(next, _)| is_truncated && next == key.as_str());
             if next.is_none() || next == after {

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::ops::Range;
 use std::time::Duration;
 
-use aws_sdk_s3::types::{ChecksumMode, Delete, ObjectIdentifier};
+use aws_sdk_s3::types::{ChecksumMode, ChecksumType, Delete, ObjectIdentifier};
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
@@ -19,6 +19,7 @@ use crate::s3::format::keys::Key;
 use crate::s3::wire::body::Payload;
 use crate::s3::wire::date::CatchDate;
 use crate::s3::wire::gauge::Gauge;
+use crate::s3::wire::large::Turn;
 use crate::s3::wire::retry::pause;
 use crate::telemetry::Operation;
 
@@ -123,7 +124,7 @@ impl Api {
             body: 0,
         };
         let begun = Instant::now();
-        let mut broken = 0;
+        let (mut broken, mut drawn) = (0, None::<(u64, Turn)>);
         loop {
             let since_first = begun.elapsed();
             let seen = CatchDate::default();
@@ -158,7 +159,11 @@ impl Api {
                 let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
                 return Err(ApiError::InvalidRange(error));
             }
-            let turn = self.large.read(length).await;
+            // An answer that waits for its turn may break off meanwhile.
+            let turn = match drawn.take().filter(|(size, _)| *size >= length) {
+                Some((_, turn)) => turn,
+                None => self.large.read(length).await,
+            };
             let body = RangeBody::new(answer.body, request);
             let limit = Self::timeout_for(length);
             let failure = match tokio::time::timeout(limit, collect(body, length)).await {
@@ -173,9 +178,13 @@ impl Api {
                 Ok(Err(failure)) => failure,
                 Err(elapsed) => elapsed.into(),
             };
+            drop(turn);
             broken += 1;
             match pause(broken, since_first, false, clock::jitter()) {
-                Some(pause) => tokio::time::sleep(pause).await,
+                Some(pause) => {
+                    tokio::time::sleep(pause).await;
+                    drawn = Some((length, self.large.read(length).await));
+                }
                 None => {
                     let kind = StorageErrorKind::Unavailable;
                     let error = StorageError::new(call.operation.as_str(), call.key, kind, failure)
@@ -259,10 +268,11 @@ impl Api {
             .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
         let size = to_u64(answer.content_length())
             .ok_or_else(|| incomplete(call.operation, call.key, "Content-Length"))?;
-        // A composite checksum ends in `-<parts>`: it is not one of the object's bytes.
+        // A composite checksum, which ends in `-<parts>` at AWS, is not one of the object's bytes.
+        let is_composite = answer.checksum_type() == Some(&ChecksumType::Composite);
         let crc64 = answer
             .checksum_crc64_nvme()
-            .filter(|sum| !sum.contains('-'));
+            .filter(|sum| !is_composite && !sum.contains('-'));
         Ok(Some(ObjectInfo {
             size,
             etag: ETag::parse(etag),
@@ -307,8 +317,22 @@ impl Api {
                     .send()
             })
             .await?;
-        // A store that ignores the range would hand out bytes of another place.
-        let received = answer.content_range().and_then(parse_content_range);
+        // A store may ignore the condition.
+        let received = answer.e_tag().map(ETag::parse);
+        if let (Some(asked), Some(received)) = (etag, received)
+            && received != *asked
+        {
+            let why = format!("{asked} was asked for, {received} came");
+            let kind = StorageErrorKind::Other;
+            let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
+            return Err(ApiError::Precondition(error));
+        }
+        // Or the range, and would hand out bytes of another place. Without a word about it, all bytes
+        // of the object came.
+        let received = match answer.content_range() {
+            Some(header) => parse_content_range(header),
+            None => to_u64(answer.content_length()).map(|length| 0..length),
+        };
         if received != Some(range.start..range.end) {
             let why = format!(
                 "bytes {}-{} were asked for, {:?} of {:?} bytes came",

@@ -81,6 +81,14 @@ pub(crate) struct SmallObject {
     pub(crate) turn: Turn,
 }
 
+impl SmallObject {
+    /// For a caller that may read other documents while it has this one.
+    pub(super) fn without_turn(mut self) -> Self {
+        self.turn = Turn::default();
+        self
+    }
+}
+
 /// When an object was written, and when the store said so: both by its own clock, to the second.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Written {

@@ -130,7 +130,7 @@ pub(super) fn data(segment: &Segment, head: Option<ObjectInfo>) -> Option<Defect
     if head.size != segment.object_size() {
         return Some(DefectKind::DataOfOtherSize);
     }
-    match presence::judge(segment, head) {
+    match presence::judge(segment, &head) {
         Judgement::Same(etag) if etag == segment.etag => None,
         Judgement::Same(_) => Some(DefectKind::EtagChanged),
         Judgement::Unproven(_) => Some(DefectKind::DataUnproven),

@@ -108,7 +108,7 @@ pub(super) fn damage(segment: &Segment, found: Option<ObjectInfo>) -> Option<Str
         .as_ref()
         .is_some_and(|crc64| !segment.sum.is(crc64));
     let is_whole = segment.object_size.is_none();
-    match judge(segment, found) {
+    match judge(segment, &found) {
         Judgement::Same(_) if is_other && is_whole => {
             Some("the object has another checksum than was recorded".to_owned())
         }

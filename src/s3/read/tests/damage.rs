@@ -196,3 +196,59 @@ async fn a_record_without_checksums_is_read_unchecked() {
     let (bytes, error) = read_all(&mut scene.layer()).await;
     assert!(error.is_none() && bytes.len() as u64 == SIZE);
 }
+
+/// A look at the object shows that it is as recorded, so the store is asked once more.
+#[tokio::test(start_paused = true)]
+async fn one_odd_answer_is_no_damage() {
+    for (case, answer) in [
+        ("rangeless", Answer::Rangeless),
+        ("another ETag", Answer::OtherEtag),
+        ("gone", Answer::Status(404, "NoSuchKey")),
+        ("changed", Answer::Status(412, "PreconditionFailed")),
+        ("no such range", Answer::Status(416, "InvalidRange")),
+    ] {
+        let scene = Scene::new(PLENTY);
+        scene.fake.script(once(BLOCK, answer));
+        let (bytes, error) = read_all(&mut scene.layer()).await;
+        assert!(error.is_none() && bytes == scene.bytes, "{case}: {error:?}");
+        assert_eq!(scene.fake.requests(), 9, "{case}");
+
+        scene.fake.script(move |_, range| match range.start {
+            BLOCK.. => answer,
+            _ => Answer::Right,
+        });
+        let (bytes, error) = read_all(&mut scene.layer()).await;
+        assert!(
+            matches!(error, Some(Error::Damaged { .. })),
+            "{case}: {error:?}"
+        );
+        assert!(bytes == scene.bytes[..BLOCK as usize], "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answer_with_the_whole_object_is_a_range_that_is_all_of_it() {
+    let bytes = noise(1000);
+    let fake = Fake::new(bytes.clone(), 1000);
+    fake.script(|_, _| Answer::Whole);
+    let mut layer = S3Layer::new(store(&fake, PLENTY), Arc::new(layer_of(&fake)));
+    let (read, error) = read_all(&mut layer).await;
+    assert!(error.is_none() && read == bytes, "{error:?}");
+}
+
+/// Each request brings a little, so it takes some two hundred of them, and one brings nothing for a while.
+#[tokio::test(start_paused = true)]
+async fn object_that_comes_in_small_pieces_is_read_to_its_end() {
+    let scene = Scene::new(PLENTY);
+    scene.fake.script(|nth, _| match nth {
+        7 => Answer::Stall(0),
+        _ => Answer::Cut(100_000),
+    });
+    let key = fake::key();
+    let mut object = ObjectBytes::of(&scene.store, &key, SIZE);
+    let mut bytes = Vec::new();
+    while let Some(piece) = object.next().await.unwrap() {
+        bytes.extend_from_slice(&piece);
+    }
+    assert!(bytes == scene.bytes);
+}

@@ -50,6 +50,12 @@ pub(super) enum Answer {
     Short(u64),
     /// A byte more than was asked for.
     Over,
+    /// Another version of the object, whatever the condition was.
+    OtherEtag,
+    /// Without a word about the range.
+    Rangeless,
+    /// As if no range had been asked for.
+    Whole,
 }
 
 type Script = Box<dyn Fn(usize, &Range<u64>) -> Answer + Send + Sync>;
@@ -145,7 +151,8 @@ impl Fake {
             Answer::Short(size) if range.start >= size => Some((416, "InvalidRange")),
             _ => None,
         };
-        if request.headers().get("if-match") != Some("\"etag\"") {
+        let expected = request.headers().get("if-match");
+        if expected.is_some_and(|etag| etag != "\"etag\"") {
             status = Some((412, "PreconditionFailed"));
         }
         if let Some((status, code)) = status {
@@ -155,10 +162,20 @@ impl Fake {
             range.end = range.end.min(size);
         }
         let told = format!("bytes {}-{}/{}", range.start, range.end - 1, self.size);
+        let length = (range.end - range.start).to_string();
         let body = SdkBody::from_body_1_x(self.body(range, answer, open));
-        let mut response = HttpResponse::new(206.try_into().unwrap(), body);
-        response.headers_mut().insert("content-range", told);
-        response.headers_mut().insert("etag", "\"etag\"");
+        let status = if answer == Answer::Whole { 200 } else { 206 };
+        let mut response = HttpResponse::new(status.try_into().unwrap(), body);
+        let headers = response.headers_mut();
+        headers.insert("content-length", length);
+        if !matches!(answer, Answer::Whole | Answer::Rangeless) {
+            headers.insert("content-range", told);
+        }
+        let etag = match answer {
+            Answer::OtherEtag => "\"other\"",
+            _ => "\"etag\"",
+        };
+        headers.insert("etag", etag);
         response
     }
 

@@ -14,10 +14,10 @@ use super::{ReadBack, S3Layer};
 use s3layers_tarsum::{Algorithm, Hasher};
 use uuid::Uuid;
 
-use crate::clock::Moment;
 use crate::contract::Layer as _;
 use crate::error::Error;
 use crate::s3::bucket::Store;
+use crate::s3::bucket::objects::ObjectBytes;
 use crate::s3::bucket::presence;
 use crate::s3::format::checksum::BLOCK;
 use crate::s3::format::record::StoredLayer;
@@ -357,6 +357,49 @@ async fn stalled_readers_stop_no_other_reader() {
     }
 }
 
+/// More slow clients than the pool has windows: what was fetched is handed out, not fetched again.
+#[tokio::test(start_paused = true)]
+async fn slow_readers_use_what_they_fetched() {
+    let scene = Scene::new(16 * MIB);
+    let read_slowly = async |mut layer: S3Layer| {
+        let (mut piece, mut read) = (vec![0; 32 * 1024], 0);
+        for _ in 0..200 {
+            read += layer.read(&mut piece).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        read
+    };
+    let readers = (0..8).map(|_| {
+        let mut layer = scene.layer();
+        layer.reader.want_all_to(SIZE);
+        read_slowly(layer)
+    });
+    let read: usize = futures_util::future::join_all(readers).await.iter().sum();
+    let served = scene.fake.served.load(SeqCst);
+    assert!(served <= 2 * read + 8 * MIB as usize, "{served} for {read}");
+}
+
+/// A block that cannot be under way as a whole is handed out as it comes.
+#[tokio::test(start_paused = true)]
+async fn part_of_a_block_does_not_wait_for_the_next_part() {
+    let scene = Scene::new(128 * MIB);
+    let others = scene.store.budget.readers.holder();
+    let _taken = others.try_reserve(29 * MIB).unwrap();
+    scene.fake.script(|_, range| match range.start {
+        MIB => Answer::Stall(0),
+        _ => Answer::Right,
+    });
+    let mut stream = Box::new(scene.layer()).into_stream();
+    let mut read = 0;
+    let first = async {
+        while read < MIB {
+            read += stream.next().await.unwrap().unwrap().len() as u64;
+        }
+    };
+    let first = tokio::time::timeout(Duration::from_secs(1), first).await;
+    assert!(first.is_ok(), "{read}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_object_without_a_record_is_read_back() {
     let scene = Scene::new(PLENTY);
@@ -385,7 +428,8 @@ async fn an_object_without_a_record_is_read_back() {
 #[tokio::test(start_paused = true)]
 async fn a_url_lives_no_longer_than_is_configured() {
     let scene = Scene::new(PLENTY);
-    presence::note(&scene.store, &fake::key(), &etag("etag"), Moment::now());
+    let looking = presence::begin(&scene.store, &fake::key());
+    presence::note(&scene.store, &fake::key(), &etag("etag"), looking);
     let layer = scene.layer();
     for (asked, expires) in [(60, 60), (100_000, 900)] {
         let url = layer

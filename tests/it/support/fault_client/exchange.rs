@@ -147,6 +147,9 @@ impl Exchange {
 
     fn answer(self, mut answer: HttpResponse) -> HttpResponse {
         let fault = self.fault;
+        if let Some(Fault::Header(name, value)) = fault {
+            answer.headers_mut().insert(name, value);
+        }
         if let Some(Fault::CutAnswer {
             then: Then::Ends, ..
         }) = fault

@@ -102,6 +102,11 @@ impl On {
         self.with(Fault::FlipBit(at))
     }
 
+    /// A header of the answer has another value.
+    pub fn header(self, name: &'static str, value: &'static str) -> Rule {
+        self.with(Fault::Header(name, value))
+    }
+
     /// It does not reach the store, and is never answered.
     pub fn hang(self) -> Rule {
         self.with(Fault::Hang)
@@ -156,6 +161,8 @@ pub enum Then {
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     Status(u16),
+    /// This header of the answer has this value.
+    Header(&'static str, &'static str),
     /// The connection is refused, so nothing was sent.
     Refuse,
     /// 400: the credential has expired, says the store.
