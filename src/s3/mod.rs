@@ -219,13 +219,17 @@ impl S3LayerService {
     ///
     /// # Errors
     ///
-    /// [`Storage`](Error::Storage) where the listing failed. What could not be removed is part of
-    /// the result, and does not keep the others.
+    /// [`Storage`](Error::Storage) where the listing failed, with what was done before. What could not
+    /// be removed is part of the result, and does not keep the others.
     ///
     /// # Cancellation
     ///
     /// Stops between two uploads or within one; another sweep continues there.
-    pub async fn sweep(&self, older_than: Duration, dry_run: bool) -> Result<Vec<SweptUpload>> {
+    pub async fn sweep(
+        &self,
+        older_than: Duration,
+        dry_run: bool,
+    ) -> Result<Vec<SweptUpload>, RunError<Vec<SweptUpload>, Error>> {
         maintenance::sweep::sweep(&self.store, older_than, dry_run).await
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
@@ -79,6 +79,43 @@ impl Bucket {
         let delete = self.0.delete_object().bucket(BUCKET).key(key);
         self.1.block_on(delete.send()).unwrap();
     }
+}
+
+/// The command whose output is read by none.
+fn unread(mut command: Command) -> Output {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn closed_stdout_ends_no_work_and_hides_no_failure() {
+    let (_store, user) = Served::with_user();
+    let file = user.file("layer", &noise(1000));
+    let push = unread(user.command(&["--json", "push", &file, "--name", "x"]));
+    assert_eq!(push.status.code(), Some(0), "{}", stderr(&push));
+    let digest = digest(&noise(1000));
+    user.ok(&["stat", &digest]);
+    let references: Vec<_> = ["a", "b", "c"]
+        .map(|name| format!("{name}@{digest}"))
+        .into();
+    for reference in &references {
+        let (name, _) = reference.split_once('@').unwrap();
+        user.ok(&["push", &file, "--name", name]);
+    }
+    let mut arguments = vec!["rm"];
+    arguments.extend(references.iter().map(String::as_str));
+    let removal = unread(user.command(&arguments));
+    assert_eq!(removal.status.code(), Some(0), "{}", stderr(&removal));
+    for reference in &references {
+        user.fails(1, &["rm", reference]);
+    }
+    let refused = unread(user.command(&["--single-writer", "gc"]));
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
 }
 
 #[test]

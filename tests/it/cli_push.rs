@@ -7,8 +7,10 @@ use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::support::bucket::abort_multiparts;
 use crate::support::program::{
-    MIB, Running, Served, User, digest, events, noise, printed_commands, stderr,
+    ACCESS_KEY, MIB, Running, SECRET_KEY, Served, User, digest, events, noise, printed_commands,
+    stderr,
 };
 use crate::support::tcp_proxy::{Direction, TcpProxy};
 
@@ -581,4 +583,39 @@ fn push_that_was_killed_early_keeps_its_first_part() {
     let stored = resumed.last().unwrap();
     assert_eq!(stored["sent"], layer.len() as u64 - offset, "{stored}");
     assert!(user.pulled(&digest(&layer)) == layer);
+}
+
+/// No command could resume it: its parts are lost, and it was cancelled.
+#[test]
+fn push_whose_parts_are_lost_has_to_begin_again() {
+    // The loss is noticed by the commit, or by the part before it.
+    for size in [32, 40] {
+        lose_parts_of_push(size);
+    }
+}
+
+fn lose_parts_of_push(mib: usize) {
+    let (store, user) = Served::with_user();
+    let mut push = user
+        .command(&["push", "-", "--name", "x"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = push.stdin.take().unwrap();
+    input.write_all(&large(mib)).unwrap();
+    store.holds_parts(2);
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let client = s3layers::client_over(http, &store.endpoint, ACCESS_KEY, SECRET_KEY);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(abort_multiparts(&client));
+    drop(input);
+    let output = push.wait_with_output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        !said.contains("--resume") && !said.contains("keeps"),
+        "{said}"
+    );
+    assert!(said.contains("push it again"), "{said}");
 }

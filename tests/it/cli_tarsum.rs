@@ -7,6 +7,7 @@ use std::process::{Output, Stdio};
 use rustix::process::Signal;
 
 use crate::support::program::{MIB, Running, Served, User, digest, events, noise, said, stderr};
+use crate::support::tcp_proxy::Direction;
 use crate::tarsum::archive::{END, member};
 use crate::tarsum::compressed::{gzip, zstd};
 
@@ -176,6 +177,30 @@ fn wrong_tar_sum_is_not_pushed() {
         "{printed}"
     );
     user.fails(1, &["pull", &digest(&layer), "-o", "out"]);
+}
+
+/// Its TarSum leads to other bytes, so the upload was begun by its digest.
+#[test]
+fn stopped_push_of_an_archive_with_a_known_tar_sum_is_resumed() {
+    let (_store, proxy, user) = Served::behind_proxy();
+    let layer = archive(40 * MIB);
+    let file = user.file("first", &layer);
+    user.ok(&["push", &file, "--name", "x", "--tarsum"]);
+    let other = [layer, vec![0; 10_240]].concat();
+    let file = user.file("second", &other);
+    proxy.pause_after(Direction::Up, 20 * MIB as u64);
+    let mut push = Running::start(&user, &["push", &file, "--name", "x", "--tarsum"]);
+    proxy.wait_until_paused(Direction::Up);
+    push.signal(Signal::TERM);
+    push.next_event("stopping");
+    proxy.resume();
+    let kept = push.next_event("kept");
+    let resumed = user
+        .shell(kept["resume"].as_str().unwrap())
+        .output()
+        .unwrap();
+    assert!(resumed.status.success(), "{}", stderr(&resumed));
+    assert!(user.pulled(&digest(&other)) == other);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use s3layers::TarSumVersion;
 use s3layers::tarsum::TarSummer;
 use s3layers::{
     Algorithm, Digest, Error, LayerId, LayerService as _, LayerServiceExt as _, S3LayerService,
+    SweepAction,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
@@ -96,7 +97,7 @@ async fn refused_read_during_readback_loses_nothing() {
     assert_same(&got, &bytes, "the published layer");
 }
 
-/// Nor does it give up what was acknowledged for one HEAD that contradicts the record.
+/// One HEAD that contradicts the record is no reason to give up what was acknowledged.
 #[tokio::test(start_paused = true)]
 async fn odd_look_at_an_object_loses_nothing() {
     let odd = || {
@@ -155,9 +156,49 @@ async fn committing_upload_whose_parts_are_lost_is_swept() {
     wire.clear_faults();
     bucket::abort_multiparts(&stores::sdk_client(&store)).await;
 
-    stores::sweep(&service).await.unwrap();
+    let swept = service.sweep(Duration::ZERO, false).await.unwrap();
+    let actions: Vec<_> = swept
+        .iter()
+        .map(|one| (one.action, one.outcome.is_ok()))
+        .collect();
+    assert_eq!(actions, [(SweepAction::CancelCommit, true)]);
+    // Its data is kept for a while, which is nothing to report.
+    assert!(
+        service
+            .sweep(Duration::ZERO, false)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        service
+            .sweep(Duration::ZERO, true)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     service.upload(&name(), Some(&id)).await.unwrap();
     nothing_is_left_in_the_end(&store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn commit_that_fails_is_reported_by_the_sweep_and_repeated() {
+    let (_, wire, service) = stores::connected().await;
+    wire.fault(On::every(CompleteMultipartUpload).status(403));
+    let (id, ended) = failed_commit(&service).await;
+    assert!(ended.is_permission(), "{ended:?}");
+    wire.clear_faults();
+    wire.fault(On::every(CompleteMultipartUpload).status(503));
+    let swept = service.sweep(Duration::ZERO, false).await.unwrap();
+    let [failed] = &swept[..] else {
+        panic!("{swept:?}");
+    };
+    assert_eq!(failed.action, SweepAction::Commit);
+    let error = failed.outcome.as_ref().unwrap_err();
+    assert!(matches!(error, Error::Storage(_)), "{error:?}");
+    wire.clear_faults();
+    stores::sweep(&service).await.unwrap();
+    assert!(service.exists(&id).await.unwrap());
 }
 
 /// They will be refused the next time as well, so its id can be pushed again at once.

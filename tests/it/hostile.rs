@@ -364,7 +364,7 @@ async fn a_bucket_that_vanishes_is_no_absent_layer() {
     assert!(is_storage(&resumed.map(drop).unwrap_err()));
     assert!(is_storage(&upload.close().await.unwrap_err()));
     let swept = service.sweep(Duration::ZERO, false).await;
-    assert!(is_storage(&swept.unwrap_err()));
+    assert!(is_storage(&swept.unwrap_err().error));
 }
 
 /// The store is lost at each request in turn. What was acknowledged is there when it comes back.

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::support::bucket::{keys, keys_at_rest, multiparts};
 use crate::support::bytes::{KIB, MIB, ramp, sha256};
 use crate::support::fault_client::{
-    CompleteMultipartUpload, FaultClient, GetObject, On, PutObject,
+    CompleteMultipartUpload, FaultClient, GetObject, ListObjectsV2, On, PutObject,
 };
 use crate::support::stores::{self, BUCKET, PART, name};
 
@@ -295,4 +295,27 @@ async fn upload_with_a_damaged_session_is_removed() {
             .collect();
         assert!(left.is_empty(), "{left:?}");
     }
+}
+
+/// What was removed before a listing failed is in the report.
+#[tokio::test(start_paused = true)]
+async fn listing_that_fails_later_hides_nothing() {
+    let (store, wire, service) = stores::connected().await;
+    let client = stores::sdk_client(&store);
+    let uuids: Vec<_> = (0..1001).map(|_| uuid::Uuid::new_v4()).collect();
+    let puts = uuids.iter().map(|uuid| {
+        let put = client.put_object().bucket(BUCKET);
+        put.key(format!("uploads/{uuid}/tail/0-nonce")).send()
+    });
+    for put in futures_util::future::join_all(puts).await {
+        put.unwrap();
+    }
+    wire.fault(On::nth(ListObjectsV2, 2).status(403));
+    let ended = service.sweep(Duration::ZERO, false).await.unwrap_err();
+    assert!(ended.error.is_permission(), "{ended:?}");
+    assert!(ended.report.len() >= 999, "{}", ended.report.len());
+    assert_eq!(
+        service.sweep(Duration::ZERO, false).await.unwrap().len(),
+        uuids.len() - ended.report.len()
+    );
 }

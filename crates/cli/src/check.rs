@@ -123,8 +123,7 @@ impl Check {
         let shown =
             show(context, &checked).and_then(|()| events(context, &checked, verdict, traffic));
         match (shown, error) {
-            // A reader that closed the output early gets the exit code as well.
-            (Err(failure), _) if !failure.is_silent() => Err(incomplete(failure)),
+            (Err(failure), _) => Err(incomplete(failure)),
             (_, Some(error)) => Err(incomplete(Failure::of(&error))),
             _ => exit(verdict, &checked),
         }

@@ -11,6 +11,16 @@ pub(super) fn is_stdin(file: &Path) -> bool {
     file == Path::new("-")
 }
 
+/// As an argument of a printed command: a leading hyphen would begin an option.
+pub(super) fn word(file: &Path) -> String {
+    let text = file.to_string_lossy();
+    if text.starts_with('-') && !is_stdin(file) {
+        format!("./{text}")
+    } else {
+        text.into_owned()
+    }
+}
+
 /// The name of the input in messages.
 pub(super) fn name(file: &Path) -> String {
     if is_stdin(file) {
@@ -54,4 +64,21 @@ pub(super) fn open(file: &Path) -> Result<Input, Failure> {
 pub(super) fn size(file: &Path) -> Option<u64> {
     let metadata = std::fs::metadata(file).ok()?;
     (!is_stdin(file) && metadata.is_file()).then_some(metadata.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_in_a_command_is_no_option() {
+        for (file, want) in [
+            ("-layer.tar", "./-layer.tar"),
+            ("-", "-"),
+            ("a/-b", "a/-b"),
+            ("a b", "a b"),
+        ] {
+            assert_eq!(word(Path::new(file)), want);
+        }
+    }
 }

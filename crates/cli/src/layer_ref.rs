@@ -52,11 +52,20 @@ impl FromStr for LayerRef {
     type Err = InvalidLayerRef;
 
     fn from_str(text: &str) -> Result<Self, InvalidLayerRef> {
+        match text.split_once('@') {
+            Some((name, layer)) if !text.starts_with("tarsum") => Ok(LayerRef::In(
+                name.parse()?,
+                Box::new(LayerRef::without_name(layer)?),
+            )),
+            _ => LayerRef::without_name(text),
+        }
+    }
+}
+
+impl LayerRef {
+    fn without_name(text: &str) -> Result<Self, InvalidLayerRef> {
         if text.starts_with("tarsum") {
             return Ok(LayerRef::Whole(text.parse()?));
-        }
-        if let Some((name, layer)) = text.split_once('@') {
-            return Ok(LayerRef::In(name.parse()?, Box::new(layer.parse()?)));
         }
         let (name, hex) = text.split_once(':').unwrap_or(("sha256", text));
         let Some(algorithm) = Algorithm::from_name(name) else {
@@ -182,6 +191,8 @@ mod tests {
                 )),
             ),
             ("library/x@latest", None),
+            ("a@b@sha256:9f3c", None),
+            (&format!("{}9f3c", "a@".repeat(60_000)), None),
             ("library/x:latest", None),
             ("Library@sha256:9f3c", None),
         ] {

@@ -118,6 +118,7 @@ impl Common {
             json: self.json,
             quiet: self.quiet,
             verbose: self.verbose > 0,
+            to_the_end: false,
         }
     }
 }
@@ -165,7 +166,7 @@ commands! {
 }
 
 /// Limits the wait for background removals at exit; a sweep does the rest.
-const BACKGROUND_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const BACKGROUND_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The environment of a command.
 #[derive(Debug)]
@@ -308,6 +309,17 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     ExitCode::from(Failure::usage("").code)
 }
 
+impl Command {
+    /// Whether there is no more to do for it when stdout has no reader any more.
+    fn only_prints(&self) -> bool {
+        match self {
+            Command::Ls(_) | Command::Uploads(_) | Command::Du(_) | Command::Pull(_) => true,
+            Command::Trash(trash) => trash.only_prints(),
+            _ => false,
+        }
+    }
+}
+
 fn start(command_line: CommandLine, flags: Flags, on_thread_start: fn()) -> Result<(), Failure> {
     let CommandLine { common, command } = command_line;
     let output = common.output();
@@ -323,6 +335,10 @@ fn start(command_line: CommandLine, flags: Flags, on_thread_start: fn()) -> Resu
     }
     let settings = Settings::of_process(flags, file)?;
     log::start(&settings);
+    let output = Output {
+        to_the_end: !command.only_prints(),
+        ..output
+    };
     let context = Context::new(output, settings)?;
     block_on(on_thread_start, async {
         let done = command.run(&context).await;

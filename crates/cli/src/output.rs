@@ -21,6 +21,8 @@ pub(super) struct Output {
     pub(super) quiet: bool,
     /// Print notes in detail.
     pub(super) verbose: bool,
+    /// Continue where stdout has no reader any more: the command does not only print.
+    pub(super) to_the_end: bool,
 }
 
 impl Output {
@@ -30,7 +32,7 @@ impl Output {
             return Ok(());
         }
         let line = serde_json::to_string(event).map_err(|error| Failure::of(&error))?;
-        write_line(&line)
+        self.write_line(&line)
     }
 
     /// Prints a line of the result on stdout, unless with `--json`.
@@ -38,7 +40,19 @@ impl Output {
         if self.json {
             return Ok(());
         }
-        write_line(&line.to_string())
+        self.write_line(&line.to_string())
+    }
+
+    fn write_line(self, line: &str) -> Result<(), Failure> {
+        let written = progress::above(|| {
+            let mut stdout = io::stdout().lock();
+            writeln!(stdout, "{line}")?;
+            stdout.flush()
+        });
+        match written {
+            Err(error) if self.to_the_end && error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(|error| Failure::of_output(&error)),
+        }
     }
 
     /// Prints a text for other programs; there is no JSON form of it.
@@ -134,15 +148,6 @@ impl From<Usage> for Traffic {
             bytes_received: usage.bytes_received,
         }
     }
-}
-
-fn write_line(line: &str) -> Result<(), Failure> {
-    let written = progress::above(|| {
-        let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{line}")?;
-        stdout.flush()
-    });
-    written.map_err(|error| Failure::of_output(&error))
 }
 
 fn write_error(line: &dyn Display) {

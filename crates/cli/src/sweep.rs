@@ -11,7 +11,7 @@ use super::Context;
 use super::failure::Failure;
 use super::output::Traffic;
 use super::store_url::Absent;
-use s3layers::{SweepAction, SweptUpload};
+use s3layers::{RunError, SweepAction, SweptUpload};
 
 /// The default age of an upload that is removed.
 pub(super) const OLD: Duration = Duration::from_secs(24 * 3600);
@@ -64,43 +64,51 @@ enum Event {
 impl Sweep {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let service = context.connect(Absent::Refuse).await?;
-        let swept = service.sweep(self.older_than, self.dry_run).await?;
+        let swept = service.sweep(self.older_than, self.dry_run).await;
+        let (swept, ended) = RunError::split(swept);
+        let output = context.output;
         let mut failures = Vec::new();
         for swept in &swept {
             let error = swept.outcome.as_ref().err();
-            context.output.say(format_args!(
+            output.say(format_args!(
                 "{}  {:>12}  {}",
                 swept.uuid,
                 rounded(swept.age),
                 self.outcome(swept)
             ))?;
-            context.output.event(&Event::Swept {
+            let failure = error.map(|error| Failure::of(error));
+            output.event(&Event::Swept {
                 uuid: swept.uuid,
                 age_seconds: swept.age.as_secs(),
                 action: name(swept.action),
-                error: error.map(ToString::to_string),
+                error: failure.as_ref().map(|failure| failure.lines.join(": ")),
             })?;
-            if let Some(error) = error {
-                let failure = Failure::of(error);
+            if let Some(failure) = failure {
                 failures.push(failure.context(format_args!("upload {}", swept.uuid)));
             }
         }
         let usage = service.usage();
-        if swept.is_empty() {
-            context.output.note("there is nothing to sweep");
+        if swept.is_empty() && ended.is_none() {
+            output.note("there is nothing to sweep");
         }
-        context.output.event(&Event::Done {
+        output.event(&Event::Done {
             uploads: swept.len(),
             failed: failures.len(),
             dry_run: self.dry_run,
             traffic: usage.into(),
         })?;
-        Failure::of_several(failures, swept.len(), "uploads could not be swept")
+        match ended {
+            Some(error) => Err(failures
+                .into_iter()
+                .fold(Failure::from(error), Failure::because)),
+            None => Failure::of_several(failures, swept.len(), "uploads could not be swept"),
+        }
     }
 
     fn outcome(&self, swept: &SweptUpload) -> String {
         let verb = match swept.action {
             SweepAction::Commit => ["committed", "would be committed"],
+            SweepAction::CancelCommit => ["could not be committed, cancelled", ""],
             SweepAction::Remove => ["removed", "would be removed"],
             SweepAction::RemoveCancelled => {
                 ["removed, was cancelled", "cancelled, would be removed"]
@@ -120,6 +128,7 @@ impl Sweep {
 fn name(action: SweepAction) -> &'static str {
     match action {
         SweepAction::Commit => "commit",
+        SweepAction::CancelCommit => "cancel_commit",
         SweepAction::Remove => "remove",
         SweepAction::RemoveCancelled => "remove_cancelled",
         SweepAction::RemoveOrphans => "remove_orphans",

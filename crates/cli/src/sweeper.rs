@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use s3layers::{S3LayerService, clock};
+use s3layers::{RunError, S3LayerService, clock};
 
 /// Uploads untouched for this long are removed: longer than a client pauses, and as long as any
 /// store keeps an unfinished upload.
@@ -31,13 +31,10 @@ pub(super) async fn sweep_regularly(
 }
 
 async fn sweep(service: &S3LayerService, untouched: Duration) {
-    let swept = match service.sweep(untouched, false).await {
-        Ok(swept) => swept,
-        Err(error) => {
-            tracing::warn!(%error, "sweep failed");
-            return;
-        }
-    };
+    let (swept, error) = RunError::split(service.sweep(untouched, false).await);
+    if let Some(error) = error {
+        tracing::warn!(%error, "sweep failed");
+    }
     let mut failed = 0;
     for upload in &swept {
         if let Err(error) = &upload.outcome {

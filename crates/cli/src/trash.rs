@@ -71,6 +71,10 @@ enum Event<'a> {
 }
 
 impl Trash {
+    pub(super) fn only_prints(&self) -> bool {
+        matches!(self.command, Command::Ls { .. })
+    }
+
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         match &self.command {
             Command::Ls { name } => list(context, name.as_ref()).await,

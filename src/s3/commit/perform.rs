@@ -93,11 +93,8 @@ pub(crate) async fn cancel(
     match commit(store, owned, Concurrency::Possible).await {
         Ok(_) => Err(Error::UploadUnknown { uuid }),
         Err(_) if matches!(owned.get().phase, Phase::Cancelled(_)) => Ok(()),
-        Err(error) if error.is_retryable() => Err(Error::UploadConflict {
-            uuid,
-            reason: "it is being committed and cannot be cancelled now",
-        }),
         Err(error @ (Error::UploadConflict { .. } | Error::UploadUnknown { .. })) => Err(error),
+        Err(error) if error.is_retryable() => Err(error),
         Err(error) => {
             tracing::warn!(%uuid, %error, "cancelled an upload that cannot be committed");
             cleanup::cancel(store, owned, CancelScope::Committing).await

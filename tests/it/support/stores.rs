@@ -110,7 +110,8 @@ pub async fn in_folder() -> (TempDir, EmbeddedStore) {
 
 /// Of everything, however young.
 pub async fn sweep(service: &S3LayerService) -> Result<(), Error> {
-    for swept in service.sweep(Duration::ZERO, false).await? {
+    let swept = service.sweep(Duration::ZERO, false).await;
+    for swept in swept.map_err(|ended| ended.error)? {
         swept.outcome?;
     }
     Ok(())

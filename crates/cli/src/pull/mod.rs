@@ -17,6 +17,7 @@ use self::range::ByteRange;
 use self::target::{Target, cannot_write, open_device};
 use super::Context;
 use super::failure::Failure;
+use super::input;
 use super::layer_ref::LayerRef;
 use super::output::{Traffic, grouped};
 use super::stop::Stop;
@@ -333,7 +334,7 @@ impl PullTask<'_> {
     }
 
     fn resume_command(&self, path: &Path) -> String {
-        let (id, path) = (self.id.to_string(), path.to_string_lossy());
+        let (id, path) = (self.id.to_string(), input::word(path));
         let mut words = vec!["pull", &id, "-o", &path];
         if self.pull.force {
             words.push("--force");

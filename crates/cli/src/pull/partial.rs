@@ -5,7 +5,7 @@
 //! is whole.
 
 use std::ffi::OsString;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -126,9 +126,12 @@ fn open_exclusive(path: &Path) -> io::Result<File> {
             .truncate(false)
             .clone();
         let file = options.open(path)?;
-        file.try_lock().map_err(|_| {
-            let what = format!("{} is being written by another pull", path.display());
-            io::Error::other(what)
+        file.try_lock().map_err(|refused| match refused {
+            TryLockError::WouldBlock => {
+                let what = format!("{} is being written by another pull", path.display());
+                io::Error::other(what)
+            }
+            TryLockError::Error(error) => error,
         })?;
         // The other pull may have ended between our `open` and our lock: then this file has its final
         // name now.

@@ -31,7 +31,7 @@ impl Interruption {
     }
 }
 
-/// Whether the bytes do not have the claimed id, so that no resume can succeed.
+/// Whether the bytes do not have the claimed id, or are too many, so that no resume can succeed.
 pub(super) fn is_refusal(error: &Error) -> bool {
     matches!(
         error,
@@ -39,5 +39,6 @@ pub(super) fn is_refusal(error: &Error) -> bool {
             | Error::InvalidChecksum { .. }
             | Error::InvalidTarSum { .. }
             | Error::TarSumVersionUnsupported { .. }
+            | Error::LayerTooLarge { .. }
     )
 }

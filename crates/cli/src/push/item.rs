@@ -105,7 +105,7 @@ impl Item<'_> {
 
     /// The command that pushes it again, or resumes the upload.
     pub(super) fn again(&self, uuid: Option<Uuid>, with_tar_sum: bool) -> String {
-        let file = self.file.to_string_lossy();
+        let file = input::word(self.file);
         let id = self.options.id.as_ref().map(ToString::to_string);
         let uuid = uuid.map(|uuid| uuid.to_string());
         let mut words = vec!["push", &file, "--name", self.options.name.as_str()];

@@ -54,10 +54,20 @@ async fn begin(item: &Item<'_>, known: &FileSums) -> Result<Box<dyn LayerUpload>
     let (name, id) = (&item.options.name, item.options.id.as_ref());
     if let Some(uuid) = item.options.resume {
         let tar_sum = known.tar_sum.clone().map(LayerId::from);
-        return item
+        let resumed = item
             .service
             .resume(name, id.or(tar_sum.as_ref()), uuid)
             .await;
+        return match (resumed, &known.digest) {
+            // The TarSum leads to other bytes, so the upload was declared by its digest.
+            (Err(Error::UploadUnknown { .. }), Some(digest))
+                if id.is_none() && tar_sum.is_some() =>
+            {
+                let id = LayerId::from(digest.clone());
+                item.service.resume(name, Some(&id), uuid).await
+            }
+            (resumed, _) => resumed,
+        };
     }
     if id.is_some() {
         return item.service.upload(name, id).await;

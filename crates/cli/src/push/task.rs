@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::interruption::{Interruption, is_refusal};
 use super::item::{Item, What};
 use super::part_aligner::PartAligner;
 use super::report::{Report, ticks};
+use crate::BACKGROUND_PATIENCE;
 use crate::blocking_io::{ReadThread, Skip, Sums};
 use crate::failure::Failure;
 use crate::input::{self, Input};
@@ -247,7 +248,9 @@ impl<'a> PushTask<'a> {
         self.bar = Bar::hidden();
         let (item, seconds) = (self.item, self.begun.elapsed().as_secs_f64());
         item.position.store(layer.size(), Ordering::Relaxed);
-        item.service.wait_for_background().await;
+        // It is stored: nothing is left to resume, and a sweep removes what may stay.
+        drop(self._last_words);
+        let _ = timeout(BACKGROUND_PATIENCE, item.service.wait_for_background()).await;
         let size = grouped(layer.size());
         if item.has_others {
             item.note(format_args!("stored {size} bytes"));
@@ -274,9 +277,15 @@ impl<'a> PushTask<'a> {
     pub(super) async fn interrupted(mut self, cause: Interruption) -> Failure {
         match &cause {
             // The handle is closed, and another process owns the upload.
-            Interruption::Upload(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) => {
+            Interruption::Upload(Error::UploadConflict { .. }) => {
                 self.bar.leave(self.now().sent);
                 self.message(cause)
+            }
+            // It was cancelled: by another process, or since its bytes are lost.
+            Interruption::Upload(Error::UploadUnknown { .. } | Error::Damaged { .. }) => {
+                self.bar.leave(self.now().sent);
+                let again = self.item.again(None, true);
+                self.message(cause).hint(format!("push it again: {again}"))
             }
             Interruption::Upload(error) if is_refusal(error) => {
                 let cancelled = self.upload.cancel().await;
@@ -347,6 +356,9 @@ impl<'a> PushTask<'a> {
             }
             Error::InvalidChecksum { .. } | Error::InvalidTarSum { .. } => {
                 Some("push it again with the right --id, or without")
+            }
+            Error::LayerTooLarge { .. } => {
+                Some("push it again with a larger --part-size or --memory-budget")
             }
             _ => None,
         };

@@ -99,7 +99,10 @@ impl Reader<'_> {
     fn unknown(&self, name: &str) -> String {
         let lower = name.to_lowercase();
         let secrets = ["secret", "password", "token", "access_key", "credential"];
-        if secrets.iter().any(|secret| lower.contains(secret)) {
+        // `serve` has settings with such names.
+        let is_key =
+            !lower.starts_with("serve.") && secrets.iter().any(|word| lower.contains(word));
+        if is_key {
             return format!(
                 "{name}: keys are not read from this file, but from the sources of every AWS \
                  tool: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"

@@ -512,6 +512,11 @@ mod tests {
                 1,
                 &["there is no setting zzz", "s3layers config"],
             ),
+            (
+                "[serve]\nsecret_fil = \"x\"",
+                2,
+                &["serve.secret_file is the nearest"],
+            ),
             ("store = 1", 1, &["store is 1", "s3://BUCKET"]),
             ("[store]\nx = 1", 1, &["store is of the type table"]),
             ("serve = 1", 1, &["[serve]"]),

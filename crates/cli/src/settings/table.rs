@@ -201,12 +201,13 @@ impl fmt::Display for Source {
     }
 }
 
-/// Hides a password in a URL.
+/// Hides a password in a URL, also in one that lacks its scheme.
 pub(super) fn without_password(value: &str) -> String {
     match (value.find("://"), value.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => {
             format!("{}://…{}", &value[..scheme], &value[at..])
         }
+        (_, Some(at)) if value[..at].contains(':') => format!("…{}", &value[at..]),
         _ => value.to_owned(),
     }
 }
@@ -263,6 +264,7 @@ mod tests {
             ("http://user:pass@word@host:1", "http://…@host:1"),
             ("http://host:1", "http://host:1"),
             ("a@b", "a@b"),
+            ("user:pass@host:1", "…@host:1"),
         ] {
             assert_eq!(without_password(value), want);
         }

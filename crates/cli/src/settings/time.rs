@@ -8,17 +8,23 @@ use serde_json::{Value, json};
 use super::table::Shape;
 use super::value::Kind;
 
+/// A hundred years: a clock that counts further may overflow.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 impl Kind for Duration {
     const EXPECTED: &str = "a time such as 15m, 30s or 1h 30m, or a number of seconds";
     const SHAPES: &[Shape] = &[Shape::Text, Shape::Integer];
 
     fn parse(text: &str) -> Option<Self> {
-        if let Ok(seconds) = text.parse() {
-            return Some(Duration::from_secs(seconds));
-        }
-        let span: Span = text.parse().ok()?;
-        let whole = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
-        Duration::try_from(whole).ok()
+        let time = match text.parse() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => {
+                let span: Span = text.parse().ok()?;
+                let whole = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+                Duration::try_from(whole).ok()?
+            }
+        };
+        (time <= LONGEST).then_some(time)
     }
 
     fn show(&self) -> Option<String> {
@@ -97,6 +103,8 @@ mod tests {
             ("0s", None, Some(Interval(None))),
             ("off", None, Some(Interval(None))),
             ("-1m", None, None),
+            ("18446744073709551615", None, None),
+            ("200y", None, None),
             ("", None, None),
         ] {
             assert_eq!(Timeout::parse(text), limit, "{text:?}");

@@ -9,16 +9,19 @@
 //!    data of a cancelled commit is removed much later, unless the record or the link names it.
 
 use std::future::ready;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::s3::bucket::Store;
 use crate::s3::commit::{self, cleanup};
 use crate::s3::maintenance::inventory::{self, Found, ListedSession};
+use crate::s3::maintenance::run_error::RunError;
+use crate::s3::session::Phase;
 use crate::s3::session::owned::{CancelScope, OwnedSession};
 
 mod plan;
@@ -33,7 +36,7 @@ pub struct SweptUpload {
     pub uuid: Uuid,
     /// How long ago its youngest object was written.
     pub age: Duration,
-    /// What was to be done.
+    /// What was done, was to be done, or would be.
     pub action: SweepAction,
     /// Whether it succeeded; always so in a dry run.
     pub outcome: Result<()>,
@@ -46,20 +49,27 @@ pub(crate) async fn sweep(
     store: &Arc<Store>,
     older_than: Duration,
     dry_run: bool,
-) -> Result<Vec<SweptUpload>> {
+) -> Result<Vec<SweptUpload>, RunError<Vec<SweptUpload>, Error>> {
     // A page is listed only when the uploads of the one before are removed, or nearly so: what is gone
     // comes before the key at which the listing continues.
     let uploads = inventory::found(Arc::clone(store));
     // A young one needs no closer look.
     let old = uploads.try_filter(|found| ready(found.age >= older_than));
-    let swept = old.map_ok(|found| async move {
-        Ok(Box::pin(sweep_one(store, found, older_than, dry_run)).await)
+    // A failure of the listing comes after what was begun before it.
+    let swept = old.map(|found| async move {
+        match found {
+            Ok(found) => Ok(Box::pin(sweep_one(store, found, older_than, dry_run)).await),
+            Err(error) => Err(error),
+        }
     });
-    let swept = swept.try_buffered(AT_ONCE);
-    swept
-        .try_filter_map(|one| ready(Ok(one)))
-        .try_collect()
-        .await
+    let (mut swept, mut report) = (pin!(swept.buffered(AT_ONCE)), Vec::new());
+    while let Some(one) = swept.next().await {
+        match one {
+            Ok(one) => report.extend(one),
+            Err(error) => return RunError::of(Err(error), report),
+        }
+    }
+    Ok(report)
 }
 
 /// `None` where the upload is left alone.
@@ -95,10 +105,15 @@ async fn sweep_one(
     }
     let phase = stored.as_ref().map(|stored| &stored.get().phase);
     let action = plan::plan(phase, age, older_than)?;
+    // There may be a claim to release; session and data stay for now.
+    let is_kept = matches!(phase, Some(Phase::Cancelled(cancelled)) if cancelled.intent.is_some())
+        && age < store.times().wait();
     if dry_run {
-        return swept(action, Ok(()));
+        return swept(action, Ok(())).filter(|_| !is_kept);
     }
     match carry_out(store, action, stored, &found).await {
+        Ok(()) if is_kept => None,
+        Ok(()) if action == SweepAction::Commit => swept(SweepAction::CancelCommit, Ok(())),
         // Its owner came back, or another sweep was quicker.
         Err(Error::UploadConflict { .. }) => None,
         // It was committed.
@@ -124,8 +139,6 @@ async fn carry_out(
         SweepAction::RemoveCancelled => {
             cleanup::remove_cancelled(store, owned.get(), found.age).await
         }
-        SweepAction::Commit | SweepAction::Remove | SweepAction::RemoveOrphans => {
-            commit::cancel(store, &mut owned, CancelScope::AsRead).await
-        }
+        _ => commit::cancel(store, &mut owned, CancelScope::AsRead).await,
     }
 }

@@ -50,7 +50,7 @@ pub(super) enum Answer {
     Short(u64),
     /// A byte more than was asked for.
     Over,
-    /// Another version of the object, whatever the condition was.
+    /// Another version of the object, although the request had a condition.
     OtherEtag,
     /// Without a word about the range.
     Rangeless,
