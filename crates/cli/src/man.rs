@@ -64,7 +64,7 @@ fn command<'a>(program: &'a Command, name: &str) -> Result<&'a Command, Failure>
 
 fn write_all(output: Output, program: &Command, folder: &Path) -> Result<(), Failure> {
     fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
-    for command in std::iter::once(program).chain(program.get_subcommands()) {
+    for command in with_below(program) {
         let name = command.get_display_name().unwrap_or(command.get_name());
         let path = folder.join(format!("{name}.1"));
         page(command)
@@ -76,6 +76,12 @@ fn write_all(output: Output, program: &Command, folder: &Path) -> Result<(), Fai
     Ok(())
 }
 
+/// The command and all commands below it.
+fn with_below(command: &Command) -> Vec<&Command> {
+    let below = command.get_subcommands().flat_map(with_below);
+    std::iter::once(command).chain(below).collect()
+}
+
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     Failure::of(error).context(format_args!("cannot write {}", path.display()))
 }
@@ -83,7 +89,7 @@ fn cannot_write(path: &Path, error: &io::Error) -> Failure {
 /// A page in troff.
 fn page(command: &Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    let is_program = command.has_subcommands();
+    let is_program = command.get_name() == super::grammar().get_name();
     clap_mangen::Man::new(command.clone()).render(&mut page)?;
     if is_program {
         page.extend(settings().into_bytes());
@@ -128,5 +134,5 @@ Settings, as TOML; another file is named by \\fB\\-\\-config\\fR or \\fBS3LAYERS
 \\fI$XDG_DATA_HOME/s3layers\\fR, \\fI~/.local/share/s3layers\\fR
 The store, where none is named.
 .SH EXIT STATUS
-0: done. 1: refused or failed. 2: wrong usage or settings.
+0: done. 1: refused or failed. 2: wrong usage or settings. \\fBs3layers\\-check\\fR(1) has its own.
 ";
