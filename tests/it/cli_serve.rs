@@ -107,6 +107,16 @@ fn sweeps_and_collections_run_while_it_serves() {
     }
 }
 
+#[test]
+fn collection_without_conditional_writes_is_refused_at_start() {
+    let user = User::new();
+    let said = user.fails(2, &["--single-writer", "serve", "--gc-every", "12h"]);
+    assert!(
+        said.contains("--gc-every") && said.contains("--single-writer"),
+        "{said}"
+    );
+}
+
 /// A request of a webhook, its events, and its connection: it is not answered yet.
 fn next_post(receiver: &TcpListener) -> (HttpRequest, Vec<Value>, TcpStream) {
     receiver.set_nonblocking(true).unwrap();

@@ -443,6 +443,21 @@ async fn listing_that_repeats_or_mis_orders_leaves_nothing_out() {
     assert_eq!(tags, ["a", "b", "c"]);
 }
 
+/// A page that does not say that it is the last one is no proof that there is nothing more.
+#[tokio::test]
+async fn listing_that_does_not_say_whether_it_ends_is_an_error() {
+    let store = stores::in_memory().await;
+    stores::service(&store).await;
+    let silent = |text: String| text.replace("<IsTruncated>false</IsTruncated>", "");
+    let http = reword(store.http_client(), Lying(silent));
+    let client = stores::client(&store, http);
+    let service = S3LayerService::connect(client, stores::config())
+        .await
+        .unwrap();
+    let swept = service.sweep(Duration::ZERO, true).await;
+    assert!(swept.is_err(), "{swept:?}");
+}
+
 #[tokio::test]
 async fn listing_without_an_end_is_an_error() {
     let endless = |text: String| {

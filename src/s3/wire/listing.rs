@@ -55,7 +55,9 @@ impl Api {
         });
         let answer = answer.await?;
         let next = answer.next_continuation_token();
-        let is_cut = answer.is_truncated() == Some(true);
+        let is_cut = answer
+            .is_truncated()
+            .ok_or_else(|| incomplete(Operation::ListObjectsV2, prefix, "IsTruncated"))?;
         if is_cut && (next.is_none() || next == sought.from.as_deref()) {
             let why = "the listing does not get on: it has more pages, and names no next one";
             return Err(refused(prefix, why));

@@ -246,7 +246,7 @@ impl Api {
                 let part = listed_part(part);
                 parts.push(part.ok_or_else(|| missing("number, size or ETag of a part"))?);
             }
-            if page.is_truncated() != Some(true) {
+            if !page.is_truncated().ok_or_else(|| missing("IsTruncated"))? {
                 break;
             }
             let next = page.next_part_number_marker().map(str::to_owned);

@@ -53,17 +53,7 @@ impl Serve {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let mut stop = Stop::listen(context.output)?;
         let settings = &context.settings;
-        if settings.serve_redirect.value && !matches!(context.store_url, StoreUrl::S3 { .. }) {
-            return Err(Failure::usage(format!(
-                "--redirect: clients cannot reach {}; expected --store s3://BUCKET",
-                context.store_url
-            )));
-        }
-        if settings.serve_redirect_endpoint.is_flag() && !settings.serve_redirect.value {
-            return Err(Failure::usage(
-                "--redirect-endpoint says where --redirect sends clients; expected both",
-            ));
-        }
+        check_combinations(settings, &context.store_url)?;
         let listen = settings.serve_listen.value.0;
         let auth = Auth::of(settings)?;
         check_redirect(settings, auth.is_some()).await?;
@@ -145,6 +135,27 @@ impl Serve {
         output.note("stop with Ctrl-C");
         output.event(&Event::Listening { address })
     }
+}
+
+/// Refuses settings that exclude each other.
+fn check_combinations(settings: &Settings, store_url: &StoreUrl) -> Result<(), Failure> {
+    if settings.serve_redirect.value && !matches!(store_url, StoreUrl::S3 { .. }) {
+        return Err(Failure::usage(format!(
+            "--redirect: clients cannot reach {store_url}; expected --store s3://BUCKET"
+        )));
+    }
+    if settings.serve_redirect_endpoint.is_flag() && !settings.serve_redirect.value {
+        return Err(Failure::usage(
+            "--redirect-endpoint says where --redirect sends clients; expected both",
+        ));
+    }
+    if settings.serve_gc_every.value.0.is_some() && settings.single_writer.value {
+        return Err(Failure::usage(
+            "--gc-every: a collection needs the conditional writes that --single-writer does without; expected \
+             one of the two",
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses an address that other machines can reach, unless that is allowed explicitly.
