@@ -5,7 +5,8 @@ use aws_sdk_s3::primitives::ByteStream;
 use embedded_s3::EmbeddedStore;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use s3layers::{
-    Error, LayerService as _, LayerServiceExt as _, S3LayerService, UploadEntry, UploadPhase,
+    Algorithm, Error, LayerService as _, LayerServiceExt as _, S3LayerService, UploadEntry,
+    UploadPhase,
 };
 use uuid::Uuid;
 
@@ -258,4 +259,26 @@ async fn a_small_layer_is_listed_from_its_link() {
         name(),
         "published first"
     );
+}
+
+/// What a collection has left of removed layers hides no other one.
+#[tokio::test]
+async fn shortened_digest_is_found_behind_tombstones() {
+    let (store, service) = stores::with_service().await;
+    let bytes = ramp(1, SEPARATE);
+    service.push(&name(), &mut &bytes[..]).await.unwrap();
+    let digest = sha256(&bytes);
+    let hex = digest.hex();
+    let client = stores::sdk_client(&store);
+    for number in 0..25 {
+        let key = format!("layers/sha256/{}/{}{number:060}", &hex[..2], &hex[..4]);
+        let put = client.put_object().bucket(BUCKET).key(key);
+        let tombstone = ByteStream::from(vec![b' '; 96]);
+        put.body(tombstone).send().await.unwrap();
+    }
+    let found = service
+        .find(Algorithm::Sha256, &hex[..4], 11)
+        .await
+        .unwrap();
+    assert_eq!(found, [digest]);
 }

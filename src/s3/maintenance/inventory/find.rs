@@ -13,10 +13,22 @@ pub(super) async fn beginning(
     limit: usize,
 ) -> Result<Vec<Digest>> {
     let prefix = store.keys.layers(algorithm, hex_prefix);
-    let (objects, _) = store.api.list_after(&prefix, None, limit).await?;
-    let digests = objects
-        .iter()
-        .filter(|object| object.size != TOMBSTONE_SIZE)
-        .filter_map(|object| store.keys.digest_of(object.key.as_str()));
-    Ok(digests.collect())
+    let (mut digests, mut after) = (Vec::new(), None);
+    loop {
+        let page = store
+            .api
+            .list_after(&prefix, after.as_deref(), limit)
+            .await?;
+        let (objects, more) = page;
+        let present = objects
+            .iter()
+            .filter(|object| object.size != TOMBSTONE_SIZE);
+        digests.extend(present.filter_map(|object| store.keys.digest_of(object.key.as_str())));
+        digests.truncate(limit);
+        after = objects.last().map(|object| object.key.to_string());
+        // A page may hold tombstones alone.
+        if !more || after.is_none() || digests.len() == limit {
+            return Ok(digests);
+        }
+    }
 }

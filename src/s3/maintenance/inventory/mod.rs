@@ -165,7 +165,7 @@ impl S3LayerService {
     ///
     /// # Cost
     ///
-    /// One request.
+    /// One request, and more where many layers have been removed.
     ///
     /// # Cancellation
     ///
