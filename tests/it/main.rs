@@ -38,6 +38,7 @@ mod embedded_access;
 mod embedded_disk;
 mod embedded_doors;
 mod embedded_folder;
+mod embedded_listings;
 mod faults;
 mod fixtures;
 mod forgery;

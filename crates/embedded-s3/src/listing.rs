@@ -2,13 +2,23 @@
 //!
 //! Names are compared as bytes, which is the order of S3 and of Rust's `str`.
 
-/// Where the page before this one ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum After {
-    /// Behind this name. Other names of its group follow.
-    Name(String),
-    /// Behind this group of names: no name that begins with it is returned again.
-    Group(String),
+/// A place in a listing, behind which a page begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Marker {
+    /// Of an entry, or of the group that is listed in its place.
+    pub(crate) name: String,
+    /// Orders the entries of one name. Empty for a group, and where names are unique.
+    pub(crate) id: String,
+}
+
+impl Marker {
+    /// The place of a group, or of the only entry of this name.
+    pub(crate) fn of_name(name: String) -> Self {
+        Self {
+            name,
+            id: String::new(),
+        }
+    }
 }
 
 /// The request for a page.
@@ -17,36 +27,18 @@ pub(crate) struct Query {
     pub(crate) prefix: String,
     /// Names are grouped up to the first occurrence behind the prefix. Never empty.
     pub(crate) delimiter: Option<String>,
-    pub(crate) after: Option<After>,
+    pub(crate) after: Marker,
     /// Names and groups together.
     pub(crate) limit: usize,
 }
 
 impl Query {
-    /// The first name that can be on the page.
-    fn start(&self) -> String {
-        let start = match &self.after {
-            None => String::new(),
-            Some(After::Name(last)) => last.clone(),
-            Some(After::Group(last)) => behind(last),
-        };
-        start.max(self.prefix.clone())
-    }
-
     /// The group a name belongs to, if it belongs to one.
     fn group_of<'a>(&self, name: &'a str) -> Option<&'a str> {
         let delimiter = self.delimiter.as_deref()?;
         let behind = name.get(self.prefix.len()..)?;
         let end = self.prefix.len() + behind.find(delimiter)? + delimiter.len();
         name.get(..end)
-    }
-
-    fn was_returned(&self, name: &str, group: Option<&str>) -> bool {
-        match &self.after {
-            None => false,
-            Some(After::Name(last)) => name <= last.as_str(),
-            Some(After::Group(last)) => name <= last.as_str() || group == Some(last),
-        }
     }
 }
 
@@ -56,18 +48,18 @@ pub(crate) struct Page<T> {
     pub(crate) items: Vec<T>,
     pub(crate) groups: Vec<String>,
     /// Where the next page begins; `None` if this is the last.
-    pub(crate) next: Option<After>,
+    pub(crate) next: Option<Marker>,
 }
 
 /// A name that sorts behind nearly all names of a group, and behind no other name.
-fn behind(group: &str) -> String {
+pub(crate) fn behind(group: &str) -> String {
     format!("{group}{}", char::MAX)
 }
 
-/// Fills a page. `from` returns the entries from a name on, sorted by name. Of a group only one entry is
-/// read. Several entries may have the same name; a page never ends between them unless the caller's entries
-/// have markers of their own.
-pub(crate) fn page<T, E, I: Iterator<Item = Result<(String, T), E>>>(
+/// Fills a page. `from` returns the entries from a name on, in order. An entry is listed if its place, or that
+/// of its group, is greater than the marker: S3 leaves out a group that the marker lies in. Of a group only
+/// one entry is read.
+pub(crate) fn page<T, E, I: Iterator<Item = Result<(Marker, T), E>>>(
     from: impl Fn(&str) -> Result<I, E>,
     query: &Query,
 ) -> Result<Page<T>, E> {
@@ -76,30 +68,31 @@ pub(crate) fn page<T, E, I: Iterator<Item = Result<(String, T), E>>>(
         groups: Vec::new(),
         next: None,
     };
-    let mut last: Option<After> = None;
-    let mut entries = from(&query.start())?;
+    let mut last = query.after.clone();
+    let mut entries = from((&last.name).max(&query.prefix))?;
     while let Some(entry) = entries.next() {
-        let (name, item) = entry?;
-        if !name.starts_with(&query.prefix) {
+        let (place, item) = entry?;
+        if !place.name.starts_with(&query.prefix) {
             break;
         }
-        let group = query.group_of(&name);
-        let in_last_group = group.is_some() && page.groups.last().map(String::as_str) == group;
-        if in_last_group || query.was_returned(&name, group) {
-            continue;
+        let group = query.group_of(&place.name).map(str::to_owned);
+        let jump = group.as_deref().map(behind);
+        let jump = jump.filter(|next| place.name < *next);
+        let label = group.clone().map_or(place, Marker::of_name);
+        if label > last {
+            if page.items.len() + page.groups.len() == query.limit {
+                // A page of none is complete: S3 answers `max-keys=0` with "not truncated".
+                page.next = (query.limit > 0).then_some(last);
+                break;
+            }
+            match group {
+                Some(group) => page.groups.push(group),
+                None => page.items.push(item),
+            }
+            last = label;
         }
-        if page.items.len() + page.groups.len() == query.limit {
-            // A page of none is complete: S3 answers `max-keys=0` with "not truncated".
-            page.next = last;
-            break;
-        }
-        if let Some(group) = group {
-            page.groups.push(group.to_owned());
-            last = Some(After::Group(group.to_owned()));
-            entries = from(&behind(group))?;
-        } else {
-            last = Some(After::Name(name));
-            page.items.push(item);
+        if let Some(next) = jump {
+            entries = from(&next)?;
         }
     }
     Ok(page)
@@ -126,10 +119,12 @@ mod tests {
 
     const NAMES: [&str; 8] = ["a", "b-x", "b/1", "b/2", "c/1", "d", "e//x", "é"];
 
-    fn from(start: &str) -> Result<impl Iterator<Item = Result<(String, String), ()>> + use<>, ()> {
+    fn from(start: &str) -> Result<impl Iterator<Item = Result<(Marker, String), ()>> + use<>, ()> {
         let names = NAMES.into_iter().map(str::to_owned);
         let names: Vec<_> = names.filter(|name| name.as_str() >= start).collect();
-        Ok(names.into_iter().map(|name| Ok((name.clone(), name))))
+        Ok(names
+            .into_iter()
+            .map(|name| Ok((Marker::of_name(name.clone()), name))))
     }
 
     /// All pages of `NAMES`, one after the other.
@@ -137,7 +132,7 @@ mod tests {
         let mut query = Query {
             prefix: prefix.into(),
             delimiter: delimiter.map(Into::into),
-            after: None,
+            after: Marker::default(),
             limit,
         };
         let mut pages = Vec::new();
@@ -145,7 +140,7 @@ mod tests {
             let page = page(from, &query).unwrap();
             pages.push([page.items, page.groups].concat());
             match page.next {
-                Some(next) => query.after = Some(next),
+                Some(next) => query.after = next,
                 None => return pages,
             }
         }
@@ -220,22 +215,51 @@ mod tests {
     }
 
     #[test]
-    fn a_name_inside_a_group_does_not_hide_the_rest_of_the_group() {
-        for (case, after, want) in [
-            (
-                "a name",
-                After::Name("b/1".into()),
-                ["b/", "c/", "e/"].as_slice(),
-            ),
-            ("the group", After::Group("b/".into()), &["c/", "e/"]),
+    fn a_page_begins_behind_its_marker() {
+        for (prefix, after, want) in [
+            ("", "", ["a", "b-x", "d", "é", "b/", "c/", "e/"].as_slice()),
+            ("", "b/", &["d", "é", "c/", "e/"]),
+            ("", "b/1", &["d", "é", "c/", "e/"]),
+            ("", "b/\u{10ffff}", &["d", "é", "c/", "e/"]),
+            ("", "b", &["b-x", "d", "é", "b/", "c/", "e/"]),
+            ("b/", "b/", &["b/1", "b/2"]),
+            ("b/", "a", &["b/1", "b/2"]),
+            ("b/", "b/1", &["b/2"]),
         ] {
             let query = Query {
+                prefix: prefix.into(),
                 delimiter: Some("/".into()),
-                after: Some(after),
+                after: Marker::of_name(after.into()),
+                limit: 9,
+            };
+            let page = page(from, &query).unwrap();
+            let case = format!("{prefix:?}, {after:?}");
+            assert_eq!([page.items, page.groups].concat(), want, "{case}");
+        }
+    }
+
+    /// The last two names of the group sort behind the name that the skip begins at.
+    #[test]
+    fn a_group_is_listed_once_and_skipped_by_one_read() {
+        let names = ["b/1", "b/2", "b/\u{10ffff}1", "b/\u{10ffff}2", "c"];
+        for (after, want) in [("", ["c", "b/"].as_slice()), ("b/1", &["c"])] {
+            let reads = std::cell::RefCell::new(Vec::new());
+            let from = |start: &str| {
+                reads.borrow_mut().push(start.to_owned());
+                let names = names.into_iter().map(str::to_owned);
+                let names: Vec<_> = names.filter(|name| name.as_str() >= start).collect();
+                let entry = |name: String| Ok::<_, ()>((Marker::of_name(name.clone()), name));
+                Ok(names.into_iter().map(entry))
+            };
+            let query = Query {
+                delimiter: Some("/".into()),
+                after: Marker::of_name(after.into()),
                 limit: 9,
                 ..Query::default()
             };
-            assert_eq!(page(from, &query).unwrap().groups, want, "{case}");
+            let page = page(from, &query).unwrap();
+            assert_eq!([page.items, page.groups].concat(), want, "{after:?}");
+            assert_eq!(reads.take(), [after, "b/\u{10ffff}"], "{after:?}");
         }
     }
 

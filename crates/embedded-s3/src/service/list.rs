@@ -6,7 +6,7 @@ use super::Service;
 use super::convert;
 use super::object::checksum_type;
 use crate::checksum::Sum;
-use crate::listing::{self, After, Page, Query};
+use crate::listing::{self, Marker, Page, Query};
 use crate::model::{Object, Part, Upload};
 use crate::quirks::Quirks;
 use crate::refusal::Refusal;
@@ -82,7 +82,7 @@ impl Service {
             store.bucket(&bucket)?;
             let objects = |from: &str| {
                 let named = |row: Result<(String, _), _>| {
-                    row.map(|(key, object)| (key.clone(), (key, object)))
+                    row.map(|(key, object)| (Marker::of_name(key.clone()), (key, object)))
                 };
                 Ok(store.objects(&bucket, from)?.map(named))
             };
@@ -109,12 +109,11 @@ pub(super) async fn list_objects_v2(
     input: dto::ListObjectsV2Input,
 ) -> Result<dto::ListObjectsV2Output, Refusal> {
     let max_keys = page_limit(input.max_keys)?;
-    let after = match (&input.continuation_token, &input.start_after) {
-        (Some(token), _) => Some(convert::from_token(token)?),
-        (None, Some(name)) => Some(After::Name(name.clone())),
-        (None, None) => None,
+    let after = match &input.continuation_token {
+        Some(token) => convert::from_token(token)?,
+        None => input.start_after.clone().unwrap_or_default(),
     };
-    let query = query!(input, after, max_keys);
+    let query = query!(input, Marker::of_name(after), max_keys);
     let page = service.objects_page(&input.bucket, &query).await?;
     let encoder = Encoder::new(input.encoding_type.as_ref());
     let count = page.items.len() + page.groups.len();
@@ -127,7 +126,7 @@ pub(super) async fn list_objects_v2(
         key_count: i32::try_from(count).ok(),
         continuation_token: input.continuation_token,
         is_truncated: Some(page.next.is_some()),
-        next_continuation_token: page.next.as_ref().map(convert::token),
+        next_continuation_token: page.next.map(|next| convert::token(&next.name)),
         contents: encoder.objects(page.items),
         common_prefixes: encoder.prefixes(page.groups),
         encoding_type: input.encoding_type,
@@ -140,26 +139,18 @@ pub(super) async fn list_objects(
     input: dto::ListObjectsInput,
 ) -> Result<dto::ListObjectsOutput, Refusal> {
     let max_keys = page_limit(input.max_keys)?;
-    let mut query = query!(input, None, max_keys);
-    let delimiter = query.delimiter.as_deref();
-    let after = input
-        .marker
-        .clone()
-        .map(|marker| marker_of(marker, delimiter));
-    query.after = after;
+    let marker = input.marker.clone().unwrap_or_default();
+    let query = query!(input, Marker::of_name(marker), max_keys);
     let page = service.objects_page(&input.bucket, &query).await?;
     let encoder = Encoder::new(input.encoding_type.as_ref());
-    let next = page
-        .next
-        .map(|(After::Name(text) | After::Group(text))| text);
     Ok(dto::ListObjectsOutput {
         name: Some(input.bucket),
         prefix: encoder.text(query.prefix),
         delimiter: query.delimiter.and_then(|text| encoder.text(text)),
         marker: encoder.text(input.marker.unwrap_or_default()),
         max_keys: Some(max_keys),
-        is_truncated: Some(next.is_some()),
-        next_marker: next.and_then(|next| encoder.text(next)),
+        is_truncated: Some(page.next.is_some()),
+        next_marker: page.next.and_then(|next| encoder.text(next.name)),
         contents: encoder.objects(page.items),
         common_prefixes: encoder.prefixes(page.groups),
         encoding_type: input.encoding_type,
@@ -167,40 +158,27 @@ pub(super) async fn list_objects(
     })
 }
 
-/// A marker can be a name or a group. One that ends like a group is taken for one.
-fn marker_of(marker: String, delimiter: Option<&str>) -> After {
-    match delimiter {
-        Some(delimiter) if marker.ends_with(delimiter) => After::Group(marker),
-        _ => After::Name(marker),
-    }
-}
-
 pub(super) async fn list_multipart_uploads(
     service: &Service,
     input: dto::ListMultipartUploadsInput,
 ) -> Result<dto::ListMultipartUploadsOutput, Refusal> {
     let max_uploads = page_limit(input.max_uploads)?;
-    // The marker is a key and an upload id; it is applied to the entries, not to their names.
-    let query = query!(input, None, max_uploads);
-    let key_marker = input.key_marker.clone().filter(|key| !key.is_empty());
-    let id_marker = input.upload_id_marker.clone();
+    let id = input.upload_id_marker.clone().filter(|id| !id.is_empty());
+    let after = Marker {
+        name: input.key_marker.clone().unwrap_or_default(),
+        // A key without an id is behind all its uploads.
+        id: id.unwrap_or_else(|| listing::behind("")),
+    };
+    let query = query!(input, after, max_uploads);
     let (bucket, quirks, asked) = (input.bucket.clone(), service.quirks, query.clone());
     let page = move |store: &Snapshot| {
         store.bucket(&bucket)?;
-        let marker = (key_marker.as_deref(), id_marker.as_deref());
-        uploads_page(store, &bucket, &asked, marker, quirks)
+        uploads_page(store, &bucket, &asked, quirks)
     };
     let page = service.engine.read(page).await?;
     let encoder = Encoder::new(input.encoding_type.as_ref());
-    let (next_key_marker, next_upload_id_marker) = match &page.next {
-        None => (None, None),
-        Some(After::Group(group)) => (encoder.text(group.clone()), None),
-        Some(After::Name(key)) => {
-            let last = page.items.last();
-            let id = last.and_then(|upload| upload.upload_id.clone());
-            (encoder.text(key.clone()), id)
-        }
-    };
+    let is_truncated = page.next.is_some();
+    let (next_key, next_id) = page.next.map(|next| (next.name, next.id)).unzip();
     let encoded = |upload: dto::MultipartUpload| dto::MultipartUpload {
         key: upload.key.and_then(|key| encoder.text(key)),
         ..upload
@@ -212,9 +190,9 @@ pub(super) async fn list_multipart_uploads(
         key_marker: encoder.text(input.key_marker.unwrap_or_default()),
         upload_id_marker: Some(input.upload_id_marker.unwrap_or_default()),
         max_uploads: Some(max_uploads),
-        is_truncated: Some(page.next.is_some()),
-        next_key_marker,
-        next_upload_id_marker,
+        is_truncated: Some(is_truncated),
+        next_key_marker: next_key.and_then(|key| encoder.text(key)),
+        next_upload_id_marker: next_id.filter(|id| !id.is_empty()),
         uploads: Some(page.items.into_iter().map(encoded).collect()),
         common_prefixes: encoder.prefixes(page.groups),
         encoding_type: input.encoding_type,
@@ -226,29 +204,17 @@ fn uploads_page(
     store: &Snapshot,
     bucket: &str,
     query: &Query,
-    (key_marker, id_marker): (Option<&str>, Option<&str>),
     quirks: Quirks,
 ) -> Result<Page<dto::MultipartUpload>, Refusal> {
-    let is_behind = |key: &str, id: &str| match (key_marker, id_marker) {
-        (None, _) => true,
-        (Some(marker), Some(id_marker)) => (key, id) > (marker, id_marker),
-        (Some(marker), None) => {
-            // If the marker is a group, no name in it is returned again.
-            let is_group = query
-                .delimiter
-                .as_deref()
-                .is_some_and(|text| marker.ends_with(text));
-            key > marker && !(is_group && key.starts_with(marker))
-        }
-    };
-    let is_listed = |key: &str, id: &str| {
-        is_behind(key, id) && (!quirks.list_uploads_by_exact_key || key == query.prefix)
-    };
+    let is_listed = |key: &str| !quirks.list_uploads_by_exact_key || key == query.prefix;
     let uploads = |from: &str| {
-        let rows = store.uploads(bucket, from.max(key_marker.unwrap_or_default()))?;
+        let rows = store.uploads(bucket, from)?;
         Ok(rows.filter_map(|row| match row {
-            Ok((key, (id, _))) if !is_listed(&key, &id) => None,
-            Ok((key, (id, upload))) => Some(Ok((key.clone(), describe_upload(key, id, &upload)))),
+            Ok((key, _)) if !is_listed(&key) => None,
+            Ok((name, (id, upload))) => {
+                let item = describe_upload(name.clone(), id.clone(), &upload);
+                Some(Ok((Marker { name, id }, item)))
+            }
             Err(refusal) => Some(Err(refusal)),
         }))
     };
