@@ -534,3 +534,44 @@ async fn what_is_copied_listed_and_deleted_together() {
         client.delete_bucket().bucket(BUCKET).send().await.unwrap();
     }
 }
+
+/// There are no versions: a request that names one must not act on the current object.
+#[tokio::test]
+async fn deleting_a_version_leaves_the_object() {
+    for (case, store, _folder) in both().await {
+        let client = client(&store).await;
+        let delete = |key: &str, version: &str| {
+            let delete = client.delete_object().bucket(BUCKET).key(key);
+            delete.version_id(version).send()
+        };
+        let delete_both = |version: &str| {
+            let object = |key: &str| ObjectIdentifier::builder().key(key);
+            let delete = Delete::builder()
+                .objects(object("many").version_id(version).build().unwrap())
+                .objects(object("other").build().unwrap());
+            let delete = delete.build().unwrap();
+            client.delete_objects().bucket(BUCKET).delete(delete).send()
+        };
+        for key in ["one", "many", "other"] {
+            put(&client, key, b"body".to_vec()).await;
+        }
+        for version in ["3sL4kqtJlcpXroDTDmJ", "Null", ""] {
+            let refused = delete("one", version).await.unwrap_err();
+            assert_eq!(refused.code(), Some("NotImplemented"), "{case}: {version}");
+            let deleted = delete_both(version).await.unwrap();
+            let [error] = deleted.errors() else {
+                unreachable!("{case}: {deleted:?}")
+            };
+            assert_eq!(error.key(), Some("many"), "{case}");
+            assert_eq!(error.code(), Some("NotImplemented"), "{case}");
+            assert_eq!(deleted.deleted().len(), 1, "{case}");
+            assert_eq!(get(&client, "one").await, b"body", "{case}");
+            assert_eq!(get(&client, "many").await, b"body", "{case}");
+        }
+        // The version of every object of a bucket without versions.
+        delete("one", "null").await.unwrap();
+        assert_eq!(delete_both("null").await.unwrap().errors().len(), 0);
+        let listed = client.list_objects_v2().bucket(BUCKET).send().await;
+        assert_eq!(listed.unwrap().contents().len(), 0, "{case}");
+    }
+}

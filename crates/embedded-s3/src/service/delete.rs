@@ -19,8 +19,13 @@ pub(super) async fn delete_object(
     input: dto::DeleteObjectInput,
 ) -> Result<dto::DeleteObjectOutput, Refusal> {
     let quirks = service.quirks;
+    let object = dto::ObjectIdentifier {
+        key: input.key,
+        version_id: input.version_id,
+        ..Default::default()
+    };
     let delete = move |store: &mut Transaction| {
-        delete(store, &input.bucket, &input.key, input.if_match, quirks)
+        delete(store, &input.bucket, &object, input.if_match, quirks)
     };
     service.engine.commit(delete).await?;
     Ok(dto::DeleteObjectOutput::default())
@@ -30,10 +35,15 @@ pub(super) async fn delete_object(
 fn delete(
     store: &mut Transaction,
     bucket: &str,
-    key: &str,
+    object: &dto::ObjectIdentifier,
     if_match: Option<dto::ETagCondition>,
     quirks: Quirks,
 ) -> Result<(), Refusal> {
+    // In a bucket without versions this is the id of the current object.
+    if object.version_id.as_deref() != Some("null") {
+        convert::refuse_unsupported!(object; version_id);
+    }
+    let key = &object.key;
     let conditions = WriteConditions {
         if_match: convert::condition(if_match.filter(|_| !quirks.ignore_delete_conditions)),
         if_none_match: None,
@@ -65,32 +75,33 @@ pub(super) async fn delete_objects(
     let delete_all = move |store: &mut Transaction| {
         store.bucket(&bucket)?;
         let (mut deleted, mut refused) = (Vec::new(), Vec::new());
-        for dto::ObjectIdentifier { key, e_tag, .. } in delete.objects {
-            let if_match = e_tag.map(dto::ETagCondition::ETag);
-            match self::delete(store, &bucket, &key, if_match, quirks) {
-                Ok(()) => deleted.push(key),
-                Err(refusal) => refused.push((key, refusal.or_failure()?)),
+        for object in delete.objects {
+            let if_match = object.e_tag.clone().map(dto::ETagCondition::ETag);
+            let outcome = self::delete(store, &bucket, &object, if_match, quirks);
+            let (key, version_id) = (Some(object.key), object.version_id);
+            match outcome {
+                Ok(()) => deleted.push(dto::DeletedObject {
+                    key,
+                    version_id,
+                    ..Default::default()
+                }),
+                Err(refusal) => {
+                    let error = s3s::S3Error::from(refusal.or_failure()?);
+                    refused.push(dto::Error {
+                        key,
+                        version_id,
+                        code: Some(error.code().as_str().to_owned()),
+                        message: error.message().map(str::to_owned),
+                    });
+                }
             }
         }
         Ok((deleted, refused))
     };
     let (deleted, refused) = service.engine.commit(delete_all).await?;
-    let deleted = deleted.into_iter().map(|key| dto::DeletedObject {
-        key: Some(key),
-        ..Default::default()
-    });
-    let refused = refused.into_iter().map(|(key, refusal)| {
-        let error = s3s::S3Error::from(refusal);
-        dto::Error {
-            key: Some(key),
-            code: Some(error.code().as_str().to_owned()),
-            message: error.message().map(str::to_owned),
-            version_id: None,
-        }
-    });
     Ok(dto::DeleteObjectsOutput {
-        deleted: (!is_quiet).then(|| deleted.collect()),
-        errors: Some(refused.collect()),
+        deleted: (!is_quiet).then_some(deleted),
+        errors: Some(refused),
         ..Default::default()
     })
 }
