@@ -39,6 +39,7 @@ mod embedded_disk;
 mod embedded_doors;
 mod embedded_folder;
 mod embedded_listings;
+mod embedded_trailers;
 mod faults;
 mod fixtures;
 mod forgery;

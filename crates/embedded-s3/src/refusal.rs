@@ -54,6 +54,7 @@ refusals! {
     SlowDown: Code::SlowDown, "Please reduce your request rate.";
     LongPresigned: custom("AuthorizationQueryParametersError"), "X-Amz-Expires must be at most a week (604800 seconds).";
     MissingChecksum: Code::InvalidRequest, "Missing required header for this request: Content-MD5 OR x-amz-checksum-*";
+    MalformedTrailer: custom("MalformedTrailerError"), "The trailers of the body are not those that x-amz-trailer announces.";
     MalformedXml: Code::MalformedXML, "A required element is missing in the XML.";
     InvalidArgument(reason: String): Code::InvalidArgument, reason;
     InvalidRequest(reason: String): Code::InvalidRequest, reason;
@@ -64,9 +65,9 @@ refusals! {
 fn status_of(code: &S3ErrorCode) -> Option<StatusCode> {
     match code.as_str() {
         "InvalidPartNumber" => Some(StatusCode::RANGE_NOT_SATISFIABLE),
-        "XAmzContentSHA256Mismatch" | "AuthorizationQueryParametersError" => {
-            Some(StatusCode::BAD_REQUEST)
-        }
+        "XAmzContentSHA256Mismatch"
+        | "AuthorizationQueryParametersError"
+        | "MalformedTrailerError" => Some(StatusCode::BAD_REQUEST),
         "InsufficientStorage" => Some(StatusCode::INSUFFICIENT_STORAGE),
         _ => None,
     }

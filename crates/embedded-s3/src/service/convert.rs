@@ -63,9 +63,13 @@ pub(super) fn size(size: u64) -> Option<i64> {
     i64::try_from(size).ok()
 }
 
-/// The algorithm with this name, if S3 has it.
-pub(super) fn algorithm(name: Option<&dto::ChecksumAlgorithm>) -> Option<Algorithm> {
-    name.and_then(|name| Algorithm::named(name.as_str()))
+/// The algorithm that a request names. One that we cannot compute is refused: the client relies on it.
+pub(super) fn algorithm(
+    name: Option<&dto::ChecksumAlgorithm>,
+) -> Result<Option<Algorithm>, Refusal> {
+    let unknown = || Refusal::InvalidRequest("The checksum algorithm is unknown here.".into());
+    name.map(|name| Algorithm::named(name.as_str()).ok_or_else(unknown))
+        .transpose()
 }
 
 /// The name of an algorithm.
@@ -185,17 +189,29 @@ pub(super) struct DeclaredSums {
 }
 
 impl DeclaredSums {
-    /// `x-amz-trailer` names the trailer's algorithm.
-    pub(super) fn new(expected: ExpectedDigests, headers: &http::HeaderMap) -> Self {
-        let named = headers
-            .get("x-amz-trailer")
-            .and_then(|value| value.to_str().ok());
-        let trailer = named.and_then(|named| {
-            Algorithm::ALL
-                .into_iter()
-                .find(|algorithm| named.eq_ignore_ascii_case(algorithm.header()))
+    /// `x-amz-trailer` names the trailer's algorithm. SDKs name that of any checksum in a header which s3s
+    /// does not read.
+    pub(super) fn new(
+        expected: ExpectedDigests,
+        headers: &http::HeaderMap,
+    ) -> Result<Self, Refusal> {
+        let of_sdk = headers.get("x-amz-sdk-checksum-algorithm");
+        let of_sdk = of_sdk.map(|name| String::from_utf8_lossy(name.as_bytes()).to_uppercase());
+        algorithm(of_sdk.map(dto::ChecksumAlgorithm::from).as_ref())?;
+        let named = headers.get("x-amz-trailer").map(|value| value.as_bytes());
+        let named = named
+            .map(<[u8]>::trim_ascii)
+            .filter(|name| !name.is_empty());
+        let trailer = named.map(|name| {
+            let is_it = |it: &Algorithm| name.eq_ignore_ascii_case(it.header().as_bytes());
+            let unknown =
+                || Refusal::InvalidRequest("The trailer in x-amz-trailer is unknown here.".into());
+            Algorithm::ALL.into_iter().find(is_it).ok_or_else(unknown)
         });
-        Self { expected, trailer }
+        Ok(Self {
+            expected,
+            trailer: trailer.transpose()?,
+        })
     }
 
     /// Every algorithm that the body has to be hashed with.
@@ -215,28 +231,27 @@ impl DeclaredSums {
         }
     }
 
-    /// All of them, now that the body and its trailers were read.
+    /// All of them, now that the body and its trailers were read. A checksum that was not announced was not
+    /// computed, so it cannot be verified.
     pub(super) fn with_trailers(
         mut self,
         trailers: Option<&TrailingHeaders>,
     ) -> Result<ExpectedDigests, Refusal> {
-        let Some(algorithm) = self.trailer else {
-            return Ok(self.expected);
-        };
-        let value = trailers
-            .and_then(|trailers| trailers.read(|headers| headers.get(algorithm.header()).cloned()))
-            .flatten();
-        match value.as_ref().and_then(|value| value.to_str().ok()) {
-            Some(value) => self.expected.sums.push(Sum {
-                algorithm,
-                value: value.trim().to_owned(),
-            }),
-            None => {
-                return Err(Refusal::InvalidRequest(format!(
-                    "The trailer {} is missing.",
-                    algorithm.header()
-                )));
+        let trailers = trailers.and_then(TrailingHeaders::take).unwrap_or_default();
+        let announced = self.trailer.map(Algorithm::header);
+        if announced.is_some_and(|name| !trailers.contains_key(name)) {
+            return Err(Refusal::MalformedTrailer);
+        }
+        for (name, value) in &trailers {
+            if !name.as_str().starts_with("x-amz-checksum-") {
+                continue;
             }
+            let algorithm = self.trailer.filter(|it| it.header() == name.as_str());
+            let (Some(algorithm), Ok(value)) = (algorithm, value.to_str()) else {
+                return Err(Refusal::MalformedTrailer);
+            };
+            let value = value.trim().to_owned();
+            self.expected.sums.push(Sum { algorithm, value });
         }
         Ok(self.expected)
     }

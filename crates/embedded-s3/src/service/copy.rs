@@ -79,7 +79,7 @@ pub(super) async fn copy_object(
     } else {
         object.attributes.clone()
     };
-    let algorithm = copied_algorithm(&input, &object);
+    let algorithm = copied_algorithm(&input, &object)?;
     let received = receive(
         &service.engine,
         OutgoingBody::new(parts, 0..object.size)?,
@@ -116,10 +116,10 @@ fn is_itself(input: &dto::CopyObjectInput) -> bool {
 }
 
 /// The checksum that the copy gets: the requested one, else that of the source.
-fn copied_algorithm(input: &dto::CopyObjectInput, source: &Object) -> Algorithm {
-    let named = convert::algorithm(input.checksum_algorithm.as_ref());
+fn copied_algorithm(input: &dto::CopyObjectInput, source: &Object) -> Result<Algorithm, Refusal> {
+    let named = convert::algorithm(input.checksum_algorithm.as_ref())?;
     let of_source = source.sum.as_ref().map(|sum: &Sum| sum.algorithm);
-    named.or(of_source).unwrap_or(Algorithm::Crc64Nvme)
+    Ok(named.or(of_source).unwrap_or(Algorithm::Crc64Nvme))
 }
 
 pub(super) async fn upload_part_copy(

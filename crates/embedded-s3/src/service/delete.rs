@@ -66,6 +66,7 @@ pub(super) async fn delete_objects(
     if !has_checksum(&request.headers) {
         return Err(Refusal::MissingChecksum);
     }
+    convert::algorithm(request.input.checksum_algorithm.as_ref())?;
     let dto::DeleteObjectsInput { bucket, delete, .. } = request.input;
     if delete.objects.is_empty() || delete.objects.len() > MAX_DELETES {
         return Err(Refusal::MalformedXml);

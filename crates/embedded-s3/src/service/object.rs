@@ -24,8 +24,8 @@ pub(super) async fn put_object(
     convert::refuse_unsupported!(input; sse_customer_algorithm, tagging, object_lock_mode, write_offset_bytes);
     service.check_bucket(&input.bucket).await?;
     let expected = convert::expected_digests!(input);
-    let declared = DeclaredSums::new(expected, &request.headers);
-    let named = convert::algorithm(input.checksum_algorithm.as_ref());
+    let declared = DeclaredSums::new(expected, &request.headers)?;
+    let named = convert::algorithm(input.checksum_algorithm.as_ref())?;
     // The algorithm of the client, else S3's own.
     let algorithm = declared.algorithms().first().copied().or(named);
     let algorithm = algorithm.unwrap_or(Algorithm::Crc64Nvme);

@@ -20,11 +20,9 @@ pub(super) async fn create_multipart_upload(
     mut input: dto::CreateMultipartUploadInput,
 ) -> Result<dto::CreateMultipartUploadOutput, Refusal> {
     convert::refuse_unsupported!(input; sse_customer_algorithm, tagging, object_lock_mode);
-    let named = input
-        .checksum_algorithm
-        .take()
+    let named = convert::algorithm(input.checksum_algorithm.as_ref())?
         .filter(|_| !service.quirks.ignore_checksums);
-    let (algorithm, kind) = checksum_of(named.as_ref(), input.checksum_type.as_ref())?;
+    let (algorithm, kind) = checksum_of(named, input.checksum_type.as_ref())?;
     let upload = Upload {
         initiated: now(),
         attributes: convert::attributes!(input),
@@ -38,7 +36,7 @@ pub(super) async fn create_multipart_upload(
         key: Some(input.key.clone()),
         upload_id: Some(upload_id.clone()),
         checksum_type: named.is_some().then(|| checksum_type(kind)),
-        checksum_algorithm: named,
+        checksum_algorithm: named.map(convert::algorithm_name),
         ..Default::default()
     };
     let create = move |store: &mut Transaction| {
@@ -50,19 +48,14 @@ pub(super) async fn create_multipart_upload(
 
 /// What Create names, with S3's defaults.
 fn checksum_of(
-    algorithm: Option<&dto::ChecksumAlgorithm>,
+    named: Option<Algorithm>,
     kind: Option<&dto::ChecksumType>,
 ) -> Result<(Algorithm, Kind), Refusal> {
-    let unknown = |what: &str| Refusal::InvalidRequest(format!("{what} is unknown here."));
-    let algorithm = match algorithm {
-        None => Algorithm::Crc64Nvme,
-        Some(name) => {
-            Algorithm::named(name.as_str()).ok_or_else(|| unknown("The checksum algorithm"))?
-        }
-    };
+    let algorithm = named.unwrap_or(Algorithm::Crc64Nvme);
+    let unknown = || Refusal::InvalidRequest("The checksum type is unknown here.".into());
     let kind = match kind {
         None => algorithm.usual_kind(),
-        Some(name) => Kind::named(name.as_str()).ok_or_else(|| unknown("The checksum type"))?,
+        Some(name) => Kind::named(name.as_str()).ok_or_else(unknown)?,
     };
     if !algorithm.allows(kind) {
         return Err(Refusal::InvalidRequest(format!(
@@ -138,11 +131,12 @@ pub(super) async fn upload_part(
 ) -> Result<dto::UploadPartOutput, Refusal> {
     let mut input = request.input;
     convert::refuse_unsupported!(input; sse_customer_algorithm);
+    convert::algorithm(input.checksum_algorithm.as_ref())?;
     let number = multipart::part_number(input.part_number)?;
     let (algorithm, is_declared) = service
         .upload_checksum(&input.bucket, &input.key, &input.upload_id)
         .await?;
-    let declared = DeclaredSums::new(convert::expected_digests!(input), &request.headers);
+    let declared = DeclaredSums::new(convert::expected_digests!(input), &request.headers)?;
     let named = declared.algorithms().first().copied();
     if is_declared
         && named.is_some_and(|named| named != algorithm)
