@@ -33,7 +33,7 @@
 //! The conformance probe that other stores were measured with (63 cases: conditions, races, paging,
 //! checksums, presigned URLs, cut bodies …) passes in full on both backings. Beyond it:
 //!
-//! Path-style requests only. One pair of keys, no policies, no versions, no encryption with the
+//! The bucket is in the path, or in a host below `localhost` or AWS's own. One pair of keys, no policies, no versions, no encryption with the
 //! client's key, no tags, no object lock: a request that needs one of these is refused
 //! (`NotImplemented`), ACLs and storage classes are ignored. A malformed `Range` is refused, where
 //! S3 ignores it. Conditions are checked when the body has arrived, not before. A second Complete

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::ops::Range;
 use std::time::Duration;
 
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType, Delete, ObjectIdentifier};
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
@@ -21,7 +22,7 @@ use crate::s3::wire::date::CatchDate;
 use crate::s3::wire::gauge::Gauge;
 use crate::s3::wire::large::Turn;
 use crate::s3::wire::retry::pause;
-use crate::telemetry::Operation;
+use crate::telemetry::{Operation, Request};
 
 /// No document of ours comes near this size, in bytes; a larger object is none of ours.
 const MAX_DOCUMENT: u64 = 64 * 1024 * 1024;
@@ -128,17 +129,7 @@ impl Api {
         loop {
             let since_first = begun.elapsed();
             let seen = CatchDate::default();
-            let sent = self.call_streamed(call, || {
-                self.client
-                    .get_object()
-                    .bucket(&self.bucket)
-                    .key(key.as_str())
-                    .customize()
-                    .config_override(Self::settings(SMALL_TIMEOUT))
-                    .interceptor(seen.clone())
-                    .send()
-            });
-            let (answer, request) = match sent.await {
+            let (answer, request) = match self.begin_small(call, &seen).await {
                 Ok(answered) => answered,
                 Err(ApiError::NoSuchKey(_)) => return Ok(None),
                 Err(error) => return Err(error),
@@ -193,6 +184,24 @@ impl Api {
                 }
             }
         }
+    }
+
+    async fn begin_small(
+        &self,
+        call: Call<'_>,
+        seen: &CatchDate,
+    ) -> ApiResult<(GetObjectOutput, Request)> {
+        let send = || {
+            self.client
+                .get_object()
+                .bucket(&self.bucket)
+                .key(call.key)
+                .customize()
+                .config_override(Self::settings(SMALL_TIMEOUT))
+                .interceptor(seen.clone())
+                .send()
+        };
+        self.call_streamed(call, send).await
     }
 
     /// What is known of an object; `None` where there is none. The 404 of a HEAD has no body, so a
