@@ -537,7 +537,7 @@ async fn what_is_copied_listed_and_deleted_together() {
 
 /// There are no versions: a request that names one must not act on the current object.
 #[tokio::test]
-async fn deleting_a_version_leaves_the_object() {
+async fn deletion_with_a_condition_that_is_unknown_here_is_refused() {
     for (case, store, _folder) in both().await {
         let client = client(&store).await;
         let delete = |key: &str, version: &str| {
@@ -568,6 +568,10 @@ async fn deleting_a_version_leaves_the_object() {
             assert_eq!(get(&client, "one").await, b"body", "{case}");
             assert_eq!(get(&client, "many").await, b"body", "{case}");
         }
+        let sized = client.delete_object().bucket(BUCKET).key("one");
+        let refused = sized.if_match_size(5).send().await.unwrap_err();
+        assert_eq!(refused.code(), Some("NotImplemented"), "{case}");
+        assert_eq!(get(&client, "one").await, b"body", "{case}");
         // The version of every object of a bucket without versions.
         delete("one", "null").await.unwrap();
         assert_eq!(delete_both("null").await.unwrap().errors().len(), 0);

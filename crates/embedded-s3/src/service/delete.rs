@@ -22,6 +22,8 @@ pub(super) async fn delete_object(
     let object = dto::ObjectIdentifier {
         key: input.key,
         version_id: input.version_id,
+        size: input.if_match_size,
+        last_modified_time: input.if_match_last_modified_time,
         ..Default::default()
     };
     let delete = move |store: &mut Transaction| {
@@ -39,6 +41,7 @@ fn delete(
     if_match: Option<dto::ETagCondition>,
     quirks: Quirks,
 ) -> Result<(), Refusal> {
+    convert::refuse_unsupported!(object; size, last_modified_time);
     // In a bucket without versions this is the id of the current object.
     if object.version_id.as_deref() != Some("null") {
         convert::refuse_unsupported!(object; version_id);
