@@ -128,8 +128,9 @@ impl S3Config {
                 expected: expected.to_owned(),
             })
         };
-        if self.bucket.is_empty() || self.bucket.contains('/') {
-            return fail("bucket", &self.bucket, "the name of a bucket");
+        if self.bucket.is_empty() || self.bucket.contains(['/', ':']) {
+            let expected = "the name of a bucket, or the alias of an access point";
+            return fail("bucket", &self.bucket, expected);
         }
         let plain = |s: &str| {
             !matches!(s, "" | "." | "..")
@@ -221,6 +222,10 @@ mod tests {
         for (option, config) in [
             ("bucket", S3Config::new("")),
             ("bucket", S3Config::new("a/b")),
+            (
+                "bucket",
+                S3Config::new("arn:aws:s3:eu-west-1:1:accesspoint"),
+            ),
             ("root", config().root("/a")),
             ("root", config().root("a//b")),
             ("root", config().root("a/../b")),

@@ -104,6 +104,24 @@ async fn orphaned_blobs_are_removed_on_opening() {
     assert_eq!(blobs(folder.path()), 1);
 }
 
+/// They may be on their way: a restore that copied the blobs first.
+#[tokio::test]
+async fn blobs_without_metadata_are_not_taken_for_orphans() {
+    let (folder, store) = stores::in_folder().await;
+    put(&client(&store).await, "key", bytes(1, 100_000)).await;
+    drop(store);
+    let metadata = folder.path().join("metadata.redb");
+    let moved = tempfile::tempdir().unwrap();
+    let away = moved.path().join("metadata.redb");
+    std::fs::copy(&metadata, &away).unwrap();
+    std::fs::remove_file(&metadata).unwrap();
+    let refused = EmbeddedStore::open(folder.path()).await.map(drop);
+    assert!(refused.is_err());
+    std::fs::copy(&away, &metadata).unwrap();
+    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    assert_eq!(get(&client(&store).await, "key").await, bytes(1, 100_000));
+}
+
 /// Not a test of its own: the process that [`killed_process_loses_nothing_acknowledged`] kills.
 /// It prints each change on its standard output, after it was acknowledged.
 #[tokio::test(flavor = "multi_thread")]

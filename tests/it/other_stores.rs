@@ -11,9 +11,10 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
 use embedded_s3::{EmbeddedStore, Quirks};
 use s3layers::doctor::{Answer, Examination, Severity, examine};
-use s3layers::{ConnectError, LayerService as _, S3LayerService, StoreProfile};
+use s3layers::{ConnectError, LayerService as _, Manifest, S3LayerService, StoreProfile};
 use s3layers_registry::RepositoryService;
 use tokio::io::AsyncWriteExt as _;
 
@@ -219,6 +220,19 @@ async fn store_that_completes_no_multipart_upload_is_refused() {
         assert!(not_asked.contains(&question), "{question:?}: {not_asked:?}");
     }
     assert_eq!(examination.profile, None);
+}
+
+#[tokio::test]
+async fn store_without_multipart_uploads_is_refused_for_that() {
+    let store = stores::in_memory().await;
+    let http = refusing(&store, |request| {
+        let is_about_uploads = request.uri().contains("uploads");
+        is_about_uploads.then_some((501, "NotImplemented"))
+    });
+    match connect(&store, &http).await {
+        Err(ConnectError::NoMultipart { .. }) => {}
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A client of HTTP with a fault of its own.
@@ -456,6 +470,83 @@ async fn listing_that_does_not_say_whether_it_ends_is_an_error() {
         .unwrap();
     let swept = service.sweep(Duration::ZERO, true).await;
     assert!(swept.is_err(), "{swept:?}");
+}
+
+/// The first page of every listing has no keys, and says that there are more.
+struct EmptyFirst;
+
+impl Reword for EmptyFirst {
+    fn text(&self, request: &str, text: String) -> String {
+        if !request.contains("list-type=2") || request.contains("continuation-token") {
+            return text;
+        }
+        let Some((head, _, tail)) = entries(&text) else {
+            return text;
+        };
+        let text = (head + &tail).replace("<IsTruncated>false", "<IsTruncated>true");
+        // That of the embedded store for a place before all keys.
+        let token = "<NextContinuationToken>IA</NextContinuationToken>";
+        match text.split_once("<NextContinuationToken>") {
+            Some((before, rest)) => {
+                let (_, after) = rest.split_once("</NextContinuationToken>").unwrap();
+                format!("{before}{token}{after}")
+            }
+            None => text.replace(
+                "</ListBucketResult>",
+                &format!("{token}</ListBucketResult>"),
+            ),
+        }
+    }
+}
+
+/// S3 may answer with fewer keys than there are, and with none.
+#[tokio::test]
+async fn empty_page_is_not_the_last_one() {
+    let (store, service) = stores::with_service().await;
+    let digest = sha256(b"subject");
+    let manifest = |number: u32| {
+        let bytes = Bytes::from(format!(r#"{{"number":{number}}}"#));
+        Manifest {
+            digest: sha256(&bytes),
+            media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+            bytes,
+            subject: Some(digest.clone()),
+            artifact_type: None,
+            annotations: [].into(),
+        }
+    };
+    for number in 0..3 {
+        let manifest = manifest(number);
+        service.put_manifest(&name(), &manifest).await.unwrap();
+        let tag = format!("t{number}").parse().unwrap();
+        service
+            .put_tag(&name(), &tag, &manifest.digest)
+            .await
+            .unwrap();
+    }
+    let http = reword(store.http_client(), EmptyFirst);
+    let service = connect(&store, &http).await.unwrap();
+    let everything = async {
+        let tags = service.tags(&name(), None, 2).await.unwrap().unwrap();
+        assert_eq!((tags.items.len(), tags.more), (2, true));
+        let named = service.repositories(None, 10).await.unwrap();
+        assert_eq!(named.items, [name()]);
+        let name = name();
+        let referrers = service.referrers(&name, &digest, None, None, 10, 1 << 20);
+        assert_eq!(referrers.await.unwrap().items.len(), 3);
+        let deleted = service.delete_manifest(&name, &manifest(0).digest).await;
+        assert!(deleted.unwrap());
+    };
+    tokio::time::timeout(Duration::from_secs(60), everything)
+        .await
+        .unwrap();
+    let service = stores::service(&store).await;
+    let tags = service.tags(&name(), None, 10).await.unwrap().unwrap();
+    assert_eq!(tags.items.len(), 2, "that of the deleted manifest is gone");
+    assert_eq!(
+        service.repositories(None, 10).await.unwrap().items,
+        [name()]
+    );
 }
 
 #[tokio::test]

@@ -106,9 +106,10 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// A folder with other files is refused. A crash in the very first opening can leave some of ours.
+/// A folder with other files is refused. A crash in the very first opening can leave some of ours, but no
+/// blobs: they belong to metadata that were moved away, or are not restored yet.
 fn refuse_foreign_files(root: &Path) -> Result<(), EmbeddedError> {
-    let ours = [LOCK, BLOBS, Metadata::NEW_NAME];
+    let ours = [LOCK, Metadata::NEW_NAME];
     for entry in fs::read_dir(root).map_err(io_error("read", root))? {
         let name = entry.map_err(io_error("read", root))?.file_name();
         if !ours.iter().any(|ours| name == *ours) {

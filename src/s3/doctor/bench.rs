@@ -231,7 +231,13 @@ impl Bench {
     pub(super) async fn begin(&mut self, name: &str, checksummed: bool) -> ApiResult<Upload> {
         let key = self.key(name);
         self.unclear.insert(key.clone());
-        let created = self.api.create_multipart(&key, checksummed).await?;
+        let created = match self.api.create_multipart(&key, checksummed).await {
+            Err(refused @ ApiError::NotImplemented(_)) => {
+                self.unclear.remove(&key);
+                return Err(refused);
+            }
+            created => created?,
+        };
         if !created.repeated {
             self.unclear.remove(&key);
         }

@@ -37,8 +37,9 @@ pub(crate) async fn profile(api: &Api, keys: &Keys) -> Result<StoreProfile, Conn
     }
     let mut bench = Bench::new(api, keys, false, RACES);
     let probed = probe(&mut bench).await;
-    bench.clean().await?;
+    let cleaned = bench.clean().await;
     let profile = probed?;
+    cleaned?;
     tracing::info!(?profile, bucket = api.bucket(), "probed the store");
     let api = api.with_conditions(profile.conditions(false));
     let put = api.put_if(&key, encode(&profile)?, Condition::Absent);

@@ -189,8 +189,8 @@ impl<'a> ReferrerPage<'a> {
             let reads = batch.map(|own| read(store, name, own));
             let reads = stream::iter(reads).buffered(READS_AT_ONCE);
             let read: Vec<_> = reads.try_collect().await?;
-            for manifest in read.into_iter().flatten() {
-                if !self.add(manifest) {
+            for referrer in read.into_iter().flatten() {
+                if !self.add(referrer) {
                     return Ok(true);
                 }
             }
@@ -212,18 +212,17 @@ impl<'a> ReferrerPage<'a> {
         fitting.min(expected).clamp(1, READS_AT_ONCE)
     }
 
-    /// Adds a manifest of the type that the query has. Whether it fits.
-    fn add(&mut self, manifest: Manifest) -> bool {
-        let size = manifest.bytes.len();
+    /// Adds a referrer of the type that the query has. Whether it fits.
+    fn add(&mut self, referrer: Referrer) -> bool {
+        let size = usize::try_from(referrer.size).unwrap_or(usize::MAX);
         self.largest = self.largest.max(Some(size));
         self.bytes = self.bytes.saturating_sub(size);
         let artifact_type = self.query.artifact_type;
         // Two types can have the same hash.
-        if artifact_type.is_some_and(|expected| manifest.artifact_type.as_deref() != Some(expected))
+        if artifact_type.is_some_and(|expected| referrer.artifact_type.as_deref() != Some(expected))
         {
             return true;
         }
-        let referrer = Referrer::from(manifest);
         let weight = referrer.weight();
         if weight > self.weight && !self.items.is_empty() {
             return false;
@@ -234,13 +233,14 @@ impl<'a> ReferrerPage<'a> {
     }
 }
 
-/// `None` where the manifest is not there, or cannot be read: neither can be pulled.
-async fn read(store: &Store, name: &RepositoryName, own: ReferrerKey) -> Result<Option<Manifest>> {
+/// What is listed of a manifest. `None` where it is not there, or cannot be read: neither can be pulled.
+async fn read(store: &Store, name: &RepositoryName, own: ReferrerKey) -> Result<Option<Referrer>> {
     match manifest_document::get(store, name, own.digest()).await {
         Err(error @ Error::Damaged { .. }) => {
             tracing::warn!(%error, "left a damaged manifest out of the referrers");
             Ok(None)
         }
-        read => read,
+        // The bytes are released before the others of the batch are read.
+        read => Ok(read?.map(Referrer::from)),
     }
 }

@@ -40,12 +40,15 @@ fn of_answer(operation: Operation, answer: &HttpResponse, code: Option<&str>) ->
             "set the clock of this machine: the store's is more than 15 minutes away"
         }
         (_, "ExpiredToken" | "TokenRefreshRequired") => "the session token has expired: renew it",
+        (_, "InvalidObjectState") => {
+            "the object is archived: restore it, and remove the rule that archives what is below the root"
+        }
         (_, "" | "AccessDenied" | "AllAccessDisabled")
             if judge(operation, status, code) == Verdict::Permission =>
         {
             return Some(format!("needed: {}", permissions(operation)));
         }
-        _ if judge(operation, status, code) == Verdict::Permission => {
+        (_, "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "InvalidToken") => {
             "check the access key and the secret key"
         }
         // What answers plain HTTP on a port of TLS is no S3.
@@ -100,12 +103,15 @@ fn of_silence(error: &ConnectorError) -> Option<&'static str> {
 fn permissions(operation: Operation) -> &'static str {
     match operation {
         Operation::GetObject | Operation::HeadObject => {
-            "s3:GetObject, and s3:ListBucket, without which S3 does not say that a key is absent"
+            "s3:GetObject, s3:ListBucket, without which S3 does not say that a key is absent, and kms:Decrypt \
+             if a key of KMS encrypts the bucket"
         }
         Operation::PutObject
         | Operation::CreateMultipartUpload
         | Operation::UploadPart
-        | Operation::CompleteMultipartUpload => "s3:PutObject",
+        | Operation::CompleteMultipartUpload => {
+            "s3:PutObject, and kms:GenerateDataKey and kms:Decrypt if a key of KMS encrypts the bucket"
+        }
         Operation::DeleteObject | Operation::DeleteObjects => "s3:DeleteObject",
         Operation::AbortMultipartUpload => "s3:AbortMultipartUpload",
         Operation::ListParts => "s3:ListMultipartUploadParts",

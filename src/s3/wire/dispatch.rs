@@ -20,9 +20,9 @@ pub(super) fn judge(failure: &DispatchFailure) -> Verdict {
     if let Some(error) = cause::<CredentialsError>(error) {
         return judge_credentials(error);
     }
-    let cannot_connect = cause::<ResolveDnsError>(error).is_some()
-        || cause::<rustls::Error>(error).is_some_and(is_refusal);
-    if cannot_connect {
+    if cause::<ResolveDnsError>(error).is_some() {
+        Verdict::Unresolved
+    } else if cause::<rustls::Error>(error).is_some_and(is_refusal) {
         Verdict::Unreachable
     } else if failure.is_user() {
         Verdict::Refused
@@ -163,6 +163,6 @@ mod tests {
             assert_eq!(judged(tls(error)), want, "{text}");
         }
         let dns = ResolveDnsError::new("no such host");
-        assert_eq!(judged(ConnectorError::io(dns.into())), Verdict::Unreachable);
+        assert_eq!(judged(ConnectorError::io(dns.into())), Verdict::Unresolved);
     }
 }

@@ -34,6 +34,7 @@ impl ApiError {
             Verdict::Unavailable
             | Verdict::Throttled
             | Verdict::Unreadable
+            | Verdict::Unresolved
             | Verdict::Unreachable
             | Verdict::NoCredentials
             | Verdict::CredentialsUnavailable

@@ -102,7 +102,7 @@ impl HttpClient for ByHost<SharedHttpClient> {
 
 impl HttpConnector for ByHost<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        if is_link_local(request.uri()) {
+        if is_metadata_service(request.uri()) {
             self.direct.call(request)
         } else {
             self.proxied.call(request)
@@ -110,9 +110,10 @@ impl HttpConnector for ByHost<SharedHttpConnector> {
     }
 }
 
-/// Whether this is the address of a metadata service: IMDS, ECS or EKS.
-fn is_link_local(url: &str) -> bool {
+/// Whether this is the address of a metadata service: IMDS, ECS or EKS. None of them speaks TLS.
+fn is_metadata_service(url: &str) -> bool {
     let url = url.parse::<http::Uri>().ok();
+    let url = url.filter(|url| url.scheme() == Some(&http::uri::Scheme::HTTP));
     let host = url.as_ref().and_then(http::Uri::host).unwrap_or_default();
     match host.trim_matches(['[', ']']).parse() {
         Ok(IpAddr::V4(address)) => address.is_link_local(),
@@ -140,17 +141,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_services_are_link_local() {
+    fn metadata_services_are_reached_directly() {
         for (url, want) in [
             ("http://169.254.169.254/latest/api/token", true),
             ("http://169.254.170.2/v2/credentials", true),
             ("http://[fd00:ec2::254]/latest", true),
+            ("https://169.254.10.1:9000/bucket", false),
             ("http://169.253.0.1/", false),
             ("https://bucket.s3.eu-west-1.amazonaws.com/key", false),
             ("http://127.0.0.1:9000/", false),
             ("http://[::1]:9000/", false),
         ] {
-            assert_eq!(is_link_local(url), want, "{url}");
+            assert_eq!(is_metadata_service(url), want, "{url}");
         }
     }
 }

@@ -81,7 +81,7 @@ impl Api {
     }
 
     /// Objects below `prefix` whose keys come after `after`, in the order of their keys: at most
-    /// `limit` of them, and at most a thousand. Whether there are more.
+    /// `limit` of them, and at most a thousand. Whether there are more; then there is one at least.
     ///
     /// # Errors
     ///
@@ -92,21 +92,27 @@ impl Api {
         after: Option<&str>,
         limit: usize,
     ) -> ApiResult<(Vec<ListedObject>, bool)> {
-        let sought = Sought {
+        let mut sought = Sought {
             after: after.map(str::to_owned),
             limit: Some(i32::try_from(limit).unwrap_or(MAX_KEYS).clamp(1, MAX_KEYS)),
             ..Sought::default()
         };
-        let answer = self.listed(prefix, &sought, &CatchDate::default()).await?;
-        let mut objects = objects(&answer, prefix)?;
-        let more = answer.is_truncated() == Some(true);
-        if more && !objects.is_sorted_by_key(|object| &object.key) {
-            return Err(refused(prefix, "the store lists keys out of order"));
+        loop {
+            let answer = self.listed(prefix, &sought, &CatchDate::default()).await?;
+            let mut objects = objects(&answer, prefix)?;
+            let more = answer.is_truncated() == Some(true);
+            if more && !objects.is_sorted_by_key(|object| &object.key) {
+                return Err(refused(prefix, "the store lists keys out of order"));
+            }
+            objects.retain(|object| after < Some(object.key.as_str()));
+            objects.sort_by(|a, b| a.key.cmp(&b.key));
+            objects.dedup_by(|a, b| a.key == b.key);
+            // S3 may answer with fewer keys than were asked for, and with none at all.
+            if !more || !objects.is_empty() {
+                return Ok((objects, more));
+            }
+            sought.from = next_page(&answer);
         }
-        objects.retain(|object| after < Some(object.key.as_str()));
-        objects.sort_by(|a, b| a.key.cmp(&b.key));
-        objects.dedup_by(|a, b| a.key == b.key);
-        Ok((objects, more))
     }
 }
 

@@ -15,7 +15,10 @@ pub(super) enum Verdict {
     Throttled,
     /// No HTTP. Repeat once or twice: a bit may have flipped, or something else listens there.
     Unreadable,
-    /// No connection, and there will be none soon: no such host, a certificate that is refused.
+    /// No such host, or no answer about it. Repeat for a second or two: a name server may have been
+    /// restarted, and nothing tells that from a wrong name.
+    Unresolved,
+    /// No connection, and there will be none soon: a certificate that is refused.
     Unreachable,
     /// No credentials to sign the request with, or none that can be used.
     NoCredentials,
@@ -47,6 +50,7 @@ impl Verdict {
     pub(super) fn max_attempts(self) -> u32 {
         match self {
             Verdict::Unavailable | Verdict::Throttled => u32::MAX,
+            Verdict::Unresolved => 5,
             Verdict::Unreadable => 3,
             // The wire flipped a bit, or our memory did.
             Verdict::BadDigest => 2,
@@ -57,7 +61,7 @@ impl Verdict {
     pub(super) fn kind(self) -> StorageErrorKind {
         match self {
             Verdict::Unavailable | Verdict::Unreadable => StorageErrorKind::Unavailable,
-            Verdict::Unreachable => StorageErrorKind::Unreachable,
+            Verdict::Unresolved | Verdict::Unreachable => StorageErrorKind::Unreachable,
             Verdict::NoCredentials => StorageErrorKind::NoCredentials,
             Verdict::CredentialsUnavailable => StorageErrorKind::CredentialsUnavailable,
             Verdict::Throttled => StorageErrorKind::Throttled,
@@ -106,6 +110,8 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
             Verdict::InvalidPart
         }
         (416, _) => Verdict::InvalidRange,
+        // It has to be restored first.
+        (403, "InvalidObjectState") => Verdict::Refused,
         // The SDK learns the store's clock from the refusal, and signs the next attempt by it.
         (403, "RequestTimeTooSkewed") => Verdict::Unavailable,
         (401 | 403, _) | (400, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => {
@@ -229,6 +235,7 @@ mod tests {
             (GetObject, 416, Some("InvalidRange"), Verdict::InvalidRange),
             (GetObject, 403, Some("AccessDenied"), Verdict::Permission),
             (HeadObject, 403, None, Verdict::Permission),
+            (GetObject, 403, Some("InvalidObjectState"), Verdict::Refused),
             (PutObject, 400, Some("ExpiredToken"), Verdict::Permission),
             (
                 PutObject,
