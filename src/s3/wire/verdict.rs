@@ -16,7 +16,7 @@ pub(super) enum Verdict {
     /// No HTTP. Repeat once or twice: a bit may have flipped, or something else listens there.
     Unreadable,
     /// No such host, or no answer about it. Repeat for a second or two: a name server may have been
-    /// restarted, and nothing tells that from a wrong name.
+    /// restarted, which looks like a wrong name.
     Unresolved,
     /// No connection, and there will be none soon: a certificate that is refused.
     Unreachable,
