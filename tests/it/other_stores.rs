@@ -464,10 +464,7 @@ async fn listing_that_does_not_say_whether_it_ends_is_an_error() {
     stores::service(&store).await;
     let silent = |text: String| text.replace("<IsTruncated>false</IsTruncated>", "");
     let http = reword(store.http_client(), Lying(silent));
-    let client = stores::client(&store, http);
-    let service = S3LayerService::connect(client, stores::config())
-        .await
-        .unwrap();
+    let service = connect(&store, &http).await.unwrap();
     let swept = service.sweep(Duration::ZERO, true).await;
     assert!(swept.is_err(), "{swept:?}");
 }
@@ -559,10 +556,7 @@ async fn listing_without_an_end_is_an_error() {
     let store = stores::in_memory().await;
     stores::service(&store).await;
     let http = reword(store.http_client(), Lying(endless));
-    let client = stores::client(&store, http);
-    let service = S3LayerService::connect(client, stores::config())
-        .await
-        .unwrap();
+    let service = connect(&store, &http).await.unwrap();
     let swept = service.sweep(Duration::ZERO, true).await;
     assert!(swept.is_err(), "{swept:?}");
 }

@@ -38,6 +38,13 @@ pub enum EmbeddedError {
         /// The folder that was asked for.
         folder: PathBuf,
     },
+    /// The folder holds the bytes of a store without the database that says what they are. Nothing was
+    /// written to it.
+    #[error("{} holds the blobs of a store, but no metadata.redb; restore that file, or name another folder", folder.display())]
+    NoMetadata {
+        /// The folder that was asked for.
+        folder: PathBuf,
+    },
     /// The folder was written by an earlier version of this program.
     #[error("the store in {} was written by an earlier version, which this one cannot read; move the folder away, and push again", folder.display())]
     OlderFormat {

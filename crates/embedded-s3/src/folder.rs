@@ -112,6 +112,11 @@ fn refuse_foreign_files(root: &Path) -> Result<(), EmbeddedError> {
     let ours = [LOCK, Metadata::NEW_NAME];
     for entry in fs::read_dir(root).map_err(io_error("read", root))? {
         let name = entry.map_err(io_error("read", root))?.file_name();
+        if name == BLOBS {
+            return Err(EmbeddedError::NoMetadata {
+                folder: root.to_owned(),
+            });
+        }
         if !ours.iter().any(|ours| name == *ours) {
             return Err(EmbeddedError::NotAStore {
                 folder: root.to_owned(),

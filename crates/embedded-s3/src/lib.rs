@@ -124,6 +124,7 @@ impl EmbeddedStore {
     ///
     /// [`Locked`](EmbeddedError::Locked) if it is open already,
     /// [`NotAStore`](EmbeddedError::NotAStore) if the folder holds something else,
+    /// [`NoMetadata`](EmbeddedError::NoMetadata) if it holds a part of a store,
     /// [`NewerFormat`](EmbeddedError::NewerFormat) if a later version wrote it,
     /// [`OlderFormat`](EmbeddedError::OlderFormat) if an earlier version wrote it,
     /// [`Damaged`](EmbeddedError::Damaged) if its metadata cannot be read,
