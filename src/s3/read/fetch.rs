@@ -274,9 +274,7 @@ impl Source {
                     | ApiError::Precondition(_)
                     | ApiError::InvalidRange(_)),
                 ) => {
-                    if self.found.get().is_none() {
-                        presence::lost(&self.store, &section.key);
-                    }
+                    presence::lost(&self.store, &section.key);
                     match self.find().await? {
                         // One odd answer is no damage: what is there as recorded is asked for again.
                         Some(found) if !has_looked || found != place => place = found,

@@ -252,3 +252,17 @@ async fn object_that_comes_in_small_pieces_is_read_to_its_end() {
     }
     assert!(bytes == scene.bytes);
 }
+
+/// The second refusal is believed, although a look found the object in between: it is not remembered as there.
+#[tokio::test(start_paused = true)]
+async fn object_that_is_refused_again_is_not_remembered() {
+    let scene = Scene::new(PLENTY);
+    scene.fake.script(|_, range| match range.start {
+        BLOCK => Answer::Status(404, "NoSuchKey"),
+        _ => Answer::Right,
+    });
+    let (_, error) = read_all(&mut scene.layer()).await;
+    assert!(matches!(error, Some(Error::Damaged { .. })), "{error:?}");
+    let look = presence::seen_at(&scene.store, &fake::key(), &etag("etag"));
+    assert!(look.is_none());
+}
