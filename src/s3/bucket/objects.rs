@@ -7,7 +7,7 @@ use crate::clock;
 use crate::error::{Result, StorageError, StorageErrorKind};
 use crate::s3::bucket::Store;
 use crate::s3::format::keys::Key;
-use crate::s3::wire::{ApiError, ApiResult, ListedObject, RangeBody, STALL, pause};
+use crate::s3::wire::{ApiError, ApiResult, ListedObject, RangeBody, pause};
 use s3layers_tarsum::{Algorithm, Digest, Hasher};
 
 /// All objects below a prefix.
@@ -80,15 +80,14 @@ impl<'a> ObjectBytes<'a> {
                         .insert(api.get_range_if(self.key, range, None).await?)
                 }
             };
-            let cause = match tokio::time::timeout(STALL, body.next()).await {
-                Ok(Some(Ok(frame))) => {
+            let cause = match body.next().await {
+                Some(Ok(frame)) => {
                     self.position += frame.len() as u64;
                     (self.begun, self.broken) = (Instant::now(), 0);
                     return Ok(Some(frame));
                 }
-                Ok(Some(Err(cause))) => cause,
-                Ok(None) => "the body ended early".into(),
-                Err(elapsed) => elapsed.into(),
+                Some(Err(cause)) => cause,
+                None => "the body ended early".into(),
             };
             self.body = None;
             self.broken += 1;

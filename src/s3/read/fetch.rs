@@ -17,7 +17,7 @@ use crate::s3::bucket::presence;
 use crate::s3::format::checksum::{Crc64, Running};
 use crate::s3::format::keys::{Key, Keys};
 use crate::s3::format::record::{Segment, StoredLayer};
-use crate::s3::wire::{ApiError, ETag, RangeBody, STALL, pause};
+use crate::s3::wire::{ApiError, ETag, RangeBody, pause};
 use crate::telemetry::{Event, UsageCounter};
 
 type Broken = Box<dyn StdError + Send + Sync>;
@@ -236,22 +236,20 @@ impl Source {
         loop {
             // Also asked after the last byte: a body that was read to its end gives its
             // connection back.
-            let next = tokio::time::timeout(STALL, body.next()).await;
-            match next {
-                Ok(Some(Ok(bytes))) if bytes.len() as u64 > left => {
+            match body.next().await {
+                Some(Ok(bytes)) if bytes.len() as u64 > left => {
                     let over = "the store sent more bytes than were asked for";
                     return Err(self.damaged(over.to_owned()));
                 }
-                Ok(Some(Ok(bytes))) => {
+                Some(Ok(bytes)) => {
                     left -= bytes.len() as u64;
                     if !bytes.is_empty() {
                         take(bytes);
                     }
                 }
                 _ if left == 0 => return Ok(None),
-                Ok(Some(Err(error))) => return Ok(Some(error)),
-                Ok(None) => return Ok(Some("the body ended early".into())),
-                Err(elapsed) => return Ok(Some(elapsed.into())),
+                Some(Err(error)) => return Ok(Some(error)),
+                None => return Ok(Some("the body ended early".into())),
             }
         }
     }

@@ -13,13 +13,14 @@ use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::s3::wire::gauge::Gauge;
 use crate::telemetry::Request;
 
 /// How long the next bytes of a body may take on the way down. The SDK's own protection is quicker where it
 /// is on; it does not see every body that hangs.
-pub(crate) const STALL: Duration = Duration::from_secs(30);
+const STALL: Duration = Duration::from_secs(30);
 
 /// The largest frame of a body on its way up, in bytes. The SDK notices a stalled upload between
 /// frames only: one frame of 16 MiB would hide a stall.
@@ -173,21 +174,21 @@ impl RangeBody {
         RangeBody { stream, request }
     }
 
-    /// The next bytes; `None` at the end, which may come too early.
+    /// The next bytes; `None` at the end, which may come too early. An error where none came for [`STALL`].
     ///
     /// Cancelling loses nothing.
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, Box<dyn StdError + Send + Sync>>> {
-        let next = self.stream.next().await?;
-        Some(match next {
-            Ok(bytes) => {
+        let broken = match timeout(STALL, self.stream.next()).await {
+            Ok(Some(Ok(bytes))) => {
                 self.request.received(bytes.len() as u64);
-                Ok(bytes)
+                return Some(Ok(bytes));
             }
-            Err(error) => {
-                self.request.broke_off();
-                Err(error.into())
-            }
-        })
+            Ok(None) => return None,
+            Ok(Some(Err(error))) => error.into(),
+            Err(elapsed) => elapsed.into(),
+        };
+        self.request.broke_off();
+        Some(Err(broken))
     }
 }
 

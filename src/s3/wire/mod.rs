@@ -51,7 +51,7 @@ mod verdict;
 mod witness;
 
 pub(crate) use aws_sdk_s3::Client;
-pub(crate) use body::{Payload, RangeBody, STALL};
+pub(crate) use body::{Payload, RangeBody};
 pub use client::{ClientOptions, client_from_env, client_over};
 pub use client_environment::{ClientEnvironment, CredentialSource, client_environment};
 pub use client_error::ClientError;

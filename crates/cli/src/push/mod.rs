@@ -173,7 +173,7 @@ async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> PushResult {
     };
     for item in items {
         match pushes.next().await {
-            // A closed stdout does not stop the other uploads.
+            // A failure to print does not stop the other uploads.
             Some(Ok(digest)) if pushed.printed.is_ok() => {
                 pushed.printed = output.say(line(&digest, item.file));
             }

@@ -27,7 +27,7 @@ pub(super) async fn beginning(
         digests.truncate(limit);
         after = objects.last().map(|object| object.key.to_string());
         // A page may hold tombstones alone.
-        if !more || after.is_none() || digests.len() == limit {
+        if !more || digests.len() == limit {
             return Ok(digests);
         }
     }

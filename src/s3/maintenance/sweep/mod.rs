@@ -57,10 +57,7 @@ pub(crate) async fn sweep(
     let old = uploads.try_filter(|found| ready(found.age >= older_than));
     // A failure of the listing comes after what was begun before it.
     let swept = old.map(|found| async move {
-        match found {
-            Ok(found) => Ok(Box::pin(sweep_one(store, found, older_than, dry_run)).await),
-            Err(error) => Err(error),
-        }
+        Ok(Box::pin(sweep_one(store, found?, older_than, dry_run)).await)
     });
     let (mut swept, mut report) = (pin!(swept.buffered(AT_ONCE)), Vec::new());
     while let Some(one) = swept.next().await {
