@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::bucket;
-use crate::support::program::{ACCESS_KEY, Running, SECRET_KEY, Served, User, digest, said};
+use crate::support::program::{Running, Served, User, digest, said};
 use crate::support::reply::Reply;
 use crate::support::stores::BUCKET;
 
@@ -126,8 +126,7 @@ fn check_names_broken_images_and_has_an_exit_code_for_each_end() {
     let (store, user) = Served::with_user();
     let registry = Registry::over(&user);
     let manifest = registry.push(&[7; 20_000]);
-    let http = aws_smithy_http_client::Builder::new().build_http();
-    let client = s3layers::client_over(http, &store.endpoint, ACCESS_KEY, SECRET_KEY);
+    let client = store.client();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(bucket::set_collection_times(&client, SHORT_LOOK));
     let delete = |prefix: &str| {

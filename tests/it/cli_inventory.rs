@@ -10,9 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::bucket::{get, keys, multiparts, sealed};
-use crate::support::program::{
-    ACCESS_KEY, MIB, Running, SECRET_KEY, Served, User, digest, events, noise, said, stderr,
-};
+use crate::support::program::{MIB, Running, Served, User, digest, events, noise, said, stderr};
 use crate::support::reply::Reply;
 use crate::support::stores::BUCKET;
 use crate::tarsum::archive::{END, member};
@@ -49,8 +47,7 @@ struct Bucket(Client, tokio::runtime::Runtime);
 
 impl Bucket {
     fn of(store: &Served) -> Self {
-        let http = aws_smithy_http_client::Builder::new().build_http();
-        let client = s3layers::client_over(http, &store.endpoint, ACCESS_KEY, SECRET_KEY);
+        let client = store.client();
         Bucket(client, tokio::runtime::Runtime::new().unwrap())
     }
 

@@ -9,8 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::bucket::abort_multiparts;
 use crate::support::program::{
-    ACCESS_KEY, MIB, Running, SECRET_KEY, Served, User, digest, events, noise, printed_commands,
-    stderr,
+    MIB, Running, Served, User, digest, events, noise, printed_commands, stderr,
 };
 use crate::support::tcp_proxy::{Direction, TcpProxy};
 
@@ -605,8 +604,7 @@ fn lose_parts_of_push(mib: usize) {
     let mut input = push.stdin.take().unwrap();
     input.write_all(&large(mib)).unwrap();
     store.holds_parts(2);
-    let http = aws_smithy_http_client::Builder::new().build_http();
-    let client = s3layers::client_over(http, &store.endpoint, ACCESS_KEY, SECRET_KEY);
+    let client = store.client();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(abort_multiparts(&client));
     drop(input);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::bucket;
-use crate::support::program::{ACCESS_KEY, Running, SECRET_KEY, Served, User, digest};
+use crate::support::program::{Running, Served, User, digest};
 use crate::support::reply::Reply;
 
 const CLIENTS: usize = 16;
@@ -142,8 +142,7 @@ fn images_survive_collections_and_the_rest_is_freed() {
     let store = Served::start(&[]);
     let user = User::of(&store);
     user.ok(&["ls"]);
-    let http = aws_smithy_http_client::Builder::new().build_http();
-    let client = s3layers::client_over(http, &store.endpoint, ACCESS_KEY, SECRET_KEY);
+    let client = store.client();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(bucket::set_collection_times(&client, TIMES));
     let serve = ["serve", "--listen", "127.0.0.1:0", "--gc-every", "3s"];

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::site::{Image, push_layer};
 use crate::support::bucket::{self, get, sealed};
 use crate::support::bytes::sha256;
-use crate::support::program::{ACCESS_KEY, SECRET_KEY, Served, User, events};
+use crate::support::program::{Served, User, events};
 use crate::support::stores::BUCKET;
 
 const REPOSITORIES: usize = 100;
@@ -137,8 +137,7 @@ fn large_bucket_takes_few_requests_and_little_memory() {
     let store = Served::start(&[]);
     let user = User::of(&store);
     user.ok(&["ls"]);
-    let http = aws_smithy_http_client::Builder::new().build_http();
-    let client = s3layers::client_over(http, &store.endpoint, ACCESS_KEY, SECRET_KEY);
+    let client = store.client();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(fill(&client, layers));
     let pages = (layers * 4 + layers / LAYERS * 3).div_ceil(1000) as u64;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
+use aws_sdk_s3::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use s3layers::{Algorithm, Digest};
 use serde_json::Value;
@@ -287,10 +288,15 @@ impl Served {
         (store, proxy, user)
     }
 
+    /// A client that goes behind the program's back.
+    pub(crate) fn client(&self) -> Client {
+        let http = aws_smithy_http_client::Builder::new().build_http();
+        s3layers::client_over(http, &self.endpoint, ACCESS_KEY, SECRET_KEY)
+    }
+
     /// Waits until the one upload under way has this many parts.
     pub(crate) fn holds_parts(&self, count: usize) {
-        let http = aws_smithy_http_client::Builder::new().build_http();
-        let client = s3layers::client_over(http, &self.endpoint, ACCESS_KEY, SECRET_KEY);
+        let client = self.client();
         let parts = async || {
             let uploads = client.list_multipart_uploads().bucket("layers").send();
             let Some(upload) = uploads.await.unwrap().uploads.unwrap_or_default().pop() else {
