@@ -131,8 +131,11 @@ fn wrong_files_and_settings_are_refused_at_start() {
     let short = user.file("short", b"short");
     let absent = user.path("absent").to_str().unwrap().to_owned();
     std::fs::create_dir(user.path(".aws")).unwrap();
-    let profile = b"[profile nearby]\nendpoint_url = https://s3.registry.example.com\n";
-    user.file(".aws/config", profile);
+    let endpoint = "endpoint_url = https://s3.registry.example.com\n";
+    let profiles = format!(
+        "[profile nearby]\n{endpoint}[profile service]\nservices = s\n[services s]\ns3 =\n  {endpoint}"
+    );
+    user.file(".aws/config", profiles.as_bytes());
     for (arguments, words) in [
         (vec!["--users", &absent], vec![&*absent, "No such file"]),
         (
@@ -184,6 +187,18 @@ fn wrong_files_and_settings_are_refused_at_start() {
                 "s3://bucket",
                 "--profile",
                 "nearby",
+                "--redirect",
+                "--public-url",
+                "https://registry.example.com",
+            ],
+            vec!["s3.registry.example.com", "--redirect-endpoint"],
+        ),
+        (
+            vec![
+                "--store",
+                "s3://bucket",
+                "--profile",
+                "service",
                 "--redirect",
                 "--public-url",
                 "https://registry.example.com",

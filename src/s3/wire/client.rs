@@ -8,7 +8,7 @@ use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider, ProfileSet};
 use aws_config::provider_config::ProviderConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as Providing;
 use aws_sdk_s3::Client;
@@ -66,27 +66,16 @@ pub struct ClientOptions {
 pub async fn client_from_env(options: ClientOptions) -> Result<Client, ClientError> {
     let profiles = profiles(options.profile.as_deref()).await?;
     let http_client = https::client(profiles.get("ca_bundle"))?;
-    let loader = || {
-        let mut loader =
-            aws_config::defaults(BehaviorVersion::latest()).http_client(http_client.clone());
-        if let Some(profile) = &options.profile {
-            loader = loader.profile_name(profile);
-        }
-        if let Some(endpoint) = &options.endpoint_url {
-            loader = loader.endpoint_url(endpoint);
-        }
-        loader
-    };
-    // Without a request: only the SDK knows all places that name an endpoint.
-    let known = loader().region(Region::from_static(DEFAULT_REGION));
-    let known = known.no_credentials().load().await;
+    let known = without_request(&options).await;
     let provider = ProviderConfig::without_region()
         .with_http_client(http_client.clone())
         .with_use_fips(known.use_fips())
         .with_use_dual_stack(known.use_dual_stack());
-    let endpoint_named = names_endpoint(&known);
+    let endpoint_named = endpoint(&options, &known).is_some();
     let region = region(&options, &provider, endpoint_named).await;
-    let mut loader = loader().region(region.clone());
+    let mut loader = loader(&options)
+        .http_client(http_client)
+        .region(region.clone());
     if let Some(profile) = options.profile.filter(|_| options.prefer_profile) {
         // The default chain looks into the environment first.
         let keys = ProfileFileCredentialsProvider::builder()
@@ -158,16 +147,35 @@ pub(super) async fn profiles(name: Option<&str>) -> Result<ProfileSet, ClientErr
     Ok(files)
 }
 
-/// Whether the environment or the profile names an endpoint of S3.
-fn names_endpoint(settings: &SdkConfig) -> bool {
+fn loader(options: &ClientOptions) -> ConfigLoader {
+    let mut loader = aws_config::defaults(BehaviorVersion::latest());
+    if let Some(profile) = &options.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(endpoint) = &options.endpoint_url {
+        loader = loader.endpoint_url(endpoint);
+    }
+    loader
+}
+
+/// What the SDK takes from the environment and the shared files.
+pub(super) async fn without_request(options: &ClientOptions) -> SdkConfig {
+    let loader = loader(options).region(Region::from_static(DEFAULT_REGION));
+    loader.no_credentials().load().await
+}
+
+/// The endpoint of S3 that the options, the environment or the profile name. Only the SDK knows all
+/// places that can.
+pub(super) fn endpoint(options: &ClientOptions, settings: &SdkConfig) -> Option<String> {
     let of_s3 = ServiceConfigKey::builder()
         .service_id("s3")
         .env("AWS_ENDPOINT_URL")
         .profile("endpoint_url")
         .build();
     let of_s3 = settings.service_config().zip(of_s3.ok());
-    settings.endpoint_url().is_some()
-        || of_s3.is_some_and(|(config, key)| config.load_config(key).is_some())
+    let of_s3 = of_s3.and_then(|(config, key)| config.load_config(key));
+    let of_any = || settings.endpoint_url().map(str::to_owned);
+    options.endpoint_url.clone().or(of_s3).or_else(of_any)
 }
 
 /// The region. A store with an endpoint is not on AWS: IMDS, which may take seconds to fail, is not

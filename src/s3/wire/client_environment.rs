@@ -3,7 +3,7 @@
 
 use aws_config::profile::{Profile, load};
 
-use super::{ClientError, ClientOptions};
+use super::{ClientError, ClientOptions, client};
 
 /// What the environment and the shared configuration files of AWS say.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub struct ClientEnvironment {
     pub profile: Option<String>,
     /// Of that profile.
     pub region: Option<String>,
-    /// Of that profile.
+    /// Of S3, wherever the options, the environment or the profile name it.
     pub endpoint_url: Option<String>,
     /// What the credentials come from.
     pub credentials: CredentialSource,
@@ -80,7 +80,7 @@ pub async fn client_environment(options: &ClientOptions) -> Result<ClientEnviron
     Ok(ClientEnvironment {
         profile: profile.map(|profile| profile.name().to_owned()),
         region: of_profile("region"),
-        endpoint_url: of_profile("endpoint_url"),
+        endpoint_url: client::endpoint(options, &client::without_request(options).await),
         credentials: keys,
     })
 }

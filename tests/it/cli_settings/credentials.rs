@@ -170,3 +170,16 @@ fn keys_of_a_profile_are_used_and_shown() {
     let without = [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", "")];
     assert!(run(&user, &without, &["sweep"]).status.success());
 }
+
+#[test]
+fn endpoint_in_a_services_section_is_shown() {
+    let user = User::new();
+    fs::create_dir(user.path(".aws")).unwrap();
+    let services =
+        "[profile s]\nservices = of-s\n[services of-s]\ns3 =\n  endpoint_url = http://host:1\n";
+    user.file(".aws/config", services.as_bytes());
+    let config = shown(&user, &[], &["--store", "s3://bucket", "--profile", "s"]);
+    let endpoint = &config["endpoint_url"];
+    assert_eq!(endpoint["value"], "http://host:1");
+    assert_eq!(endpoint["from"], "AWS profile s");
+}
