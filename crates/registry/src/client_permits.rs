@@ -1,10 +1,11 @@
-//! Limits the concurrent requests of one client.
+//! Limits the concurrent requests of one client: an address, or an IPv6 network of 64 bits.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use crate::locks::lock;
+use crate::proxies::network;
 
 /// How much each client has.
 #[derive(Clone, Debug)]
@@ -30,7 +31,7 @@ impl ClientPermits {
 
     /// `None` where the client has all that it may have.
     pub(super) fn acquire(&self, client: IpAddr) -> Option<ClientPermit> {
-        let client = client.to_canonical();
+        let client = network(client);
         let mut held = lock(&self.held);
         let count = held.entry(client).or_default();
         if *count >= self.limit {
@@ -71,5 +72,13 @@ mod tests {
         drop(first);
         assert!(permits.acquire(client(1)).is_some());
         assert_eq!(permits.held.lock().unwrap().len(), 1);
+        let of_network = |last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
+        let _held = [1, 2].map(|last| permits.acquire(of_network(last)).unwrap());
+        assert!(permits.acquire(of_network(3)).is_none());
+        assert!(
+            permits
+                .acquire(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, 1]))
+                .is_some()
+        );
     }
 }

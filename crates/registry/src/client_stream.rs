@@ -1,8 +1,9 @@
 //! The socket of a client, with limits on what the client may leave waiting, and a close that does
 //! not take back the answer.
 //!
-//! 1. A head that has begun must be complete within [`Limits::header_timeout`], and an answer must
-//!    be read: the stream fails after [`Limits::write_timeout`] without progress.
+//! 1. The first head, and each later one that has begun, must be complete within
+//!    [`Limits::header_timeout`], and an answer must be read: the stream fails after
+//!    [`Limits::write_timeout`] without progress.
 //! 2. A client may be refused while it still sends its body. To close a socket with unread bytes
 //!    makes the kernel reset the connection, and the client may never see the answer. So the
 //!    stream is half-closed, and what comes is read and dropped for a while (RFC 9112, 9.6).
@@ -150,7 +151,8 @@ pub(super) struct ClientStream<S> {
     stream: Pin<Box<TimeoutWriter<S>>>,
     activity: Arc<Activity>,
     header_timeout: Duration,
-    /// Runs while a head is incomplete; with the number of requests before it.
+    /// Runs until the first head is complete, and while another one is incomplete; with the number of
+    /// requests before it.
     head: Option<(usize, Pin<Box<Sleep>>)>,
     /// Since the stream was half-closed.
     linger: Option<Linger>,
@@ -170,7 +172,7 @@ impl<S: AsyncRead + AsyncWrite> ClientStream<S> {
             stream: Box::pin(stream),
             activity,
             header_timeout: limits.header_timeout,
-            head: None,
+            head: Some((0, Box::pin(sleep(limits.header_timeout)))),
             linger: None,
         }
     }

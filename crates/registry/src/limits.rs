@@ -13,7 +13,8 @@ pub struct Limits {
     /// How long a connection may be idle between two requests. Default: 620 seconds, since load
     /// balancers keep idle connections for up to 600 and fail a request that meets a closed one.
     pub idle_timeout: Duration,
-    /// How long the head of a request may take, from its first byte. Default: 60 seconds.
+    /// How long the head of a request may take, from its first byte; that of the first request from the
+    /// connection on. Default: 60 seconds.
     pub header_timeout: Duration,
     /// How long a client may read nothing of its answer. Then its connection is closed. Default:
     /// 10 minutes, for a client that unpacks a layer while it reads.

@@ -18,6 +18,15 @@ const LONGEST_HOST: usize = 260;
 pub(super) struct Base(String);
 
 impl Base {
+    /// For others than the client of this request.
+    pub(super) fn public(parts: &Parts, options: &Options) -> Self {
+        let url = options.public_url.as_deref();
+        url.map_or_else(
+            || Base::of(parts, options),
+            |url| Base(url.trim_end_matches('/').to_owned()),
+        )
+    }
+
     pub(super) fn of(parts: &Parts, options: &Options) -> Self {
         if options.relative_location {
             return Base(String::new());

@@ -17,6 +17,9 @@ pub struct Options {
     /// Answer GET of a blob with 307 to a URL of the storage that is good for so long, where the
     /// storage has such a thing. Default: the bytes are served from here.
     pub redirect: Option<Duration>,
+    /// The URL of the registry in events. Default: as the client that caused the event sees it, which a
+    /// client chooses by its `Host`.
+    pub public_url: Option<String>,
     /// Write locations without scheme and host. Default: as the client sees the registry, by
     /// `Forwarded` or `X-Forwarded-Proto` and `X-Forwarded-Host` of a trusted proxy, else by
     /// `Host`.
@@ -59,6 +62,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             redirect: None,
+            public_url: None,
             relative_location: false,
             trusted_proxies: TrustedProxies::default(),
             cors_origins: None,

@@ -2,7 +2,7 @@
 //! `Forwarded` (RFC 7239), or `X-Forwarded-Host` and `X-Forwarded-Proto`. Pure.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use http::header::FORWARDED;
@@ -17,6 +17,14 @@ use ipnet::IpNet;
 /// recognised. Without it no forwarding header is believed. [`serve`](super::serve) does it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
+
+/// An address; of IPv6 the network that one client has.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 => v4,
+    }
+}
 
 /// The connection is encrypted. A server that ends TLS inserts it into the extensions of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -69,7 +69,7 @@ impl FromStr for ImmutableTags {
             let pair = pair.trim();
             let patterns = pair
                 .split_once(':')
-                .and_then(|(names, tags)| Pattern::parse(names).zip(Pattern::parse(tags)));
+                .and_then(|(names, tags)| Pattern::of_names(names).zip(Pattern::of_tags(tags)));
             patterns.ok_or_else(|| InvalidTagPattern(pair.to_owned()))
         });
         Ok(ImmutableTags {

@@ -219,6 +219,7 @@ async fn head_and_idle_connection_have_a_limit_each() {
     };
     let client = with_limits(limits).await.client;
     assert!(ended(client, half, LONG).await);
+    assert!(ended(client, b"", LONG).await, "nothing came");
     assert!(!ended(client, whole, 10 * SHORT).await);
     let limits = Limits {
         idle_timeout: SHORT,

@@ -38,7 +38,11 @@ impl Site {
         let authorization = authorization.map(|value| HeaderValue::from_str(value).unwrap());
         let (webhook, delivery) =
             Webhook::new(url.parse().unwrap(), authorization, Some(metrics.clone()));
-        let registry = router(Arc::new(MemoryLayerService::new()), Options::default());
+        let options = Options {
+            public_url: Some("https://registry.example.com/".to_owned()),
+            ..Options::default()
+        };
+        let registry = router(Arc::new(MemoryLayerService::new()), options);
         Site {
             registry: registry.with_webhook(webhook),
             metrics,
@@ -162,7 +166,7 @@ async fn actions_of_clients_are_events_in_their_order() {
     let content = |media: &str, digest: &dyn std::fmt::Display, name: &str, kind: &str| {
         json!({
             "mediaType": media, "digest": digest.to_string(), "repository": name,
-            "url": format!("/v2/{name}/{kind}/{digest}"),
+            "url": format!("https://registry.example.com/v2/{name}/{kind}/{digest}"),
         })
     };
     let sized = |mut target: Value, size: usize| {

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -19,39 +19,68 @@ use s3layers_registry::{AuthSettings, Policy, PolicyAuthorizer, SecretKey, Tls, 
 const TOKEN_SERVER: &str = "--token-server sends clients to another server for tokens, which are accepted of issuers only; \
      expected --policy with an issuer of kind \"docker\" for that server";
 /// How often files are read again.
-const INTERVAL: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Who may do what.
 pub(super) struct Auth {
-    users: Option<PathBuf>,
-    policy: Option<PathBuf>,
+    users: Option<Watched>,
+    policy: Option<Watched>,
     anonymous_pull: bool,
     /// Where clients get tokens instead of from the registry.
     token_server: Option<String>,
-    /// The texts of the files as they were read last.
-    texts: Mutex<Texts>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Texts {
-    users: String,
-    policy: Option<String>,
+/// A file that is read again.
+struct Watched {
+    path: PathBuf,
+    in_use: String,
+    /// What was read last: a file that is being written is read again before it is used.
+    last: String,
+}
+
+impl Watched {
+    fn read(path: &FilePath) -> Result<Self, Failure> {
+        let text = text_of(&path.0)?;
+        Ok(Watched {
+            path: path.0.clone(),
+            in_use: text.clone(),
+            last: text,
+        })
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Uses the text where it has changed, and is the same as at the last look.
+    fn look(
+        &mut self,
+        use_it: impl FnOnce(&Self, &str) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let text = text_of(&self.path)?;
+        if text == self.last && text != self.in_use {
+            use_it(self, &text)?;
+            tracing::info!(file = self.name(), "a file was read again");
+            self.in_use.clone_from(&text);
+        }
+        self.last = text;
+        Ok(())
+    }
 }
 
 impl Auth {
     /// `None`: every client may do everything.
     pub(super) fn of(settings: &Settings) -> Result<Option<Self>, Failure> {
-        let path = |file: &Option<FilePath>| file.as_ref().map(|file| file.0.clone());
+        let watched = |file: &Option<FilePath>| file.as_ref().map(Watched::read).transpose();
         let auth = Auth {
-            users: path(&settings.serve_users.value),
-            policy: path(&settings.serve_policy.value),
+            users: watched(&settings.serve_users.value)?,
+            policy: watched(&settings.serve_policy.value)?,
             anonymous_pull: settings.serve_anonymous_pull.value,
             token_server: settings
                 .serve_token_server
                 .value
                 .as_ref()
                 .map(|url| url.0.clone()),
-            texts: Mutex::default(),
         };
         if auth.users.is_none() && auth.policy.is_none() {
             if auth.anonymous_pull {
@@ -109,53 +138,50 @@ impl Auth {
             upload_grace: settings.serve_upload_grace.value,
             plain_credentials: settings.serve_plain_credentials.value,
         };
-        let texts = self.read()?;
-        let (users, policy) = self.parse(&texts)?;
-        *self.texts.lock().unwrap_or_else(PoisonError::into_inner) = texts;
+        let users = self.users.as_ref();
+        let users = users.map(|file| parse_users(&file.name(), &file.in_use));
+        let policy = match &self.policy {
+            Some(file) => parse_policy(&file.in_use, Some(&file.path))?,
+            None => Policy::for_users(self.anonymous_pull),
+        };
+        let policy = fitting(policy, self.token_server.as_deref())?;
         Ok(Arc::new(PolicyAuthorizer::new(
             auth_settings,
-            users,
+            users.transpose()?.unwrap_or_default(),
             policy,
         )))
     }
 
-    fn read(&self) -> Result<Texts, Failure> {
-        let users = self.users.as_deref().map(text_of).transpose()?;
-        Ok(Texts {
-            users: users.unwrap_or_default(),
-            policy: self.policy.as_deref().map(text_of).transpose()?,
-        })
-    }
-
-    fn parse(&self, texts: &Texts) -> Result<(Users, Policy), Failure> {
-        let name = |path: &Option<PathBuf>| {
-            let path = path.as_ref();
-            path.map_or_else(String::new, |path| path.display().to_string())
-        };
-        let users = Users::parse(&texts.users, &name(&self.users));
-        let users = users.map_err(|error| Failure::usage(error.to_string()))?;
-        let policy = match &texts.policy {
-            Some(text) => parse_policy(text, self.policy.as_deref())?,
-            None => Policy::for_users(self.anonymous_pull),
-        };
-        if self.token_server.is_some() && !policy.has_docker_issuer() {
-            return Err(Failure::usage(TOKEN_SERVER));
-        }
-        Ok((users, policy))
-    }
-
     /// Replaces what changed. A file that is wrong changes nothing.
-    fn reload(&self, authorizer: &PolicyAuthorizer) -> Result<bool, Failure> {
-        let texts = self.read()?;
-        let mut before = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        if *before == texts {
-            return Ok(false);
-        }
-        let (users, policy) = self.parse(&texts)?;
-        authorizer.replace(users, policy);
-        *before = texts;
-        Ok(true)
+    fn reload(&mut self, authorizer: &PolicyAuthorizer) -> [Result<(), Failure>; 2] {
+        let users = self.users.as_mut().map_or(Ok(()), |file| {
+            file.look(|file, text| {
+                authorizer.replace_users(parse_users(&file.name(), text)?);
+                Ok(())
+            })
+        });
+        let token_server = self.token_server.as_deref();
+        let policy = self.policy.as_mut().map_or(Ok(()), |file| {
+            file.look(|file, text| {
+                let policy = parse_policy(text, Some(&file.path))?;
+                authorizer.replace_policy(fitting(policy, token_server)?);
+                Ok(())
+            })
+        });
+        [users, policy]
     }
+}
+
+/// Refuses a policy without an issuer for this token server.
+fn fitting(policy: Policy, token_server: Option<&str>) -> Result<Policy, Failure> {
+    if token_server.is_some() && !policy.has_docker_issuer() {
+        return Err(Failure::usage(TOKEN_SERVER));
+    }
+    Ok(policy)
+}
+
+fn parse_users(name: &str, text: &str) -> Result<Users, Failure> {
+    Users::parse(text, name).map_err(|error| Failure::usage(error.to_string()))
 }
 
 /// The policy in this file.
@@ -286,43 +312,46 @@ pub(super) struct Files {
 
 impl Files {
     /// Reads files again when they change, and the keys of issuers.
-    pub(super) async fn keep_current(&self) -> Infallible {
+    pub(super) async fn keep_current(self) -> Infallible {
+        let authorizer = self.authorizer.as_deref();
         let keys = async {
-            match &self.authorizer {
+            match authorizer {
                 Some(authorizer) => authorizer.refresh_keys().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             never = keys => never,
-            never = self.reload() => never,
+            never = reload(self.auth, authorizer, self.tls.as_deref()) => never,
         }
     }
+}
 
-    async fn reload(&self) -> Infallible {
-        // The same failure is logged once.
-        let mut failed = String::new();
-        loop {
-            sleep(INTERVAL).await;
-            let mut errors = Vec::new();
-            if let Some((auth, authorizer)) = self.auth.as_ref().zip(self.authorizer.as_ref()) {
-                match auth.reload(authorizer) {
-                    Ok(true) => tracing::info!("users and policy were read again"),
-                    Ok(false) => {}
-                    Err(failure) => errors.push(failure.lines.join(": ")),
-                }
-            }
-            match self.tls.as_ref().map(|tls| tls.reload()) {
-                Some(Ok(true)) => tracing::info!("the certificate was read again"),
-                Some(Err(error)) => errors.push(error.to_string()),
-                _ => {}
-            }
-            let error = errors.join("; ");
-            if !error.is_empty() && error != failed {
-                tracing::error!(%error, "a file is wrong; what was read before stays in use");
-            }
-            failed = error;
+/// Reads files again when they change.
+async fn reload(
+    mut auth: Option<Auth>,
+    authorizer: Option<&PolicyAuthorizer>,
+    tls: Option<&Tls>,
+) -> Infallible {
+    // The same failure is logged once.
+    let mut failed = String::new();
+    loop {
+        sleep(INTERVAL).await;
+        let mut errors = Vec::new();
+        if let Some((auth, authorizer)) = auth.as_mut().zip(authorizer) {
+            let failures = auth.reload(authorizer).into_iter().filter_map(Result::err);
+            errors.extend(failures.map(|failure| failure.lines.join(": ")));
         }
+        match tls.map(Tls::reload) {
+            Some(Ok(true)) => tracing::info!("the certificate was read again"),
+            Some(Err(error)) => errors.push(error.to_string()),
+            _ => {}
+        }
+        let error = errors.join("; ");
+        if !error.is_empty() && error != failed {
+            tracing::error!(%error, "a file is wrong; what was read before stays in use");
+        }
+        failed = error;
     }
 }
 
@@ -332,4 +361,44 @@ fn text_of(file: &Path) -> Result<String, Failure> {
 
 fn of_file(file: &Path, error: &dyn std::error::Error) -> Failure {
     Failure::usage(format!("{}: {error}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn file_is_used_when_it_is_the_same_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy");
+        std::fs::write(&path, "whole").unwrap();
+        let mut file = Watched::read(&FilePath(path.clone())).unwrap();
+        let mut used = Vec::new();
+        let steps = [
+            ("whole", true, None),
+            ("who", true, None),
+            ("whole 2", true, None),
+            ("whole 2", true, Some("whole 2")),
+            ("whole 2", true, None),
+            ("wrong", false, None),
+            ("wrong", false, Some("wrong")),
+            ("wrong", true, Some("wrong")),
+            ("", true, None),
+            ("wrong", true, None),
+            ("wrong", true, None),
+        ];
+        for (step, (text, is_right, want)) in steps.into_iter().enumerate() {
+            std::fs::write(&path, text).unwrap();
+            let looked = file.look(|_, text| {
+                used.push(text.to_owned());
+                let wrong = || Failure::new("wrong");
+                is_right.then_some(()).ok_or_else(wrong)
+            });
+            assert_eq!(looked.is_ok(), is_right || want.is_none(), "{step}");
+            assert_eq!(used.pop().as_deref(), want, "{step}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(file.look(|_, _| Ok(())).is_err());
+    }
 }

@@ -259,6 +259,7 @@ fn options(settings: &Settings) -> Options {
     let lifetime = settings.serve_redirect_lifetime.value;
     Options {
         redirect: settings.serve_redirect.value.then_some(lifetime),
+        public_url: settings.serve_public_url.value.clone().map(|url| url.0),
         relative_location: settings.serve_relative_location.value,
         trusted_proxies: settings.serve_trusted_proxies.value.clone(),
         cors_origins: settings.serve_cors_origin.value.clone(),

@@ -5,10 +5,11 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::request::Parts;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::challenge::{Challenge, TokenError};
 use super::client::{Client, Means, PolicyGrant, without_credentials};
@@ -100,12 +101,23 @@ impl PolicyAuthorizer {
         }
     }
 
-    /// Replaces users and policy. Requests that are running keep what they were granted.
-    pub fn replace(&self, users: Users, policy: Policy) {
+    /// Replaces the users. Requests that are running keep what they were granted.
+    pub fn replace_users(&self, users: Users) {
         let mut rules = write(&self.rules);
         *rules = Arc::new(Rules {
             users,
             generation: rules.generation + 1,
+            stores: rules.stores.clone(),
+            policy: Arc::clone(&rules.policy),
+        });
+    }
+
+    /// Replaces the policy. Requests that are running keep what they were granted.
+    pub fn replace_policy(&self, policy: Policy) {
+        let mut rules = write(&self.rules);
+        *rules = Arc::new(Rules {
+            users: rules.users.clone(),
+            generation: rules.generation,
             stores: stores(&policy, &rules.stores),
             policy: Arc::new(policy),
         });
@@ -117,10 +129,20 @@ impl PolicyAuthorizer {
     ///
     /// The keys become old.
     pub async fn refresh_keys(&self) -> std::convert::Infallible {
+        // One key server that does not answer delays no other.
+        let mut running = FuturesUnordered::new();
         loop {
             let rules = self.rules();
-            join_all(rules.stores.iter().map(|store| store.refresh_if_due())).await;
-            sleep(TICK).await;
+            let due = rules.stores.iter().filter(|store| store.begin_if_due());
+            running.extend(
+                due.cloned()
+                    .map(|store| async move { store.refresh().await }),
+            );
+            let _ = timeout(TICK, async {
+                while running.next().await.is_some() {}
+                sleep(TICK).await;
+            })
+            .await;
         }
     }
 
@@ -132,11 +154,11 @@ impl PolicyAuthorizer {
     /// Who sent this request. `challenge` is for one whose credentials are wrong.
     async fn identify(
         &self,
+        rules: &Rules,
         head: &Parts,
         peer: Option<Peer>,
         challenge: &(dyn Fn(Option<TokenError>) -> String + Sync),
     ) -> Result<Client, Denial> {
-        let rules = self.rules();
         let unauthorized = |message: &str, error| Denial::Unauthorized {
             challenge: challenge(error),
             message: message.to_owned(),
@@ -173,7 +195,7 @@ impl PolicyAuthorizer {
                 };
             }
         };
-        self.client_of_token(&token, &rules)
+        self.client_of_token(&token, rules)
             .map_err(|error| match error {
                 TokenRefusal::Invalid(error) => {
                     unauthorized(&error.to_string(), Some(TokenError::Invalid))
@@ -196,10 +218,10 @@ impl PolicyAuthorizer {
                 identity,
                 scopes,
                 expires,
+                seal,
             } = self.signer.verify(token, now)?;
-            // A user that was removed has no token any more.
-            let user = identity.subject.as_str().strip_prefix("user:");
-            if user.is_some_and(|user| !rules.users.has(user)) {
+            // What was taken back has no token any more.
+            if self.seal(&identity.subject, rules) != Some(seal) {
                 return Err(InvalidToken::Issuer.into());
             }
             return Ok(Client {
@@ -270,8 +292,26 @@ impl PolicyAuthorizer {
             .is_some_and(|expires| expires.saturating_add(tolerance) <= now())
     }
 
+    /// Of what vouches for a subject: the hash of its password, or what the policy says of its issuer.
+    /// `None` where it is not there.
+    fn seal(&self, subject: &Subject, rules: &Rules) -> Option<String> {
+        let subject = subject.as_str();
+        let (kind, name) = subject.split_once(':').unwrap_or((subject, ""));
+        let voucher = match kind {
+            "user" => rules.users.hash(name)?.to_owned(),
+            "token" => {
+                let issuer = name.split(':').next()?;
+                let mut stores = rules.stores.iter();
+                let store = stores.find(|store| store.issuer.name == issuer)?;
+                store.definition.clone()
+            }
+            _ => String::new(),
+        };
+        Some(self.signer.seal(&voucher))
+    }
+
     /// A token for the scopes that a client asks for, as far as it may.
-    fn issue(&self, client: &Client, scopes: Scopes) -> String {
+    fn issue(&self, client: &Client, rules: &Rules, scopes: Scopes) -> String {
         let now = now();
         let lifetime = self.settings.token_lifetime.as_secs();
         let token = OwnToken {
@@ -281,6 +321,9 @@ impl PolicyAuthorizer {
             }),
             identity: client.identity.clone(),
             expires: now.saturating_add(lifetime),
+            seal: self
+                .seal(&client.identity.subject, rules)
+                .unwrap_or_default(),
         };
         let token = self.signer.token(&token, now);
         json!({
@@ -323,7 +366,8 @@ impl Authorizer for PolicyAuthorizer {
         needs: &[Access],
     ) -> Result<Box<dyn Grant>, Denial> {
         let challenge = |error| self.challenge.bearer(needs, error);
-        let client = self.identify(head, peer, &challenge).await?;
+        let rules = self.rules();
+        let client = self.identify(&rules, head, peer, &challenge).await?;
         if self.is_expired(&client, needs) {
             return Err(Denial::Unauthorized {
                 challenge: challenge(Some(TokenError::Invalid)),
@@ -371,7 +415,9 @@ impl PolicyAuthorizer {
             challenge: challenge(None),
             message: message.to_owned(),
         };
-        let client = self.identify(head, peer, &challenge).await?;
+        // The token is sealed with what the client was identified by.
+        let rules = self.rules();
+        let client = self.identify(&rules, head, peer, &challenge).await?;
         if self.is_expired(&client, &[]) {
             return Err(unauthorized("the token is expired"));
         }
@@ -394,7 +440,7 @@ impl PolicyAuthorizer {
             });
         };
         Ok(IssuedToken {
-            answer: self.issue(&client, Scopes::parse(query.all("scope"))),
+            answer: self.issue(&client, &rules, Scopes::parse(query.all("scope"))),
             subject: client.identity.subject,
         })
     }
@@ -437,7 +483,7 @@ mod tests {
             Access::Continue(name.clone(), uuid),
             Access::Push(name.clone()),
         );
-        let subject = Subject::new("token:ci:x");
+        let subject = Subject::new("certificate:x");
         // How long ago the token expired and the upload began.
         for (grace, expired, began, access, want) in [
             (24 * HOUR, HOUR, 2 * HOUR, &upload, true),
@@ -456,6 +502,7 @@ mod tests {
                 identity: Identity::of(subject.clone()),
                 scopes: Scopes::parse(["repository:a:*"].into_iter()),
                 expires: now() - expired,
+                seal: authorizer.seal(&subject, &authorizer.rules()).unwrap(),
             };
             let token = authorizer.signer.token(&token, now() - expired - HOUR);
             let state = authorizer
@@ -477,7 +524,7 @@ mod tests {
         let name: RepositoryName = "a".parse().unwrap();
         let uuid = Uuid::from_u128(1);
         let upload = Access::Continue(name.clone(), uuid);
-        let subject = Subject::new("token:ci:x");
+        let subject = Subject::new("certificate:x");
         for expires in [i64::MAX.unsigned_abs(), u64::MAX] {
             for grace in [Duration::ZERO, Duration::MAX] {
                 let mut authorizer = authorizer(grace);
@@ -488,6 +535,7 @@ mod tests {
                     identity,
                     scopes,
                     expires,
+                    seal: authorizer.seal(&subject, &authorizer.rules()).unwrap(),
                 };
                 let token = authorizer.signer.token(&token, now());
                 let state = authorizer.signer.state(&name, uuid, &subject, now());
@@ -497,12 +545,10 @@ mod tests {
                 let needs = std::slice::from_ref(&upload);
                 let client = authorizer.authorize(&head, None, needs).await;
                 assert!(client.is_ok(), "{expires} {grace:?}");
-                let client = Client::of_policy(
-                    Identity::of(Subject::anonymous()),
-                    Means::Nothing,
-                    &authorizer.rules().policy,
-                );
-                let issued = authorizer.issue(&client, Scopes::parse(std::iter::empty()));
+                let rules = authorizer.rules();
+                let anonymous = Identity::of(Subject::anonymous());
+                let client = Client::of_policy(anonymous, Means::Nothing, &rules.policy);
+                let issued = authorizer.issue(&client, &rules, Scopes::parse(std::iter::empty()));
                 let issued: serde_json::Value = serde_json::from_str(&issued).unwrap();
                 let issued = Token::parse(issued["token"].as_str().unwrap()).unwrap();
                 let issued = authorizer.signer.verify(issued, now()).unwrap();

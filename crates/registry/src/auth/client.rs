@@ -46,9 +46,7 @@ impl Client {
         };
         is_in_scope && is_allowed
     }
-}
 
-impl Client {
     pub(super) fn of_policy(identity: Identity, means: Means, policy: &Arc<Policy>) -> Self {
         Client {
             identity,

@@ -115,9 +115,9 @@ impl Users {
         Ok(users)
     }
 
-    /// Whether there is such a user.
-    pub(super) fn has(&self, user: &str) -> bool {
-        self.hashes.contains_key(user)
+    /// The hash of the password of a user.
+    pub(super) fn hash(&self, user: &str) -> Option<&str> {
+        self.hashes.get(user).map(|hash| hash.text.as_str())
     }
 
     /// What the password of this user is compared with.
@@ -206,7 +206,7 @@ mod tests {
             let costs = hashes.map(|hash| hash.text.parse::<HashParts>().unwrap().get_cost());
             assert_eq!(costs.map(|cost| 1 << cost).sum::<u32>(), 1 << 12, "{user}");
         }
-        assert!(users.has("a") && !users.has("d"));
+        assert!(users.hash("a").is_some() && users.hash("d").is_none());
         assert!(!Hash::decoy(5).is_of("x"));
     }
 

@@ -110,6 +110,13 @@ impl Issuer {
         self.ca = self.ca.take().map(|ca| folder.join(ca));
     }
 
+    /// Who may say what of a client, as text. It is the same in every process, whatever the files of keys
+    /// are called there.
+    pub(super) fn definition(&self) -> String {
+        let (kind, groups) = (self.kind, &self.groups);
+        format!("{kind:?} {} {} {groups:?}", self.issuer, self.audience)
+    }
+
     pub(super) fn has_group(&self, group: &str) -> bool {
         self.groups.iter().any(|(name, _)| name == group)
     }

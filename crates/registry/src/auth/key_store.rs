@@ -1,11 +1,11 @@
 //! The keys of an issuer, kept current beside the requests: no request waits for a key server.
 //!
 //! They are read every ten minutes, and soon after a token that no key verifies, at most once in nine
-//! seconds. While the key server is away the keys of before are used for a day.
+//! seconds. While the key server is away the keys of before are used for a day; one that answers without a
+//! key has revoked them.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::fetch::fetch;
 use super::issuer::{Issuer, KeySource};
 use super::jwt::{PublicKey, parse_keys};
-use crate::locks::{lock, read, write};
+use crate::locks::lock;
 
 const URL_INTERVAL: Duration = Duration::from_secs(600);
 const FILE_INTERVAL: Duration = Duration::from_secs(5);
@@ -26,9 +26,19 @@ const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// The keys of an issuer.
 pub(super) struct KeyStore {
     pub(super) issuer: Issuer,
-    keys: RwLock<Option<(Arc<[PublicKey]>, Instant)>>,
-    last_attempt: Mutex<Option<(Instant, bool)>>,
-    has_unknown_key: AtomicBool,
+    /// Of the issuer.
+    pub(super) definition: String,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// And when they were read.
+    keys: Option<(Arc<[PublicKey]>, Instant)>,
+    /// When they were read last, or begun to be, and whether that ended well.
+    last: Option<(Instant, bool)>,
+    /// A token was signed with a key that is not here.
+    has_unknown_key: bool,
 }
 
 #[derive(Deserialize)]
@@ -40,63 +50,73 @@ struct Discovery {
 impl KeyStore {
     pub(super) fn new(issuer: Issuer) -> Self {
         KeyStore {
+            definition: issuer.definition(),
             issuer,
-            keys: RwLock::default(),
-            last_attempt: Mutex::default(),
-            has_unknown_key: AtomicBool::new(false),
+            state: Mutex::default(),
         }
     }
 
     /// The keys. `None`: there are none, or too old ones.
     pub(super) fn keys(&self) -> Option<Arc<[PublicKey]>> {
-        let keys = read(&self.keys);
-        let (keys, read) = keys.as_ref()?;
-        (read.elapsed() < LIFETIME).then(|| Arc::clone(keys))
+        let state = lock(&self.state);
+        let (keys, read) = state.keys.as_ref()?;
+        let is_usable = !keys.is_empty() && read.elapsed() < LIFETIME;
+        is_usable.then(|| Arc::clone(keys))
     }
 
     /// A token was signed with a key that is not here.
     pub(super) fn report_unknown_key(&self) {
-        self.has_unknown_key.store(true, Relaxed);
+        lock(&self.state).has_unknown_key = true;
     }
 
-    /// Reads the keys if it is time to.
-    pub(super) async fn refresh_if_due(&self) {
-        if !self.is_due() {
-            return;
+    /// Whether it is time to read the keys. [`refresh`](Self::refresh) is to follow.
+    pub(super) fn begin_if_due(&self) -> bool {
+        let mut state = lock(&self.state);
+        let is_due = state.last.is_none_or(|(last, was_ok)| {
+            let interval = match self.issuer.keys {
+                KeySource::File(_) => FILE_INTERVAL,
+                _ if state.has_unknown_key || !was_ok => SHORTEST_INTERVAL,
+                _ => URL_INTERVAL,
+            };
+            last.elapsed() >= interval
+        });
+        if is_due {
+            (state.last, state.has_unknown_key) = (Some((Instant::now(), false)), false);
         }
-        self.has_unknown_key.store(false, Relaxed);
+        is_due
+    }
+
+    /// Reads the keys.
+    pub(super) async fn refresh(&self) {
         let read = self.read().await;
-        let is_ok = read.is_ok();
-        match read {
+        let mut state = lock(&self.state);
+        let is_ok = match read {
             Ok(keys) => {
-                let mut current = write(&self.keys);
-                *current = Some((keys.into(), Instant::now()));
+                let has_keys = !keys.is_empty();
+                if !has_keys {
+                    tracing::warn!(
+                        issuer = %self.issuer.name,
+                        "the issuer has no public key for RS256, PS256, ES256, ES384 or EdDSA: its tokens are refused"
+                    );
+                }
+                state.keys = Some((keys.into(), Instant::now()));
+                has_keys
             }
             Err(error) => {
                 tracing::warn!(issuer = %self.issuer.name, %error, "reading the keys of an issuer failed");
+                false
             }
-        }
-        let mut last = lock(&self.last_attempt);
-        *last = Some((Instant::now(), is_ok));
-    }
-
-    fn is_due(&self) -> bool {
-        let last = *lock(&self.last_attempt);
-        let Some((last, was_ok)) = last else {
-            return true;
         };
-        let interval = match self.issuer.keys {
-            KeySource::File(_) => FILE_INTERVAL,
-            _ if self.has_unknown_key.load(Relaxed) || !was_ok => SHORTEST_INTERVAL,
-            _ => URL_INTERVAL,
-        };
-        last.elapsed() >= interval
+        state.last = Some((Instant::now(), is_ok));
     }
 
     async fn read(&self) -> Result<Vec<PublicKey>, String> {
         let ca = self.issuer.ca.as_deref();
         let (place, bytes) = match &self.issuer.keys {
-            KeySource::File(path) => (path.display().to_string(), read_file(path).await?.into()),
+            KeySource::File(path) => match read_file(path).await? {
+                Some(bytes) => (path.display().to_string(), bytes.into()),
+                None => return Ok(Vec::new()),
+            },
             KeySource::Url(url) => (url.clone(), fetch(url, ca).await?),
             KeySource::Discovery(url) => {
                 let text = fetch(url, ca).await?;
@@ -117,9 +137,13 @@ impl KeyStore {
     }
 }
 
-async fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+/// `None` where it was removed.
+async fn read_file(path: &Path) -> Result<Option<Vec<u8>>, String> {
     let owned = path.to_owned();
     let read = tokio::task::spawn_blocking(move || std::fs::read(owned)).await;
-    let read = read.map_err(std::io::Error::other).and_then(|read| read);
-    read.map_err(|error| format!("{}: {error}", path.display()))
+    match read.map_err(std::io::Error::other).and_then(|read| read) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
 }

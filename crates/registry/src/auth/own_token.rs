@@ -16,6 +16,7 @@ use s3layers::RepositoryName;
 pub(super) struct Signer {
     tokens: Key,
     states: Key,
+    seals: Key,
     issuer: String,
     service: String,
 }
@@ -25,6 +26,8 @@ pub(super) struct OwnToken {
     pub(super) identity: Identity,
     pub(super) scopes: Scopes,
     pub(super) expires: u64,
+    /// The [seal](Signer::seal) of what vouched for the identity when the token was issued.
+    pub(super) seal: String,
 }
 
 impl Signer {
@@ -32,6 +35,7 @@ impl Signer {
         Signer {
             tokens: secret.derive("token"),
             states: secret.derive("upload"),
+            seals: secret.derive("voucher"),
             issuer: issuer.to_owned(),
             service: service.to_owned(),
         }
@@ -50,6 +54,7 @@ impl Signer {
             "iat": now,
             "exp": token.expires,
             "access": token.scopes.entries(),
+            "seal": token.seal,
         });
         jwt::sign_own(&claims, &self.tokens)
     }
@@ -74,7 +79,13 @@ impl Signer {
             },
             scopes: scopes(&claims),
             expires,
+            seal: claims.text("seal").unwrap_or_default().to_owned(),
         })
+    }
+
+    /// Tells whether a text has changed, without telling the text.
+    pub(super) fn seal(&self, text: &str) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&self.seals, text.as_bytes()))
     }
 
     /// The state of an upload that this subject began at this time.

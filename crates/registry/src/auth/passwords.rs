@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use super::htpasswd::Users;
 use crate::locks::lock;
+use crate::proxies::network;
 
 /// How long a right password is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
@@ -100,7 +101,7 @@ impl Passwords {
         if self.history.is_right(&tag) {
             return Verdict::Right;
         }
-        let network = network(address);
+        let network = network(address.unwrap_or(Ipv6Addr::UNSPECIFIED.into()));
         let exhausted = Verdict::Busy(ATTEMPT_RETURNS.as_secs() as u32);
         if !self.history.has_attempt(network) {
             return exhausted;
@@ -199,15 +200,6 @@ impl History {
         if let Some(attempts) = all.get_mut(&network) {
             attempts.left = (attempts.left + 1).min(ATTEMPTS);
         }
-    }
-}
-
-/// An address; of IPv6 the network that one client has.
-fn network(address: Option<IpAddr>) -> IpAddr {
-    match address.map(|address| address.to_canonical()) {
-        Some(IpAddr::V6(v6)) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        Some(v4) => v4,
-        None => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Patterns of names: `*` matches any characters but `/`, `**` matches any. Pure.
 
+use std::fmt;
+
 /// A pattern.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Pattern {
     tokens: Vec<Token>,
 }
@@ -32,6 +34,25 @@ impl Pattern {
         Some(Pattern { tokens })
     }
 
+    /// Of names of repositories. `None` also where no name can match: it would deny, or protect, nothing
+    /// without a word.
+    pub(crate) fn of_names(text: &str) -> Option<Self> {
+        let is_of_name = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/*".contains(&byte)
+        };
+        let has_names = text.bytes().all(is_of_name) && !text.split('/').any(str::is_empty);
+        has_names.then(|| Pattern::parse(text)).flatten()
+    }
+
+    /// The same of tags.
+    pub(crate) fn of_tags(text: &str) -> Option<Self> {
+        let is_of_tag = |byte: u8| byte.is_ascii_alphanumeric() || b"._-*".contains(&byte);
+        text.bytes()
+            .all(is_of_tag)
+            .then(|| Pattern::parse(text))
+            .flatten()
+    }
+
     /// In a time that is the product of both lengths at most.
     pub(crate) fn matches(&self, text: &str) -> bool {
         // reached[i]: the first i tokens match what was read so far.
@@ -39,16 +60,25 @@ impl Pattern {
         reached[0] = true;
         self.skip_stars(&mut reached);
         for byte in text.bytes() {
-            let mut next = vec![false; reached.len()];
-            for (at, token) in self.tokens.iter().enumerate() {
-                match token {
-                    Token::Byte(want) => next[at + 1] |= reached[at] && *want == byte,
-                    Token::Within => next[at] |= reached[at] && byte != b'/',
-                    Token::Across => next[at] |= reached[at],
-                }
+            let mut is_lost = true;
+            // From the end, since a token reads what was reached before this byte.
+            reached[self.tokens.len()] = false;
+            for (at, token) in self.tokens.iter().enumerate().rev() {
+                let stays = match token {
+                    Token::Byte(want) => {
+                        reached[at + 1] |= reached[at] && *want == byte;
+                        false
+                    }
+                    Token::Within => byte != b'/',
+                    Token::Across => true,
+                };
+                reached[at] &= stays;
+                is_lost &= !(reached[at] || reached[at + 1]);
             }
-            self.skip_stars(&mut next);
-            reached = next;
+            if is_lost {
+                return false;
+            }
+            self.skip_stars(&mut reached);
         }
         reached.last() == Some(&true)
     }
@@ -63,6 +93,19 @@ impl Pattern {
     }
 }
 
+impl fmt::Debug for Pattern {
+    /// As it was written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.tokens.iter().flat_map(|token| match token {
+            Token::Byte(byte) => std::slice::from_ref(byte),
+            Token::Within => b"*",
+            Token::Across => b"**",
+        });
+        let text: Vec<u8> = text.copied().collect();
+        fmt::Debug::fmt(&String::from_utf8_lossy(&text), f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +115,12 @@ mod tests {
         for (pattern, text, want) in [
             ("a", "a", true),
             ("a", "ab", false),
+            ("aa", "aaa", false),
+            ("aa*", "aaa", true),
+            ("a", "", false),
+            ("*", "", true),
+            ("a/**/b", "a/x/y/b", true),
+            ("a/**/b", "a/b", false),
             ("a*", "ab", true),
             ("a*", "a", true),
             ("a*", "a/b", false),
@@ -89,9 +138,19 @@ mod tests {
         ] {
             let parsed = Pattern::parse(pattern).unwrap();
             assert_eq!(parsed.matches(text), want, "{pattern} {text}");
+            assert_eq!(format!("{parsed:?}"), format!("{pattern:?}"));
         }
         for text in ["", "***", "a***"] {
             assert_eq!(Pattern::parse(text), None, "{text}");
         }
+        for text in ["", "Team/**", "host:5000/x", "/a", "a/", "a//b"] {
+            assert_eq!(Pattern::of_names(text), None, "{text}");
+        }
+        for text in ["", "release/v*", "a:b", "v 1"] {
+            assert_eq!(Pattern::of_tags(text), None, "{text}");
+        }
+        assert!(
+            Pattern::of_names("**/a-b_c.d/*").is_some() && Pattern::of_tags("V1.*_-").is_some()
+        );
     }
 }

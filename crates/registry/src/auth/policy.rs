@@ -17,6 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -149,17 +150,18 @@ impl Policy {
             place((span, error.message().trim().replace('\n', ", ")))
         })?;
         let mut policy = Policy::default();
+        for issuer in raw.issuers {
+            let span = issuer.span();
+            let issuer = Issuer::of(issuer).map_err(place)?;
+            policy.add_issuer(issuer, span).map_err(place)?;
+        }
         for (name, members) in raw.groups {
             let members = members
                 .iter()
-                .map(named)
+                .map(|member| policy.named(member))
                 .collect::<Result<_, _>>()
                 .map_err(place)?;
             policy.groups.insert(name, members);
-        }
-        for issuer in raw.issuers {
-            let issuer = Issuer::of(issuer).map_err(place)?;
-            policy.issuers.push(issuer);
         }
         for rule in raw.rules {
             let origin = format!("{file}:{}", line_of(text, rule.span().start));
@@ -204,6 +206,20 @@ impl Policy {
         }
     }
 
+    /// A subject and a claim `iss` lead to one issuer.
+    fn add_issuer(&mut self, issuer: Issuer, span: Range<usize>) -> Result<(), Wrong> {
+        let same = |known: &&Issuer| known.name == issuer.name || known.issuer == issuer.issuer;
+        if let Some(known) = self.issuers.iter().find(same) {
+            let what = format!(
+                "the issuer {} has the name or the URL of another one, {}",
+                issuer.name, known.name
+            );
+            return Err((span, what));
+        }
+        self.issuers.push(issuer);
+        Ok(())
+    }
+
     fn add(&mut self, raw: RawRule, origin: String) -> Result<(), Wrong> {
         let subjects = raw.subjects.iter().map(|subject| self.subjects(subject));
         let repositories = raw.repositories.iter().map(repositories);
@@ -230,7 +246,7 @@ impl Policy {
             _ => {}
         }
         let Some(group) = text.get_ref().strip_prefix("group:") else {
-            return named(text).map(Subjects::Named);
+            return self.named(text).map(Subjects::Named);
         };
         let by_issuer = self.issuers.iter().any(|issuer| issuer.has_group(group));
         if !by_issuer && !self.groups.contains_key(group) {
@@ -240,21 +256,33 @@ impl Policy {
         Ok(Subjects::Group(group.to_owned()))
     }
 
+    fn named(&self, text: &Spanned<String>) -> Result<Pattern, Wrong> {
+        let subject = text.get_ref();
+        let kind_and_name = subject.split_once(':').filter(|(kind, name)| {
+            ["user", "certificate", "token"].contains(kind) && !name.is_empty()
+        });
+        let parsed = kind_and_name.zip(Pattern::parse(subject));
+        let ((kind, name), pattern) = parsed.ok_or_else(|| {
+            let what = format!(
+                "{subject:?} is not a subject; expected user:NAME, certificate:NAME, \
+                 token:ISSUER:NAME, group:NAME, everyone, anonymous or authenticated"
+            );
+            (text.span(), what)
+        })?;
+        let issuer = name.split(':').next().unwrap_or(name);
+        let mut issuers = self.issuers.iter();
+        // It would match nothing, without a word.
+        if kind == "token" && !issuer.contains('*') && !issuers.any(|known| known.name == issuer) {
+            let what = format!("there is no issuer {issuer:?} in [[issuers]]");
+            return Err((text.span(), what));
+        }
+        Ok(pattern)
+    }
+
     /// Whether this identity may do this in this repository, and by which rule.
     #[must_use]
     pub fn decide(&self, identity: &Identity, name: &RepositoryName, action: Action) -> Decision {
-        let allows = |rule: &&Rule| {
-            rule.actions.contains(&action)
-                && rule
-                    .repositories
-                    .iter()
-                    .any(|pattern| pattern.matches(name.as_str()))
-                && rule
-                    .subjects
-                    .iter()
-                    .any(|subjects| self.has(subjects, identity))
-        };
-        let rule = self.rules.iter().find(allows);
+        let rule = self.rule(identity, name, action);
         rule.map_or(Decision::Denied, |rule| {
             Decision::Allowed(rule.origin.clone())
         })
@@ -266,7 +294,19 @@ impl Policy {
         name: &RepositoryName,
         action: Action,
     ) -> bool {
-        self.decide(identity, name, action) != Decision::Denied
+        self.rule(identity, name, action).is_some()
+    }
+
+    /// The first rule that allows it.
+    fn rule(&self, identity: &Identity, name: &RepositoryName, action: Action) -> Option<&Rule> {
+        let is_of = |rule: &Rule| {
+            let mut names = rule.repositories.iter();
+            let mut subjects = rule.subjects.iter();
+            rule.actions.contains(&action)
+                && names.any(|pattern| pattern.matches(name.as_str()))
+                && subjects.any(|subjects| self.has(subjects, identity))
+        };
+        self.rules.iter().find(|rule| is_of(rule))
     }
 
     fn has(&self, subjects: &Subjects, identity: &Identity) -> bool {
@@ -294,31 +334,8 @@ impl Policy {
     }
 }
 
-fn named(text: &Spanned<String>) -> Result<Pattern, Wrong> {
-    let kinds = ["user:", "certificate:", "token:"];
-    let is_named = |kind: &str| {
-        let name = text.get_ref().strip_prefix(kind);
-        name.is_some_and(|name| !name.is_empty())
-    };
-    let pattern =
-        Pattern::parse(text.get_ref()).filter(|_| kinds.iter().any(|kind| is_named(kind)));
-    pattern.ok_or_else(|| {
-        let what = format!(
-            "{:?} is not a subject; expected user:NAME, certificate:NAME, token:ISSUER:NAME, \
-             group:NAME, everyone, anonymous or authenticated",
-            text.get_ref()
-        );
-        (text.span(), what)
-    })
-}
-
 fn repositories(text: &Spanned<String>) -> Result<Pattern, Wrong> {
-    // A pattern that matches no name would deny silently.
-    let is_name =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/*".contains(&byte);
-    let has_names = text.get_ref().bytes().all(is_name);
-    let pattern = Pattern::parse(text.get_ref()).filter(|_| has_names);
-    pattern.ok_or_else(|| {
+    Pattern::of_names(text.get_ref()).ok_or_else(|| {
         let what = format!(
             "{:?} is not a pattern of repository names; expected lower-case letters, digits, \
              '.', '_', '-' and '/', with * within a component and ** across components",
@@ -422,6 +439,11 @@ actions = ["*"]
                 "\n[[rules]]\nsubjects = [{subject:?}]\nrepositories = [{repository:?}]\nactions = [{action:?}]\n"
             )
         };
+        let issuer = |name: &str, url: &str| {
+            format!(
+                "\n[[issuers]]\nname = {name:?}\nkind = \"oidc\"\nissuer = {url:?}\naudience = \"x\"\n"
+            )
+        };
         for (text, line, word) in [
             (rule("alice", "a", "pull"), 3, "\"alice\" is not a subject"),
             (rule("user:", "a", "pull"), 3, "is not a subject"),
@@ -434,6 +456,22 @@ actions = ["*"]
             ),
             (rule("everyone", "", "pull"), 4, "\"\" is not a pattern"),
             (rule("everyone", "a/***", "pull"), 4, "is not a pattern"),
+            (rule("everyone", "a//b", "pull"), 4, "is not a pattern"),
+            (
+                rule("token:ci:x", "a", "pull"),
+                3,
+                "there is no issuer \"ci\"",
+            ),
+            (
+                issuer("a", "https://a") + &issuer("a", "https://b"),
+                8,
+                "the issuer a has the name",
+            ),
+            (
+                issuer("a", "https://a") + &issuer("b", "https://a"),
+                8,
+                "the issuer b has the name or the URL of another one, a",
+            ),
             (
                 rule("everyone", "a", "write"),
                 5,

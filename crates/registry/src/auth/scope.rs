@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{Access, Action};
 use s3layers::RepositoryName;
 
+/// So many scopes of a request count; clients ask for two.
+const MOST_SCOPES: usize = 100;
+
 /// One entry of the claim `access`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
@@ -26,10 +29,11 @@ pub(super) struct Scopes {
 
 impl Scopes {
     /// Of scopes that are separated by spaces, which a form writes as `+`. What is of no known type
-    /// grants nothing.
+    /// grants nothing, and neither does what comes after [`MOST_SCOPES`].
     pub(super) fn parse<'a>(scopes: impl Iterator<Item = &'a str>) -> Self {
         let entries = scopes
             .flat_map(|scopes| scopes.split([' ', '+']))
+            .take(MOST_SCOPES)
             .filter_map(|scope| {
                 // The name may have a colon, before a port.
                 let (kind, rest) = scope.split_once(':')?;
@@ -154,5 +158,9 @@ mod tests {
             assert_eq!(got, want, "{scope}");
             assert_eq!(Scopes::of(scopes.entries()), scopes, "{scope}");
         }
+        let many = (0..1000).map(|n| format!("repository:a{n}:pull"));
+        let many = many.collect::<Vec<_>>().join(" ");
+        let granted = Scopes::parse([&*many].into_iter()).entries();
+        assert_eq!(granted.len(), MOST_SCOPES);
     }
 }

@@ -71,7 +71,7 @@ impl Draft {
             content_type: text(CONTENT_TYPE),
             is_mount: head.query.get("mount").is_some(),
             from: head.query.get("from").map(str::to_owned),
-            base: Base::of(&head.parts, options),
+            base: Base::public(&head.parts, options),
             request: json!({
                 "host": text(HOST),
                 "method": head.parts.method.as_str(),

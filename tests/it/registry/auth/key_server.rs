@@ -270,7 +270,6 @@ async fn without_a_key_server_nothing_is_open() {
     for answer in [
         Answer::Redirect(keys_of(&other, "one")),
         Answer::TooLarge(keys_of(&other, "one")),
-        Answer::Keys(json!({"keys": []})),
         Answer::Nothing,
     ] {
         server.set(answer);
@@ -284,6 +283,18 @@ async fn without_a_key_server_nothing_is_open() {
         sleep(Duration::from_millis(500)).await;
         assert_eq!(site.get(&token).await.status, 404);
     }
-    pass(Duration::from_secs(5 * 3600)).await;
+    pass(Duration::from_secs(10 * 3600)).await;
     assert_eq!(site.get(&token).await.status, 503);
+}
+
+#[tokio::test]
+async fn key_server_that_answers_without_keys_has_revoked_them() {
+    let issuer = Issuer::new();
+    let server = KeyServer::start(Answer::Keys(keys_of(&issuer, "one"))).await;
+    let site = server.site(&format!("keys = \"{}/keys\"", server.url), &server.ca);
+    let token = server.token(&issuer, "one");
+    site.time_until(&token, 404).await;
+    server.set(Answer::Keys(json!({"keys": []})));
+    pass(Duration::from_secs(600)).await;
+    site.time_until(&token, 503).await;
 }

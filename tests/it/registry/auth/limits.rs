@@ -100,6 +100,23 @@ async fn protected_registry_refuses_what_it_should() {
     assert_eq!(named.body, one);
 }
 
+#[test]
+fn pattern_of_no_tag_is_refused() {
+    for text in [
+        "",
+        "a",
+        ":v*",
+        "a:",
+        "Team/**:v*",
+        "host:5000/x:v*",
+        "**:release/v*",
+        "a/:v1",
+    ] {
+        let parsed = text.parse::<s3layers_registry::ImmutableTags>();
+        assert!(parsed.is_err(), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn image_of_an_immutable_tag_keeps_its_blobs() {
     let service = MemoryLayerService::new();

@@ -421,12 +421,62 @@ async fn keys_are_rotated() {
         401
     );
     // A file that is wrong leaves what was read before.
-    std::fs::write(setting.folder.path().join("keys.json"), "{}").unwrap();
+    let file = setting.folder.path().join("keys.json");
+    std::fs::write(&file, "{}").unwrap();
     tokio::time::sleep(Duration::from_secs(7)).await;
     assert_eq!(
         setting.site.send("GET", tags, &of(&new), b"").await.status,
         404
     );
+    // One without keys has revoked them, and so has one that was removed.
+    std::fs::write(&file, r#"{"keys":[]}"#).unwrap();
+    setting.until(tags, &of(&new), 503).await;
+    setting.write(&new);
+    setting.until(tags, &of(&new), 404).await;
+    std::fs::remove_file(&file).unwrap();
+    setting.until(tags, &of(&new), 503).await;
+}
+
+#[tokio::test]
+async fn own_token_ends_with_what_vouched_for_it() {
+    let issuer = Issuer::new();
+    let setting = Setting::new(users(&["alice"]), Some(&issuer)).await;
+    let (site, tags) = (&setting.site, "/v2/deployed/a/tags/list");
+    let job = Proof::Bearer(issuer.sign(&header(), &ci_claims()));
+    setting.until(tags, &job, 404).await;
+    let policy = |text: &str| {
+        let policy = Policy::parse(text, "policy").unwrap();
+        policy.with_folder(setting.folder.path())
+    };
+    let status = async |proof: &Proof| site.send("GET", tags, proof, b"").await.status;
+    let own = async |proof: &Proof| {
+        let reply = site.token(proof, &["repository:deployed/a:pull"]).await;
+        Proof::Bearer(reply.json()["token"].as_str().unwrap().to_owned())
+    };
+    let token = own(&job).await;
+    assert_eq!(status(&token).await, 404);
+    // Another rule, and where the keys are, say nothing of who the client is.
+    site.authorizer
+        .replace_policy(policy(&POLICY.replace("by-subject", "other")));
+    assert_eq!(status(&token).await, 404);
+    for changed in [
+        POLICY.replace("refs/heads/*", "refs/tags/*"),
+        POLICY.replacen("registry.example.com", "other.example.com", 1),
+        POLICY
+            .replacen("\"ci\"", "\"other\"", 1)
+            .replace("token:ci", "token:other"),
+    ] {
+        site.authorizer.replace_policy(policy(&changed));
+        assert_eq!(status(&token).await, 401, "{changed}");
+    }
+    site.authorizer.replace_policy(Policy::for_users(false));
+    let alice = Proof::basic("alice", "ecila");
+    let token = own(&alice).await;
+    assert_eq!(status(&token).await, 404);
+    let hash = bcrypt::hash("another", 4).unwrap();
+    let users = Users::parse(&format!("alice:{hash}"), "users").unwrap();
+    site.authorizer.replace_users(users);
+    assert_eq!(status(&token).await, 401);
 }
 
 #[tokio::test]
@@ -484,8 +534,7 @@ async fn challenges_lead_to_the_token_endpoint() {
     let reply = site.send("POST", "/v2/a/blobs/uploads/", &token, b"").await;
     assert_eq!(reply.status, 401);
     // Without anonymous pull there is no anonymous token.
-    site.authorizer
-        .replace(users(&["alice"]), Policy::for_users(false));
+    site.authorizer.replace_policy(Policy::for_users(false));
     assert_eq!(site.token(&Proof::None, &[]).await.status, 401);
     let reply = site.send("GET", "/v2/a/tags/list", &Proof::None, b"").await;
     let want = with_scope("repository:a:pull");
@@ -500,8 +549,7 @@ async fn challenges_lead_to_the_token_endpoint() {
             .status,
         404
     );
-    site.authorizer
-        .replace(users(&["bob"]), Policy::for_users(false));
+    site.authorizer.replace_users(users(&["bob"]));
     for proof in [token, alice] {
         assert_eq!(
             site.send("GET", "/v2/a/tags/list", &proof, b"")
