@@ -446,8 +446,59 @@ async fn data_is_no_orphan_where_a_record_cannot_be_read() {
     Seed::RecordOfNewerVersion.apply(&bucket).await;
     delete_all(&bucket.site, |key| key.starts_with("repositories/")).await;
     let checked = bucket.check(&options(false)).await;
-    assert!(!kinds(&checked).contains(&OrphanData), "{checked:?}");
-    assert_eq!(checked.unchecked.len(), 1, "{checked:?}");
+    assert_eq!(kinds(&checked), [StaleMarker, OrphanUnproven, NewerVersion]);
+    assert_eq!(checked.verdict(), CheckVerdict::Incomplete);
+}
+
+/// Damage that is repaired leaves nothing unchecked, and no defect hides another.
+#[tokio::test]
+async fn several_defects_are_repaired_in_one_run() {
+    let bucket = Bucket::new().await;
+    for seed in [
+        Seed::RecordFlipped,
+        Seed::OrphanObject,
+        Seed::AliasDeleted,
+        Seed::ReferrerDeleted,
+        Seed::MarkerDeleted,
+        Seed::ClaimFlipped,
+        Seed::JunkAmongData,
+        Seed::TailWithoutSession,
+    ] {
+        seed.apply(&bucket).await;
+    }
+    let found = bucket.check(&options(false)).await;
+    assert_eq!(found.verdict(), CheckVerdict::Incomplete);
+    let all = [
+        RecordUnreadable,
+        LinkWithoutRecord,
+        AliasMissing,
+        ReferrerMissing,
+        MarkerMissing,
+    ];
+    let left = [OrphanTail, OrphanData, ClaimUnreadable, UnknownObject];
+    let repaired = bucket.check(&options(true)).await;
+    assert_eq!(kinds(&repaired), [&all[..], &left].concat());
+    for defect in &repaired.defects {
+        assert_eq!(defect.is_repaired, all.contains(&defect.kind), "{defect:?}");
+    }
+    assert_eq!(repaired.verdict(), CheckVerdict::Repaired);
+    assert_eq!(kinds(&bucket.check(&options(true)).await), left);
+}
+
+/// Where the store has tombstones, one of a link says that a client removed the layer.
+#[tokio::test]
+async fn layer_that_a_client_removed_is_not_brought_back() {
+    let site = Site::new(By::Tombstone).await;
+    let service = site.process().await;
+    let image = Image::new(1, 100_000);
+    push(&service, &name(), &image).await;
+    assert!(service.unlink(&name(), &image.id()).await.unwrap());
+    site.clock.advance(hours(2));
+    let checked = site.process().await.check(&options(true)).await.unwrap();
+    assert_eq!(kinds(&checked), [ContentMissing]);
+    assert_eq!(checked.verdict(), CheckVerdict::Damaged);
+    let layer = site.process().await.layer(&name(), &image.id()).await;
+    assert!(layer.is_err());
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! Every request of a collection killed, spoilt and delayed: the next one continues, and nothing that
 //! a client relies on is lost.
 
-use s3layers::S3LayerService;
+use s3layers::{Algorithm, S3LayerService};
 
 use super::site::{By, Image, Site, collect, hours, pull, push, push_layer};
-use crate::support::fault_client::{End, FaultClient, On, Rule};
+use crate::support::fault_client::{End, FaultClient, Gate, On};
 use crate::support::stores::{PART, name};
 
 /// How a request goes wrong.
@@ -14,24 +14,28 @@ enum Wrong {
     KilledAfter,
     Refused,
     AnswerLost,
+    /// Another pass comes between.
+    Delayed,
 }
 
-const ALL: [Wrong; 4] = [
+const ALL: [Wrong; 5] = [
     Wrong::KilledBefore,
     Wrong::KilledAfter,
     Wrong::Refused,
     Wrong::AnswerLost,
+    Wrong::Delayed,
 ];
 
 impl Wrong {
-    fn apply(self, faults: &FaultClient, number: usize) {
-        let fault: Rule = match self {
-            Wrong::KilledBefore => return faults.end(End::KilledBefore(number)),
-            Wrong::KilledAfter => return faults.end(End::KilledAfter(number)),
-            Wrong::Refused => On::request(number).status(503),
-            Wrong::AnswerLost => On::request(number).lose_answer(),
-        };
-        faults.fault(fault);
+    fn apply(self, faults: &FaultClient, number: usize) -> Option<Gate> {
+        match self {
+            Wrong::KilledBefore => faults.end(End::KilledBefore(number)),
+            Wrong::KilledAfter => faults.end(End::KilledAfter(number)),
+            Wrong::Refused => faults.fault(On::request(number).status(503)),
+            Wrong::AnswerLost => faults.fault(On::request(number).lose_answer()),
+            Wrong::Delayed => return Some(faults.hold(On::request(number))),
+        }
+        None
     }
 
     fn kills(self) -> bool {
@@ -39,42 +43,48 @@ impl Wrong {
     }
 }
 
-/// A layer at each step of its end: its first passes were made.
+/// Layers to collect, of which one has an alias and one has its link for a day longer, beside an image to keep.
 async fn prepared(by: By) -> (Site, S3LayerService, Image) {
     let site = Site::new(by).await;
     let service = site.process().await;
     let kept = Image::new(1, PART + 1);
     push(&service, &name(), &kept).await;
-    push_layer(&service, &name(), &Image::new(2, 100_000)).await;
-    site.collect_after(hours(73)).await;
+    let aliased = Image::named_by(Algorithm::Sha512, 2, 100_000);
+    push_layer(&service, &name(), &aliased).await;
     site.clock.advance(hours(21));
     push_layer(&service, &name(), &Image::new(3, 1_000)).await;
     (site, service, kept)
 }
 
-/// The passes that remain, the first of them with a fault at one request. How many requests it made.
-async fn collected_with(by: By, wrong: Option<(Wrong, usize)>, skipped: u32) -> usize {
+/// All passes, the one that is numbered so with a fault at one request. How many requests that pass made.
+async fn collected_with(by: By, wrong: Option<(Wrong, usize)>, pass: u32) -> usize {
     let (site, service, kept) = prepared(by).await;
-    for _ in 0..skipped {
+    site.clock.advance(hours(52));
+    for _ in 0..pass {
         site.collect_after(hours(21)).await;
     }
+    site.clock.advance(hours(21));
     let (doomed, faults) = site.process_over_faults().await;
-    if let Some((wrong, number)) = wrong {
-        wrong.apply(&faults, number);
-    }
+    let gate = wrong.and_then(|(wrong, number)| wrong.apply(&faults, number));
     let is_killed = wrong.is_some_and(|(wrong, _)| wrong.kills());
-    let pass = tokio::spawn(async move { collect(&doomed).await });
+    let collecting = tokio::spawn(async move { collect(&doomed).await });
     if is_killed {
         faults.died().await;
-        pass.abort();
+        collecting.abort();
     } else {
-        pass.await.unwrap().unwrap();
+        if let Some(gate) = gate {
+            gate.reached_by(1).await;
+            site.collect().await;
+            assert!(pull(&service, &name(), &kept).await, "{pass} {wrong:?}");
+            gate.open();
+        }
+        collecting.await.unwrap().unwrap();
     }
     let requests = faults.log().len();
-    assert!(pull(&service, &name(), &kept).await, "{wrong:?}");
-    for _ in 0..7 {
+    assert!(pull(&service, &name(), &kept).await, "{pass} {wrong:?}");
+    for _ in 0..8 {
         site.collect_after(hours(40)).await;
-        assert!(pull(&service, &name(), &kept).await, "{wrong:?}");
+        assert!(pull(&service, &name(), &kept).await, "{pass} {wrong:?}");
     }
     // Nothing is left but the image that was kept.
     let keys = site.keys().await;
@@ -85,6 +95,9 @@ async fn collected_with(by: By, wrong: Option<(Wrong, usize)>, skipped: u32) -> 
     requests
 }
 
+/// They condemn links and layers, remove links and set layers to dead, and purge.
+const PASSES: u32 = 3;
+
 #[test]
 fn fault_at_any_request_of_a_collection_is_continued_by_the_next() {
     let stride = if std::env::var("S3LAYERS_COLLECTION").is_ok_and(|extent| extent == "full") {
@@ -94,13 +107,13 @@ fn fault_at_any_request_of_a_collection_is_continued_by_the_next() {
     };
     let (begun, mut played) = (std::time::Instant::now(), 0);
     for by in [By::Delete, By::Tombstone] {
-        for skipped in 0..2 {
-            let run = |wrong| {
-                crate::support::cases::runtime().block_on(collected_with(by, wrong, skipped))
-            };
+        for pass in 0..PASSES {
+            let run =
+                |wrong| crate::support::cases::runtime().block_on(collected_with(by, wrong, pass));
             let requests = run(None);
             for (nth, wrong) in ALL.into_iter().enumerate() {
-                for number in (1 + nth..=requests).step_by(stride) {
+                let first = 1 + nth * stride / ALL.len();
+                for number in (first..=requests).step_by(stride) {
                     run(Some((wrong, number)));
                     played += 1;
                 }

@@ -9,7 +9,7 @@ use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
 use crate::s3::bucket::{StoredDocument, check_link, live, presence};
 use crate::s3::format::collection::{DeadBatch, TrashedManifest};
-use crate::s3::format::document::Document;
+use crate::s3::format::document::{Document, is_tombstone};
 use crate::s3::format::keys::{Key, Keys};
 use crate::s3::format::record::{Alias, Link, Record, StoredLayer};
 use crate::s3::names;
@@ -81,15 +81,12 @@ pub(super) async fn at(check: &Check<'_>, subject: &Subject) -> Result<Vec<Defec
                     .get_small(&store.keys.session(*uuid))
                     .await?
                     .is_none();
-            if is_orphan && check.has_unread() {
-                let reason = "there is data that only what could not be read may name";
-                check.add_unchecked(reason.to_owned());
-                return Ok(Vec::new());
-            }
-            Ok(is_orphan
-                .then_some(DefectKind::OrphanData)
-                .into_iter()
-                .collect())
+            let kind = if check.has_unread() {
+                DefectKind::OrphanUnproven
+            } else {
+                DefectKind::OrphanData
+            };
+            Ok(is_orphan.then_some(kind).into_iter().collect())
         }
         Subject::DeadBatch(key) => dead_batch(check, key).await,
         Subject::Trashed(key) => document::<TrashedManifest>(check, key).await,
@@ -337,10 +334,25 @@ async fn content(
     }
     let recorded = readable(store.layer(&id).await, DefectKind::RecordUnreadable)?;
     Ok(match recorded {
+        Ok(Some(layer)) if is_unlinked(check, name, &layer.id()).await? => {
+            Some(DefectKind::ContentMissing)
+        }
         Ok(Some(layer)) if is_whole(&layer).await? => Some(DefectKind::LayerNotLinked),
         Err(DefectKind::NewerVersion) => Some(DefectKind::NewerVersion),
         _ => Some(DefectKind::ContentMissing),
     })
+}
+
+/// Whether a tombstone says that the layer with this SHA-256 was removed from the repository, so that a repair
+/// would bring back what a client has deleted.
+pub(super) async fn is_unlinked(
+    check: &Check<'_>,
+    name: &RepositoryName,
+    own: &LayerId,
+) -> Result<bool> {
+    let key = check.store.keys.link(name, own);
+    let held = check.store.api.get_small(&key).await?;
+    Ok(held.is_some_and(|held| is_tombstone(&key, &held.bytes)))
 }
 
 async fn tag_of(check: &Check<'_>, name: &RepositoryName, tag: &Tag) -> Result<Vec<DefectKind>> {

@@ -68,6 +68,8 @@ pub enum DefectKind {
     OrphanTail,
     /// A data object that no record, session or list of the collection names.
     OrphanData,
+    /// A data object that only what could not be read may name.
+    OrphanUnproven,
     /// A claim is damaged.
     ClaimUnreadable,
     /// A claim of an upload that has ended.
@@ -99,7 +101,7 @@ impl DefectKind {
             | OrphanData | ClaimUnreadable | StaleClaim | StaleMarker | UnknownObject => {
                 DefectSeverity::Leftover
             }
-            NewerVersion => DefectSeverity::Unchecked,
+            NewerVersion | OrphanUnproven => DefectSeverity::Unchecked,
             _ => DefectSeverity::Damage,
         }
     }

@@ -1,6 +1,6 @@
 //! Repairs, from the bottom up: conditional writes of what follows from the rest.
 
-use super::look::Subject;
+use super::look::{self, Subject};
 use super::plan::DefectKind;
 use super::{Check, Found};
 use crate::clock::Moment;
@@ -121,6 +121,9 @@ async fn link_named_layers(
             store.own_id(&id).await?
         };
         let Some(own) = own else { continue };
+        if look::is_unlinked(check, name, &own).await? {
+            continue;
+        }
         if let Some(live) = live::find_live(store, &own).await?
             && presence::look(store, &live.layer).await?
         {
