@@ -1,5 +1,6 @@
 //! From outside: sixteen clients push, pull and delete over two `serve` processes, with short times and a
-//! collection every few seconds. `S3LAYERS_COLLECTION=full` runs for 10 minutes (`.ci/collection`).
+//! collection every few seconds, on a store that deletes on condition and on one that does not.
+//! `S3LAYERS_COLLECTION=full` runs for 10 minutes (`.ci/collection`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,19 +9,20 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::site::By;
 use crate::support::bucket;
 use crate::support::program::{Running, Served, User, digest};
 use crate::support::reply::Reply;
 
 const CLIENTS: usize = 16;
-/// Layers that all clients share.
+/// Layers that all clients share. Each image has one of its own, too.
 const LAYERS: usize = 24;
 const MEDIA_TYPE: (&str, &str) = ("content-type", "application/vnd.oci.image.manifest.v1+json");
 /// In seconds: `wait` is longer than two looks, and a push takes less than `wait`.
 const TIMES: &str =
     r#""collection":{"record_age":5,"link_age":20,"wait":15,"kept":5,"look":5,"testing":true}"#;
-/// Longer than a layer takes to be freed.
-const STEP: Duration = Duration::from_secs(22);
+/// A deleted image is kept for 35 seconds, and its layers are freed in three steps of 15 to 20.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Every third one fits the documents.
 fn layer(number: usize) -> Vec<u8> {
@@ -37,6 +39,13 @@ fn layer(number: usize) -> Vec<u8> {
 struct Site {
     addresses: Vec<String>,
     next: AtomicUsize,
+    deleted: AtomicUsize,
+}
+
+/// An image that was pushed, and not deleted.
+struct Kept {
+    layers: Vec<usize>,
+    tag: String,
 }
 
 impl Site {
@@ -98,12 +107,14 @@ impl Site {
 
     fn delete(&self, client: usize, manifest: &str) -> Result<(), String> {
         let path = format!("/v2/r{}/manifests/{manifest}", client % 3);
-        self.expect("DELETE", &path, b"", &[202]).map(drop)
+        self.expect("DELETE", &path, b"", &[202])?;
+        self.deleted.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 }
 
 /// Pushes, pulls and deletes until it is time. The images that it has not deleted.
-fn work(site: &Site, client: usize, until: Instant) -> Result<HashMap<String, Vec<usize>>, String> {
+fn work(site: &Site, client: usize, until: Instant) -> Result<HashMap<String, Kept>, String> {
     let mut images = HashMap::new();
     let mut state = client as u64 + 1;
     let mut draw = |below: usize| {
@@ -114,13 +125,15 @@ fn work(site: &Site, client: usize, until: Instant) -> Result<HashMap<String, Ve
         if Instant::now() >= until {
             break;
         }
-        let layers: BTreeSet<usize> = (0..4).map(|_| draw(LAYERS)).collect();
-        let layers: Vec<usize> = layers.into_iter().collect();
+        let layers: BTreeSet<usize> = (0..3).map(|_| draw(LAYERS)).collect();
+        let own = LAYERS + round * CLIENTS + client;
+        let layers: Vec<usize> = layers.into_iter().chain([own]).collect();
         let manifest = site.push(client, round, &layers)?;
-        images.insert(manifest, layers);
+        let tag = format!("t{client}-{round}");
+        images.insert(manifest, Kept { layers, tag });
         let all: Vec<_> = images.keys().cloned().collect();
         let one = &all[draw(all.len())];
-        site.pull(client, one, &images[one])?;
+        site.pull(client, one, &images[one].layers)?;
         if images.len() > 1 + draw(3) {
             site.delete(client, one)?;
             images.remove(one);
@@ -137,6 +150,15 @@ fn collected(user: &User) -> Value {
 
 #[test]
 fn images_survive_collections_and_the_rest_is_freed() {
+    run(By::Delete);
+}
+
+#[test]
+fn the_same_where_removed_documents_leave_tombstones() {
+    run(By::Tombstone);
+}
+
+fn run(by: By) {
     let is_full = std::env::var("S3LAYERS_COLLECTION").is_ok_and(|extent| extent == "full");
     let length = Duration::from_secs(if is_full { 600 } else { 20 });
     let store = Served::start(&[]);
@@ -144,7 +166,16 @@ fn images_survive_collections_and_the_rest_is_freed() {
     user.ok(&["ls"]);
     let client = store.client();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(bucket::set_collection_times(&client, TIMES));
+    runtime.block_on(async {
+        bucket::set_collection_times(&client, TIMES).await;
+        if by == By::Tombstone {
+            bucket::rewrite_profile(&client, |profile| {
+                let (head, tail) = profile.split_once(r#""conditional_deletes":true"#).unwrap();
+                format!(r#"{head}"conditional_deletes":false{tail}"#)
+            })
+            .await;
+        }
+    });
     let serve = ["serve", "--listen", "127.0.0.1:0", "--gc-every", "3s"];
     let mut serving = [(); 2].map(|()| Running::start(&user, &serve));
     let addresses = serving.each_mut().map(|process| {
@@ -154,6 +185,7 @@ fn images_survive_collections_and_the_rest_is_freed() {
     let site = Site {
         addresses: addresses.to_vec(),
         next: AtomicUsize::new(0),
+        deleted: AtomicUsize::new(0),
     };
     let (until, is_over) = (Instant::now() + length, AtomicBool::new(false));
     let kept: Vec<_> = thread::scope(|scope| {
@@ -177,27 +209,66 @@ fn images_survive_collections_and_the_rest_is_freed() {
         kept
     });
     let kept: Vec<_> = kept.into_iter().map(Result::unwrap).collect();
-    let mut freed = 0;
-    for _ in 0..3 {
-        thread::sleep(STEP);
-        freed += collected(&user)["layers_freed"].as_u64().unwrap();
-    }
-    let mut links = BTreeSet::new();
+    let mut needed = BTreeSet::new();
     for (client, images) in kept.iter().enumerate() {
-        for (manifest, layers) in images {
-            site.pull(client, manifest, layers).unwrap();
-            links.extend(layers.iter().map(|number| (client % 3, *number)));
+        for (manifest, image) in images {
+            needed.extend(needed_by(client, manifest, image));
         }
     }
-    // What is left is what they need.
-    let layers: BTreeSet<usize> = links.iter().map(|(_, number)| *number).collect();
-    let objects = layers
+    let objects: BTreeSet<usize> = kept
         .iter()
-        .filter(|number| layer(**number).len() > 16 * 1024);
-    let keys = runtime.block_on(bucket::keys(&client));
-    let count = |what: &str| keys.iter().filter(|key| key.contains(what)).count();
-    assert_eq!(count("/_layers/"), links.len(), "links, {freed} freed");
-    assert_eq!(count("data/"), objects.count(), "{keys:?}");
-    let images: usize = kept.iter().map(HashMap::len).sum();
-    println!("{images} images kept, {freed} layers freed at the end");
+        .flat_map(HashMap::values)
+        .flat_map(|image| image.layers.iter().copied())
+        .filter(|number| layer(*number).len() > 16 * 1024)
+        .collect();
+    // What is left is what they need.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        collected(&user);
+        let mut left = runtime.block_on(bucket::keys(&client));
+        // What a registry without an image has.
+        let own = ["profile", "names/", "gc/last", "gc/names/"];
+        left.retain(|key| !own.iter().any(|own| key.starts_with(own)));
+        let data = left.extract_if(.., |key| key.starts_with("data/")).count();
+        if left == needed && data == objects.len() {
+            break;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{data} data objects for {} layers; missing: {:?}; too many: {:?}",
+            objects.len(),
+            needed.difference(&left).collect::<Vec<_>>(),
+            left.difference(&needed).collect::<Vec<_>>()
+        );
+        thread::sleep(Duration::from_secs(3));
+    }
+    for (client, images) in kept.iter().enumerate() {
+        for (manifest, image) in images {
+            site.pull(client, manifest, &image.layers).unwrap();
+            site.pull(client, &image.tag, &[]).unwrap();
+        }
+    }
+    let (images, deleted) = (
+        kept.iter().map(HashMap::len).sum::<usize>(),
+        site.deleted.load(Ordering::Relaxed),
+    );
+    assert!(deleted > 0);
+    println!("{by:?}: {images} images kept, {deleted} deleted");
+}
+
+/// The keys that an image needs. That of its data has a random name.
+fn needed_by(client: usize, manifest: &str, image: &Kept) -> Vec<String> {
+    let repository = format!("repositories/r{}", client % 3);
+    let hex = |digest: &str| digest.split_once(':').unwrap().1.to_owned();
+    let mut keys = vec![
+        format!("{repository}/_manifests/sha256/{}", hex(manifest)),
+        format!("{repository}/_tags/{}", image.tag),
+    ];
+    for number in &image.layers {
+        let bytes = layer(*number);
+        let hex = hex(&digest(&bytes));
+        keys.push(format!("{repository}/_layers/sha256/{hex}"));
+        keys.push(format!("layers/sha256/{}/{hex}", &hex[..2]));
+    }
+    keys
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use s3layers::{RepositoryName, RepositoryService as _, S3LayerService};
 
 use super::site::{
-    BOTH, Image, Site, collect, hours, pull, push, push_by_sha512, push_layer, put_manifest,
+    BOTH, By, Image, Site, collect, hours, pull, push, push_by_sha512, push_layer, put_manifest,
 };
-use crate::support::fault_client::{On, PutObject};
+use crate::support::fault_client::{DeleteObject, Gate, On, PutObject};
 use crate::support::stores::name;
 
 fn other() -> RepositoryName {
@@ -16,11 +16,13 @@ fn other() -> RepositoryName {
 }
 
 /// How far the collection has come when the client asks.
-const STEPS: [(&str, &[u32]); 5] = [
+const STEPS: [(&str, &[u32]); 6] = [
     ("old", &[]),
     ("condemned", &[73]),
     ("condemned, and the wait is over", &[73, 19]),
     ("dead", &[73, 21]),
+    // The third pass stands before the removal of the record.
+    ("purging", &[73, 21]),
     ("freed", &[73, 21, 21]),
 ];
 
@@ -72,6 +74,33 @@ impl Ask {
     }
 }
 
+/// A pass that has removed the data of a layer, and not its record.
+struct Purging {
+    pass: tokio::task::JoinHandle<()>,
+    removal: Gate,
+}
+
+impl Purging {
+    async fn begin(site: &Site, by: By) -> Self {
+        site.clock.advance(hours(21));
+        let (collector, faults) = site.process_over_faults().await;
+        let removal = match by {
+            By::Delete => On::every(DeleteObject),
+            // The record is written as purging first.
+            By::Tombstone => On::nth(PutObject, 2),
+        };
+        let removal = faults.hold(removal.key_contains("layers/sha256/"));
+        let pass = tokio::spawn(async move { drop(collect(&collector).await.unwrap()) });
+        removal.reached_by(1).await;
+        Purging { pass, removal }
+    }
+
+    async fn end(self) {
+        self.removal.open();
+        self.pass.await.unwrap();
+    }
+}
+
 /// What was said to be there is there when its manifest comes within the promised time, and after that
 /// for as long as the manifest is.
 #[tokio::test]
@@ -88,8 +117,15 @@ async fn layer_that_was_reported_to_a_client_stays() {
                     for time in passes {
                         site.collect_after(hours(*time)).await;
                     }
+                    let purging = match step {
+                        "purging" => Some(Purging::begin(&site, by).await),
+                        _ => None,
+                    };
                     let is_there = ask.ask(&service, &image).await;
-                    let is_gone = matches!(step, "dead" | "freed");
+                    if let Some(purging) = purging {
+                        purging.end().await;
+                    }
+                    let is_gone = matches!(step, "dead" | "purging" | "freed");
                     assert_eq!(is_there, !is_gone || matches!(ask, Ask::Push), "{case}");
                     if !is_there {
                         continue;

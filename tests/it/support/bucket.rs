@@ -27,11 +27,17 @@ pub async fn get(client: &Client, key: &str) -> Bytes {
 
 /// Writes other times of the collection into the profile, as only a test does.
 pub async fn set_collection_times(client: &Client, times: &str) {
+    rewrite_profile(client, |profile| {
+        let (head, rest) = profile.split_once(r#""collection":{"#).unwrap();
+        let (_, tail) = rest.split_once('}').unwrap();
+        format!("{head}{times}{tail}")
+    })
+    .await;
+}
+
+pub async fn rewrite_profile(client: &Client, change: impl Fn(&str) -> String) {
     let profile = get(client, "profile").await;
-    let profile = std::str::from_utf8(&profile).unwrap();
-    let (head, rest) = profile.split_once(r#""collection":{"#).unwrap();
-    let (_, tail) = rest.split_once('}').unwrap();
-    let profile = sealed(&format!("{head}{times}{tail}"));
+    let profile = sealed(&change(std::str::from_utf8(&profile).unwrap()));
     let put = client.put_object().bucket(BUCKET).key("profile");
     put.body(profile.into_bytes().into()).send().await.unwrap();
 }
@@ -41,7 +47,8 @@ pub const TOMBSTONE_SIZE: i64 = 96;
 
 /// Whether a listed object is a document that was removed.
 pub fn is_tombstone(object: &Object) -> bool {
-    let is_ours = object.key().is_some_and(|key| key.contains("/_"));
+    let is_ours = |key: &str| key.contains("/_") || key.contains("layers/sha");
+    let is_ours = object.key().is_some_and(is_ours);
     is_ours && object.size() == Some(TOMBSTONE_SIZE)
 }
 
