@@ -1,4 +1,4 @@
-//! Which things are in use, in bounded memory: all of them up to some 900,000, a Bloom filter above
+//! Which things are in use, in bounded memory: all of them up to a number, a Bloom filter above
 //! that. One that is wrongly taken for marked is kept, never removed.
 
 use std::collections::HashSet;
@@ -8,10 +8,6 @@ use uuid::Uuid;
 
 use crate::clock;
 
-/// So many are remembered one by one: what a table of 2^20 places of 9 bytes takes before it grows.
-const EXACT: usize = 917_504;
-/// Bits of the filter: 16 MiB. Of ten million marks, two of a thousand others look like one.
-const BITS: u64 = 1 << 27;
 /// Bits of each one in the filter.
 const PROBES: u64 = 6;
 
@@ -19,23 +15,32 @@ const PROBES: u64 = 6;
 #[derive(Debug)]
 pub(super) struct Marks {
     seed: Uuid,
+    /// So many are remembered one by one.
     limit: usize,
+    /// Of the filter.
+    bits: u64,
     exact: HashSet<u64>,
     /// Empty up to the limit.
     filter: Vec<u64>,
 }
 
-impl Default for Marks {
-    fn default() -> Self {
-        Self::with_limit(EXACT)
-    }
-}
-
 impl Marks {
-    fn with_limit(limit: usize) -> Self {
+    /// A filter of 8 MiB: of ten million marks, four of a hundred others look like one. It takes the place of a
+    /// table of 2^19 places of 9 bytes, before that grows.
+    pub(super) fn small() -> Self {
+        Self::with_limit(7 << 16, 1 << 26)
+    }
+
+    /// A filter of 16 MiB: of ten million marks, two of a thousand others look like one.
+    pub(super) fn precise() -> Self {
+        Self::with_limit(7 << 17, 1 << 27)
+    }
+
+    fn with_limit(limit: usize, bits: u64) -> Self {
         Marks {
             seed: clock::new_uuid(),
             limit,
+            bits,
             exact: HashSet::new(),
             filter: Vec::new(),
         }
@@ -44,7 +49,7 @@ impl Marks {
     pub(super) fn insert<T: Hash + ?Sized>(&mut self, thing: &T) {
         let hash = self.hash(thing);
         if self.filter.is_empty() && self.exact.len() == self.limit {
-            self.filter = vec![0; (BITS / 64) as usize];
+            self.filter = vec![0; (self.bits / 64) as usize];
             for hash in std::mem::take(&mut self.exact) {
                 self.set(hash);
             }
@@ -61,23 +66,31 @@ impl Marks {
         if self.filter.is_empty() {
             return self.exact.contains(&hash);
         }
-        bits(hash).all(|bit| self.filter[(bit / 64) as usize] & (1 << (bit % 64)) != 0)
+        self.places(hash)
+            .all(|bit| self.filter[(bit / 64) as usize] & (1 << (bit % 64)) != 0)
     }
 
-    /// Whether many things look marked that are not: from some 31 million marks on, one in six.
+    /// Whether many things look marked that are not: one in six, from 15 million marks on where the filter is small.
     pub(super) fn is_crowded(&self) -> bool {
         let set: u64 = self
             .filter
             .iter()
             .map(|word| u64::from(word.count_ones()))
             .sum();
-        set > BITS / 4 * 3
+        set > self.bits / 4 * 3
     }
 
     fn set(&mut self, hash: u64) {
-        for bit in bits(hash) {
+        for bit in self.places(hash) {
             self.filter[(bit / 64) as usize] |= 1 << (bit % 64);
         }
+    }
+
+    /// The bits of a hash in the filter, by double hashing.
+    fn places(&self, hash: u64) -> impl Iterator<Item = u64> + use<> {
+        let bits = self.bits;
+        let step = hash.rotate_left(32).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        (0..PROBES).map(move |probe| hash.wrapping_add(probe.wrapping_mul(step)) % bits)
     }
 
     fn hash<T: Hash + ?Sized>(&self, thing: &T) -> u64 {
@@ -88,12 +101,6 @@ impl Marks {
     }
 }
 
-/// The bits of a hash in the filter, by double hashing.
-fn bits(hash: u64) -> impl Iterator<Item = u64> {
-    let step = hash.rotate_left(32).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    (0..PROBES).map(move |probe| hash.wrapping_add(probe.wrapping_mul(step)) % BITS)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,7 +108,7 @@ mod tests {
 
     #[test]
     fn filter_with_most_bits_set_is_crowded() {
-        let mut marks = Marks::with_limit(1);
+        let mut marks = Marks::with_limit(1, 1 << 26);
         marks.insert("a");
         marks.insert("b");
         assert!(!marks.is_crowded());
@@ -114,7 +121,7 @@ mod tests {
     fn marks_are_found_and_few_others_are() {
         let digest = |n: u32| Digest::of(Algorithm::Sha256, &n.to_be_bytes());
         for limit in [100, 10_000] {
-            let mut marks = Marks::with_limit(limit);
+            let mut marks = Marks::with_limit(limit, 1 << 26);
             for n in 0..5_000 {
                 marks.insert(&digest(n));
             }

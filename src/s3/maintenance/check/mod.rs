@@ -193,7 +193,7 @@ impl S3LayerService {
             store: &self.store,
             options,
             report: Mutex::default(),
-            named: Mutex::default(),
+            named: Mutex::new(Marks::precise()),
             has_unread: AtomicBool::new(false),
             rotten: Mutex::default(),
         };

@@ -46,9 +46,9 @@ pub(super) async fn all(check: &Check<'_>) -> (BoundedList<Found>, Result<()>) {
     let mut walk = Walk {
         check,
         began_at: None,
-        listed: Marks::default(),
-        whole: Marks::default(),
-        repositories: Marks::default(),
+        listed: Marks::precise(),
+        whole: Marks::precise(),
+        repositories: Marks::precise(),
         found: BoundedList::new(DEFECTS),
     };
     let ended = walk.run().await;
@@ -206,7 +206,7 @@ impl Walk<'_, '_> {
         let store = self.check.store;
         let canaries = store.keys.canary("");
         let mut pages = Box::pin(pages(Arc::clone(store), store.keys.repositories()));
-        let (mut current, mut links) = (None, Marks::default());
+        let (mut current, mut links) = (None, Marks::precise());
         while let Some(page) = pages.try_next().await? {
             let (mut subjects, mut manifests) = (Vec::new(), Vec::new());
             for object in page.objects {
@@ -221,7 +221,7 @@ impl Walk<'_, '_> {
                 if current.as_ref() != Some(&name) {
                     self.manifests(std::mem::take(&mut manifests), &links)
                         .await?;
-                    links = Marks::default();
+                    links = Marks::precise();
                     current = Some(name.clone());
                     if self.is_old(&object) {
                         subjects.push(Subject::Marker(name.clone()));

@@ -242,7 +242,7 @@ impl Pass<'_> {
         }
         if links::remove(self, &removed).await? > 0 && !self.options.dry_run {
             // Both need not be in memory at once.
-            walked.linked = Marks::default();
+            walked.linked = Marks::small();
             (walked.linked, walked.began_at) = walk::links(self, canary).await?;
         }
         let freed = records::collect(self, &walked).await?;

@@ -64,7 +64,7 @@ impl Repository {
             links: 0,
             old: Sample::new(LINKS),
             others: Sample::new(OTHER_LINKS),
-            named: Marks::default(),
+            named: Marks::small(),
             names: None,
             is_unreadable: false,
         }
@@ -82,12 +82,12 @@ pub(super) async fn repositories(
 ) -> Result<RepositoryWalk, CollectError> {
     let mut listing = Listing::of(pass, pass.store.keys.repositories());
     let mut walked = RepositoryWalk {
-        linked: Marks::default(),
-        named: Marks::default(),
+        linked: Marks::small(),
+        named: Marks::small(),
         began_at: SystemTime::UNIX_EPOCH,
         removable: BoundedList::new(REMOVALS),
-        removed: Marks::default(),
-        kept_trash: Marks::default(),
+        removed: Marks::small(),
+        kept_trash: Marks::small(),
     };
     let mut current: Option<Repository> = None;
     let mut has_canary = canary.is_none();
@@ -254,7 +254,7 @@ pub(super) async fn links(
     pass: &Pass<'_>,
     canary: Option<&Key>,
 ) -> Result<(Marks, SystemTime), CollectError> {
-    let mut linked = Marks::default();
+    let mut linked = Marks::small();
     let mut began_at = SystemTime::UNIX_EPOCH;
     let mut has_canary = canary.is_none();
     let mut listing = Listing::of(pass, pass.store.keys.repositories());
