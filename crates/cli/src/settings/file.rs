@@ -108,10 +108,15 @@ impl Reader<'_> {
                  tool: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
             );
         }
-        match nearest(name, self.known) {
-            Some(nearest) => format!("there is no setting {name}; {nearest} is the nearest"),
-            None => format!("there is no setting {name}; `s3layers config` lists all"),
-        }
+        no_setting(name, self.known)
+    }
+}
+
+/// Says that this is the name of no setting, and what it may have been meant for.
+pub(super) fn no_setting(name: &str, known: &'static [Setting]) -> String {
+    match nearest(name, known) {
+        Some(nearest) => format!("there is no setting {name}; {nearest} is the nearest"),
+        None => format!("there is no setting {name}; `s3layers config` lists all"),
     }
 }
 

@@ -258,6 +258,7 @@ settings! {
 impl Settings {
     /// The settings of this process.
     pub(super) fn of_process(flags: Flags, file: Option<&Path>) -> Result<Self, Failure> {
+        check_variables(std::env::vars_os().map(|(name, _)| name))?;
         let location = Location::of_process(file)?;
         let entries = match &location {
             Some(location) => location.read()?,
@@ -368,6 +369,25 @@ impl Settings {
     }
 }
 
+/// Refuses variables that look like those of a table of settings, and are of none: a misspelt limit would not hold.
+/// Others are not ours: Kubernetes gives a service that is called s3layers `S3LAYERS_SERVICE_HOST`.
+fn check_variables(names: impl Iterator<Item = OsString>) -> Result<(), Failure> {
+    let known: Vec<_> = ALL.iter().flat_map(Setting::variables).collect();
+    for name in names.filter_map(|name| name.into_string().ok()) {
+        for table in ["serve", "log"] {
+            let prefix = format!("S3LAYERS_{}_", table.to_uppercase());
+            if let Some(key) = name.strip_prefix(&prefix)
+                && !known.contains(&name)
+            {
+                let setting = format!("{table}.{}", key.to_lowercase());
+                let what = file::no_setting(&setting, ALL);
+                return Err(Failure::usage(format!("{name}: {what}")));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A value in errors.
 fn text(value: impl Kind) -> String {
     value.show().unwrap_or_default()
@@ -473,6 +493,25 @@ mod tests {
         let expected: Vec<_> = ALL.iter().map(|setting| setting.name).collect();
         assert_eq!(names, expected);
         assert_eq!(file::read(&text, ALL).unwrap(), []);
+    }
+
+    #[test]
+    fn misspelt_variable_is_refused() {
+        let check = |name: &str| check_variables([OsString::from(name)].into_iter());
+        for name in [
+            "S3LAYERS_SERVE_GC_EVERY",
+            "S3LAYERS_LOG_LEVEL",
+            "S3LAYERS_SERVICE_HOST",
+            "S3LAYERS_PORT",
+            "OTHER_SERVE_X",
+        ] {
+            assert!(check(name).is_ok(), "{name}");
+        }
+        let failure = check("S3LAYERS_SERVE_GC_EVRY").unwrap_err();
+        let said = failure.lines.join(" ");
+        for word in ["S3LAYERS_SERVE_GC_EVRY", "serve.gc_every is the nearest"] {
+            assert!(said.contains(word), "{said}");
+        }
     }
 
     #[test]
