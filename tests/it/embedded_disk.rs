@@ -93,6 +93,36 @@ async fn removed_or_replaced_folder_acknowledges_and_shows_nothing() {
     assert_eq!(get(&inside, "other").await, bytes(2, 100));
 }
 
+/// A client that stores it again gets it: nothing answers that it is there.
+#[tokio::test]
+async fn object_whose_file_is_lost_is_absent() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    let inside = client(&store).await;
+    for is_cut in [false, true] {
+        put(&inside, "key", bytes(1, 100_000)).await;
+        for entry in std::fs::read_dir(folder.path().join("blobs")).unwrap() {
+            let path = entry.unwrap().path();
+            if is_cut {
+                std::fs::File::options()
+                    .write(true)
+                    .open(&path)
+                    .unwrap()
+                    .set_len(99)
+                    .unwrap();
+            } else {
+                std::fs::remove_file(&path).unwrap();
+            }
+        }
+        let head = inside.head_object().bucket(BUCKET).key("key").send().await;
+        assert!(head.unwrap_err().into_service_error().is_not_found());
+        let read = inside.get_object().bucket(BUCKET).key("key").send().await;
+        assert_eq!(read.unwrap_err().code(), Some("NoSuchKey"));
+        put(&inside, "key", bytes(2, 100_000)).await;
+        assert_eq!(get(&inside, "key").await, bytes(2, 100_000));
+    }
+}
+
 /// Every file and folder below, with its mode.
 fn modes(path: &Path) -> Vec<(String, u32)> {
     let mode = path.metadata().unwrap().permissions().mode() & 0o777;

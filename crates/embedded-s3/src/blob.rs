@@ -37,6 +37,22 @@ pub(crate) enum Blob {
     File(BlobFile),
 }
 
+impl Blob {
+    /// Whether its file was removed or cut off, while the folder is there. Blocks.
+    pub(crate) fn is_lost(&self, size: u64) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            Self::File(BlobFile { path, .. }) => match fs::metadata(path) {
+                Ok(file) => file.len() < size,
+                Err(error) => {
+                    let folder = path.parent();
+                    error.kind() == io::ErrorKind::NotFound && folder.is_some_and(Path::is_dir)
+                }
+            },
+        }
+    }
+}
+
 /// A file that is removed with this value, unless it is to be kept.
 #[derive(Debug)]
 pub(crate) struct BlobFile {

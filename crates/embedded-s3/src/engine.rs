@@ -111,7 +111,8 @@ impl Engine {
         self.run(|engine| engine.metadata.read(look)).await??
     }
 
-    /// An object and the bytes of its parts, which stay readable as long as they are held.
+    /// An object and the bytes of its parts, which stay readable as long as they are held. An object whose files are lost
+    /// does not exist: it can be stored again.
     pub(crate) async fn pinned(
         self: &Arc<Self>,
         bucket: &str,
@@ -120,6 +121,7 @@ impl Engine {
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         let pin = move |pins: &mut Pins<'_>, snapshot: &Snapshot| {
             let object = snapshot.object(&bucket, &key)?.ok_or(Refusal::NoSuchKey)?;
+            let mut is_lost = false;
             let mut pin = |id: BlobId| {
                 let small = snapshot.blob(id)?.filter(|small| !small.is_empty());
                 let small = small.map(|bytes: Bytes| Arc::new(Blob::Memory(vec![bytes])));
@@ -127,9 +129,14 @@ impl Engine {
             };
             let parts = snapshot.parts_of(&object)?.into_iter().map(|part| {
                 let blob = part.blob.map(&mut pin).transpose()?.flatten();
+                is_lost |= blob.as_ref().is_some_and(|blob| blob.is_lost(part.size));
                 Ok(PinnedPart { part, blob })
             });
             let parts = parts.collect::<Result<_, Refusal>>()?;
+            if is_lost {
+                tracing::warn!(bucket, key, "the bytes of an object are lost");
+                return Err(Refusal::NoSuchKey);
+            }
             Ok((object, parts))
         };
         let pinned = self.run(move |engine| {

@@ -252,20 +252,9 @@ pub(super) async fn head_object(
     mut input: dto::HeadObjectInput,
 ) -> Result<dto::HeadObjectOutput, Refusal> {
     convert::refuse_unsupported!(input; sse_customer_algorithm, version_id);
-    let (bucket, key) = (input.bucket.clone(), input.key.clone());
-    let needs_parts = input.part_number.is_some();
-    let look = move |store: &Snapshot| {
-        let object = store.object(&bucket, &key)?.ok_or(Refusal::NoSuchKey)?;
-        let parts = if needs_parts {
-            store.parts_of(&object)?
-        } else {
-            Vec::new()
-        };
-        Ok((object, parts))
-    };
-    let (object, parts) = service.engine.read(look).await?;
+    let (object, parts) = service.engine.pinned(&input.bucket, &input.key).await?;
     check_read!(input, object);
-    let numbers: Vec<&Part> = parts.iter().collect();
+    let numbers: Vec<&Part> = parts.iter().map(|pinned| &pinned.part).collect();
     let selection = select(object.size, &numbers, input.range, input.part_number)?;
     let mut output = dto::HeadObjectOutput::default();
     describe!(output, input, object, parts.len(), selection);
