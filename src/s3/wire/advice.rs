@@ -6,7 +6,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use rustls::CertificateError;
 
-use crate::s3::wire::dispatch::{cause, speaks_no_tls};
+use crate::s3::wire::dispatch::{cause, speaks_no_http, speaks_no_tls};
 use crate::s3::wire::verdict::{Verdict, judge};
 use crate::telemetry::Operation;
 
@@ -78,14 +78,17 @@ fn region(answer: &HttpResponse, code: Option<&str>) -> Option<String> {
 
 fn of_silence(error: &ConnectorError) -> Option<&'static str> {
     if let Some(error) = cause::<CredentialsError>(error) {
-        if !matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
-            return None;
-        }
-        return Some(
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --profile or AWS_PROFILE",
-        );
+        return Some(match error {
+            CredentialsError::CredentialsNotLoaded(_) => {
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --profile or AWS_PROFILE"
+            }
+            _ => {
+                "the source of the credentials failed; for others, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+                 or name a profile with --profile or AWS_PROFILE"
+            }
+        });
     }
-    if cause::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
+    if cause::<hyper::Error>(error).is_some_and(speaks_no_http) {
         return Some(TRY_TLS);
     }
     match cause::<rustls::Error>(error)? {

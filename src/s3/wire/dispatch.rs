@@ -26,7 +26,7 @@ pub(super) fn judge(failure: &DispatchFailure) -> Verdict {
         Verdict::Unreachable
     } else if failure.is_user() {
         Verdict::Refused
-    } else if cause::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
+    } else if cause::<hyper::Error>(error).is_some_and(speaks_no_http) {
         Verdict::Unreadable
     } else {
         Verdict::Unavailable
@@ -70,6 +70,12 @@ pub(super) fn speaks_no_tls(error: &rustls::Error) -> bool {
         return false;
     };
     *message == rustls::InvalidMessage::InvalidContentType
+}
+
+/// Whether the other side sent something that is no answer of HTTP.
+pub(super) fn speaks_no_http(error: &hyper::Error) -> bool {
+    // Hyper has no predicate for bytes that come before the request, as those of an SSH server.
+    error.is_parse() || error.to_string().contains("unexpected message")
 }
 
 /// The first of the causes that is a `T`; the error itself is one of them.

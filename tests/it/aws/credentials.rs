@@ -207,7 +207,9 @@ fn credentials_that_do_not_come() {
                 let said = fails(&user, &borrowed(&variables), &["ls"]);
                 let case = format!("{source:?} {behaviour:?} {:?}: {said}", begun.elapsed());
                 assert!(begun.elapsed() < PATIENCE, "{case}");
-                assert!(said.contains("credentials"), "{case}");
+                for word in ["credentials", "set AWS_ACCESS_KEY_ID"] {
+                    assert!(said.contains(word), "{word}: {case}");
+                }
                 assert!(
                     !said.contains("{ ") && !said.contains("refused permission"),
                     "{case}"

@@ -143,21 +143,28 @@ fn answer_that_cannot_be_read_is_requested_three_times() {
     });
     let user = user(&[]);
     // So that the store is known, and not probed.
-    let at = |url| [&KEYS[..], &[("AWS_ENDPOINT_URL", url)]].concat();
+    fn at(url: &str) -> Vec<(&str, &str)> {
+        [&KEYS[..], &[("AWS_ENDPOINT_URL", url)]].concat()
+    }
     push_and_pull(&user, &at(&store.endpoint));
     let said = fails_at_once(&user, &at(&cloud.url), &["ls"]);
     assert_eq!(cloud.count("GET /layers/?list-type=2"), 3, "{said}");
 
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let (sender, connections) = mpsc::channel();
-    thread::spawn(move || {
-        for mut client in listener.incoming().map_while(Result::ok) {
-            sender.send(()).unwrap();
-            let _ = client.read(&mut [0; 4096]);
-            let _ = client.write_all(b"SSH-2.0-server\r\n");
-        }
-    });
-    let said = fails_at_once(&user, &at(&url), &["ls"]);
-    assert_eq!(connections.try_iter().count(), 3, "{said}");
+    for speaks_first in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (sender, connections) = mpsc::channel();
+        thread::spawn(move || {
+            for mut client in listener.incoming().map_while(Result::ok) {
+                sender.send(()).unwrap();
+                if speaks_first {
+                    let _ = client.write_all(b"SSH-2.0-server\r\n");
+                }
+                let _ = client.read(&mut [0; 4096]);
+                let _ = client.write_all(b"SSH-2.0-server\r\n");
+            }
+        });
+        let said = fails_at_once(&user, &at(&url), &["ls"]);
+        assert_eq!(connections.try_iter().count(), 3, "{said}");
+    }
 }
