@@ -7,8 +7,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Concurrent connections. Further ones wait to be accepted. Default: 10,000.
     pub connections: usize,
-    /// Concurrent connections from one address; further ones are closed at once. Behind a proxy that
-    /// is the proxy's. Default: no limit.
+    /// Concurrent connections from one address, of IPv6 from one network of 64 bits; further ones are
+    /// closed at once. Behind a proxy that is the proxy's. Default: no limit.
     pub connections_per_client: Option<usize>,
     /// How long a connection may be idle between two requests. Default: 620 seconds, since load
     /// balancers keep idle connections for up to 600 and fail a request that meets a closed one.
@@ -35,5 +35,24 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(600),
             drain: Duration::from_secs(8),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_fit_common_balancers_and_docker() {
+        let Limits {
+            idle_timeout,
+            write_timeout,
+            drain,
+            ..
+        } = Limits::default();
+        // Balancers keep an idle connection for 600 seconds, and `docker stop` kills after 10.
+        assert!(idle_timeout > Duration::from_secs(600));
+        assert!(write_timeout >= Duration::from_secs(600));
+        assert!(drain < Duration::from_secs(10));
     }
 }

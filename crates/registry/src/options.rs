@@ -42,8 +42,8 @@ pub struct Options {
     /// Concurrent requests; one that receives or sends the bytes of a layer does not count. A
     /// quarter of them is kept for reads of blobs and manifests. Default: [`DEFAULT_MAX_REQUESTS`].
     pub max_requests: usize,
-    /// Concurrent requests of one client, by its address, as far as it is known; 429 above. Default:
-    /// no limit.
+    /// Concurrent requests of one client, by its address (of IPv6, its network of 64 bits), as far as it is
+    /// known; 429 above. Default: no limit.
     pub max_requests_per_client: Option<usize>,
     /// What is refused to everyone. Default: nothing.
     pub write_protection: WriteProtection,

@@ -13,7 +13,7 @@ pub struct ClientEnvironment {
     pub profile: Option<String>,
     /// Of that profile.
     pub region: Option<String>,
-    /// Of S3, wherever the options, the environment or the profile name it.
+    /// Of S3: of the options, the environment or the profile.
     pub endpoint_url: Option<String>,
     /// What the credentials come from.
     pub credentials: CredentialSource,

@@ -110,8 +110,7 @@ impl Issuer {
         self.ca = self.ca.take().map(|ca| folder.join(ca));
     }
 
-    /// Who may say what of a client, as text. It is the same in every process, whatever the files of keys
-    /// are called there.
+    /// Who may say what of a client, as text. It has no file names, and so is the same in every process.
     pub(super) fn definition(&self) -> String {
         let (kind, groups) = (self.kind, &self.groups);
         format!("{kind:?} {} {} {groups:?}", self.issuer, self.audience)

@@ -83,7 +83,7 @@ impl Signer {
         })
     }
 
-    /// Tells whether a text has changed, without telling the text.
+    /// The same for the same text, and no way back to it.
     pub(super) fn seal(&self, text: &str) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&self.seals, text.as_bytes()))
     }
