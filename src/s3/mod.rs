@@ -250,7 +250,7 @@ impl S3LayerService {
     /// 1 request for each thousand objects below `repositories/`, `layers/sha256/` and `uploads/`, once more for
     /// those below `repositories/` where links are removed; 1 for each open upload and each repository, and 1 for each manifest that
     /// no collection has read before. For each layer that goes 12, over all passes.
-    /// In memory some 90 MiB at most; 10 where 100,000 layers are in use.
+    /// In memory some 70 MiB at most; 10 where 100,000 layers are in use.
     ///
     /// # Cancellation
     ///
