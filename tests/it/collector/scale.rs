@@ -1,5 +1,7 @@
 //! How many requests, how much time and how much memory a collection and a check of a large bucket take. Its documents are
-//! written directly: small layers, each linked in three repositories. `S3LAYERS_COLLECTION_LAYERS=100000` has so many.
+//! written directly: small layers, each linked in three repositories. `S3LAYERS_COLLECTION_LAYERS=100000` has so many, and
+//! `S3LAYERS_COLLECTION_ENDPOINT=http://127.0.0.1:9000` names another store than one in memory: a new one with the keys of
+//! [`User`], `s3layers` and `s3layers-secret`.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use serde_json::Value;
 use super::site::{Image, push_layer};
 use crate::support::bucket::{self, get, sealed};
 use crate::support::bytes::sha256;
-use crate::support::program::{Served, User, events};
+use crate::support::program::{Served, User, client_at, events};
 use crate::support::stores::BUCKET;
 
 const REPOSITORIES: usize = 100;
@@ -134,11 +136,16 @@ fn run(user: &User, arguments: &[&str]) -> (Value, Duration, u64) {
 fn large_bucket_takes_few_requests_and_little_memory() {
     let layers = std::env::var("S3LAYERS_COLLECTION_LAYERS");
     let layers = layers.map_or(500, |layers| layers.parse().unwrap());
-    let store = Served::start(&[]);
-    let user = User::of(&store);
-    user.ok(&["ls"]);
-    let client = store.client();
+    let endpoint = std::env::var("S3LAYERS_COLLECTION_ENDPOINT").ok();
+    let store = endpoint.is_none().then(|| Served::start(&[]));
+    let endpoint = endpoint.or_else(|| Some(store.as_ref()?.endpoint.clone()));
+    let endpoint = endpoint.unwrap();
+    let (user, client) = (User::at(&endpoint), client_at(&endpoint));
     let runtime = tokio::runtime::Runtime::new().unwrap();
+    // One in memory has it.
+    let create = client.create_bucket().bucket(BUCKET).send();
+    drop(runtime.block_on(create));
+    user.ok(&["ls"]);
     runtime.block_on(fill(&client, layers));
     let pages = (layers * 4 + layers / LAYERS * 3).div_ceil(1000) as u64;
     let manifests = (layers / LAYERS * 3) as u64;

@@ -244,6 +244,12 @@ impl Drop for Running {
     }
 }
 
+/// A client with the keys of [`User`].
+pub(crate) fn client_at(endpoint: &str) -> Client {
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    s3layers::client_over(http, endpoint, ACCESS_KEY, SECRET_KEY)
+}
+
 /// A store in a process of its own.
 pub(crate) struct Served {
     pub(crate) running: Running,
@@ -290,8 +296,7 @@ impl Served {
 
     /// A client that goes behind the program's back.
     pub(crate) fn client(&self) -> Client {
-        let http = aws_smithy_http_client::Builder::new().build_http();
-        s3layers::client_over(http, &self.endpoint, ACCESS_KEY, SECRET_KEY)
+        client_at(&self.endpoint)
     }
 
     /// Waits until the one upload under way has this many parts.
