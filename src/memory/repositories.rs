@@ -36,7 +36,10 @@ impl RepositoryService for MemoryLayerService {
         let Some(layer) = found.cloned() else {
             return Ok(false);
         };
-        store.link(name, &layer, [id.clone()]);
+        let same = store.layers.iter();
+        let same = same.filter(|(_, stored)| stored.digest == layer.digest);
+        let ids: Vec<_> = same.map(|(id, _)| id.clone()).collect();
+        store.link(name, &layer, ids);
         Ok(true)
     }
 

@@ -241,6 +241,17 @@ fn existing_file_is_replaced_with_force_only() {
     std::os::unix::fs::symlink("nowhere", user.path("link")).unwrap();
     let said = user.fails(1, &["pull", &id, "-o", "link"]);
     assert!(said.contains("link exists already"), "{said}");
+    // What a link leads to is replaced, as with /dev/stdout.
+    user.file("behind", b"old");
+    std::os::unix::fs::symlink("behind", user.path("to-file")).unwrap();
+    user.ok(&["pull", &id, "-o", "to-file", "--force"]);
+    let link = std::fs::symlink_metadata(user.path("to-file")).unwrap();
+    assert!(link.is_symlink());
+    assert_ne!(std::fs::read(user.path("behind")).unwrap(), b"old");
+    for output in ["absent/", "absent/."] {
+        let said = user.fails(1, &["pull", &id, "-o", output]);
+        assert!(said.contains("does not end with a file name"), "{said}");
+    }
 
     user.ok(&["pull", &id, "-o", "there", "--force"]);
     assert_eq!(fs::read(&there).unwrap(), b"bytes");

@@ -479,6 +479,61 @@ fn wrong_id_of_a_pipe_leaves_nothing() {
 }
 
 #[test]
+fn pipe_without_a_writer_stops_no_other_file_and_no_signal() {
+    let user = User::new();
+    let file = user.file("layer", &noise(2000));
+    let pipe = user.path("pipe").to_str().unwrap().to_owned();
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let mut push = Running::start(&user, &["push", &pipe, &file, "--name", "x"]);
+    push.next_event("stored");
+    push.signal(Signal::TERM);
+    assert_eq!(push.code(), Some(1));
+}
+
+/// The producer of a resumed push ends early.
+#[test]
+fn upload_stays_whose_input_ended_early() {
+    let user = User::new();
+    let layer = noise(3000);
+    let id = digest(&layer);
+    let mut push = Running::start(&user, &["push", "-", "--name", "x", "--id", &id]);
+    let uuid = push.next_event("started")["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    push.feed(&layer[..1000]);
+    push.until(|said| said["offset"] == 1000);
+    push.signal(Signal::TERM);
+    assert_eq!(push.code(), Some(1));
+    for (bytes, code) in [(2000, 1), (3000, 0)] {
+        let arguments = ["push", "-", "--name", "x", "--id", &id, "--resume", &uuid];
+        let mut push = user
+            .command(&arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        push.stdin
+            .take()
+            .unwrap()
+            .write_all(&layer[..bytes])
+            .unwrap();
+        let output = push.wait_with_output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        if code == 1 {
+            assert!(
+                said.contains("ended early") && said.contains("--resume"),
+                "{said}"
+            );
+        }
+    }
+    assert!(user.pulled(&id) == layer);
+}
+
+#[test]
 fn other_input_does_not_spoil_an_upload() {
     let user = User::new();
     let layer = noise(2000);

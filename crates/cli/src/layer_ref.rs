@@ -53,11 +53,11 @@ impl FromStr for LayerRef {
 
     fn from_str(text: &str) -> Result<Self, InvalidLayerRef> {
         match text.split_once('@') {
-            Some((name, layer)) if !text.starts_with("tarsum") => Ok(LayerRef::In(
+            Some((name, layer)) => Ok(LayerRef::In(
                 name.parse()?,
                 Box::new(LayerRef::without_name(layer)?),
             )),
-            _ => LayerRef::without_name(text),
+            None => LayerRef::without_name(text),
         }
     }
 }
@@ -188,6 +188,13 @@ mod tests {
                 Some(LayerRef::In(
                     "library/x".parse().unwrap(),
                     Box::new(LayerRef::Shortened(Algorithm::Sha256, "9f3c".to_owned())),
+                )),
+            ),
+            (
+                &format!("tarsum/x@{tar_sum}"),
+                Some(LayerRef::In(
+                    "tarsum/x".parse().unwrap(),
+                    Box::new(LayerRef::Whole(tar_sum.parse().unwrap())),
                 )),
             ),
             ("library/x@latest", None),

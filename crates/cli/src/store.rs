@@ -4,12 +4,12 @@ use clap::Args;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
-use super::Context;
 use super::failure::Failure;
 use super::rlimit;
 use super::settings::value::Listen;
 use super::stop::Stop;
 use super::store_url::{Absent, BUCKET};
+use super::{Context, quoted};
 use embedded_s3::Limits;
 
 /// Serve the embedded store to any S3 client
@@ -106,8 +106,11 @@ impl Store {
         output.say(format_args!("secret key  {secret_key}"))?;
         output.note("");
         output.note("push a layer to it from another terminal:");
+        let access_key_id = quoted(access_key);
+        let secret = random_secret_key.map(|key| format!(" AWS_SECRET_ACCESS_KEY={}", quoted(key)));
+        let secret = secret.unwrap_or_default();
         output.note(format_args!(
-            "  export AWS_ACCESS_KEY_ID={access_key} AWS_SECRET_ACCESS_KEY={secret_key}"
+            "  export AWS_ACCESS_KEY_ID={access_key_id}{secret}"
         ));
         output.note(format_args!(
             "  s3layers --store s3://{BUCKET} --endpoint-url {endpoint} push FILE --name library/demo"

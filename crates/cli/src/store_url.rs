@@ -55,10 +55,12 @@ impl FromStr for StoreUrl {
         }
         if let Some(path) = text.strip_prefix("file:") {
             // `file:///var/lib` equals `file:/var/lib`.
+            let is_rooted = path.starts_with('/');
             let path = match path.strip_prefix("//") {
                 Some(rest) if !rest.starts_with('/') => return Err(InvalidStoreUrl),
-                Some(rest) => rest,
-                None => path,
+                // More slashes mean one.
+                _ if is_rooted => &format!("/{}", path.trim_start_matches('/')),
+                _ => path,
             };
             return match path {
                 "" => Err(InvalidStoreUrl),
@@ -196,6 +198,8 @@ mod tests {
             ("file:layers", Some(StoreUrl::Folder("layers".into()))),
             ("file:/var/x", Some(StoreUrl::Folder("/var/x".into()))),
             ("file:///var/x", Some(StoreUrl::Folder("/var/x".into()))),
+            ("file:////var/x", Some(StoreUrl::Folder("/var/x".into()))),
+            ("file:./var//x", Some(StoreUrl::Folder("./var//x".into()))),
             ("s3://bucket", s3("bucket", "")),
             ("s3://bucket/", s3("bucket", "")),
             ("s3://bucket/a/b", s3("bucket", "a/b")),

@@ -288,7 +288,7 @@ impl Archive {
         }
         let (xattrs, sparse) = mem::take(&mut self.pending).apply(&mut header)?;
         let body = Body {
-            hasher: entry::begin(&self.version, self.algorithm, &header, &xattrs),
+            hasher: entry::begin(&self.version, self.algorithm, &header, &xattrs)?,
             name: self.entries.fingerprint(&header.name),
             stored: header.stored,
             padding: padding(header.stored),

@@ -5,7 +5,8 @@ use std::io::Write as _;
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::tar_sum::TarSumVersion;
 
-use super::extensions::Xattrs;
+use super::error::Cause;
+use super::extensions::{MAX_LEN, Xattrs};
 use super::header::Header;
 
 /// Begins the hash of an entry with its header: keys and values without anything between them.
@@ -14,13 +15,17 @@ pub(super) fn begin(
     algorithm: Algorithm,
     header: &Header,
     xattrs: &Xattrs,
-) -> Hasher {
+) -> Result<Hasher, Cause> {
     let mut hasher = Hasher::new(algorithm);
-    hasher.update(&header_words(version, header, xattrs));
-    hasher
+    hasher.update(&header_words(version, header, xattrs)?);
+    Ok(hasher)
 }
 
-fn header_words(version: &TarSumVersion, header: &Header, xattrs: &Xattrs) -> Vec<u8> {
+fn header_words(
+    version: &TarSumVersion,
+    header: &Header,
+    xattrs: &Xattrs,
+) -> Result<Vec<u8>, Cause> {
     let is_v0 = *version == TarSumVersion::V0;
     let mut words = Words(Vec::with_capacity(256));
     words.text("name", &header.name);
@@ -42,6 +47,12 @@ fn header_words(version: &TarSumVersion, header: &Header, xattrs: &Xattrs) -> Ve
         // The original filled the front of its list of names with as many empty names as there are
         // attributes. So an attribute with an empty name is hashed that many times more.
         if let Some(value) = xattrs.get(b"".as_slice()) {
+            // Else a header of 1 MiB would be many GiB.
+            if (value.len() as u64).saturating_mul(xattrs.len() as u64) > MAX_LEN {
+                return Err(Cause::Malformed(
+                    "an attribute without a name has too long a value",
+                ));
+            }
             (0..xattrs.len()).for_each(|_| words.extend_from_slice(value));
         }
         for (key, value) in xattrs {
@@ -49,7 +60,7 @@ fn header_words(version: &TarSumVersion, header: &Header, xattrs: &Xattrs) -> Ve
             words.extend_from_slice(value);
         }
     }
-    words
+    Ok(words)
 }
 
 struct Words(Vec<u8>);
@@ -150,9 +161,19 @@ mod tests {
                 .iter()
                 .map(|(k, v)| ((*k).into(), (*v).into()))
                 .collect();
-            let words = header_words(&version, &header(), &xattrs);
+            let words = header_words(&version, &header(), &xattrs).unwrap();
             assert_eq!(String::from_utf8_lossy(&words), want, "{case}");
         }
+    }
+
+    #[test]
+    fn attribute_without_a_name_is_hashed_so_often_only_where_it_is_short() {
+        let long = vec![0; 1 << 19];
+        let mut xattrs = Xattrs::from([(b"".into(), long.as_slice().into())]);
+        assert!(header_words(&TarSumVersion::V1, &header(), &xattrs).is_ok());
+        xattrs.extend([b"a", b"b"].map(|key| (key.as_slice().into(), b"".as_slice().into())));
+        assert!(header_words(&TarSumVersion::V1, &header(), &xattrs).is_err());
+        assert!(header_words(&TarSumVersion::V0, &header(), &xattrs).is_ok());
     }
 
     #[test]

@@ -233,11 +233,12 @@ impl PullTask<'_> {
         let force = self.pull.force;
         let published = tokio::task::spawn_blocking(move || partial.publish(force)).await;
         let published = published.map_err(io::Error::other).flatten();
-        published.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                target::exists(path).hint(format!("all bytes are in {location}"))
-            }
-            _ => cannot_write(path, &error),
+        published.map_err(|error| {
+            let failure = match error.kind() {
+                io::ErrorKind::AlreadyExists => target::exists(path),
+                _ => cannot_write(path, &error),
+            };
+            failure.hint(format!("all bytes are in {location}"))
         })?;
         self.report(path, kept)
     }

@@ -20,8 +20,9 @@ const DIGITS: usize = 12;
 
 /// A partial file. It is removed on drop, unless it is [kept](Self::keep).
 pub(super) struct Partial {
-    pub(super) file: File,
+    // Dropped first: another pull can lock the file when it has no name any more.
     partial: TempPath,
+    pub(super) file: File,
     /// Its path relative to the working directory, as the final path is.
     location: PathBuf,
     path: PathBuf,
@@ -82,22 +83,25 @@ impl Partial {
     }
 
     /// Renames it to the final path, durably. With `force` an existing file is replaced; otherwise the
-    /// error is [`AlreadyExists`](io::ErrorKind::AlreadyExists), and the partial file stays.
+    /// error is [`AlreadyExists`](io::ErrorKind::AlreadyExists). After an error the partial file stays.
     pub(super) fn publish(self, force: bool) -> io::Result<()> {
+        let partial = self.partial.keep().map_err(|failed| failed.error)?;
         self.file.sync_all()?;
+        let partial = TempPath::try_from_path(partial)?;
         let renamed = if force {
-            self.partial.persist(&self.path)
+            partial.persist(&self.path)
         } else {
-            self.partial.persist_noclobber(&self.path)
+            partial.persist_noclobber(&self.path)
         };
-        renamed.map_err(|failed| match failed.error.kind() {
-            io::ErrorKind::AlreadyExists => match failed.path.keep() {
-                Ok(_) => failed.error,
-                Err(kept) => kept.error,
-            },
-            _ => failed.error,
+        renamed.map_err(|failed| match failed.path.keep() {
+            Ok(_) => failed.error,
+            Err(kept) => kept.error,
         })?;
-        File::open(folder_of(&self.path))?.sync_all()
+        // Where the folder may be written and not read, the name is there all the same.
+        match File::open(folder_of(&self.path)) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            folder => folder?.sync_all(),
+        }
     }
 }
 

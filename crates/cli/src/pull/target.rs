@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
@@ -34,18 +35,27 @@ impl Target {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(cannot_write(path, &error)),
         }
-        // A broken link exists, too.
-        if !force && fs::symlink_metadata(path).is_ok() {
-            return Err(exists(path));
-        }
-        if path.file_name().is_none() {
+        // `file_name` ignores a slash at the end.
+        let bytes = path.as_os_str().as_bytes();
+        if path.file_name().is_none() || bytes.ends_with(b"/") || bytes.ends_with(b"/.") {
             return Err(Failure::new(format!(
                 "{shown} does not end with a file name"
             )));
         }
-        let folder = folder_of(path);
+        // A broken link exists, too.
+        let there = fs::symlink_metadata(path).ok();
+        if !force && there.is_some() {
+            return Err(exists(path));
+        }
+        // What a link leads to is replaced, not the link: /dev/stdout is one.
+        let target = if there.is_some_and(|there| there.is_symlink()) {
+            fs::canonicalize(path).map_err(|error| cannot_write(path, &error))?
+        } else {
+            path.to_owned()
+        };
+        let folder = folder_of(&target);
         match fs::metadata(folder) {
-            Ok(there) if there.is_dir() => Ok(Target::File(path.to_owned())),
+            Ok(there) if there.is_dir() => Ok(Target::File(target)),
             Ok(_) => Err(Failure::new(format!("{} is no folder", folder.display()))
                 .context(format_args!("cannot write {shown}"))),
             Err(error) => Err(Failure::of(&error)

@@ -31,7 +31,7 @@ impl Interruption {
     }
 }
 
-/// Whether the bytes do not have the claimed id, or are too many, so that no resume can succeed.
+/// Whether the upload was refused for its bytes: they do not have the claimed id, or are too many.
 pub(super) fn is_refusal(error: &Error) -> bool {
     matches!(
         error,

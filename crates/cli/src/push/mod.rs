@@ -18,7 +18,7 @@ use self::item::{Item, PushOptions};
 use self::one::push_one;
 use super::Context;
 use super::failure::Failure;
-use super::input;
+use super::input::{self, Input};
 use super::output::{Output, Traffic};
 use super::progress::Bar;
 use super::stop::Stop;
@@ -156,7 +156,7 @@ async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> PushResult {
         let pushed = if stop.is_requested() {
             Err(item.not_begun())
         } else {
-            match input::open(item.file) {
+            match open(item, stop.clone()).await {
                 Ok(input) => push_one(item, input, stop.clone()).await,
                 Err(failure) => Err(failure),
             }
@@ -182,6 +182,16 @@ async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> PushResult {
         }
     }
     pushed
+}
+
+/// Opens the input. A pipe waits for its writer.
+async fn open(item: &Item<'_>, mut stop: Stop) -> Result<Input, Failure> {
+    let file = item.file.to_owned();
+    let opening = tokio::task::spawn_blocking(move || input::open(&file));
+    tokio::select! {
+        opened = opening => opened.map_err(|error| Failure::of(&error)).flatten(),
+        () = stop.requested() => Err(item.not_begun()),
+    }
 }
 
 /// The result of several pushes.

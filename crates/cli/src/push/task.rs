@@ -287,7 +287,7 @@ impl<'a> PushTask<'a> {
                 let again = self.item.again(None, true);
                 self.message(cause).hint(format!("push it again: {again}"))
             }
-            Interruption::Upload(error) if is_refusal(error) => {
+            Interruption::Upload(error) if is_refusal(error) && !self.may_be_cut_off(error) => {
                 let cancelled = self.upload.cancel().await;
                 let failure = self.message(cause);
                 match cancelled {
@@ -301,11 +301,21 @@ impl<'a> PushTask<'a> {
         }
     }
 
+    /// Whether the bytes can be a beginning of the right ones, from a producer that ended early, and an earlier push
+    /// had stored some of them.
+    fn may_be_cut_off(&self, error: &Error) -> bool {
+        let is_of_bytes = matches!(
+            error,
+            Error::InvalidChecksum { .. } | Error::InvalidTarSum { .. }
+        );
+        is_of_bytes && !self.is_file && self.item.options.resume.is_some()
+    }
+
     async fn close(mut self, cause: Interruption) -> Failure {
         let offset = self.upload.offset();
         // After a failure of the store the handle is closed, and its progress is recorded.
         let closed = match &cause {
-            Interruption::Upload(_) => None,
+            Interruption::Upload(error) if !is_refusal(error) => None,
             _ => Some(self.upload.close().await),
         };
         let kept = matches!(closed, Some(Ok(()))).then_some(offset);
@@ -353,6 +363,9 @@ impl<'a> PushTask<'a> {
         let hint = match &error {
             Error::InvalidChecksum { .. } | Error::InvalidTarSum { .. } if self.is_file => {
                 Some("the file changed while it was read; push it again")
+            }
+            error if self.may_be_cut_off(error) => {
+                Some("the input ended early, or the --id is that of another layer")
             }
             Error::InvalidChecksum { .. } | Error::InvalidTarSum { .. } => {
                 Some("push it again with the right --id, or without")
