@@ -10,7 +10,9 @@ use super::{Context, format};
 /// Show how many bytes each repository uses
 ///
 /// OWN are layers that no other repository has: deleting the repository would free them. The last
-/// lines are layers that no repository has, which a collection removes.
+/// lines are layers that no repository has, which a collection removes. The layers of a deleted image
+/// count for their repository until a collection has removed them from it; `gc --dry-run` shows what the
+/// next one would do.
 #[derive(Debug, Args)]
 pub(super) struct Du {}
 
