@@ -178,6 +178,7 @@ cases! { $ __conformance_suite in run;
     ],
     resume: [
         upload_that_never_began_is_unknown,
+        a_resumed_upload_has_the_digest_of_its_bytes_if_it_says_one,
         an_upload_of_another_repository_is_unknown,
         an_upload_of_another_declared_id_is_unknown,
         an_upload_is_resumed_with_its_declared_id_or_without,

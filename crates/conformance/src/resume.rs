@@ -13,6 +13,17 @@ pub(super) async fn upload_that_never_began_is_unknown(case: Case) {
     case.assert_unknown(Uuid::from_u128(0x1234_5678)).await;
 }
 
+pub(super) async fn a_resumed_upload_has_the_digest_of_its_bytes_if_it_says_one(case: Case) {
+    let bytes = case.bytes(FEW);
+    let running = case.begin_closed(&bytes).await;
+    for mut upload in [case.resume_elsewhere(running).await, case.resume_here(running).await] {
+        if let Some(digest) = upload.digest_at_start() {
+            assert_eq!(*digest, sha256(&bytes));
+        }
+        upload.close().await.unwrap();
+    }
+}
+
 pub(super) async fn an_upload_of_another_repository_is_unknown(case: Case) {
     let bytes = case.bytes(FEW);
     let running = case.begin_closed(&bytes).await;

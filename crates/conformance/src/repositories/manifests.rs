@@ -1,8 +1,9 @@
 //! Manifests: kept byte for byte, with what the client said of them.
 
-use super::super::case::{sha256, sha512};
+use super::super::case::{FEW, sha256, sha512};
 use super::{Case, manifest_of};
 use s3layers::Manifest;
+use s3layers::clock::Moment;
 
 pub(super) async fn manifest_is_returned_unchanged(case: Case) {
     let plain = Manifest {
@@ -19,6 +20,24 @@ pub(super) async fn manifest_is_returned_unchanged(case: Case) {
             }
         }
     }
+}
+
+/// As a registry stores one: it looks at the layers first.
+pub(super) async fn manifest_of_a_confirmed_layer_is_stored(case: Case) {
+    let since = Moment::now();
+    let id = case.push(&case.bytes(0, FEW)).await;
+    let layer = case.elsewhere.confirm_layer(&case.name, &id).await.unwrap();
+    assert!(layer.is_some_and(|layer| layer.size() == FEW));
+    let elsewhere = case.here.confirm_layer(&case.other_name, &id).await;
+    assert!(elsewhere.unwrap().is_none(), "not linked there");
+    let manifest = case.manifest(0);
+    let put = case.elsewhere.put_confirmed_manifest(&case.name, &manifest, since);
+    put.await.unwrap();
+    let got = case.here.manifest(&case.name, &manifest.digest).await;
+    assert_eq!(got.unwrap().as_ref(), Some(&manifest));
+    assert!(case.here.unlink(&case.name, &id).await.unwrap());
+    let gone = case.elsewhere.confirm_layer(&case.name, &id).await;
+    assert!(gone.unwrap().is_none());
 }
 
 pub(super) async fn a_large_manifest_comes_back(case: Case) {

@@ -227,6 +227,7 @@ cases! { $ __conformance_repository_suite in repositories::run;
     ],
     manifests: [
         manifest_is_returned_unchanged,
+        manifest_of_a_confirmed_layer_is_stored,
         a_large_manifest_comes_back,
         a_manifest_is_found_by_its_sha512,
         unknown_manifest_is_none,
@@ -256,6 +257,7 @@ cases! { $ __conformance_repository_suite in repositories::run;
         a_manifest_is_among_the_referrers_of_its_subject,
         a_manifest_without_referrers_has_none,
         referrers_are_listed_in_order_page_by_page,
+        referrers_are_filtered_by_artifact_type,
         a_page_of_referrers_weighs_no_more_than_asked_or_has_one,
         a_deleted_manifest_refers_no_more,
         the_referrers_of_a_deleted_manifest_stay,

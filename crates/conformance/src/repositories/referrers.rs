@@ -70,6 +70,32 @@ pub(super) async fn referrers_are_listed_in_order_page_by_page(case: Case) {
     }
 }
 
+pub(super) async fn referrers_are_filtered_by_artifact_type(case: Case) {
+    let subject = case.manifest(0).digest;
+    let mut want = Vec::new();
+    for (nth, artifact_type) in (1..).zip(["a/b", "a/c", "a/b", "a/c", "a/b"]) {
+        let manifest = Manifest {
+            artifact_type: Some(artifact_type.to_owned()),
+            ..case.manifest_about(nth, &subject)
+        };
+        case.put(&manifest).await;
+        want.extend((artifact_type == "a/b").then(|| descriptor(&manifest)));
+    }
+    want.sort_by_key(Referrer::key);
+    for service in [&case.here, &case.elsewhere] {
+        for limit in [1, 2, 100] {
+            let all = all_pages!(limit, |last| {
+                let after = last.map(Referrer::key);
+                let page = service.referrers(&case.name, &subject, Some("a/b"), after.as_ref(), limit, usize::MAX);
+                page.await.unwrap()
+            });
+            assert_eq!(all, want, "{limit} at a time");
+        }
+        let none = service.referrers(&case.name, &subject, Some("a"), None, 100, usize::MAX).await;
+        assert_eq!(none.unwrap().items, []);
+    }
+}
+
 pub(super) async fn a_page_of_referrers_weighs_no_more_than_asked_or_has_one(case: Case) {
     let subject = case.manifest(0).digest;
     let mut want = Vec::new();
