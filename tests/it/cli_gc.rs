@@ -111,7 +111,7 @@ fn collection_reports_what_it_looked_at_and_bad_values_are_usage() {
     let events = user.events(&["du"]);
     assert_eq!(events[0]["repository"], "library/x");
     assert_eq!(events[0]["own_bytes"], 20_000);
-    assert_eq!(events[1]["unlinked_bytes"], 0);
+    assert_eq!(events[1]["unused_bytes"], 0);
     user.fails(2, &["gc", "--max-share", "101"]);
     user.fails(2, &["gc", "--rate", "0"]);
     assert!(registry.has_image());

@@ -10,9 +10,8 @@ use super::{Context, format};
 /// Show how many bytes each repository uses
 ///
 /// OWN are layers that no other repository has: deleting the repository would free them. The last
-/// lines are layers that no repository has, which a collection removes. The layers of a deleted image
-/// count for their repository until a collection has removed them from it; `gc --dry-run` shows what the
-/// next one would do.
+/// lines are layers that no image needs, which collections free, and those that a collection has
+/// removed, whose bytes are kept a while.
 #[derive(Debug, Args)]
 pub(super) struct Du {}
 
@@ -28,8 +27,8 @@ enum Event<'a> {
     Total {
         layers: u64,
         bytes: u64,
-        unlinked_layers: u64,
-        unlinked_bytes: u64,
+        unused_layers: u64,
+        unused_bytes: u64,
         removed_layers: u64,
         removed_bytes: u64,
         tombstones: u64,
@@ -55,9 +54,9 @@ impl Du {
         for (what, layers, bytes) in [
             ("in all", usage.layers, usage.bytes),
             (
-                "that no repository has",
-                usage.unlinked_layers,
-                usage.unlinked_bytes,
+                "that no image needs",
+                usage.unused_layers,
+                usage.unused_bytes,
             ),
             (
                 "removed, not free yet",
@@ -72,8 +71,8 @@ impl Du {
         output.event(&Event::Total {
             layers: usage.layers,
             bytes: usage.bytes,
-            unlinked_layers: usage.unlinked_layers,
-            unlinked_bytes: usage.unlinked_bytes,
+            unused_layers: usage.unused_layers,
+            unused_bytes: usage.unused_bytes,
             removed_layers: usage.removed_layers,
             removed_bytes: usage.removed_bytes,
             tombstones: usage.tombstones,

@@ -1,6 +1,6 @@
-//! How many bytes each repository has: from its links, and the sizes in the records.
+//! How many bytes each repository has, and how many nothing needs: from links, manifests, and the sizes in the records.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -14,6 +14,7 @@ use crate::s3::bucket::Store;
 use crate::s3::format::document::TOMBSTONE_SIZE;
 use crate::s3::format::keys::EntryKind;
 use crate::s3::format::record::Record;
+use crate::s3::repositories;
 use s3layers_tarsum::{Algorithm, Digest};
 
 /// How many records are read at a time.
@@ -43,10 +44,10 @@ pub struct Space {
     pub layers: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Those of them that no repository has: a collection removes them.
-    pub unlinked_layers: u64,
+    /// Those of them that no manifest names, or no repository has: collections free them.
+    pub unused_layers: u64,
     /// Their bytes.
-    pub unlinked_bytes: u64,
+    pub unused_bytes: u64,
     /// Layers that a collection has removed, and whose bytes are kept a while.
     pub removed_layers: u64,
     /// Their bytes.
@@ -60,29 +61,41 @@ impl S3LayerService {
     ///
     /// # Errors
     ///
-    /// [`Storage`](crate::Error::Storage). A record that cannot be read counts as none.
+    /// [`Storage`](crate::Error::Storage). A record that cannot be read counts as none, a manifest as one that needs
+    /// all of its repository.
     ///
     /// # Cost
     ///
-    /// 1 request for a thousand links and records, and 1 for each layer. In memory some 200 bytes for
-    /// each layer, and 4 for each link.
+    /// 1 request for a thousand links, manifests and records, and 1 for each layer and each manifest. In memory some
+    /// 200 bytes for each layer, and 4 for each link.
     ///
     /// # Cancellation
     ///
     /// Leaves nothing behind.
     pub async fn space(&self) -> Result<Space> {
         let mut space = Space::default();
-        let linked = linked(&self.store, &mut space).await?;
-        add_records(&self.store, &linked, &mut space).await?;
+        let uses = uses(&self.store, &mut space).await?;
+        add_records(&self.store, &uses, &mut space).await?;
         Ok(space)
     }
 }
 
-/// In which repositories each layer is, by their place in the list.
-async fn linked(store: &Arc<Store>, space: &mut Space) -> Result<HashMap<Digest, Vec<u32>>> {
-    let mut linked: HashMap<Digest, Vec<u32>> = HashMap::new();
+/// What uses layers.
+#[derive(Default)]
+struct Uses {
+    /// In which repositories each layer is, by their place in the list.
+    linked: HashMap<Digest, Vec<u32>>,
+    /// By any of their ids, also manifests.
+    named: HashSet<Digest>,
+    /// Repositories of a manifest that cannot be read.
+    unreadable: HashSet<u32>,
+}
+
+async fn uses(store: &Arc<Store>, space: &mut Space) -> Result<Uses> {
+    let mut uses = Uses::default();
     let mut pages = Box::pin(pages(Arc::clone(store), store.keys.repositories()));
     while let Some(page) = pages.try_next().await? {
+        let mut manifests = Vec::new();
         for object in page.objects {
             let Some((name, kind)) = store.keys.entry_of(object.key.as_str()) else {
                 continue;
@@ -91,8 +104,17 @@ async fn linked(store: &Arc<Store>, space: &mut Space) -> Result<HashMap<Digest,
                 space.tombstones += 1;
                 continue;
             }
-            let EntryKind::Link(digest) = kind else {
-                continue;
+            let digest = match kind {
+                EntryKind::Link(digest) => digest,
+                EntryKind::Manifest(digest) => {
+                    // Links are listed before manifests.
+                    let last = space.repositories.last();
+                    let has_links = last.is_some_and(|last| last.name == name);
+                    let place = has_links.then(|| place(space.repositories.len() - 1));
+                    manifests.push((name, digest, place));
+                    continue;
+                }
+                _ => continue,
             };
             let last = space.repositories.last();
             if last.is_none_or(|last| last.name != name) {
@@ -103,19 +125,34 @@ async fn linked(store: &Arc<Store>, space: &mut Space) -> Result<HashMap<Digest,
                     own_bytes: 0,
                 });
             }
-            let place = space.repositories.len() - 1;
-            let place = u32::try_from(place).unwrap_or(u32::MAX);
-            linked.entry(digest).or_default().push(place);
+            let place = place(space.repositories.len() - 1);
+            uses.linked.entry(digest).or_default().push(place);
+        }
+        let reads = manifests.into_iter().map(async |(name, digest, place)| {
+            match repositories::names_of_manifest(store, &name, &digest).await {
+                Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
+                    tracing::warn!(%name, %digest, %error, "all of its repository counts as needed");
+                    Ok((None, place))
+                }
+                names => names.map(|names| (names, None)),
+            }
+        });
+        let reads = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(READS_AT_ONCE);
+        let read: Vec<_> = reads.try_collect().await?;
+        for (names, unreadable) in read {
+            uses.named.extend(names.into_iter().flatten());
+            uses.unreadable.extend(unreadable);
         }
     }
-    Ok(linked)
+    Ok(uses)
 }
 
-async fn add_records(
-    store: &Arc<Store>,
-    linked: &HashMap<Digest, Vec<u32>>,
-    space: &mut Space,
-) -> Result<()> {
+/// The place of a repository in the list.
+fn place(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+async fn add_records(store: &Arc<Store>, uses: &Uses, space: &mut Space) -> Result<()> {
     let below = store.keys.layers(Algorithm::Sha256, "");
     let mut pages = Box::pin(pages(Arc::clone(store), below));
     while let Some(page) = pages.try_next().await? {
@@ -138,13 +175,13 @@ async fn add_records(
         let reads = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(READS_AT_ONCE);
         let records: Vec<_> = reads.try_collect().await?;
         for record in records.into_iter().flatten() {
-            add(&record.document, linked, space);
+            add(&record.document, uses, space);
         }
     }
     Ok(())
 }
 
-fn add(record: &Record, linked: &HashMap<Digest, Vec<u32>>, space: &mut Space) {
+fn add(record: &Record, uses: &Uses, space: &mut Space) {
     let size = record.layer.size;
     if !record.state.is_present() {
         space.removed_layers += 1;
@@ -153,11 +190,16 @@ fn add(record: &Record, linked: &HashMap<Digest, Vec<u32>>, space: &mut Space) {
     }
     space.layers += 1;
     space.bytes += size;
-    let places = linked.get(&record.layer.digest);
+    let layer = &record.layer;
+    let places = uses.linked.get(&layer.digest);
     let places = places.map_or(&[][..], Vec::as_slice);
-    if places.is_empty() {
-        space.unlinked_layers += 1;
-        space.unlinked_bytes += size;
+    let mut ids = layer.aliases.iter().filter_map(LayerId::as_digest);
+    let is_named = uses.named.contains(&layer.digest)
+        || ids.any(|id| uses.named.contains(id))
+        || places.iter().any(|place| uses.unreadable.contains(place));
+    if places.is_empty() || !is_named {
+        space.unused_layers += 1;
+        space.unused_bytes += size;
     }
     for place in places {
         if let Some(repository) = space.repositories.get_mut(*place as usize) {

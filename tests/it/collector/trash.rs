@@ -2,13 +2,14 @@
 //! removed; bytes that are counted.
 
 use s3layers::{
-    Digest, Manifest, RepositoryService as _, RestoreError, S3LayerService, TrashReference,
+    Algorithm, Digest, Manifest, RepositoryService as _, RestoreError, S3LayerService,
+    TrashReference,
 };
 
 use super::site::{BOTH, By, Image, Site, hours, pull, push, push_layer, put_manifest};
 use crate::support::bytes::sha256;
 use crate::support::fault_client::{GetObject, ListObjectsV2, On};
-use crate::support::stores::{PART, name};
+use crate::support::stores::{BUCKET, PART, name};
 
 fn by_tag() -> TrashReference {
     TrashReference::Tag("latest".parse().unwrap())
@@ -285,8 +286,27 @@ async fn bytes_are_counted_by_repository() {
     ];
     assert_eq!(usage, want);
     assert_eq!((space.layers, space.bytes), (3, 321_000));
-    assert_eq!((space.unlinked_layers, space.unlinked_bytes), (1, 300_000));
+    assert_eq!((space.unused_layers, space.unused_bytes), (1, 300_000));
     assert_eq!((space.removed_layers, space.tombstones), (0, 1));
+    // A layer by another id that a manifest names, and one of an image that was deleted.
+    let by_sha512 = Image::named_by(Algorithm::Sha512, 4, 40_000);
+    let deleted = Image::new(5, 50_000);
+    for image in [&by_sha512, &deleted] {
+        push(&service, &name(), image).await;
+    }
+    let name = name();
+    let delete = service.delete_manifest(&name, &deleted.manifest.digest);
+    assert!(delete.await.unwrap());
+    let space = service.space().await.unwrap();
+    assert_eq!((space.unused_layers, space.unused_bytes), (2, 350_000));
+    // A manifest that cannot be read may need all of its repository.
+    let key = format!("_manifests/sha256/{}", own.manifest.digest.hex());
+    let key = format!("repositories/{name}/{key}");
+    let client = site.client();
+    let damage = client.put_object().bucket(BUCKET).key(key);
+    damage.body(b"x".to_vec().into()).send().await.unwrap();
+    let space = service.space().await.unwrap();
+    assert_eq!((space.unused_layers, space.unused_bytes), (1, 300_000));
     site.collect_after(hours(25)).await;
     site.collect_after(hours(21)).await;
     let space = service.space().await.unwrap();
