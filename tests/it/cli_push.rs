@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, Stdio};
+use std::process::{Child, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -447,21 +447,43 @@ fn wrong_id_of_a_file_sends_nothing() {
     user.fails(1, &["pull", &digest(&layer)]);
 }
 
+/// Pushes what a pipe has.
+fn piped(user: &User, arguments: &[&str], bytes: &[u8]) -> Output {
+    let mut push = user
+        .command(&["push", "-", "--name", "x"])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    push.stdin.take().unwrap().write_all(bytes).unwrap();
+    push.wait_with_output().unwrap()
+}
+
+/// The upload of a push that was interrupted after these bytes, which the store keeps.
+fn interrupted_after(user: &User, arguments: &[&str], bytes: &[u8]) -> String {
+    let all = [&["push", "-", "--name", "x"], arguments].concat();
+    let mut push = Running::start(user, &all);
+    let uuid = push.next_event("started")["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    push.feed(bytes);
+    push.until(|said| said["offset"] == bytes.len());
+    push.signal(Signal::TERM);
+    push.next_event("kept");
+    assert_eq!(push.code(), Some(1));
+    uuid
+}
+
 #[test]
 fn wrong_id_of_a_pipe_leaves_nothing() {
     let (_store, user) = Served::with_user();
     let layer = noise(17 * MIB);
     let wrong = digest(b"other bytes");
     for _ in 0..2 {
-        let mut push = user
-            .command(&["push", "-", "--name", "x", "--id", &wrong])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        push.stdin.take().unwrap().write_all(&layer).unwrap();
-        let output = push.wait_with_output().unwrap();
+        let output = piped(&user, &["--id", &wrong], &layer);
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(
@@ -497,30 +519,9 @@ fn upload_stays_whose_input_ended_early() {
     let user = User::new();
     let layer = noise(3000);
     let id = digest(&layer);
-    let mut push = Running::start(&user, &["push", "-", "--name", "x", "--id", &id]);
-    let uuid = push.next_event("started")["uuid"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    push.feed(&layer[..1000]);
-    push.until(|said| said["offset"] == 1000);
-    push.signal(Signal::TERM);
-    assert_eq!(push.code(), Some(1));
+    let uuid = interrupted_after(&user, &["--id", &id], &layer[..1000]);
     for (bytes, code) in [(2000, 1), (3000, 0)] {
-        let arguments = ["push", "-", "--name", "x", "--id", &id, "--resume", &uuid];
-        let mut push = user
-            .command(&arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        push.stdin
-            .take()
-            .unwrap()
-            .write_all(&layer[..bytes])
-            .unwrap();
-        let output = push.wait_with_output().unwrap();
+        let output = piped(&user, &["--id", &id, "--resume", &uuid], &layer[..bytes]);
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(code), "{said}");
         if code == 1 {
@@ -537,17 +538,7 @@ fn upload_stays_whose_input_ended_early() {
 fn other_input_does_not_spoil_an_upload() {
     let user = User::new();
     let layer = noise(2000);
-    let mut push = Running::start(&user, &["push", "-", "--name", "x"]);
-    let uuid = push.next_event("started")["uuid"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    push.feed(&layer[..1000]);
-    push.until(|said| said["offset"] == 1000);
-    push.signal(Signal::TERM);
-    push.next_event("kept");
-    assert_eq!(push.code(), Some(1));
-    drop(push);
+    let uuid = interrupted_after(&user, &[], &layer[..1000]);
     let resume = |input: &str| ["push", input, "--name", "x", "--resume", &uuid].map(str::to_owned);
     let other = user.file("other", &layer[1..]);
     let short = user.file("short", &layer[..10]);
