@@ -88,7 +88,7 @@ struct Uses {
     /// By any of their ids, also manifests.
     named: HashSet<Digest>,
     /// Repositories of a manifest that cannot be read.
-    unreadable: HashSet<u32>,
+    unreadable: HashSet<RepositoryName>,
 }
 
 async fn uses(store: &Arc<Store>, space: &mut Space) -> Result<Uses> {
@@ -107,11 +107,7 @@ async fn uses(store: &Arc<Store>, space: &mut Space) -> Result<Uses> {
             let digest = match kind {
                 EntryKind::Link(digest) => digest,
                 EntryKind::Manifest(digest) => {
-                    // Links are listed before manifests.
-                    let last = space.repositories.last();
-                    let has_links = last.is_some_and(|last| last.name == name);
-                    let place = has_links.then(|| place(space.repositories.len() - 1));
-                    manifests.push((name, digest, place));
+                    manifests.push((name, digest));
                     continue;
                 }
                 _ => continue,
@@ -125,14 +121,15 @@ async fn uses(store: &Arc<Store>, space: &mut Space) -> Result<Uses> {
                     own_bytes: 0,
                 });
             }
-            let place = place(space.repositories.len() - 1);
+            let place = space.repositories.len() - 1;
+            let place = u32::try_from(place).unwrap_or(u32::MAX);
             uses.linked.entry(digest).or_default().push(place);
         }
-        let reads = manifests.into_iter().map(async |(name, digest, place)| {
+        let reads = manifests.into_iter().map(async |(name, digest)| {
             match repositories::names_of_manifest(store, &name, &digest).await {
                 Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
                     tracing::warn!(%name, %digest, %error, "all of its repository counts as needed");
-                    Ok((None, place))
+                    Ok((None, Some(name)))
                 }
                 names => names.map(|names| (names, None)),
             }
@@ -145,11 +142,6 @@ async fn uses(store: &Arc<Store>, space: &mut Space) -> Result<Uses> {
         }
     }
     Ok(uses)
-}
-
-/// The place of a repository in the list.
-fn place(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 async fn add_records(store: &Arc<Store>, uses: &Uses, space: &mut Space) -> Result<()> {
@@ -196,7 +188,10 @@ fn add(record: &Record, uses: &Uses, space: &mut Space) {
     let mut ids = layer.aliases.iter().filter_map(LayerId::as_digest);
     let is_named = uses.named.contains(&layer.digest)
         || ids.any(|id| uses.named.contains(id))
-        || places.iter().any(|place| uses.unreadable.contains(place));
+        || places.iter().any(|place| {
+            let repository = space.repositories.get(*place as usize);
+            repository.is_some_and(|one| uses.unreadable.contains(&one.name))
+        });
     if places.is_empty() || !is_named {
         space.unused_layers += 1;
         space.unused_bytes += size;

@@ -84,19 +84,15 @@ impl Partial {
 
     /// Renames it to the final path, durably. With `force` an existing file is replaced; otherwise the
     /// error is [`AlreadyExists`](io::ErrorKind::AlreadyExists). After an error the partial file stays.
-    pub(super) fn publish(self, force: bool) -> io::Result<()> {
-        let partial = self.partial.keep().map_err(|failed| failed.error)?;
+    pub(super) fn publish(mut self, force: bool) -> io::Result<()> {
+        self.partial.disable_cleanup(true);
         self.file.sync_all()?;
-        let partial = TempPath::try_from_path(partial)?;
         let renamed = if force {
-            partial.persist(&self.path)
+            self.partial.persist(&self.path)
         } else {
-            partial.persist_noclobber(&self.path)
+            self.partial.persist_noclobber(&self.path)
         };
-        renamed.map_err(|failed| match failed.path.keep() {
-            Ok(_) => failed.error,
-            Err(kept) => kept.error,
-        })?;
+        renamed.map_err(|failed| failed.error)?;
         // Where the folder may be written and not read, the name is there all the same.
         match File::open(folder_of(&self.path)) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),

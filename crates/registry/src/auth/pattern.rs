@@ -60,7 +60,6 @@ impl Pattern {
         reached[0] = true;
         self.skip_stars(&mut reached);
         for byte in text.bytes() {
-            let mut is_lost = true;
             // From the end, since a token reads what was reached before this byte.
             reached[self.tokens.len()] = false;
             for (at, token) in self.tokens.iter().enumerate().rev() {
@@ -73,9 +72,8 @@ impl Pattern {
                     Token::Across => true,
                 };
                 reached[at] &= stays;
-                is_lost &= !(reached[at] || reached[at + 1]);
             }
-            if is_lost {
+            if !reached.contains(&true) {
                 return false;
             }
             self.skip_stars(&mut reached);

@@ -81,12 +81,10 @@ pub(super) async fn at(check: &Check<'_>, subject: &Subject) -> Result<Vec<Defec
                     .get_small(&store.keys.session(*uuid))
                     .await?
                     .is_none();
-            let kind = if check.has_unread() {
-                DefectKind::OrphanUnproven
-            } else {
-                DefectKind::OrphanData
-            };
-            Ok(is_orphan.then_some(kind).into_iter().collect())
+            Ok(is_orphan
+                .then_some(DefectKind::OrphanData)
+                .into_iter()
+                .collect())
         }
         Subject::DeadBatch(key) => dead_batch(check, key).await,
         Subject::Trashed(key) => document::<TrashedManifest>(check, key).await,

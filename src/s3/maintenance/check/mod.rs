@@ -223,7 +223,7 @@ impl Check<'_> {
         }
         let mut left = found.clone();
         if ended.is_ok() && self.options.repair {
-            ended = self.repair(&mut found, &mut left).await;
+            ended = self.repair(&found, &mut left).await;
         }
         self.report_defects(found, &left);
         let broken = broken::images(self, &left).await;
@@ -234,7 +234,7 @@ impl Check<'_> {
     }
 
     /// Repairs what can be derived. What is `left` after that, also where it is not known.
-    async fn repair(&self, found: &mut [Found], left: &mut Vec<Found>) -> Result<()> {
+    async fn repair(&self, found: &[Found], left: &mut Vec<Found>) -> Result<()> {
         if !repair::all(self, found).await? {
             return Ok(());
         }
@@ -243,16 +243,9 @@ impl Check<'_> {
             .store(self.has_unchecked(), Ordering::Relaxed);
         let is_data = |(subject, _): &Found| matches!(subject, look::Subject::Data(..));
         let first = found.iter().position(is_data).unwrap_or(found.len());
-        let (documents, data) = found.split_at_mut(first);
+        let (documents, data) = found.split_at(first);
         let (mut again, looked) = self.look_again(documents, true).await;
         looked?;
-        if !self.has_unread() {
-            for kind in data.iter_mut().flat_map(|(_, kinds)| kinds) {
-                if *kind == DefectKind::OrphanUnproven {
-                    *kind = DefectKind::OrphanData;
-                }
-            }
-        }
         let (of_data, looked) = self.look_again(data, true).await;
         looked?;
         again.extend(of_data);
@@ -272,7 +265,10 @@ impl Check<'_> {
             let is_left = |kind| left.is_some_and(|(_, kinds)| kinds.contains(kind));
             let key = subject.key(&self.store.keys).to_string();
             let defects = kinds.iter().map(|kind| Defect {
-                kind: *kind,
+                kind: match kind {
+                    DefectKind::OrphanData if self.has_unread() => DefectKind::OrphanUnproven,
+                    kind => *kind,
+                },
                 key: key.clone(),
                 is_repaired: !is_left(kind),
             });
