@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
 use crate::s3::S3LayerService;
-use crate::s3::bucket::live;
+use crate::s3::bucket::live::{self, LiveLayer};
 use crate::s3::bucket::{Store, presence};
 use crate::s3::format::keys::Key;
 use crate::s3::names;
@@ -110,32 +110,40 @@ fn digest_of(descriptor: &Value, field: &str) -> Option<Digest> {
     descriptor[field].as_str()?.parse().ok()
 }
 
-/// Brings back what a manifest needs: a layer, or a manifest that was deleted as well. Whether it
-/// is here now. What is `gone` is looked for once, however many manifests need it.
-async fn restore_needed(
+/// Something that a manifest needs.
+enum Needed {
+    /// A layer that is to be linked.
+    Layer(LayerId, LiveLayer),
+    /// A manifest that is there, or there again.
+    Manifest,
+    Gone,
+}
+
+/// Looks for what a manifest needs. A layer is kept from collections, a manifest that was deleted as
+/// well is restored. What is `gone` is looked for once, however many manifests need it.
+async fn find(
     store: &Arc<Store>,
     name: &RepositoryName,
     digest: &Digest,
     gone: &mut BTreeSet<Digest>,
-) -> Result<bool> {
+) -> Result<Needed> {
     if gone.contains(digest) {
-        return Ok(false);
+        return Ok(Needed::Gone);
     }
     if manifest_document::get(store, name, digest).await?.is_some() {
-        return Ok(true);
+        return Ok(Needed::Manifest);
     }
     let id = LayerId::from(digest.clone());
     if let Some(live) = live::revive(store, &id).await?
         && presence::look(store, &live.layer).await?
     {
-        publish::link_found(store, name, &live, &id).await?;
-        return Ok(true);
+        return Ok(Needed::Layer(id, live));
     }
     match Box::pin(restore(store, name, digest, gone)).await {
-        Ok(_) => Ok(true),
+        Ok(_) => Ok(Needed::Manifest),
         Err(RestoreError::Unknown | RestoreError::Gone { .. }) => {
             gone.insert(digest.clone());
-            Ok(false)
+            Ok(Needed::Gone)
         }
         Err(RestoreError::Failed(error)) => Err(error),
     }
@@ -169,14 +177,19 @@ async fn restore(
     let entry = same.first().map(|entry| &entry.document);
     let entry = entry.ok_or(RestoreError::Unknown)?;
     let since = Moment::now();
-    let mut gone = Vec::new();
+    let (mut layers, mut gone) = (Vec::new(), Vec::new());
     for digest in needed(&entry.bytes.0) {
-        if !restore_needed(store, name, &digest, all_gone).await? {
-            gone.push(digest);
+        match find(store, name, &digest, all_gone).await? {
+            Needed::Layer(id, live) => layers.push((id, live)),
+            Needed::Manifest => {}
+            Needed::Gone => gone.push(digest),
         }
     }
     if !gone.is_empty() {
         return Err(RestoreError::Gone { digests: gone });
+    }
+    for (id, live) in &layers {
+        publish::link_found(store, name, live, id).await?;
     }
     let manifest = Manifest {
         digest: entry.digest.clone(),
@@ -212,8 +225,9 @@ impl S3LayerService {
     ///
     /// # Errors
     ///
-    /// [`RestoreError`]. What was restored before stays; without its manifest a collection takes it away
-    /// again.
+    /// [`RestoreError`]. If content of the image is gone, nothing changed but that images of an index that are whole
+    /// are restored. After a failed request layers may be linked; without the manifest a collection takes
+    /// them away again.
     ///
     /// # Cost
     ///

@@ -136,6 +136,31 @@ async fn what_is_not_in_the_trash_is_unknown_and_changes_nothing() {
     assert!(matches!(error, RestoreError::Unknown), "{error}");
 }
 
+#[tokio::test]
+async fn image_of_which_a_layer_is_gone_stays_deleted_with_all_of_its_links() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    let [kept, gone] = [1, 2].map(|seed| Image::new(seed, 1_000));
+    push_layer(&service, &name(), &kept).await;
+    let layers = [&kept, &gone].map(|image| format!(r#"{{"digest":"{}"}}"#, image.id()));
+    let bytes = format!(r#"{{"layers":[{}]}}"#, layers.join(","));
+    let manifest = Manifest {
+        digest: sha256(bytes.as_bytes()),
+        bytes: bytes.into(),
+        ..kept.manifest.clone()
+    };
+    service.put_manifest(&name(), &manifest).await.unwrap();
+    delete(&service, &manifest.digest).await;
+    assert!(service.unlink(&name(), &kept.id()).await.unwrap());
+    let before = site.keys().await;
+    let reference = TrashReference::Digest(manifest.digest);
+    match service.restore(&name(), &reference).await {
+        Err(RestoreError::Gone { digests }) => assert_eq!(digests, [sha256(&gone.layer)]),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(site.keys().await, before);
+}
+
 /// Another repository whose name begins with this one has its own.
 #[tokio::test]
 async fn removed_repository_leaves_others_and_can_be_restored() {
