@@ -1,7 +1,6 @@
 //! `stat`, `ls`, `uploads` and `cancel`: seeing what is in a store, and letting go of it.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 use aws_sdk_s3::Client;
@@ -13,6 +12,7 @@ use crate::support::bucket::{get, keys, multiparts, sealed};
 use crate::support::program::{MIB, Running, Served, User, digest, events, noise, said, stderr};
 use crate::support::reply::Reply;
 use crate::support::stores::BUCKET;
+use crate::support::terminal::Terminal;
 use crate::tarsum::archive::{END, member};
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
@@ -504,28 +504,16 @@ fn cancel_of_a_committing_upload_commits_it() {
 
 /// The output of the program on a terminal of this width, and on stderr.
 fn on_a_terminal(user: &User, columns: u16, arguments: &[&str]) -> (Vec<String>, String) {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&terminal).unwrap();
-    unlockpt(&terminal).unwrap();
-    let path = ptsname(&terminal, Vec::new()).unwrap();
-    let path = path.to_str().unwrap();
-    let inner = File::options().read(true).write(true).open(path).unwrap();
-    let mut size = rustix::termios::tcgetwinsize(&inner).unwrap();
-    size.ws_col = columns;
-    rustix::termios::tcsetwinsize(&inner, size).unwrap();
-    let child = user
-        .command(arguments)
-        .stdout(inner)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut screen = Vec::new();
-    // Ends with an error when the other side is closed.
-    let _ = File::from(terminal).read_to_end(&mut screen);
+    let mut terminal = Terminal::new(columns);
+    let mut command = user.command(arguments);
+    command.stdout(terminal.stream()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    // It has the other side open still.
+    drop(command);
+    terminal.end();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
-    let lines = said(screen).lines().map(str::to_owned).collect();
+    let lines = terminal.written().lines().map(str::to_owned).collect();
     (lines, stderr(&output))
 }
 
