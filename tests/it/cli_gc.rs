@@ -108,6 +108,13 @@ fn collection_reports_what_it_looked_at_and_bad_values_are_usage() {
         );
         assert_eq!(end["dry_run"], arguments.contains(&"--dry-run"));
     }
+    let text = said(user.ok(&["gc", "--dry-run"]));
+    for when in [
+        "removed, freed by a collection in 20h (dry run)",
+        "condemned, removed by a collection in 20h unless they are used (dry run)",
+    ] {
+        assert!(text.contains(when), "{text}");
+    }
     let events = user.events(&["du"]);
     assert_eq!(events[0]["repository"], "library/x");
     assert_eq!(events[0]["own_bytes"], 20_000);

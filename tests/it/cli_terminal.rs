@@ -207,6 +207,23 @@ fn pipe_shows_what_was_read_before_the_first_part_is_sent() {
 }
 
 #[test]
+fn collection_shows_that_it_goes_on() {
+    let (_store, user) = Served::with_user();
+    user.ok(&["ls"]);
+    let mut terminal = Terminal::new(80);
+    let mut command = user.command(&["gc", "--rate", "5"]);
+    command.stdout(Stdio::null()).stderr(terminal.stream());
+    let mut collection = command.env("TERM", "xterm").spawn().unwrap();
+    let counts = |line: &String| line.starts_with("collecting  ") && line.contains(" requests, ");
+    terminal.until(|screen| screen.iter().any(counts));
+    assert_eq!(collection.wait().unwrap().code(), Some(0));
+    // It has the other side open still.
+    drop(command);
+    let screen = terminal.end();
+    assert!(!screen.iter().any(counts), "{screen:#?}");
+}
+
+#[test]
 fn requests_by_operation_are_shown_with_v_only() {
     let user = User::new();
     user.file("one", b"one");

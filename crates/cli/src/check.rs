@@ -113,7 +113,9 @@ impl Check {
             rate: self.rate,
             wait: self.wait,
         };
+        let counting = context.output.counting("checking", &service);
         let (checked, error) = RunError::split(service.check(&options).await);
+        drop(counting);
         let verdict = if error.is_some() {
             CheckVerdict::Incomplete
         } else {

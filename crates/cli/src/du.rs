@@ -38,8 +38,11 @@ enum Event<'a> {
 impl Du {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let service = context.connect(Absent::Refuse).await?;
-        let usage = service.space().await?;
         let output = context.output;
+        let counting = output.counting("counting", &service);
+        let usage = service.space().await;
+        drop(counting);
+        let usage = usage?;
         output.say(format_args!("{:>10}  {:>10}  REPOSITORY", "BYTES", "OWN"))?;
         for one in &usage.repositories {
             let (bytes, own) = (format::size(one.bytes), format::size(one.own_bytes));

@@ -1,5 +1,7 @@
 //! `gc`: one pass of the collection.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -8,7 +10,7 @@ use super::failure::Failure;
 use super::format;
 use super::output::Traffic;
 use super::store_url::Absent;
-use s3layers::{CollectOptions, CollectReport, RunError};
+use s3layers::{CollectOptions, CollectReport, CollectionTimes, RunError};
 
 /// Remove layers that no manifest names
 ///
@@ -71,8 +73,10 @@ impl Gc {
             max_share: f64::from(self.max_share) / 100.0,
             rate: self.rate,
         };
+        let counting = context.output.counting("collecting", &service);
         let (collected, error) = RunError::split(service.collect(&options).await);
-        show(context, &collected)?;
+        drop(counting);
+        show(context, &collected, &service.profile().collection)?;
         events(context, &collected, service.usage().into())?;
         match (error, &collected.stopped) {
             (None, None) => Ok(()),
@@ -83,7 +87,11 @@ impl Gc {
     }
 }
 
-fn show(context: &Context, collected: &CollectReport) -> Result<(), Failure> {
+fn show(
+    context: &Context,
+    collected: &CollectReport,
+    times: &CollectionTimes,
+) -> Result<(), Failure> {
     let output = context.output;
     for reason in &collected.skipped {
         output.note(format_args!("left alone: {reason}"));
@@ -103,15 +111,16 @@ fn show(context: &Context, collected: &CollectReport) -> Result<(), Failure> {
     }
     let would = if collected.dry_run { " (dry run)" } else { "" };
     let all = &collected;
+    let [wait, kept] = [times.wait, times.kept].map(|time| format::age(Duration::from_secs(time)));
     for (what, layers, bytes) in [
-        ("freed", all.layers_freed, all.bytes_freed()),
+        ("freed".to_owned(), all.layers_freed, all.bytes_freed()),
         (
-            "removed, free after they were kept a while",
+            format!("removed, freed by a collection in {kept}"),
             all.layers_removed,
             all.bytes_removed,
         ),
         (
-            "condemned, removed after the wait unless they are used",
+            format!("condemned, removed by a collection in {wait} unless they are used"),
             all.layers_condemned,
             all.bytes_condemned,
         ),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::failure::Failure;
 pub(super) use super::format::grouped;
 use super::progress::{self, Bar};
-use s3layers::Usage;
+use s3layers::{S3LayerService, Usage};
 
 /// The output options of a command.
 #[derive(Clone, Copy, Debug, Default)]
@@ -112,10 +112,24 @@ impl Output {
     /// A progress bar, if stderr is a terminal. `size` in bytes, if it is known; `position` bytes of
     /// it are done before.
     pub(super) fn bar(self, label: &str, size: Option<u64>, position: u64) -> Bar {
-        if self.json || self.quiet || !io::stderr().is_terminal() {
+        if self.has_bars() {
+            Bar::new(label, size, position)
+        } else {
+            Bar::hidden()
+        }
+    }
+
+    /// The number of requests so far, if stderr is a terminal, for a command that walks the bucket.
+    pub(super) fn counting(self, label: &str, service: &S3LayerService) -> Bar {
+        if !self.has_bars() {
             return Bar::hidden();
         }
-        Bar::new(label, size, position)
+        let service = service.clone();
+        Bar::counting(label, move || service.usage().requests())
+    }
+
+    fn has_bars(self) -> bool {
+        !self.json && !self.quiet && io::stderr().is_terminal()
     }
 }
 

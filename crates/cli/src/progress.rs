@@ -20,6 +20,8 @@ const DEFAULT_WIDTH: usize = 80;
 
 /// For inputs of unknown size.
 const UNSIZED: &str = "{prefix}{read}{bytes} sent  {bytes_per_sec}";
+/// For commands that cannot say how much they will do.
+const COUNTED: &str = "{prefix}{human_pos} requests, {elapsed}";
 /// By the width from which they fit.
 const SIZED: [(usize, &str); 3] = [
     (
@@ -111,6 +113,21 @@ impl Bar {
             update: None,
             input,
         }
+    }
+
+    /// The number of requests that a command has made, and for how long it runs.
+    pub(super) fn counting(label: &str, requests: impl Fn() -> u64 + Send + 'static) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template(COUNTED) {
+            bar.set_style(style);
+        }
+        bar.set_prefix(format!("{label}  "));
+        let bar = BARS.add(bar);
+        bar.enable_steady_tick(TICK);
+        let mut counting = Bar::hidden();
+        counting.bar = bar;
+        counting.follow(requests);
+        counting
     }
 
     /// Shows also the bytes read of an input of unknown size: the first are sent only when there

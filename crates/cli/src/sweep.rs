@@ -64,7 +64,9 @@ enum Event {
 impl Sweep {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let service = context.connect(Absent::Refuse).await?;
+        let counting = context.output.counting("sweeping", &service);
         let swept = service.sweep(self.older_than, self.dry_run).await;
+        drop(counting);
         let (swept, ended) = RunError::split(swept);
         let output = context.output;
         let mut failures = Vec::new();
