@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use uuid::Uuid;
 
 use crate::contract::{Layer, LayerService, LayerUpload};
@@ -215,22 +216,28 @@ impl S3LayerService {
     /// that receives bytes writes its session every ten minutes at least, so an hour spares all but
     /// clients that were silent for as long. With `dry_run` nothing is changed.
     ///
-    /// Looks at uploads only: data without an upload is published.
+    /// Looks at uploads only: data without an upload is published. Works while the stream is polled, on
+    /// 16 uploads at a time.
     ///
     /// # Errors
     ///
-    /// [`Storage`](Error::Storage) where the listing failed, with what was done before. What could not
-    /// be removed is part of the result, and does not keep the others.
+    /// [`Storage`](Error::Storage) where the listing failed, as the last item. What could not be removed is an
+    /// item like the others, and does not keep them.
+    ///
+    /// # Cost
+    ///
+    /// 1 request for each thousand objects of uploads, and 4 to 6 for each upload that is removed, with batches of
+    /// deletions for its parts.
     ///
     /// # Cancellation
     ///
     /// Stops between two uploads or within one; another sweep continues there.
-    pub async fn sweep(
+    pub fn sweep(
         &self,
         older_than: Duration,
         dry_run: bool,
-    ) -> Result<Vec<SweptUpload>, RunError<Vec<SweptUpload>, Error>> {
-        maintenance::sweep::sweep(&self.store, older_than, dry_run).await
+    ) -> BoxStream<'static, Result<SweptUpload>> {
+        maintenance::sweep::sweep(Arc::clone(&self.store), older_than, dry_run)
     }
 
     /// Removes links that no manifest names, and layers that no link names, and gives their bytes back:

@@ -156,7 +156,9 @@ async fn committing_upload_whose_parts_are_lost_is_swept() {
     wire.clear_faults();
     bucket::abort_multiparts(&stores::sdk_client(&store)).await;
 
-    let swept = service.sweep(Duration::ZERO, false).await.unwrap();
+    let swept = stores::swept(&service, Duration::ZERO, false)
+        .await
+        .unwrap();
     let actions: Vec<_> = swept
         .iter()
         .map(|one| (one.action, one.outcome.is_ok()))
@@ -164,15 +166,13 @@ async fn committing_upload_whose_parts_are_lost_is_swept() {
     assert_eq!(actions, [(SweepAction::CancelCommit, true)]);
     // Its data is kept for a while, which is nothing to report.
     assert!(
-        service
-            .sweep(Duration::ZERO, false)
+        stores::swept(&service, Duration::ZERO, false)
             .await
             .unwrap()
             .is_empty()
     );
     assert!(
-        service
-            .sweep(Duration::ZERO, true)
+        stores::swept(&service, Duration::ZERO, true)
             .await
             .unwrap()
             .is_empty()
@@ -189,7 +189,9 @@ async fn commit_that_fails_is_reported_by_the_sweep_and_repeated() {
     assert!(ended.is_permission(), "{ended:?}");
     wire.clear_faults();
     wire.fault(On::every(CompleteMultipartUpload).status(503));
-    let swept = service.sweep(Duration::ZERO, false).await.unwrap();
+    let swept = stores::swept(&service, Duration::ZERO, false)
+        .await
+        .unwrap();
     let [failed] = &swept[..] else {
         panic!("{swept:?}");
     };

@@ -304,12 +304,13 @@ async fn a_clock_that_is_minutes_away() {
         let service = probe(&skewed, &store).await;
         let mut upload = service.upload(&name(), None).await.unwrap();
         upload.close().await.unwrap();
-        let swept = service
-            .sweep(Duration::from_secs(300), false)
+        let swept = stores::swept(&service, Duration::from_secs(300), false)
             .await
             .unwrap();
         assert!(swept.is_empty(), "{seconds} s: {swept:?}");
-        let swept = service.sweep(Duration::ZERO, false).await.unwrap();
+        let swept = stores::swept(&service, Duration::ZERO, false)
+            .await
+            .unwrap();
         assert_eq!(swept.len(), 1, "{seconds} s");
     }
 }
@@ -363,8 +364,8 @@ async fn a_bucket_that_vanishes_is_no_absent_layer() {
     let resumed = service.resume(&name(), None, upload.uuid()).await;
     assert!(is_storage(&resumed.map(drop).unwrap_err()));
     assert!(is_storage(&upload.close().await.unwrap_err()));
-    let swept = service.sweep(Duration::ZERO, false).await;
-    assert!(is_storage(&swept.unwrap_err().error));
+    let swept = stores::swept(&service, Duration::ZERO, false).await;
+    assert!(is_storage(&swept.unwrap_err()));
 }
 
 /// The store is lost at each request in turn. What was acknowledged is there when it comes back.

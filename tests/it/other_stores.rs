@@ -465,7 +465,7 @@ async fn listing_that_does_not_say_whether_it_ends_is_an_error() {
     let silent = |text: String| text.replace("<IsTruncated>false</IsTruncated>", "");
     let http = reword(store.http_client(), Lying(silent));
     let service = connect(&store, &http).await.unwrap();
-    let swept = service.sweep(Duration::ZERO, true).await;
+    let swept = stores::swept(&service, Duration::ZERO, true).await;
     assert!(swept.is_err(), "{swept:?}");
 }
 
@@ -557,6 +557,6 @@ async fn listing_without_an_end_is_an_error() {
     stores::service(&store).await;
     let http = reword(store.http_client(), Lying(endless));
     let service = connect(&store, &http).await.unwrap();
-    let swept = service.sweep(Duration::ZERO, true).await;
+    let swept = stores::swept(&service, Duration::ZERO, true).await;
     assert!(swept.is_err(), "{swept:?}");
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
 use embedded_s3::{EmbeddedStore, Quirks};
+use futures_util::StreamExt as _;
 use s3layers::{
     Error, LayerService as _, LayerServiceExt as _, S3LayerService, SweepAction, SweptUpload,
 };
@@ -55,11 +56,16 @@ async fn a_young_upload_and_a_published_layer_are_left_alone() {
     keys_at_rest(&stores::sdk_client(&store)).await;
     let uuid = open_upload(&service).await;
     let before = everything(&store).await;
-    assert_eq!(actions(&service.sweep(HOUR, false).await.unwrap()), []);
+    assert_eq!(
+        actions(&stores::swept(&service, HOUR, false).await.unwrap()),
+        []
+    );
     assert_eq!(everything(&store).await, before);
 
     // However old it is, a layer stays.
-    let swept = service.sweep(Duration::ZERO, false).await.unwrap();
+    let swept = stores::swept(&service, Duration::ZERO, false)
+        .await
+        .unwrap();
     assert_eq!(actions(&swept), [(uuid, SweepAction::Remove)]);
     let mut got = Vec::new();
     let id = layer.digest().clone().into();
@@ -87,18 +93,24 @@ async fn an_old_upload_goes_with_all_it_has_and_a_dry_run_only_says_so() {
                 "no {part}: {before:?}"
             );
         }
-        let planned = service.sweep(Duration::ZERO, true).await.unwrap();
+        let planned = stores::swept(&service, Duration::ZERO, true).await.unwrap();
         assert_eq!(actions(&planned), [(uuid, SweepAction::Remove)]);
         let plain = store.clone().with_quirks(Quirks::none());
         assert_eq!(everything(&plain).await, before, "a dry run");
 
-        let swept = service.sweep(Duration::ZERO, false).await.unwrap();
+        let swept = stores::swept(&service, Duration::ZERO, false)
+            .await
+            .unwrap();
         assert_eq!(actions(&swept), [(uuid, SweepAction::Remove)]);
         assert_eq!(everything(&plain).await, ["profile"]);
         let resumed = service.resume(&name(), None, uuid).await.map(drop);
         assert!(matches!(resumed, Err(Error::UploadUnknown { .. })));
         assert_eq!(
-            actions(&service.sweep(Duration::ZERO, false).await.unwrap()),
+            actions(
+                &stores::swept(&service, Duration::ZERO, false)
+                    .await
+                    .unwrap()
+            ),
             []
         );
     }
@@ -127,8 +139,13 @@ async fn an_upload_that_was_being_finished_is_finished() {
     let put = put.body(ByteStream::from_static(b"bytes")).send();
     put.await.unwrap();
 
-    assert_eq!(actions(&service.sweep(HOUR, false).await.unwrap()), []);
-    let swept = service.sweep(Duration::ZERO, false).await.unwrap();
+    assert_eq!(
+        actions(&stores::swept(&service, HOUR, false).await.unwrap()),
+        []
+    );
+    let swept = stores::swept(&service, Duration::ZERO, false)
+        .await
+        .unwrap();
     assert_eq!(actions(&swept), [(uuid, SweepAction::Commit)]);
     let mut got = Vec::new();
     service.pull(&digest.into(), &mut got).await.unwrap();
@@ -150,8 +167,13 @@ async fn tails_without_a_session_go_and_what_is_none_of_ours_stays() {
             .await
             .unwrap();
     }
-    assert_eq!(actions(&service.sweep(HOUR, false).await.unwrap()), []);
-    let swept = service.sweep(Duration::ZERO, false).await.unwrap();
+    assert_eq!(
+        actions(&stores::swept(&service, HOUR, false).await.unwrap()),
+        []
+    );
+    let swept = stores::swept(&service, Duration::ZERO, false)
+        .await
+        .unwrap();
     assert_eq!(actions(&swept), [(uuid, SweepAction::RemoveOrphans)]);
     let left = everything(&store).await;
     assert_eq!(
@@ -168,7 +190,7 @@ async fn swept_owner_gets_an_error() {
     let other = stores::service(&store).await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(ramp(1, 100 * KIB)).await.unwrap();
-    let swept = other.sweep(Duration::ZERO, false).await.unwrap();
+    let swept = stores::swept(&other, Duration::ZERO, false).await.unwrap();
     assert_eq!(actions(&swept), [(upload.uuid(), SweepAction::Remove)]);
     let closed = upload.close().await;
     assert!(
@@ -188,7 +210,11 @@ async fn sixteen_uploads_are_swept_at_a_time() {
     let faults = FaultClient::over(store.http_client());
     let sweeper = stores::connect(&store, &faults).await;
     let gate = faults.hold(On::every(GetObject).key_ends("/session"));
-    let sweep = async { sweeper.sweep(Duration::ZERO, false).await.unwrap() };
+    let sweep = async {
+        stores::swept(&sweeper, Duration::ZERO, false)
+            .await
+            .unwrap()
+    };
     let open = async {
         gate.reached_by(16).await;
         gate.open();
@@ -228,7 +254,11 @@ async fn owner_that_comes_back_during_a_sweep_keeps_its_upload() {
     upload.write_bytes(ramp(1, KIB)).await.unwrap();
     upload.close().await.unwrap();
     let gate = wire.hold(On::every(PutObject).key_ends("/session"));
-    let sweep = async { sweeper.sweep(Duration::ZERO, false).await.unwrap() };
+    let sweep = async {
+        stores::swept(&sweeper, Duration::ZERO, false)
+            .await
+            .unwrap()
+    };
     let resume = async {
         gate.reached_by(1).await;
         let mut upload = service.resume(&name(), None, uuid).await.unwrap();
@@ -265,7 +295,7 @@ async fn old_upload_with_a_large_object_goes() {
     let all = everything(&store).await;
     assert!(all.iter().any(|key| key.contains(".whole-")), "{all:?}");
     let swept = stores::service(&store).await;
-    let swept = swept.sweep(Duration::ZERO, false).await.unwrap();
+    let swept = stores::swept(&swept, Duration::ZERO, false).await.unwrap();
     assert_eq!(actions(&swept), [(uuid, SweepAction::Remove)]);
     assert_eq!(everything(&store).await, ["profile"]);
 }
@@ -282,8 +312,13 @@ async fn upload_with_a_damaged_session_is_removed() {
         let junk = ByteStream::from_static(b"junk");
         put.body(junk).send().await.unwrap();
         if is_swept {
-            assert_eq!(actions(&service.sweep(HOUR, false).await.unwrap()), []);
-            let swept = service.sweep(Duration::ZERO, false).await.unwrap();
+            assert_eq!(
+                actions(&stores::swept(&service, HOUR, false).await.unwrap()),
+                []
+            );
+            let swept = stores::swept(&service, Duration::ZERO, false)
+                .await
+                .unwrap();
             assert_eq!(actions(&swept), [(uuid, SweepAction::RemoveOrphans)]);
         } else {
             service.cancel_upload(uuid).await.unwrap();
@@ -297,7 +332,7 @@ async fn upload_with_a_damaged_session_is_removed() {
     }
 }
 
-/// What was removed before a listing failed is in the report.
+/// What was removed before a listing failed comes before its error.
 #[tokio::test(start_paused = true)]
 async fn listing_that_fails_later_hides_nothing() {
     let (store, wire, service) = stores::connected().await;
@@ -311,11 +346,13 @@ async fn listing_that_fails_later_hides_nothing() {
         put.unwrap();
     }
     wire.fault(On::nth(ListObjectsV2, 2).status(403));
-    let ended = service.sweep(Duration::ZERO, false).await.unwrap_err();
-    assert!(ended.error.is_permission(), "{ended:?}");
-    assert!(ended.report.len() >= 999, "{}", ended.report.len());
-    assert_eq!(
-        service.sweep(Duration::ZERO, false).await.unwrap().len(),
-        uuids.len() - ended.report.len()
-    );
+    let mut swept: Vec<_> = service.sweep(Duration::ZERO, false).collect().await;
+    let ended = swept.pop().unwrap().unwrap_err();
+    assert!(ended.is_permission(), "{ended:?}");
+    assert!(swept.len() >= 999, "{}", swept.len());
+    assert!(swept.iter().all(Result::is_ok));
+    let left = stores::swept(&service, Duration::ZERO, false)
+        .await
+        .unwrap();
+    assert_eq!(left.len(), uuids.len() - swept.len());
 }

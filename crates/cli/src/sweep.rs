@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use serde::Serialize;
 use uuid::Uuid;
@@ -11,7 +12,7 @@ use super::Context;
 use super::failure::Failure;
 use super::output::Traffic;
 use super::store_url::Absent;
-use s3layers::{RunError, SweepAction, SweptUpload};
+use s3layers::{SweepAction, SweptUpload};
 
 /// The default age of an upload that is removed.
 pub(super) const OLD: Duration = Duration::from_secs(24 * 3600);
@@ -53,8 +54,8 @@ enum Event {
     },
     /// The end.
     Done {
-        uploads: usize,
-        failed: usize,
+        uploads: u64,
+        failed: u64,
         dry_run: bool,
         #[serde(flatten)]
         traffic: Traffic,
@@ -64,47 +65,58 @@ enum Event {
 impl Sweep {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let service = context.connect(Absent::Refuse).await?;
-        let counting = context.output.counting("sweeping", &service);
-        let swept = service.sweep(self.older_than, self.dry_run).await;
-        drop(counting);
-        let (swept, ended) = RunError::split(swept);
         let output = context.output;
-        let mut failures = Vec::new();
-        for swept in &swept {
-            let error = swept.outcome.as_ref().err();
-            output.say(format_args!(
-                "{}  {:>12}  {}",
-                swept.uuid,
-                rounded(swept.age),
-                self.outcome(swept)
-            ))?;
-            let failure = error.map(|error| Failure::of(error));
-            output.event(&Event::Swept {
-                uuid: swept.uuid,
-                age_seconds: swept.age.as_secs(),
-                action: name(swept.action),
-                error: failure.as_ref().map(|failure| failure.lines.join(": ")),
-            })?;
-            if let Some(failure) = failure {
-                failures.push(failure.context(format_args!("upload {}", swept.uuid)));
+        let counting = output.counting("sweeping", &service);
+        let mut sweep = service.sweep(self.older_than, self.dry_run);
+        let (mut uploads, mut failed) = (0_u64, 0_u64);
+        // Of the failures the first one: each is printed with its upload.
+        let (mut failure, mut ended) = (None, None);
+        while let Some(swept) = sweep.next().await {
+            match swept {
+                Ok(swept) => {
+                    uploads += 1;
+                    if let Some(one) = self.show(context, &swept)? {
+                        failed += 1;
+                        failure.get_or_insert(one);
+                    }
+                }
+                Err(error) => ended = Some(error),
             }
         }
-        let usage = service.usage();
-        if swept.is_empty() && ended.is_none() {
+        drop(counting);
+        if uploads == 0 && ended.is_none() {
             output.note("there is nothing to sweep");
         }
         output.event(&Event::Done {
-            uploads: swept.len(),
-            failed: failures.len(),
+            uploads,
+            failed,
             dry_run: self.dry_run,
-            traffic: usage.into(),
+            traffic: service.usage().into(),
         })?;
-        match ended {
-            Some(error) => Err(failures
-                .into_iter()
-                .fold(Failure::from(error), Failure::because)),
-            None => Failure::of_several(failures, swept.len(), "uploads could not be swept"),
-        }
+        let ended = match ended {
+            Some(error) => Failure::from(error),
+            None if failure.is_none() => return Ok(()),
+            None => Failure::new(format!("{failed} of {uploads} uploads could not be swept")),
+        };
+        Err(failure.into_iter().fold(ended, Failure::because))
+    }
+
+    /// Prints what was done with an upload. The failure, if it is one.
+    fn show(&self, context: &Context, swept: &SweptUpload) -> Result<Option<Failure>, Failure> {
+        context.output.say(format_args!(
+            "{}  {:>12}  {}",
+            swept.uuid,
+            rounded(swept.age),
+            self.outcome(swept)
+        ))?;
+        let failure = swept.outcome.as_ref().err().map(|error| Failure::of(error));
+        context.output.event(&Event::Swept {
+            uuid: swept.uuid,
+            age_seconds: swept.age.as_secs(),
+            action: name(swept.action),
+            error: failure.as_ref().map(|failure| failure.lines.join(": ")),
+        })?;
+        Ok(failure.map(|failure| failure.context(format_args!("upload {}", swept.uuid))))
     }
 
     fn outcome(&self, swept: &SweptUpload) -> String {

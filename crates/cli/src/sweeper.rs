@@ -3,9 +3,10 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tokio::time::sleep;
 
-use s3layers::{RunError, S3LayerService, clock};
+use s3layers::{S3LayerService, SweptUpload, clock};
 
 /// Uploads untouched for this long are removed: longer than a client pauses, and as long as any
 /// store keeps an unfinished upload.
@@ -31,18 +32,23 @@ pub(super) async fn sweep_regularly(
 }
 
 async fn sweep(service: &S3LayerService, untouched: Duration) {
-    let (swept, error) = RunError::split(service.sweep(untouched, false).await);
-    if let Some(error) = error {
-        tracing::warn!(%error, "sweep failed");
-    }
-    let mut failed = 0;
-    for upload in &swept {
-        if let Err(error) = &upload.outcome {
-            failed += 1;
-            tracing::warn!(uuid = %upload.uuid, %error, "upload not swept");
+    let mut sweep = service.sweep(untouched, false);
+    let (mut uploads, mut failed) = (0, 0);
+    while let Some(swept) = sweep.next().await {
+        match swept {
+            Ok(SweptUpload {
+                uuid,
+                outcome: Err(error),
+                ..
+            }) => {
+                failed += 1;
+                tracing::warn!(%uuid, %error, "upload not swept");
+            }
+            Ok(_) => uploads += 1,
+            Err(error) => tracing::warn!(%error, "sweep failed"),
         }
     }
-    tracing::info!(uploads = swept.len() - failed, failed, "swept");
+    tracing::info!(uploads, failed, "swept");
 }
 
 #[cfg(test)]

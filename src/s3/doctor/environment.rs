@@ -50,7 +50,7 @@ pub(super) const CHECKS: [Check; 5] = [
         text: "replaced objects are removed",
         severity: Severity::Costs,
         consequence: "every write of an upload's session is kept, and billed",
-        remedy: "add a rule NoncurrentVersionExpiration, or suspend versioning",
+        remedy: "add a rule NoncurrentVersionExpiration, or suspend versioning; Object Lock keeps versions until their date",
         needs: "",
         run: |bench| Box::pin(old_versions(bench)),
     },

@@ -1,9 +1,9 @@
-//! Why a collection, a check or a sweep ended early.
+//! Why a collection or a check ended early.
 
 use std::error::Error as StdError;
 use std::fmt;
 
-/// The error of a collection, a check or a sweep that ended early. What it did before stays done, and is in its report.
+/// The error of a collection or a check that ended early. What it did before stays done, and is in its report.
 #[derive(Debug)]
 pub struct RunError<T, E> {
     /// Why it ended.

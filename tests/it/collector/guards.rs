@@ -417,6 +417,6 @@ async fn damaged_session_keeps_all_links_until_a_sweep() {
     put.body(b"junk".to_vec().into()).send().await.unwrap();
     let kept = site.collect_after(hours(73)).await;
     assert_eq!(kept.links_condemned, 0);
-    service.sweep(hours(1), false).await.unwrap();
+    stores::swept(&service, hours(1), false).await.unwrap();
     assert_eq!(site.collect().await.links_condemned, 1);
 }

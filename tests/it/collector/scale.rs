@@ -1,6 +1,6 @@
-//! How many requests, how much time and how much memory a collection and a check of a large bucket take. Its documents are
-//! written directly: small layers, each linked in three repositories. `S3LAYERS_COLLECTION_LAYERS=100000` has so many, and
-//! `S3LAYERS_COLLECTION_ENDPOINT=http://127.0.0.1:9000` names another store than one in memory: a new one with the keys of
+//! How many requests, how much time and how much memory a collection, a check and a sweep of a large bucket take. Its
+//! documents are written directly: small layers, each linked in three repositories. `S3LAYERS_COLLECTION_LAYERS=100000`
+//! has so many, with a tenth as many uploads, and `S3LAYERS_COLLECTION_ENDPOINT=http://127.0.0.1:9000` names another store than one in memory: a new one with the keys of
 //! [`User`], `s3layers` and `s3layers-secret`.
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_s3::Client;
 use futures_util::{StreamExt as _, stream};
-use s3layers::{RepositoryService as _, S3Config, S3LayerService};
+use s3layers::{LayerService as _, RepositoryService as _, S3Config, S3LayerService};
 use serde_json::Value;
 
 use super::site::{Image, push_layer};
@@ -132,41 +132,97 @@ fn run(user: &User, arguments: &[&str]) -> (Value, Duration, u64) {
     (last, elapsed, peak)
 }
 
-#[test]
-fn large_bucket_takes_few_requests_and_little_memory() {
-    let layers = std::env::var("S3LAYERS_COLLECTION_LAYERS");
-    let layers = layers.map_or(500, |layers| layers.parse().unwrap());
-    let endpoint = std::env::var("S3LAYERS_COLLECTION_ENDPOINT").ok();
-    let store = endpoint.is_none().then(|| Served::start(&[]));
-    let endpoint = endpoint.or_else(|| Some(store.as_ref()?.endpoint.clone()));
-    let endpoint = endpoint.unwrap();
-    let (user, client) = (User::at(&endpoint), client_at(&endpoint));
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    // One in memory has it.
-    let create = client.create_bucket().bucket(BUCKET).send();
-    drop(runtime.block_on(create));
-    user.ok(&["ls"]);
-    runtime.block_on(fill(&client, layers));
-    let pages = (layers * 4 + layers / LAYERS * 3).div_ceil(1000) as u64;
-    let manifests = (layers / LAYERS * 3) as u64;
-    // Each manifest is read once; then a pass is its listings, and a list for each repository.
-    let few = 40 + 2 * pages + 3 * REPOSITORIES as u64;
-    let measure = |arguments: &[&str], most: u64| {
-        let (event, elapsed, peak) = run(&user, arguments);
+/// A store that is large enough.
+struct Large {
+    layers: usize,
+    _store: Option<Served>,
+    user: User,
+    client: Client,
+}
+
+impl Large {
+    fn new() -> Self {
+        let layers = std::env::var("S3LAYERS_COLLECTION_LAYERS");
+        let layers = layers.map_or(500, |layers| layers.parse().unwrap());
+        let endpoint = std::env::var("S3LAYERS_COLLECTION_ENDPOINT").ok();
+        let store = endpoint.is_none().then(|| Served::start(&[]));
+        let endpoint = endpoint.or_else(|| Some(store.as_ref()?.endpoint.clone()));
+        let endpoint = endpoint.unwrap();
+        Large {
+            layers,
+            _store: store,
+            user: User::at(&endpoint),
+            client: client_at(&endpoint),
+        }
+    }
+
+    /// The last event of this command, which makes at most so many requests.
+    fn measure(&self, arguments: &[&str], most: u64) -> Value {
+        let (event, elapsed, peak) = run(&self.user, arguments);
+        let layers = self.layers;
         println!("{layers} layers, {arguments:?}: {elapsed:.1?}, {peak} KiB, {event}");
         let requests = event["requests"].as_u64().unwrap();
         assert!(requests <= most, "{arguments:?}: {requests} requests");
         assert!(peak < 64 * 1024, "{arguments:?}: {peak} KiB");
         event
-    };
+    }
+}
+
+#[test]
+fn many_uploads_are_swept_with_few_requests_and_little_memory() {
+    let large = Large::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let create = large.client.create_bucket().bucket(BUCKET).send();
+    drop(runtime.block_on(create));
+    let uploads = large.layers / 10;
+    runtime.block_on(async {
+        let config = S3Config::new(BUCKET);
+        let service = S3LayerService::connect(large.client.clone(), config);
+        let (service, name) = (service.await.unwrap(), "scale/uploads".parse().unwrap());
+        let (service, name) = (&service, &name);
+        // Every other one has bytes.
+        let begin = async |nth: usize| {
+            let mut upload = service.upload(name, None).await.unwrap();
+            let bytes = vec![1; 30_000 * (nth % 2)];
+            upload.write_bytes(bytes.into()).await.unwrap();
+            if nth % 2 == 1 {
+                upload.close().await.unwrap();
+            }
+        };
+        let begun = stream::iter(0..uploads).map(begin);
+        begun.buffer_unordered(32).collect::<()>().await;
+    });
+    let sweep = ["sweep", "--older-than", "0s"];
+    let swept = large.measure(&sweep, 40 + 6 * uploads as u64);
+    assert_eq!(
+        (&swept["uploads"], &swept["failed"]),
+        (&uploads.into(), &0.into())
+    );
+}
+
+#[test]
+fn large_bucket_takes_few_requests_and_little_memory() {
+    let large = Large::new();
+    let (layers, user, client) = (large.layers, &large.user, &large.client);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // One in memory has it.
+    let create = client.create_bucket().bucket(BUCKET).send();
+    drop(runtime.block_on(create));
+    user.ok(&["ls"]);
+    runtime.block_on(fill(client, layers));
+    let pages = (layers * 4 + layers / LAYERS * 3).div_ceil(1000) as u64;
+    let manifests = (layers / LAYERS * 3) as u64;
+    // Each manifest is read once; then a pass is its listings, and a list for each repository.
+    let few = 40 + 2 * pages + 3 * REPOSITORIES as u64;
+    let measure = |arguments: &[&str], most: u64| large.measure(arguments, most);
     measure(&["gc"], few + manifests);
     measure(&["gc"], few);
     measure(&["check"], few + manifests + layers as u64);
     // Two repositories lose their manifests, and everything is old.
     let emptied = [14, 15].map(|number| format!("repositories/{}/", repository(number)));
     let links = runtime.block_on(async {
-        bucket::set_collection_times(&client, NO_TIMES).await;
-        let keys = bucket::keys(&client).await;
+        bucket::set_collection_times(client, NO_TIMES).await;
+        let keys = bucket::keys(client).await;
         let keys = keys
             .iter()
             .filter(|key| emptied.iter().any(|one| key.starts_with(one)));
@@ -176,7 +232,7 @@ fn large_bucket_takes_few_requests_and_little_memory() {
             let delete = client.delete_object().bucket(BUCKET).key(key);
             delete.send().await.unwrap();
         }
-        let_a_second_pass(&client).await;
+        let_a_second_pass(client).await;
         links.len() as u64
     });
     let guarded = measure(&["gc"], few);

@@ -160,7 +160,7 @@ async fn requests_and_price_by_route_are_those_between_server_and_store() {
         .is(202);
     counted.expect("blob", client.delete(&blob)).await.is(202);
     // What no client caused.
-    let sweep = counted.service.sweep(std::time::Duration::ZERO, true);
+    let sweep = stores::swept(&counted.service, std::time::Duration::ZERO, true);
     counted.expect("background", sweep).await.unwrap();
     let outcomes = counted.values("s3layers_s3_outcomes_total");
     let failed = ["upload".to_owned(), "Throttled".to_owned()];

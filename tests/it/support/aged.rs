@@ -33,7 +33,7 @@ pub async fn sweep(store: &EmbeddedStore) -> Vec<SweptUpload> {
     let client = stores::client(store, reword(store.http_client(), Aged));
     let service = S3LayerService::connect(client, stores::config());
     let service = service.await.unwrap();
-    let swept = service.sweep(std::time::Duration::ZERO, false).await;
+    let swept = stores::swept(&service, std::time::Duration::ZERO, false).await;
     let swept = swept.unwrap();
     service.wait_for_background().await;
     for one in &swept {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
 use embedded_s3::EmbeddedStore;
-use s3layers::{Error, RepositoryName, S3Config, S3LayerService, StoreProfile};
+use futures_util::TryStreamExt as _;
+use s3layers::{Error, RepositoryName, S3Config, S3LayerService, StoreProfile, SweptUpload};
 use tempfile::TempDir;
 
 use super::fault_client::FaultClient;
@@ -108,10 +109,18 @@ pub async fn in_folder() -> (TempDir, EmbeddedStore) {
     (folder, store)
 }
 
+/// What a sweep does with each upload.
+pub async fn swept(
+    service: &S3LayerService,
+    older_than: Duration,
+    dry_run: bool,
+) -> Result<Vec<SweptUpload>, Error> {
+    service.sweep(older_than, dry_run).try_collect().await
+}
+
 /// Of everything, however young.
 pub async fn sweep(service: &S3LayerService) -> Result<(), Error> {
-    let swept = service.sweep(Duration::ZERO, false).await;
-    for swept in swept.map_err(|ended| ended.error)? {
+    for swept in swept(service, Duration::ZERO, false).await? {
         swept.outcome?;
     }
     Ok(())

@@ -9,10 +9,10 @@
 //!    data of a cancelled commit is removed much later, unless the record or the link names it.
 
 use std::future::ready;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
 
@@ -20,7 +20,6 @@ use crate::error::{Error, Result};
 use crate::s3::bucket::Store;
 use crate::s3::commit::{self, cleanup};
 use crate::s3::maintenance::inventory::{self, Found, ListedSession};
-use crate::s3::maintenance::run_error::RunError;
 use crate::s3::session::Phase;
 use crate::s3::session::owned::{CancelScope, OwnedSession};
 
@@ -45,28 +44,23 @@ pub struct SweptUpload {
 /// How many uploads are looked at and removed at a time.
 const AT_ONCE: usize = 16;
 
-pub(crate) async fn sweep(
-    store: &Arc<Store>,
+pub(crate) fn sweep(
+    store: Arc<Store>,
     older_than: Duration,
     dry_run: bool,
-) -> Result<Vec<SweptUpload>, RunError<Vec<SweptUpload>, Error>> {
+) -> BoxStream<'static, Result<SweptUpload>> {
     // A page is listed only when the uploads of the one before are removed, or nearly so: what is gone
     // comes before the key at which the listing continues.
-    let uploads = inventory::found(Arc::clone(store));
+    let uploads = inventory::found(Arc::clone(&store));
     // A young one needs no closer look.
-    let old = uploads.try_filter(|found| ready(found.age >= older_than));
+    let old = uploads.try_filter(move |found| ready(found.age >= older_than));
     // A failure of the listing comes after what was begun before it.
-    let swept = old.map(|found| async move {
-        Ok(Box::pin(sweep_one(store, found?, older_than, dry_run)).await)
+    let swept = old.map(move |found| {
+        let store = Arc::clone(&store);
+        async move { Ok(Box::pin(sweep_one(&store, found?, older_than, dry_run)).await) }
     });
-    let (mut swept, mut report) = (pin!(swept.buffered(AT_ONCE)), Vec::new());
-    while let Some(one) = swept.next().await {
-        match one {
-            Ok(one) => report.extend(one),
-            Err(error) => return RunError::of(Err(error), report),
-        }
-    }
-    Ok(report)
+    let swept = swept.buffered(AT_ONCE);
+    swept.try_filter_map(|one| ready(Ok(one))).boxed()
 }
 
 /// `None` where the upload is left alone.
