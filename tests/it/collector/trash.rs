@@ -78,6 +78,36 @@ async fn deleted_image_is_restored_until_its_bytes_are_gone() {
     }
 }
 
+/// Its links are young, so that its bytes are freed later than those of an old one.
+#[tokio::test]
+async fn image_that_is_deleted_soon_after_its_push_is_restored_until_its_bytes_are_gone() {
+    for by in BOTH {
+        for passes in [&[0, 62, 11][..], &[0, 62, 11, 20], &[0, 62, 11, 20, 19]] {
+            let site = Site::new(by).await;
+            let service = site.process().await;
+            let image = Image::new(1, PART + 1);
+            push(&service, &name(), &image).await;
+            site.clock.advance(hours(1));
+            delete(&service, &image.manifest.digest).await;
+            for time in passes {
+                site.collect_after(hours(*time)).await;
+            }
+            service.restore(&name(), &by_tag()).await.unwrap();
+            assert!(pull(&service, &name(), &image).await, "{by:?}, {passes:?}");
+        }
+        let site = Site::new(by).await;
+        let service = site.process().await;
+        let image = Image::new(1, PART + 1);
+        push(&service, &name(), &image).await;
+        delete(&service, &image.manifest.digest).await;
+        let mut freed = 0;
+        for _ in 0..140 {
+            freed += site.collect_after(hours(1)).await.layers_freed;
+        }
+        assert_eq!((freed, service.trash(None).await.unwrap().len()), (1, 0));
+    }
+}
+
 #[tokio::test]
 async fn tag_that_names_another_image_by_now_stays() {
     let site = Site::new(By::Tombstone).await;

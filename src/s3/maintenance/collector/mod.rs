@@ -249,9 +249,10 @@ impl Pass<'_> {
         // A pass that frees no bytes keeps the trash.
         if !self.options.dry_run && self.report(|report| report.stopped.is_none()) {
             dead::settle(self, &walked, &freed).await?;
-            // A layer is freed one wait and `kept` after its manifest was deleted, or some passes later.
+            // The links of an image that was deleted at once are condemned at their age; a layer is freed one wait and
+            // `kept` later, or some passes later.
             let times = self.times();
-            let age = times.wait() * 2 + times.kept();
+            let age = times.link_age() + times.wait() * 2 + times.kept();
             let is_kept = |trash: &str| walked.kept_trash.contains(trash);
             repositories::expire(self.store, age, is_kept).await?;
         }
