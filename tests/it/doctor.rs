@@ -17,8 +17,8 @@ use crate::support::fault_client::{
 };
 use crate::support::stores::{self, BUCKET};
 
-/// The embedded store has no rules and no versions.
-const UNKNOWN: [&str; 2] = ["nothing_expires", "old_versions"];
+/// The embedded store has no rules.
+const UNKNOWN: [&str; 1] = ["nothing_expires"];
 
 fn with(set: impl FnOnce(&mut Quirks)) -> Quirks {
     let mut quirks = Quirks::none();

@@ -15,8 +15,8 @@ use s3layers::{RepositoryName, RestoreError, TrashReference};
 
 /// List, restore or forget deleted images
 ///
-/// A manifest that a client deletes is kept for 60 hours, with its tags. Collections free its layers 40
-/// hours after it was deleted, or later.
+/// A manifest that a client deletes is kept with its tags. Collections free its layers 40 hours after it was
+/// deleted, or later; then it cannot be restored any more, and a later collection forgets it.
 #[derive(Debug, Args)]
 pub(super) struct Trash {
     #[command(subcommand)]
@@ -25,7 +25,9 @@ pub(super) struct Trash {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List deleted images that can be restored
+    /// List deleted images
+    ///
+    /// Also those whose layers were freed meanwhile, until a collection forgets them.
     Ls {
         /// Only those of this repository
         #[arg(value_name = "REPO")]

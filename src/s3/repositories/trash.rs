@@ -145,8 +145,8 @@ pub(crate) async fn expire(
 }
 
 impl S3LayerService {
-    /// The manifests that clients have deleted and that can be restored, of one repository or of
-    /// all, in the order of their names and digests.
+    /// The manifests that clients have deleted, of one repository or of all, in the order of their names and
+    /// digests. A collection forgets them when their layers are freed, or some days later.
     ///
     /// # Errors
     ///

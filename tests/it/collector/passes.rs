@@ -11,6 +11,7 @@ use s3layers::{
 use super::site::{
     BOTH, By, Image, Site, collect, hours, manifest, pull, push, push_by_sha512, push_layer,
 };
+use crate::support::answers::{Reword, reword};
 use crate::support::bucket;
 use crate::support::bytes::{ramp, sha256};
 use crate::support::fault_client::{GetObject, ListObjectsV2, PutObject};
@@ -18,6 +19,43 @@ use crate::support::stores::{BUCKET, PART, name};
 
 /// With data objects, and within its documents.
 const SIZES: [u64; 2] = [100_000, 1_000];
+
+/// A store whose buckets keep versions.
+struct Versioned;
+
+impl Reword for Versioned {
+    fn text(&self, request: &str, text: String) -> String {
+        if request.contains("versioning") {
+            return "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+                .to_owned();
+        }
+        text
+    }
+}
+
+#[tokio::test]
+async fn bytes_of_a_versioned_bucket_are_reported_as_noncurrent() {
+    let site = Site::new(By::Delete).await;
+    let versioned = site
+        .process_over(reword(site.http_client(), Versioned))
+        .await;
+    for service in [&site.process().await, &versioned] {
+        let image = Image::new(1, 100_000);
+        let name = name();
+        push(service, &name, &image).await;
+        let delete = service.delete_manifest(&name, &image.manifest.digest);
+        assert!(delete.await.unwrap());
+        let mut reports = Vec::new();
+        for time in [73, 21, 21] {
+            site.clock.advance(hours(time));
+            reports.push(collect(service).await.unwrap());
+        }
+        let is_versioned = std::ptr::eq(service, &versioned);
+        let said = reports.iter().map(|report| report.are_noncurrent);
+        assert_eq!(said.collect::<Vec<_>>(), [false, false, is_versioned]);
+        assert_eq!(reports[2].layers_freed, 1);
+    }
+}
 
 #[tokio::test]
 async fn deleted_image_is_freed_after_the_waits() {

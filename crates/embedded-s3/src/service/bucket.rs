@@ -61,6 +61,15 @@ pub(super) async fn get_bucket_location(
     })
 }
 
+/// Buckets keep no versions.
+pub(super) async fn get_bucket_versioning(
+    service: &Service,
+    input: dto::GetBucketVersioningInput,
+) -> Result<dto::GetBucketVersioningOutput, Refusal> {
+    service.region(input.bucket).await?;
+    Ok(dto::GetBucketVersioningOutput::default())
+}
+
 pub(super) async fn list_buckets(
     service: &Service,
     input: dto::ListBucketsInput,

@@ -129,6 +129,7 @@ operations! {
     create_bucket(input): CreateBucketInput -> CreateBucketOutput in bucket;
     delete_bucket(input): DeleteBucketInput -> DeleteBucketOutput in bucket;
     get_bucket_location(input): GetBucketLocationInput -> GetBucketLocationOutput in bucket;
+    get_bucket_versioning(input): GetBucketVersioningInput -> GetBucketVersioningOutput in bucket;
     head_bucket(input): HeadBucketInput -> HeadBucketOutput in bucket;
     list_buckets(input): ListBucketsInput -> ListBucketsOutput in bucket;
     put_object(request): PutObjectInput -> PutObjectOutput in object;

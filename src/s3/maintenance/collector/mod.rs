@@ -44,7 +44,7 @@ use crate::s3::maintenance::bounded_list::push_bounded;
 use crate::s3::maintenance::marks::Marks;
 use crate::s3::maintenance::run_error::RunError;
 use crate::s3::repositories;
-use crate::s3::wire::ApiError;
+use crate::s3::wire::{ApiError, Versioning};
 use crate::telemetry;
 
 mod dead;
@@ -120,6 +120,8 @@ pub struct CollectReport {
     pub layers_freed: u64,
     /// The bytes that were freed, by the repository where the layer was first published.
     pub freed: BTreeMap<RepositoryName, u64>,
+    /// The bucket keeps versions: the bytes became noncurrent, and stay until a rule of the bucket removes them.
+    pub are_noncurrent: bool,
     /// What was left alone, and why: the first hundred.
     pub skipped: Vec<String>,
     /// How many more were left alone.
@@ -249,6 +251,9 @@ impl Pass<'_> {
         // A pass that frees no bytes keeps the trash.
         if !self.options.dry_run && self.report(|report| report.stopped.is_none()) {
             dead::settle(self, &walked, &freed).await?;
+            if !freed.is_empty() {
+                self.note_versions().await;
+            }
             // The links of an image that was deleted at once are condemned at their age; a layer is freed one wait and
             // `kept` later, or some passes later.
             let times = self.times();
@@ -257,6 +262,13 @@ impl Pass<'_> {
             repositories::expire(self.store, age, is_kept).await?;
         }
         last::store(self, last).await
+    }
+
+    /// Only the report depends on it, so a credential need not be allowed to ask.
+    async fn note_versions(&self) {
+        let keeps = self.store.api.versioning().await;
+        let are_noncurrent = keeps.is_ok_and(|versioning| versioning != Versioning::Never);
+        self.report(|report| report.are_noncurrent = are_noncurrent);
     }
 
     /// Why the listings are not believed.
