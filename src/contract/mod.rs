@@ -196,8 +196,13 @@ pub trait LayerUpload: AsyncWrite + Send + Sync + Unpin {
     /// The repository.
     fn name(&self) -> &RepositoryName;
 
+    /// The id that the layer is to have, if one was declared.
+    fn declared_id(&self) -> Option<&LayerId>;
+
     /// The TarSum that was declared, if one was.
-    fn tar_sum(&self) -> Option<&TarSum>;
+    fn tar_sum(&self) -> Option<&TarSum> {
+        self.declared_id().and_then(LayerId::as_tar_sum)
+    }
 
     /// How many bytes this upload has taken, those of earlier handles included.
     fn offset(&self) -> u64;

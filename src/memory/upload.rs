@@ -15,7 +15,7 @@ use super::store::{Session, Store, StoredLayer, lock};
 use crate::clock;
 use crate::contract::{Layer, LayerUpload};
 use crate::error::{Error, Result};
-use crate::id::{LayerId, TarSum};
+use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::tar_sum_claim::Claim;
 use s3layers_tarsum::{Algorithm, Digest, Hasher};
@@ -170,8 +170,8 @@ impl LayerUpload for MemoryUpload {
         &self.name
     }
 
-    fn tar_sum(&self) -> Option<&TarSum> {
-        self.id.as_ref().and_then(LayerId::as_tar_sum)
+    fn declared_id(&self) -> Option<&LayerId> {
+        self.id.as_ref()
     }
 
     fn offset(&self) -> u64 {

@@ -534,6 +534,27 @@ fn upload_stays_whose_input_ended_early() {
     assert!(user.pulled(&id) == layer);
 }
 
+/// The upload says which id it was begun with; sending the rest would not make that right.
+#[test]
+fn file_of_another_id_than_that_of_the_upload_is_not_sent() {
+    let user = User::new();
+    let layer = noise(3000);
+    let wrong = digest(b"other bytes");
+    let uuid = interrupted_after(&user, &["--id", &wrong], &layer[..1000]);
+    let file = user.file("layer", &layer);
+    let resume = ["push", &file, "--name", "x", "--resume", &uuid];
+    let said = user.fails(1, &resume);
+    let begun = format!("upload {uuid} was begun with --id {wrong}");
+    for want in [&*begun, &digest(&layer), "nothing was sent"] {
+        assert!(said.contains(want), "{want}: {said}");
+    }
+    assert_eq!(user.events(&["uploads"])[0]["offset"], 1000);
+    assert!(said.contains(&format!(" cancel {uuid}")), "{said}");
+    assert!(!said.contains("right --id"), "{said}");
+    user.ok(&["cancel", &uuid]);
+    user.ok(&["push", &file, "--name", "x"]);
+}
+
 #[test]
 fn other_input_does_not_spoil_an_upload() {
     let user = User::new();

@@ -37,7 +37,7 @@ use uuid::Uuid;
 
 use crate::contract::{Layer, LayerUpload, UploadProgress};
 use crate::error::{Error, Result};
-use crate::id::{LayerId, TarSum};
+use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::bucket::Store;
 use crate::s3::budget::{Grant, Holder};
@@ -76,7 +76,7 @@ pub(crate) struct S3LayerUpload {
     store: Arc<Store>,
     uuid: Uuid,
     name: RepositoryName,
-    tar_sum: Option<TarSum>,
+    declared_id: Option<LayerId>,
     offset: u64,
     digest_at_start: Digest,
     sent: UploadProgress,
@@ -111,13 +111,12 @@ enum Lost {
 
 impl S3LayerUpload {
     fn start(uploader: Uploader) -> Self {
-        let declared = uploader.declared().and_then(LayerId::as_tar_sum);
         let (commands, inbox) = mpsc::unbounded_channel();
         S3LayerUpload {
             store: Arc::clone(uploader.store()),
             uuid: uploader.session().uuid,
             name: uploader.session().repository.clone(),
-            tar_sum: declared.cloned(),
+            declared_id: uploader.declared().cloned(),
             offset: uploader.offset(),
             digest_at_start: uploader.digest(),
             sent: uploader.progress(),
@@ -267,8 +266,8 @@ impl LayerUpload for S3LayerUpload {
         &self.name
     }
 
-    fn tar_sum(&self) -> Option<&TarSum> {
-        self.tar_sum.as_ref()
+    fn declared_id(&self) -> Option<&LayerId> {
+        self.declared_id.as_ref()
     }
 
     fn offset(&self) -> u64 {

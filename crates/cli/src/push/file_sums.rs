@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::input::{self, Input};
 use crate::tarsum;
 use s3layers::tarsum::TarSummer;
-use s3layers::{Algorithm, Digest, Hasher, LayerId, TarSum, TarSumVersion};
+use s3layers::{Algorithm, Digest, Hasher, LayerId, LayerUpload, TarSum, TarSumVersion};
 
 /// The checksums of a file; none of a pipe.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct FileSums {
 }
 
 impl FileSums {
-    /// Reads the file. A resumed upload verifies its own bytes, so only a given id is checked then.
+    /// Reads the file. A resumed upload says by which id it is to be found, see [`FileSums::as_declared`].
     pub(super) async fn of(item: &Item<'_>, input: &Input) -> Result<Self, Failure> {
         let Some(size) = input.size else {
             return Ok(FileSums::default());
@@ -30,16 +30,10 @@ impl FileSums {
                     tar_sum: Some(sums.tar_sum),
                 })
             }
-            Some(LayerId::TarSum(expected)) => FileSums::of_archive(item, expected).await,
-            Some(LayerId::Digest(expected)) => {
-                let digest = hash(item, expected.algorithm(), size).await?;
-                if digest != *expected {
-                    return Err(mismatch(item, "digest", expected, &digest));
-                }
-                Ok(FileSums {
-                    digest: Some(digest),
-                    tar_sum: None,
-                })
+            Some(id) => {
+                let explain =
+                    |mismatch: Failure| mismatch.hint("push it with the right --id, or without");
+                FileSums::expecting(item, id, size, explain).await
             }
             None if item.options.resume.is_some() => Ok(FileSums::default()),
             None => Ok(FileSums {
@@ -49,7 +43,54 @@ impl FileSums {
         }
     }
 
-    async fn of_archive(item: &Item<'_>, expected: &TarSum) -> Result<Self, Failure> {
+    /// Reads the file as the id requires with which the resumed upload was begun, if it was begun with one.
+    pub(super) async fn as_declared(
+        item: &Item<'_>,
+        input: &Input,
+        upload: &dyn LayerUpload,
+    ) -> Result<Self, Failure> {
+        let (Some(size), Some(id)) = (input.size, upload.declared_id()) else {
+            return Ok(FileSums::default());
+        };
+        let uuid = upload.uuid();
+        let explain = |mismatch: Failure| {
+            let cancel = item.context.command_line(&["cancel", &uuid.to_string()]);
+            mismatch
+                .context(format_args!("upload {uuid} was begun with --id {id}"))
+                .hint("it keeps its bytes; resume it with its own file")
+                .hint(format!("if that --id was wrong: {cancel}"))
+                .hint("to store this file, push it without --resume")
+        };
+        FileSums::expecting(item, id, size, explain).await
+    }
+
+    /// Reads a file that has to have this id.
+    async fn expecting(
+        item: &Item<'_>,
+        id: &LayerId,
+        size: u64,
+        explain: impl FnOnce(Failure) -> Failure,
+    ) -> Result<Self, Failure> {
+        match id {
+            LayerId::TarSum(expected) => FileSums::of_archive(item, expected, explain).await,
+            LayerId::Digest(expected) => {
+                let digest = hash(item, expected.algorithm(), size).await?;
+                if digest != *expected {
+                    return Err(explain(mismatch(item, "digest", expected, &digest)));
+                }
+                Ok(FileSums {
+                    digest: Some(digest),
+                    tar_sum: None,
+                })
+            }
+        }
+    }
+
+    async fn of_archive(
+        item: &Item<'_>,
+        expected: &TarSum,
+        explain: impl FnOnce(Failure) -> Failure,
+    ) -> Result<Self, Failure> {
         let version = expected.version().clone();
         let algorithm = Algorithm::from_name(expected.algorithm());
         let summer = algorithm.and_then(|algorithm| TarSummer::new(version, algorithm).ok());
@@ -59,7 +100,7 @@ impl FileSums {
         };
         let sums = tarsum::read(item.file, summer).await?;
         if sums.tar_sum != *expected {
-            return Err(mismatch(item, "TarSum", expected, &sums.tar_sum));
+            return Err(explain(mismatch(item, "TarSum", expected, &sums.tar_sum)));
         }
         Ok(FileSums {
             digest: Some(sums.digest),
@@ -78,7 +119,6 @@ fn mismatch(
     Failure::new(format!(
         "{what} mismatch: expected {expected}, {file} has {found}; nothing was sent"
     ))
-    .hint("push it with the right --id, or without")
 }
 
 async fn hash(item: &Item<'_>, algorithm: Algorithm, size: u64) -> Result<Digest, Failure> {

@@ -24,14 +24,21 @@ pub(super) async fn push_one(
     }
     let begin = async {
         let known = FileSums::of(item, &input).await?;
-        Ok::<_, Failure>((begin(item, &known).await, known))
+        let begun = match begin(item, &known).await {
+            Ok(upload) if known.digest.is_none() => {
+                let known = FileSums::as_declared(item, &input, &*upload).await?;
+                Ok((upload, known))
+            }
+            begun => begun.map(|upload| (upload, known)),
+        };
+        Ok::<_, Failure>(begun)
     };
-    let (begun, known) = tokio::select! {
+    let begun = tokio::select! {
         begun = begin => begun?,
         () = stop.requested() => return Err(item.not_begun()),
     };
-    let upload = match begun {
-        Ok(upload) => upload,
+    let (upload, known) = match begun {
+        Ok(begun) => begun,
         Err(Error::LayerExists { id }) => return exists(item, &id, input.size).await,
         Err(error) => return Err(refused(item, error)),
     };
