@@ -191,8 +191,8 @@ pub enum ConnectError {
     Config(#[from] ConfigError),
     /// The store cannot distinguish two writers.
     #[error(
-        "the store ignores conditional writes, so two writers could mix; use another store, or \
-         declare a single writer"
+        "the store carries out writes whose condition does not hold (`s3layers doctor` shows which), so two \
+         writers could mix; use another store, or declare a single writer"
     )]
     NoConditionalWrites,
     /// No layer of more than one part can be stored.

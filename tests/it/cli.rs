@@ -87,7 +87,7 @@ fn every_line_of_json_is_an_event() {
     let again = user.events(&["push", &file, "--name", "x", "--id", &id]);
     assert_eq!(
         again,
-        [serde_json::json!({"event": "exists", "file": file, "id": id})]
+        [serde_json::json!({"event": "exists", "file": file, "id": id, "size": layer.len()})]
     );
     // It is not sent to another repository either.
     user.ok(&["push", &file, "--name", "y", "--id", &id]);

@@ -145,7 +145,7 @@ fn broken_promise_exits_with_1_and_names_it() {
     let url = format!("http://{}", store.address);
     let place = ["--store", "s3://layers/eu", "--endpoint-url", &url];
     let said = user.fails(1, &[&place[..], &["sweep"]].concat());
-    assert!(said.contains("ignores conditional writes"), "{said}");
+    assert!(said.contains("whose condition does not hold"), "{said}");
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn layer_pushed_by_its_tar_sum_is_pulled_by_either_id() {
         let again = user.events(&["push", &file, "--name", "x", "--id", &id]);
         assert_eq!(
             again,
-            [serde_json::json!({"event": "exists", "file": file, "id": id})]
+            [serde_json::json!({"event": "exists", "file": file, "id": id, "size": layer.len()})]
         );
         let again = said(user.ok(&["push", &file, "--name", "x", "--id", &id]));
         assert_eq!(again, format!("{}\n", digest(&layer)));
@@ -261,7 +261,7 @@ fn push_computes_the_tar_sum() {
     let again = user.events(&["push", &file, "--name", "x", "--tarsum"]);
     assert_eq!(
         again,
-        [serde_json::json!({"event": "exists", "file": file, "id": id})]
+        [serde_json::json!({"event": "exists", "file": file, "id": id, "size": layer.len()})]
     );
     user.ok(&["push", &file, "--name", "y", "--tarsum"]);
     assert_eq!(user.events(&["ls", "y"])[0]["digest"], digest(&layer));

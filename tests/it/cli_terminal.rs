@@ -207,7 +207,7 @@ fn pipe_shows_what_was_read_before_the_first_part_is_sent() {
 }
 
 #[test]
-fn collection_shows_that_it_goes_on() {
+fn collection_shows_its_requests() {
     let (_store, user) = Served::with_user();
     user.ok(&["ls"]);
     let mut terminal = Terminal::new(80);

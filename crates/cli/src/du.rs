@@ -3,9 +3,13 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::Context;
 use super::failure::Failure;
 use super::store_url::Absent;
-use super::{Context, format};
+use super::table::{Cell, Column, HELP, Table, number, text};
+
+const REPOSITORIES: [Column; 3] = [number("BYTES"), number("OWN"), text("REPOSITORY")];
+const LAYERS: [Column; 3] = [number("BYTES"), number("LAYERS"), text("WHICH")];
 
 /// Show how many bytes each repository uses
 ///
@@ -13,6 +17,7 @@ use super::{Context, format};
 /// lines are layers that no image needs, which collections free, and those that a collection has
 /// removed, whose bytes are kept a while.
 #[derive(Debug, Args)]
+#[command(after_long_help = HELP)]
 pub(super) struct Du {}
 
 #[derive(Serialize)]
@@ -43,10 +48,13 @@ impl Du {
         let usage = service.space().await;
         drop(counting);
         let usage = usage?;
-        output.say(format_args!("{:>10}  {:>10}  REPOSITORY", "BYTES", "OWN"))?;
+        let mut repositories = Table::new(output, &REPOSITORIES).of_kind("repository");
         for one in &usage.repositories {
-            let (bytes, own) = (format::size(one.bytes), format::size(one.own_bytes));
-            output.say(format_args!("{bytes:>10}  {own:>10}  {}", one.name))?;
+            repositories.row(vec![
+                Cell::size(one.bytes),
+                Cell::size(one.own_bytes),
+                Cell::text(&one.name),
+            ])?;
             output.event(&Event::Repository {
                 repository: one.name.as_str(),
                 layers: one.layers,
@@ -54,8 +62,10 @@ impl Du {
                 own_bytes: one.own_bytes,
             })?;
         }
-        for (what, layers, bytes) in [
-            ("in all", usage.layers, usage.bytes),
+        repositories.end()?;
+        let mut layers = Table::new(output, &LAYERS).of_kind("layers");
+        for (which, count, bytes) in [
+            ("all", usage.layers, usage.bytes),
             (
                 "that no image needs",
                 usage.unused_layers,
@@ -67,9 +77,13 @@ impl Du {
                 usage.removed_bytes,
             ),
         ] {
-            let bytes = format::size(bytes);
-            output.say(format_args!("{bytes:>10}  {layers} layers {what}"))?;
+            layers.row(vec![
+                Cell::size(bytes),
+                Cell::text(count),
+                Cell::text(which),
+            ])?;
         }
+        layers.end()?;
         output.note(format_args!("{} tombstones", usage.tombstones));
         output.event(&Event::Total {
             layers: usage.layers,

@@ -64,6 +64,10 @@ impl FromStr for Reference {
             (name, Item::Digest(digest.parse()?))
         } else {
             let (name, tag) = text.split_once(':').ok_or(InvalidReference::Form)?;
+            // A digest alone has the form of a tag.
+            if text.parse::<LayerId>().is_ok() {
+                return Err(InvalidReference::Form);
+            }
             (name, Item::Tag(tag.parse()?))
         };
         let name = name.parse()?;
@@ -186,6 +190,7 @@ mod tests {
             ("library/x:bad tag", false),
             ("library/x@sha256:12", false),
             ("Library/x:latest", false),
+            (&Digest::EMPTY_SHA256.to_string(), false),
             ("", false),
         ] {
             let reference = text.parse::<Reference>();

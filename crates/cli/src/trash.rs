@@ -6,12 +6,15 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::Context;
 use super::failure::Failure;
 use super::rm::{Item, Reference};
 use super::store_url::Absent;
 use super::sweep::age;
-use super::{Context, format};
+use super::table::{Cell, Column, HELP, Table, text};
 use s3layers::{RepositoryName, RestoreError, TrashReference};
+
+const COLUMNS: [Column; 3] = [text("IMAGE"), text("TAGS"), text("DELETED AGO")];
 
 /// List, restore or forget deleted images
 ///
@@ -28,6 +31,7 @@ enum Command {
     /// List deleted images
     ///
     /// Also those whose layers were freed meanwhile, until a collection forgets them.
+    #[command(after_long_help = HELP)]
     Ls {
         /// Only those of this repository
         #[arg(value_name = "REPO")]
@@ -92,15 +96,14 @@ async fn list(context: &Context, name: Option<&RepositoryName>) -> Result<(), Fa
     if entries.is_empty() {
         context.output.note("the trash is empty");
     }
+    let mut table = Table::new(context.output, &COLUMNS);
     for entry in &entries {
         let tags: Vec<&str> = entry.tags.iter().map(|tag| tag.as_str()).collect();
-        context.output.say(format_args!(
-            "{}@{}  {}  deleted {} ago",
-            entry.name,
-            entry.digest,
-            tags.join(","),
-            format::age(entry.age)
-        ))?;
+        table.row(vec![
+            Cell::text(format_args!("{}@{}", entry.name, entry.digest)),
+            Cell::text(tags.join(",")),
+            Cell::age(entry.deleted_at, entry.age),
+        ])?;
         context.output.event(&Event::Deleted {
             repository: entry.name.as_str(),
             digest: entry.digest.to_string(),
@@ -109,7 +112,7 @@ async fn list(context: &Context, name: Option<&RepositoryName>) -> Result<(), Fa
             deleted_at: Timestamp::try_from(entry.deleted_at).ok(),
         })?;
     }
-    Ok(())
+    table.end()
 }
 
 async fn restore(context: &Context, image: &Reference) -> Result<(), Failure> {

@@ -136,7 +136,12 @@ impl Bench {
             .chain([check.needs])
             .find_map(|id| self.finding(id).filter(|found| found.answer != Answer::Yes));
         let (answer, detail, outcome) = if let Some(unmet) = unmet {
-            (Answer::Skipped, see(unmet), Ok(()))
+            // What is skipped names the first cause already.
+            let detail = match unmet.answer {
+                Answer::Skipped => unmet.detail.clone(),
+                _ => see(unmet),
+            };
+            (Answer::Skipped, detail, Ok(()))
         } else {
             match (check.run)(self).await {
                 Ok(detail) => (Answer::Yes, detail, Ok(())),

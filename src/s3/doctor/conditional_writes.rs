@@ -174,7 +174,7 @@ async fn race(bench: &mut Bench, name: &str, replaces: bool) -> Verdict {
             winners += usize::from(matches!(put?, Put::Written(_)));
         }
         if winners != 1 {
-            let found = format!("{winners} of {writers} succeeded in race {round}");
+            let found = format!("{winners} of {writers} succeeded in race {}", round + 1);
             return Err(Failure::No(found));
         }
     }

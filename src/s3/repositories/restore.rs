@@ -113,7 +113,7 @@ fn digest_of(descriptor: &Value, field: &str) -> Option<Digest> {
 /// Something that a manifest needs.
 enum Needed {
     /// A layer that is to be linked.
-    Layer(LayerId, LiveLayer),
+    Layer(LayerId, Box<LiveLayer>),
     /// A manifest that is there, or there again.
     Manifest,
     Gone,
@@ -137,7 +137,7 @@ async fn find(
     if let Some(live) = live::revive(store, &id).await?
         && presence::look(store, &live.layer).await?
     {
-        return Ok(Needed::Layer(id, live));
+        return Ok(Needed::Layer(id, Box::new(live)));
     }
     match Box::pin(restore(store, name, digest, gone)).await {
         Ok(_) => Ok(Needed::Manifest),

@@ -70,7 +70,7 @@ pub(super) enum What<'a> {
         traffic: Option<Traffic>,
     },
     /// The layer is stored already.
-    Exists { id: &'a LayerId },
+    Exists { id: &'a LayerId, size: u64 },
     /// The upload was interrupted. If `offset` is known, all bytes before it are stored.
     Kept {
         uuid: Uuid,

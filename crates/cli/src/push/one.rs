@@ -146,7 +146,8 @@ async fn exists(item: &Item<'_>, id: &LayerId, size: Option<u64>) -> Result<Dige
     }
     item.position.store(size.unwrap_or(0), Ordering::Relaxed);
     item.note("already stored; nothing was sent");
-    item.event(What::Exists { id })?;
+    let size = found.info.size;
+    item.event(What::Exists { id, size })?;
     // A digest by another algorithm is printed as given.
     Ok(id.as_digest().unwrap_or(&found.info.digest).clone())
 }
