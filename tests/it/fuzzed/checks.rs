@@ -382,7 +382,7 @@ impl Stage {
             }
         }
         let _ = service.mount(&"a/b".parse().unwrap(), &id, None).await;
-        let _ = crate::support::stores::swept(&service, Duration::ZERO, false).await;
+        let _ = crate::support::stores::swept(service, Duration::ZERO, false).await;
         let _ = service.delete_manifest(&name(), &manifest.digest).await;
         let _ = service.unlink(&name(), &id).await;
     }
