@@ -72,7 +72,7 @@ fn deleted_image_is_listed_and_restored() {
 
     // Of the images of a repository that is removed, too.
     let removed = said(user.ok(&["rm", "--all", "library/x"]));
-    assert!(removed.contains("1 manifests"), "{removed}");
+    assert!(removed.contains("1 manifest, "), "{removed}");
     let said = user.fails(1, &["rm", "--all", "library/x"]);
     assert!(said.contains("library/x does not exist"), "{said}");
     user.ok(&["trash", "restore", &format!("library/x@{manifest}")]);

@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::format::counted;
 use super::output::Traffic;
 use super::settings::value::{Kind as _, Size};
 use super::store_url::Absent;
@@ -149,7 +150,10 @@ fn exit(verdict: CheckVerdict, checked: &CheckReport) -> Result<(), Failure> {
     match verdict {
         CheckVerdict::Clean => Ok(()),
         CheckVerdict::Repaired => failed(REPAIRED, "all damage was repaired".to_owned()),
-        CheckVerdict::Damaged => failed(DAMAGED, format!("{} defects are left", damage.count())),
+        CheckVerdict::Damaged => failed(
+            DAMAGED,
+            format!("left: {}", counted(damage.count() as u64, "defect")),
+        ),
         _ => failed(INCOMPLETE, "not everything could be checked".to_owned()),
     }
 }
@@ -219,17 +223,19 @@ fn show(context: &Context, checked: &CheckReport) -> Result<(), Failure> {
         let tags: usize = checked.broken.iter().map(|image| image.tags.len()).sum();
         let images = checked.broken.len();
         output.say(format_args!(
-            "{images} images with {tags} tags, of {} repositories, cannot be pulled",
-            names.len()
+            "cannot be pulled: {} with {}, of {}",
+            counted(images as u64, "image"),
+            counted(tags as u64, "tag"),
+            counted(names.len() as u64, "repository")
         ))?;
     }
     output.note(format_args!(
-        "{} layers, {} links, {} manifests and {} tags of {} repositories were checked, {} of layers read",
-        checked.layers,
-        checked.links,
-        checked.manifests,
-        checked.tags,
-        checked.repositories,
+        "checked: {}, {}, {} and {} of {}; {} of layers read",
+        counted(checked.layers, "layer"),
+        counted(checked.links, "link"),
+        counted(checked.manifests, "manifest"),
+        counted(checked.tags, "tag"),
+        counted(checked.repositories, "repository"),
         format::size(checked.bytes_read)
     ));
     Ok(())

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::failure::Failure;
+use super::format::counted;
 use super::store_url::Absent;
 use super::table::{Cell, Column, HELP, Table, number, text};
 
@@ -84,7 +85,7 @@ impl Du {
             ])?;
         }
         layers.end()?;
-        output.note(format_args!("{} tombstones", usage.tombstones));
+        output.note(counted(usage.tombstones, "tombstone"));
         output.event(&Event::Total {
             layers: usage.layers,
             bytes: usage.bytes,

@@ -15,6 +15,15 @@ pub(super) fn grouped(number: u64) -> String {
     HumanCount(number).to_string()
 }
 
+/// `1 layer`, `2,000 layers`, `2 repositories`
+pub(super) fn counted(number: u64, one: &str) -> String {
+    match (number, one.strip_suffix('y')) {
+        (1, _) => format!("1 {one}"),
+        (_, Some(stem)) => format!("{} {stem}ies", grouped(number)),
+        (_, None) => format!("{} {one}s", grouped(number)),
+    }
+}
+
 /// `3h`
 pub(super) fn age(age: Duration) -> String {
     format!("{:#}", HumanDuration(age))
@@ -36,6 +45,19 @@ pub(super) fn timestamp(time: SystemTime) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts() {
+        for (number, one, want) in [
+            (0, "layer", "0 layers"),
+            (1, "layer", "1 layer"),
+            (2000, "layer", "2,000 layers"),
+            (1, "repository", "1 repository"),
+            (2, "repository", "2 repositories"),
+        ] {
+            assert_eq!(counted(number, one), want);
+        }
+    }
 
     #[test]
     fn time_since_an_event() {

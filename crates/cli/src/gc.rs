@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::failure::Failure;
-use super::format;
+use super::format::{self, counted};
 use super::output::Traffic;
 use super::store_url::Absent;
 use s3layers::{CollectOptions, CollectReport, CollectionTimes, RunError};
@@ -98,13 +98,12 @@ fn show(
         output.note(format_args!("left alone: {reason}"));
     }
     if collected.more_skipped > 0 {
-        output.note(format_args!("left alone: {} more", collected.more_skipped));
+        let more = format::grouped(collected.more_skipped);
+        output.note(format_args!("left alone: {more} more"));
     }
     if collected.links_left > 0 {
-        let left = collected.links_left;
-        output.note(format_args!(
-            "{left} more links can be removed: collect again"
-        ));
+        let left = counted(collected.links_left, "link");
+        output.note(format_args!("left for the next collection: {left}"));
     }
     for (name, bytes) in &collected.freed {
         let bytes = format::size(*bytes);
@@ -132,11 +131,14 @@ fn show(
         ),
     ] {
         let bytes = format::size(bytes);
-        output.say(format_args!("{layers} layers, {bytes} {what}{would}"))?;
+        let layers = counted(layers, "layer");
+        output.say(format_args!("{layers}, {bytes} {what}{would}"))?;
     }
     output.note(format_args!(
-        "{} links of {} repositories and {} layers were looked at",
-        all.links, all.repositories, all.layers
+        "looked at: {} of {}, and {}",
+        counted(all.links, "link"),
+        counted(all.repositories, "repository"),
+        counted(all.layers, "layer")
     ));
     Ok(())
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::failure::Failure;
+use super::format::counted;
 use super::store_url::Absent;
 use s3layers::RepositoryService as _;
 use s3layers::S3LayerService;
@@ -18,7 +19,7 @@ use s3layers::{
 /// Remove tags, manifests or layers from a repository
 ///
 /// REPO:TAG removes a tag, not the manifest that it names. REPO@DIGEST removes a manifest and the tags
-/// that name it, or a layer from this repository. --all REPO removes all that the repository has. The
+/// that name it, or a layer from this repository, also one that an image there needs. --all REPO removes all that the repository has. The
 /// bytes of a layer stay in other repositories; where there is none, `gc` frees them. `trash restore` brings
 /// back a manifest and its tags until then. `cancel` removes unfinished uploads.
 #[derive(Debug, Args)]
@@ -146,8 +147,10 @@ async fn remove_repository(
         return Err(Failure::new(format!("{name} does not exist")));
     }
     context.output.say(format_args!(
-        "{name}  {} manifests, {} other tags, {} layers",
-        removed.manifests, removed.tags, removed.layers
+        "{name}  {}, {}, {}",
+        counted(removed.manifests, "manifest"),
+        counted(removed.tags, "other tag"),
+        counted(removed.layers, "layer")
     ))?;
     context.output.event(&Event::RemovedRepository {
         repository: name.as_str(),

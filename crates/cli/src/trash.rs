@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::failure::Failure;
+use super::format::counted;
 use super::rm::{Item, Reference};
 use super::store_url::Absent;
 use super::sweep::age;
@@ -159,6 +160,6 @@ async fn empty(context: &Context, older_than: Duration) -> Result<(), Failure> {
     let images = service.empty_trash(older_than).await?;
     context
         .output
-        .say(format_args!("{images} images cannot be restored any more"))?;
+        .say(format_args!("forgotten: {}", counted(images, "image")))?;
     context.output.event(&Event::Emptied { images })
 }
