@@ -107,7 +107,7 @@ struct Common {
     quiet: bool,
     /// Log more; -vv logs each request to the store
     ///
-    /// -v logs operations, and shows requests by operation. RUST_LOG filters by module.
+    /// -v logs operations, and shows the requests of transfers by operation. RUST_LOG filters by module.
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = 93)]
     verbose: u8,
 }

@@ -4,6 +4,7 @@
 //! [`User`], `s3layers` and `s3layers-secret`.
 
 use std::fs;
+use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::Client;
@@ -116,6 +117,13 @@ fn run(user: &User, arguments: &[&str]) -> (Value, Duration, u64) {
     let mut command = user.command(&["--json"]);
     command.args(arguments).stdout(std::process::Stdio::piped());
     let mut child = command.spawn().unwrap();
+    // A pipe that is full would stop it.
+    let mut stdout = child.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut said = Vec::new();
+        stdout.read_to_end(&mut said).unwrap();
+        said
+    });
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     while child.try_wait().unwrap().is_none() {
@@ -126,9 +134,8 @@ fn run(user: &User, arguments: &[&str]) -> (Value, Duration, u64) {
         std::thread::sleep(Duration::from_millis(20));
     }
     let elapsed = begun.elapsed();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
-    let last = events(&output.stdout).pop().unwrap();
+    assert!(child.wait().unwrap().success());
+    let last = events(&reader.join().unwrap()).pop().unwrap();
     (last, elapsed, peak)
 }
 
