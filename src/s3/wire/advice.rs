@@ -80,11 +80,12 @@ fn of_silence(error: &ConnectorError) -> Option<&'static str> {
     if let Some(error) = cause::<CredentialsError>(error) {
         return Some(match error {
             CredentialsError::CredentialsNotLoaded(_) => {
-                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --profile or AWS_PROFILE"
+                "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile that has credentials by --profile or \
+                 AWS_PROFILE"
             }
             _ => {
-                "the source of the credentials failed; for others, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
-                 or name a profile with --profile or AWS_PROFILE"
+                "the source of the credentials failed; for others, set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+                 or name a profile that has credentials by --profile or AWS_PROFILE"
             }
         });
     }

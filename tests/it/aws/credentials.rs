@@ -207,7 +207,7 @@ fn credentials_that_do_not_come() {
                 let said = fails(&user, &borrowed(&variables), &["ls"]);
                 let case = format!("{source:?} {behaviour:?} {:?}: {said}", begun.elapsed());
                 assert!(begun.elapsed() < PATIENCE, "{case}");
-                for word in ["credentials", "set AWS_ACCESS_KEY_ID"] {
+                for word in ["credentials", "set both AWS_ACCESS_KEY_ID"] {
                     assert!(said.contains(word), "{word}: {case}");
                 }
                 assert!(

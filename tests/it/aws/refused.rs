@@ -61,7 +61,7 @@ fn unknown_credentials_are_reported() {
     let none = [("AWS_EC2_METADATA_DISABLED", "true")];
     let said = fails_at_once(&user, &none, &["ls"]);
     assert!(
-        said.contains("cannot get credentials; set AWS_ACCESS_KEY_ID"),
+        said.contains("cannot get credentials; set both AWS_ACCESS_KEY_ID"),
         "{said}"
     );
     // Each source once, without the SDK's own words, and nothing of it as a warning.
