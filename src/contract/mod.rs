@@ -196,7 +196,7 @@ pub trait LayerUpload: AsyncWrite + Send + Sync + Unpin {
     /// The repository.
     fn name(&self) -> &RepositoryName;
 
-    /// The id that the layer is to have, if one was declared.
+    /// The id that the layer is to have, if one was declared when the upload began or was resumed.
     fn declared_id(&self) -> Option<&LayerId>;
 
     /// The TarSum that was declared, if one was.

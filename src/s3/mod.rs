@@ -216,18 +216,17 @@ impl S3LayerService {
     /// that receives bytes writes its session every ten minutes at least, so an hour spares all but
     /// clients that were silent for as long. With `dry_run` nothing is changed.
     ///
-    /// Looks at uploads only: data without an upload is published. Works while the stream is polled, on
-    /// 16 uploads at a time.
+    /// Looks at uploads only: data without an upload is published. Works on 16 uploads at a time
+    /// while the stream is polled: requests that wait for a poll run into their time limits.
     ///
     /// # Errors
     ///
-    /// [`Storage`](Error::Storage) where the listing failed, as the last item. What could not be removed is an
-    /// item like the others, and does not keep them.
+    /// [`Storage`](Error::Storage) where the listing failed, as the last item. What could not be removed
+    /// is an item like the others, and does not keep them.
     ///
     /// # Cost
     ///
-    /// 1 request for each thousand objects of uploads, and 4 to 6 for each upload that is removed, with batches of
-    /// deletions for its parts.
+    /// 1 request for each thousand objects of uploads, and 4 to 6 for each upload that is removed.
     ///
     /// # Cancellation
     ///

@@ -356,3 +356,25 @@ async fn listing_that_fails_later_hides_nothing() {
         .unwrap();
     assert_eq!(left.len(), uuids.len() - swept.len());
 }
+
+/// What is swept is told while more is listed, and whoever stops asking has lost nothing.
+#[tokio::test]
+async fn uploads_are_swept_as_they_are_asked_for() {
+    let (store, wire, service) = stores::connected().await;
+    let client = stores::sdk_client(&store);
+    for _ in 0..1001 {
+        let key = format!("uploads/{}/tail/0-nonce", uuid::Uuid::new_v4());
+        let put = client.put_object().bucket(BUCKET).key(key);
+        put.send().await.unwrap();
+    }
+    let second_page = wire.hold(On::nth(ListObjectsV2, 2));
+    let mut sweep = service.sweep(Duration::ZERO, false);
+    assert!(sweep.next().await.unwrap().is_ok());
+    drop(sweep);
+    second_page.open();
+    let left = stores::swept(&service, Duration::ZERO, false)
+        .await
+        .unwrap();
+    assert!((900..=1000).contains(&left.len()), "{}", left.len());
+    assert!(keys(&client).await.is_empty());
+}

@@ -64,7 +64,7 @@ impl Du {
             })?;
         }
         repositories.end()?;
-        let mut layers = Table::new(output, &LAYERS).of_kind("layers");
+        let mut layers = Table::new(output, &LAYERS).of_kind("total");
         for (which, count, bytes) in [
             ("all", usage.layers, usage.bytes),
             (

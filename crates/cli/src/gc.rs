@@ -15,7 +15,7 @@ use s3layers::{CollectOptions, CollectReport, CollectionTimes, RunError};
 /// Remove layers that no manifest names
 ///
 /// One pass. A layer goes in steps that are a wait apart, so that no push loses one that it relies on:
-/// run it daily, or `serve --gc-every`. The bytes of a deleted image are free after two to five days, and
+/// run it daily, or `serve --gc-every`. The bytes of a deleted image are free after two to six days, and
 /// until then `trash restore` restores it. The removal of a layer that no manifest ever names, as of one that
 /// `push` has stored, begins 3 days after its push.
 #[derive(Debug, Args)]
@@ -25,8 +25,8 @@ pub(super) struct Gc {
     dry_run: bool,
     /// Remove at most this percentage of a repository's links, or ten
     ///
-    /// And of all layers. Where more would go, they stay: the store may have listed too little, or a client
-    /// deleted too much.
+    /// And of all layers. Where more would go, they stay: the store may have listed too little, or a
+    /// client deleted too much.
     #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=100))]
     max_share: u8,
     /// Make at most this many requests a second
@@ -58,7 +58,7 @@ enum Event<'a> {
         bytes_removed: u64,
         layers_freed: u64,
         bytes_freed: u64,
-        are_noncurrent: bool,
+        is_versioned: bool,
         more_skipped: u64,
         stopped: Option<&'a str>,
         #[serde(flatten)]
@@ -109,7 +109,7 @@ fn show(
         let bytes = format::size(*bytes);
         output.say(format_args!("{name}  {bytes} freed"))?;
     }
-    if collected.are_noncurrent {
+    if collected.is_versioned {
         output.note(
             "the bucket keeps versions: freed bytes are noncurrent, and stay until a rule of the bucket removes them",
         );
@@ -168,7 +168,7 @@ fn events(context: &Context, collected: &CollectReport, traffic: Traffic) -> Res
         bytes_removed: collected.bytes_removed,
         layers_freed: collected.layers_freed,
         bytes_freed: collected.bytes_freed(),
-        are_noncurrent: collected.are_noncurrent,
+        is_versioned: collected.is_versioned,
         more_skipped: collected.more_skipped,
         stopped: collected.stopped.as_deref(),
         traffic,

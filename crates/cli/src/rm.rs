@@ -19,9 +19,10 @@ use s3layers::{
 /// Remove tags, manifests or layers from a repository
 ///
 /// REPO:TAG removes a tag, not the manifest that it names. REPO@DIGEST removes a manifest and the tags
-/// that name it, or a layer from this repository, also one that an image there needs. --all REPO removes all that the repository has. The
-/// bytes of a layer stay in other repositories; where there is none, `gc` frees them. `trash restore` brings
-/// back a manifest and its tags until then. `cancel` removes unfinished uploads.
+/// that name it, or a layer from this repository, also one that an image there needs. --all REPO removes
+/// all that the repository has. The bytes of a layer stay in other repositories; where there is none,
+/// `gc` frees them. `trash restore` brings back a manifest and its tags until then. `cancel` removes
+/// unfinished uploads.
 #[derive(Debug, Args)]
 pub(super) struct Rm {
     /// Remove these: REPO:TAG or REPO@DIGEST

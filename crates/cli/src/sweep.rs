@@ -93,12 +93,16 @@ impl Sweep {
             dry_run: self.dry_run,
             traffic: service.usage().into(),
         })?;
-        let ended = match ended {
-            Some(error) => Failure::from(error),
-            None if failure.is_none() => return Ok(()),
-            None => Failure::new(format!("{failed} of {uploads} uploads could not be swept")),
-        };
-        Err(failure.into_iter().fold(ended, Failure::because))
+        let ended = ended.map(Failure::from).or_else(|| {
+            let several = failed > 0 && uploads > 1;
+            several
+                .then(|| Failure::new(format!("{failed} of {uploads} uploads could not be swept")))
+        });
+        match (ended, failure) {
+            (None, None) => Ok(()),
+            (Some(failure), None) | (None, Some(failure)) => Err(failure),
+            (Some(ended), Some(failure)) => Err(ended.because(failure)),
+        }
     }
 
     /// Prints what was done with an upload. The failure, if it is one.

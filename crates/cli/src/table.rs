@@ -16,7 +16,8 @@ use s3layers::Error;
 pub(super) const HELP: &str = "\
 On a terminal this is a table that fits the window: ids are shortened if it is narrow. In a pipe each \
 line is a row of fields separated by tabs, without a header: ids in full, sizes in bytes, times in \
-the form of RFC 3339, and a dash for a missing value.";
+the form of RFC 3339, and a dash for a missing value. Where a command prints several tables, the first \
+field says to which one a row belongs.";
 
 /// The width of a terminal that does not report one.
 const DEFAULT_WIDTH: u16 = 80;

@@ -50,12 +50,17 @@ pub(super) async fn an_upload_of_another_declared_id_is_unknown(case: Case) {
 
 pub(super) async fn an_upload_is_resumed_with_its_declared_id_or_without(case: Case) {
     let bytes = case.bytes(FEW);
+    let mut upload = case.here.upload(&case.name, None).await.unwrap();
+    assert_eq!(upload.declared_id(), None);
+    upload.close().await.unwrap();
     let id = sha256(&bytes).into();
     let mut upload = case.here.upload(&case.name, Some(&id)).await.unwrap();
+    assert_eq!(upload.declared_id(), Some(&id));
     upload.close().await.unwrap();
     let uuid = upload.uuid();
 
     let mut upload = case.resume_elsewhere(uuid).await;
+    assert_eq!(upload.declared_id(), Some(&id));
     upload.write_bytes(bytes.slice(..10)).await.unwrap();
     upload.close().await.unwrap();
     let mut upload = case.elsewhere.resume(&case.name, Some(&id), uuid).await.unwrap();

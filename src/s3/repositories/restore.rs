@@ -225,9 +225,10 @@ impl S3LayerService {
     ///
     /// # Errors
     ///
-    /// [`RestoreError`]. If content of the image is gone, nothing changed but that images of an index that are whole
-    /// are restored. After a failed request layers may be linked; without the manifest a collection takes
-    /// them away again.
+    /// [`RestoreError`]. If content of an image is gone, no link, manifest or tag of it was written; the images
+    /// of an index that are whole are restored, and layers that are there stay for another round of
+    /// collections. After a failed request layers may be linked; without the manifest a collection
+    /// removes the links again.
     ///
     /// # Cost
     ///

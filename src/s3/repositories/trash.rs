@@ -146,7 +146,7 @@ pub(crate) async fn expire(
 
 impl S3LayerService {
     /// The manifests that clients have deleted, of one repository or of all, in the order of their names and
-    /// digests. A collection forgets them when their layers are freed, or some days later.
+    /// digests. A collection forgets them after 8 days; the layers of some may be freed before.
     ///
     /// # Errors
     ///

@@ -6,7 +6,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+
 use super::*;
+use crate::support::tcp_proxy::Listener;
 
 /// Within this no request is repeated to the end of all patience, and every machine is done.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -53,6 +57,29 @@ fn hosts_that_cannot_be_connected_to() {
         Answer::text(400, "Client sent an HTTP request to an HTTPS server.\n")
     });
     at(&go.url, &[], "begins with https://");
+}
+
+/// As `openssl req -x509` makes it by default.
+#[test]
+fn certificate_of_an_authority_is_no_server_certificate() {
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pair = KeyPair::generate().unwrap();
+    let made = params.self_signed(&pair).unwrap();
+    let key = PrivateKeyDer::try_from(pair.serialize_der()).unwrap();
+    let certificate = made.der().clone();
+    let server = Listener::start(move |client| {
+        if let Ok(mut client) = stand_in::encrypted_with(client, &certificate, &key) {
+            let _ = client.read(&mut [0; 1000]);
+        }
+    })
+    .unwrap();
+    let url = format!("https://{}", server.address);
+    let user = user(&[]);
+    let trusted = user.file("ca.pem", made.pem().as_bytes());
+    let of_it = [("AWS_ENDPOINT_URL", &*url), ("AWS_CA_BUNDLE", &*trusted)];
+    let said = fails_at_once(&user, &[&KEYS[..], &of_it].concat(), &["ls"]);
+    assert!(said.contains("basicConstraints=CA:FALSE"), "{said}");
 }
 
 #[test]

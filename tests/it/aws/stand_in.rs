@@ -157,6 +157,15 @@ impl Shared {
 
 fn encrypted(client: TcpStream) -> io::Result<StreamOwned<ServerConnection, TcpStream>> {
     let (certificate, key, _) = &*CERTIFICATE;
+    encrypted_with(client, certificate, key)
+}
+
+/// TLS with this certificate and its key.
+pub(super) fn encrypted_with(
+    client: TcpStream,
+    certificate: &CertificateDer<'static>,
+    key: &PrivateKeyDer<'static>,
+) -> io::Result<StreamOwned<ServerConnection, TcpStream>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -51,7 +51,7 @@ async fn bytes_of_a_versioned_bucket_are_reported_as_noncurrent() {
             reports.push(collect(service).await.unwrap());
         }
         let is_versioned = std::ptr::eq(service, &versioned);
-        let said = reports.iter().map(|report| report.are_noncurrent);
+        let said = reports.iter().map(|report| report.is_versioned);
         assert_eq!(said.collect::<Vec<_>>(), [false, false, is_versioned]);
         assert_eq!(reports[2].layers_freed, 1);
     }

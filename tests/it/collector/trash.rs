@@ -95,16 +95,26 @@ async fn image_that_is_deleted_soon_after_its_push_is_restored_until_its_bytes_a
             service.restore(&name(), &by_tag()).await.unwrap();
             assert!(pull(&service, &name(), &image).await, "{by:?}, {passes:?}");
         }
-        let site = Site::new(by).await;
+    }
+}
+
+/// However far apart the passes are, the bytes go first.
+#[tokio::test]
+async fn trash_is_forgotten_after_its_bytes_are_freed() {
+    for apart in [1, 7, 12, 18, 19, 24, 36] {
+        let site = Site::new(By::Delete).await;
         let service = site.process().await;
         let image = Image::new(1, PART + 1);
         push(&service, &name(), &image).await;
         delete(&service, &image.manifest.digest).await;
-        let mut freed = 0;
-        for _ in 0..140 {
-            freed += site.collect_after(hours(1)).await.layers_freed;
+        let (mut freed, mut kept) = (0, 1);
+        for _ in 0..1 + 8 * 24 / apart {
+            let report = site.collect_after(hours(apart)).await;
+            assert!(freed + kept > 0, "{apart} hours apart: {report:?}");
+            freed += report.layers_freed;
+            kept = service.trash(None).await.unwrap().len() as u64;
         }
-        assert_eq!((freed, service.trash(None).await.unwrap().len()), (1, 0));
+        assert_eq!((freed, kept), (1, 0), "{apart} hours apart");
     }
 }
 

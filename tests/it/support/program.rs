@@ -130,7 +130,7 @@ impl User {
 pub(crate) fn printed_commands(said: &str) -> Vec<String> {
     let lines = said.lines().filter_map(|line| {
         let line = line.trim();
-        ["to resume: ", "to begin it: "]
+        ["to resume: ", "to push it: "]
             .iter()
             .find_map(|hint| line.strip_prefix(hint))
     });

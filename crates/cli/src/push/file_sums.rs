@@ -30,11 +30,7 @@ impl FileSums {
                     tar_sum: Some(sums.tar_sum),
                 })
             }
-            Some(id) => {
-                let explain =
-                    |mismatch: Failure| mismatch.hint("push it with the right --id, or without");
-                FileSums::expecting(item, id, size, explain).await
-            }
+            Some(id) => FileSums::expecting(item, id, size).await,
             None if item.options.resume.is_some() => Ok(FileSums::default()),
             None => Ok(FileSums {
                 digest: Some(hash(item, Algorithm::Sha256, size).await?),
@@ -52,31 +48,27 @@ impl FileSums {
         let (Some(size), Some(id)) = (input.size, upload.declared_id()) else {
             return Ok(FileSums::default());
         };
-        let uuid = upload.uuid();
-        let explain = |mismatch: Failure| {
-            let cancel = item.context.command_line(&["cancel", &uuid.to_string()]);
-            mismatch
-                .context(format_args!("upload {uuid} was begun with --id {id}"))
-                .hint("it keeps its bytes; resume it with its own file")
-                .hint(format!("if that --id was wrong: {cancel}"))
-                .hint("to store this file, push it without --resume")
-        };
-        FileSums::expecting(item, id, size, explain).await
+        FileSums::expecting(item, id, size)
+            .await
+            .map_err(|failure| {
+                let uuid = upload.uuid();
+                let cancel = item.context.command_line(&["cancel", &uuid.to_string()]);
+                failure
+                    .context(format_args!("upload {uuid} was begun with --id {id}"))
+                    .hint("it keeps its bytes; resume it with its own file")
+                    .hint(format!("if that --id was wrong: {cancel}"))
+                    .hint("to store this file, push it without --resume")
+            })
     }
 
     /// Reads a file that has to have this id.
-    async fn expecting(
-        item: &Item<'_>,
-        id: &LayerId,
-        size: u64,
-        explain: impl FnOnce(Failure) -> Failure,
-    ) -> Result<Self, Failure> {
+    async fn expecting(item: &Item<'_>, id: &LayerId, size: u64) -> Result<Self, Failure> {
         match id {
-            LayerId::TarSum(expected) => FileSums::of_archive(item, expected, explain).await,
+            LayerId::TarSum(expected) => FileSums::of_archive(item, expected).await,
             LayerId::Digest(expected) => {
                 let digest = hash(item, expected.algorithm(), size).await?;
                 if digest != *expected {
-                    return Err(explain(mismatch(item, "digest", expected, &digest)));
+                    return Err(mismatch(item, "digest", expected, &digest));
                 }
                 Ok(FileSums {
                     digest: Some(digest),
@@ -86,11 +78,7 @@ impl FileSums {
         }
     }
 
-    async fn of_archive(
-        item: &Item<'_>,
-        expected: &TarSum,
-        explain: impl FnOnce(Failure) -> Failure,
-    ) -> Result<Self, Failure> {
+    async fn of_archive(item: &Item<'_>, expected: &TarSum) -> Result<Self, Failure> {
         let version = expected.version().clone();
         let algorithm = Algorithm::from_name(expected.algorithm());
         let summer = algorithm.and_then(|algorithm| TarSummer::new(version, algorithm).ok());
@@ -100,7 +88,7 @@ impl FileSums {
         };
         let sums = tarsum::read(item.file, summer).await?;
         if sums.tar_sum != *expected {
-            return Err(explain(mismatch(item, "TarSum", expected, &sums.tar_sum)));
+            return Err(mismatch(item, "TarSum", expected, &sums.tar_sum));
         }
         Ok(FileSums {
             digest: Some(sums.digest),
@@ -116,9 +104,11 @@ fn mismatch(
     found: &dyn std::fmt::Display,
 ) -> Failure {
     let file = input::name(item.file);
+    let is_given = item.options.id.is_some();
     Failure::new(format!(
         "{what} mismatch: expected {expected}, {file} has {found}; nothing was sent"
     ))
+    .maybe_hint(is_given.then_some("push it with the right --id, or without"))
 }
 
 async fn hash(item: &Item<'_>, algorithm: Algorithm, size: u64) -> Result<Digest, Failure> {

@@ -96,9 +96,9 @@ pub(super) struct Item<'a> {
 impl Item<'_> {
     /// The failure of a push that a signal stopped before it began.
     pub(super) fn not_begun(&self) -> Failure {
-        let failure = Failure::new("interrupted before the upload began");
+        let failure = Failure::new("interrupted before anything was sent");
         failure.hint(format!(
-            "to begin it: {}",
+            "to push it: {}",
             self.again(self.options.resume, true)
         ))
     }

@@ -80,7 +80,7 @@ impl Push {
         let mut stop = Stop::listen(context.output)?;
         let service = tokio::select! {
             service = context.connect(Absent::Create) => service?,
-            () = stop.requested() => return Err(Failure::new("interrupted before the upload began")),
+            () = stop.requested() => return Err(Failure::new("interrupted before anything was sent")),
         };
         announce(stop.clone(), context.output);
         let item = |file| Item {

@@ -120,8 +120,8 @@ pub struct CollectReport {
     pub layers_freed: u64,
     /// The bytes that were freed, by the repository where the layer was first published.
     pub freed: BTreeMap<RepositoryName, u64>,
-    /// The bucket keeps versions: the bytes became noncurrent, and stay until a rule of the bucket removes them.
-    pub are_noncurrent: bool,
+    /// The bucket keeps versions: freed bytes became noncurrent, and stay until a rule of the bucket removes them.
+    pub is_versioned: bool,
     /// What was left alone, and why: the first hundred.
     pub skipped: Vec<String>,
     /// How many more were left alone.
@@ -254,10 +254,11 @@ impl Pass<'_> {
             if !freed.is_empty() {
                 self.note_versions().await;
             }
-            // The links of an image that was deleted at once are condemned at their age; a layer is freed one wait and
-            // `kept` later, or some passes later.
+            // The links of an image that was deleted at once are condemned at their age, and its layer is freed one wait
+            // and `kept` later, each by the next pass: the rest is for passes that are up to 36 hours apart.
             let times = self.times();
-            let age = times.link_age() + times.wait() * 2 + times.kept();
+            let condemned = times.link_age().max(times.record_age());
+            let age = condemned + (times.wait() + times.kept()) * 3;
             let is_kept = |trash: &str| walked.kept_trash.contains(trash);
             repositories::expire(self.store, age, is_kept).await?;
         }
@@ -266,9 +267,9 @@ impl Pass<'_> {
 
     /// Only the report depends on it, so a credential need not be allowed to ask.
     async fn note_versions(&self) {
-        let keeps = self.store.api.versioning().await;
-        let are_noncurrent = keeps.is_ok_and(|versioning| versioning != Versioning::Never);
-        self.report(|report| report.are_noncurrent = are_noncurrent);
+        let versioning = self.store.api.versioning().await;
+        let is_versioned = versioning.is_ok_and(|versioning| versioning == Versioning::On);
+        self.report(|report| report.is_versioned = is_versioned);
     }
 
     /// Why the listings are not believed.
