@@ -357,7 +357,7 @@ async fn listing_that_fails_later_hides_nothing() {
     assert_eq!(left.len(), uuids.len() - swept.len());
 }
 
-/// What is swept is told while more is listed, and whoever stops asking has lost nothing.
+/// An upload is reported while more are listed, and a caller that stops has lost nothing.
 #[tokio::test]
 async fn uploads_are_swept_as_they_are_asked_for() {
     let (store, wire, service) = stores::connected().await;
