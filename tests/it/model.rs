@@ -401,7 +401,7 @@ proptest! {
 #[test]
 fn lives_that_once_differed() {
     let slot = 0;
-    let runs: [(&str, &[Op]); 3] = [
+    let runs: [(&str, &[Op]); 4] = [
         (
             "a dropped owner was still recording its multipart upload: the cancel lost to it",
             &[
@@ -421,6 +421,21 @@ fn lives_that_once_differed() {
                 Op::Write { slot, bytes: PART },
                 Op::Cut { slot },
                 Op::Fault { after: 3, kind: 0 },
+            ],
+        ),
+        (
+            "a replaced owner that had repeated the begin of its multipart upload ended that of the newer owner",
+            &[
+                Op::Write { slot, bytes: PART },
+                Op::Fault { after: 1, kind: 0 },
+                Op::Cut { slot },
+                Op::Write { slot, bytes: PART },
+                Op::Fault { after: 0, kind: 0 },
+                Op::Finish {
+                    slot: 1,
+                    wrong: None,
+                },
+                Op::Finish { slot, wrong: None },
             ],
         ),
         (

@@ -255,11 +255,16 @@ impl Uploader {
             freezing: false,
         });
         let recorded = self.record(next, parts).await;
-        if let Err(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) = &recorded {
-            others.push(created.id.clone());
-        }
-        for other in others {
-            if let Err(error) = self.store.api.abort_multipart(&key, &other).await {
+        let obsolete = match &recorded {
+            Ok(()) => others,
+            // One of the others may be that of a newer owner. It looks for what this one has left.
+            Err(Error::UploadConflict { .. } | Error::UploadUnknown { .. }) => {
+                vec![created.id.clone()]
+            }
+            Err(_) => Vec::new(),
+        };
+        for upload_id in obsolete {
+            if let Err(error) = self.store.api.abort_multipart(&key, &upload_id).await {
                 tracing::warn!(%uuid, ?error, "could not end a second multipart upload");
             }
         }
