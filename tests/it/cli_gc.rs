@@ -59,7 +59,7 @@ fn deleted_image_is_listed_and_restored() {
     user.ok(&["rm", &format!("library/x@{manifest}")]);
     assert!(!registry.has_image());
     let listed = said(user.ok(&["trash", "ls"]));
-    let row = format!("library/x@{manifest}\tlatest\t");
+    let row = format!("library/x\t{manifest}\tlatest\t");
     assert!(listed.starts_with(&row), "{listed}");
     let restored = said(user.ok(&["trash", "restore", "library/x:latest"]));
     assert_eq!(

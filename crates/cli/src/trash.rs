@@ -15,7 +15,12 @@ use super::sweep::age;
 use super::table::{Cell, Column, HELP, Table, text};
 use s3layers::{RepositoryName, RestoreError, TrashReference};
 
-const COLUMNS: [Column; 3] = [text("IMAGE"), text("TAGS"), text("DELETED AGO")];
+const COLUMNS: [Column; 4] = [
+    text("REPOSITORY"),
+    text("DIGEST"),
+    text("TAGS"),
+    text("DELETED AGO"),
+];
 
 /// List, restore or forget deleted images
 ///
@@ -101,7 +106,8 @@ async fn list(context: &Context, name: Option<&RepositoryName>) -> Result<(), Fa
     for entry in &entries {
         let tags: Vec<&str> = entry.tags.iter().map(|tag| tag.as_str()).collect();
         table.row(vec![
-            Cell::text(format_args!("{}@{}", entry.name, entry.digest)),
+            Cell::text(&entry.name),
+            Cell::id(&entry.digest),
             Cell::text(tags.join(",")),
             Cell::age(entry.deleted_at, entry.age),
         ])?;

@@ -111,6 +111,18 @@ pub(crate) async fn revive(store: &Store, id: &LayerId) -> Result<Option<LiveLay
     Err(contended(&key))
 }
 
+/// Whether [`revive`] would find it.
+pub(crate) async fn can_be_revived(store: &Store, id: &LayerId) -> Result<bool> {
+    let Some(own) = store.own_id(id).await? else {
+        return Ok(false);
+    };
+    let record = store.record(&own).await?;
+    Ok(record.is_some_and(|record| {
+        let state = &record.document.state;
+        !matches!(state, RecordState::Purging { .. })
+    }))
+}
+
 /// Whether clients may rely on a link as it stands: a collection leaves it for long enough.
 pub(crate) fn is_reliable(store: &Store, state: &EntryState, written: Written) -> bool {
     let is_young = |age| age <= store.times().touch_age();

@@ -15,7 +15,8 @@ use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
 use crate::s3::S3LayerService;
 use crate::s3::bucket::live::{self, LiveLayer};
-use crate::s3::bucket::{Store, presence};
+use crate::s3::bucket::{Store, objects, presence};
+use crate::s3::format::collection::TrashedManifest;
 use crate::s3::format::keys::Key;
 use crate::s3::names;
 use crate::s3::publish;
@@ -147,6 +148,27 @@ async fn find(
         }
         Err(RestoreError::Failed(error)) => Err(error),
     }
+}
+
+/// Whether all that a deleted manifest needs is there, or was deleted as well and can be restored in turn.
+pub(super) async fn is_possible(store: &Arc<Store>, entry: &TrashedManifest) -> Result<bool> {
+    let name = &entry.repository;
+    for digest in needed(&entry.bytes.0) {
+        if live::can_be_revived(store, &LayerId::from(digest.clone())).await? {
+            continue;
+        }
+        if manifest_document::get(store, name, &digest)
+            .await?
+            .is_some()
+        {
+            continue;
+        }
+        let prefix = store.keys.trash_of_digest(name, &digest);
+        if objects::below(store, &prefix).await?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The manifest that had this tag and was deleted last.

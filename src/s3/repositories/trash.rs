@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
+use super::restore;
 use crate::clock;
 use crate::contract::Manifest;
 use crate::error::{Error, Result};
@@ -21,7 +22,7 @@ use crate::s3::format::collection::TrashedManifest;
 use crate::s3::format::document::{Document as _, Inline, encode};
 use crate::s3::format::keys::Key;
 use crate::s3::maintenance::inventory::pages;
-use crate::s3::wire::{Condition, ListedObject};
+use crate::s3::wire::Condition;
 use s3layers_tarsum::Digest;
 
 /// How many entries are read at a time: a manifest has up to 4 MiB.
@@ -95,21 +96,12 @@ pub(super) async fn entries<T>(
         let objects = page.objects.iter();
         let reads = objects.map(|object| (object.clone(), page.age(object, now)));
         let reads = reads.map(async |(object, age)| {
-            let key = object.key;
-            let document = match store.load::<TrashedManifest>(&key).await {
-                Ok(loaded) => loaded.map(|loaded| loaded.document),
-                Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
-                    tracing::warn!(%key, %error, "left out of the trash");
-                    None
-                }
-                Err(error) => return Err(error),
-            };
-            let written_at = object.modified;
-            Ok(document.and_then(|document| {
+            let document = read(store, &object.key).await?;
+            Ok::<_, Error>(document.and_then(|document| {
                 map(ListedManifest {
-                    key,
+                    key: object.key,
                     age,
-                    written_at,
+                    written_at: object.modified,
                     document,
                 })
             }))
@@ -121,32 +113,82 @@ pub(super) async fn entries<T>(
     Ok(listed)
 }
 
-/// Removes entries that were written so long ago, but for those of repositories whose prefix `is_kept`. How many.
-pub(crate) async fn expire(
-    store: &Arc<Store>,
-    older_than: Duration,
-    is_kept: impl Fn(&str) -> bool,
-) -> Result<u64> {
+/// `None` where it is absent or cannot be read.
+async fn read(store: &Store, key: &Key) -> Result<Option<TrashedManifest>> {
+    match store.load::<TrashedManifest>(key).await {
+        Ok(loaded) => Ok(loaded.map(|loaded| loaded.document)),
+        Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
+            tracing::warn!(%key, %error, "left out of the trash");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// When a deleted manifest is forgotten.
+#[derive(Clone, Copy)]
+struct Lifetime {
+    /// This long after its deletion, if it cannot be restored any more.
+    unless_whole: Duration,
+    /// This long after its deletion in any case.
+    most: Duration,
+}
+
+/// Removes the entries that are that old. How many.
+async fn forget(store: &Arc<Store>, lifetime: Lifetime) -> Result<u64> {
     let mut removed = 0;
     let mut pages = Box::pin(pages(Arc::clone(store), store.keys.trash()));
     while let Some(page) = pages.try_next().await? {
         let now = clock::now();
-        let is_expired = |object: &&ListedObject| {
-            let key = object.key.as_str();
-            let prefix = key.rfind('/').map_or(key, |slash| &key[..=slash]);
-            page.age(object, now) >= older_than && !is_kept(prefix)
-        };
-        let old = page.objects.iter().filter(is_expired);
-        let keys: Vec<Key> = old.map(|object| object.key.clone()).collect();
+        let judged = page.objects.iter().map(|object| {
+            let (key, age) = (object.key.clone(), page.age(object, now));
+            async move {
+                let is_over = is_over(store, &key, age, lifetime).await;
+                is_over.map(|is_over| is_over.then_some(key))
+            }
+        });
+        let judged = stream::iter(judged.collect::<Vec<_>>()).buffered(READS_AT_ONCE);
+        let keys: Vec<Option<Key>> = judged.try_collect().await?;
+        let keys: Vec<Key> = keys.into_iter().flatten().collect();
         store.remove_all(&keys).await?;
         removed += keys.len() as u64;
     }
     Ok(removed)
 }
 
+async fn is_over(store: &Arc<Store>, key: &Key, age: Duration, lifetime: Lifetime) -> Result<bool> {
+    if age < lifetime.unless_whole || age >= lifetime.most {
+        return Ok(age >= lifetime.most);
+    }
+    let Some(entry) = read(store, key).await? else {
+        return Ok(false);
+    };
+    match restore::is_possible(store, &entry).await {
+        Ok(is_possible) => Ok(!is_possible),
+        // What it needs may be repaired.
+        Err(Error::Damaged { .. } | Error::NewerVersion { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Forgets manifests that cannot be restored any more, `settled` after their deletion: collections have freed their
+/// layers by then, unless something kept them. After six times as long also the others: an image that shares
+/// all of its layers could be restored forever.
+///
+/// # Cost
+///
+/// 1 request for a thousand; some 2 for each that is older than `settled`, and 1 for each layer that is there.
+pub(crate) async fn expire(store: &Arc<Store>, settled: Duration) -> Result<u64> {
+    let lifetime = Lifetime {
+        unless_whole: settled,
+        most: settled * 6,
+    };
+    forget(store, lifetime).await
+}
+
 impl S3LayerService {
     /// The manifests that clients have deleted, of one repository or of all, in the order of their names and
-    /// digests. A collection forgets them after 8 days; the layers of some may be freed before.
+    /// digests. A collection forgets one some days after its layers were freed.
     ///
     /// # Errors
     ///
@@ -189,6 +231,10 @@ impl S3LayerService {
     ///
     /// Some may be forgotten.
     pub async fn empty_trash(&self, older_than: Duration) -> Result<u64> {
-        expire(&self.store, older_than, |_| false).await
+        let lifetime = Lifetime {
+            unless_whole: older_than,
+            most: older_than,
+        };
+        forget(&self.store, lifetime).await
     }
 }

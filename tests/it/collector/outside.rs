@@ -21,7 +21,7 @@ const MEDIA_TYPE: (&str, &str) = ("content-type", "application/vnd.oci.image.man
 /// In seconds: `wait` is longer than two looks, and a push takes less than `wait`.
 const TIMES: &str =
     r#""collection":{"record_age":5,"link_age":20,"wait":15,"kept":5,"look":5,"testing":true}"#;
-/// A deleted image is kept for 35 seconds, and its layers are freed in three steps of 15 to 20.
+/// A deleted image is kept for a minute, and its layers are freed in three steps of 15 to 20.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Every third one fits the documents.

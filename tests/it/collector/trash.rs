@@ -101,20 +101,45 @@ async fn image_that_is_deleted_soon_after_its_push_is_restored_until_its_bytes_a
 /// However far apart the passes are, the bytes go first.
 #[tokio::test]
 async fn trash_is_forgotten_after_its_bytes_are_freed() {
-    for apart in [1, 7, 12, 18, 19, 24, 36] {
+    for apart in [1, 12, 19, 24, 36, 100] {
         let site = Site::new(By::Delete).await;
         let service = site.process().await;
         let image = Image::new(1, PART + 1);
         push(&service, &name(), &image).await;
         delete(&service, &image.manifest.digest).await;
         let (mut freed, mut kept) = (0, 1);
-        for _ in 0..1 + 8 * 24 / apart {
+        for _ in 0..4 + 8 * 24 / apart {
             let report = site.collect_after(hours(apart)).await;
             assert!(freed + kept > 0, "{apart} hours apart: {report:?}");
             freed += report.layers_freed;
             kept = service.trash(None).await.unwrap().len() as u64;
         }
         assert_eq!((freed, kept), (1, 0), "{apart} hours apart");
+    }
+}
+
+/// A manifest that cannot be read keeps all links of its repository.
+#[tokio::test]
+async fn image_can_be_restored_for_a_month_while_its_links_are_kept() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    let image = Image::new(1, PART + 1);
+    push(&service, &name(), &image).await;
+    let key = format!(
+        "repositories/{}/_manifests/sha256/{}",
+        name(),
+        "0".repeat(64)
+    );
+    let damaged = site.client().put_object().bucket(BUCKET).key(key);
+    damaged.body(b"x".to_vec().into()).send().await.unwrap();
+    for (days, is_restored) in [(30, true), (34, false)] {
+        delete(&service, &image.manifest.digest).await;
+        for _ in 0..days {
+            site.collect_after(hours(24)).await;
+        }
+        let restored = service.restore(&name(), &by_tag()).await;
+        assert_eq!(restored.is_ok(), is_restored, "{days} days: {restored:?}");
+        assert!(service.layer(&name(), &image.id()).await.is_ok());
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn age_at(now: SystemTime, written: Written) -> Result<Duration, Coll
 }
 
 /// Judges the old links of a repository; condemns them, or writes them back to live. Adds those that can
-/// be removed now. `false` where all of them were left alone.
+/// be removed now.
 ///
 /// # Cost
 ///
@@ -57,9 +57,9 @@ pub(super) async fn judge(
     began_at: SystemTime,
     upload_began: Option<Duration>,
     removable: &mut BoundedList<Removable>,
-) -> Result<bool, CollectError> {
+) -> Result<(), CollectError> {
     if repository.is_unreadable {
-        return Ok(false);
+        return Ok(());
     }
     let orphans = orphans(pass, &mut repository).await?;
     let Repository { old, named, .. } = &repository;
@@ -76,7 +76,7 @@ pub(super) async fn judge(
             format_args!("all links of {name}"),
             format_args!("no manifest names {unnamed} of {links}, more than the share that may go"),
         );
-        return Ok(false);
+        return Ok(());
     }
     let repository = &repository;
     // On the heap, and only once it begins.
@@ -88,7 +88,7 @@ pub(super) async fn judge(
         one.into_iter().for_each(|link| removable.push(link));
     }
     orphans.into_iter().for_each(|link| removable.push(link));
-    Ok(true)
+    Ok(())
 }
 
 async fn judge_one(

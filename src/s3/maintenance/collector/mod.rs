@@ -254,13 +254,11 @@ impl Pass<'_> {
             if !freed.is_empty() {
                 self.note_versions().await;
             }
-            // The links of an image that was deleted at once are condemned at their age, and its layer is freed one wait
-            // and `kept` later, each by the next pass: the rest is for passes that are up to 36 hours apart.
+            // The links of an image that was deleted at once are condemned at their age, and its layers are freed one wait
+            // and `kept` later.
             let times = self.times();
-            let condemned = times.link_age().max(times.record_age());
-            let age = condemned + (times.wait() + times.kept()) * 3;
-            let is_kept = |trash: &str| walked.kept_trash.contains(trash);
-            repositories::expire(self.store, age, is_kept).await?;
+            let settled = times.link_age() + times.wait() * 2 + times.kept();
+            repositories::expire(self.store, settled).await?;
         }
         last::store(self, last).await
     }

@@ -39,8 +39,6 @@ pub(super) struct RepositoryWalk {
     pub(super) removable: BoundedList<Removable>,
     /// The keys of those that this pass has removed, or found changed.
     pub(super) removed: Marks,
-    /// The prefixes of the trash of repositories whose links were all left alone: no layer of theirs is freed.
-    pub(super) kept_trash: Marks,
 }
 
 /// One repository, while its keys are listed: links come before manifests.
@@ -87,7 +85,6 @@ pub(super) async fn repositories(
         began_at: SystemTime::UNIX_EPOCH,
         removable: BoundedList::new(REMOVALS),
         removed: Marks::small(),
-        kept_trash: Marks::small(),
     };
     let mut current: Option<Repository> = None;
     let mut has_canary = canary.is_none();
@@ -183,12 +180,8 @@ async fn end(
     }
     let skew = pass.times().look();
     let began = sessions.began(&repository.name, walked.began_at, skew);
-    let trash = pass.store.keys.trash_of(&repository.name);
     let removable = &mut walked.removable;
-    if !links::judge(pass, repository, walked.began_at, began, removable).await? {
-        walked.kept_trash.insert(trash.as_str());
-    }
-    Ok(())
+    links::judge(pass, repository, walked.began_at, began, removable).await
 }
 
 /// Marks what these manifests name.
