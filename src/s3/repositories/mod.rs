@@ -33,6 +33,7 @@ use crate::s3::bucket::Store;
 use s3layers_tarsum::Digest;
 
 mod catalog;
+mod forget;
 mod links;
 mod list;
 mod manifest_document;
@@ -44,6 +45,7 @@ mod restore;
 mod tags;
 mod trash;
 
+pub(crate) use forget::expire;
 pub use list::ManifestEntry;
 pub(crate) use list::digests;
 pub(crate) use manifest_document::{get as manifest, names_of_manifest};
@@ -54,7 +56,6 @@ pub use restore::{RestoreError, RestoreReport, TrashReference};
 pub(crate) use restore::{children, needed};
 pub(crate) use tags::{get as tag, tags_of};
 pub use trash::TrashEntry;
-pub(crate) use trash::expire;
 
 /// # Cost
 ///

@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::restore;
 use crate::clock;
 use crate::contract::Manifest;
 use crate::error::{Error, Result};
@@ -26,7 +25,7 @@ use crate::s3::wire::Condition;
 use s3layers_tarsum::Digest;
 
 /// How many entries are read at a time: a manifest has up to 4 MiB.
-const READS_AT_ONCE: usize = 4;
+pub(super) const READS_AT_ONCE: usize = 4;
 
 /// A manifest that was deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +113,7 @@ pub(super) async fn entries<T>(
 }
 
 /// `None` where it is absent or cannot be read.
-async fn read(store: &Store, key: &Key) -> Result<Option<TrashedManifest>> {
+pub(super) async fn read(store: &Store, key: &Key) -> Result<Option<TrashedManifest>> {
     match store.load::<TrashedManifest>(key).await {
         Ok(loaded) => Ok(loaded.map(|loaded| loaded.document)),
         Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
@@ -123,67 +122,6 @@ async fn read(store: &Store, key: &Key) -> Result<Option<TrashedManifest>> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// When a deleted manifest is forgotten.
-#[derive(Clone, Copy)]
-struct Lifetime {
-    /// This long after its deletion, if it cannot be restored any more.
-    unless_whole: Duration,
-    /// This long after its deletion in any case.
-    most: Duration,
-}
-
-/// Removes the entries that are that old. How many.
-async fn forget(store: &Arc<Store>, lifetime: Lifetime) -> Result<u64> {
-    let mut removed = 0;
-    let mut pages = Box::pin(pages(Arc::clone(store), store.keys.trash()));
-    while let Some(page) = pages.try_next().await? {
-        let now = clock::now();
-        let judged = page.objects.iter().map(|object| {
-            let (key, age) = (object.key.clone(), page.age(object, now));
-            async move {
-                let is_over = is_over(store, &key, age, lifetime).await;
-                is_over.map(|is_over| is_over.then_some(key))
-            }
-        });
-        let judged = stream::iter(judged.collect::<Vec<_>>()).buffered(READS_AT_ONCE);
-        let keys: Vec<Option<Key>> = judged.try_collect().await?;
-        let keys: Vec<Key> = keys.into_iter().flatten().collect();
-        store.remove_all(&keys).await?;
-        removed += keys.len() as u64;
-    }
-    Ok(removed)
-}
-
-async fn is_over(store: &Arc<Store>, key: &Key, age: Duration, lifetime: Lifetime) -> Result<bool> {
-    if age < lifetime.unless_whole || age >= lifetime.most {
-        return Ok(age >= lifetime.most);
-    }
-    let Some(entry) = read(store, key).await? else {
-        return Ok(false);
-    };
-    match restore::is_possible(store, &entry).await {
-        Ok(is_possible) => Ok(!is_possible),
-        // What it needs may be repaired.
-        Err(Error::Damaged { .. } | Error::NewerVersion { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Forgets manifests that cannot be restored any more, `settled` after their deletion: collections have freed their
-/// layers by then, unless something kept them. After six times as long also the others: an image that shares
-/// all of its layers could be restored forever.
-///
-/// # Cost
-///
-/// 1 request for a thousand; some 2 for each that is older than `settled`, and 1 for each layer that is there.
-pub(crate) async fn expire(store: &Arc<Store>, settled: Duration) -> Result<u64> {
-    let lifetime = Lifetime {
-        unless_whole: settled,
-        most: settled * 6,
-    };
-    forget(store, lifetime).await
 }
 
 impl S3LayerService {
@@ -214,27 +152,5 @@ impl S3LayerService {
             })
         };
         entries(&self.store, prefix, entry).await
-    }
-
-    /// Forgets manifests that were deleted `older_than` ago or earlier: they cannot be restored any
-    /// more. How many. Their bytes go with the next collections, as before.
-    ///
-    /// # Errors
-    ///
-    /// [`Storage`](crate::Error::Storage).
-    ///
-    /// # Cost
-    ///
-    /// 2 requests for a thousand.
-    ///
-    /// # Cancellation
-    ///
-    /// Some may be forgotten.
-    pub async fn empty_trash(&self, older_than: Duration) -> Result<u64> {
-        let lifetime = Lifetime {
-            unless_whole: older_than,
-            most: older_than,
-        };
-        forget(&self.store, lifetime).await
     }
 }

@@ -1,0 +1,100 @@
+//! When a deleted manifest is forgotten: when it cannot be restored any more, or after long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::restore;
+use super::trash::{READS_AT_ONCE, read};
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::s3::S3LayerService;
+use crate::s3::bucket::Store;
+use crate::s3::format::keys::Key;
+use crate::s3::maintenance::inventory::pages;
+
+/// When a deleted manifest is forgotten.
+#[derive(Clone, Copy)]
+struct Lifetime {
+    /// This long after its deletion, if it cannot be restored any more.
+    unless_whole: Duration,
+    /// This long after its deletion in any case.
+    most: Duration,
+}
+
+/// Removes the entries that are that old. How many.
+async fn forget(store: &Arc<Store>, lifetime: Lifetime) -> Result<u64> {
+    let mut removed = 0;
+    let mut pages = Box::pin(pages(Arc::clone(store), store.keys.trash()));
+    while let Some(page) = pages.try_next().await? {
+        let now = clock::now();
+        let judged = page.objects.iter().map(|object| {
+            let (key, age) = (object.key.clone(), page.age(object, now));
+            async move {
+                let is_over = is_over(store, &key, age, lifetime).await;
+                is_over.map(|is_over| is_over.then_some(key))
+            }
+        });
+        let judged = stream::iter(judged.collect::<Vec<_>>()).buffered(READS_AT_ONCE);
+        let keys: Vec<Option<Key>> = judged.try_collect().await?;
+        let keys: Vec<Key> = keys.into_iter().flatten().collect();
+        store.remove_all(&keys).await?;
+        removed += keys.len() as u64;
+    }
+    Ok(removed)
+}
+
+async fn is_over(store: &Arc<Store>, key: &Key, age: Duration, lifetime: Lifetime) -> Result<bool> {
+    if age < lifetime.unless_whole || age >= lifetime.most {
+        return Ok(age >= lifetime.most);
+    }
+    let Some(entry) = read(store, key).await? else {
+        return Ok(false);
+    };
+    match restore::is_possible(store, &entry).await {
+        Ok(is_possible) => Ok(!is_possible),
+        // What it needs may be repaired.
+        Err(Error::Damaged { .. } | Error::NewerVersion { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Forgets manifests that cannot be restored any more, `settled` after their deletion: collections have freed their
+/// layers by then, unless something kept them. After six times as long also the others: an image that shares
+/// all of its layers could be restored forever.
+///
+/// # Cost
+///
+/// 1 request for a thousand; some 2 for each that is older than `settled`, and 1 for each layer that is there.
+pub(crate) async fn expire(store: &Arc<Store>, settled: Duration) -> Result<u64> {
+    let lifetime = Lifetime {
+        unless_whole: settled,
+        most: settled * 6,
+    };
+    forget(store, lifetime).await
+}
+
+impl S3LayerService {
+    /// Forgets manifests that were deleted `older_than` ago or earlier: they cannot be restored any
+    /// more. How many. Their bytes go with the next collections, as before.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Error::Storage).
+    ///
+    /// # Cost
+    ///
+    /// 2 requests for a thousand.
+    ///
+    /// # Cancellation
+    ///
+    /// Some may be forgotten.
+    pub async fn empty_trash(&self, older_than: Duration) -> Result<u64> {
+        let lifetime = Lifetime {
+            unless_whole: older_than,
+            most: older_than,
+        };
+        forget(&self.store, lifetime).await
+    }
+}
