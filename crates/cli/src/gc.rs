@@ -23,9 +23,9 @@ pub(super) struct Gc {
     /// Show what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Remove at most this percentage of a repository's links, or ten
+    /// Remove at most this percentage of links, or ten
     ///
-    /// And of all layers. Where more would go, they stay: the store may have listed too little, or a
+    /// Of the links of each repository, and of all layers. Where more would go, they stay: the store may have listed too little, or a
     /// client deleted too much.
     #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=100))]
     max_share: u8,
