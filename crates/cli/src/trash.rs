@@ -25,7 +25,8 @@ const COLUMNS: [Column; 4] = [
 /// List, restore or forget deleted images
 ///
 /// A manifest that a client deletes is kept with its tags. Collections free its layers 40 hours after it was
-/// deleted, or later; then it cannot be restored any more, and a later collection forgets it.
+/// deleted, or later; then it cannot be restored any more, and a collection forgets it, after 132 hours at the
+/// earliest. One whose layers stay is forgotten after 33 days.
 #[derive(Debug, Args)]
 pub(super) struct Trash {
     #[command(subcommand)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::restore;
-use super::trash::{READS_AT_ONCE, read};
+use super::trash::read;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::s3::S3LayerService;
@@ -36,7 +36,8 @@ async fn forget(store: &Arc<Store>, lifetime: Lifetime) -> Result<u64> {
                 is_over.map(|is_over| is_over.then_some(key))
             }
         });
-        let judged = stream::iter(judged.collect::<Vec<_>>()).buffered(READS_AT_ONCE);
+        // One after the other: as JSON values a manifest takes many times its 4 MiB.
+        let judged = stream::iter(judged.collect::<Vec<_>>()).buffered(1);
         let keys: Vec<Option<Key>> = judged.try_collect().await?;
         let keys: Vec<Key> = keys.into_iter().flatten().collect();
         store.remove_all(&keys).await?;

@@ -25,7 +25,7 @@ use crate::s3::wire::Condition;
 use s3layers_tarsum::Digest;
 
 /// How many entries are read at a time: a manifest has up to 4 MiB.
-pub(super) const READS_AT_ONCE: usize = 4;
+const READS_AT_ONCE: usize = 4;
 
 /// A manifest that was deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +126,7 @@ pub(super) async fn read(store: &Store, key: &Key) -> Result<Option<TrashedManif
 
 impl S3LayerService {
     /// The manifests that clients have deleted, of one repository or of all, in the order of their names and
-    /// digests. A collection forgets one some days after its layers were freed.
+    /// digests. A collection forgets one when something that it needs is gone, after 132 hours at the earliest.
     ///
     /// # Errors
     ///

@@ -248,7 +248,7 @@ impl Pass<'_> {
             (walked.linked, walked.began_at) = walk::links(self, canary).await?;
         }
         let freed = records::collect(self, &walked).await?;
-        // A pass that frees no bytes keeps the trash.
+        // A pass that is stopped frees no bytes and keeps the trash.
         if !self.options.dry_run && self.report(|report| report.stopped.is_none()) {
             dead::settle(self, &walked, &freed).await?;
             if !freed.is_empty() {
