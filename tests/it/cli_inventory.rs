@@ -5,11 +5,12 @@ use std::process::{Command, Output, Stdio};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::bucket::{get, keys, multiparts, sealed};
-use crate::support::program::{MIB, Running, Served, User, digest, events, noise, said, stderr};
+use crate::support::program::{
+    MIB, Running, Served, User, digest, events, interrupted_after, noise, said, stderr,
+};
 use crate::support::reply::Reply;
 use crate::support::stores::BUCKET;
 use crate::support::terminal::Terminal;
@@ -23,23 +24,6 @@ fn rows(output: &[u8]) -> Vec<Vec<&str>> {
     text.lines()
         .map(|line| line.split('\t').collect())
         .collect()
-}
-
-/// Pushes this from standard input, and is stopped when the program has taken all of it.
-fn cut(user: &User, bytes: &[u8], arguments: &[&str]) -> String {
-    let mut all = vec!["push", "-"];
-    all.extend(arguments);
-    let mut push = Running::start(user, &all);
-    let uuid = push.next_event("started")["uuid"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    push.feed(bytes);
-    push.until(|said| said["offset"] == bytes.len());
-    push.signal(Signal::TERM);
-    push.next_event("kept");
-    push.code();
-    uuid
 }
 
 /// Goes behind the program's back.
@@ -145,7 +129,7 @@ fn pushed_layers_are_listed() {
             user.ok(&["push", &file, "--name", name]);
         }
         user.ok(&["push", &user.file("large", &large), "--name", "library/a"]);
-        cut(&user, b"not all", &["--name", "unfinished"]);
+        interrupted_after(&user, &["--name", "unfinished"], b"not all");
 
         assert_eq!(said(user.ok(&["ls"])), "library/a\nlibrary/a-b\n");
         let named = user.events(&["ls"]);
@@ -352,8 +336,8 @@ fn every_upload_is_listed() {
     let store = Served::start(&[]);
     let (user, bucket) = (User::of(&store), Bucket::of(&store));
     let declared = digest(b"declared");
-    let first = cut(&user, &noise(17 * MIB + 5), &["--name", "library/x"]);
-    let second = cut(&user, b"some", &["--name", "y", "--id", &declared]);
+    let first = interrupted_after(&user, &["--name", "library/x"], &noise(17 * MIB + 5));
+    let second = interrupted_after(&user, &["--name", "y", "--id", &declared], b"some");
     let mut running = Running::start(&user, &["push", "-", "--name", "z"]);
     let third = running.next_event("started")["uuid"].clone();
     user.ok(&["push", &user.file("done", b"done"), "--name", "library/x"]);
@@ -412,8 +396,8 @@ fn cancelled_upload_leaves_nothing() {
     let (user, bucket) = (User::of(&store), Bucket::of(&store));
     let layer = noise(17 * MIB);
     let declared = digest(b"declared");
-    let first = cut(&user, &layer, &["--name", "library/x"]);
-    let second = cut(&user, b"some", &["--name", "y", "--id", &declared]);
+    let first = interrupted_after(&user, &["--name", "library/x"], &layer);
+    let second = interrupted_after(&user, &["--name", "y", "--id", &declared], b"some");
     assert!(bucket.all().len() > 4, "{:?}", bucket.all());
 
     let all = ["cancel", &first, NOBODY, &second, &first];
@@ -447,7 +431,7 @@ fn cancelled_upload_leaves_nothing() {
 #[test]
 fn cancelled_upload_in_a_folder_leaves_nothing() {
     let user = User::new();
-    let uuid = cut(&user, b"some", &["--name", "x"]);
+    let uuid = interrupted_after(&user, &["--name", "x"], b"some");
     let printed = user.events(&["cancel", &uuid]);
     assert_eq!(printed, [json!({"event": "cancelled", "uuid": uuid})]);
     assert_eq!(user.events(&["uploads"]), [Value::Null; 0]);
@@ -488,7 +472,7 @@ fn running_push_reports_its_cancellation() {
 fn cancel_of_a_committing_upload_commits_it() {
     let store = Served::start(&[]);
     let (user, bucket) = (User::of(&store), Bucket::of(&store));
-    let uuid = cut(&user, b"some", &["--name", "x"]);
+    let uuid = interrupted_after(&user, &["--name", "x"], b"some");
     let key = format!("uploads/{uuid}/session");
     let intent = json!({"committing": {"at": "2026-01-01T00:00:00Z", "digest": digest(b"some")}});
     let session = bucket.text(&key);
@@ -524,15 +508,15 @@ fn table_fits_the_window() {
     let id = digest(&layer);
     let file = user.file("layer", &layer);
     user.ok(&["push", &file, "--name", "library/a-long-name"]);
-    let uuid = cut(
+    let uuid = interrupted_after(
         &user,
-        b"some",
         &[
             "--name",
             "library/a-long-name",
             "--id",
             &digest(b"declared"),
         ],
+        b"some",
     );
 
     let (wide, noted) = on_a_terminal(&user, 120, &["ls", "--layers"]);

@@ -10,7 +10,7 @@ use s3layers::{Algorithm, Hasher};
 
 use crate::support::bucket::abort_multiparts;
 use crate::support::program::{
-    MIB, Running, Served, User, digest, events, noise, printed_commands, stderr,
+    MIB, Running, Served, User, digest, events, interrupted_after, noise, printed_commands, stderr,
 };
 use crate::support::tcp_proxy::{Direction, TcpProxy};
 
@@ -462,22 +462,6 @@ fn piped(user: &User, arguments: &[&str], bytes: &[u8]) -> Output {
     push.wait_with_output().unwrap()
 }
 
-/// The upload of a push that was interrupted after these bytes, which the store keeps.
-fn interrupted_after(user: &User, arguments: &[&str], bytes: &[u8]) -> String {
-    let all = [&["push", "-", "--name", "x"], arguments].concat();
-    let mut push = Running::start(user, &all);
-    let uuid = push.next_event("started")["uuid"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    push.feed(bytes);
-    push.until(|said| said["offset"] == bytes.len());
-    push.signal(Signal::TERM);
-    push.next_event("kept");
-    assert_eq!(push.code(), Some(1));
-    uuid
-}
-
 #[test]
 fn wrong_id_of_a_pipe_leaves_nothing() {
     let (_store, user) = Served::with_user();
@@ -520,7 +504,7 @@ fn upload_stays_whose_input_ended_early() {
     let user = User::new();
     let layer = noise(3000);
     let id = digest(&layer);
-    let uuid = interrupted_after(&user, &["--id", &id], &layer[..1000]);
+    let uuid = interrupted_after(&user, &["--name", "x", "--id", &id], &layer[..1000]);
     for (bytes, code) in [(2000, 1), (3000, 0)] {
         let output = piped(&user, &["--id", &id, "--resume", &uuid], &layer[..bytes]);
         let said = stderr(&output);
@@ -548,7 +532,7 @@ fn file_of_another_id_than_that_of_the_upload_is_not_sent() {
     };
     let tar_sum = format!("tarsum.v1+sha256:{}", "0".repeat(64));
     for wrong in [digest(b"other bytes"), sha512(b"other bytes"), tar_sum] {
-        let uuid = interrupted_after(&user, &["--id", &wrong], &layer[..1000]);
+        let uuid = interrupted_after(&user, &["--name", "x", "--id", &wrong], &layer[..1000]);
         let resume = ["push", &file, "--name", "x", "--resume", &uuid];
         let said = user.fails(1, &resume);
         let begun = format!("upload {uuid} was begun with --id {wrong}");
@@ -558,7 +542,11 @@ fn file_of_another_id_than_that_of_the_upload_is_not_sent() {
         assert_eq!(user.events(&["uploads"])[0]["offset"], 1000);
         user.ok(&["cancel", &uuid]);
     }
-    let uuid = interrupted_after(&user, &["--id", &sha512(&layer)], &layer[..1000]);
+    let uuid = interrupted_after(
+        &user,
+        &["--name", "x", "--id", &sha512(&layer)],
+        &layer[..1000],
+    );
     let resume = ["push", &file, "--name", "x", "--resume", &uuid];
     let resumed = user.events(&resume);
     assert_eq!(resumed[0]["offset"], 1000);
@@ -569,7 +557,7 @@ fn file_of_another_id_than_that_of_the_upload_is_not_sent() {
 fn other_input_does_not_spoil_an_upload() {
     let user = User::new();
     let layer = noise(2000);
-    let uuid = interrupted_after(&user, &[], &layer[..1000]);
+    let uuid = interrupted_after(&user, &["--name", "x"], &layer[..1000]);
     let resume = |input: &str| ["push", input, "--name", "x", "--resume", &uuid].map(str::to_owned);
     let other = user.file("other", &layer[1..]);
     let short = user.file("short", &layer[..10]);

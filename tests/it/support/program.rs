@@ -126,6 +126,22 @@ impl User {
     }
 }
 
+/// The upload of a push that was interrupted after these bytes, which the store keeps.
+pub(crate) fn interrupted_after(user: &User, arguments: &[&str], bytes: &[u8]) -> String {
+    let all = [&["push", "-"], arguments].concat();
+    let mut push = Running::start(user, &all);
+    let uuid = push.next_event("started")["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    push.feed(bytes);
+    push.until(|said| said["offset"] == bytes.len());
+    push.signal(Signal::TERM);
+    push.next_event("kept");
+    assert_eq!(push.code(), Some(1));
+    uuid
+}
+
 /// The commands that a failure ends with, to be pasted.
 pub(crate) fn printed_commands(said: &str) -> Vec<String> {
     let lines = said.lines().filter_map(|line| {
