@@ -25,8 +25,8 @@ pub(super) struct Gc {
     dry_run: bool,
     /// Remove at most this percentage of links, or ten
     ///
-    /// Of the links of each repository, and of all layers. Where more would go, they stay: the store may have listed too little, or a
-    /// client deleted too much.
+    /// Of the links of each repository, and of all layers. Where more would go, they stay: the store may
+    /// have listed too little, or a client deleted too much.
     #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=100))]
     max_share: u8,
     /// Make at most this many requests a second

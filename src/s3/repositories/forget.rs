@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::TryStreamExt as _;
 
 use super::restore;
 use super::trash::read;
@@ -29,17 +29,13 @@ async fn forget(store: &Arc<Store>, lifetime: Lifetime) -> Result<u64> {
     let mut pages = Box::pin(pages(Arc::clone(store), store.keys.trash()));
     while let Some(page) = pages.try_next().await? {
         let now = clock::now();
-        let judged = page.objects.iter().map(|object| {
-            let (key, age) = (object.key.clone(), page.age(object, now));
-            async move {
-                let is_over = is_over(store, &key, age, lifetime).await;
-                is_over.map(|is_over| is_over.then_some(key))
-            }
-        });
+        let mut keys = Vec::new();
         // One after the other: as JSON values a manifest takes many times its 4 MiB.
-        let judged = stream::iter(judged.collect::<Vec<_>>()).buffered(1);
-        let keys: Vec<Option<Key>> = judged.try_collect().await?;
-        let keys: Vec<Key> = keys.into_iter().flatten().collect();
+        for object in &page.objects {
+            if is_over(store, &object.key, page.age(object, now), lifetime).await? {
+                keys.push(object.key.clone());
+            }
+        }
         store.remove_all(&keys).await?;
         removed += keys.len() as u64;
     }
