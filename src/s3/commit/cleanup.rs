@@ -14,7 +14,7 @@ use crate::s3::format::keys::Key;
 use crate::s3::format::record::{SegmentName, StoredLayer};
 use crate::s3::publish;
 use crate::s3::session::owned::{CancelScope, OwnedSession};
-use crate::s3::session::{CommitIntent, Phase, Session, claim};
+use crate::s3::session::{CommitIntent, Phase, Session, Tail, claim};
 use crate::s3::wire::{UploadId, pause};
 
 /// As [`remove_finished`]. The layer is published, so a failure is left to the sweep.
@@ -109,16 +109,9 @@ async fn remove_objects(
     session: &Session,
     standing: Option<&StoredLayer>,
 ) -> Result<()> {
-    let (keys, uuid) = (&store.keys, session.uuid);
-    let kept: Vec<Key> = standing
-        .filter(|layer| layer.upload == uuid)
-        .iter()
-        .flat_map(|layer| layer.segments())
-        .map(|segment| keys.segment(uuid, &segment.name))
-        .collect();
-    let named = session.data_names().into_iter();
-    let mut remove: Vec<Key> = named.map(|name| keys.segment(uuid, &name)).collect();
-    remove.extend(session.tails.iter().map(|tail| tail.key(keys, uuid)));
+    let uuid = session.uuid;
+    let kept = standing.map_or_else(Vec::new, |layer| data_of(store, layer));
+    let mut remove = named_by(store, session);
     if session.orphans {
         remove.extend(orphans_of(store, uuid).await?);
     }
@@ -129,6 +122,59 @@ async fn remove_objects(
     remove.dedup();
     remove.retain(|key| !kept.contains(key));
     store.remove_all(&remove).await
+}
+
+/// Removes objects that were stored for a write of the session that was refused in the end, as `refused`. Its first
+/// attempt may have taken effect, its answer lost: then a newer owner has continued from it, or published it.
+pub(crate) async fn remove_unrecorded(
+    store: &Store,
+    session: &Session,
+    stored: &[Tail],
+    refused: &Phase,
+) -> Result<()> {
+    if stored.is_empty() {
+        return Ok(());
+    }
+    let (keys, uuid) = (&store.keys, session.uuid);
+    let mut remove: Vec<Key> = stored.iter().map(|tail| tail.key(keys, uuid)).collect();
+    match (OwnedSession::load(store, uuid).await?, refused) {
+        (Some(now), _) => {
+            let named = named_by(store, now.get());
+            remove.retain(|key| !named.contains(key));
+        }
+        (None, Phase::Committing(intent)) => {
+            let id = intent.digest.clone().into();
+            let record = store.layer(&id).await?;
+            let link = store.linked(&session.repository, &id).await?;
+            for layer in [record, link].iter().flatten() {
+                let data = data_of(store, layer);
+                remove.retain(|key| !data.contains(key));
+            }
+        }
+        // A layer of any digest may have begun with it. What a layer never names goes.
+        (None, _) => {
+            let data = store.keys.data_prefix(uuid);
+            remove.retain(|key| !key.as_str().starts_with(&data));
+        }
+    }
+    store.remove_all(&remove).await
+}
+
+/// The objects with the bytes of an upload.
+fn named_by(store: &Store, session: &Session) -> Vec<Key> {
+    let (keys, uuid) = (&store.keys, session.uuid);
+    let named = session.data_names().into_iter();
+    let mut named: Vec<Key> = named.map(|name| keys.segment(uuid, &name)).collect();
+    named.extend(session.tails.iter().map(|tail| tail.key(keys, uuid)));
+    named
+}
+
+/// The objects with the bytes of a layer.
+fn data_of(store: &Store, layer: &StoredLayer) -> Vec<Key> {
+    let segments = layer.segments().iter();
+    segments
+        .map(|segment| store.keys.segment(layer.upload, &segment.name))
+        .collect()
 }
 
 /// Objects that an owner wrote with one request and could not record. A session that a stray request

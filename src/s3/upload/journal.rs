@@ -30,8 +30,8 @@ pub(super) struct Journal {
     frozen: Option<Segment>,
     /// Tails below the upload that this handle knows of.
     tails: Vec<Tail>,
-    /// Objects that no session ever named.
-    unrecorded: Vec<Key>,
+    /// Objects that no session has named so far.
+    unrecorded: Vec<Tail>,
     recorded_at: Instant,
 }
 
@@ -137,7 +137,7 @@ impl Journal {
 
     /// Notes an object that was stored.
     pub(super) fn stored(&mut self, tail: &Tail) {
-        self.unrecorded.push(self.key(tail));
+        self.unrecorded.push(tail.clone());
         self.tails.push(tail.clone());
     }
 
@@ -155,9 +155,10 @@ impl Journal {
     pub(super) async fn record(&mut self, next: Session) -> Result<()> {
         // A write that failed may have taken effect: then the objects are named.
         let unrecorded = std::mem::take(&mut self.unrecorded);
+        let phase = next.phase.clone();
         if let Err(error) = self.owned.replace(&self.store, next).await {
             if let Error::UploadConflict { .. } | Error::UploadUnknown { .. } = &error {
-                self.remove_unrecorded(unrecorded).await;
+                self.remove_unrecorded(&unrecorded, &phase).await;
             }
             return Err(error);
         }
@@ -166,9 +167,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Another handle owns the upload, or none: no session will name the objects of this one.
-    async fn remove_unrecorded(&self, unrecorded: Vec<Key>) {
-        if let Err(error) = self.store.remove_all(&unrecorded).await {
+    /// Another handle owns the upload, or none: no session will name the objects of this one, if none does now.
+    async fn remove_unrecorded(&self, unrecorded: &[Tail], refused: &Phase) {
+        let removed = commit::remove_unrecorded(&self.store, self.session(), unrecorded, refused);
+        if let Err(error) = removed.await {
             tracing::warn!(uuid = %self.uuid(), %error, "could not remove what was stored last");
         }
     }

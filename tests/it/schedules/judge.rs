@@ -32,10 +32,12 @@ pub(super) async fn judge(
     }
     excludes_each_other(outcomes)?;
     keeps_what_was_acknowledged(script, apart, uuid, outcomes).await?;
-    let published = published(script, apart, outcomes).await?;
+    let before = published(script, apart, outcomes).await?;
     stores::sweep(apart).await.map_err(|e| cases::chain(&e))?;
-    for layer in &published {
-        read(apart, layer).await?;
+    // A sweep brings to its end what a loser had begun to finish.
+    let published = published(script, apart, outcomes).await?;
+    if !published.is_superset(&before) {
+        return Err("a sweep removed a layer".to_owned());
     }
     let client = stores::sdk_client(store);
     let keys = bucket::keys(&client).await;
@@ -139,7 +141,6 @@ async fn published(
             return Err(format!("the layer of {role:?} is not there"));
         }
     }
-    // A sweep brings to its end what a loser had begun to finish.
     Ok(published)
 }
 

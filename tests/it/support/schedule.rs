@@ -11,7 +11,7 @@ use std::time::Duration;
 use aws_smithy_runtime_api::client::http::{
     HttpConnector as _, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector,
 };
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -22,6 +22,23 @@ use super::interceptor::{self, Handle};
 const MOMENT: Duration = Duration::from_millis(1);
 /// No script waits for longer than this.
 const MOMENTS: usize = 200_000;
+/// A run spoils at most as many requests: fewer than one request is tried.
+const SPOILT: usize = 3;
+/// One request of this many is spoilt, in a run that spoils any.
+const SPOILT_OF: u64 = 12;
+/// The numbers of choices that spoil the request begin here and there.
+const LOST: usize = 1_000;
+const LATE: usize = 2_000;
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Answered,
+    /// It is executed, and the process gets no answer.
+    Lost,
+    /// The process gets no answer, and it waits on, to be executed later.
+    Late,
+}
 
 /// The order in which waiting requests are executed.
 #[derive(Clone, Debug)]
@@ -29,6 +46,8 @@ pub struct Choices {
     /// The first choices. Then the first request is chosen, or a random one if there is a seed.
     prefix: Vec<usize>,
     seed: Option<u64>,
+    /// How many requests may still be spoilt at random.
+    spoils: usize,
     /// The choices made, each with the number of waiting requests.
     taken: Vec<(usize, usize)>,
 }
@@ -39,6 +58,7 @@ impl Choices {
         Choices {
             prefix,
             seed: None,
+            spoils: 0,
             taken: Vec::new(),
         }
     }
@@ -50,15 +70,44 @@ impl Choices {
         }
     }
 
-    fn next(&mut self, waiting: usize) -> usize {
+    /// The same, and the answers of some requests are lost, or they come late.
+    pub fn random_spoilt(seed: u64) -> Self {
+        Choices {
+            spoils: SPOILT,
+            ..Choices::random(seed)
+        }
+    }
+
+    fn next(&mut self, waiting: usize) -> (usize, Fate) {
         let nth = self.taken.len();
         let chosen = match (self.prefix.get(nth), &mut self.seed) {
-            (Some(&chosen), _) => chosen.min(waiting - 1),
-            (None, Some(state)) => (splitmix(state) % waiting as u64) as usize,
+            (Some(&chosen), _) => chosen,
+            (None, Some(state)) => {
+                let chosen = (splitmix(state) % waiting as u64) as usize;
+                let spoilt = if self.spoils == 0 {
+                    SPOILT_OF
+                } else {
+                    splitmix(state) % SPOILT_OF
+                };
+                match spoilt {
+                    0 => LOST + chosen,
+                    1 => LATE + chosen,
+                    _ => chosen,
+                }
+            }
             (None, None) => 0,
         };
-        self.taken.push((chosen, waiting));
-        chosen
+        let (fate, index) = match chosen {
+            LATE.. => (Fate::Late, chosen - LATE),
+            LOST.. => (Fate::Lost, chosen - LOST),
+            _ => (Fate::Answered, chosen),
+        };
+        if fate != Fate::Answered {
+            self.spoils = self.spoils.saturating_sub(1);
+        }
+        let index = index.min(waiting - 1);
+        self.taken.push((chosen - chosen % LOST + index, waiting));
+        (index, fate)
     }
 
     /// The choices of the next run, where every run before was like this one: the last choice that
@@ -101,7 +150,7 @@ fn splitmix(state: &mut u64) -> u64 {
 #[derive(Debug)]
 struct Waiting {
     process: usize,
-    go: oneshot::Sender<()>,
+    go: oneshot::Sender<Fate>,
 }
 
 /// See the top of this file. A clone is the same scheduler.
@@ -129,13 +178,13 @@ impl Scheduler {
             }
             // In an order that does not depend on who came first.
             waiting.sort_by_key(|one| one.process);
-            let chosen = choices.next(waiting.len());
-            let _ = waiting.remove(chosen).go.send(());
+            let (chosen, fate) = choices.next(waiting.len());
+            let _ = waiting.remove(chosen).go.send(fate);
         }
         panic!("the processes come to no end");
     }
 
-    fn arrive(&self, process: usize) -> oneshot::Receiver<()> {
+    fn arrive(&self, process: usize) -> oneshot::Receiver<Fate> {
         let (go, gone) = oneshot::channel();
         self.0.lock().unwrap().push(Waiting { process, go });
         gone
@@ -149,13 +198,37 @@ struct Scheduled {
     process: usize,
 }
 
+impl Scheduled {
+    async fn handled(
+        self,
+        turn: oneshot::Receiver<Fate>,
+        store: SharedHttpConnector,
+        request: HttpRequest,
+    ) -> Result<HttpResponse, ConnectorError> {
+        let stopped = |_| ConnectorError::io("the schedule has ended".into());
+        let lost = || ConnectorError::io("the answer is lost".into());
+        match turn.await.map_err(stopped)? {
+            Fate::Answered => store.call(request).await,
+            Fate::Lost => {
+                let _ = store.call(request).await;
+                Err(lost())
+            }
+            Fate::Late => {
+                let turn = self.scheduler.arrive(self.process);
+                tokio::spawn(async move {
+                    if turn.await.is_ok() {
+                        let _ = store.call(request).await;
+                    }
+                });
+                Err(lost())
+            }
+        }
+    }
+}
+
 impl Handle for Scheduled {
     fn handle(&self, store: SharedHttpConnector, request: HttpRequest) -> HttpConnectorFuture {
-        let gone = self.scheduler.arrive(self.process);
-        HttpConnectorFuture::new(async move {
-            let stopped = |_| ConnectorError::io("the schedule has ended".into());
-            gone.await.map_err(stopped)?;
-            store.call(request).await
-        })
+        let turn = self.scheduler.arrive(self.process);
+        HttpConnectorFuture::new(self.clone().handled(turn, store, request))
     }
 }
