@@ -91,7 +91,9 @@ pub(super) async fn write_whole(
         // An earlier attempt of this request: no other process knows the nonce.
         Err(SendError::Api(ApiError::Precondition(refusal))) => match api.head(key).await? {
             Some(found) if found.size == sum.len() => found.etag,
-            _ => return Err(SendError::Other(refusal.into_retryable().into())),
+            Some(_) => return Err(SendError::Other(refusal.into_retryable().into())),
+            // Another process has ended the upload meanwhile.
+            None => return Err(SendError::Missing(key.clone())),
         },
         sent => sent?,
     };

@@ -193,7 +193,9 @@ async fn run(seed: u64) -> Result<(), String> {
             service, role, process, image, pushes, site,
         )));
     }
-    scheduler.run(&tasks, &mut Choices::random(seed)).await;
+    // No request comes late: it would do so after a leap, and none lives that long.
+    let choices = [Choices::random, Choices::random_lossy][(seed / 12 % 2) as usize];
+    scheduler.run(&tasks, &mut choices(seed)).await;
     for task in tasks {
         task.await.map_err(|error| error.to_string())??;
     }

@@ -252,7 +252,7 @@ async fn run(script: &Script, choices: &mut Choices) -> Result<(), String> {
     for (task, &role) in tasks.into_iter().zip(script.roles) {
         outcomes.push((role, task.await.map_err(|error| error.to_string())?));
     }
-    judge(script, &store, &apart, uuid, &outcomes)
+    judge(script, &store, &apart, uuid, &outcomes, choices)
         .await
         .map_err(|wrong| format!("{wrong}, after {outcomes:?}"))
 }

@@ -124,6 +124,19 @@ pub async fn multiparts(client: &Client) -> Vec<String> {
     listed.uploads().iter().map(uuid_of).collect()
 }
 
+/// The parts of all multipart uploads under way.
+pub async fn parts_under_way(client: &Client) -> usize {
+    let listed = client.list_multipart_uploads().bucket(BUCKET).send().await;
+    let mut parts = 0;
+    for upload in listed.unwrap().uploads() {
+        let list = client.list_parts().bucket(BUCKET);
+        let list = list.key(upload.key().unwrap());
+        let list = list.upload_id(upload.upload_id().unwrap());
+        parts += list.send().await.unwrap().parts().len();
+    }
+    parts
+}
+
 /// Aborts every multipart upload, as MinIO does a day after it was begun, in use or not.
 pub async fn abort_multiparts(client: &Client) {
     let listed = client.list_multipart_uploads().bucket(BUCKET).send().await;

@@ -46,8 +46,9 @@ pub struct Choices {
     /// The first choices. Then the first request is chosen, or a random one if there is a seed.
     prefix: Vec<usize>,
     seed: Option<u64>,
-    /// How many requests may still be spoilt at random.
+    /// How many requests may still be spoilt at random, and how.
     spoils: usize,
+    fates: &'static [Fate],
     /// The choices made, each with the number of waiting requests.
     taken: Vec<(usize, usize)>,
 }
@@ -59,6 +60,7 @@ impl Choices {
             prefix,
             seed: None,
             spoils: 0,
+            fates: &[],
             taken: Vec::new(),
         }
     }
@@ -70,12 +72,31 @@ impl Choices {
         }
     }
 
+    /// The same, and the answers of some requests are lost.
+    pub fn random_lossy(seed: u64) -> Self {
+        Choices {
+            spoils: SPOILT,
+            fates: &[Fate::Lost],
+            ..Choices::random(seed)
+        }
+    }
+
     /// The same, and the answers of some requests are lost, or they come late.
     pub fn random_spoilt(seed: u64) -> Self {
         Choices {
-            spoils: SPOILT,
-            ..Choices::random(seed)
+            fates: &[Fate::Lost, Fate::Late],
+            ..Choices::random_lossy(seed)
         }
+    }
+
+    /// Whether the answer of a request was lost.
+    pub fn lost_any(&self) -> bool {
+        self.taken.iter().any(|(chosen, _)| *chosen >= LOST)
+    }
+
+    /// Whether a request was carried out late.
+    pub fn delayed_any(&self) -> bool {
+        self.taken.iter().any(|(chosen, _)| *chosen >= LATE)
     }
 
     fn next(&mut self, waiting: usize) -> (usize, Fate) {
@@ -84,14 +105,13 @@ impl Choices {
             (Some(&chosen), _) => chosen,
             (None, Some(state)) => {
                 let chosen = (splitmix(state) % waiting as u64) as usize;
-                let spoilt = if self.spoils == 0 {
-                    SPOILT_OF
-                } else {
-                    splitmix(state) % SPOILT_OF
+                let fate = match (self.spoils, splitmix(state) % SPOILT_OF) {
+                    (0, _) => None,
+                    (_, one) => self.fates.get(one as usize),
                 };
-                match spoilt {
-                    0 => LOST + chosen,
-                    1 => LATE + chosen,
+                match fate {
+                    Some(Fate::Lost) => LOST + chosen,
+                    Some(Fate::Late) => LATE + chosen,
                     _ => chosen,
                 }
             }
