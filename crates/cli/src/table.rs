@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, SystemTime};
 
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Width};
 
 use super::failure::Failure;
 use super::format;
@@ -195,8 +195,11 @@ fn layout(columns: &[Column], header: bool, rows: &[Vec<Cell>], width: u16) -> V
                 shown.set_cell_alignment(CellAlignment::Right);
             }
             let has_ids = rows.iter().any(|row| row[index].short.is_some());
-            if is_number || has_ids || index == 0 {
+            if is_number || has_ids {
                 shown.set_constraint(ColumnConstraint::ContentWidth);
+            } else if index == 0 {
+                // A long name leaves room for the rest.
+                shown.set_constraint(ColumnConstraint::UpperBoundary(Width::Percentage(40)));
             }
         }
         let lines = table.lines().map(|line| line.trim_end().to_owned());
@@ -288,6 +291,15 @@ mod tests {
             let widest = lines.iter().map(|line| line.chars().count()).max();
             assert!(widest <= Some(width.into()), "{width}: {lines:#?}");
         }
+        let long = vec![
+            Cell::text("example/a-long-name-of-a-repository/of-a-team/and-service"),
+            Cell::id(id),
+            Cell::text("latest,1,1.2,1.2.3"),
+            Cell::text("2h"),
+        ];
+        let trash = [text("REPOSITORY"), text("ID"), text("TAGS"), text("AGO")];
+        let lines = layout(&trash, true, &[long], 80);
+        assert!(lines[1].ends_with("latest,1,1.2,1.2.3  2h"), "{lines:#?}");
         let narrow = layout(&columns, true, &rows, 52);
         assert!(
             narrow[1].starts_with("sha256:0123456789ab  "),

@@ -75,6 +75,7 @@ enum Event<'a> {
     Restored {
         repository: &'a str,
         digest: String,
+        named: Vec<String>,
         tags: Vec<&'a str>,
         taken_tags: Vec<&'a str>,
     },
@@ -143,9 +144,9 @@ async fn restore(context: &Context, image: &Reference) -> Result<(), Failure> {
         }
     };
     let name = &image.name;
-    context
-        .output
-        .say(format_args!("{name}@{}", restored.digest))?;
+    for digest in std::iter::once(&restored.digest).chain(&restored.named) {
+        context.output.say(format_args!("{name}@{digest}"))?;
+    }
     for tag in &restored.tags {
         context.output.say(format_args!("{name}:{tag}"))?;
     }
@@ -157,6 +158,7 @@ async fn restore(context: &Context, image: &Reference) -> Result<(), Failure> {
     context.output.event(&Event::Restored {
         repository: name.as_str(),
         digest: restored.digest.to_string(),
+        named: restored.named.iter().map(ToString::to_string).collect(),
         tags: restored.tags.iter().map(|tag| tag.as_str()).collect(),
         taken_tags: restored.taken_tags.iter().map(|tag| tag.as_str()).collect(),
     })

@@ -37,10 +37,21 @@ pub enum TrashReference {
 pub struct RestoreReport {
     /// The manifest.
     pub digest: Digest,
-    /// Tags that name it again.
+    /// Manifests that it names and that were deleted as well: the images of an index.
+    pub named: Vec<Digest>,
+    /// Tags that name one of them again.
     pub tags: Vec<Tag>,
     /// Tags that name another manifest by now, and stay so.
     pub taken_tags: Vec<Tag>,
+}
+
+impl RestoreReport {
+    fn add(&mut self, named: RestoreReport) {
+        self.named.push(named.digest);
+        self.named.extend(named.named);
+        self.tags.extend(named.tags);
+        self.taken_tags.extend(named.taken_tags);
+    }
 }
 
 /// Why an image was not restored.
@@ -115,8 +126,10 @@ fn digest_of(descriptor: &Value, field: &str) -> Option<Digest> {
 enum Needed {
     /// A layer that is to be linked.
     Layer(LayerId, Box<LiveLayer>),
-    /// A manifest that is there, or there again.
+    /// A manifest that is there.
     Manifest,
+    /// One that is there again.
+    Restored(RestoreReport),
     Gone,
 }
 
@@ -141,7 +154,7 @@ async fn find(
         return Ok(Needed::Layer(id, Box::new(live)));
     }
     match Box::pin(restore(store, name, digest, gone)).await {
-        Ok(_) => Ok(Needed::Manifest),
+        Ok(restored) => Ok(Needed::Restored(restored)),
         Err(RestoreError::Unknown | RestoreError::Gone { .. }) => {
             gone.insert(digest.clone());
             Ok(Needed::Gone)
@@ -198,12 +211,19 @@ async fn restore(
     let same = trash::entries(store, prefix, only).await?;
     let entry = same.first().map(|entry| &entry.document);
     let entry = entry.ok_or(RestoreError::Unknown)?;
+    let mut restored = RestoreReport {
+        digest: digest.clone(),
+        named: Vec::new(),
+        tags: Vec::new(),
+        taken_tags: Vec::new(),
+    };
     let since = Moment::now();
     let (mut layers, mut gone) = (Vec::new(), Vec::new());
     for digest in needed(&entry.bytes.0) {
         match find(store, name, &digest, all_gone).await? {
             Needed::Layer(id, live) => layers.push((id, live)),
             Needed::Manifest => {}
+            Needed::Restored(named) => restored.add(named),
             Needed::Gone => gone.push(digest),
         }
     }
@@ -222,11 +242,6 @@ async fn restore(
         annotations: entry.annotations.clone(),
     };
     names::entry(store, name, manifests::put(store, name, &manifest, since)).await?;
-    let mut restored = RestoreReport {
-        digest: entry.digest.clone(),
-        tags: Vec::new(),
-        taken_tags: Vec::new(),
-    };
     // A deletion that was repeated has an entry for each attempt.
     let tags: BTreeSet<&Tag> = same.iter().flat_map(|one| &one.document.tags).collect();
     for tag in tags {
