@@ -176,7 +176,7 @@ async fn index_is_restored_with_its_children() {
     delete(&service, child).await;
     let reference = TrashReference::Digest(index.digest.clone());
     let restored = service.restore(&name(), &reference).await.unwrap();
-    assert_eq!(restored.named, [child.clone()]);
+    assert_eq!(restored.named, std::slice::from_ref(child));
     assert_eq!(restored.tags.len(), 1);
     assert!(pull(&service, &name(), &image).await);
     assert_eq!(tagged(&service).await.as_ref(), Some(child));

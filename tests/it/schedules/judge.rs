@@ -36,6 +36,7 @@ pub(super) async fn judge(
     keeps_what_was_acknowledged(script, apart, uuid, outcomes).await?;
     let before = published(script, apart, outcomes).await?;
     stores::sweep(apart).await.map_err(|e| cases::chain(&e))?;
+    apart.wait_for_background().await;
     // A sweep brings to its end what a loser had begun to finish.
     let published = published(script, apart, outcomes).await?;
     if !published.is_superset(&before) {

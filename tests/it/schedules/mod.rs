@@ -1,6 +1,7 @@
 //! Several processes use one upload or one layer: for any order in which S3 gets their requests,
 //! at most one of two that exclude each other wins, the bytes published are those of their digest,
-//! the loser gets an error, and a sweep leaves nothing over.
+//! the loser gets an error, and a sweep leaves nothing over. In two of three random orders the answers of
+//! some requests are lost, or some come late; in one of three, processes are killed as well.
 //!
 //! A failure prints the line that repeats it. `S3LAYERS_SCHEDULES=full` plays every schedule of the
 //! short scripts and 10,000 of each long one.
@@ -250,7 +251,13 @@ async fn run(script: &Script, choices: &mut Choices) -> Result<(), String> {
     scheduler.run(&tasks, choices).await;
     let mut outcomes = Vec::new();
     for (task, &role) in tasks.into_iter().zip(script.roles) {
-        outcomes.push((role, task.await.map_err(|error| error.to_string())?));
+        let outcome = match task.await {
+            Ok(outcome) => outcome,
+            // It was killed, which no client is told.
+            Err(error) if error.is_cancelled() => Err(Error::UploadUnknown { uuid }),
+            Err(error) => return Err(error.to_string()),
+        };
+        outcomes.push((role, outcome));
     }
     judge(script, &store, &apart, uuid, &outcomes, choices)
         .await
@@ -334,8 +341,13 @@ fn run_random(script: &Script, most: usize) -> Result<(), String> {
         return run_once(script, &mut choices);
     }
     for seed in 0..most as u64 {
-        // Half of them with answers that are lost and requests that come late.
-        let new = [Choices::random, Choices::random_spoilt][(seed % 2) as usize];
+        // With answers that are lost, requests that come late, and processes that are killed.
+        let new = [
+            Choices::random,
+            Choices::random_spoilt,
+            Choices::random_deadly,
+        ];
+        let new = new[(seed % 3) as usize];
         run_once(script, &mut new(seed))?;
     }
     println!("{}: {most} random schedules", script.name);

@@ -4,6 +4,7 @@
 //! Needs [`cases::runtime`](super::cases::runtime): its clock stands still while any task can run, so
 //! the end of a pause shows that all wait.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,6 +30,8 @@ const SPOILT_OF: u64 = 12;
 /// The numbers of choices that spoil the request begin here and there.
 const LOST: usize = 1_000;
 const LATE: usize = 2_000;
+const LAST: usize = 3_000;
+const KILLED: usize = 4_000;
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,10 @@ enum Fate {
     Lost,
     /// The process gets no answer, and it waits on, to be executed later.
     Late,
+    /// It is executed, and the process is killed.
+    Last,
+    /// The process is killed.
+    Killed,
 }
 
 /// The order in which waiting requests are executed.
@@ -94,9 +101,17 @@ impl Choices {
         self.taken.iter().any(|(chosen, _)| *chosen >= LOST)
     }
 
-    /// Whether a request was carried out late.
+    /// Whether a request was carried out late, or a process was killed.
     pub fn delayed_any(&self) -> bool {
         self.taken.iter().any(|(chosen, _)| *chosen >= LATE)
+    }
+
+    /// The same, and processes are killed.
+    pub fn random_deadly(seed: u64) -> Self {
+        Choices {
+            fates: &[Fate::Lost, Fate::Late, Fate::Last, Fate::Killed],
+            ..Choices::random_lossy(seed)
+        }
     }
 
     fn next(&mut self, waiting: usize) -> (usize, Fate) {
@@ -112,12 +127,16 @@ impl Choices {
                 match fate {
                     Some(Fate::Lost) => LOST + chosen,
                     Some(Fate::Late) => LATE + chosen,
+                    Some(Fate::Last) => LAST + chosen,
+                    Some(Fate::Killed) => KILLED + chosen,
                     _ => chosen,
                 }
             }
             (None, None) => 0,
         };
         let (fate, index) = match chosen {
+            KILLED.. => (Fate::Killed, chosen - KILLED),
+            LAST.. => (Fate::Last, chosen - LAST),
             LATE.. => (Fate::Late, chosen - LATE),
             LOST.. => (Fate::Lost, chosen - LOST),
             _ => (Fate::Answered, chosen),
@@ -173,9 +192,17 @@ struct Waiting {
     go: oneshot::Sender<Fate>,
 }
 
+#[derive(Debug, Default)]
+struct Requests {
+    waiting: Vec<Waiting>,
+    /// Those of killed processes: no answer ever comes.
+    dead: Vec<Waiting>,
+    killed: BTreeSet<usize>,
+}
+
 /// See the top of this file. A clone is the same scheduler.
 #[derive(Clone, Debug, Default)]
-pub struct Scheduler(Arc<Mutex<Vec<Waiting>>>);
+pub struct Scheduler(Arc<Mutex<Requests>>);
 
 impl Scheduler {
     /// The requests of one process.
@@ -188,7 +215,12 @@ impl Scheduler {
     pub async fn run<T>(&self, tasks: &[JoinHandle<T>], choices: &mut Choices) {
         for _ in 0..MOMENTS {
             tokio::time::sleep(MOMENT).await;
-            let mut waiting = self.0.lock().unwrap();
+            let mut requests = self.0.lock().unwrap();
+            for &process in &requests.killed {
+                tasks[process].abort();
+            }
+            let requests = &mut *requests;
+            let waiting = &mut requests.waiting;
             waiting.retain(|one| !one.go.is_closed());
             if waiting.is_empty() {
                 if tasks.iter().all(JoinHandle::is_finished) {
@@ -199,14 +231,31 @@ impl Scheduler {
             // In an order that does not depend on who came first.
             waiting.sort_by_key(|one| one.process);
             let (chosen, fate) = choices.next(waiting.len());
-            let _ = waiting.remove(chosen).go.send(fate);
+            let chosen = waiting.remove(chosen);
+            if matches!(fate, Fate::Last | Fate::Killed) {
+                let process = chosen.process;
+                requests.killed.insert(process);
+                let dead = waiting.extract_if(.., |one| one.process == process);
+                requests.dead.extend(dead);
+            }
+            if fate == Fate::Killed {
+                requests.dead.push(chosen);
+            } else {
+                let _ = chosen.go.send(fate);
+            }
         }
         panic!("the processes come to no end");
     }
 
     fn arrive(&self, process: usize) -> oneshot::Receiver<Fate> {
         let (go, gone) = oneshot::channel();
-        self.0.lock().unwrap().push(Waiting { process, go });
+        let mut requests = self.0.lock().unwrap();
+        let to = if requests.killed.contains(&process) {
+            &mut requests.dead
+        } else {
+            &mut requests.waiting
+        };
+        to.push(Waiting { process, go });
         gone
     }
 }
@@ -233,6 +282,13 @@ impl Scheduled {
                 let _ = store.call(request).await;
                 Err(lost())
             }
+            Fate::Last => {
+                let last = async move { store.call(request).await.map(drop) };
+                // It outlives the process.
+                let _ = tokio::spawn(last).await;
+                std::future::pending().await
+            }
+            Fate::Killed => std::future::pending().await,
             Fate::Late => {
                 let turn = self.scheduler.arrive(self.process);
                 tokio::spawn(async move {
