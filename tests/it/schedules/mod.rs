@@ -1,7 +1,8 @@
 //! Several processes use one upload or one layer: for any order in which S3 gets their requests,
 //! at most one of two that exclude each other wins, the bytes published are those of their digest,
 //! the loser gets an error, and a sweep leaves nothing over. In two of three random orders the answers of
-//! some requests are lost, or some come late; in one of three, processes are killed as well.
+//! some requests are lost, or some come late; in one of three, processes are killed as well. [`registers`] does
+//! the same with what has no upload.
 //!
 //! A failure prints the line that repeats it. `S3LAYERS_SCHEDULES=full` plays every schedule of the
 //! short scripts and 10,000 of each long one.
@@ -18,6 +19,7 @@ use crate::support::schedule::{Choices, Scheduler};
 use crate::support::stores::{self, PART, name};
 
 mod judge;
+mod registers;
 
 /// What one process does, from the beginning to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
