@@ -23,10 +23,11 @@ pub(super) struct Gc {
     /// Show what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Remove at most this percentage of links, or ten
+    /// Condemn at most this percentage of links at once
     ///
-    /// Of the links of each repository, and of all layers. Where more would go, they stay: the store may
-    /// have listed too little, or a client deleted too much.
+    /// Of the links of each repository, and of all layers; ten of each in any case. Where more would be condemned, all
+    /// stay, and the exit code is 1: the store may have listed too little, or a client deleted too much. If it is right,
+    /// one pass with 100 is enough.
     #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=100))]
     max_share: u8,
     /// Make at most this many requests a second
@@ -52,6 +53,7 @@ enum Event<'a> {
         links_restored: u64,
         links_removed: u64,
         links_left: u64,
+        repositories_left: u64,
         layers_condemned: u64,
         bytes_condemned: u64,
         layers_removed: u64,
@@ -79,12 +81,18 @@ impl Gc {
         drop(counting);
         show(context, &collected, &service.profile().collection)?;
         events(context, &collected, service.usage().into())?;
-        match (error, &collected.stopped) {
-            (None, None) => Ok(()),
-            (Some(error), _) => Err(Failure::of(&error)),
-            (None, Some(reason)) => Err(Failure::new(format!("stopped: {reason}"))
-                .hint("if that is right, repeat it with --max-share 100")),
+        if let Some(error) = error {
+            return Err(Failure::of(&error));
         }
+        let guarded = match (&collected.stopped, collected.repositories_left) {
+            (None, 0) => return Ok(()),
+            (Some(reason), _) => format!("stopped: {reason}"),
+            (None, left) => format!(
+                "{} left alone, as more would go than the share",
+                counted(left, "repository")
+            ),
+        };
+        Err(Failure::new(guarded).hint("if that is right, repeat it with --max-share 100"))
     }
 }
 
@@ -105,16 +113,16 @@ fn show(
         let left = counted(collected.links_left, "link");
         output.note(format_args!("left for the next collection: {left}"));
     }
+    let would = if collected.dry_run { " (dry run)" } else { "" };
     for (name, bytes) in &collected.freed {
         let bytes = format::size(*bytes);
-        output.say(format_args!("{name}  {bytes} freed"))?;
+        output.say(format_args!("{name}  {bytes} freed{would}"))?;
     }
     if collected.is_versioned {
         output.note(
             "the bucket keeps versions: freed bytes are noncurrent, and stay until a rule of the bucket removes them",
         );
     }
-    let would = if collected.dry_run { " (dry run)" } else { "" };
     let all = &collected;
     let [wait, kept] = [times.wait, times.kept].map(|time| format::age(Duration::from_secs(time)));
     for (what, layers, bytes) in [
@@ -134,6 +142,11 @@ fn show(
         let layers = counted(layers, "layer");
         output.say(format_args!("{layers}, {bytes} {what}{would}"))?;
     }
+    output.say(format_args!(
+        "{} condemned, {} removed{would}",
+        counted(all.links_condemned, "link"),
+        all.links_removed
+    ))?;
     output.note(format_args!(
         "looked at: {} of {}, and {}",
         counted(all.links, "link"),
@@ -162,6 +175,7 @@ fn events(context: &Context, collected: &CollectReport, traffic: Traffic) -> Res
         links_restored: collected.links_restored,
         links_removed: collected.links_removed,
         links_left: collected.links_left,
+        repositories_left: collected.repositories_left,
         layers_condemned: collected.layers_condemned,
         bytes_condemned: collected.bytes_condemned,
         layers_removed: collected.layers_removed,

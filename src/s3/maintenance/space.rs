@@ -44,7 +44,7 @@ pub struct Space {
     pub layers: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Those of them that no manifest names, or no repository has: collections free them.
+    /// Those of them that no manifest names: collections free them.
     pub unused_layers: u64,
     /// Their bytes.
     pub unused_bytes: u64,
@@ -192,7 +192,7 @@ fn add(record: &Record, uses: &Uses, space: &mut Space) {
             let repository = space.repositories.get(*place as usize);
             repository.is_some_and(|one| uses.unreadable.contains(&one.name))
         });
-    if places.is_empty() || !is_named {
+    if !is_named {
         space.unused_layers += 1;
         space.unused_bytes += size;
     }

@@ -45,15 +45,6 @@ pub struct RestoreReport {
     pub taken_tags: Vec<Tag>,
 }
 
-impl RestoreReport {
-    fn add(&mut self, named: RestoreReport) {
-        self.named.push(named.digest);
-        self.named.extend(named.named);
-        self.tags.extend(named.tags);
-        self.taken_tags.extend(named.taken_tags);
-    }
-}
-
 /// Why an image was not restored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -61,7 +52,7 @@ pub enum RestoreError {
     /// No such image was deleted, or too long ago.
     #[error("it is not in the trash")]
     Unknown,
-    /// The bytes of these were removed. The manifest and its tags stay deleted.
+    /// The bytes of these were removed. All stays deleted.
     #[error("its content was removed already: {}", list(.digests))]
     Gone {
         /// What the manifest needs.
@@ -122,45 +113,82 @@ fn digest_of(descriptor: &Value, field: &str) -> Option<Digest> {
     descriptor[field].as_str()?.parse().ok()
 }
 
+/// What is restored, and what cannot be.
+#[derive(Default)]
+struct Plan {
+    /// Deleted manifests with the layers that they need, each after those that it names.
+    manifests: Vec<(Digest, Vec<(LayerId, LiveLayer)>)>,
+    /// What was found to be gone: it is looked for once, however many manifests need it.
+    gone: BTreeSet<Digest>,
+}
+
+impl Plan {
+    fn has(&self, digest: &Digest) -> bool {
+        self.manifests.iter().any(|(planned, _)| planned == digest)
+    }
+
+    /// Adds a deleted manifest and, before it, what it needs and was deleted as well. Their layers are kept from
+    /// collections; nothing else is changed.
+    async fn add(
+        &mut self,
+        store: &Arc<Store>,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), RestoreError> {
+        let same = entries_of(store, name, digest).await?;
+        let needed = same.first().map(|entry| needed(&entry.document.bytes.0));
+        drop(same);
+        let (mut layers, mut gone) = (Vec::new(), Vec::new());
+        for digest in needed.ok_or(RestoreError::Unknown)? {
+            match self.find(store, name, &digest).await? {
+                Needed::Layer(id, live) => layers.push((id, *live)),
+                Needed::Manifest => {}
+                Needed::Gone => gone.push(digest),
+            }
+        }
+        if !gone.is_empty() {
+            return Err(RestoreError::Gone { digests: gone });
+        }
+        self.manifests.push((digest.clone(), layers));
+        Ok(())
+    }
+
+    async fn find(
+        &mut self,
+        store: &Arc<Store>,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Needed> {
+        if self.gone.contains(digest) {
+            return Ok(Needed::Gone);
+        }
+        if self.has(digest) || manifest_document::get(store, name, digest).await?.is_some() {
+            return Ok(Needed::Manifest);
+        }
+        let id = LayerId::from(digest.clone());
+        if let Some(live) = live::revive(store, &id).await?
+            && presence::look(store, &live.layer).await?
+        {
+            return Ok(Needed::Layer(id, Box::new(live)));
+        }
+        match Box::pin(self.add(store, name, digest)).await {
+            Ok(()) => Ok(Needed::Manifest),
+            Err(RestoreError::Unknown | RestoreError::Gone { .. }) => {
+                self.gone.insert(digest.clone());
+                Ok(Needed::Gone)
+            }
+            Err(RestoreError::Failed(error)) => Err(error),
+        }
+    }
+}
+
 /// Something that a manifest needs.
 enum Needed {
     /// A layer that is to be linked.
     Layer(LayerId, Box<LiveLayer>),
-    /// A manifest that is there.
+    /// A manifest that is there, or will be restored.
     Manifest,
-    /// One that is there again.
-    Restored(RestoreReport),
     Gone,
-}
-
-/// Looks for what a manifest needs. A layer is kept from collections, a manifest that was deleted as
-/// well is restored. What is `gone` is looked for once, however many manifests need it.
-async fn find(
-    store: &Arc<Store>,
-    name: &RepositoryName,
-    digest: &Digest,
-    gone: &mut BTreeSet<Digest>,
-) -> Result<Needed> {
-    if gone.contains(digest) {
-        return Ok(Needed::Gone);
-    }
-    if manifest_document::get(store, name, digest).await?.is_some() {
-        return Ok(Needed::Manifest);
-    }
-    let id = LayerId::from(digest.clone());
-    if let Some(live) = live::revive(store, &id).await?
-        && presence::look(store, &live.layer).await?
-    {
-        return Ok(Needed::Layer(id, Box::new(live)));
-    }
-    match Box::pin(restore(store, name, digest, gone)).await {
-        Ok(restored) => Ok(Needed::Restored(restored)),
-        Err(RestoreError::Unknown | RestoreError::Gone { .. }) => {
-            gone.insert(digest.clone());
-            Ok(Needed::Gone)
-        }
-        Err(RestoreError::Failed(error)) => Err(error),
-    }
 }
 
 /// Whether all that a deleted manifest needs is there, or was deleted as well and can be restored in turn.
@@ -200,37 +228,30 @@ async fn tagged(
     Ok(digest)
 }
 
-async fn restore(
+/// The entries of one digest: a deletion that was repeated has one for each attempt.
+async fn entries_of(
     store: &Arc<Store>,
     name: &RepositoryName,
     digest: &Digest,
-    all_gone: &mut BTreeSet<Digest>,
-) -> Result<RestoreReport, RestoreError> {
+) -> Result<Vec<ListedManifest>> {
     let only = |entry: ListedManifest| (entry.document.digest == *digest).then_some(entry);
     let prefix = store.keys.trash_of_digest(name, digest);
-    let same = trash::entries(store, prefix, only).await?;
+    trash::entries(store, prefix, only).await
+}
+
+/// Restores a manifest of which all is there.
+async fn restore_one(
+    store: &Arc<Store>,
+    name: &RepositoryName,
+    digest: &Digest,
+    layers: &[(LayerId, LiveLayer)],
+    restored: &mut RestoreReport,
+) -> Result<(), RestoreError> {
+    let same = entries_of(store, name, digest).await?;
     let entry = same.first().map(|entry| &entry.document);
     let entry = entry.ok_or(RestoreError::Unknown)?;
-    let mut restored = RestoreReport {
-        digest: digest.clone(),
-        named: Vec::new(),
-        tags: Vec::new(),
-        taken_tags: Vec::new(),
-    };
     let since = Moment::now();
-    let (mut layers, mut gone) = (Vec::new(), Vec::new());
-    for digest in needed(&entry.bytes.0) {
-        match find(store, name, &digest, all_gone).await? {
-            Needed::Layer(id, live) => layers.push((id, live)),
-            Needed::Manifest => {}
-            Needed::Restored(named) => restored.add(named),
-            Needed::Gone => gone.push(digest),
-        }
-    }
-    if !gone.is_empty() {
-        return Err(RestoreError::Gone { digests: gone });
-    }
-    for (id, live) in &layers {
+    for (id, live) in layers {
         publish::link_found(store, name, live, id).await?;
     }
     let manifest = Manifest {
@@ -242,7 +263,6 @@ async fn restore(
         annotations: entry.annotations.clone(),
     };
     names::entry(store, name, manifests::put(store, name, &manifest, since)).await?;
-    // A deletion that was repeated has an entry for each attempt.
     let tags: BTreeSet<&Tag> = same.iter().flat_map(|one| &one.document.tags).collect();
     for tag in tags {
         if tags::put_if_absent(store, name, tag, &entry.digest).await? {
@@ -252,7 +272,28 @@ async fn restore(
         }
     }
     let keys: Vec<Key> = same.iter().map(|one| one.key.clone()).collect();
-    store.remove_all(&keys).await?;
+    Ok(store.remove_all(&keys).await?)
+}
+
+async fn restore(
+    store: &Arc<Store>,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<RestoreReport, RestoreError> {
+    let mut plan = Plan::default();
+    plan.add(store, name, digest).await?;
+    let mut restored = RestoreReport {
+        digest: digest.clone(),
+        named: Vec::new(),
+        tags: Vec::new(),
+        taken_tags: Vec::new(),
+    };
+    for (planned, layers) in &plan.manifests {
+        restore_one(store, name, planned, layers, &mut restored).await?;
+        if planned != digest {
+            restored.named.push(planned.clone());
+        }
+    }
     Ok(restored)
 }
 
@@ -262,14 +303,13 @@ impl S3LayerService {
     ///
     /// # Errors
     ///
-    /// [`RestoreError`]. If content of an image is gone, no link, manifest or tag of it was written; the images
-    /// of an index that are whole are restored, and layers that are there stay for another round of
-    /// collections. After a failed request layers may be linked; without the manifest a collection
-    /// removes the links again.
+    /// [`RestoreError`]. If content is gone, no link, manifest or tag was written, and layers that are there stay for
+    /// another round of collections. After a failed request, images of an index may be restored, or layers linked;
+    /// without their manifest a collection removes the links again.
     ///
     /// # Cost
     ///
-    /// For each manifest some 5 requests, for each layer some 5, for each tag 2. By a tag, 1 more for each deleted manifest
+    /// For each manifest some 7 requests, for each layer some 5, for each tag 2. By a tag, 1 more for each deleted manifest
     /// of the repository.
     ///
     /// # Cancellation
@@ -284,7 +324,7 @@ impl S3LayerService {
             TrashReference::Digest(digest) => digest,
             TrashReference::Tag(tag) => &tagged(&self.store, name, tag).await?,
         };
-        restore(&self.store, name, digest, &mut BTreeSet::new()).await
+        restore(&self.store, name, digest).await
     }
 }
 

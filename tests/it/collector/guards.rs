@@ -114,10 +114,10 @@ async fn listing_that_is_much_shorter_than_the_last_one_removes_nothing() {
     assert_eq!((collected.stopped, collected.links_removed), (None, 1));
 }
 
-/// One listing lacks all keys of a repository: the record is set to dead, but the bytes stay as long as later listings
-/// show the link.
+/// The listings of two passes lack all keys of a repository: the record is set to dead, but the bytes stay as long as
+/// later listings show the link.
 #[tokio::test]
-async fn keys_that_one_listing_lacks_free_no_bytes() {
+async fn keys_that_two_listings_lack_free_no_bytes() {
     let site = Site::new(By::Delete).await;
     let service = site.process().await;
     let other: RepositoryName = "library/other".parse().unwrap();
@@ -128,9 +128,6 @@ async fn keys_that_one_listing_lacks_free_no_bytes() {
     assert!(put_manifest(&service, &other, &image).await.unwrap());
     let digest = &image.manifest.digest;
     assert!(service.delete_manifest(&name(), digest).await.unwrap());
-    // The record is condemned with the link of the first repository, and stays so.
-    assert_eq!(site.collect_after(hours(73)).await.layers_condemned, 1);
-    site.clock.advance(hours(21));
     let http = reword(
         site.http_client(),
         Relist {
@@ -142,6 +139,9 @@ async fn keys_that_one_listing_lacks_free_no_bytes() {
         },
     );
     let lied_to = site.process_over(http).await;
+    site.clock.advance(hours(73));
+    assert_eq!(collect(&lied_to).await.unwrap().layers_condemned, 1);
+    site.clock.advance(hours(21));
     assert_eq!(collect(&lied_to).await.unwrap().layers_removed, 1);
     let is_served = async || {
         let layer = service.layer(&other, &image.id()).await.unwrap();
@@ -173,7 +173,43 @@ async fn more_than_the_share_of_a_repository_stays() {
     site.clock.advance(hours(73));
     let collected = service.collect(&CollectOptions::default()).await.unwrap();
     assert_eq!((collected.links_condemned, collected.skipped.len()), (0, 1));
+    assert_eq!(collected.repositories_left, 1);
     assert_eq!(site.collect().await.links_condemned, 12);
+}
+
+/// What one pass with a larger share has condemned goes with the ordinary passes that follow.
+#[tokio::test]
+async fn one_pass_with_a_larger_share_is_enough() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    for seed in 0..40 {
+        let image = Image::new(seed, 100_000);
+        push_layer(&service, &name(), &image).await;
+        if seed >= 30 {
+            assert!(put_manifest(&service, &name(), &image).await.unwrap());
+        }
+    }
+    let ordinary = async || {
+        let collected = service.collect(&CollectOptions::default()).await.unwrap();
+        assert_eq!(
+            (&collected.stopped, collected.repositories_left),
+            (&None, 0)
+        );
+        collected
+    };
+    // They are too young to count.
+    site.clock.advance(hours(30));
+    assert_eq!(ordinary().await.links_condemned, 0);
+    site.clock.advance(hours(43));
+    let guarded = service.collect(&CollectOptions::default()).await.unwrap();
+    assert_eq!((guarded.links_condemned, guarded.repositories_left), (0, 1));
+    assert_eq!(site.collect().await.links_condemned, 30);
+    assert_eq!(ordinary().await.links_removed, 0);
+    site.clock.advance(hours(21));
+    let removed = ordinary().await;
+    assert_eq!((removed.links_removed, removed.layers_removed), (30, 30));
+    site.clock.advance(hours(21));
+    assert_eq!(ordinary().await.layers_freed, 30);
 }
 
 /// 11 of 55 links are 20 %.

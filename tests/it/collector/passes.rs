@@ -10,6 +10,7 @@ use s3layers::{
 
 use super::site::{
     BOTH, By, Image, Site, collect, hours, manifest, pull, push, push_by_sha512, push_layer,
+    put_manifest,
 };
 use crate::support::answers::{Reword, reword};
 use crate::support::bucket;
@@ -298,6 +299,41 @@ async fn dry_run_changes_nothing_and_says_what_would_be_done() {
         .into_iter()
         .filter(|request| !matches!(request.operation, GetObject | ListObjectsV2));
     assert_eq!(changes.count(), 0);
+}
+
+/// A layer of several repositories counts once, one that another repository needs does not, and what follows
+/// from the removal of links is shown too.
+#[tokio::test]
+async fn dry_run_shows_what_the_pass_does() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    let others = ["library/one", "library/two"].map(|name| name.parse().unwrap());
+    let [unused, used] = [1, 2].map(|seed| Image::new(seed, 100_000));
+    for name in others.iter().chain([&name()]) {
+        push_layer(&service, name, &unused).await;
+        push_layer(&service, name, &used).await;
+    }
+    assert!(put_manifest(&service, &name(), &used).await.unwrap());
+    let options = CollectOptions {
+        dry_run: true,
+        ..CollectOptions::default()
+    };
+    // Condemned, removed, freed, and nothing.
+    let mut layers = Vec::new();
+    for wait in [73, 21, 21, 21] {
+        site.clock.advance(hours(wait));
+        let mut shown = service.collect(&options).await.unwrap();
+        let done = service.collect(&CollectOptions::default()).await.unwrap();
+        shown.dry_run = false;
+        assert_eq!(shown, done);
+        layers.push((
+            done.layers_condemned,
+            done.layers_removed,
+            done.layers_freed,
+        ));
+    }
+    assert_eq!(layers, [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0)]);
+    assert!(pull(&service, &name(), &used).await);
 }
 
 /// A push replaced a dead record: its old data goes, the new one stays.

@@ -228,6 +228,41 @@ async fn image_of_which_a_layer_is_gone_stays_deleted_with_all_of_its_links() {
     assert_eq!(site.keys().await, before);
 }
 
+/// Its image that is whole stays deleted as well, and can be restored alone.
+#[tokio::test]
+async fn index_of_which_an_image_is_gone_stays_deleted() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    let [kept, gone] = [1, 2].map(|seed| Image::new(seed, 1_000));
+    push(&service, &name(), &kept).await;
+    service.put_manifest(&name(), &gone.manifest).await.unwrap();
+    let names = [&kept, &gone].map(|image| format!(r#"{{"digest":"{}"}}"#, image.manifest.digest));
+    let bytes = format!(r#"{{"manifests":[{}]}}"#, names.join(","));
+    let index = Manifest {
+        digest: sha256(bytes.as_bytes()),
+        bytes: bytes.into(),
+        ..kept.manifest.clone()
+    };
+    service.put_manifest(&name(), &index).await.unwrap();
+    for manifest in [&index, &kept.manifest, &gone.manifest] {
+        delete(&service, &manifest.digest).await;
+    }
+    let before = site.keys().await;
+    let restore = async |digest: &Digest| {
+        let reference = TrashReference::Digest(digest.clone());
+        service.restore(&name(), &reference).await
+    };
+    match restore(&index.digest).await {
+        Err(RestoreError::Gone { digests }) => {
+            assert_eq!(digests, std::slice::from_ref(&gone.manifest.digest));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(site.keys().await, before);
+    restore(&kept.manifest.digest).await.unwrap();
+    assert!(pull(&service, &name(), &kept).await);
+}
+
 /// Another repository whose name begins with this one has its own.
 #[tokio::test]
 async fn removed_repository_leaves_others_and_can_be_restored() {
@@ -389,6 +424,12 @@ async fn bytes_are_counted_by_repository() {
     let name = name();
     let delete = service.delete_manifest(&name, &deleted.manifest.digest);
     assert!(delete.await.unwrap());
+    let space = service.space().await.unwrap();
+    assert_eq!((space.unused_layers, space.unused_bytes), (2, 350_000));
+    // One that a manifest names stays, also without a link.
+    let unlinked = Image::new(6, 60_000);
+    push(&service, &name, &unlinked).await;
+    assert!(service.unlink(&name, &unlinked.id()).await.unwrap());
     let space = service.space().await.unwrap();
     assert_eq!((space.unused_layers, space.unused_bytes), (2, 350_000));
     // A manifest that cannot be read may need all of its repository.

@@ -257,7 +257,7 @@ impl Metrics {
     pub fn count_collection(&self, collected: &CollectReport, is_failed: bool) {
         let outcome = if is_failed {
             "failed"
-        } else if collected.stopped.is_some() {
+        } else if collected.stopped.is_some() || collected.repositories_left > 0 {
             "stopped"
         } else {
             "complete"

@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::plan::{self, LinkAction, LinkFacts};
 use super::walk::Repository;
-use super::{AT_ONCE, CollectError, Pass, records};
+use super::{AT_ONCE, CollectError, Pass};
 use crate::clock;
 use crate::error::Error;
 use crate::id::LayerId;
@@ -44,19 +44,35 @@ pub(super) fn age_at(now: SystemTime, written: Written) -> Result<Duration, Coll
     Ok(age.saturating_sub(Duration::from_secs(1)))
 }
 
+/// What the judgement of all links leaves to do.
+pub(super) struct Judged {
+    /// Links that may be removed now.
+    pub(super) removable: BoundedList<Removable>,
+    /// The layers of links that were condemned.
+    pub(super) condemned: BoundedList<Digest>,
+}
+
+/// The times that the judgement of a repository's links depends on.
+#[derive(Clone, Copy)]
+pub(super) struct Since {
+    /// When the listing began.
+    pub(super) listing: SystemTime,
+    /// How long before that the oldest open upload of the repository began.
+    pub(super) upload: Option<Duration>,
+}
+
 /// Judges the old links of a repository; condemns them, or writes them back to live. Adds those that can
 /// be removed now.
 ///
 /// # Cost
 ///
-/// 1 request for each link that no manifest names by its SHA-256, and 3 where it is condemned. 2 for each
-/// old link by another id.
+/// 1 request for each link that no manifest names by its SHA-256, 2 where these are more than the share that may go,
+/// and 1 more where it is condemned. 2 for each old link by another id.
 pub(super) async fn judge(
     pass: &Pass<'_>,
     mut repository: Repository,
-    began_at: SystemTime,
-    upload_began: Option<Duration>,
-    removable: &mut BoundedList<Removable>,
+    since: Since,
+    judged: &mut Judged,
 ) -> Result<(), CollectError> {
     if repository.is_unreadable {
         return Ok(());
@@ -67,77 +83,119 @@ pub(super) async fn judge(
     // it after its manifest is deleted writes it back.
     let unnamed = old.things.iter().filter(|digest| !named.contains(*digest));
     let unnamed: Vec<_> = unnamed.collect();
-    let name = &repository.name;
-    let share = pass.options.max_share;
-    let unnamed_in_all = old.in_all(unnamed.len());
-    if plan::is_too_many(unnamed_in_all, repository.links, share) {
-        let (unnamed, links) = (unnamed_in_all, repository.links);
-        pass.skip(
-            format_args!("all links of {name}"),
-            format_args!("no manifest names {unnamed} of {links}, more than the share that may go"),
-        );
+    if are_too_many(pass, &repository, &unnamed, since).await? {
         return Ok(());
     }
     let repository = &repository;
     // On the heap, and only once it begins.
-    let judgements = unnamed.into_iter().map(async |digest| {
-        Box::pin(judge_one(pass, repository, digest, began_at, upload_began)).await
-    });
-    let mut judged = stream::iter(judgements.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-    while let Some(one) = judged.try_next().await? {
-        one.into_iter().for_each(|link| removable.push(link));
+    let judgements = unnamed
+        .into_iter()
+        .map(async |digest| Box::pin(judge_one(pass, repository, digest, since)).await);
+    let mut judgements = stream::iter(judgements.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    while let Some(one) = judgements.try_next().await? {
+        match one {
+            Some(Outcome::Condemned(digest)) => judged.condemned.push(digest),
+            Some(Outcome::Removable(link)) => judged.removable.push(link),
+            None => {}
+        }
     }
-    orphans.into_iter().for_each(|link| removable.push(link));
+    orphans
+        .into_iter()
+        .for_each(|link| judged.removable.push(link));
     Ok(())
+}
+
+/// Whether more links would be condemned than may be: not what was condemned before, nor what is too young.
+async fn are_too_many(
+    pass: &Pass<'_>,
+    repository: &Repository,
+    unnamed: &[&Digest],
+    since: Since,
+) -> Result<bool, CollectError> {
+    let (links, share) = (repository.links, pass.options.max_share);
+    if !plan::is_too_many(repository.old.in_all(unnamed.len()), links, share) {
+        return Ok(false);
+    }
+    let looks = unnamed
+        .iter()
+        .map(async |digest| Box::pin(look(pass, repository, digest, since)).await);
+    let looks = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    let due = looks.try_fold(0, async |due, looked| {
+        let is_due = looked.is_some_and(|(_, action)| action == LinkAction::Condemn);
+        Ok(due + usize::from(is_due))
+    });
+    let due = repository.old.in_all(due.await?);
+    let are_too_many = plan::is_too_many(due, links, share);
+    if are_too_many {
+        pass.report(|report| report.repositories_left += 1);
+        pass.skip(
+            format_args!("all links of {}", repository.name),
+            format_args!("{due} of {links} would be condemned, more than the share that may go"),
+        );
+    }
+    Ok(are_too_many)
+}
+
+/// A link that no manifest names by its SHA-256, and what is to be done with it; `None` where it is gone or stays.
+async fn look(
+    pass: &Pass<'_>,
+    repository: &Repository,
+    digest: &Digest,
+    since: Since,
+) -> Result<Option<(StoredDocument<Link>, LinkAction)>, CollectError> {
+    let id = LayerId::from(digest.clone());
+    let key = pass.store.keys.link(&repository.name, &id);
+    let Some(loaded) = load(pass, &repository.name, &id, &key).await? else {
+        return Ok(None);
+    };
+    let link = &loaded.document;
+    let mut digests = link.layer.aliases.iter().filter_map(LayerId::as_digest);
+    let facts = LinkFacts {
+        is_condemned: link.state != EntryState::Live,
+        is_named: digests.any(|digest| repository.named.contains(digest)),
+        age: age_at(since.listing, loaded.written)?,
+        upload_began: since.upload,
+    };
+    let action = plan::link(facts, pass.times());
+    Ok(Some((loaded, action)))
+}
+
+enum Outcome {
+    Condemned(Digest),
+    Removable(Removable),
 }
 
 async fn judge_one(
     pass: &Pass<'_>,
     repository: &Repository,
     digest: &Digest,
-    began_at: SystemTime,
-    upload_began: Option<Duration>,
-) -> Result<Option<Removable>, CollectError> {
-    let name = &repository.name;
-    let id = LayerId::from(digest.clone());
-    let key = pass.store.keys.link(name, &id);
-    let Some(loaded) = load(pass, name, &id, &key).await? else {
+    since: Since,
+) -> Result<Option<Outcome>, CollectError> {
+    let Some((loaded, action)) = look(pass, repository, digest, since).await? else {
         return Ok(None);
     };
-    let StoredDocument {
-        document: link,
-        etag,
-        written,
-    } = loaded;
-    let mut digests = link.layer.aliases.iter().filter_map(LayerId::as_digest);
-    let facts = LinkFacts {
-        is_condemned: link.state != EntryState::Live,
-        is_named: digests.any(|digest| repository.named.contains(digest)),
-        age: age_at(began_at, written)?,
-        upload_began,
-    };
-    let size = link.layer.size;
-    match plan::link(facts, pass.times()) {
-        LinkAction::Keep => {}
+    let (link, etag) = (loaded.document, loaded.etag);
+    let name = repository.name.clone();
+    let key = pass.store.keys.link(&name, &digest.clone().into());
+    Ok(match action {
+        LinkAction::Keep => None,
         LinkAction::Condemn => {
             let nonce = clock::new_nonce();
-            if put(pass, &key, link, EntryState::Condemned { nonce }, &etag).await? {
-                tracing::debug!(%key, size, "condemned a link");
+            let is_written = put(pass, &key, link, EntryState::Condemned { nonce }, &etag).await?;
+            is_written.then(|| {
+                tracing::debug!(%key, "condemned a link");
                 pass.report(|report| report.links_condemned += 1);
-                records::condemn(pass, &id).await?;
-            }
+                Outcome::Condemned(digest.clone())
+            })
         }
         LinkAction::Restore => {
             if put(pass, &key, link, EntryState::Live, &etag).await? {
                 pass.report(|report| report.links_restored += 1);
             }
+            None
         }
-        LinkAction::Remove => {
-            let name = name.clone();
-            return Ok(Some(Removable { name, key, etag }));
-        }
-    }
-    Ok(None)
+        LinkAction::Remove => Some(Outcome::Removable(Removable { name, key, etag })),
+    })
 }
 
 /// A link; `None` where it is gone, or cannot be read and stays.

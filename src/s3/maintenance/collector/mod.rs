@@ -69,8 +69,8 @@ const SHOWN: usize = 100;
 pub struct CollectOptions {
     /// Change nothing, and report what would be done now.
     pub dry_run: bool,
-    /// At most this share of the links of a repository, and of all layers, is removed; 0 to 1. Where
-    /// more would go, and more than ten, they stay, and the report says so.
+    /// At most this share of the links of a repository, and of all layers, is condemned by a pass; 0 to 1. Where
+    /// more would be, and more than ten, they stay, also those that were condemned before, and the report says so.
     pub max_share: f64,
     /// About how many requests a second are made at most.
     pub rate: Option<u32>,
@@ -106,6 +106,8 @@ pub struct CollectReport {
     pub links_restored: u64,
     /// Links that were removed.
     pub links_removed: u64,
+    /// Repositories of which all links were left alone, as more would be condemned than `max_share` allows.
+    pub repositories_left: u64,
     /// Links that the next collection may remove, as this one has removed as many as it remembers.
     pub links_left: u64,
     /// Layers that are removed after the wait, unless they are used again.
@@ -237,15 +239,18 @@ impl Pass<'_> {
             self.report(|report| report.stopped = Some(reason));
             return Ok(());
         }
-        self.report(|report| report.links_left = walked.removable.more);
-        let removed = std::mem::take(&mut walked.removable.first);
+        records::condemn_all(self, &mut walked).await?;
+        let removable = &mut walked.judged.removable;
+        self.report(|report| report.links_left = removable.more);
+        let removed = std::mem::take(&mut removable.first);
         for link in &removed {
             walked.removed.insert(link.key().as_str());
         }
-        if links::remove(self, &removed).await? > 0 && !self.options.dry_run {
+        if links::remove(self, &removed).await? > 0 {
             // Both need not be in memory at once.
             walked.linked = Marks::small();
-            (walked.linked, walked.began_at) = walk::links(self, canary).await?;
+            let absent = self.options.dry_run.then_some(&walked.removed);
+            (walked.linked, walked.began_at) = walk::links(self, canary, absent).await?;
         }
         let freed = records::collect(self, &walked).await?;
         // A pass that is stopped frees no bytes and keeps the trash.

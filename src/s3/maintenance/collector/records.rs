@@ -1,6 +1,6 @@
 //! Layers that no link names.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -54,13 +54,7 @@ pub(super) async fn collect(
         let reason = "links and manifests name so many digests that many layers look named";
         pass.skip("some layers", reason);
     }
-    let (unlinked, all) = (candidates.len(), pass.report(|report| report.layers));
-    if plan::is_too_many(unlinked, all, pass.options.max_share) {
-        pass.report(|report| {
-            report.stopped = Some(format!(
-                "no link names {unlinked} of {all} layers, more than the share that may go"
-            ));
-        });
+    if are_too_many(pass, &candidates, walked).await? {
         return Ok(freed);
     }
     for batch in candidates.first.chunks(BATCH) {
@@ -85,6 +79,54 @@ pub(super) async fn collect(
         purge::remove(pass, purging).await?;
     }
     Ok(freed)
+}
+
+/// Whether more records would be condemned than may be: not those that were condemned before.
+async fn are_too_many(
+    pass: &Pass<'_>,
+    candidates: &BoundedList<Digest>,
+    walked: &RepositoryWalk,
+) -> Result<bool, CollectError> {
+    let (all, share) = (pass.report(|report| report.layers), pass.options.max_share);
+    if !plan::is_too_many(candidates.len(), all, share) {
+        return Ok(false);
+    }
+    // Of those that are not looked at, all.
+    let mut due = candidates.more;
+    for batch in candidates.first.chunks(BATCH) {
+        let looks = batch
+            .iter()
+            .map(async |digest| Box::pin(look(pass, &digest.clone().into(), walked)).await);
+        let looks = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+        let looked: Vec<_> = looks.try_collect().await?;
+        let actions = looked.iter().flatten().map(|(_, action)| *action);
+        due += actions
+            .filter(|action| *action == RecordAction::Condemn)
+            .count() as u64;
+    }
+    let are_too_many = plan::is_too_many(due, all, share);
+    if are_too_many {
+        pass.report(|report| {
+            report.stopped = Some(format!(
+                "{due} of {all} layers would be condemned, as no link names them, more than the share that may go"
+            ));
+        });
+    }
+    Ok(are_too_many)
+}
+
+/// A record, and the step that it is due; `None` where it is gone or stays.
+async fn look(
+    pass: &Pass<'_>,
+    id: &LayerId,
+    walked: &RepositoryWalk,
+) -> Result<Option<(StoredDocument<Record>, RecordAction)>, CollectError> {
+    let Some(loaded) = load(pass, id).await? else {
+        return Ok(None);
+    };
+    let age = age_at(walked.began_at, loaded.written)?;
+    let action = plan::record(&loaded.document.state, age, pass.times());
+    Ok(Some((loaded, action)))
 }
 
 /// Old records that no link was listed for.
@@ -129,16 +171,11 @@ async fn judge(
     id: &LayerId,
     walked: &RepositoryWalk,
 ) -> Result<Option<Due>, CollectError> {
-    let Some(loaded) = load(pass, id).await? else {
+    let Some((loaded, action)) = look(pass, id, walked).await? else {
         return Ok(None);
     };
-    let age = age_at(walked.began_at, loaded.written)?;
-    let StoredDocument {
-        document: record,
-        etag,
-        ..
-    } = loaded;
-    Ok(match plan::record(&record.state, age, pass.times()) {
+    let (record, etag) = (loaded.document, loaded.etag);
+    Ok(match action {
         RecordAction::Keep => None,
         RecordAction::Condemn => {
             condemn_as_judged(pass, record, &etag).await?;
@@ -180,9 +217,26 @@ async fn is_used(
     has_link(pass, &key).await
 }
 
-/// Condemns the record of a layer whose link was condemned, so that both wait at the same time. It may
-/// have other links: a condemned record is served as before.
-pub(super) async fn condemn(pass: &Pass<'_>, id: &LayerId) -> Result<(), CollectError> {
+/// Condemns the records of layers whose links were condemned, so that both wait at the same time. Those that a manifest
+/// names stay live; others may have other links: a condemned record is served as before.
+pub(super) async fn condemn_all(
+    pass: &Pass<'_>,
+    walked: &mut RepositoryWalk,
+) -> Result<(), CollectError> {
+    let condemned = std::mem::take(&mut walked.judged.condemned.first);
+    let condemned: BTreeSet<Digest> = condemned
+        .into_iter()
+        .filter(|digest| !walked.named.contains(digest))
+        .collect();
+    let condemnations = condemned
+        .into_iter()
+        .map(async |digest| Box::pin(condemn(pass, &digest.into())).await);
+    let condemnations = stream::iter(condemnations.collect::<Vec<_>>());
+    let condemnations = condemnations.buffer_unordered(AT_ONCE);
+    condemnations.try_collect::<()>().await
+}
+
+async fn condemn(pass: &Pass<'_>, id: &LayerId) -> Result<(), CollectError> {
     let Some(StoredDocument {
         document,
         etag,

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::links::{self, Removable};
+use super::links::{self, Judged, Since};
 use super::listing::{ListedPage, Listing};
 use super::names_cache::{self, NamesCache};
 use super::sample::Sample;
@@ -24,7 +24,7 @@ use s3layers_tarsum::Digest;
 const LINKS: usize = 50_000;
 /// Of those by other ids: their keys, 3 MiB.
 const OTHER_LINKS: usize = 10_000;
-/// So many links are removed in a pass: 15 MiB.
+/// So many links are removed in a pass, 15 MiB, and the records of so many condemned ones are condemned, 5 MiB.
 const REMOVALS: usize = 50_000;
 
 /// What the walk over all repositories has shown.
@@ -35,8 +35,8 @@ pub(super) struct RepositoryWalk {
     pub(super) named: Marks,
     /// The store's clock when the listing of links began.
     pub(super) began_at: SystemTime,
-    /// Links that may be removed now.
-    pub(super) removable: BoundedList<Removable>,
+    /// What is left to do with links.
+    pub(super) judged: Judged,
     /// The keys of those that this pass has removed, or found changed.
     pub(super) removed: Marks,
 }
@@ -83,7 +83,10 @@ pub(super) async fn repositories(
         linked: Marks::small(),
         named: Marks::small(),
         began_at: SystemTime::UNIX_EPOCH,
-        removable: BoundedList::new(REMOVALS),
+        judged: Judged {
+            removable: BoundedList::new(REMOVALS),
+            condemned: BoundedList::new(REMOVALS),
+        },
         removed: Marks::small(),
     };
     let mut current: Option<Repository> = None;
@@ -179,9 +182,11 @@ async fn end(
         names.store(pass, &repository.name).await?;
     }
     let skew = pass.times().look();
-    let began = sessions.began(&repository.name, walked.began_at, skew);
-    let removable = &mut walked.removable;
-    links::judge(pass, repository, walked.began_at, began, removable).await
+    let since = Since {
+        listing: walked.began_at,
+        upload: sessions.began(&repository.name, walked.began_at, skew),
+    };
+    links::judge(pass, repository, since, &mut walked.judged).await
 }
 
 /// Marks what these manifests name.
@@ -238,7 +243,7 @@ async fn read_manifests(
     Ok(())
 }
 
-/// Which layers are linked now, and when the listing began.
+/// Which layers are linked now, and when the listing began. Without the links `removed`, of a pass that changes nothing.
 ///
 /// # Cost
 ///
@@ -246,6 +251,7 @@ async fn read_manifests(
 pub(super) async fn links(
     pass: &Pass<'_>,
     canary: Option<&Key>,
+    removed: Option<&Marks>,
 ) -> Result<(Marks, SystemTime), CollectError> {
     let mut linked = Marks::small();
     let mut began_at = SystemTime::UNIX_EPOCH;
@@ -256,8 +262,10 @@ pub(super) async fn links(
         for object in &page.objects {
             has_canary |= canary == Some(&object.key);
             let entry = pass.store.keys.entry_of(object.key.as_str());
+            let is_removed = || removed.is_some_and(|keys| keys.contains(object.key.as_str()));
             if let Some((_, EntryKind::Link(digest))) = entry
                 && object.size != TOMBSTONE_SIZE
+                && !is_removed()
             {
                 linked.insert(&digest);
             }
