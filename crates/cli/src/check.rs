@@ -146,15 +146,15 @@ fn exit(verdict: CheckVerdict, checked: &CheckReport) -> Result<(), Failure> {
     };
     let is_damage = |defect: &&Defect| defect.kind.severity() == DefectSeverity::Damage;
     let damage = checked.defects.iter().filter(is_damage);
-    let damage = damage.filter(|defect| !defect.is_repaired);
+    let damage = damage.filter(|defect| !defect.is_repaired).count() as u64;
+    let left = format!("left: {}", counted(damage, "defect"));
+    let unchecked = "not everything could be checked";
     match verdict {
         CheckVerdict::Clean => Ok(()),
         CheckVerdict::Repaired => failed(REPAIRED, "all damage was repaired".to_owned()),
-        CheckVerdict::Damaged => failed(
-            DAMAGED,
-            format!("left: {}", counted(damage.count() as u64, "defect")),
-        ),
-        _ => failed(INCOMPLETE, "not everything could be checked".to_owned()),
+        CheckVerdict::Damaged => failed(DAMAGED, left),
+        _ if damage > 0 => failed(INCOMPLETE, format!("{left}; {unchecked}")),
+        _ => failed(INCOMPLETE, unchecked.to_owned()),
     }
 }
 

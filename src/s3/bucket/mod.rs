@@ -115,7 +115,7 @@ impl Store {
             reads += 1;
             match decode(key, &bytes) {
                 Err(error @ Error::NewerVersion { .. }) => return Err(error),
-                Err(error) if reads < READS => tracing::warn!(%key, %error, "read again"),
+                Err(error) if reads < READS => tracing::info!(%key, %error, "read again"),
                 document => {
                     return Ok(Some(StoredDocument {
                         document,

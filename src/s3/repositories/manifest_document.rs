@@ -107,7 +107,7 @@ pub(super) async fn read(
         reads += 1;
         let document = document.and_then(|stored| manifest(digest, stored));
         match document {
-            Err(error) if reads < READS => tracing::warn!(%key, %error, "read again"),
+            Err(error) if reads < READS => tracing::info!(%key, %error, "read again"),
             document => {
                 return Ok(Some(StoredDocument {
                     document,

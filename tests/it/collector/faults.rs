@@ -1,7 +1,7 @@
 //! Every request of a collection killed, spoilt and delayed: the next one continues, and nothing that
 //! a client relies on is lost.
 
-use s3layers::{Algorithm, S3LayerService};
+use s3layers::{Algorithm, RepositoryService as _, S3LayerService};
 
 use super::site::{By, Image, Site, collect, hours, pull, push, push_layer};
 use crate::support::fault_client::{End, FaultClient, Gate, On};
@@ -43,16 +43,22 @@ impl Wrong {
     }
 }
 
-/// Layers to collect, of which one has an alias and one has its link for a day longer, beside an image to keep.
+/// Layers to collect, of which one has an alias, one has its link for a day longer, and one is of a deleted image, beside
+/// an image to keep.
 async fn prepared(by: By) -> (Site, S3LayerService, Image) {
     let site = Site::new(by).await;
     let service = site.process().await;
+    let deleted = Image::new(4, 30_000);
+    let name = name();
+    push(&service, &name, &deleted).await;
+    let delete = service.delete_manifest(&name, &deleted.manifest.digest);
+    assert!(delete.await.unwrap());
     let kept = Image::new(1, PART + 1);
-    push(&service, &name(), &kept).await;
+    push(&service, &name, &kept).await;
     let aliased = Image::named_by(Algorithm::Sha512, 2, 100_000);
-    push_layer(&service, &name(), &aliased).await;
+    push_layer(&service, &name, &aliased).await;
     site.clock.advance(hours(21));
-    push_layer(&service, &name(), &Image::new(3, 1_000)).await;
+    push_layer(&service, &name, &Image::new(3, 1_000)).await;
     (site, service, kept)
 }
 
@@ -92,10 +98,12 @@ async fn collected_with(by: By, wrong: Option<(Wrong, usize)>, pass: u32) -> usi
     let records = keys.iter().filter(|key| key.starts_with("layers/")).count();
     let links = keys.iter().filter(|key| key.contains("/_layers/")).count();
     assert_eq!((data, records, links), (1, 1, 1), "{wrong:?}: {keys:?}");
+    let is_in_trash = |key: &String| key.starts_with("gc/trash/");
+    assert!(!keys.iter().any(is_in_trash), "{wrong:?}: {keys:?}");
     requests
 }
 
-/// They condemn links and layers, remove links and set layers to dead, and purge.
+/// They condemn links and layers, remove links and set layers to dead, and purge and forget what was deleted.
 const PASSES: u32 = 3;
 
 #[test]
