@@ -9,6 +9,7 @@ use aws_smithy_runtime_api::client::dns::ResolveDnsError;
 use aws_smithy_runtime_api::client::result::{ConnectorError, DispatchFailure};
 use rustls::AlertDescription;
 
+use crate::s3::wire::https::NoAuthorities;
 use crate::s3::wire::verdict::Verdict;
 
 /// What a request that was not answered means.
@@ -22,7 +23,9 @@ pub(super) fn judge(failure: &DispatchFailure) -> Verdict {
     }
     if cause::<ResolveDnsError>(error).is_some() {
         Verdict::Unresolved
-    } else if cause::<rustls::Error>(error).is_some_and(is_refusal) {
+    } else if cause::<rustls::Error>(error).is_some_and(is_refusal)
+        || cause::<NoAuthorities>(error).is_some()
+    {
         Verdict::Unreachable
     } else if failure.is_user() {
         Verdict::Refused

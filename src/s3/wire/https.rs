@@ -2,12 +2,13 @@
 //! them.
 //!
 //! 1. `AWS_CA_BUNDLE`, else `ca_bundle` of the profile, replaces the certificates of the machine;
-//!    `SSL_CERT_FILE` and `SSL_CERT_DIR` say where those are.
+//!    `SSL_CERT_FILE` and `SSL_CERT_DIR` say where those are. Without any, only plain HTTP works.
 //! 2. `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` hold for all hosts but the metadata
 //!    services: a proxy would answer with credentials of its own machine.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aws_sdk_s3::config::{HttpClient, RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::proxy::ProxyConfig;
@@ -19,6 +20,9 @@ use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -30,19 +34,20 @@ const IDLE: usize = 64;
 
 /// Builds the client; `ca_bundle` is that of the profile.
 pub(super) fn client(ca_bundle: Option<&str>) -> Result<SharedHttpClient, ClientError> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|path| !path.is_empty());
-    let bundle = match (variable("AWS_CA_BUNDLE"), ca_bundle) {
-        (Some(path), _) => Some(certificates("AWS_CA_BUNDLE", path)?),
-        (None, Some(path)) => Some(certificates("ca_bundle", path.to_owned())?),
-        (None, None) => None,
+    let variable = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty());
+    let pem = match (variable("AWS_CA_BUNDLE"), ca_bundle) {
+        (Some(path), _) => certificates("AWS_CA_BUNDLE", &path)?,
+        (None, Some(path)) if !path.is_empty() => certificates("ca_bundle", &path.into())?,
+        _ => {
+            if let Some(path) = variable("SSL_CERT_FILE") {
+                certificates("SSL_CERT_FILE", &path)?;
+            }
+            certificates_of_machine()
+        }
     };
-    if let Some(path) = variable("SSL_CERT_FILE").filter(|_| bundle.is_none()) {
-        certificates("SSL_CERT_FILE", path)?;
-    }
-    let trust = match bundle {
-        Some(pem) => TrustStore::empty().with_pem_certificate(pem),
-        None => TrustStore::default(),
-    };
+    let has_authorities = !pem.is_empty();
+    // The SDK asserts that the machine has certificates if it is to look for them itself.
+    let trust = TrustStore::empty().with_pem_certificate(pem);
     let built = TlsContext::builder().with_trust_store(trust).build();
     let tls = built.map_err(|error| ClientError::Tls(error.into()))?;
     let proxied = Builder::new().build_with_connector_fn(move |settings, components| {
@@ -56,17 +61,52 @@ pub(super) fn client(ca_bundle: Option<&str>) -> Result<SharedHttpClient, Client
         connector.build_with_resolver(Resolver)
     });
     let direct = Builder::new().build_http();
-    Ok(SharedHttpClient::new(ByHost { proxied, direct }))
+    Ok(SharedHttpClient::new(ByHost {
+        proxied,
+        direct,
+        has_authorities,
+    }))
+}
+
+/// A request over TLS without any certificate to verify the server's by.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no certificate of an authority was found, which https:// needs: install those of the system \
+     (ca-certificates), or name a file of PEM certificates in AWS_CA_BUNDLE or SSL_CERT_FILE"
+)]
+pub(super) struct NoAuthorities;
+
+/// The certificates that the machine trusts, as PEM.
+fn certificates_of_machine() -> Vec<u8> {
+    let found = match std::env::var_os("SSL_CERT_FILE") {
+        // `load_native_certs` would read a file of this name only.
+        Some(path) if path.is_empty() => {
+            let usual = openssl_probe::probe();
+            let directory = usual.cert_dir.first().map(PathBuf::as_path);
+            rustls_native_certs::load_certs_from_paths(usual.cert_file.as_deref(), directory)
+        }
+        _ => rustls_native_certs::load_native_certs(),
+    };
+    let mut roots = RootCertStore::empty();
+    let mut pem = String::new();
+    for certificate in found.certs {
+        let text = STANDARD.encode(&certificate);
+        if roots.add(certificate).is_ok() {
+            pem += &format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+        }
+    }
+    pem.into_bytes()
 }
 
 /// The PEM file at `path`, which the SDK believes to be right: it panics where it is not.
-fn certificates(setting: &'static str, path: String) -> Result<Vec<u8>, ClientError> {
+fn certificates(setting: &'static str, path: &OsString) -> Result<Vec<u8>, ClientError> {
+    let path = Path::new(path);
     let refused = |reason: String| ClientError::Certificates {
         setting,
-        path: path.clone(),
+        path: path.display().to_string(),
         reason,
     };
-    let pem = std::fs::read(Path::new(&path)).map_err(|error| refused(error.to_string()))?;
+    let pem = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
     let (mut roots, mut count) = (RootCertStore::empty(), 0);
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|error| refused(error.to_string()))?;
@@ -85,6 +125,7 @@ fn certificates(setting: &'static str, path: String) -> Result<Vec<u8>, ClientEr
 struct ByHost<T> {
     proxied: T,
     direct: T,
+    has_authorities: bool,
 }
 
 impl HttpClient for ByHost<SharedHttpClient> {
@@ -96,6 +137,7 @@ impl HttpClient for ByHost<SharedHttpClient> {
         SharedHttpConnector::new(ByHost {
             proxied: self.proxied.http_connector(settings, components),
             direct: self.direct.http_connector(settings, components),
+            has_authorities: self.has_authorities,
         })
     }
 }
@@ -104,6 +146,9 @@ impl HttpConnector for ByHost<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         if is_metadata_service(request.uri()) {
             self.direct.call(request)
+        } else if !self.has_authorities && request.uri().starts_with("https:") {
+            let error = ConnectorError::user(NoAuthorities.into());
+            HttpConnectorFuture::ready(Err(error))
         } else {
             self.proxied.call(request)
         }

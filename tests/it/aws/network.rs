@@ -1,5 +1,7 @@
 //! The way to S3: addressing, region, proxies and certificates.
 
+use std::os::unix::ffi::OsStrExt as _;
+
 use super::*;
 
 /// A cloud with IMDS and S3.
@@ -77,6 +79,36 @@ fn certificates_of_a_private_authority() {
         assert!(said.contains(&format!("{name} names {path}: ")), "{said}");
         assert!(said.contains(why), "{said}");
     }
+}
+
+/// As in an image without the package ca-certificates.
+#[test]
+fn machine_without_certificates_reaches_plain_http() {
+    let store = store();
+    let cloud = s3_at_an_address(&store);
+    let user = user(&[]);
+    let with = |url, setting| {
+        let endpoint = ("AWS_ENDPOINT_URL_S3", url);
+        [&KEYS[..], &[endpoint, setting]].concat()
+    };
+    let none = ("SSL_CERT_DIR", "/nowhere");
+    push_and_pull(&user, &with(&store.endpoint, none));
+    push_and_pull(&user, &with(&store.endpoint, ("SSL_CERT_FILE", "")));
+    let said = fails(&user, &with(&cloud.tls_url, none), &["ls"]);
+    for word in [
+        "cannot connect to the store",
+        "AWS_CA_BUNDLE or SSL_CERT_FILE",
+    ] {
+        assert!(said.contains(word), "{said}");
+    }
+    let no_unicode = std::ffi::OsStr::from_bytes(b"/\xff.pem");
+    let output = program(&user, &with(&store.endpoint, none), &["ls"])
+        .env("SSL_CERT_FILE", no_unicode)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("SSL_CERT_FILE names /"), "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
 }
 
 #[test]
