@@ -12,6 +12,7 @@ use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as Providing;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{
     Credentials, ProvideCredentials, RequestChecksumCalculation, ResponseChecksumValidation,
     SharedCredentialsProvider, SharedHttpClient,
@@ -148,7 +149,9 @@ pub(super) async fn profiles(name: Option<&str>) -> Result<ProfileSet, ClientErr
 }
 
 fn loader(options: &ClientOptions) -> ConfigLoader {
-    let mut loader = aws_config::defaults(BehaviorVersion::latest());
+    // The SDK panics on settings of retries that it does not know. Ours are in `retry`.
+    let mut loader =
+        aws_config::defaults(BehaviorVersion::latest()).retry_config(RetryConfig::standard());
     if let Some(profile) = &options.profile {
         loader = loader.profile_name(profile);
     }

@@ -132,6 +132,25 @@ fn proxies_of_plain_http() {
     push_and_pull(&user, &[&KEYS[..], &[here], &none].concat());
 }
 
+/// The program repeats requests by its own rules.
+#[test]
+fn settings_of_retries_are_not_read() {
+    let store = store();
+    let endpoint = ("AWS_ENDPOINT_URL_S3", &*store.endpoint);
+    for setting in [
+        ("AWS_RETRY_MODE", "legacy"),
+        ("AWS_RETRY_MODE", ""),
+        ("AWS_MAX_ATTEMPTS", "x"),
+        ("AWS_MAX_ATTEMPTS", "0"),
+        ("AWS_MAX_ATTEMPTS", ""),
+    ] {
+        push_and_pull(&user(&[]), &[&KEYS[..], &[endpoint, setting]].concat());
+    }
+    let config = "[default]\nretry_mode = legacy\nmax_attempts = x\n";
+    let user = user(&[("config", config)]);
+    push_and_pull(&user, &[&KEYS[..], &[endpoint]].concat());
+}
+
 #[test]
 fn unknown_profiles_are_named() {
     let user = user(&[("config", "[profile here]\nregion = x\n")]);
