@@ -201,7 +201,31 @@ async fn region(
     chain.or_else(DEFAULT_REGION).region().await
 }
 
-/// Credentials within [`CREDENTIALS_TIMEOUT`].
+/// Credentials that no request can carry. The SDK panics on some, and repeats requests with others.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the {0} has a line break, or another character that no key and no token has; the shell's echo appends a line \
+     break, printf does not"
+)]
+struct Unsendable(&'static str);
+
+impl Unsendable {
+    fn check(credentials: Credentials) -> Result<Credentials, CredentialsError> {
+        let token = credentials.session_token().unwrap_or_default();
+        for (name, text) in [
+            ("access key ID", credentials.access_key_id()),
+            ("secret access key", credentials.secret_access_key()),
+            ("session token", token),
+        ] {
+            if !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+                return Err(CredentialsError::invalid_configuration(Unsendable(name)));
+            }
+        }
+        Ok(credentials)
+    }
+}
+
+/// Credentials within [`CREDENTIALS_TIMEOUT`], which a request can carry.
 #[derive(Debug)]
 struct InTime(SharedCredentialsProvider);
 
@@ -213,7 +237,7 @@ impl ProvideCredentials for InTime {
         Providing::new(async {
             let provided = self.0.provide_credentials();
             match tokio::time::timeout(CREDENTIALS_TIMEOUT, provided).await {
-                Ok(provided) => provided,
+                Ok(provided) => provided.and_then(Unsendable::check),
                 Err(_) => self
                     .fallback_on_interrupt()
                     .ok_or_else(|| CredentialsError::provider_timed_out(CREDENTIALS_TIMEOUT)),

@@ -219,3 +219,33 @@ fn credentials_that_do_not_come() {
         }
     });
 }
+
+/// As a secret of Kubernetes has them that was made by `echo`.
+#[test]
+fn credentials_with_a_line_break_are_refused_by_name() {
+    let broken = "of-the-user\n";
+    let (id, secret) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
+    for (variables, of_process, name) in [
+        (&[(id, broken), KEYS[1]][..], "", "access key ID"),
+        (&[KEYS[0], (secret, broken)], "", "secret access key"),
+        (&[], KEY, "access key ID"),
+        (&[], SECRET, "secret access key"),
+        (&[], "session", "session token"),
+    ] {
+        let user = user(&[("config", "[default]\ncredential_process = cat keys.json\n")]);
+        let value = format!("\"{of_process}\"");
+        let answer = keys("SessionToken").replace(&value, r#""of-the-user\n""#);
+        user.file("keys.json", answer.as_bytes());
+        // It is not even asked.
+        let elsewhere = [
+            ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ];
+        let said = fails(&user, &[variables, &elsewhere].concat(), &["ls"]);
+        let want = format!("the {name} has a line break");
+        assert!(
+            said.contains(&want) && !said.contains("of-the-") && !said.contains("attempts"),
+            "{want}: {said}"
+        );
+    }
+}
