@@ -148,11 +148,6 @@ fn plain(text: &str) -> Option<String> {
         ));
     }
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let text = text
-        .split(" Response {")
-        .next()
-        .unwrap_or_default()
-        .to_owned();
     if NOISE.contains(&text.as_str()) || text.starts_with("unhandled error") {
         return None;
     }
@@ -236,10 +231,6 @@ mod tests {
                  Environment: the credential provider was not enabled: variable not set\n    \
                  Profile: the credential provider was not enabled\n",
                 Some("no credentials were found; tried Environment (variable not set), Profile"),
-            ),
-            (
-                "error response from IMDS (code: 403). Response { status: StatusCode(403) }",
-                Some("error response from IMDS (code: 403)."),
             ),
         ] {
             assert_eq!(plain(text).as_deref(), want, "{text}");

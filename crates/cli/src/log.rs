@@ -64,14 +64,15 @@ impl<W: fmt::Write> fmt::Write for EscapingWriter<W> {
 /// In the syntax of `RUST_LOG`.
 fn filter(level: &Level) -> String {
     match level {
-        Level::Filter(filter) => filter.clone(),
+        // The SDK logs requests with their tokens, unless a directive names one of its crates.
+        Level::Filter(filter) => format!("aws=off,{filter}"),
         Level::Word(word) => match &**word {
             "off" => "off".to_owned(),
             // The embedded store returns its refusals to its clients, and the SDK its warnings in
             // errors.
             "error" | "warn" => format!("{word},s3s=off,aws=off"),
             "info" | "debug" => format!("s3layers={word},warn,aws=off"),
-            word => format!("s3layers={word},embedded_s3={word},warn"),
+            word => format!("s3layers={word},embedded_s3={word},warn,aws=off"),
         },
     }
 }

@@ -1,6 +1,7 @@
 //! Why an operation of the store failed.
 
 use std::error::Error as StdError;
+use std::iter::successors;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -120,7 +121,88 @@ impl Attempt {
             verdict,
             answer,
             advice: advice::advice(operation, &error),
-            source: Box::new(error),
+            source: without_dumps(error),
+        }
+    }
+}
+
+/// An error by its text alone.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Cause {
+    text: String,
+    source: Option<Box<Cause>>,
+}
+
+/// The error, or, where the SDK put requests or answers into its text, the texts before those: they
+/// have tokens in them.
+pub(super) fn without_dumps<E: StdError + Send + Sync + 'static>(
+    error: E,
+) -> Box<dyn StdError + Send + Sync> {
+    let texts: Vec<_> = successors(Some(&error as &dyn StdError), |error| error.source())
+        .map(ToString::to_string)
+        .collect();
+    if texts.iter().all(|text| dump(text).is_none()) {
+        return Box::new(error);
+    }
+    let mut source = None;
+    for mut text in texts.into_iter().rev() {
+        if let Some(at) = dump(&text) {
+            text.replace_range(at.., "…");
+        }
+        source = Some(Box::new(Cause { text, source }));
+    }
+    match source {
+        Some(cause) => cause,
+        None => Box::new(error),
+    }
+}
+
+/// Where the debug text of a struct begins, such as `Request { …`. That of an error of S3, of which
+/// the text is nothing but the code and the message, is none.
+fn dump(text: &str) -> Option<usize> {
+    let mut braces = text.match_indices(" {").map(|(at, _)| at);
+    braces.find_map(|end| {
+        let name = text[..end].trim_end_matches(|c: char| c.is_ascii_alphanumeric());
+        let is_type = text[name.len()..end].starts_with(|c: char| c.is_ascii_uppercase());
+        (is_type && !name.is_empty()).then_some(name.len())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_without_debug_texts() {
+        let error = std::io::Error::other("cannot apply it to `Request { token: 1 }`");
+        let plain = without_dumps(error);
+        assert_eq!(plain.to_string(), "cannot apply it to `…");
+        assert!(!format!("{plain:?}").contains("token"));
+        let other = without_dumps(std::io::Error::other("refused"));
+        assert!(other.is::<std::io::Error>());
+    }
+
+    #[test]
+    fn debug_texts_are_found() {
+        for (text, want) in [
+            (
+                "failed to apply endpoint `foo` to request `Request { body: SdkBody { inner: x } }`",
+                Some("failed to apply endpoint `foo` to request `"),
+            ),
+            (
+                "error response from IMDS (code: 403). Response { status: StatusCode(403) }",
+                Some("error response from IMDS (code: 403). "),
+            ),
+            (
+                "expected ListBucketResult but got StartEl { name: Name { prefix: \"\" } }",
+                Some("expected ListBucketResult but got "),
+            ),
+            (r#"Error { code: "SlowDown", message: "a {b}" }"#, None),
+            ("expected { but got }", None),
+            ("service error", None),
+        ] {
+            assert_eq!(dump(text).map(|at| &text[..at]), want, "{text}");
         }
     }
 }

@@ -298,7 +298,7 @@ impl Api {
             .key(key.as_str())
             .presigned(config)
             .await
-            .map_err(|e| failed(e.into()))?;
+            .map_err(|e| failed(error::without_dumps(e)))?;
         Ok(request.uri().to_owned())
     }
 

@@ -249,3 +249,19 @@ fn credentials_with_a_line_break_are_refused_by_name() {
         );
     }
 }
+
+/// The SDK shows the whole request if the endpoint of a source of credentials is no URL.
+#[test]
+fn tokens_are_not_shown() {
+    for source in [Source::Sso, Source::WebIdentity] {
+        let (user, variables) = with(source, "foo", "");
+        for arguments in [&["ls"][..], &["-vvv", "ls"]] {
+            let said = fails(&user, &borrowed(&variables), arguments);
+            assert!(said.contains("cannot get credentials"), "{said}");
+            assert!(
+                !said.contains("of-the-") && !said.contains("Request {"),
+                "{source:?} {said}"
+            );
+        }
+    }
+}
