@@ -334,6 +334,7 @@ impl fmt::Display for StorageError {
             kind,
             attempts,
             elapsed,
+            answer,
             advice,
             ..
         } = &*self.0;
@@ -354,12 +355,14 @@ impl fmt::Display for StorageError {
             write!(f, " of {key}")?;
         }
         write!(f, ": {what}")?;
-        if *attempts > 1 {
-            write!(
-                f,
-                " ({attempts} attempts in {:.1} s)",
-                elapsed.as_secs_f64()
-            )?;
+        // S3's own code is shown with its message, by the cause.
+        let status = answer.as_deref().filter(|answer| !answer.contains(' '));
+        let status = status.map(|status| format!("HTTP status {status}"));
+        let repeated = (*attempts > 1)
+            .then(|| format!("{attempts} attempts in {:.1} s", elapsed.as_secs_f64()));
+        let details: Vec<_> = status.into_iter().chain(repeated).collect();
+        if !details.is_empty() {
+            write!(f, " ({})", details.join(", "))?;
         }
         if let Some(advice) = advice {
             write!(f, "; {advice}")?;

@@ -133,6 +133,8 @@ const NOISE: &[&str] = &[
     "dispatch failure",
     "io error",
     "other",
+    // Of an answer without a code and a message.
+    "Error",
     NOT_ENABLED,
 ];
 /// The SDK's text for a source of credentials that is not configured.

@@ -12,6 +12,8 @@ use crate::telemetry::Operation;
 
 const TRY_TLS: &str = "if the store speaks TLS on this port, its URL begins with https://";
 
+const NOT_S3: &str = "the answer is not one of S3: check whether the URL of the store, or HTTP_PROXY, names a web server";
+
 /// The advice for one failed attempt.
 pub(super) fn advice<E: ProvideErrorMetadata>(
     operation: Operation,
@@ -53,6 +55,9 @@ fn of_answer(operation: Operation, answer: &HttpResponse, code: Option<&str>) ->
         }
         // What answers plain HTTP on a port of TLS is no S3.
         (400, "") if answer.headers().get("x-amz-request-id").is_none() => TRY_TLS,
+        // HEAD has no body for a code.
+        (300..400 | 404 | 405 | 407, "") if operation != Operation::HeadObject => NOT_S3,
+        _ if judge(operation, status, code) == Verdict::Unreadable => NOT_S3,
         _ => return None,
     };
     Some(text.to_owned())

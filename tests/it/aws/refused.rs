@@ -159,6 +159,36 @@ fn missing_permission_is_named() {
     }
 }
 
+/// As a web server, a proxy or a login page gives them.
+#[test]
+fn answers_that_are_not_of_s3_are_reported_with_their_status() {
+    for (status, body) in [
+        (301, ""),
+        (302, "<html>Log in.</html>"),
+        (405, ""),
+        (407, ""),
+        (401, ""),
+        (403, ""),
+    ] {
+        let server = StandIn::start("", move |_| Answer::text(status, body));
+        let user = user(&[]);
+        let variables = [&KEYS[..], &[("AWS_ENDPOINT_URL", &*server.url)]].concat();
+        let said = fails_at_once(&user, &variables, &["ls"]);
+        assert!(said.contains(&format!("HTTP status {status}")), "{said}");
+        assert!(!said.contains("caused by: Error"), "{said}");
+        let advice = match status {
+            401 | 403 => "needed: s3:GetObject",
+            _ => "the answer is not one of S3",
+        };
+        assert!(said.contains(advice), "{said}");
+    }
+    let server = StandIn::start("", |_| Answer::text(200, "<html><p>Hello.</p></html>"));
+    let user = user(&[]);
+    let variables = [&KEYS[..], &[("AWS_ENDPOINT_URL", &*server.url)]].concat();
+    let said = fails_at_once(&user, &variables, &["doctor"]);
+    assert!(said.contains("the answer is not one of S3"), "{said}");
+}
+
 /// An answer that is no HTTP, or no XML, may be that of a bit that flipped, and more often of another
 /// server.
 #[test]
