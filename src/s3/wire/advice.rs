@@ -6,25 +6,36 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use rustls::CertificateError;
 
-use crate::s3::wire::dispatch::{cause, speaks_no_http, speaks_no_tls};
+use crate::s3::wire::dispatch::{cause, judge_proxy, speaks_no_http, speaks_no_tls};
 use crate::s3::wire::verdict::{Verdict, judge};
 use crate::telemetry::Operation;
 
 const TRY_TLS: &str = "if the store speaks TLS on this port, its URL begins with https://";
 
 const NOT_S3: &str = "the answer is not one of S3: check whether the URL of the store, or HTTP_PROXY, names a web server";
+const WRONG_SETTINGS: &str = "check --endpoint-url, --region, AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT, \
+     and the same settings of the profile";
+
+const WRONG_PROXY: &str = "the proxy that HTTPS_PROXY or ALL_PROXY names does not connect to the store: check its address, \
+     and the user and the password in it, or except the store in NO_PROXY";
 
 /// The advice for one failed attempt.
 pub(super) fn advice<E: ProvideErrorMetadata>(
     operation: Operation,
     error: &SdkError<E, HttpResponse>,
+    verdict: Verdict,
 ) -> Option<String> {
     match error {
         SdkError::ServiceError(answer) => of_answer(operation, answer.raw(), answer.err().code()),
         SdkError::ResponseError(answer) => of_answer(operation, answer.raw(), None),
         SdkError::DispatchFailure(failure) => {
             let error = failure.as_connector_error()?;
-            of_silence(error).map(str::to_owned)
+            let advice = match judge_proxy(error) {
+                Some(_) => Some(WRONG_PROXY),
+                None if verdict == Verdict::WrongSettings => Some(WRONG_SETTINGS),
+                None => of_silence(error),
+            };
+            advice.map(str::to_owned)
         }
         _ => None,
     }

@@ -3,46 +3,30 @@
 
 use std::time::Duration;
 
-use aws_config::environment::region::EnvironmentVariableRegionProvider;
 use aws_config::imds::region::ImdsRegionProvider;
-use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider, ProfileSet};
+use aws_config::meta::region::{ProvideRegion as _, RegionProviderChain};
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
-use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as Providing;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{
     Credentials, ProvideCredentials, RequestChecksumCalculation, ResponseChecksumValidation,
     SharedCredentialsProvider, SharedHttpClient,
 };
-use aws_types::service_config::ServiceConfigKey;
 
+use crate::s3::wire::client_environment::client_environment;
 use crate::s3::wire::client_error::ClientError;
+use crate::s3::wire::client_settings::{
+    ClientOptions, DEFAULT_REGION, check_endpoints_of_credentials, endpoint, is_url_of_service,
+    loader, profiles, without_request,
+};
 use crate::s3::wire::https;
 
-/// Where nothing names a region. Stores other than AWS take any.
-const DEFAULT_REGION: &str = "us-east-1";
 /// How long a credential provider may take, a process of the user's included. Less than an attempt of
 /// a request has, so that the error says what took so long.
 const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// What the environment does not say, or is to be overruled in. Everything is optional.
-#[derive(Clone, Debug, Default)]
-pub struct ClientOptions {
-    /// The URL of the store. Without it: `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, the profile,
-    /// and at last AWS itself.
-    pub endpoint_url: Option<String>,
-    /// The region. Without it: `AWS_REGION`, the profile, and, where no endpoint is named, IMDS;
-    /// where none of them knows, `us-east-1`.
-    pub region: Option<String>,
-    /// The name of a profile in the shared configuration files. Without it: `AWS_PROFILE`.
-    pub profile: Option<String>,
-    /// Whether the keys of `profile` are used even where the environment has some, in
-    /// `AWS_ACCESS_KEY_ID`. Default: `false`, as the SDK has it.
-    pub prefer_profile: bool,
-}
 
 /// Builds a client of the SDK from the environment: static keys, profiles, SSO, web identity,
 /// ECS and IMDS credentials; `AWS_CA_BUNDLE` and `SSL_CERT_FILE`; `HTTPS_PROXY`, `HTTP_PROXY` and
@@ -72,8 +56,16 @@ pub async fn client_from_env(options: ClientOptions) -> Result<Client, ClientErr
         .with_http_client(http_client.clone())
         .with_use_fips(known.use_fips())
         .with_use_dual_stack(known.use_dual_stack());
-    let endpoint_named = endpoint(&options, &known).is_some();
-    let region = region(&options, &provider, endpoint_named).await;
+    let from = client_environment(&options).await?.credentials;
+    let endpoint = endpoint(&options, &known);
+    if let Some(url) = endpoint.as_ref().filter(|url| !is_url_of_service(url)) {
+        let (service, url) = ("S3", url.clone());
+        return Err(ClientError::Endpoint { service, url });
+    }
+    if from.asks_aws() {
+        check_endpoints_of_credentials(&known)?;
+    }
+    let region = region(&options, &provider, endpoint.is_some()).await;
     let mut loader = loader(&options)
         .http_client(http_client)
         .region(region.clone());
@@ -89,7 +81,8 @@ pub async fn client_from_env(options: ClientOptions) -> Result<Client, ClientErr
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        .force_path_style(endpoint_named);
+        .force_path_style(endpoint.is_some());
+    config.set_endpoint_url(endpoint);
     if let Some(inner) = shared.credentials_provider() {
         config = config.credentials_provider(InTime(inner));
     }
@@ -123,64 +116,6 @@ pub fn client_over(
     Client::from_conf(config)
 }
 
-/// The shared configuration files, with the profile that is used selected. It exists, unless it is
-/// the default one or the environment has keys.
-pub(super) async fn profiles(name: Option<&str>) -> Result<ProfileSet, ClientError> {
-    let (fs, env, places) = Default::default();
-    let asked = name.map(|name| name.to_owned().into());
-    let files = aws_config::profile::load(&fs, &env, &places, asked).await?;
-    let selected = files.selected_profile();
-    let has_keys = std::env::var("AWS_ACCESS_KEY_ID").is_ok_and(|key| !key.is_empty());
-    if files.get_profile(selected).is_none()
-        && selected != "default"
-        && (name.is_some() || !has_keys)
-    {
-        let file = |variable: &str, usual: &str| {
-            let named = std::env::var(variable).ok().filter(|path| !path.is_empty());
-            named.unwrap_or_else(|| usual.to_owned())
-        };
-        return Err(ClientError::UnknownProfile {
-            name: selected.to_owned(),
-            config: file("AWS_CONFIG_FILE", "~/.aws/config"),
-            credentials: file("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
-        });
-    }
-    Ok(files)
-}
-
-fn loader(options: &ClientOptions) -> ConfigLoader {
-    // The SDK panics on settings of retries that it does not know. Ours are in `retry`.
-    let mut loader =
-        aws_config::defaults(BehaviorVersion::latest()).retry_config(RetryConfig::standard());
-    if let Some(profile) = &options.profile {
-        loader = loader.profile_name(profile);
-    }
-    if let Some(endpoint) = &options.endpoint_url {
-        loader = loader.endpoint_url(endpoint);
-    }
-    loader
-}
-
-/// What the SDK takes from the environment and the shared files.
-pub(super) async fn without_request(options: &ClientOptions) -> SdkConfig {
-    let loader = loader(options).region(Region::from_static(DEFAULT_REGION));
-    loader.no_credentials().load().await
-}
-
-/// The endpoint of S3 that the options, the environment or the profile name. Only the SDK knows all
-/// places that can.
-pub(super) fn endpoint(options: &ClientOptions, settings: &SdkConfig) -> Option<String> {
-    let of_s3 = ServiceConfigKey::builder()
-        .service_id("s3")
-        .env("AWS_ENDPOINT_URL")
-        .profile("endpoint_url")
-        .build();
-    let of_s3 = settings.service_config().zip(of_s3.ok());
-    let of_s3 = of_s3.and_then(|(config, key)| config.load_config(key));
-    let of_any = || settings.endpoint_url().map(str::to_owned);
-    options.endpoint_url.clone().or(of_s3).or_else(of_any)
-}
-
 /// The region. A store with an endpoint is not on AWS: IMDS, which may take seconds to fail, is not
 /// asked then.
 async fn region(
@@ -192,9 +127,13 @@ async fn region(
     if let Some(name) = &options.profile {
         profile = profile.profile_name(name);
     }
-    let mut chain = RegionProviderChain::first_try(options.region.clone().map(Region::new))
-        .or_else(EnvironmentVariableRegionProvider::new())
-        .or_else(profile.build());
+    // The SDK takes an empty one for a region.
+    let variable = |name| std::env::var(name).ok().filter(|region| !region.is_empty());
+    let of_environment = || variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
+    let named = options.region.clone().or_else(of_environment);
+    let of_profile = profile.build().region().await;
+    let of_profile = of_profile.filter(|region| !region.as_ref().is_empty());
+    let mut chain = RegionProviderChain::first_try(named.map(Region::new).or(of_profile));
     if !endpoint_named {
         chain = chain.or_else(ImdsRegionProvider::builder().configure(provider).build());
     }

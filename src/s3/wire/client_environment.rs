@@ -3,7 +3,12 @@
 
 use aws_config::profile::{Profile, load};
 
-use super::{ClientError, ClientOptions, client};
+use super::{ClientError, ClientOptions, client_settings};
+
+/// How a profile comes by its keys.
+const SSO: &str = "SSO";
+const COMMAND: &str = "runs a command";
+const FILE: &str = "keys in the file";
 
 /// What the environment and the shared configuration files of AWS say.
 #[derive(Debug)]
@@ -46,6 +51,17 @@ pub enum CredentialSource {
     None,
 }
 
+impl CredentialSource {
+    /// Whether STS or SSO gives the keys.
+    pub(super) fn asks_aws(&self) -> bool {
+        match self {
+            CredentialSource::WebIdentity => true,
+            CredentialSource::Profile { by, .. } => ![COMMAND, FILE].contains(by),
+            _ => false,
+        }
+    }
+}
+
 /// Reads the environment and the shared files, without a request.
 ///
 /// # Errors
@@ -80,7 +96,10 @@ pub async fn client_environment(options: &ClientOptions) -> Result<ClientEnviron
     Ok(ClientEnvironment {
         profile: profile.map(|profile| profile.name().to_owned()),
         region: of_profile("region"),
-        endpoint_url: client::endpoint(options, &client::without_request(options).await),
+        endpoint_url: client_settings::endpoint(
+            options,
+            &client_settings::without_request(options).await,
+        ),
         credentials: keys,
     })
 }
@@ -95,11 +114,11 @@ fn keys_of(profile: &Profile) -> Option<CredentialSource> {
     let by = [
         ("role_arn", "assumes a role"),
         ("web_identity_token_file", "web identity"),
-        ("sso_session", "SSO"),
-        ("sso_start_url", "SSO"),
+        ("sso_session", SSO),
+        ("sso_start_url", SSO),
         ("login_session", "a login session"),
-        ("credential_process", "runs a command"),
-        ("aws_access_key_id", "keys in the file"),
+        ("credential_process", COMMAND),
+        ("aws_access_key_id", FILE),
     ];
     let (key, by) = by.iter().find(|(key, _)| profile.get(key).is_some())?;
     Some(CredentialSource::Profile {

@@ -21,6 +21,17 @@ pub enum ClientError {
     /// A shared configuration file of AWS cannot be read.
     #[error("cannot read the shared configuration of AWS")]
     Configuration(#[source] Box<dyn StdError + Send + Sync>),
+    /// An endpoint is no URL.
+    #[error(
+        "the endpoint of {service} is {url:?}; expected http://HOST[:PORT] or https://HOST[:PORT] in \
+         AWS_ENDPOINT_URL_{service}, AWS_ENDPOINT_URL or endpoint_url of the profile"
+    )]
+    Endpoint {
+        /// S3, or a service that gives credentials.
+        service: &'static str,
+        /// What was named.
+        url: String,
+    },
     /// A file of certificates cannot be used.
     #[error("{setting} names {path}: {reason}; expected a file of PEM certificates")]
     Certificates {

@@ -27,6 +27,8 @@ pub(super) fn judge(failure: &DispatchFailure) -> Verdict {
         || cause::<NoAuthorities>(error).is_some()
     {
         Verdict::Unreachable
+    } else if let Some(verdict) = judge_proxy(error) {
+        verdict
     } else if failure.is_user() {
         Verdict::Refused
     } else if cause::<hyper::Error>(error).is_some_and(speaks_no_http) {
@@ -34,6 +36,16 @@ pub(super) fn judge(failure: &DispatchFailure) -> Verdict {
     } else {
         Verdict::Unavailable
     }
+}
+
+/// What the refusal of a proxy to connect to the store means. The type of it is private.
+pub(super) fn judge_proxy(error: &ConnectorError) -> Option<Verdict> {
+    causes(error).find_map(|error| match error.to_string().as_str() {
+        "tunnel error: proxy authorization required" => Some(Verdict::WrongSettings),
+        // It is no proxy, or the store is away for a moment: hyper drops the status.
+        "tunnel error: unsuccessful" => Some(Verdict::Unresolved),
+        _ => None,
+    })
 }
 
 fn judge_credentials(error: &CredentialsError) -> Verdict {

@@ -37,6 +37,7 @@ impl ApiError {
             | Verdict::Unreadable
             | Verdict::Unresolved
             | Verdict::Unreachable
+            | Verdict::WrongSettings
             | Verdict::NoCredentials
             | Verdict::CredentialsUnavailable
             | Verdict::Full
@@ -89,7 +90,12 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    pub(super) fn of<E>(operation: Operation, error: SdkError<E, HttpResponse>) -> Self
+    /// Of a request that `was_sent`, or could not even be built.
+    pub(super) fn of<E>(
+        operation: Operation,
+        error: SdkError<E, HttpResponse>,
+        was_sent: bool,
+    ) -> Self
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
@@ -102,7 +108,10 @@ impl Attempt {
             SdkError::ResponseError(answer) => {
                 judge_unread(operation, answer.raw().status().as_u16())
             }
-            SdkError::DispatchFailure(failure) => dispatch::judge(failure),
+            SdkError::DispatchFailure(failure) => match dispatch::judge(failure) {
+                Verdict::Unavailable if !was_sent => Verdict::WrongSettings,
+                verdict => verdict,
+            },
             SdkError::TimeoutError(_) => Verdict::Unavailable,
             _ => Verdict::Refused,
         };
@@ -120,7 +129,7 @@ impl Attempt {
         Attempt {
             verdict,
             answer,
-            advice: advice::advice(operation, &error),
+            advice: advice::advice(operation, &error, verdict),
             source: without_dumps(error),
         }
     }
@@ -139,7 +148,7 @@ struct Cause {
 pub(super) fn without_dumps<E: StdError + Send + Sync + 'static>(
     error: E,
 ) -> Box<dyn StdError + Send + Sync> {
-    let texts: Vec<_> = successors(Some(&error as &dyn StdError), |error| error.source())
+    let texts: Vec<_> = successors(Some(&error as &dyn StdError), |&error| error.source())
         .map(ToString::to_string)
         .collect();
     if texts.iter().all(|text| dump(text).is_none()) {

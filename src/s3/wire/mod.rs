@@ -32,6 +32,7 @@ mod body;
 mod client;
 mod client_environment;
 mod client_error;
+mod client_settings;
 mod conditional;
 mod date;
 mod dispatch;
@@ -52,9 +53,10 @@ mod witness;
 
 pub(crate) use aws_sdk_s3::Client;
 pub(crate) use body::{Payload, RangeBody};
-pub use client::{ClientOptions, client_from_env, client_over};
+pub use client::{client_from_env, client_over};
 pub use client_environment::{ClientEnvironment, CredentialSource, client_environment};
 pub use client_error::ClientError;
+pub use client_settings::ClientOptions;
 pub(crate) use error::ApiError;
 pub(crate) use examine::{LifecycleRule, Listing, Versioning};
 pub(crate) use gauge::Gauge;
@@ -236,15 +238,15 @@ impl Api {
             let mut request = Request::sent(&self.telemetry, operation, call.key, attempts, body);
             let sent = Instant::now();
             // On the heap: the SDK's futures are large, and callers hold many of ours within another.
-            let (result, status) = witness::seen(Box::pin(send())).await;
+            let (result, seen) = witness::seen(Box::pin(send())).await;
             let failed = match result {
                 Ok(answer) => {
-                    request.ended(status, "Ok");
+                    request.ended(seen.status, "Ok");
                     return Ok((answer, request));
                 }
-                Err(error) => error::Attempt::of(operation, error),
+                Err(error) => error::Attempt::of(operation, error, seen.was_sent),
             };
-            request.ended(status, format!("{:?}", failed.verdict));
+            request.ended(seen.status, format!("{:?}", failed.verdict));
             drop(request);
             let elapsed = begun.elapsed();
             let throttled = failed.verdict == verdict::Verdict::Throttled;

@@ -20,13 +20,13 @@ impl Api {
             .customize()
             .config_override(Self::settings(SMALL_TIMEOUT))
             .send();
-        let (answer, status) = witness::seen(sent).await;
+        let (answer, seen) = witness::seen(sent).await;
         let Err(error) = answer else {
-            request.ended(status, "Ok");
+            request.ended(seen.status, "Ok");
             return Ok(());
         };
-        let failed = Attempt::of(operation, error);
-        request.ended(status, format!("{:?}", failed.verdict));
+        let failed = Attempt::of(operation, error, seen.was_sent);
+        request.ended(seen.status, format!("{:?}", failed.verdict));
         let kind = failed.verdict.kind();
         let error = StorageError::new(operation.as_str(), key, kind, failed.source);
         match ApiError::new(failed.verdict, error.answered(failed.answer)) {

@@ -20,6 +20,8 @@ pub(super) enum Verdict {
     Unresolved,
     /// No connection, and there will be none soon: a certificate that is refused.
     Unreachable,
+    /// The request cannot be built from the settings, or a proxy refuses to pass it on.
+    WrongSettings,
     /// No credentials to sign the request with, or none that can be used.
     NoCredentials,
     /// The source of credentials did not answer, after several attempts of the SDK.
@@ -61,7 +63,9 @@ impl Verdict {
     pub(super) fn kind(self) -> StorageErrorKind {
         match self {
             Verdict::Unavailable | Verdict::Unreadable => StorageErrorKind::Unavailable,
-            Verdict::Unresolved | Verdict::Unreachable => StorageErrorKind::Unreachable,
+            Verdict::Unresolved | Verdict::Unreachable | Verdict::WrongSettings => {
+                StorageErrorKind::Unreachable
+            }
             Verdict::NoCredentials => StorageErrorKind::NoCredentials,
             Verdict::CredentialsUnavailable => StorageErrorKind::CredentialsUnavailable,
             Verdict::Throttled => StorageErrorKind::Throttled,

@@ -1,18 +1,28 @@
-//! What the SDK keeps to itself of an answer: its status, for the log, and whether its document is
-//! whole.
+//! What the SDK keeps to itself: whether a request was sent, the status of its answer, for the log, and
+//! whether its document is whole.
 
 use std::cell::Cell;
 use std::future::Future;
 
 use aws_sdk_s3::config::interceptors::{
     AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextRef,
+    BeforeTransmitInterceptorContextRef,
 };
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 
 tokio::task_local! {
     /// Of the request that this task is sending.
-    static STATUS: Cell<Option<u16>>;
+    static SEEN: Cell<Seen>;
+}
+
+/// How far a request came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// Whether it could be built and signed.
+    pub(super) was_sent: bool,
+    /// Of the answer, if one came.
+    pub(super) status: Option<u16>,
 }
 
 /// Sees what comes back.
@@ -24,15 +34,23 @@ impl Intercept for Witness {
         "status"
     }
 
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        note(None);
+        Ok(())
+    }
+
     fn read_after_transmit(
         &self,
         context: &BeforeDeserializationInterceptorContextRef<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let status = context.response().status().as_u16();
-        // Ignored outside of `seen`.
-        let _ = STATUS.try_with(|seen| seen.set(Some(status)));
+        note(Some(context.response().status().as_u16()));
         Ok(())
     }
 
@@ -50,6 +68,16 @@ impl Intercept for Witness {
         }
         Ok(())
     }
+}
+
+fn note(status: Option<u16>) {
+    // Ignored outside of `seen`.
+    let _ = SEEN.try_with(|seen| {
+        seen.set(Seen {
+            was_sent: true,
+            status,
+        })
+    });
 }
 
 /// The SDK reads an XML document that breaks off as if it were whole: a listing would lack keys.
@@ -70,13 +98,13 @@ fn is_whole(document: &[u8]) -> bool {
     is_empty || document.ends_with(&format!("</{name}>"))
 }
 
-/// What a request with the [`Witness`] comes to, and the status of its answer, if one came.
-pub(super) async fn seen<T>(sending: impl Future<Output = T>) -> (T, Option<u16>) {
+/// What a request with the [`Witness`] comes to, and how far it came.
+pub(super) async fn seen<T>(sending: impl Future<Output = T>) -> (T, Seen) {
     let seen = async {
         let result = sending.await;
-        (result, STATUS.with(Cell::get))
+        (result, SEEN.with(Cell::get))
     };
-    STATUS.scope(Cell::new(None), seen).await
+    SEEN.scope(Cell::default(), seen).await
 }
 
 #[cfg(test)]

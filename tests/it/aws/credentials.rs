@@ -250,18 +250,17 @@ fn credentials_with_a_line_break_are_refused_by_name() {
     }
 }
 
-/// The SDK shows the whole request if the endpoint of a source of credentials is no URL.
+/// Of an endpoint that is no URL, the SDK shows the whole request, and it panics on an empty one.
 #[test]
-fn tokens_are_not_shown() {
-    for source in [Source::Sso, Source::WebIdentity] {
-        let (user, variables) = with(source, "foo", "");
-        for arguments in [&["ls"][..], &["-vvv", "ls"]] {
-            let said = fails(&user, &borrowed(&variables), arguments);
-            assert!(said.contains("cannot get credentials"), "{said}");
-            assert!(
-                !said.contains("of-the-") && !said.contains("Request {"),
-                "{source:?} {said}"
-            );
+fn endpoints_of_credentials_are_named_and_tokens_are_not_shown() {
+    for (source, service) in [(Source::Sso, "SSO"), (Source::WebIdentity, "STS")] {
+        for url in ["foo", "", "http://127.0.0.1:99999"] {
+            let (user, variables) = with(source, url, "");
+            let want = format!("the endpoint of {service} is {url:?}");
+            for arguments in [&["ls"][..], &["-vvv", "ls"]] {
+                let said = fails(&user, &borrowed(&variables), arguments);
+                assert!(said.contains(&want) && !said.contains("of-the-"), "{said}");
+            }
         }
     }
 }

@@ -189,6 +189,85 @@ fn answers_that_are_not_of_s3_are_reported_with_their_status() {
     assert!(said.contains("the answer is not one of S3"), "{said}");
 }
 
+/// What the SDK cannot make a request of.
+#[test]
+fn settings_that_allow_no_request_fail_at_once() {
+    let store = store();
+    let here = ("AWS_ENDPOINT_URL", &*store.endpoint);
+    for (variables, profile, wants) in [
+        (
+            &[here, ("AWS_USE_FIPS_ENDPOINT", "true")][..],
+            "",
+            "AWS_USE_FIPS_ENDPOINT",
+        ),
+        (&[here], "use_fips_endpoint = true", "FIPS"),
+        (
+            &[here],
+            "use_dualstack_endpoint = true",
+            "AWS_USE_DUALSTACK_ENDPOINT",
+        ),
+        (
+            &[],
+            "endpoint_url = 127.0.0.1:9000",
+            "the endpoint of S3 is \"127.0.0.1:9000\"",
+        ),
+        (
+            &[],
+            "endpoint_url = http://127.0.0.1:99999",
+            "endpoint_url of the profile",
+        ),
+        (&[], "region = no_region", "--region"),
+    ] {
+        let user = user(&[("config", &format!("[default]\n{profile}\n"))]);
+        let none = ("AWS_EC2_METADATA_DISABLED", "true");
+        let variables = [&KEYS[..], &[none], variables].concat();
+        let said = fails_at_once(&user, &variables, &["ls"]);
+        assert!(
+            said.contains(wants) && !said.contains("attempts"),
+            "{wants}: {said}"
+        );
+    }
+}
+
+/// An empty variable, as in a file of Compose, is none.
+#[test]
+fn empty_settings_are_none() {
+    let store = store();
+    let url = &*store.endpoint;
+    let profile = format!("[default]\nendpoint_url = {url}\nregion =\n");
+    let of_any = ("AWS_ENDPOINT_URL", url);
+    let of_s3 = ("AWS_ENDPOINT_URL_S3", "");
+    let of_none = ("AWS_ENDPOINT_URL", "");
+    let region = ("AWS_REGION", "");
+    for (variables, config) in [
+        (&[of_any, of_s3, region][..], ""),
+        (&[of_s3, of_none], &*profile),
+        (&[of_none], &profile),
+        (&[of_any], "[default]\nendpoint_url =\nregion =\n"),
+    ] {
+        let user = user(&[("config", config)]);
+        push_and_pull(&user, &[&KEYS[..], variables].concat());
+    }
+}
+
+/// As one that wants a password, and a web server.
+#[test]
+fn proxies_that_do_not_connect_are_named() {
+    for status in ["407 Proxy Authentication Required", "404 Not Found"] {
+        let server = Listener::start(move |mut client| {
+            let _ = client.read(&mut [0; 1000]);
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+            let _ = client.write_all(answer.as_bytes());
+        })
+        .unwrap();
+        let proxy = ("HTTPS_PROXY", &*server.url());
+        let user = user(&[]);
+        let endpoint = ("AWS_ENDPOINT_URL", "https://s3.example.test");
+        let said = fails_at_once(&user, &[&KEYS[..], &[proxy, endpoint]].concat(), &["ls"]);
+        assert!(said.contains("the proxy that HTTPS_PROXY"), "{said}");
+    }
+}
+
 /// An answer that is no HTTP, or no XML, may be that of a bit that flipped, and more often of another
 /// server.
 #[test]

@@ -151,9 +151,13 @@ impl Kind for Url {
 
     fn parse(text: &str) -> Option<Self> {
         let uri: http::Uri = text.parse().ok()?;
+        let authority = uri.authority()?.as_str();
         let is_url = matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.host().is_some_and(|host| !host.is_empty())
-            && !uri.authority()?.as_str().contains('@');
+            && !authority.contains('@')
+            // A port that is no number up to 65535 is not parsed.
+            && (uri.port().is_some() || uri.host() == Some(authority))
+            && uri.query().is_none();
         is_url.then(|| Url(text.to_owned()))
     }
 
@@ -414,6 +418,12 @@ mod tests {
             ("127.0.0.1:9000", false),
             ("ftp://x", false),
             ("http://user:password@x", false),
+            ("http://127.0.0.1", true),
+            ("http://127.0.0.1:99999", false),
+            ("http://127.0.0.1:", false),
+            ("http://127.0.0.1:9000?x=y", false),
+            ("http://[::1]", true),
+            ("https://s3.example.com/path", true),
             ("http://", false),
             ("", false),
         ] {
