@@ -84,7 +84,8 @@ pub async fn client_from_env(options: ClientOptions) -> Result<Client, ClientErr
         .force_path_style(endpoint.is_some());
     config.set_endpoint_url(endpoint);
     if let Some(inner) = shared.credentials_provider() {
-        config = config.credentials_provider(InTime(inner));
+        let from = from.to_string();
+        config = config.credentials_provider(InTime { inner, from });
     }
     Ok(Client::from_conf(config.build()))
 }
@@ -164,9 +165,21 @@ impl Unsendable {
     }
 }
 
+/// A failure of the source of credentials. The SDK does not say which one it was.
+#[derive(Debug, thiserror::Error)]
+#[error("no credentials came from {from}")]
+struct SourceFailure {
+    from: String,
+    source: CredentialsError,
+}
+
 /// Credentials within [`CREDENTIALS_TIMEOUT`], which a request can carry.
 #[derive(Debug)]
-struct InTime(SharedCredentialsProvider);
+struct InTime {
+    inner: SharedCredentialsProvider,
+    /// The source, by name.
+    from: String,
+}
 
 impl ProvideCredentials for InTime {
     fn provide_credentials<'a>(&'a self) -> Providing<'a>
@@ -174,17 +187,24 @@ impl ProvideCredentials for InTime {
         Self: 'a,
     {
         Providing::new(async {
-            let provided = self.0.provide_credentials();
-            match tokio::time::timeout(CREDENTIALS_TIMEOUT, provided).await {
-                Ok(provided) => provided.and_then(Unsendable::check),
-                Err(_) => self
-                    .fallback_on_interrupt()
-                    .ok_or_else(|| CredentialsError::provider_timed_out(CREDENTIALS_TIMEOUT)),
+            let provided = self.inner.provide_credentials();
+            let provided = tokio::time::timeout(CREDENTIALS_TIMEOUT, provided).await;
+            let provided = provided.unwrap_or_else(|_| {
+                self.fallback_on_interrupt()
+                    .ok_or_else(|| CredentialsError::provider_timed_out(CREDENTIALS_TIMEOUT))
+            });
+            match provided {
+                Ok(credentials) => Unsendable::check(credentials),
+                Err(error @ CredentialsError::CredentialsNotLoaded(_)) => Err(error),
+                Err(source) => Err(CredentialsError::provider_error(SourceFailure {
+                    from: self.from.clone(),
+                    source,
+                })),
             }
         })
     }
 
     fn fallback_on_interrupt(&self) -> Option<Credentials> {
-        self.0.fallback_on_interrupt()
+        self.inner.fallback_on_interrupt()
     }
 }

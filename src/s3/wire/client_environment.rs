@@ -1,6 +1,8 @@
 //! Reports, without a request, which settings and credentials [`client_from_env`](super::client_from_env)
 //! uses. The order is that of the SDK's default chain.
 
+use std::fmt;
+
 use aws_config::profile::{Profile, load};
 
 use super::{ClientError, ClientOptions, client_settings};
@@ -59,6 +61,31 @@ impl CredentialSource {
             CredentialSource::Profile { by, .. } => ![COMMAND, FILE].contains(by),
             _ => false,
         }
+    }
+}
+
+impl fmt::Display for CredentialSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            // Only the user can log in, in a browser.
+            CredentialSource::Profile { name, by: SSO, .. } => {
+                return write!(
+                    f,
+                    "profile {name} ({SSO}); `aws sso login --profile {name}` renews the login"
+                );
+            }
+            CredentialSource::Profile { name, by, .. } => {
+                return write!(f, "profile {name} ({by})");
+            }
+            CredentialSource::Environment { .. } => "AWS_ACCESS_KEY_ID",
+            CredentialSource::WebIdentity => "STS, by AWS_WEB_IDENTITY_TOKEN_FILE",
+            CredentialSource::Container => {
+                "the service that AWS_CONTAINER_CREDENTIALS_FULL_URI or _RELATIVE_URI names"
+            }
+            CredentialSource::Machine => "the metadata service of this machine (IMDS)",
+            CredentialSource::None => "any source",
+        };
+        f.write_str(text)
     }
 }
 

@@ -49,7 +49,10 @@ pub(super) fn judge_proxy(error: &ConnectorError) -> Option<Verdict> {
 }
 
 fn judge_credentials(error: &CredentialsError) -> Verdict {
-    let timed_out = matches!(error, CredentialsError::ProviderTimedOut(_));
+    let timed_out = causes(error).any(|error| {
+        let error = error.downcast_ref::<CredentialsError>();
+        matches!(error, Some(CredentialsError::ProviderTimedOut(_)))
+    });
     if timed_out || cause::<ConnectorError>(error).is_some() {
         Verdict::CredentialsUnavailable
     } else {

@@ -210,6 +210,18 @@ fn credentials_that_do_not_come() {
                 for word in ["credentials", "set both AWS_ACCESS_KEY_ID"] {
                     assert!(said.contains(word), "{word}: {case}");
                 }
+                let named = match source {
+                    Source::Imds => "IMDS",
+                    Source::Ecs => "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                    Source::WebIdentity => "AWS_WEB_IDENTITY_TOKEN_FILE",
+                    Source::AssumeRole => "profile role (assumes a role)",
+                    Source::Sso => "profile default (SSO); `aws sso login --profile default`",
+                    Source::Process => "profile default (runs a command)",
+                };
+                // A machine without IMDS has no role.
+                if !matches!((source, behaviour), (Source::Imds, Absent)) {
+                    assert!(said.contains(named), "{named}: {case}");
+                }
                 assert!(
                     !said.contains("{ ") && !said.contains("refused permission"),
                     "{case}"
