@@ -23,6 +23,10 @@ field says to which one a row belongs.";
 const DEFAULT_WIDTH: u16 = 80;
 /// Rows whose columns are aligned with each other; the first ones wait for the last one.
 const CHUNK: usize = 200;
+/// So much of a name in a first column is on one line, and all of a UUID.
+const NAME: u16 = 36;
+/// Before and after a cell.
+const PADDING: (u16, u16) = (0, 2);
 /// Hex digits of a short id.
 const SHORT_ID: usize = 12;
 
@@ -189,17 +193,20 @@ fn layout(columns: &[Column], header: bool, rows: &[Vec<Cell>], width: u16) -> V
             table.set_width(width);
         }
         for (index, shown) in table.column_iter_mut().enumerate() {
-            shown.set_padding((0, 2));
+            shown.set_padding(PADDING);
             let is_number = columns[index].is_number;
             if is_number {
                 shown.set_cell_alignment(CellAlignment::Right);
             }
             let has_ids = rows.iter().any(|row| row[index].short.is_some());
-            if is_number || has_ids {
+            let widest = rows.iter().map(|row| row[index].text.chars().count()).max();
+            let is_narrow = widest <= Some(NAME.into());
+            if is_number || has_ids || (index == 0 && is_narrow) {
                 shown.set_constraint(ColumnConstraint::ContentWidth);
             } else if index == 0 {
                 // A long name leaves room for the rest.
-                shown.set_constraint(ColumnConstraint::UpperBoundary(Width::Percentage(40)));
+                let width = Width::Fixed(NAME + PADDING.1);
+                shown.set_constraint(ColumnConstraint::Absolute(width));
             }
         }
         let lines = table.lines().map(|line| line.trim_end().to_owned());
@@ -299,7 +306,7 @@ mod tests {
         ];
         let trash = [text("REPOSITORY"), text("ID"), text("TAGS"), text("AGO")];
         let lines = layout(&trash, true, &[long], 80);
-        assert!(lines[1].ends_with("latest,1,1.2,1.2.3  2h"), "{lines:#?}");
+        assert!(lines[1].ends_with("latest,1,1.2,1  2h"), "{lines:#?}");
         let narrow = layout(&columns, true, &rows, 52);
         assert!(
             narrow[1].starts_with("sha256:0123456789ab  "),
