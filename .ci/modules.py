@@ -30,7 +30,6 @@ KNOWN = {
     ("src/s3/doctor/check.rs", "src/s3/doctor/bench.rs"),
     ("src/s3/upload/resume.rs", "src/s3/upload/session_cache.rs"),
     ("src/s3/maintenance/collector/dead.rs", "src/s3/maintenance/collector/records.rs"),
-    ("src/s3/maintenance/collector/links.rs", "src/s3/maintenance/collector/records.rs"),
     ("src/s3/maintenance/collector/purge.rs", "src/s3/maintenance/collector/records.rs"),
     ("src/s3/maintenance/collector/walk.rs", "src/s3/maintenance/collector/links.rs"),
 }

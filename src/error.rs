@@ -245,6 +245,11 @@ impl StorageError {
         }))
     }
 
+    /// How many attempts were made.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
     pub(crate) fn after(mut self, attempts: u32, elapsed: Duration) -> Self {
         self.0.attempts = attempts;
         self.0.elapsed = elapsed;

@@ -204,7 +204,7 @@ fn layout(columns: &[Column], header: bool, rows: &[Vec<Cell>], width: u16) -> V
             if is_number || has_ids || (index == 0 && is_narrow) {
                 shown.set_constraint(ColumnConstraint::ContentWidth);
             } else if index == 0 {
-                // A long name leaves room for the rest.
+                // A long name leaves space for the rest.
                 let width = Width::Fixed(NAME + PADDING.1);
                 shown.set_constraint(ColumnConstraint::Absolute(width));
             }

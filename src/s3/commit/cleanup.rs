@@ -124,19 +124,19 @@ async fn remove_objects(
     store.remove_all(&remove).await
 }
 
-/// Removes objects that were stored for a write of the session that was refused in the end, as `refused`. Its first
-/// attempt may have taken effect, its answer lost: then a newer owner has continued from it, or published it.
+/// Removes objects that were stored for a write of the session that was refused in the end, as `refused`. If its first
+/// attempt took effect, and the answer was lost, a newer owner has continued from it, or published it.
 pub(crate) async fn remove_unrecorded(
     store: &Store,
-    session: &Session,
+    owned: &OwnedSession,
     stored: &[Tail],
     refused: &Phase,
 ) -> Result<()> {
-    if stored.is_empty() {
-        return Ok(());
-    }
-    let (keys, uuid) = (&store.keys, session.uuid);
+    let (keys, session, uuid) = (&store.keys, owned.get(), owned.uuid());
     let mut remove: Vec<Key> = stored.iter().map(|tail| tail.key(keys, uuid)).collect();
+    if remove.is_empty() || !owned.is_refusal_late() {
+        return store.remove_all(&remove).await;
+    }
     match (OwnedSession::load(store, uuid).await?, refused) {
         (Some(now), _) => {
             let named = named_by(store, now.get());

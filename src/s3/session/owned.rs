@@ -42,6 +42,8 @@ pub(crate) struct OwnedSession {
     session: Session,
     etag: ETag,
     ownership: Ownership,
+    /// The last write was refused after an attempt without an answer, which may have taken effect.
+    is_refusal_late: bool,
     /// When the bucket was known to hold exactly this.
     seen_at: Moment,
 }
@@ -69,6 +71,7 @@ impl OwnedSession {
                         session,
                         etag,
                         ownership: Ownership::Confirmed,
+                        is_refusal_late: false,
                         seen_at,
                     });
                 }
@@ -98,6 +101,7 @@ impl OwnedSession {
             session: loaded.document,
             etag: loaded.etag,
             ownership: Ownership::None,
+            is_refusal_late: false,
             seen_at,
         }))
     }
@@ -117,6 +121,11 @@ impl OwnedSession {
     /// When the bucket was known to hold this version.
     pub(crate) fn seen_at(&self) -> Moment {
         self.seen_at
+    }
+
+    /// Whether an attempt of the write that was refused last may have taken effect first.
+    pub(crate) fn is_refusal_late(&self) -> bool {
+        self.is_refusal_late
     }
 
     /// Whether this is the version that had this ETag.
@@ -147,12 +156,16 @@ impl OwnedSession {
         let key = store.keys.session(self.session.uuid);
         let seen_at = Moment::now();
         let condition = Condition::Matches(&self.etag);
-        match store.api.put_if(&key, encode(&next)?, condition).await? {
+        let put = store.api.put_if_counted(&key, encode(&next)?, condition);
+        let (put, repeated) = put.await?;
+        self.is_refusal_late = repeated;
+        match put {
             Put::Written(etag) => {
                 *self = OwnedSession {
                     session: next,
                     etag,
                     ownership: Ownership::Confirmed,
+                    is_refusal_late: false,
                     seen_at,
                 };
                 Ok(())

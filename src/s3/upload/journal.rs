@@ -167,9 +167,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Another handle owns the upload, or none: no session will name the objects of this one, if none does now.
+    /// Another handle owns the upload, or none: no session will name the objects of this one, if none has.
     async fn remove_unrecorded(&self, unrecorded: &[Tail], refused: &Phase) {
-        let removed = commit::remove_unrecorded(&self.store, self.session(), unrecorded, refused);
+        let removed = commit::remove_unrecorded(&self.store, &self.owned, unrecorded, refused);
         if let Err(error) = removed.await {
             tracing::warn!(uuid = %self.uuid(), %error, "could not remove what was stored last");
         }

@@ -109,10 +109,13 @@ impl Api {
                     return Ok((Put::Written(etag), looks > 0 || attempts > 1));
                 }
                 // MinIO and AWS answer NoSuchKey to If-Match on a key that is absent.
-                Err(error @ (ApiError::Precondition(_) | ApiError::NoSuchKey(_))) => error,
+                Err(error @ (ApiError::Precondition(_) | ApiError::NoSuchKey(_))) => {
+                    error.into_storage()
+                }
                 Err(error) => return Err(error),
             };
             looks += 1;
+            let repeated = looks > 1 || refusal.attempts() > 1;
             match (self.get_small(key).await?, condition) {
                 (Some(found), _) if found.bytes == document => {
                     return Ok((Put::Written(found.etag), true));
@@ -120,11 +123,11 @@ impl Api {
                 // The condition holds after all, or again.
                 (Some(found), Condition::Matches(etag)) if found.etag == *etag => {}
                 (None, Condition::Absent) => {}
-                (Some(found), _) => return Ok((Put::Held(found.without_turn()), true)),
-                (None, Condition::Matches(_)) => return Ok((Put::Gone, true)),
+                (Some(found), _) => return Ok((Put::Held(found.without_turn()), repeated)),
+                (None, Condition::Matches(_)) => return Ok((Put::Gone, repeated)),
             }
             if looks == MAX_LOOKS {
-                return Err(ApiError::Other(refusal.into_storage().into_retryable()));
+                return Err(ApiError::Other(refusal.into_retryable()));
             }
         }
     }

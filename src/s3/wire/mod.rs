@@ -264,7 +264,7 @@ impl Api {
                     "retrying"
                 );
             }
-            let error = |verdict: verdict::Verdict| {
+            let error = |verdict: verdict::Verdict, attempts: u32| {
                 let name = operation.as_str();
                 let error = StorageError::new(name, call.key, verdict.kind(), failed.source)
                     .after(attempts, elapsed)
@@ -274,11 +274,12 @@ impl Api {
             };
             match pause.filter(|_| repeats) {
                 Some(pause) => tokio::time::sleep(pause).await,
-                None => return Err(error(failed.verdict)),
+                None => return Err(error(failed.verdict, attempts)),
             }
             telemetry::turn().await;
             if is_late() || !holds().await? {
-                return Err(error(verdict::Verdict::Precondition));
+                // As if another attempt had been refused.
+                return Err(error(verdict::Verdict::Precondition, attempts + 1));
             }
         }
     }

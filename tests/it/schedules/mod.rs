@@ -255,7 +255,7 @@ async fn run(script: &Script, choices: &mut Choices) -> Result<(), String> {
     for (task, &role) in tasks.into_iter().zip(script.roles) {
         let outcome = match task.await {
             Ok(outcome) => outcome,
-            // It was killed, which no client is told.
+            // It was killed: its client gets no answer.
             Err(error) if error.is_cancelled() => Err(Error::UploadUnknown { uuid }),
             Err(error) => return Err(error.to_string()),
         };

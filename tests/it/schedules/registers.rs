@@ -1,5 +1,5 @@
-//! Several processes write, remove and read one tag, one manifest or one link: some order of what each of
-//! them was told explains all answers, and none is older than its question.
+//! Several processes write, remove and read one tag, one manifest or one link: some order of their
+//! requests explains all answers, and none is older than its question.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -34,9 +34,9 @@ enum Op {
     Read,
 }
 
-/// What a process was told.
+/// What a process got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+enum Answer {
     Written,
     Removed(bool),
     Value(Option<u8>),
@@ -46,7 +46,7 @@ enum Told {
 #[derive(Clone, Copy, Debug)]
 struct Call {
     op: Op,
-    told: Told,
+    answer: Answer,
     began: usize,
     ended: usize,
     /// It may take effect once more: an attempt without an answer was repeated.
@@ -86,38 +86,38 @@ fn layer() -> LayerId {
     sha256(b"a layer").into()
 }
 
-async fn ask(service: &S3LayerService, register: Register, op: Op) -> Result<Told, Error> {
+async fn ask(service: &S3LayerService, register: Register, op: Op) -> Result<Answer, Error> {
     let digest = |value: u8| sha256(&[value]);
     let value_of = |digest: s3layers::Digest| (0..3).find(|value| sha256(&[*value]) == digest);
     let (name, manifest, layer) = (name(), manifest(), layer());
     Ok(match (register, op) {
         (Register::Tag, Op::Write(value)) => {
             service.put_tag(&name, &tag(), &digest(value)).await?;
-            Told::Written
+            Answer::Written
         }
-        (Register::Tag, Op::Remove) => Told::Removed(service.delete_tag(&name, &tag()).await?),
+        (Register::Tag, Op::Remove) => Answer::Removed(service.delete_tag(&name, &tag()).await?),
         (Register::Tag, Op::Read) => {
-            Told::Value(service.tag(&name, &tag()).await?.and_then(value_of))
+            Answer::Value(service.tag(&name, &tag()).await?.and_then(value_of))
         }
         (Register::Manifest, Op::Write(_)) => {
             service.put_manifest(&name, &manifest).await?;
-            Told::Written
+            Answer::Written
         }
         (Register::Manifest, Op::Remove) => {
-            Told::Removed(service.delete_manifest(&name, &manifest.digest).await?)
+            Answer::Removed(service.delete_manifest(&name, &manifest.digest).await?)
         }
         (Register::Manifest, Op::Read) => {
             let found = service.manifest(&name, &manifest.digest).await?;
-            Told::Value(found.map(|_| 0))
+            Answer::Value(found.map(|_| 0))
         }
         (Register::Link, Op::Write(_)) => {
             assert!(service.mount(&other(), &layer, Some(&name)).await?);
-            Told::Written
+            Answer::Written
         }
-        (Register::Link, Op::Remove) => Told::Removed(service.unlink(&other(), &layer).await?),
+        (Register::Link, Op::Remove) => Answer::Removed(service.unlink(&other(), &layer).await?),
         (Register::Link, Op::Read) => match service.layer(&other(), &layer).await {
-            Ok(_) => Told::Value(Some(0)),
-            Err(Error::LayerUnknown { .. }) => Told::Value(None),
+            Ok(_) => Answer::Value(Some(0)),
+            Err(Error::LayerUnknown { .. }) => Answer::Value(None),
             Err(error) => return Err(error),
         },
     })
@@ -132,11 +132,11 @@ async fn run_process(
     let mut calls = Vec::new();
     for op in ops {
         let began = clock.fetch_add(1, Ordering::SeqCst);
-        let told = ask(&service, register, op).await?;
+        let answer = ask(&service, register, op).await?;
         let ended = clock.fetch_add(1, Ordering::SeqCst);
         calls.push(Call {
             op,
-            told,
+            answer,
             began,
             ended,
             is_repeat: false,
@@ -168,13 +168,13 @@ fn is_explained(calls: &[Call]) -> bool {
         }
         (0..calls.len()).filter(open).any(|at| {
             let call = &calls[at];
-            let next = match (call.op, call.told) {
+            let next = match (call.op, call.answer) {
                 _ if call.began > first_end => return false,
-                (Op::Write(written), Told::Written) => Some(written),
+                (Op::Write(written), Answer::Written) => Some(written),
                 // Of two removals at once, both may say that they removed it.
-                (Op::Remove, Told::Removed(true)) => None,
-                (Op::Remove, Told::Removed(false)) if value.is_none() => None,
-                (Op::Read, Told::Value(read)) if read == value => value,
+                (Op::Remove, Answer::Removed(true)) => None,
+                (Op::Remove, Answer::Removed(false)) if value.is_none() => None,
+                (Op::Read, Answer::Value(read)) if read == value => value,
                 _ => return false,
             };
             continues(calls, done | (1 << at), next, seen)
@@ -206,13 +206,13 @@ async fn run(register: Register, seed: u64, choices: &mut Choices) -> Result<(),
     scheduler.run(&tasks, choices).await;
     let mut calls = Vec::new();
     for task in tasks {
-        let told = task.await.map_err(|error| error.to_string())?;
-        calls.extend(told.map_err(|error| cases::chain(&error))?);
+        let answer = task.await.map_err(|error| error.to_string())?;
+        calls.extend(answer.map_err(|error| cases::chain(&error))?);
     }
     let at_last = clock.fetch_add(1, Ordering::SeqCst);
     calls.push(Call {
         op: Op::Read,
-        told: ask(&apart, register, Op::Read).await.unwrap(),
+        answer: ask(&apart, register, Op::Read).await.unwrap(),
         began: at_last,
         ended: at_last + 1,
         is_repeat: false,
@@ -258,18 +258,18 @@ fn some_order_explains_all_answers() {
 /// The check itself.
 #[test]
 fn answer_older_than_its_question_is_found() {
-    let call = |op, told, began, ended| Call {
+    let call = |op, answer, began, ended| Call {
         op,
-        told,
+        answer,
         began,
         ended,
         is_repeat: false,
     };
-    let written = call(Op::Write(1), Told::Written, 0, 1);
-    let stale = call(Op::Read, Told::Value(None), 2, 3);
+    let written = call(Op::Write(1), Answer::Written, 0, 1);
+    let stale = call(Op::Read, Answer::Value(None), 2, 3);
     assert!(!is_explained(&[written, stale]));
-    let beside = call(Op::Read, Told::Value(None), 0, 3);
+    let beside = call(Op::Read, Answer::Value(None), 0, 3);
     assert!(is_explained(&[written, beside]));
-    let lost = call(Op::Remove, Told::Removed(false), 2, 3);
+    let lost = call(Op::Remove, Answer::Removed(false), 2, 3);
     assert!(!is_explained(&[written, lost]));
 }

@@ -105,7 +105,7 @@ pub(super) async fn judge(
     Ok(())
 }
 
-/// Whether more links would be condemned than may be: not what was condemned before, nor what is too young.
+/// Whether more links would be condemned than may be. What was condemned before, or is too young, does not count.
 async fn are_too_many(
     pass: &Pass<'_>,
     repository: &Repository,
