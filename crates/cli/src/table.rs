@@ -199,9 +199,8 @@ fn layout(columns: &[Column], header: bool, rows: &[Vec<Cell>], width: u16) -> V
                 shown.set_cell_alignment(CellAlignment::Right);
             }
             let has_ids = rows.iter().any(|row| row[index].short.is_some());
-            let widest = rows.iter().map(|row| row[index].text.chars().count()).max();
-            let is_narrow = widest <= Some(NAME.into());
-            if is_number || has_ids || (index == 0 && is_narrow) {
+            let is_narrow = |row: &Vec<Cell>| row[index].text.chars().count() <= NAME.into();
+            if is_number || has_ids || (index == 0 && rows.iter().all(is_narrow)) {
                 shown.set_constraint(ColumnConstraint::ContentWidth);
             } else if index == 0 {
                 // A long name leaves space for the rest.

@@ -16,7 +16,7 @@ use aws_sdk_s3::config::{
     SharedCredentialsProvider, SharedHttpClient,
 };
 
-use crate::s3::wire::client_environment::client_environment;
+use crate::s3::wire::client_environment::credential_source;
 use crate::s3::wire::client_error::ClientError;
 use crate::s3::wire::client_settings::{
     ClientOptions, DEFAULT_REGION, check_endpoints_of_credentials, endpoint, is_url_of_service,
@@ -56,7 +56,7 @@ pub async fn client_from_env(options: ClientOptions) -> Result<Client, ClientErr
         .with_http_client(http_client.clone())
         .with_use_fips(known.use_fips())
         .with_use_dual_stack(known.use_dual_stack());
-    let from = client_environment(&options).await?.credentials;
+    let from = credential_source(&options, &profiles);
     let endpoint = endpoint(&options, &known);
     if let Some(url) = endpoint.as_ref().filter(|url| !is_url_of_service(url)) {
         let (service, url) = ("S3", url.clone());
@@ -132,9 +132,12 @@ async fn region(
     let variable = |name| std::env::var(name).ok().filter(|region| !region.is_empty());
     let of_environment = || variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
     let named = options.region.clone().or_else(of_environment);
-    let of_profile = profile.build().region().await;
-    let of_profile = of_profile.filter(|region| !region.as_ref().is_empty());
-    let mut chain = RegionProviderChain::first_try(named.map(Region::new).or(of_profile));
+    let named = match named {
+        Some(region) => Some(Region::new(region)),
+        None => profile.build().region().await,
+    };
+    let named = named.filter(|region| !region.as_ref().is_empty());
+    let mut chain = RegionProviderChain::first_try(named);
     if !endpoint_named {
         chain = chain.or_else(ImdsRegionProvider::builder().configure(provider).build());
     }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use aws_config::profile::{Profile, load};
+use aws_config::profile::{Profile, ProfileSet, load};
 
 use super::{ClientError, ClientOptions, client_settings};
 
@@ -99,8 +99,22 @@ pub async fn client_environment(options: &ClientOptions) -> Result<ClientEnviron
     let (fs, env, places) = Default::default();
     let files = load(&fs, &env, &places, name).await?;
     let profile = files.get_profile(files.selected_profile());
-    let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let of_profile = |key| Some(profile?.get(key)?.to_owned());
+    Ok(ClientEnvironment {
+        profile: profile.map(|profile| profile.name().to_owned()),
+        region: of_profile("region"),
+        endpoint_url: client_settings::endpoint(
+            options,
+            &client_settings::without_request(options).await,
+        ),
+        credentials: credential_source(options, &files),
+    })
+}
+
+/// Where the credentials come from, by the environment and these files.
+pub(super) fn credential_source(options: &ClientOptions, files: &ProfileSet) -> CredentialSource {
+    let profile = files.get_profile(files.selected_profile());
+    let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let keys_of_profile = profile.and_then(keys_of).or_else(|| {
         // It was asked for by name, and nothing else will be tried.
         let name = options.profile.clone().filter(|_| options.prefer_profile)?;
@@ -114,21 +128,12 @@ pub async fn client_environment(options: &ClientOptions) -> Result<ClientEnviron
             by,
         })
     });
-    let keys = match keys_of_profile {
+    match keys_of_profile {
         Some(keys) if options.profile.is_some() && options.prefer_profile => keys,
         keys => keys_of_environment(&variable)
             .or(keys)
             .unwrap_or_else(|| keys_of_machine(&variable)),
-    };
-    Ok(ClientEnvironment {
-        profile: profile.map(|profile| profile.name().to_owned()),
-        region: of_profile("region"),
-        endpoint_url: client_settings::endpoint(
-            options,
-            &client_settings::without_request(options).await,
-        ),
-        credentials: keys,
-    })
+    }
 }
 
 fn keys_of_environment(variable: &dyn Fn(&str) -> Option<String>) -> Option<CredentialSource> {

@@ -27,11 +27,8 @@ const MOMENTS: usize = 200_000;
 const SPOILT: usize = 3;
 /// One request of this many is spoilt, in a run that spoils any.
 const SPOILT_OF: u64 = 12;
-/// The numbers of choices that spoil the request begin here and there.
-const LOST: usize = 1_000;
-const LATE: usize = 2_000;
-const LAST: usize = 3_000;
-const KILLED: usize = 4_000;
+/// A choice is this many times the number of the fate, plus the number of the request.
+const FATE: usize = 1_000;
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +44,15 @@ enum Fate {
     Killed,
 }
 
+/// By their numbers.
+const FATES: [Fate; 5] = [
+    Fate::Answered,
+    Fate::Lost,
+    Fate::Late,
+    Fate::Last,
+    Fate::Killed,
+];
+
 /// The order in which waiting requests are executed.
 #[derive(Clone, Debug)]
 pub struct Choices {
@@ -55,7 +61,7 @@ pub struct Choices {
     seed: Option<u64>,
     /// How many requests may still be spoilt at random, and how.
     spoils: usize,
-    fates: &'static [Fate],
+    spoilt_by: &'static [Fate],
     /// The choices made, each with the number of waiting requests.
     taken: Vec<(usize, usize)>,
 }
@@ -67,7 +73,7 @@ impl Choices {
             prefix,
             seed: None,
             spoils: 0,
-            fates: &[],
+            spoilt_by: &[],
             taken: Vec::new(),
         }
     }
@@ -83,7 +89,7 @@ impl Choices {
     pub fn random_lossy(seed: u64) -> Self {
         Choices {
             spoils: SPOILT,
-            fates: &[Fate::Lost],
+            spoilt_by: &[Fate::Lost],
             ..Choices::random(seed)
         }
     }
@@ -91,25 +97,30 @@ impl Choices {
     /// The same, and the answers of some requests are lost, or they come late.
     pub fn random_spoilt(seed: u64) -> Self {
         Choices {
-            fates: &[Fate::Lost, Fate::Late],
+            spoilt_by: &[Fate::Lost, Fate::Late],
             ..Choices::random_lossy(seed)
         }
     }
 
     /// Whether the answer of a request was lost.
     pub fn lost_any(&self) -> bool {
-        self.taken.iter().any(|(chosen, _)| *chosen >= LOST)
+        self.has_fate_from(Fate::Lost)
     }
 
     /// Whether a request was carried out late, or a process was killed.
     pub fn delayed_any(&self) -> bool {
-        self.taken.iter().any(|(chosen, _)| *chosen >= LATE)
+        self.has_fate_from(Fate::Late)
+    }
+
+    fn has_fate_from(&self, first: Fate) -> bool {
+        let mut taken = self.taken.iter();
+        taken.any(|(chosen, _)| *chosen >= first as usize * FATE)
     }
 
     /// The same, and processes are killed.
     pub fn random_deadly(seed: u64) -> Self {
         Choices {
-            fates: &[Fate::Lost, Fate::Late, Fate::Last, Fate::Killed],
+            spoilt_by: &[Fate::Lost, Fate::Late, Fate::Last, Fate::Killed],
             ..Choices::random_lossy(seed)
         }
     }
@@ -122,30 +133,18 @@ impl Choices {
                 let chosen = (splitmix(state) % waiting as u64) as usize;
                 let fate = match (self.spoils, splitmix(state) % SPOILT_OF) {
                     (0, _) => None,
-                    (_, one) => self.fates.get(one as usize),
+                    (_, one) => self.spoilt_by.get(one as usize),
                 };
-                match fate {
-                    Some(Fate::Lost) => LOST + chosen,
-                    Some(Fate::Late) => LATE + chosen,
-                    Some(Fate::Last) => LAST + chosen,
-                    Some(Fate::Killed) => KILLED + chosen,
-                    _ => chosen,
-                }
+                fate.map_or(0, |fate| *fate as usize * FATE) + chosen
             }
             (None, None) => 0,
         };
-        let (fate, index) = match chosen {
-            KILLED.. => (Fate::Killed, chosen - KILLED),
-            LAST.. => (Fate::Last, chosen - LAST),
-            LATE.. => (Fate::Late, chosen - LATE),
-            LOST.. => (Fate::Lost, chosen - LOST),
-            _ => (Fate::Answered, chosen),
-        };
+        let fate = FATES[chosen / FATE];
         if fate != Fate::Answered {
             self.spoils = self.spoils.saturating_sub(1);
         }
-        let index = index.min(waiting - 1);
-        self.taken.push((chosen - chosen % LOST + index, waiting));
+        let index = (chosen % FATE).min(waiting - 1);
+        self.taken.push((fate as usize * FATE + index, waiting));
         (index, fate)
     }
 
