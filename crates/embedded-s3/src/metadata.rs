@@ -213,13 +213,15 @@ impl Metadata {
         }
     }
 
-    /// Fails where what is read may not be what is stored.
+    /// Fails where what is read may not be what is stored. A folder that is gone is named first: where it
+    /// was removed during a commit, that commit is unknown too.
     fn check(&self) -> io::Result<()> {
+        self.check_place()?;
         if self.is_unknown.load(Ordering::Relaxed) {
             let reason = "a write that failed may have been stored; open the store again";
             return Err(io::Error::other(reason));
         }
-        self.check_place()
+        Ok(())
     }
 
     /// Fails with [`NotFound`](io::ErrorKind::NotFound) if the folder was removed or replaced: what is
@@ -445,6 +447,23 @@ mod tests {
         create(&metadata, "c").unwrap_err();
         drop(metadata);
         create(&open(folder.path()).unwrap(), "c").unwrap();
+    }
+
+    /// A removal of the folder may come between the check and the commit.
+    #[test]
+    fn folder_removed_during_a_commit_is_named_afterwards() {
+        let folder = tempfile::tempdir().unwrap();
+        let metadata = open(folder.path()).unwrap();
+        create(&metadata, "a").unwrap();
+        let removed = commit(&metadata, |transaction| {
+            transaction.create_bucket("b", None).unwrap();
+            fs::remove_file(folder.path().join(NAME)).unwrap();
+        });
+        assert_eq!(removed.unwrap_err().kind(), io::ErrorKind::NotFound);
+        let later = metadata.read(|_| ()).unwrap_err();
+        assert_eq!(later.kind(), io::ErrorKind::NotFound);
+        let later = create(&metadata, "c").unwrap_err();
+        assert_eq!(later.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
