@@ -44,6 +44,7 @@ pub struct S3Config {
     pub(crate) presign_endpoint: Option<String>,
     pub(crate) profile: Option<StoreProfile>,
     pub(crate) single_writer: bool,
+    pub(crate) must_exist: bool,
 }
 
 impl S3Config {
@@ -59,6 +60,7 @@ impl S3Config {
             presign_endpoint: None,
             profile: None,
             single_writer: false,
+            must_exist: false,
         }
     }
 
@@ -116,6 +118,13 @@ impl S3Config {
     /// conditional writes can be used. Two writers would then mix unnoticed.
     pub fn single_writer(mut self, declared: bool) -> Self {
         self.single_writer = declared;
+        self
+    }
+
+    /// Connects only where the bucket has a profile below this root, and so writes nothing. Default:
+    /// false, the store is probed and its profile written.
+    pub fn must_exist(mut self, required: bool) -> Self {
+        self.must_exist = required;
         self
     }
 
@@ -195,6 +204,12 @@ pub enum ConnectError {
          writers could mix; use another store, or declare a single writer"
     )]
     NoConditionalWrites,
+    /// No process has connected to this root before, and [`S3Config::must_exist`] is set.
+    #[error("nothing was ever stored there: it has no object `{key}`")]
+    Absent {
+        /// The key of the profile.
+        key: String,
+    },
     /// No layer of more than one part can be stored.
     #[error("no multipart upload can be completed on this store: {answer}")]
     NoMultipart {

@@ -124,7 +124,7 @@ impl S3LayerService {
         let keys = format::keys::Keys::new(&config.root);
         let profile = match config.profile {
             Some(profile) => profile,
-            None => doctor::profile(&api, &keys).await?,
+            None => doctor::profile(&api, &keys, config.must_exist).await?,
         };
         if !profile.conditional_writes && !config.single_writer {
             return Err(ConnectError::NoConditionalWrites);

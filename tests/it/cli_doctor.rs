@@ -8,7 +8,9 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use crate::support::program::{ACCESS_KEY, Running, SECRET_KEY, Served, User, events, stderr};
+use crate::support::program::{
+    ACCESS_KEY, Running, SECRET_KEY, Served, User, digest, events, stderr,
+};
 use crate::support::tcp_proxy::{Direction, TcpProxy};
 use crate::support::{bucket, stores};
 
@@ -167,6 +169,41 @@ fn store_with_extra_costs_exits_with_0() {
     ] {
         assert!(said.contains(line), "{line}\n{said}");
     }
+}
+
+#[test]
+fn mistyped_root_is_named_and_nothing_is_written_there() {
+    let store = Quirky::serve(Quirks::none());
+    let user = User::new();
+    let url = format!("http://{}", store.address);
+    let id = digest(b"x");
+    let commands: [&[&str]; 12] = [
+        &["ls"],
+        &["uploads"],
+        &["sweep"],
+        &["stat", &id],
+        &["pull", &id],
+        &["cancel", "00000000-0000-4000-8000-000000000000"],
+        &["rm", "team/app:1"],
+        &["du"],
+        &["gc"],
+        &["gc", "--dry-run"],
+        &["trash", "ls"],
+        &["check"],
+    ];
+    let place = ["--store", "s3://layers/typo", "--endpoint-url", &url];
+    for command in commands {
+        let code = if command == ["check"] { 2 } else { 1 };
+        let said = user.fails(code, &[&place[..], command].concat());
+        for named in [
+            "s3://layers/typo",
+            "nothing was ever stored",
+            "typo/profile",
+        ] {
+            assert!(said.contains(named), "{command:?}: {said}");
+        }
+    }
+    assert!(store.left().is_empty(), "{:?}", store.left());
 }
 
 #[test]

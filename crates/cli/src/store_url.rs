@@ -16,7 +16,7 @@ use s3layers::{
 /// The bucket that every embedded store has.
 pub(super) const BUCKET: &str = "layers";
 
-/// What to do if the folder has no store.
+/// What to do if the folder has no store, or the bucket nothing below the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Absent {
     /// Create it: for commands that write.
@@ -123,7 +123,9 @@ impl StoreUrl {
                 client_from_env(options).await.map_err(|error| {
                     Failure::of(&error).context(format_args!("cannot use {self}"))
                 })?,
-                S3Config::new(bucket).root(root),
+                S3Config::new(bucket)
+                    .root(root)
+                    .must_exist(absent == Absent::Refuse),
             ),
             StoreUrl::Folder(_) | StoreUrl::Memory => {
                 let store = self.open(absent).await?;
@@ -142,6 +144,8 @@ impl StoreUrl {
             error @ ConnectError::NoConditionalWrites => {
                 Failure::of(&error).hint("--single-writer declares one")
             }
+            error @ ConnectError::Absent { .. } => Failure::of(&error)
+                .hint("name another bucket or root in --store; push, serve and doctor create one"),
             error => Failure::of(&error),
         };
         failure.context(format_args!("cannot use {self}"))

@@ -25,22 +25,31 @@ const CHECKS: [&str; 7] = [
 /// Fewer than an examination has, because each first connect waits for them.
 const RACES: (usize, usize) = (3, 3);
 
-/// The profile that the bucket holds, or a new one, which is then written there.
+/// The profile that the bucket holds, or, unless it must exist, a new one, which is then written there.
 ///
 /// # Errors
 ///
-/// [`ConnectError::NoMultipart`] if no multipart upload can be completed; no profile is written then.
-pub(crate) async fn profile(api: &Api, keys: &Keys) -> Result<StoreProfile, ConnectError> {
+/// [`ConnectError::Absent`] if it must exist and does not, and [`ConnectError::NoMultipart`] if no
+/// multipart upload can be completed; no profile is written then.
+pub(crate) async fn profile(
+    api: &Api,
+    keys: &Keys,
+    must_exist: bool,
+) -> Result<StoreProfile, ConnectError> {
     let key = keys.profile();
     if let Some(found) = api.get_small(&key).await.map_err(Error::from)? {
         return Ok(decode(&key, &found.bytes)?);
+    }
+    if must_exist {
+        let key = key.to_string();
+        return Err(ConnectError::Absent { key });
     }
     let mut bench = Bench::new(api, keys, false, RACES);
     let probed = probe(&mut bench).await;
     let cleaned = bench.clean().await;
     let profile = probed?;
     cleaned?;
-    tracing::info!(?profile, bucket = api.bucket(), "probed the store");
+    tracing::info!(key = %key, bucket = api.bucket(), "probed the store for its profile");
     let api = api.with_conditions(profile.conditions(false));
     let put = api.put_if(&key, encode(&profile)?, Condition::Absent);
     match put.await.map_err(Error::from)? {
