@@ -46,14 +46,16 @@ pub(super) struct Check {
     wait: Option<Duration>,
 }
 
-const EXPECTED: &str = "expected a share up to 100% such as 1/30 or 5%, or a size such as 10GiB";
+const EXPECTED: &str =
+    "expected a share up to 100% such as 1/30 or 5%, or a size above 0 such as 10GiB";
 
 fn parse_share(text: &str) -> Result<ReadShare, String> {
     let part = match (text.split_once('/'), text.strip_suffix('%')) {
         (Some((part, all)), _) => f64::from_str(part).ok().zip(f64::from_str(all).ok()),
         (None, Some(percent)) => f64::from_str(percent).ok().map(|part| (part, 100.0)),
         (None, None) => {
-            let bytes = Size::parse(text).map(|size| ReadShare::Bytes(size.0));
+            let bytes = Size::parse(text).filter(|size| size.0 > 0);
+            let bytes = bytes.map(|size| ReadShare::Bytes(size.0));
             return bytes.ok_or_else(|| EXPECTED.to_owned());
         }
     };
@@ -75,7 +77,7 @@ enum Event<'a> {
     /// An image that cannot be pulled.
     Broken {
         repository: &'a str,
-        digest: String,
+        digest: Option<String>,
         tags: Vec<String>,
     },
     Unchecked {
@@ -195,10 +197,11 @@ fn show(context: &Context, checked: &CheckReport) -> Result<(), Failure> {
     for image in &checked.broken {
         let tags: Vec<&str> = image.tags.iter().map(|tag| tag.as_str()).collect();
         let tags = tags.join(", ");
-        output.say(format_args!(
-            "broken     {}@{}  {tags}",
-            image.name, image.digest
-        ))?;
+        let name = &image.name;
+        output.say(match &image.digest {
+            Some(digest) => format!("broken     {name}@{digest}  {tags}"),
+            None => format!("broken     {name}:{tags}"),
+        })?;
     }
     for reason in &checked.unchecked {
         output.say(format_args!("unchecked  {reason}"))?;
@@ -259,7 +262,7 @@ fn events(
     for image in &checked.broken {
         output.event(&Event::Broken {
             repository: image.name.as_str(),
-            digest: image.digest.to_string(),
+            digest: image.digest.as_ref().map(ToString::to_string),
             tags: image.tags.iter().map(ToString::to_string).collect(),
         })?;
     }
@@ -298,6 +301,7 @@ mod tests {
             ("1/1", Some(ReadShare::Part(1.0))),
             ("10GiB", Some(ReadShare::Bytes(10 << 30))),
             ("0/3", None),
+            ("0", None),
             ("3/0", None),
             ("2/1", None),
             ("nan%", None),

@@ -20,6 +20,7 @@ use s3layers_tarsum::Digest;
 /// each tag of a broken one. 1 for each tag to nothing.
 pub(super) async fn images(check: &Check<'_>, left: &[Found]) -> Result<Vec<BrokenImage>> {
     use DefectKind::*;
+    let mut images = Vec::new();
     let mut broken: BTreeMap<&RepositoryName, BTreeSet<Digest>> = BTreeMap::new();
     for (subject, kinds) in left {
         let is_broken = |kind: &DefectKind| {
@@ -32,11 +33,18 @@ pub(super) async fn images(check: &Check<'_>, left: &[Found]) -> Result<Vec<Brok
             Subject::Tag(name, tag) if kinds.contains(&TagToNothing) => {
                 (name, repositories::tag(check.store, name, tag).await?)
             }
+            Subject::Tag(name, tag) if kinds.contains(&TagUnreadable) => {
+                images.push(BrokenImage {
+                    name: name.clone(),
+                    digest: None,
+                    tags: vec![tag.clone()],
+                });
+                continue;
+            }
             _ => continue,
         };
         broken.entry(name).or_default().extend(digest);
     }
-    let mut images = Vec::new();
     for (name, mut digests) in broken {
         add_indexes(check.store, name, &mut digests).await?;
         let mut tags: BTreeMap<Digest, Vec<Tag>> = BTreeMap::new();
@@ -46,7 +54,7 @@ pub(super) async fn images(check: &Check<'_>, left: &[Found]) -> Result<Vec<Brok
         images.extend(digests.into_iter().map(|digest| BrokenImage {
             tags: tags.remove(&digest).unwrap_or_default(),
             name: name.clone(),
-            digest,
+            digest: Some(digest),
         }));
     }
     Ok(images)

@@ -38,12 +38,13 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    pub(super) fn key(&self, keys: &Keys) -> Key {
-        match self {
+    /// The key, or the folder of an upload.
+    pub(super) fn key(&self, keys: &Keys) -> String {
+        let key = match self {
+            Subject::Upload(uuid) => return keys.upload(*uuid),
             Subject::Record(digest) => keys.layer(&digest.clone().into()),
             Subject::Manifest(name, digest) => keys.manifest(name, digest),
             Subject::Tag(name, tag) => keys.tag(name, tag),
-            Subject::Upload(uuid) => keys.session(*uuid),
             Subject::Marker(name) | Subject::LiveMarker(name) => keys.name(name),
             Subject::Alias(key)
             | Subject::Link(_, key)
@@ -53,7 +54,8 @@ impl Subject {
             | Subject::DeadBatch(key)
             | Subject::Trashed(key)
             | Subject::Unknown(key) => key.clone(),
-        }
+        };
+        key.to_string()
     }
 }
 

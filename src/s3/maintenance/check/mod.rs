@@ -67,7 +67,7 @@ pub struct CheckOptions {
 pub struct Defect {
     /// What is wrong.
     pub kind: DefectKind,
-    /// The key of the object or entry.
+    /// The key of the object or entry, or the folder of the upload.
     pub key: String,
     /// It was repaired.
     pub is_repaired: bool,
@@ -79,8 +79,8 @@ pub struct Defect {
 pub struct BrokenImage {
     /// Its repository.
     pub name: RepositoryName,
-    /// Its digest.
-    pub digest: Digest,
+    /// Its digest; `None` where its tag is damaged.
+    pub digest: Option<Digest>,
     /// The tags that name it.
     pub tags: Vec<Tag>,
 }
@@ -263,7 +263,7 @@ impl Check<'_> {
         for (subject, kinds) in found {
             let left = left.next_if(|(other, _)| *other == subject);
             let is_left = |kind| left.is_some_and(|(_, kinds)| kinds.contains(kind));
-            let key = subject.key(&self.store.keys).to_string();
+            let key = subject.key(&self.store.keys);
             let defects = kinds.iter().map(|kind| Defect {
                 kind: match kind {
                     DefectKind::OrphanData if self.has_unread() => DefectKind::OrphanUnproven,
