@@ -284,6 +284,14 @@ fn unreadable_file_is_named() {
 }
 
 #[test]
+fn name_of_a_file_moves_no_cursor() {
+    let user = User::new();
+    let said = user.fails(1, &["push", "a\u{1b}[2Jb", "--name", "x"]);
+    assert!(said.contains("a\\u{1b}[2Jb"), "{said}");
+    assert!(!said.contains('\u{1b}'), "{said:?}");
+}
+
+#[test]
 fn failure_to_print_a_digest_is_an_error() {
     let user = User::new();
     let file = user.file("layer", b"bytes");

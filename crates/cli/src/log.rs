@@ -61,6 +61,14 @@ impl<W: fmt::Write> fmt::Write for EscapingWriter<W> {
     }
 }
 
+/// A text without control characters.
+pub(super) fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    // Writing to a string does not fail.
+    let _ = EscapingWriter(&mut escaped).write_str(text);
+    escaped
+}
+
 /// In the syntax of `RUST_LOG`.
 fn filter(level: &Level) -> String {
     match level {
@@ -83,12 +91,7 @@ mod tests {
 
     #[test]
     fn control_characters_are_escaped() {
-        let mut text = String::new();
-        write!(
-            EscapingWriter(&mut text),
-            "a\n\r\t\x1b[2J\0\x7f\u{9b}\u{2028}ä\u{1f600} \\"
-        )
-        .unwrap();
+        let text = escaped("a\n\r\t\x1b[2J\0\x7f\u{9b}\u{2028}ä\u{1f600} \\");
         let want = "a\\n\\r\\t\\u{1b}[2J\\u{0}\\u{7f}\\u{9b}\\u{2028}ä\u{1f600} \\";
         assert_eq!(text, want);
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 pub(super) use super::format::grouped;
+use super::log::escaped;
 use super::progress::{self, Bar};
 use s3layers::{S3LayerService, Usage};
 
@@ -164,7 +165,11 @@ impl From<Usage> for Traffic {
     }
 }
 
-fn write_error(line: &dyn Display) {
+/// Writes a text of some lines, without what a terminal would interpret: it may have the name of a file or
+/// the answer of a store.
+fn write_error(text: &dyn Display) {
+    let text = text.to_string();
+    let lines: Vec<String> = text.split('\n').map(escaped).collect();
     // A failure to write to stderr cannot be reported.
-    let _ = progress::above(|| writeln!(io::stderr().lock(), "{line}"));
+    let _ = progress::above(|| writeln!(io::stderr().lock(), "{}", lines.join("\n")));
 }
