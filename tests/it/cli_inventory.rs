@@ -105,6 +105,7 @@ fn empty_store_is_reported_as_empty() {
     let mut memory = User::new();
     memory.arguments = ["--store", "memory:"].map(str::to_owned).to_vec();
     for user in [memory, User::of(&store)] {
+        user.ok(&["doctor"]);
         for (arguments, want) in [
             (&["ls"][..], "has no repositories"),
             (&["ls", "--layers"], "has no layers"),

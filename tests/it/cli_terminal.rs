@@ -209,7 +209,7 @@ fn pipe_shows_what_was_read_before_the_first_part_is_sent() {
 #[test]
 fn collection_shows_its_requests() {
     let (_store, user) = Served::with_user();
-    user.ok(&["ls"]);
+    user.ok(&["doctor"]);
     let mut terminal = Terminal::new(80);
     let mut command = user.command(&["gc", "--rate", "5"]);
     command.stdout(Stdio::null()).stderr(terminal.stream());

@@ -151,7 +151,7 @@ fn keys_of_a_profile_are_used_and_shown() {
                 "{variables:?}"
             );
         }
-        let mut all = vec!["sweep"];
+        let mut all = vec!["doctor"];
         all.extend(arguments);
         let output = run(&user, variables, &all);
         assert_eq!(
