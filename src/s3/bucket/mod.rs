@@ -14,7 +14,8 @@ use crate::clock::Moment;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::bucket::presence::Looks;
+use crate::s3::bucket::looks::Looks;
+use crate::s3::bucket::markers::Names;
 use crate::s3::budget::Budget;
 use crate::s3::format::checksum::Crc64;
 use crate::s3::format::collection_times::CollectionTimes;
@@ -22,12 +23,13 @@ use crate::s3::format::document::{Document, decode, encode, is_tombstone, tombst
 use crate::s3::format::keys::{Key, Keys};
 use crate::s3::format::profile::StoreProfile;
 use crate::s3::format::record::{Alias, Link, Record, StoredLayer};
-use crate::s3::names::Names;
 use crate::s3::upload::SessionCache;
 use crate::s3::wire::{Api, Condition, ConditionForm, ETag, Put, SmallObject, Written};
 
 pub(crate) mod cache;
 pub(crate) mod live;
+pub(crate) mod looks;
+pub(crate) mod markers;
 pub(crate) mod objects;
 pub(crate) mod presence;
 

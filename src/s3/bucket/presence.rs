@@ -3,51 +3,21 @@
 //! A record names objects, but a lifecycle rule, an operator or the store itself may have removed
 //! them. A layer whose bytes are gone must not look present: clients would skip its upload, and it
 //! would never be repaired. So every answer that says that a layer is present has looked at its
-//! objects, or this process has within [`LOOK_LIFETIME`].
+//! objects, or this process has within [`LIFETIME`](super::looks::LIFETIME).
 //!
 //! An object with another ETag, but the recorded size and CRC64NVME, is the right one: the bucket
 //! was copied or encrypted with another key.
 
-use std::time::Duration;
-
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::s3::bucket::Store;
-use crate::s3::bucket::cache::{Cache, Ticket, Weigh};
-use crate::s3::format::collection_times::CollectionTimes;
+use crate::s3::bucket::cache::Ticket;
+use crate::s3::bucket::looks::Look;
 use crate::s3::format::document::encode;
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{Content, Record, Segment, StoredLayer};
 use crate::s3::wire::{Condition, ETag, ObjectInfo, Put};
 use crate::telemetry::Event;
-
-/// How long a look is remembered at most; [`CollectionTimes`] says how long it is relied on.
-///
-/// [`CollectionTimes`]: crate::s3::format::collection_times::CollectionTimes
-const LOOK_LIFETIME: Duration = Duration::from_secs(CollectionTimes::DEFAULT.look);
-/// What all looks weigh, in bytes: some 7,000 objects.
-const LOOK_BYTES: u64 = 4 * 1024 * 1024;
-
-/// An object was there, with the recorded size and this ETag.
-#[derive(Clone, Debug)]
-pub(crate) struct Look {
-    etag: ETag,
-    at: Moment,
-}
-
-/// The looks of this process, by data key. A read that finds the object missing or changed removes
-/// its entry.
-pub(crate) type Looks = Cache<Look>;
-
-impl Weigh for Look {
-    fn weight(&self) -> u64 {
-        96
-    }
-}
-
-pub(crate) fn no_looks() -> Looks {
-    Cache::new(LOOK_LIFETIME, LOOK_BYTES)
-}
 
 /// What an object is to a segment that should be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +110,7 @@ pub(crate) fn lost(store: &Store, key: &Key) {
 ///
 /// # Cost
 ///
-/// For each object: none where this process looked within [`LOOK_LIFETIME`], else 1 request.
+/// For each object: none where this process looked within [`LIFETIME`](super::looks::LIFETIME), else 1 request.
 async fn looked_at(store: &Store, layer: &StoredLayer) -> Result<Option<StoredLayer>> {
     let mut now = layer.clone();
     let Content::Segments(segments) = &mut now.content else {
@@ -180,7 +150,7 @@ pub(crate) async fn look(store: &Store, layer: &StoredLayer) -> Result<bool> {
 ///
 /// # Cost
 ///
-/// For each object: none where this process looked within [`LOOK_LIFETIME`], else 1 request; where the bytes are gone, 1 request for the record and as much for its
+/// For each object: none where this process looked within [`LIFETIME`](super::looks::LIFETIME), else 1 request; where the bytes are gone, 1 request for the record and as much for its
 /// objects.
 pub(crate) async fn present(store: &Store, layer: &StoredLayer) -> Result<Option<StoredLayer>> {
     if let Some(now) = looked_at(store, layer).await? {

@@ -32,15 +32,13 @@
 //!
 //! `tests/it/names.rs` plays orders of the requests of writers and removers, strays and kills.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
-use tokio::sync::{RwLock, RwLockReadGuard};
+use tokio::sync::RwLockReadGuard;
 
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
 use crate::s3::bucket::Store;
-use crate::s3::bucket::cache::{Cache, Weigh};
+use crate::s3::bucket::markers::Known;
 use crate::s3::format::document::{Document, decode, encode};
 use crate::s3::format::keys::Key;
 use crate::s3::wire::{Condition, ETag, Put, SmallObject};
@@ -60,49 +58,6 @@ struct Marker {
 impl Document for Marker {
     const WHAT: &'static str = "marker of a repository";
     const VERSION: u32 = 1;
-}
-
-/// How long a marker is remembered. It is never removed; but where an operator did, it comes back.
-const MEMORY_LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// What all remembered markers weigh, in bytes: some 7,000.
-const MEMORY_BYTES: u64 = 4 * 1024 * 1024;
-
-/// What a process knows of a marker that is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Known {
-    Present,
-    /// It was emptied, and had this ETag then.
-    Emptied(ETag),
-}
-
-impl Weigh for Known {
-    fn weight(&self) -> u64 {
-        64
-    }
-}
-
-/// The markers that this process knows.
-#[derive(Debug)]
-pub(crate) struct Names {
-    known: Cache<Known>,
-    /// Only used where the store has no conditional writes.
-    turns: RwLock<()>,
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        Names {
-            known: Cache::new(MEMORY_LIFETIME, MEMORY_BYTES),
-            turns: RwLock::default(),
-        }
-    }
-}
-
-impl Names {
-    /// True whenever it was true once: no ticket is needed.
-    fn remember(&self, key: &Key, known: Known) {
-        self.known.insert(self.known.ticket(key), key, known);
-    }
 }
 
 /// What a marker is, as it was read.

@@ -8,8 +8,7 @@ use uuid::Uuid;
 
 use super::listing::Listing;
 use super::plan::{self, DeadAction};
-use super::purge::{has_session, remove_data};
-use super::records::RecordVersion;
+use super::purge::{RecordVersion, has_session, remove_data};
 use super::walk::RepositoryWalk;
 use super::{CollectError, Pass};
 use crate::clock;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::plan::{self, LinkAction, LinkFacts};
-use super::walk::Repository;
+use super::repository::Repository;
 use super::{AT_ONCE, CollectError, Pass};
 use crate::clock;
 use crate::error::Error;

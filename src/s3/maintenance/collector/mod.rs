@@ -55,6 +55,7 @@ mod names_cache;
 mod plan;
 mod purge;
 mod records;
+mod repository;
 mod sample;
 mod sessions;
 mod walk;

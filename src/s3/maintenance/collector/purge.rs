@@ -3,10 +3,17 @@
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
 
-use super::records::RecordVersion;
 use super::{AT_ONCE, CollectError, Pass};
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{Alias, Record};
+use crate::s3::wire::ETag;
+
+/// A record as it was judged.
+#[derive(Debug)]
+pub(super) struct RecordVersion {
+    pub(super) record: Record,
+    pub(super) etag: ETag,
+}
 
 /// Whether an upload has a session: it may be being committed.
 ///

@@ -9,8 +9,9 @@ use uuid::Uuid;
 use super::links::{age_at, has_link};
 use super::listing::Listing;
 use super::plan::{self, RecordAction};
+use super::purge::{self, RecordVersion};
 use super::walk::RepositoryWalk;
-use super::{AT_ONCE, CollectError, Pass, dead, purge};
+use super::{AT_ONCE, CollectError, Pass, dead};
 use crate::clock::{self, Moment};
 use crate::id::LayerId;
 use crate::s3::bucket::StoredDocument;
@@ -24,13 +25,6 @@ use s3layers_tarsum::{Algorithm, Digest};
 const CANDIDATES: usize = 100_000;
 /// So many are judged before those that can go are written down and set to dead.
 const BATCH: usize = 200;
-
-/// A record as it was judged.
-#[derive(Debug)]
-pub(super) struct RecordVersion {
-    pub(super) record: Record,
-    pub(super) etag: ETag,
-}
 
 /// What is done to many records at once.
 #[derive(Debug)]

@@ -9,10 +9,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::links::{self, Judged, Since};
 use super::listing::{ListedPage, Listing};
 use super::names_cache::{self, NamesCache};
-use super::sample::Sample;
+use super::repository::Repository;
 use super::sessions::OpenUploads;
 use super::{AT_ONCE, CollectError, Pass};
-use crate::name::RepositoryName;
 use crate::s3::format::document::TOMBSTONE_SIZE;
 use crate::s3::format::keys::{EntryKind, Key};
 use crate::s3::maintenance::bounded_list::BoundedList;
@@ -20,10 +19,6 @@ use crate::s3::maintenance::marks::Marks;
 use crate::s3::wire::ListedObject;
 use s3layers_tarsum::Digest;
 
-/// So many old links of one repository are looked at in a pass: 5 MiB.
-const LINKS: usize = 50_000;
-/// Of those by other ids: their keys, 3 MiB.
-const OTHER_LINKS: usize = 10_000;
 /// So many links are removed in a pass, 15 MiB, and the records of so many condemned ones are condemned, 5 MiB.
 const REMOVALS: usize = 50_000;
 
@@ -39,34 +34,6 @@ pub(super) struct RepositoryWalk {
     pub(super) judged: Judged,
     /// The keys of those that this pass has removed, or found changed.
     pub(super) removed: Marks,
-}
-
-/// One repository, while its keys are listed: links come before manifests.
-pub(super) struct Repository {
-    pub(super) name: RepositoryName,
-    pub(super) links: u64,
-    /// Old links.
-    pub(super) old: Sample<Digest>,
-    /// Old links by other ids.
-    pub(super) others: Sample<Key>,
-    pub(super) named: Marks,
-    names: Option<NamesCache>,
-    /// A manifest could not be read, so everything stays.
-    pub(super) is_unreadable: bool,
-}
-
-impl Repository {
-    fn new(name: RepositoryName) -> Self {
-        Repository {
-            name,
-            links: 0,
-            old: Sample::new(LINKS),
-            others: Sample::new(OTHER_LINKS),
-            named: Marks::small(),
-            names: None,
-            is_unreadable: false,
-        }
-    }
 }
 
 /// # Cost

@@ -20,7 +20,7 @@ use http_body::Frame;
 use uuid::Uuid;
 
 use crate::s3::bucket::Store;
-use crate::s3::bucket::presence::no_looks;
+use crate::s3::bucket::looks::no_looks;
 use crate::s3::budget::Budget;
 use crate::s3::format::checksum::{Crc64, Sums, Tracker};
 use crate::s3::format::keys::{Key, Keys};
