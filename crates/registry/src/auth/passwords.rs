@@ -6,7 +6,7 @@
 //!    back by time. An address without attempts is answered before bcrypt runs.
 //! 3. bcrypt runs on half of the processors at most, and not more than an address has attempts. On Linux its
 //!    threads have a low priority: where requests need the processors, wrong passwords from many addresses
-//!    get a tenth of what they would. An attempt is taken when bcrypt begins, so requests that wait hold
+//!    take few of them. An attempt is taken when bcrypt begins, so requests that wait hold
 //!    none, and right passwords that come at once from one address do not exhaust it.
 
 use std::collections::HashMap;
@@ -34,10 +34,10 @@ const ATTEMPTS: u32 = 10;
 const ATTEMPT_RETURNS: Duration = Duration::from_secs(6);
 /// How long an attempt waits for a processor.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What a thread of bcrypt adds to the nice value of the process: the kernel gives it a tenth of what a
-/// thread gets that serves requests.
+/// What a thread of bcrypt adds to the nice value of the process: the kernel gives it a 28th of what a thread
+/// gets that serves requests, so on a machine without an idle processor a right password takes a second or two.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 10;
+const NICE: i32 = 15;
 
 /// What came of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
