@@ -4,20 +4,19 @@
 //!    includes the generation of the file of users, so a reload forgets all.
 //! 2. Each address has a few attempts. A right password gives its attempt back, a wrong one is given
 //!    back by time. An address without attempts is answered before bcrypt runs.
-//! 3. bcrypt runs on half of the processors at most, and not more than an address has attempts. On Linux its
-//!    threads have a low priority: where requests need the processors, wrong passwords from many addresses
-//!    take few of them. An attempt is taken when bcrypt begins, so requests that wait hold
-//!    none, and right passwords that come at once from one address do not exhaust it.
+//! 3. bcrypt runs on the blocking pool, on half of the processors at most, and not more than an address
+//!    has attempts. After a wrong password its processor rests, so that wrong ones from many addresses take
+//!    a sixteenth of the machine. An attempt is taken when bcrypt begins, so requests that wait hold none,
+//!    and right passwords that come at once from one address do not exhaust it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use ring::hmac::{self, Key};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::htpasswd::Users;
 use crate::locks::lock;
@@ -34,10 +33,8 @@ const ATTEMPTS: u32 = 10;
 const ATTEMPT_RETURNS: Duration = Duration::from_secs(6);
 /// How long an attempt waits for a processor.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What a thread of bcrypt adds to the nice value of the process: the kernel gives it a 28th of what a thread
-/// gets that serves requests, so on a machine without an idle processor a right password takes a second or two.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 15;
+/// How long bcrypt rests after a wrong password, as a multiple of the time that this took.
+const REST: u32 = 7;
 
 /// What came of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +80,7 @@ impl Attempts {
 
 impl Passwords {
     pub(super) fn new(key: Key) -> Self {
-        let processors = thread::available_parallelism().map_or(1, |count| count.get());
+        let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
         Passwords {
             key,
             history: Arc::default(),
@@ -127,18 +124,24 @@ impl Passwords {
         let history = Arc::clone(&self.history);
         // It ends although the client disconnects.
         let verified = tokio::task::spawn_blocking(move || {
-            let is_right = at_low_priority(|| comparison.is_right(&password))?;
+            let begun = std::time::Instant::now();
+            let is_right = comparison.is_right(&password);
             if is_right {
                 history.return_attempt(network);
                 history.remember(tag);
+            } else {
+                let rest = begun.elapsed() * REST;
+                tokio::spawn(async move {
+                    sleep(rest).await;
+                    drop(processor);
+                });
             }
-            drop(processor);
-            Some(is_right)
+            is_right
         });
-        match verified.await {
-            Ok(Some(true)) => Verdict::Right,
-            Ok(Some(false)) => Verdict::Wrong,
-            Ok(None) | Err(_) => Verdict::Busy(PATIENCE.as_secs() as u32),
+        if verified.await.unwrap_or(false) {
+            Verdict::Right
+        } else {
+            Verdict::Wrong
         }
     }
 
@@ -152,21 +155,6 @@ impl Passwords {
         tag.copy_from_slice(context.sign().as_ref());
         tag
     }
-}
-
-/// Runs this on a thread of its own: one of the blocking pool could not raise its priority again. `None`
-/// where there is no thread. Blocks.
-fn at_low_priority<T: Send>(act: impl FnOnce() -> T + Send) -> Option<T> {
-    let lowered = || {
-        // Of this thread alone. A sandbox may refuse; the other bounds hold then.
-        #[cfg(target_os = "linux")]
-        let _ = rustix::process::nice(NICE);
-        act()
-    };
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().spawn_scoped(scope, lowered);
-        thread.ok()?.join().ok()
-    })
 }
 
 impl History {
@@ -237,16 +225,6 @@ mod tests {
         Users::parse(&format!("alice:{hash}"), "f").unwrap()
     }
 
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn passwords_are_verified_at_low_priority() {
-        let priority = || rustix::process::getpriority_process(None).unwrap();
-        let before = priority();
-        let lowered = at_low_priority(priority);
-        assert_eq!(lowered, Some((before + NICE).min(19)));
-        assert_eq!(priority(), before);
-    }
-
     fn passwords() -> Passwords {
         Passwords::new(Key::new(HMAC_SHA256, &[1; 32]))
     }
@@ -273,6 +251,30 @@ mod tests {
         tokio::time::advance(ATTEMPT_RETURNS).await;
         assert_eq!(attempt("alice", "wrong", 1).await, Verdict::Wrong);
         assert_eq!(attempt("alice", "wrong", 1).await, Verdict::Busy(6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wrong_passwords_take_few_processors() {
+        let (passwords, users) = (passwords(), users());
+        let attempt = async |password, last| {
+            let address = Some(IpAddr::from([192, 0, 2, last]));
+            passwords
+                .verify(&users, 1, ("alice", password), address)
+                .await
+        };
+        // Time passes in a rest alone.
+        let begun = Instant::now();
+        for address in 1..=passwords.processors.available_permits() as u8 {
+            assert_eq!(attempt("wrong", address).await, Verdict::Wrong);
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(attempt("right", 0).await, Verdict::Right);
+        assert_ne!(begun.elapsed(), Duration::ZERO);
+        // None after a right one, and none for one that is remembered.
+        let begun = Instant::now();
+        assert_eq!(attempt("wrong", 0).await, Verdict::Wrong);
+        assert_eq!(attempt("right", 0).await, Verdict::Right);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
