@@ -163,7 +163,7 @@ fn run(by: By) {
     let length = Duration::from_secs(if is_full { 600 } else { 20 });
     let store = Served::start(&[]);
     let user = User::of(&store);
-    user.ok(&["ls"]);
+    user.ok(&["doctor"]);
     let client = store.client();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
