@@ -24,6 +24,7 @@ pub(super) async fn judge(
     uuid: Uuid,
     outcomes: &[Outcome],
     choices: &Choices,
+    unknown_uploads: usize,
 ) -> Result<(), String> {
     for (role, outcome) in outcomes {
         if let Err(error) = outcome
@@ -65,12 +66,14 @@ pub(super) async fn judge(
     if let Some(key) = data().find(|key| !is_named(key)) {
         return Err(format!("{key} is left over"));
     }
-    match bucket::multiparts(&client).await.as_slice() {
-        [] => Ok(()),
-        // It was begun twice, or late.
-        [_] if choices.lost_any() && bucket::parts_under_way(&client).await == 0 => Ok(()),
-        left => Err(format!("left over: {left:?}")),
+    let left = bucket::multiparts(&client).await;
+    let are_empty = left.is_empty() || bucket::parts_under_way(&client).await == 0;
+    if are_empty && left.len() <= unknown_uploads {
+        return Ok(());
     }
+    Err(format!(
+        "left over: {left:?}; {unknown_uploads} may be, without parts"
+    ))
 }
 
 /// Of what happened to the one upload, only one thing can have.

@@ -261,9 +261,18 @@ async fn run(script: &Script, choices: &mut Choices) -> Result<(), String> {
         };
         outcomes.push((role, outcome));
     }
-    judge(script, &store, &apart, uuid, &outcomes, choices)
-        .await
-        .map_err(|wrong| format!("{wrong}, after {outcomes:?}"))
+    let unknown_uploads = scheduler.unknown_uploads();
+    judge(
+        script,
+        &store,
+        &apart,
+        uuid,
+        &outcomes,
+        choices,
+        unknown_uploads,
+    )
+    .await
+    .map_err(|wrong| format!("{wrong}, after {outcomes:?}"))
 }
 
 async fn begin(service: &S3LayerService, base: &Bytes) -> Result<Uuid, Error> {

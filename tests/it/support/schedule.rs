@@ -197,6 +197,8 @@ struct Requests {
     /// Those of killed processes: no answer ever comes.
     dead: Vec<Waiting>,
     killed: BTreeSet<usize>,
+    /// Spoilt requests that begin a multipart upload.
+    spoilt_begins: usize,
 }
 
 /// See the top of this file. A clone is the same scheduler.
@@ -246,6 +248,13 @@ impl Scheduler {
         panic!("the processes come to no end");
     }
 
+    /// How many multipart uploads there may be that no process knows: those that were begun by a spoilt request, and the last one
+    /// of a killed process.
+    pub fn unknown_uploads(&self) -> usize {
+        let requests = self.0.lock().unwrap();
+        requests.spoilt_begins + requests.killed.len()
+    }
+
     fn arrive(&self, process: usize) -> oneshot::Receiver<Fate> {
         let (go, gone) = oneshot::channel();
         let mut requests = self.0.lock().unwrap();
@@ -275,7 +284,14 @@ impl Scheduled {
     ) -> Result<HttpResponse, ConnectorError> {
         let stopped = |_| ConnectorError::io("the schedule has ended".into());
         let lost = || ConnectorError::io("the answer is lost".into());
-        match turn.await.map_err(stopped)? {
+        let fate = turn.await.map_err(stopped)?;
+        if fate != Fate::Answered
+            && request.method() == "POST"
+            && request.uri().contains("?uploads")
+        {
+            self.scheduler.0.lock().unwrap().spoilt_begins += 1;
+        }
+        match fate {
             Fate::Answered => store.call(request).await,
             Fate::Lost => {
                 let _ = store.call(request).await;
