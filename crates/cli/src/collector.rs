@@ -36,6 +36,9 @@ async fn collect(service: &S3LayerService, metrics: Option<&Metrics>) {
     if let Some(error) = error {
         tracing::warn!(%error, "collection failed");
     }
+    for reason in &collected.skipped {
+        tracing::warn!(reason, "left alone by a collection");
+    }
     if let Some(reason) = &collected.stopped {
         tracing::warn!(reason, "collection stopped");
     }

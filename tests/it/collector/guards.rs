@@ -212,6 +212,27 @@ async fn one_pass_with_a_larger_share_is_enough() {
     assert_eq!(ordinary().await.layers_freed, 30);
 }
 
+/// The links that it has removed are not those that a listing lacks.
+#[tokio::test]
+async fn collection_that_ends_within_its_removals_is_continued() {
+    for before in [0, 1, 30] {
+        let site = Site::new(By::Delete).await;
+        let service = site.process().await;
+        for seed in 0..40 {
+            push_layer(&service, &name(), &Image::new(seed, 100)).await;
+        }
+        push(&service, &name(), &Image::new(99, 100)).await;
+        site.collect_after(hours(73)).await;
+        site.clock.advance(hours(21));
+        let (collector, faults) = site.process_over_faults().await;
+        faults.fault(On::nth(DeleteObject, before + 1).status(403));
+        collect(&collector).await.unwrap_err();
+        let ordinary = service.collect(&CollectOptions::default()).await.unwrap();
+        assert_eq!(ordinary.stopped, None, "{before}");
+        assert_eq!(ordinary.links_removed, 40 - before as u64, "{before}");
+    }
+}
+
 /// 11 of 55 links are 20 %.
 #[tokio::test]
 async fn share_that_may_go_is_exact() {

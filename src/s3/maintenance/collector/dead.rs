@@ -89,7 +89,7 @@ async fn settle_batch(
     freed: &HashSet<Uuid>,
 ) -> Result<(), CollectError> {
     let read = pass.store.load::<DeadBatch>(key).await;
-    let Some(batch) = pass.or_skip(key, read)? else {
+    let Some(batch) = pass.or_skip(read)? else {
         return Ok(());
     };
     let batch = batch.document;

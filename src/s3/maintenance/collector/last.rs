@@ -1,10 +1,10 @@
 //! What the last collection counted.
 
 use super::{CollectError, Pass};
-use crate::s3::bucket::StoredDocument;
+use crate::s3::bucket::{ROUNDS, StoredDocument};
 use crate::s3::format::collection::LastCollection;
 use crate::s3::format::document::{Document as _, encode};
-use crate::s3::wire::{Condition, ETag};
+use crate::s3::wire::{Condition, ETag, Put};
 
 #[derive(Debug, Default)]
 pub(super) struct Last {
@@ -17,32 +17,55 @@ pub(super) struct Last {
 pub(super) async fn load(pass: &Pass<'_>) -> Result<Last, CollectError> {
     let key = pass.store.keys.last_collection();
     let read = pass.store.read::<LastCollection>(&key).await;
-    Ok(match pass.or_skip(&key, read)? {
+    Ok(match pass.or_skip(read)? {
         None => Last::default(),
         Some(StoredDocument { document, etag, .. }) => Last {
-            counted: document.inspect_err(|error| pass.skip(&key, error)).ok(),
+            counted: document.inspect_err(|error| pass.skip(error)).ok(),
             etag: Some(etag),
         },
     })
 }
 
-/// Another collection may have stored its own meanwhile: either will do.
-pub(super) async fn store(pass: &Pass<'_>, last: Last) -> Result<(), CollectError> {
+/// Stores what is left once this pass has removed `removed` links; before it removes the first one, so that they are not
+/// missed by the pass after one that was interrupted.
+///
+/// # Cost
+///
+/// 1 request where it changes, and 2 for each time that another collection was first.
+pub(super) async fn store(
+    pass: &Pass<'_>,
+    mut last: Last,
+    removed: u64,
+) -> Result<(), CollectError> {
     if pass.options.dry_run {
         return Ok(());
     }
     let counted = pass.report(|report| LastCollection {
         version: LastCollection::VERSION,
-        links: report.links.saturating_sub(report.links_removed),
+        links: report.links.saturating_sub(removed),
         manifests: report.manifests,
     });
-    if last.counted == Some(counted) {
-        return Ok(());
-    }
-    let etag = last.etag.as_ref();
-    let condition = etag.map_or(Condition::Absent, Condition::Matches);
     let key = pass.store.keys.last_collection();
-    let put = pass.store.api.put_if(&key, encode(&counted)?, condition);
-    put.await?;
-    Ok(())
+    for _ in 0..ROUNDS {
+        if last.counted == Some(counted) {
+            return Ok(());
+        }
+        let etag = last.etag.as_ref();
+        let condition = etag.map_or(Condition::Absent, Condition::Matches);
+        let put = pass.store.api.put_if(&key, encode(&counted)?, condition);
+        if let Put::Written(_) = put.await? {
+            return Ok(());
+        }
+        last = load(pass).await?;
+        match &last.counted {
+            // It may remove more than this pass.
+            Some(other) if other.links <= counted.links => return Ok(()),
+            // One of a newer version.
+            None if last.etag.is_none() => return Ok(()),
+            _ => {}
+        }
+    }
+    Err(CollectError::refused(format_args!(
+        "other collections write {key} at the same time"
+    )))
 }

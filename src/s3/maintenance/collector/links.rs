@@ -128,10 +128,10 @@ async fn are_too_many(
     let are_too_many = plan::is_too_many(due, links, share);
     if are_too_many {
         pass.report(|report| report.repositories_left += 1);
-        pass.skip(
-            format_args!("all links of {}", repository.name),
-            format_args!("{due} of {links} would be condemned, more than the share that may go"),
-        );
+        pass.skip(format_args!(
+            "all links of {}: {due} of {links} would be condemned, more than the share that may go",
+            repository.name
+        ));
     }
     Ok(are_too_many)
 }
@@ -144,8 +144,7 @@ async fn look(
     since: Since,
 ) -> Result<Option<(StoredDocument<Link>, LinkAction)>, CollectError> {
     let id = LayerId::from(digest.clone());
-    let key = pass.store.keys.link(&repository.name, &id);
-    let Some(loaded) = load(pass, &repository.name, &id, &key).await? else {
+    let Some(loaded) = load(pass, &repository.name, &id).await? else {
         return Ok(None);
     };
     let link = &loaded.document;
@@ -203,9 +202,8 @@ async fn load(
     pass: &Pass<'_>,
     name: &RepositoryName,
     id: &LayerId,
-    key: &Key,
 ) -> Result<Option<StoredDocument<Link>>, CollectError> {
-    pass.or_skip(key, pass.store.link(name, id).await)
+    pass.or_skip(pass.store.link(name, id).await)
 }
 
 /// Writes a link in another state, if it is still as it was judged. Whether it is written.
@@ -271,7 +269,7 @@ async fn other_link(
     key: Key,
 ) -> Result<Option<(Link, Option<Removable>)>, CollectError> {
     let read = pass.store.load::<Link>(&key).await;
-    let Some(read) = pass.or_skip(&key, read)? else {
+    let Some(read) = pass.or_skip(read)? else {
         return Ok(None);
     };
     let own = pass.store.keys.link(name, &read.document.layer.id());

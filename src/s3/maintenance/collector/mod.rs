@@ -129,7 +129,8 @@ pub struct CollectReport {
     pub skipped: Vec<String>,
     /// How many more were left alone.
     pub more_skipped: u64,
-    /// Why nothing was removed, where a guard stopped the removal.
+    /// Why nothing was removed, where a guard stopped the removal. Where it is right, a pass with a `max_share` of 1
+    /// continues.
     pub stopped: Option<String>,
 }
 
@@ -197,7 +198,8 @@ pub(crate) async fn collect(
 fn refuse(store: &Store, options: &CollectOptions) -> Result<(), CollectError> {
     if !store.has_conditional_writes() {
         return Err(CollectError::refused(
-            "the store has no conditional writes, so that a push could lose its layers",
+            "a push could lose its layers without conditional writes, which the store does not have, or the \
+             declaration of a single writer does without",
         ));
     }
     if !(0.0..=1.0).contains(&options.max_share) {
@@ -244,6 +246,7 @@ impl Pass<'_> {
         let removable = &mut walked.judged.removable;
         self.report(|report| report.links_left = removable.more);
         let removed = std::mem::take(&mut removable.first);
+        last::store(self, last, removed.len() as u64).await?;
         for link in &removed {
             walked.removed.insert(link.key().as_str());
         }
@@ -266,7 +269,7 @@ impl Pass<'_> {
             let settled = times.link_age() + times.wait() * 2 + times.kept();
             repositories::expire(self.store, settled).await?;
         }
-        last::store(self, last).await
+        Ok(())
     }
 
     /// Only the report depends on it, so a credential need not be allowed to ask.
@@ -286,8 +289,7 @@ impl Pass<'_> {
             return None;
         }
         Some(format!(
-            "{links} links and {manifests} manifests were listed, {} and {} by the last collection; set the share \
-             to 100 % to continue",
+            "of {} links and {} manifests that the last collection left, {links} and {manifests} are listed",
             last.links, last.manifests
         ))
     }
@@ -300,23 +302,18 @@ impl Pass<'_> {
         change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn skip(&self, what: impl fmt::Display, why: impl fmt::Display) {
-        tracing::warn!(%what, %why, "left alone by the collection");
-        let reason = format!("{what}: {why}");
+    fn skip(&self, reason: impl fmt::Display) {
+        let reason = reason.to_string();
         self.report(|report| {
             push_bounded(&mut report.skipped, &mut report.more_skipped, SHOWN, reason);
         });
     }
 
     /// What was read; `None` where it is absent, or cannot be read and is left alone.
-    fn or_skip<T>(
-        &self,
-        what: impl fmt::Display,
-        read: Result<Option<T>, Error>,
-    ) -> Result<Option<T>, CollectError> {
+    fn or_skip<T>(&self, read: Result<Option<T>, Error>) -> Result<Option<T>, CollectError> {
         match read {
             Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
-                self.skip(what, error);
+                self.skip(error);
                 Ok(None)
             }
             read => Ok(read?),

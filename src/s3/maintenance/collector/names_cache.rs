@@ -33,7 +33,7 @@ impl NamesCache {
         let key = pass.store.keys.manifest_names(name);
         // One of a newer version stays, as a write without its ETag is refused.
         let read = pass.store.read::<ManifestNames>(&key).await;
-        let (stored, etag) = match pass.or_skip(&key, read)? {
+        let (stored, etag) = match pass.or_skip(read)? {
             Some(StoredDocument { document, etag, .. }) => {
                 let own = document.ok().filter(|found| found.repository == *name);
                 let stored = own.map_or_else(BTreeMap::new, |found| found.manifests);

@@ -30,7 +30,7 @@ async fn remove_aliases(pass: &Pass<'_>, record: &Record) -> Result<(), CollectE
     for id in &record.layer.aliases {
         let key = pass.store.keys.layer(id);
         let read = pass.store.load::<Alias>(&key).await;
-        let Some(read) = pass.or_skip(&key, read)? else {
+        let Some(read) = pass.or_skip(read)? else {
             continue;
         };
         let is_of_it = |alias: &Alias| {

@@ -45,8 +45,9 @@ pub(super) async fn collect(
     let mut freed = HashSet::new();
     let candidates = candidates(pass, walked).await?;
     if walked.linked.is_crowded() || walked.named.is_crowded() {
-        let reason = "links and manifests name so many digests that many layers look named";
-        pass.skip("some layers", reason);
+        pass.skip(
+            "some layers: links and manifests name so many digests that many layers look named",
+        );
     }
     if are_too_many(pass, &candidates, walked).await? {
         return Ok(freed);
@@ -156,7 +157,7 @@ async fn load(
     pass: &Pass<'_>,
     id: &LayerId,
 ) -> Result<Option<StoredDocument<Record>>, CollectError> {
-    pass.or_skip(id, pass.store.record(id).await)
+    pass.or_skip(pass.store.record(id).await)
 }
 
 /// Takes the step that a record without links is due, or returns it.

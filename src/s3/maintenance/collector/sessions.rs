@@ -65,7 +65,7 @@ pub(super) async fn open(pass: &Pass<'_>) -> Result<OpenUploads, CollectError> {
         let reads = uuids.map(async |uuid| match OwnedSession::load(store, uuid).await {
             Ok(session) => Ok(session.and_then(|session| open_since(session.get()).map(Ok))),
             Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
-                pass.skip(format_args!("all links, for upload {uuid}"), &error);
+                pass.skip(format_args!("all links, for upload {uuid}: {error}"));
                 Ok(Some(Err(())))
             }
             Err(error) => Err(error),

@@ -201,7 +201,7 @@ async fn read_manifests(
             }
             Some(Err(error)) => {
                 repository.is_unreadable = true;
-                pass.skip(format_args!("all links of {name}"), error);
+                pass.skip(format_args!("all links of {name}: {error}"));
             }
             None => {}
         }
