@@ -438,6 +438,26 @@ async fn every_seeded_defect_is_found_and_repaired_where_it_can_be() {
     }
 }
 
+/// A read of a client would record the new ETag.
+#[tokio::test]
+async fn check_that_does_not_repair_changes_nothing() {
+    for objects in [false, true] {
+        let bucket = Bucket::new().await;
+        Seed::OtherEtag.apply(&bucket).await;
+        let record = bucket.key(&bucket.record()).await;
+        let before = get(&bucket.client, &record).await;
+        let checked = bucket
+            .check(&CheckOptions {
+                objects,
+                ..options(false)
+            })
+            .await;
+        assert_eq!(kinds(&checked), [EtagChanged], "{objects}");
+        assert_eq!(checked.verdict(), CheckVerdict::Damaged, "{objects}");
+        assert_eq!(get(&bucket.client, &record).await, before, "{objects}");
+    }
+}
+
 /// Data that a record of a newer version names is no orphan.
 #[tokio::test]
 async fn data_is_no_orphan_where_a_record_cannot_be_read() {

@@ -179,12 +179,7 @@ pub(super) async fn record(
         return Ok((kinds, Some(record)));
     }
     let layer = &record.layer;
-    for segment in layer.segments() {
-        let key = store.keys.segment(layer.upload, &segment.name);
-        if !is_listed(&key, segment.object_size()) {
-            kinds.extend(plan::data(segment, store.api.head(&key).await?));
-        }
-    }
+    kinds.extend(data(check, layer, is_listed).await?);
     for id in &layer.aliases {
         let alias = readable(
             store.load::<Alias>(&store.keys.layer(id)).await,
@@ -199,6 +194,27 @@ pub(super) async fn record(
     kinds.sort_unstable();
     kinds.dedup();
     Ok((kinds, Some(record)))
+}
+
+/// What is wrong with the data objects of a layer, but for those that a listing shows.
+///
+/// # Cost
+///
+/// 1 request for each of the others.
+pub(super) async fn data(
+    check: &Check<'_>,
+    layer: &StoredLayer,
+    is_listed: impl Fn(&Key, u64) -> bool,
+) -> Result<Vec<DefectKind>> {
+    let store = check.store;
+    let mut kinds = Vec::new();
+    for segment in layer.segments() {
+        let key = store.keys.segment(layer.upload, &segment.name);
+        if !is_listed(&key, segment.object_size()) {
+            kinds.extend(plan::data(segment, store.api.head(&key).await?));
+        }
+    }
+    Ok(kinds)
 }
 
 async fn alias(check: &Check<'_>, key: &Key) -> Result<Vec<DefectKind>> {

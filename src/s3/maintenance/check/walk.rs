@@ -171,7 +171,7 @@ impl Walk<'_, '_> {
                 let layer = record.layer;
                 if record.state.is_present() {
                     if window.takes(place(&digest), layer.size) && kinds.is_empty() {
-                        kinds.extend(read(check, layer).await?);
+                        kinds = read(check, layer).await?;
                     }
                     if !kinds.iter().any(|kind| *kind <= DefectKind::DataUnproven) {
                         self.whole.insert(&digest);
@@ -344,8 +344,15 @@ fn place(digest: &Digest) -> u64 {
     u64::from_str_radix(&digest.hex()[..8], 16).unwrap_or_default()
 }
 
-/// Reads a layer against its checksums. Twice, where it fails the first time.
-async fn read(check: &Check<'_>, layer: StoredLayer) -> Result<Option<DefectKind>> {
+/// Reads a layer against its checksums. Twice, where it fails the first time. The objects are looked at before: a read
+/// records an ETag that has changed, which is for a repair to do.
+async fn read(check: &Check<'_>, layer: StoredLayer) -> Result<Vec<DefectKind>> {
+    let subject = Subject::Record(layer.digest.clone());
+    let looked = look::data(check, &layer, |_, _| check.options.objects).await;
+    let changed = check.or_unchecked(&subject, looked)?;
+    if !changed.is_empty() {
+        return Ok(changed);
+    }
     let layer = Arc::new(layer);
     let mut is_rotten = false;
     for _ in 0..2 {
@@ -355,10 +362,7 @@ async fn read(check: &Check<'_>, layer: StoredLayer) -> Result<Option<DefectKind
             match bytes.next().await {
                 Some(Ok(bytes)) => check.report(|report| report.bytes_read += bytes.len() as u64),
                 Some(Err(Error::Damaged { .. })) => break true,
-                Some(Err(error)) => {
-                    let subject = Subject::Record(layer.digest.clone());
-                    return check.or_unchecked(&subject, Err(error));
-                }
+                Some(Err(error)) => return check.or_unchecked(&subject, Err(error)),
                 None => break false,
             }
         };
@@ -370,5 +374,8 @@ async fn read(check: &Check<'_>, layer: StoredLayer) -> Result<Option<DefectKind
     if is_rotten {
         check.add_rotten(layer.upload);
     }
-    Ok(is_rotten.then_some(DefectKind::DataRotten))
+    Ok(is_rotten
+        .then_some(DefectKind::DataRotten)
+        .into_iter()
+        .collect())
 }
