@@ -130,7 +130,7 @@ impl Check {
         match (shown, error) {
             (Err(failure), _) => Err(incomplete(failure)),
             (_, Some(error)) => Err(incomplete(Failure::of(&error))),
-            _ => exit(verdict, &checked),
+            _ => exit(context, verdict, &checked),
         }
     }
 }
@@ -139,7 +139,7 @@ const DAMAGED: u8 = 1;
 const INCOMPLETE: u8 = 2;
 const REPAIRED: u8 = 3;
 
-fn exit(verdict: CheckVerdict, checked: &CheckReport) -> Result<(), Failure> {
+fn exit(context: &Context, verdict: CheckVerdict, checked: &CheckReport) -> Result<(), Failure> {
     let failed = |code, message: String| {
         Err(Failure {
             code,
@@ -153,7 +153,13 @@ fn exit(verdict: CheckVerdict, checked: &CheckReport) -> Result<(), Failure> {
     let unchecked = "not everything could be checked";
     match verdict {
         CheckVerdict::Clean => Ok(()),
-        CheckVerdict::Repaired => failed(REPAIRED, "all damage was repaired".to_owned()),
+        CheckVerdict::Repaired => {
+            context.output.note("all damage was repaired");
+            Err(Failure {
+                code: REPAIRED,
+                ..Failure::silent()
+            })
+        }
         CheckVerdict::Damaged => failed(DAMAGED, left),
         _ if damage > 0 => failed(INCOMPLETE, format!("{left}; {unchecked}")),
         _ => failed(INCOMPLETE, unchecked.to_owned()),

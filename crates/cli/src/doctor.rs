@@ -104,6 +104,7 @@ impl<'a> Event<'a> {
                 ProfileChange::Created => "created",
                 ProfileChange::Unchanged => "unchanged",
                 ProfileChange::Replaced => "replaced",
+                ProfileChange::ReplacedDamaged => "replaced_damaged",
                 ProfileChange::NotWritten(_) => "not_written",
             },
             reads_back: examination.needs_read_back(),
@@ -171,6 +172,10 @@ fn summary(examination: &Examination) -> Vec<String> {
         ProfileChange::Unchanged => "profile    unchanged in the bucket".to_owned(),
         ProfileChange::Replaced => {
             "profile    replaced in the bucket; running processes still use the old one".to_owned()
+        }
+        ProfileChange::ReplacedDamaged => {
+            "profile    replaced in the bucket, as the old one could not be read: collections have the default times"
+                .to_owned()
         }
         ProfileChange::NotWritten(why) => format!("profile    not stored: {why}"),
     });

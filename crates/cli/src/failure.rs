@@ -37,8 +37,8 @@ impl Failure {
         }
     }
 
-    /// The reader of our output closed it, which is no error.
-    pub(super) fn reader_left() -> Self {
+    /// Prints nothing: the reader of our output closed it, or the exit code alone says more.
+    pub(super) fn silent() -> Self {
         Failure {
             code: 0,
             lines: Vec::new(),
@@ -121,7 +121,7 @@ impl Failure {
     /// A failure to write to stdout.
     pub(super) fn of_output(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::reader_left(),
+            io::ErrorKind::BrokenPipe => Failure::silent(),
             _ => Failure::of(error).context("cannot write to standard output"),
         }
     }

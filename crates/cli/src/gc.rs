@@ -28,11 +28,17 @@ pub(super) struct Gc {
     /// Of the links of each repository, and of all layers; ten of each in any case. Where more would be condemned, all
     /// stay, and the exit code is 1: the store may have listed too little, or a client deleted too much. If it is right,
     /// one pass with 100 is enough.
-    #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = percent)]
     max_share: u8,
     /// Make at most this many requests a second
     #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
+}
+
+fn percent(text: &str) -> Result<u8, &'static str> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    let percent = number.filter(|percent| *percent <= 100);
+    percent.ok_or("expected a percentage from 0 to 100 such as 20")
 }
 
 #[derive(Serialize)]

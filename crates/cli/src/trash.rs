@@ -101,8 +101,12 @@ impl Trash {
 async fn list(context: &Context, name: Option<&RepositoryName>) -> Result<(), Failure> {
     let service = context.connect(Absent::Refuse).await?;
     let entries = service.trash(name).await?;
-    if entries.is_empty() {
-        context.output.note("the trash is empty");
+    match name {
+        _ if !entries.is_empty() => {}
+        None => context.output.note("the trash is empty"),
+        Some(name) => context
+            .output
+            .note(format_args!("nothing of {name} is in the trash")),
     }
     let mut table = Table::new(context.output, &COLUMNS);
     for entry in &entries {

@@ -61,8 +61,10 @@ pub enum ProfileChange {
     Created,
     /// It says the same already.
     Unchanged,
-    /// It said something else, or could not be read, and was replaced.
+    /// It said something else, and was replaced.
     Replaced,
+    /// It could not be read, and was replaced. The times of a collection are the defaults now.
+    ReplacedDamaged,
     /// It was not written, for this reason.
     NotWritten(String),
 }
@@ -252,10 +254,10 @@ async fn write_profile(api: &Api, keys: &Keys, profile: &StoreProfile) -> Profil
             return Ok(ProfileChange::Unchanged);
         }
         api.put(&key, &[encode(&profile)?], None, None).await?;
-        Ok(if stored.is_some() {
-            ProfileChange::Replaced
-        } else {
-            ProfileChange::Created
+        Ok(match stored {
+            None => ProfileChange::Created,
+            Some(Some(_)) => ProfileChange::Replaced,
+            Some(None) => ProfileChange::ReplacedDamaged,
         })
     };
     let written: Result<_> = write.await;

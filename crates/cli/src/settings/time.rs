@@ -68,7 +68,7 @@ impl Kind for Timeout {
 pub(crate) struct Interval(pub(crate) Option<Duration>);
 
 impl Kind for Interval {
-    const EXPECTED: &str = "a time such as 1h or 30m, a number of seconds, or off";
+    const EXPECTED: &str = "a time such as 1h or 30m, a number of seconds, or off (also 0)";
     const SHAPES: &[Shape] = Duration::SHAPES;
 
     fn parse(text: &str) -> Option<Self> {
