@@ -54,7 +54,7 @@ fn push_and_pull(
 ) -> Result<Vec<String>, String> {
     let fixture = fixture_on(endpoint, "spoilt");
     // The first process probes the store; not in the middle of this.
-    fixture.swept()?;
+    drop(fixture.serve()?);
     let proxy = FaultProxy::to(&endpoint.url, fault).map_err(|error| error.to_string())?;
     let (server, address) = fixture.serve_over(Some(&proxy.url()))?;
     push(&address)?;
