@@ -133,13 +133,27 @@ impl Keys {
         }
     }
 
+    /// The layer whose record or alias has this key.
+    pub(crate) fn id_of(&self, key: &str) -> Option<LayerId> {
+        let path = key.strip_prefix(&self.root)?.strip_prefix("layers/")?;
+        let (path, hex) = path.rsplit_once('/')?;
+        let (algorithm, _) = path.rsplit_once('/')?;
+        let tar_sum = algorithm.strip_prefix("tarsum/");
+        let id = match tar_sum.and_then(|path| path.split_once('/')) {
+            None => format!("{algorithm}:{hex}"),
+            Some(("v0", algorithm)) => format!("tarsum+{algorithm}:{hex}"),
+            Some((version, algorithm)) => format!("tarsum.{version}+{algorithm}:{hex}"),
+        };
+        let id = id.parse().ok()?;
+        (self.layer(&id).as_str() == key).then_some(id)
+    }
+
     /// The digest whose record or alias has this key.
     pub(crate) fn digest_of(&self, key: &str) -> Option<Digest> {
-        let path = key.strip_prefix(&self.root)?.strip_prefix("layers/")?;
-        let (algorithm, rest) = path.split_once('/')?;
-        let (two, hex) = rest.split_once('/')?;
-        let digest: Digest = format!("{algorithm}:{hex}").parse().ok()?;
-        hex.starts_with(two).then_some(digest)
+        match self.id_of(key)? {
+            LayerId::Digest(digest) => Some(digest),
+            LayerId::TarSum(_) => None,
+        }
     }
 
     /// The marker of a repository.
@@ -494,15 +508,20 @@ mod tests {
         ] {
             assert_eq!(keys.layers(Algorithm::Sha256, hex_prefix), want);
         }
-        let found = keys.digest_of(keys.layer(&sha256).as_str());
-        assert_eq!(found.map(LayerId::from), Some(sha256));
+        assert_eq!(keys.digest_of(layer.as_str()).as_ref(), digest);
+        assert_eq!(keys.digest_of(keys.layer(&v1).as_str()), None);
+        for id in [&sha256, &v1, &v0] {
+            assert_eq!(keys.id_of(keys.layer(id).as_str()).as_ref(), Some(id));
+        }
         for other in [
-            keys.layer(&v1).as_str().to_owned(),
             format!("root/of/layers/sha256/cd/{hex}"),
+            format!("root/of/layers/sha256/a/{hex}"),
+            format!("root/of/layers/tarsum/v1/sha256/cd/{hex}"),
             "root/of/layers/sha256/ab/junk".to_owned(),
+            "root/of/layers/junk".to_owned(),
             format!("layers/sha256/ab/{hex}"),
         ] {
-            assert_eq!(keys.digest_of(&other), None, "{other}");
+            assert_eq!(keys.id_of(&other), None, "{other}");
         }
         assert_eq!(keys.uuid_of(keys.tail(uuid, 7, "n").as_str()), Some(uuid));
         let data = keys.segment(uuid, &SegmentName::Multipart(2));

@@ -226,6 +226,7 @@ enum Seed {
     TrashDamaged,
     OrphanObject,
     JunkAmongData,
+    JunkAmongLayers,
     JunkAmongRepositories,
 }
 
@@ -333,6 +334,7 @@ impl Seed {
                 bucket.put(&format!("data/00/{uuid}.0"), junk).await;
             }
             Seed::JunkAmongData => bucket.put("data/00/junk", junk).await,
+            Seed::JunkAmongLayers => bucket.put("layers/junk", junk).await,
             Seed::JunkAmongRepositories => bucket.put("repositories/junk", junk).await,
         }
     }
@@ -348,7 +350,7 @@ fn member(text: &str, member: &str, value: &str) -> String {
 
 /// Each seed, what is found, how many images cannot be pulled, and how a check ends that repairs.
 #[rustfmt::skip]
-const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 42] = [
+const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 43] = [
     (Seed::DataDeleted, &[DataMissing, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::DataTruncated, &[DataOfOtherSize, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::DataReplaced, &[DataChanged, ContentMissing], 1, CheckVerdict::Damaged),
@@ -390,6 +392,7 @@ const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 42] = [
     (Seed::TrashDamaged, &[ListUnreadable], 0, CheckVerdict::Damaged),
     (Seed::OrphanObject, &[OrphanData], 0, CheckVerdict::Clean),
     (Seed::JunkAmongData, &[UnknownObject], 0, CheckVerdict::Clean),
+    (Seed::JunkAmongLayers, &[UnknownObject], 0, CheckVerdict::Clean),
     (Seed::JunkAmongRepositories, &[UnknownObject], 0, CheckVerdict::Clean),
 ];
 

@@ -15,6 +15,7 @@ use super::plan::{DefectKind, Window};
 use super::{AT_ONCE, Check, DEFECTS, Found, cursor};
 use crate::contract::Layer as _;
 use crate::error::{Error, Result};
+use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::format::document::TOMBSTONE_SIZE;
 use crate::s3::format::keys::{EntryKind, Key};
@@ -136,12 +137,12 @@ impl Walk<'_, '_> {
             let (mut digests, mut others) = (Vec::new(), Vec::new());
             for object in page.objects {
                 let is_record = object.key.as_str().starts_with(&records);
-                match store.keys.digest_of(object.key.as_str()) {
+                match store.keys.id_of(object.key.as_str()) {
                     _ if object.size == TOMBSTONE_SIZE => {}
-                    Some(digest) if is_record => digests.push(digest),
-                    None if is_record => others.push(Subject::Unknown(object.key)),
-                    _ if self.is_old(&object) => others.push(Subject::Alias(object.key)),
-                    _ => {}
+                    None => others.push(Subject::Unknown(object.key)),
+                    Some(LayerId::Digest(digest)) if is_record => digests.push(digest),
+                    Some(_) if self.is_old(&object) => others.push(Subject::Alias(object.key)),
+                    Some(_) => {}
                 }
             }
             self.records(digests, &mut window).await?;
