@@ -1,11 +1,16 @@
 //! A bucket that was copied object by object: its objects have other ETags than were recorded.
 
+use std::time::Duration;
+
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
 use embedded_s3::{EmbeddedStore, Quirks};
-use s3layers::{LayerService as _, LayerServiceExt as _};
+use s3layers::{
+    CheckOptions, CheckReport, CheckVerdict, DefectKind, LayerService as _, LayerServiceExt as _,
+    ReadShare,
+};
 use s3layers_registry::RepositoryService as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -20,10 +25,11 @@ async fn opaque() -> EmbeddedStore {
     stores::in_memory().await.with_quirks(quirks)
 }
 
-async fn copy(from: &Client, to: &Client) {
+/// With the checksum by which we know the bytes, or with none that helps.
+async fn copy(from: &Client, to: &Client, checksum: ChecksumAlgorithm) {
     for key in keys(from).await {
         let put = to.put_object().bucket(BUCKET).key(&key);
-        let put = put.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme);
+        let put = put.checksum_algorithm(checksum.clone());
         let body = ByteStream::from(get(from, &key).await);
         put.body(body).send().await.unwrap();
     }
@@ -67,7 +73,12 @@ async fn every_layer_of_a_copied_bucket_is_read_and_its_record_is_repaired() {
     let (original, copied) = (opaque().await, opaque().await);
     let layers = fill(&original).await;
     let client = stores::sdk_client(&copied);
-    copy(&stores::sdk_client(&original), &client).await;
+    copy(
+        &stores::sdk_client(&original),
+        &client,
+        ChecksumAlgorithm::Crc64Nvme,
+    )
+    .await;
 
     for (bytes, segments) in layers.iter().zip([0, 1, 1, 2]) {
         let id = sha256(bytes).into();
@@ -92,6 +103,52 @@ async fn every_layer_of_a_copied_bucket_is_read_and_its_record_is_repaired() {
             let present = head.e_tag().unwrap().trim_matches('"');
             assert_eq!(object.etag, present, "the record of {}", object.key);
         }
+    }
+}
+
+/// Nothing but the bytes shows that they are right: a check finds that without a request for each object, and records the
+/// ETags once it has read them.
+#[tokio::test(flavor = "multi_thread")]
+async fn bucket_that_was_copied_without_checksums_is_served_once_it_was_read() {
+    let (original, copied) = (opaque().await, opaque().await);
+    let layers = fill(&original).await;
+    let from = stores::sdk_client(&original);
+    copy(
+        &from,
+        &stores::sdk_client(&copied),
+        ChecksumAlgorithm::Crc32,
+    )
+    .await;
+    let check = async |read, repair| {
+        let service = stores::service(&copied).await;
+        let options = CheckOptions {
+            wait: Some(Duration::ZERO),
+            read,
+            repair,
+            ..CheckOptions::default()
+        };
+        service.check(&options).await.unwrap()
+    };
+    let kinds = |checked: &CheckReport| {
+        let kinds = checked.defects.iter().map(|defect| defect.kind);
+        kinds.collect::<Vec<_>>()
+    };
+    let all = Some(ReadShare::Part(1.0));
+    // An object that was stored at once has its old ETag.
+    let found = check(None, false).await;
+    assert_eq!(kinds(&found), [DefectKind::DataUnproven; 2]);
+    let unread = check(None, true).await;
+    assert_eq!(unread.verdict(), CheckVerdict::Damaged);
+    let read = check(all, true).await;
+    assert_eq!(kinds(&read), [DefectKind::EtagChanged; 2]);
+    assert_eq!(read.verdict(), CheckVerdict::Repaired);
+    assert_eq!(kinds(&check(all, false).await), []);
+    for bytes in &layers {
+        let service = stores::service(&copied).await;
+        let mut linked = service.layer(&name(), &sha256(bytes).into()).await.unwrap();
+        let mut got = Vec::new();
+        linked.read_to_end(&mut got).await.unwrap();
+        assert_same(&got, bytes, "by its link");
     }
 }
 

@@ -190,6 +190,7 @@ enum Seed {
     DataReplaced,
     DataReplacedWithoutChecksum,
     OtherEtag,
+    OtherEtagWithoutChecksum,
     OtherBlockSums,
     RecordFlipped,
     RecordEmpty,
@@ -251,6 +252,16 @@ impl Seed {
                 bucket
                     .rewrite(&record, |text| member(text, "etag", "x"))
                     .await
+            }
+            // As by a tool that stores no checksum.
+            Seed::OtherEtagWithoutChecksum => {
+                bucket.put(&bucket.data().await, ramp(1, 100_000)).await;
+                bucket
+                    .rewrite(&record, |text| member(text, "etag", "x"))
+                    .await;
+                bucket
+                    .rewrite(&link, |text| member(text, "etag", "x"))
+                    .await;
             }
             Seed::OtherBlockSums => {
                 let sums = |text: &str| member(text, "blocks", "AAAAAAAAAAA=");
@@ -350,12 +361,13 @@ fn member(text: &str, member: &str, value: &str) -> String {
 
 /// Each seed, what is found, how many images cannot be pulled, and how a check ends that repairs.
 #[rustfmt::skip]
-const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 43] = [
+const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 44] = [
     (Seed::DataDeleted, &[DataMissing, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::DataTruncated, &[DataOfOtherSize, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::DataReplaced, &[DataChanged, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::DataReplacedWithoutChecksum, &[DataUnproven, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::OtherEtag, &[EtagChanged], 0, CheckVerdict::Repaired),
+    (Seed::OtherEtagWithoutChecksum, &[EtagChanged], 0, CheckVerdict::Repaired),
     (Seed::OtherBlockSums, &[DataRotten, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::RecordFlipped, &[RecordUnreadable, LinkWithoutRecord], 0, CheckVerdict::Repaired),
     (Seed::RecordEmpty, &[RecordUnreadable, LinkWithoutRecord], 0, CheckVerdict::Repaired),

@@ -7,15 +7,17 @@ use super::plan::{self, DefectKind};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
-use crate::s3::bucket::{StoredDocument, check_link, live, presence};
+use crate::s3::bucket::presence::{self, Judgement};
+use crate::s3::bucket::{StoredDocument, check_link, live};
 use crate::s3::format::collection::{DeadBatch, TrashedManifest};
 use crate::s3::format::document::{Document, is_tombstone};
 use crate::s3::format::keys::{Key, Keys};
-use crate::s3::format::record::{Alias, Link, Record, StoredLayer};
+use crate::s3::format::record::{Alias, Content, Link, Record, Segment, StoredLayer};
 use crate::s3::names;
 use crate::s3::repositories;
 use crate::s3::session::claim;
 use crate::s3::session::owned::OwnedSession;
+use crate::s3::wire::ETag;
 use s3layers_tarsum::Digest;
 
 /// What is looked at.
@@ -161,7 +163,7 @@ fn readable<T>(read: Result<T>, damaged: DefectKind) -> Result<Result<T, DefectK
 pub(super) async fn record(
     check: &Check<'_>,
     digest: &Digest,
-    is_listed: impl Fn(&Key, u64) -> bool,
+    is_listed: impl Fn(&Key, &Segment) -> bool,
 ) -> Result<(Vec<DefectKind>, Option<Record>)> {
     let store = check.store;
     let id = LayerId::from(digest.clone());
@@ -204,17 +206,49 @@ pub(super) async fn record(
 pub(super) async fn data(
     check: &Check<'_>,
     layer: &StoredLayer,
-    is_listed: impl Fn(&Key, u64) -> bool,
+    is_listed: impl Fn(&Key, &Segment) -> bool,
 ) -> Result<Vec<DefectKind>> {
     let store = check.store;
     let mut kinds = Vec::new();
     for segment in layer.segments() {
         let key = store.keys.segment(layer.upload, &segment.name);
-        if !is_listed(&key, segment.object_size()) {
-            kinds.extend(plan::data(segment, store.api.head(&key).await?));
+        if !is_listed(&key, segment) {
+            let head = store.api.head(&key).await?;
+            let is_proven = head
+                .as_ref()
+                .is_some_and(|head| check.is_proven(&key, &head.etag));
+            kinds.extend(match plan::data(segment, head) {
+                Some(DefectKind::DataUnproven) if is_proven => Some(DefectKind::EtagChanged),
+                kind => kind,
+            });
         }
     }
     Ok(kinds)
+}
+
+/// The layer with the ETags that its objects have now; `None` where one is missing or another one. One without a checksum
+/// counts where `is_right` says so.
+///
+/// # Cost
+///
+/// 1 request for each object.
+pub(super) async fn with_present_etags(
+    check: &Check<'_>,
+    layer: &StoredLayer,
+    is_right: impl Fn(&Key, &ETag) -> bool,
+) -> Result<Option<StoredLayer>> {
+    let mut now = layer.clone();
+    if let Content::Segments(segments) = &mut now.content {
+        for segment in segments {
+            let key = check.store.keys.segment(layer.upload, &segment.name);
+            segment.etag = match presence::judged(check.store, &key, segment).await? {
+                Some(Judgement::Same(etag)) => etag,
+                Some(Judgement::Unproven(etag)) if is_right(&key, &etag) => etag,
+                _ => return Ok(None),
+            };
+        }
+    }
+    Ok(Some(now))
 }
 
 async fn alias(check: &Check<'_>, key: &Key) -> Result<Vec<DefectKind>> {
@@ -329,8 +363,10 @@ async fn content(
     let store = check.store;
     let id = LayerId::from(digest.clone());
     let is_whole = async |layer: &StoredLayer| {
-        let is_there =
-            presence::look(store, layer).await? || presence::present(store, layer).await?.is_some();
+        let is_proven = |key: &Key, etag: &ETag| check.is_proven(key, etag);
+        let is_there = presence::look(store, layer).await?
+            || presence::present(store, layer).await?.is_some()
+            || with_present_etags(check, layer, is_proven).await?.is_some();
         Ok::<_, Error>(is_there && !check.is_rotten(layer))
     };
     let linked = live::find_link(store, name, &id).await;

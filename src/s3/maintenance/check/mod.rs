@@ -8,7 +8,7 @@
 //!    the bottom up. It never removes or replaces data, a tag or a manifest. What is repaired is what a last look does not
 //!    find any more.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,6 +26,7 @@ use crate::s3::S3LayerService;
 use crate::s3::bucket::Store;
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::StoredLayer;
+use crate::s3::wire::ETag;
 use crate::telemetry;
 use s3layers_tarsum::Digest;
 
@@ -163,6 +164,8 @@ struct Check<'a> {
     has_unread: AtomicBool,
     /// Uploads whose bytes do not have their checksums.
     rotten: Mutex<HashSet<Uuid>>,
+    /// Data objects of which the store reports no checksum, and whose bytes were read and are right, with their ETags.
+    proven: Mutex<HashMap<Key, ETag>>,
 }
 
 impl S3LayerService {
@@ -179,7 +182,7 @@ impl S3LayerService {
     ///
     /// 1 request for a thousand objects of the bucket, twice for data; 1 for each layer, alias, manifest, tag, referrer, claim and
     /// repository. With `objects`, 1 for each data object and each link, too. In memory at most 9 MiB for each of layers,
-    /// data objects, and links of one repository, or 16 where there are more than 900,000; and 20 MiB for defects. Where
+    /// data objects, and links of one repository, or 16 where there are more than 900,000; and 24 MiB for defects. Where
     /// there are defects, the wait.
     ///
     /// # Cancellation
@@ -196,6 +199,7 @@ impl S3LayerService {
             named: Mutex::new(Marks::precise()),
             has_unread: AtomicBool::new(false),
             rotten: Mutex::default(),
+            proven: Mutex::default(),
         };
         let ended = telemetry::at_rate(options.rate, Box::pin(check.run())).await;
         let report = check.report.into_inner();
@@ -377,6 +381,19 @@ impl Check<'_> {
         rotten
             .unwrap_or_else(PoisonError::into_inner)
             .insert(upload);
+    }
+
+    fn add_proven(&self, key: Key, etag: ETag) {
+        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only as many defects are repaired.
+        if proven.len() < DEFECTS {
+            proven.insert(key, etag);
+        }
+    }
+
+    fn is_proven(&self, key: &Key, etag: &ETag) -> bool {
+        let proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        proven.get(key) == Some(etag)
     }
 
     /// A layer that was pushed again has other data.

@@ -20,7 +20,8 @@ pub enum DefectKind {
     DataRotten,
     /// A data object has another ETag, and the store does not report its checksum.
     DataUnproven,
-    /// A data object has another ETag and the recorded checksum: it was copied, or encrypted with another key.
+    /// A data object has another ETag and the recorded checksum, as the store reports it or as it was read: it was copied,
+    /// or encrypted with another key.
     EtagChanged,
     /// A record is damaged, or is that of another layer.
     RecordUnreadable,

@@ -19,13 +19,13 @@ use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::format::document::TOMBSTONE_SIZE;
 use crate::s3::format::keys::{EntryKind, Key};
-use crate::s3::format::record::StoredLayer;
+use crate::s3::format::record::{Segment, StoredLayer};
 use crate::s3::maintenance::bounded_list::BoundedList;
 use crate::s3::maintenance::inventory::{self, pages};
 use crate::s3::maintenance::marks::Marks;
 use crate::s3::names;
 use crate::s3::read::S3Layer;
-use crate::s3::wire::ListedObject;
+use crate::s3::wire::{ETag, ListedObject};
 use s3layers_tarsum::{Algorithm, Digest};
 
 /// What the walk knows.
@@ -33,7 +33,7 @@ struct Walk<'a, 'b> {
     check: &'a Check<'b>,
     /// By the store's clock, where it reports it.
     began_at: Option<SystemTime>,
-    /// Data objects that were listed, with their sizes.
+    /// Data objects that were listed, with their sizes, and their ETags where the store lists these.
     listed: Marks,
     /// Layers that are present and whole, as far as it is known.
     whole: Marks,
@@ -107,7 +107,9 @@ impl Walk<'_, '_> {
         while let Some(page) = pages.try_next().await? {
             self.began_at = self.began_at.or(page.date);
             for object in page.objects {
-                self.listed.insert(&(object.key.as_str(), object.size));
+                let etag = object.etag.as_ref().map(ETag::to_string);
+                self.listed
+                    .insert(&(object.key.as_str(), object.size, etag));
             }
         }
         Ok(())
@@ -157,8 +159,11 @@ impl Walk<'_, '_> {
     async fn records(&mut self, digests: Vec<Digest>, window: &mut Window) -> Result<()> {
         let check = self.check;
         let listed = &self.listed;
-        let is_listed =
-            |key: &Key, size| !check.options.objects && listed.contains(&(key.as_str(), size));
+        let is_listed = |key: &Key, segment: &Segment| {
+            let (size, etag) = (segment.object_size(), Some(segment.etag.to_string()));
+            let is_listed = |etag| listed.contains(&(key.as_str(), size, etag));
+            !check.options.objects && (is_listed(etag) || is_listed(None))
+        };
         let looks = digests.into_iter().map(async |digest| {
             let looked = Box::pin(look::record(check, &digest, is_listed)).await;
             let subject = Subject::Record(digest.clone());
@@ -171,8 +176,11 @@ impl Walk<'_, '_> {
             if let Some(record) = record {
                 let layer = record.layer;
                 if record.state.is_present() {
-                    if window.takes(place(&digest), layer.size) && kinds.is_empty() {
-                        kinds = read(check, layer).await?;
+                    let may_be_right = kinds.iter().all(|kind| {
+                        matches!(kind, DefectKind::DataUnproven | DefectKind::EtagChanged)
+                    });
+                    if window.takes(place(&digest), layer.size) && may_be_right {
+                        kinds = read(check, layer, kinds).await?;
                     }
                     if !kinds.iter().any(|kind| *kind <= DefectKind::DataUnproven) {
                         self.whole.insert(&digest);
@@ -346,12 +354,27 @@ fn place(digest: &Digest) -> u64 {
 }
 
 /// Reads a layer against its checksums. Twice, where it fails the first time. The objects are looked at before: a read
-/// records an ETag that has changed, which is for a repair to do.
-async fn read(check: &Check<'_>, layer: StoredLayer) -> Result<Vec<DefectKind>> {
+/// records an ETag that has changed, which is for a repair to do. Where one has another ETag and no checksum, the bytes
+/// show whether it is a copy.
+async fn read(
+    check: &Check<'_>,
+    mut layer: StoredLayer,
+    known: Vec<DefectKind>,
+) -> Result<Vec<DefectKind>> {
     let subject = Subject::Record(layer.digest.clone());
-    let looked = look::data(check, &layer, |_, _| check.options.objects).await;
-    let changed = check.or_unchecked(&subject, looked)?;
-    if !changed.is_empty() {
+    let changed = if check.options.objects {
+        known
+    } else {
+        let looked = look::data(check, &layer, |_, _| false).await;
+        check.or_unchecked(&subject, looked)?
+    };
+    if changed.contains(&DefectKind::DataUnproven) {
+        let now = look::with_present_etags(check, &layer, |_, _| true).await;
+        match check.or_unchecked(&subject, now)? {
+            Some(now) => layer = now,
+            None => return Ok(changed),
+        }
+    } else if !changed.is_empty() {
         return Ok(changed);
     }
     let layer = Arc::new(layer);
@@ -372,11 +395,19 @@ async fn read(check: &Check<'_>, layer: StoredLayer) -> Result<Vec<DefectKind>> 
         }
     }
     check.report(|report| report.layers_read += 1);
-    if is_rotten {
-        check.add_rotten(layer.upload);
+    if changed.is_empty() {
+        if is_rotten {
+            check.add_rotten(layer.upload);
+        }
+        let rotten = is_rotten.then_some(DefectKind::DataRotten);
+        return Ok(rotten.into_iter().collect());
     }
-    Ok(is_rotten
-        .then_some(DefectKind::DataRotten)
-        .into_iter()
-        .collect())
+    if is_rotten {
+        return Ok(changed);
+    }
+    for segment in layer.segments() {
+        let key = check.store.keys.segment(layer.upload, &segment.name);
+        check.add_proven(key, segment.etag.clone());
+    }
+    Ok(vec![DefectKind::EtagChanged])
 }
