@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
+/// The most of any time, in seconds: a hundred years. Sums of times stay far from what a clock can hold.
+const MOST: u64 = 100 * 365 * 24 * HOUR;
+
 /// The least `wait` of a bucket that is not for tests, in seconds. A request that its sender gave up
 /// on lands within a look and half an hour, where the store refuses old dates; others are slower.
 const LEAST_WAIT: u64 = 12 * HOUR;
@@ -48,29 +51,27 @@ impl CollectionTimes {
         testing: false,
     };
 
-    /// What makes these times unsafe; `None` where nothing does.
+    /// What makes these times unsafe, or too long for a clock; `None` where nothing does.
     pub(crate) fn fault(&self) -> Option<String> {
-        if self.testing {
-            return None;
-        }
         let default = Self::DEFAULT;
         let rows = [
-            ("record_age", self.record_age, default.look, u64::MAX),
-            ("link_age", self.link_age, self.wait, u64::MAX),
-            ("wait", self.wait, LEAST_WAIT, u64::MAX),
-            ("kept", self.kept, default.look, u64::MAX),
+            ("record_age", self.record_age, default.look, MOST),
+            ("link_age", self.link_age, self.wait, MOST),
+            ("wait", self.wait, LEAST_WAIT, MOST),
+            ("kept", self.kept, default.look, MOST),
             ("look", self.look, MINUTE, default.look),
         ];
-        let wrong = rows
-            .iter()
-            .find(|(_, value, least, most)| !(least..=most).contains(&value));
+        let wrong = rows.iter().find(|(_, value, least, most)| {
+            let is_safe = self.testing || (least..=most).contains(&value);
+            !is_safe || *value > MOST
+        });
         wrong.map(|(name, value, least, most)| {
-            let most = if *most == u64::MAX {
-                String::new()
+            let exception = if *value > MOST {
+                ""
             } else {
-                format!(" and at most {most}")
+                ", or testing: true"
             };
-            format!("{name} is {value} seconds; expected at least {least}{most}, or testing: true")
+            format!("{name} is {value} seconds; expected {least} to {most}{exception}")
         })
     }
 
@@ -126,6 +127,11 @@ mod tests {
                 Some("record_age"),
             ),
             ("kept", times(|times| times.kept = 0), Some("kept")),
+            (
+                "link_age of centuries",
+                times(|times| (times.link_age, times.testing) = (u64::MAX, true)),
+                Some("link_age"),
+            ),
             (
                 "for tests",
                 times(|times| (times.wait, times.testing) = (2, true)),

@@ -313,7 +313,13 @@ impl Keys {
 
     /// Which digests the manifests of a repository name.
     pub(crate) fn manifest_names(&self, name: &RepositoryName) -> Key {
-        self.key(format_args!("gc/names/{}", name_path::flat(name)))
+        let all = self.all_manifest_names();
+        Key(format!("{all}{}", name_path::flat(name)))
+    }
+
+    /// The prefix of what the manifests of all repositories name.
+    pub(crate) fn all_manifest_names(&self) -> String {
+        format!("{}gc/names/", self.root)
     }
 
     /// Where the next check reads on.

@@ -461,6 +461,61 @@ async fn unsafe_times_in_the_profile_are_refused() {
     accepted.await.unwrap();
 }
 
+/// A process that is given no time to set layers to dead leaves them condemned, and another one continues.
+#[tokio::test]
+async fn layers_that_a_pass_comes_to_too_late_are_left_to_the_next() {
+    let site = Site::new(By::Delete).await;
+    push_layer(&site.process().await, &name(), &Image::new(1, 20_000)).await;
+    let mut profile = StoreProfile::AWS;
+    profile.collection.look = 0;
+    profile.collection.testing = true;
+    let client = stores::client(&site.store, site.http_client());
+    let config = stores::config().profile(profile);
+    let hurried = S3LayerService::connect(client, config).await.unwrap();
+    for time in [73, 21, 21] {
+        site.clock.advance(hours(time));
+        assert_eq!(collect(&hurried).await.unwrap().layers_removed, 0);
+    }
+    let late = collect(&hurried).await.unwrap();
+    assert!(
+        late.skipped[0].contains("longer than 0 seconds"),
+        "{late:?}"
+    );
+    assert_eq!(site.collect().await.layers_removed, 1);
+    assert_eq!(site.collect_after(hours(21)).await.layers_freed, 1);
+}
+
+/// Those of passes that may still be running stay.
+#[tokio::test]
+async fn canaries_of_killed_passes_are_removed() {
+    let site = Site::new(By::Delete).await;
+    let client = site.client();
+    let put = async |name: &str| {
+        let key = format!("repositories/=canary/{name}");
+        let put = client.put_object().bucket(BUCKET).key(key);
+        put.body(vec![b' '; 96].into()).send().await.unwrap();
+    };
+    let canaries = async || {
+        let keys = bucket::keys(&client).await.into_iter();
+        let canaries = keys.filter(|key| key.contains("=canary"));
+        canaries.collect::<Vec<_>>()
+    };
+    put("old").await;
+    site.clock.advance(hours(95));
+    site.collect().await;
+    assert_eq!(canaries().await, ["repositories/=canary/old"]);
+    put("young").await;
+    site.clock.advance(hours(2));
+    let dry_run = CollectOptions {
+        dry_run: true,
+        ..CollectOptions::default()
+    };
+    site.process().await.collect(&dry_run).await.unwrap();
+    assert_eq!(canaries().await.len(), 2);
+    site.collect().await;
+    assert_eq!(canaries().await, ["repositories/=canary/young"]);
+}
+
 /// It may be that of an upload to any repository.
 #[tokio::test]
 async fn damaged_session_keeps_all_links_until_a_sweep() {

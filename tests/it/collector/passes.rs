@@ -94,6 +94,10 @@ async fn deleted_image_is_freed_after_the_waits() {
             assert_eq!(site.keys().await, ["names/library.demo"], "{by:?} {size}");
             let page = service.repositories(None, 10).await.unwrap();
             assert_eq!(page.items, []);
+            // What the manifests of the repository named is forgotten as well.
+            let kept = bucket::keys(&site.client()).await;
+            let mut names = kept.iter().filter(|key| key.starts_with("gc/names/"));
+            assert_eq!(names.next(), None, "{by:?} {size}");
         }
     }
 }
@@ -378,8 +382,8 @@ async fn pass_with_nothing_to_do_costs_few_requests() {
         .into_iter()
         .map(|one| (one.operation, one.key))
         .collect();
-    // `gc/dead/`, `uploads/`, `repositories/`, `layers/`, `gc/trash/`; the names and the counts; the canary.
-    assert_eq!(faults.count(ListObjectsV2), 5, "{log:?}");
+    // `gc/dead/`, `uploads/`, `repositories/`, `layers/`, `gc/trash/`, `gc/names/`; the names and the counts; the canary.
+    assert_eq!(faults.count(ListObjectsV2), 6, "{log:?}");
     assert_eq!(faults.count(GetObject), 2, "{log:?}");
     assert_eq!(faults.count(PutObject), 1, "{log:?}");
 }

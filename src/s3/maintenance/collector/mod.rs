@@ -225,7 +225,7 @@ impl Pass<'_> {
         let canary = Some(canary).filter(|_| has_canary);
         let collected = self.collect(&sessions, canary.as_ref()).await;
         if let Some(canary) = &canary {
-            // A stray attempt can leave it behind: 96 bytes below no repository.
+            // A pass that is killed, or a stray attempt, can leave it behind: 96 bytes below no repository.
             self.store.api.delete(canary).await?;
         }
         collected
@@ -268,6 +268,8 @@ impl Pass<'_> {
             let times = self.times();
             let settled = times.link_age() + times.wait() * 2 + times.kept();
             repositories::expire(self.store, settled).await?;
+            self.store.remove_all(&walked.canaries).await?;
+            names_cache::forget_others(self, &walked.names).await?;
         }
         Ok(())
     }

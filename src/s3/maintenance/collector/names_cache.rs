@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::listing::Listing;
 use super::{CollectError, Pass};
 use crate::error::Error;
 use crate::name::RepositoryName;
 use crate::s3::bucket::StoredDocument;
 use crate::s3::format::collection::ManifestNames;
 use crate::s3::format::document::{Document as _, encode};
+use crate::s3::format::keys::Key;
+use crate::s3::maintenance::marks::Marks;
 use crate::s3::repositories::names_of_manifest;
 use crate::s3::wire::{Condition, ETag, ListedObject};
 use s3layers_tarsum::Digest;
@@ -112,6 +115,22 @@ impl NamesCache {
         pass.store.api.put_if(&key, document, condition).await?;
         Ok(())
     }
+}
+
+/// Removes the lists of repositories that have no manifest any more. One that another collector needs by now, it writes
+/// again.
+///
+/// # Cost
+///
+/// 1 request for a thousand lists, and 1 for a thousand that are removed.
+pub(super) async fn forget_others(pass: &Pass<'_>, used: &Marks) -> Result<(), CollectError> {
+    let mut listing = Listing::of(pass, pass.store.keys.all_manifest_names());
+    while let Some(page) = listing.next().await? {
+        let keys = page.objects.into_iter().map(|object| object.key);
+        let others: Vec<Key> = keys.filter(|key| !used.contains(key.as_str())).collect();
+        pass.store.remove_all(&others).await?;
+    }
+    Ok(())
 }
 
 /// Reads what a manifest names; `None` where it is gone, an inner error where it cannot be read.

@@ -294,25 +294,40 @@ pub(super) async fn put(
 
 /// Sets condemned records to dead, after they were written down and before another pass can take the list for
 /// settled.
+///
+/// Those that it comes to too late, at a low rate or with a slow store, stay condemned.
 async fn kill(pass: &Pass<'_>, condemned: Vec<RecordVersion>) -> Result<(), CollectError> {
-    let until = Some((Moment::now(), pass.times().look()));
+    let (noted_at, lifetime) = (Moment::now(), pass.times().look());
     dead::note(pass, &condemned).await?;
     let kills = condemned
         .into_iter()
         .map(async |RecordVersion { record, etag }| {
-            let size = record.layer.size;
-            let nonce = clock::new_nonce();
-            if put(pass, record, RecordState::Dead { nonce }, &etag, until)
-                .await?
-                .is_some()
-            {
-                pass.report(|report| {
+            let (size, state) = (
+                record.layer.size,
+                RecordState::Dead {
+                    nonce: clock::new_nonce(),
+                },
+            );
+            match put(pass, record, state, &etag, Some((noted_at, lifetime))).await {
+                Ok(Some(_)) => pass.report(|report| {
                     report.layers_removed += 1;
                     report.bytes_removed += size;
-                });
+                }),
+                Ok(None) => {}
+                Err(_) if !noted_at.is_within(lifetime) => return Ok(1),
+                Err(error) => return Err(error),
             }
-            Ok::<_, CollectError>(())
+            Ok(0)
         });
     let kills = stream::iter(kills.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-    kills.try_collect::<()>().await
+    let late = kills
+        .try_fold(0_u64, async |late, one| Ok(late + one))
+        .await?;
+    if late > 0 {
+        pass.skip(format_args!(
+            "{late} layers: their removal took longer than {} seconds; the next collection continues",
+            lifetime.as_secs()
+        ));
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //! names.
 
 use std::collections::BTreeSet;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -22,6 +22,11 @@ use s3layers_tarsum::Digest;
 /// So many links are removed in a pass, 15 MiB, and the records of so many condemned ones are condemned, 5 MiB.
 const REMOVALS: usize = 50_000;
 
+/// So many canaries of killed passes are removed in a pass.
+const CANARIES: usize = 1000;
+/// No pass takes longer than this beyond the age of links that it condemns.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What the walk over all repositories has shown.
 pub(super) struct RepositoryWalk {
     /// Layers that are linked.
@@ -34,6 +39,10 @@ pub(super) struct RepositoryWalk {
     pub(super) judged: Judged,
     /// The keys of those that this pass has removed, or found changed.
     pub(super) removed: Marks,
+    /// The keys of lists of what manifests name, of repositories that have manifests.
+    pub(super) names: Marks,
+    /// Canaries of passes that were killed.
+    pub(super) canaries: Vec<Key>,
 }
 
 /// # Cost
@@ -55,7 +64,10 @@ pub(super) async fn repositories(
             condemned: BoundedList::new(REMOVALS),
         },
         removed: Marks::small(),
+        names: Marks::small(),
+        canaries: Vec::new(),
     };
+    let canaries = pass.store.keys.canary("");
     let mut current: Option<Repository> = None;
     let mut has_canary = canary.is_none();
     while let Some(page) = listing.next().await? {
@@ -67,6 +79,11 @@ pub(super) async fn repositories(
         let mut manifests = Vec::new();
         for object in &page.objects {
             let Some((name, kind)) = pass.store.keys.entry_of(object.key.as_str()) else {
+                if walked.canaries.len() < CANARIES
+                    && is_stale_canary(pass, &canaries, object, page.began_at)
+                {
+                    walked.canaries.push(object.key.clone());
+                }
                 continue;
             };
             if current.as_ref().is_none_or(|current| current.name != name) {
@@ -95,6 +112,17 @@ pub(super) async fn repositories(
         return Err(lost_canary());
     }
     Ok(walked)
+}
+
+/// One that no pass waits for any more; another pass that it is taken from ends with an error.
+fn is_stale_canary(
+    pass: &Pass<'_>,
+    canaries: &Key,
+    object: &ListedObject,
+    now: SystemTime,
+) -> bool {
+    let age = now.duration_since(object.modified).unwrap_or_default();
+    object.key.as_str().starts_with(canaries.as_str()) && age > pass.times().link_age() + DAY
 }
 
 fn lost_canary() -> CollectError {
@@ -147,6 +175,8 @@ async fn end(
     read_manifests(pass, &mut repository, manifests, walked).await?;
     if let Some(names) = repository.names.take() {
         names.store(pass, &repository.name).await?;
+        let key = pass.store.keys.manifest_names(&repository.name);
+        walked.names.insert(key.as_str());
     }
     let skew = pass.times().look();
     let since = Since {
