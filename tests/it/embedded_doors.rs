@@ -4,6 +4,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::ByteStream;
 use embedded_s3::EmbeddedStore;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::embedded::{BUCKET, bytes, client, client_with, get, put};
 
@@ -39,6 +40,34 @@ async fn an_answer_in_the_process_has_a_date() {
     let age = std::time::SystemTime::now()
         .duration_since(std::time::SystemTime::try_from(*head.last_modified().unwrap()).unwrap());
     assert!(age.unwrap().as_secs() < 60);
+}
+
+/// Of a client that has sent half a head, and of one that waits after its answer.
+#[tokio::test]
+async fn stopped_server_waits_for_no_connection_without_a_request() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(async move {
+        EmbeddedStore::in_memory()
+            .serve(listener, async { stopped.await.unwrap_or_default() })
+            .await
+    });
+    let mut clients = Vec::new();
+    for sent in [
+        &b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n"[..],
+        b"PUT /x/y HTTP/1.1\r\nHo",
+    ] {
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        client.write_all(sent).await.unwrap();
+        clients.push(client);
+    }
+    clients[0].read_u8().await.unwrap();
+    let begun = std::time::Instant::now();
+    stop.send(()).unwrap();
+    server.await.unwrap().unwrap();
+    // Running requests get ten seconds.
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::Context;
 use super::failure::Failure;
+use super::input;
 use super::store_url::Absent;
 use s3layers::Error;
 
@@ -17,7 +18,7 @@ use s3layers::Error;
 #[derive(Debug, Args)]
 pub(super) struct Cancel {
     /// Cancel these uploads; `uploads` lists them
-    #[arg(value_name = "UUID", required = true)]
+    #[arg(value_name = "UUID", required = true, value_parser = input::uuid)]
     uuids: Vec<Uuid>,
 }
 

@@ -4,7 +4,15 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use uuid::Uuid;
+
 use super::failure::Failure;
+
+/// The UUID of an upload, as an argument.
+pub(super) fn uuid(text: &str) -> Result<Uuid, &'static str> {
+    Uuid::try_parse(text)
+        .map_err(|_| "expected the UUID of an upload; `s3layers uploads` lists them")
+}
 
 /// Whether the input is standard input.
 pub(super) fn is_stdin(file: &Path) -> bool {

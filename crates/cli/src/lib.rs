@@ -214,18 +214,15 @@ impl Context {
         Ok(service)
     }
 
-    /// Waits for background removals, for a few seconds at most.
-    async fn wait_for_background(&self) {
+    /// Waits for background removals, so long at most.
+    async fn wait_for_background(&self, patience: Duration) {
         let services = {
             let services = self.services.lock();
             std::mem::take(&mut *services.unwrap_or_else(PoisonError::into_inner))
         };
         let waits = services.iter().map(S3LayerService::wait_for_background);
         let all = futures_util::future::join_all(waits);
-        if tokio::time::timeout(BACKGROUND_PATIENCE, all)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(patience, all).await.is_err() {
             tracing::warn!("left the removal of finished uploads to a sweep: it takes too long");
         }
     }
@@ -342,7 +339,7 @@ fn start(command_line: CommandLine, flags: Flags, on_thread_start: fn()) -> Resu
     let context = Context::new(output, settings)?;
     block_on(on_thread_start, async {
         let done = command.run(&context).await;
-        context.wait_for_background().await;
+        context.wait_for_background(BACKGROUND_PATIENCE).await;
         done
     })
 }

@@ -21,8 +21,10 @@ use s3layers::{
 /// REPO:TAG removes a tag, not the manifest that it names. REPO@DIGEST removes a manifest and the tags
 /// that name it, or a layer from this repository, also one that an image there needs. --all REPO removes
 /// all that the repository has. The bytes of a layer stay in other repositories; where there is none,
-/// `gc` frees them. `trash restore` brings back a manifest and its tags until then. `cancel` removes
-/// unfinished uploads.
+/// `gc` frees them. `trash restore` brings back a manifest and its tags until then.
+///
+/// Unfinished uploads stay; `cancel` removes them. One whose commit was interrupted can still store its layer in the
+/// repository, when its client or a sweep continues it.
 #[derive(Debug, Args)]
 pub(super) struct Rm {
     /// Remove these: REPO:TAG or REPO@DIGEST

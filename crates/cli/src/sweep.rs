@@ -20,7 +20,7 @@ pub(super) const OLD: Duration = Duration::from_secs(24 * 3600);
 /// Remove abandoned uploads
 ///
 /// Looks at uploads only; a stored layer is never touched. A live upload is touched every ten
-/// minutes at least, so an hour is safe.
+/// minutes at least, so an hour is safe. An upload whose commit was interrupted is committed.
 #[derive(Debug, Args)]
 pub(super) struct Sweep {
     /// Remove uploads untouched for this long: 24h, 30m, 7d, 0s

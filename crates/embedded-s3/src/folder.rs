@@ -46,7 +46,7 @@ impl Folder {
     /// The store in this folder, which is created if it is absent. Blocks.
     pub(crate) fn open(root: &Path) -> Result<FolderParts, EmbeddedError> {
         create_dir(root)?;
-        if !Metadata::is_in(root) {
+        if !Metadata::is_in(root)? {
             refuse_foreign_files(root)?;
         }
         Self::open_existing(root)
@@ -54,7 +54,7 @@ impl Folder {
 
     /// The store in this folder, if there is one. Blocks.
     pub(crate) fn open_if_present(root: &Path) -> Result<FolderParts, EmbeddedError> {
-        if Metadata::is_in(root) {
+        if Metadata::is_in(root)? {
             return Self::open_existing(root);
         }
         Err(EmbeddedError::NoStore {

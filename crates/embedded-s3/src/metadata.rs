@@ -82,8 +82,9 @@ impl Metadata {
     pub(crate) const NEW_NAME: &str = "metadata.redb.new";
 
     /// Whether there is a database in the folder.
-    pub(crate) fn is_in(folder: &Path) -> bool {
-        folder.join(NAME).exists()
+    pub(crate) fn is_in(folder: &Path) -> Result<bool, EmbeddedError> {
+        let path = folder.join(NAME);
+        path.try_exists().map_err(io_error("read", &path))
     }
 
     /// An empty database in memory.
@@ -104,7 +105,7 @@ impl Metadata {
         access: Access,
         space: Arc<Space>,
     ) -> Result<Self, EmbeddedError> {
-        if !Self::is_in(folder) {
+        if !Self::is_in(folder)? {
             create_file(folder, &space)?;
         }
         let path = folder.join(NAME);

@@ -1,14 +1,16 @@
 //! The entry from the network: HTTP/1.1 on a listener, until shutdown.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use http::HeaderValue;
 use http::header;
+use http_body::{Body, Frame, SizeHint};
 use http_listener::{Shutdown, accept_until};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -26,6 +28,8 @@ use crate::service::{HttpService, SERVER, answer};
 
 /// How long running requests may take after shutdown began.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long a connection without a request may take to end then: its last answer may still be on its way.
+const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// What is read of a connection at a time, in bytes.
 const READ_BUFFER: usize = 64 * 1024;
 
@@ -92,11 +96,17 @@ async fn connection(served: &ServerState, stream: TcpStream, mut stopped: Shutdo
     // A client that asks for an object and does not read it would keep the connection open.
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(served.limits.write_timeout));
+    // Until the body of its answer was handed to the connection.
+    let request_guard = Arc::new(());
     let named = service_fn(|request| async {
+        let guard = Arc::clone(&request_guard);
         let mut answer = served.call(request).await?;
         let name = HeaderValue::from_static(SERVER);
         answer.headers_mut().entry(header::SERVER).or_insert(name);
-        Ok::<_, s3s::HttpError>(answer)
+        Ok::<_, s3s::HttpError>(answer.map(|body| GuardedBody {
+            body,
+            _guard: guard,
+        }))
     });
     let mut connection = pin!(
         http1::Builder::new()
@@ -109,10 +119,43 @@ async fn connection(served: &ServerState, stream: TcpStream, mut stopped: Shutdo
         Either::Left((result, _)) => result,
         Either::Right(_) => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            loop {
+                let is_idle = Arc::strong_count(&request_guard) == 1;
+                match timeout(IDLE_GRACE, connection.as_mut()).await {
+                    Ok(result) => break result,
+                    Err(_) if is_idle => return,
+                    Err(_) => {}
+                }
+            }
         }
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// The body of an answer, which keeps its request begun.
+struct GuardedBody {
+    body: s3s::Body,
+    _guard: Arc<()>,
+}
+
+impl Body for GuardedBody {
+    type Data = <s3s::Body as Body>::Data;
+    type Error = <s3s::Body as Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

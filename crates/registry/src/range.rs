@@ -62,15 +62,21 @@ fn part(spec: &str, size: u64) -> Option<Range<u64>> {
     let (first, last) = spec.split_once('-')?;
     let (first, last) = (first.trim_end(), last.trim_start());
     if first.is_empty() {
-        return Some(size.saturating_sub(number(last)?)..size);
+        return Some(size.saturating_sub(position(last)?)..size);
     }
-    let first = number(first)?;
+    let first = position(first)?;
     let end = if last.is_empty() {
         size
     } else {
-        number(last)?.saturating_add(1).min(size)
+        position(last)?.saturating_add(1).min(size)
     };
     Some(first..end)
+}
+
+/// As [`number`]; the largest where it is larger than that.
+fn position(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 /// Decimal digits only: `parse` would take a sign as well.
@@ -134,6 +140,9 @@ mod tests {
             ("bytes=-10", one(90..100)),
             ("bytes=-200", one(0..100)),
             ("bytes=0-18446744073709551615", one(0..100)),
+            ("bytes=0-99999999999999999999", one(0..100)),
+            ("bytes=-99999999999999999999", one(0..100)),
+            ("bytes=99999999999999999999-", Nothing),
             ("Bytes=0-1", one(0..2)),
             ("bytes=100-", Nothing),
             ("bytes=100-200", Nothing),

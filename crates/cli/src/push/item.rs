@@ -24,7 +24,7 @@ pub(super) struct PushOptions {
     #[arg(long)]
     pub(super) id: Option<LayerId>,
     /// Resume this upload, with the whole layer again
-    #[arg(long, value_name = "UUID")]
+    #[arg(long, value_name = "UUID", value_parser = input::uuid)]
     pub(super) resume: Option<Uuid>,
     /// Publish the layer under its TarSum too
     ///

@@ -153,16 +153,22 @@ async fn exists(item: &Item<'_>, id: &LayerId, size: Option<u64>) -> Result<Dige
 }
 
 fn refused(item: &Item<'_>, error: Error) -> Failure {
-    let hint = match &error {
+    let hints = match &error {
         Error::UploadInProgress { uuid, .. } => {
-            Some(format!("to resume: {}", item.again(Some(*uuid), true)))
+            vec![format!("to resume: {}", item.again(Some(*uuid), true))]
         }
-        Error::UploadUnknown { .. } => Some(format!(
-            "it was finished, cancelled or swept, or belongs to another repository than {} or to another \
-             --id; `s3layers uploads` lists uploads",
-            item.options.name
-        )),
-        _ => None,
+        Error::UploadUnknown { .. } => vec![
+            format!(
+                "it was finished, cancelled or swept, or belongs to another repository than {} or to another \
+                 --id; `s3layers uploads` lists uploads",
+                item.options.name
+            ),
+            format!(
+                "to push it again, which sends nothing if it is stored: {}",
+                item.again(None, true)
+            ),
+        ],
+        _ => Vec::new(),
     };
-    Failure::from(error).maybe_hint(hint)
+    Failure::from(error).hints(hints)
 }

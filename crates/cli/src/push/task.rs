@@ -401,7 +401,7 @@ impl<'a> PushTask<'a> {
         });
         let kept = match offset {
             Some(offset) => format!("the store keeps all {} bytes", grouped(offset)),
-            None => "the store keeps the bytes that arrived".to_owned(),
+            None => "the store keeps what has arrived".to_owned(),
         };
         let again = if input::is_stdin(self.item.file) {
             ", with the whole layer on standard input"

@@ -28,8 +28,9 @@ use s3layers_registry::{
 
 mod auth;
 
-/// After the last request, for the events that wait.
-const LAST_EVENTS: Duration = Duration::from_secs(1);
+/// After the last request, for the events that wait, and the removal of what finished uploads left. With the default of
+/// `--drain`, a stop takes less than the 10 seconds after which `docker stop` kills.
+const AFTER_DRAIN: Duration = Duration::from_millis(1500);
 
 pub(super) use self::auth::policy_of;
 
@@ -116,9 +117,12 @@ impl Serve {
             never = files.keep_current() => match never {},
             never = scrapes(metrics) => match never {},
         }
-        if let Some(events) = events {
-            let _ = timeout(LAST_EVENTS, events).await;
-        }
+        let events = async {
+            if let Some(events) = events {
+                let _ = timeout(AFTER_DRAIN, events).await;
+            }
+        };
+        tokio::join!(events, context.wait_for_background(AFTER_DRAIN));
         context.output.note("stopped");
         context.output.event(&Event::Stopped)
     }
