@@ -43,7 +43,7 @@ impl Crc64 {
             return self;
         }
         Crc64 {
-            value: crc_fast::checksum_combine(Crc64Nvme, self.value, next.value, next.len),
+            value: times(power_of_x(next.len), self.value) ^ next.value,
             len: self.len + next.len,
         }
     }
@@ -68,6 +68,40 @@ impl Crc64 {
     pub(crate) fn value(self) -> u64 {
         self.value
     }
+}
+
+/// The polynomial of CRC64NVME, without its highest power. As in all values of this CRC, the bit of x^0 is the first.
+const POLYNOMIAL: u64 = 0x9a6c_9329_ac4b_c9b5;
+
+/// x to the power of each power of two of bytes, modulo the polynomial.
+const POWERS: [u64; 64] = {
+    let mut powers = [1 << 55; 64];
+    let mut at = 1;
+    while at < 64 {
+        powers[at] = times(powers[at - 1], powers[at - 1]);
+        at += 1;
+    }
+    powers
+};
+
+/// The product of two polynomials, modulo that of the CRC. `crc_fast::checksum_combine` squares matrices for each
+/// call, which takes a hundred times as long, and was a twentieth of the time of a pull.
+const fn times(mut left: u64, mut right: u64) -> u64 {
+    let mut product = 0;
+    while left != 0 {
+        if left >> 63 == 1 {
+            product ^= right;
+        }
+        left <<= 1;
+        right = (right >> 1) ^ (POLYNOMIAL * (right & 1));
+    }
+    product
+}
+
+/// x to the power of the bits of so many bytes: what appending them does to a checksum.
+fn power_of_x(bytes: u64) -> u64 {
+    let set = (0..64).filter(|bit| bytes >> bit & 1 == 1);
+    set.fold(1 << 63, |power, bit| times(POWERS[bit], power))
 }
 
 impl From<Crc64> for (u64, String) {
@@ -312,6 +346,16 @@ mod tests {
             );
         }
         assert_eq!(blocks.get(3), None);
+    }
+
+    #[test]
+    fn sum_of_adjacent_pieces_is_that_of_the_library() {
+        let (one, next) = (Crc64::of(b"one"), Crc64::of(b"next"));
+        for len in [1, 7, BLOCK, BLOCK - 1, 5 << 40, u64::MAX / 2] {
+            let sum = one.then(Crc64 { len, ..next }).value();
+            let want = crc_fast::checksum_combine(Crc64Nvme, one.value, next.value, len);
+            assert_eq!(sum, want, "{len}");
+        }
     }
 
     proptest! {
