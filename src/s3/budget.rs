@@ -14,6 +14,8 @@
 //!    is [received](Holder::reserve_for_arrival) is not asked for: at most half of the pool is held so.
 //! 3. A holder of little is asked only if it was silent for a while, or if nothing is pinned, so
 //!    that nothing would be released otherwise.
+//! 4. Where a holder that has something is refused more, those that were silent for a while are asked at
+//!    once: it waits for nothing, so by rule 2 it would stay as small as they left it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -221,11 +223,26 @@ impl State {
         let asked = self.accounts.values().filter(|account| account.is_asked);
         let mut expected: u32 = asked.map(|account| account.idle).sum();
         while let Some(account) = self.choose(now) {
-            account.is_asked = true;
-            account.asked.notify_waiters();
+            account.ask();
             expected += account.idle;
             if expected >= waiting {
                 return;
+            }
+        }
+    }
+
+    /// Asks those that were silent for a while, as many as it takes for another one to get so many units.
+    fn ask_silent(&mut self, id: u64, units: u32, now: Instant) {
+        let asked = self.accounts.values().filter(|account| account.is_asked);
+        let mut expected = self.free + asked.map(|account| account.idle).sum::<u32>();
+        for (other, account) in &mut self.accounts {
+            if expected >= units {
+                return;
+            }
+            let is_silent = now.duration_since(account.active_at) >= SILENCE;
+            if *other != id && account.idle > 0 && !account.is_asked && is_silent {
+                account.ask();
+                expected += account.idle;
             }
         }
     }
@@ -412,6 +429,7 @@ impl Holder {
             account.refused_at = is_refused.then(Instant::now);
         }
         if is_refused {
+            state.ask_silent(self.0.id, units, Instant::now());
             return None;
         }
         state.take(self.0.id, units);
@@ -540,6 +558,12 @@ enum Use {
 }
 
 impl Account {
+    /// Asks for the idle units.
+    fn ask(&mut self) {
+        self.is_asked = true;
+        self.asked.notify_waiters();
+    }
+
     /// The units of a use that are counted apart.
     fn units(&mut self, used: Use) -> Option<&mut u32> {
         match used {
@@ -619,6 +643,24 @@ mod tests {
         let pools = [&budget.uploads, &budget.readers];
         assert_eq!(pools.map(|pool| pool.bytes() >> 20), [112, 64]);
         assert_eq!(Budget::new(0).readers.bytes(), UNIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn holder_that_was_refused_more_gets_what_silent_ones_hold() {
+        let pool = pool(6);
+        let (reading, silent, active) = (pool.holder(), pool.holder(), pool.holder());
+        let idle = silent.try_grow(2 * UNIT).unwrap();
+        let others = active.try_grow(3 * UNIT).unwrap();
+        let _one = reading.try_grow(UNIT).unwrap();
+        let is_asked = |grant: &Grant| grant.reclaim_requested().now_or_never().is_some();
+        assert!(reading.try_grow(UNIT).is_none());
+        assert!(!is_asked(&idle), "it may be about to read on");
+        tokio::time::sleep(SILENCE).await;
+        active.touch();
+        assert!(reading.try_grow(UNIT).is_none());
+        assert!(is_asked(&idle) && !is_asked(&others));
+        drop(idle);
+        assert!(reading.try_grow(2 * UNIT).is_some());
     }
 
     #[tokio::test(start_paused = true)]
