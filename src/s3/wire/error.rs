@@ -33,6 +33,8 @@ impl ApiError {
             Verdict::InvalidRange => ApiError::InvalidRange(error),
             Verdict::NotImplemented => ApiError::NotImplemented(error),
             Verdict::Unavailable
+            | Verdict::NotOfStore
+            | Verdict::Skewed
             | Verdict::Throttled
             | Verdict::Unreadable
             | Verdict::Unresolved

@@ -12,6 +12,7 @@ use std::error::Error as StdError;
 use std::future::{Future, ready};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -93,6 +94,8 @@ pub(crate) struct Api {
     turns: Turns,
     large: LargeDocuments,
     telemetry: Arc<Telemetry>,
+    /// A request was answered by a store.
+    was_reached: Arc<AtomicBool>,
 }
 
 /// What a call is about, for the retries, the counters and the error.
@@ -121,6 +124,7 @@ impl Api {
             turns: Turns::default(),
             large: LargeDocuments::default(),
             telemetry: Arc::default(),
+            was_reached: Arc::default(),
         }
     }
 
@@ -241,6 +245,7 @@ impl Api {
             let (result, seen) = witness::seen(Box::pin(send())).await;
             let failed = match result {
                 Ok(answer) => {
+                    self.was_reached.store(true, Ordering::Relaxed);
                     request.ended(seen.status, "Ok");
                     return Ok((answer, request));
                 }
@@ -252,7 +257,8 @@ impl Api {
             let throttled = failed.verdict == verdict::Verdict::Throttled;
             let until_sent = sent.duration_since(begun);
             let pause = retry::pause(attempts, until_sent, throttled, clock::jitter());
-            let repeats = attempts < failed.verdict.max_attempts();
+            let was_reached = self.was_reached.load(Ordering::Relaxed);
+            let repeats = attempts < failed.verdict.max_attempts(was_reached);
             if repeats && elapsed >= TELL_AFTER && !std::mem::replace(&mut told, true) {
                 let why = failed.answer.clone();
                 let why = why.unwrap_or_else(|| dispatch::root(&*failed.source).to_string());

@@ -11,6 +11,11 @@ use crate::telemetry::Operation;
 pub(super) enum Verdict {
     /// No answer, a broken one, or the server's own failure: repeat. It may have taken effect.
     Unavailable,
+    /// Not of a store: of a proxy whose store is away, or of another web server. Repeat where it was a store
+    /// before.
+    NotOfStore,
+    /// The clock is wrong. Repeat once or twice: the SDK learns the store's clock from the refusal.
+    Skewed,
     /// Repeat, later.
     Throttled,
     /// No HTTP. Repeat once or twice: a bit may have flipped, or something else listens there.
@@ -48,12 +53,13 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// How many attempts it is worth at most.
-    pub(super) fn max_attempts(self) -> u32 {
+    /// How many attempts it is worth at most. `was_reached`: the store has answered a request before.
+    pub(super) fn max_attempts(self, was_reached: bool) -> u32 {
         match self {
             Verdict::Unavailable | Verdict::Throttled => u32::MAX,
+            Verdict::NotOfStore if was_reached => u32::MAX,
             Verdict::Unresolved => 5,
-            Verdict::Unreadable => 3,
+            Verdict::Unreadable | Verdict::NotOfStore | Verdict::Skewed => 3,
             // The wire flipped a bit, or our memory did.
             Verdict::BadDigest => 2,
             _ => 1,
@@ -62,7 +68,9 @@ impl Verdict {
 
     pub(super) fn kind(self) -> StorageErrorKind {
         match self {
-            Verdict::Unavailable | Verdict::Unreadable => StorageErrorKind::Unavailable,
+            Verdict::Unavailable | Verdict::Unreadable | Verdict::NotOfStore | Verdict::Skewed => {
+                StorageErrorKind::Unavailable
+            }
             Verdict::Unresolved | Verdict::Unreachable | Verdict::WrongSettings => {
                 StorageErrorKind::Unreachable
             }
@@ -99,7 +107,7 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
         (404, _) if operation == Operation::HeadObject => Verdict::NoSuchKey,
         // A 404 without a code of S3 is from a proxy or an ingress whose store is away. The SDK calls
         // one without a body NotFound.
-        (404, "" | "NotFound") => Verdict::Unavailable,
+        (404, "" | "NotFound") => Verdict::NotOfStore,
         (412, _) => Verdict::Precondition,
         (409, "PreconditionFailed") => Verdict::Precondition,
         (_, "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall") => Verdict::InvalidPart,
@@ -116,8 +124,7 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
         (416, _) => Verdict::InvalidRange,
         // It has to be restored first.
         (403, "InvalidObjectState") => Verdict::Refused,
-        // The SDK learns the store's clock from the refusal, and signs the next attempt by it.
-        (403, "RequestTimeTooSkewed") => Verdict::Unavailable,
+        (403, "RequestTimeTooSkewed") => Verdict::Skewed,
         (401 | 403, _) | (400, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => {
             Verdict::Permission
         }
@@ -137,7 +144,7 @@ pub(super) fn judge(operation: Operation, status: u16, code: Option<&str>) -> Ve
 /// little where S3's code is missing: a 404 may be about the key or about the bucket.
 pub(super) fn judge_unread(operation: Operation, status: u16) -> Verdict {
     match judge(operation, status, None) {
-        Verdict::Refused | Verdict::Unreadable => Verdict::Unavailable,
+        Verdict::Refused | Verdict::Unreadable | Verdict::NotOfStore => Verdict::Unavailable,
         verdict => verdict,
     }
 }
@@ -198,10 +205,10 @@ mod tests {
             (DeleteObjects, 200, None, Verdict::Unreadable),
             (HeadObject, 404, None, Verdict::NoSuchKey),
             (GetObject, 404, Some("NoSuchBucket"), Verdict::NoSuchBucket),
-            (GetObject, 404, None, Verdict::Unavailable),
-            (GetObject, 404, Some("NotFound"), Verdict::Unavailable),
-            (DeleteObject, 404, None, Verdict::Unavailable),
-            (ListParts, 404, None, Verdict::Unavailable),
+            (GetObject, 404, None, Verdict::NotOfStore),
+            (GetObject, 404, Some("NotFound"), Verdict::NotOfStore),
+            (DeleteObject, 404, None, Verdict::NotOfStore),
+            (ListParts, 404, None, Verdict::NotOfStore),
             (HeadObject, 404, Some("NotFound"), Verdict::NoSuchKey),
             (PutObject, 404, Some("Other"), Verdict::Refused),
             (UploadPart, 404, Some("NoSuchUpload"), Verdict::NoSuchUpload),
@@ -245,7 +252,7 @@ mod tests {
                 PutObject,
                 403,
                 Some("RequestTimeTooSkewed"),
-                Verdict::Unavailable,
+                Verdict::Skewed,
             ),
             (PutObject, 400, Some("InvalidArgument"), Verdict::Refused),
         ] {

@@ -268,6 +268,17 @@ fn proxies_that_do_not_connect_are_named() {
     }
 }
 
+/// A mistyped endpoint, or a proxy whose store is away. Who waits for a store that was never reached gains nothing.
+#[test]
+fn server_that_is_no_store_is_asked_three_times() {
+    let store = store();
+    let cloud = StandIn::start(&store.endpoint, |_| Answer::text(404, "{}"));
+    let user = user(&[]);
+    let environment = [&KEYS[..], &[("AWS_ENDPOINT_URL", &*cloud.url)]].concat();
+    let said = fails_at_once(&user, &environment, &["ls"]);
+    assert_eq!(cloud.count("GET /layers/"), 3, "{said}");
+}
+
 /// An answer that is no HTTP, or no XML, may be that of a bit that flipped, and more often of another
 /// server.
 #[test]
