@@ -425,11 +425,15 @@ impl Holder {
         let units = self.0.pool.units_of(bytes);
         let mut state = self.0.pool.lock();
         let is_refused = state.available_to(self.0.id) < units;
+        let mut has_something = false;
         if let Some(account) = state.accounts.get_mut(&self.0.id) {
             account.refused_at = is_refused.then(Instant::now);
+            has_something = account.held > 0;
         }
         if is_refused {
-            state.ask_silent(self.0.id, units, Instant::now());
+            if has_something {
+                state.ask_silent(self.0.id, units, Instant::now());
+            }
             return None;
         }
         state.take(self.0.id, units);

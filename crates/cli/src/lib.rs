@@ -214,7 +214,7 @@ impl Context {
         Ok(service)
     }
 
-    /// Waits for background removals, so long at most.
+    /// Waits for background removals, for `patience` at most.
     async fn wait_for_background(&self, patience: Duration) {
         let services = {
             let services = self.services.lock();

@@ -29,7 +29,7 @@ use crate::service::{HttpService, SERVER, answer};
 /// How long running requests may take after shutdown began.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a connection without a request may take to end then: its last answer may still be on its way.
-const IDLE_GRACE: Duration = Duration::from_secs(1);
+const IDLE_GRACE: Duration = Duration::from_secs(2);
 /// What is read of a connection at a time, in bytes.
 const READ_BUFFER: usize = 64 * 1024;
 
@@ -120,10 +120,11 @@ async fn connection(served: &ServerState, stream: TcpStream, mut stopped: Shutdo
         Either::Right(_) => {
             connection.as_mut().graceful_shutdown();
             loop {
-                let is_idle = Arc::strong_count(&request_guard) == 1;
+                let is_idle = || Arc::strong_count(&request_guard) == 1;
+                let was_idle = is_idle();
                 match timeout(IDLE_GRACE, connection.as_mut()).await {
                     Ok(result) => break result,
-                    Err(_) if is_idle => return,
+                    Err(_) if was_idle && is_idle() => return,
                     Err(_) => {}
                 }
             }

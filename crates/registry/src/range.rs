@@ -73,7 +73,7 @@ fn part(spec: &str, size: u64) -> Option<Range<u64>> {
     Some(first..end)
 }
 
-/// As [`number`]; the largest where it is larger than that.
+/// As [`number`]; `u64::MAX` where it does not fit.
 fn position(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))

@@ -56,8 +56,8 @@ impl CollectionTimes {
         let default = Self::DEFAULT;
         let rows = [
             ("record_age", self.record_age, default.look, MOST),
-            ("link_age", self.link_age, self.wait, MOST),
             ("wait", self.wait, LEAST_WAIT, MOST),
+            ("link_age", self.link_age, self.wait, MOST),
             ("kept", self.kept, default.look, MOST),
             ("look", self.look, MINUTE, default.look),
         ];

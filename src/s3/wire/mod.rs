@@ -94,7 +94,7 @@ pub(crate) struct Api {
     turns: Turns,
     large: LargeDocuments,
     telemetry: Arc<Telemetry>,
-    /// A request was answered by a store.
+    /// A request has succeeded, so the server is a store.
     was_reached: Arc<AtomicBool>,
 }
 

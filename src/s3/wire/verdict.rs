@@ -265,6 +265,12 @@ mod tests {
     }
 
     #[test]
+    fn answer_of_another_server_is_repeated_where_the_store_was_reached() {
+        assert_eq!(Verdict::NotOfStore.max_attempts(true), u32::MAX);
+        assert_eq!(Verdict::NotOfStore.max_attempts(false), 3);
+    }
+
+    #[test]
     fn answers_that_could_not_be_read() {
         for (operation, status, want) in [
             (GetObject, 404, Verdict::Unavailable),

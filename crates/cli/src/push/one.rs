@@ -157,17 +157,20 @@ fn refused(item: &Item<'_>, error: Error) -> Failure {
         Error::UploadInProgress { uuid, .. } => {
             vec![format!("to resume: {}", item.again(Some(*uuid), true))]
         }
-        Error::UploadUnknown { .. } => vec![
-            format!(
+        Error::UploadUnknown { .. } => [
+            Some(format!(
                 "it was finished, cancelled or swept, or belongs to another repository than {} or to another \
                  --id; `s3layers uploads` lists uploads",
                 item.options.name
-            ),
-            format!(
-                "to push it again, which sends nothing if it is stored: {}",
-                item.again(None, true)
-            ),
-        ],
+            )),
+            (!input::is_stdin(item.file)).then(|| {
+                let again = item.again(None, true);
+                format!("to push it again, which sends nothing if it is stored: {again}")
+            }),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
         _ => Vec::new(),
     };
     Failure::from(error).hints(hints)

@@ -383,12 +383,17 @@ impl Check<'_> {
             .insert(upload);
     }
 
-    fn add_proven(&self, key: Key, etag: ETag) {
+    /// Remembers that the objects of a layer have its bytes; not where there are too many of them.
+    fn add_proven(&self, layer: &StoredLayer) -> bool {
         let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
-        // Only as many defects are repaired.
-        if proven.len() < DEFECTS {
-            proven.insert(key, etag);
+        let has_space = proven.len() + layer.segments().len() <= DEFECTS;
+        if has_space {
+            proven.extend(layer.segments().iter().map(|segment| {
+                let key = self.store.keys.segment(layer.upload, &segment.name);
+                (key, segment.etag.clone())
+            }));
         }
+        has_space
     }
 
     fn is_proven(&self, key: &Key, etag: &ETag) -> bool {

@@ -172,7 +172,8 @@ const END: u64 = 1 << 32;
 
 impl Window {
     pub(super) fn new(share: Option<ReadShare>, from: u64) -> Self {
-        let from = from % END;
+        let is_all = matches!(share, Some(ReadShare::Part(part)) if part >= 1.0);
+        let from = if is_all { 0 } else { from % END };
         let next = match share {
             Some(ReadShare::Part(part)) => {
                 let width = (part * END as f64).ceil() as u64;
@@ -231,6 +232,13 @@ mod tests {
             }
             assert_eq!((seen, from), (places.len(), 0), "{runs} runs");
         }
+    }
+
+    #[test]
+    fn all_is_all_wherever_the_last_run_ended() {
+        let mut window = Window::new(Some(ReadShare::Part(1.0)), END / 2);
+        assert!(window.takes(0, 1) && window.takes(END - 1, 1));
+        assert_eq!(window.next(), 0);
     }
 
     #[test]

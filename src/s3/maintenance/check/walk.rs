@@ -33,7 +33,7 @@ struct Walk<'a, 'b> {
     check: &'a Check<'b>,
     /// By the store's clock, where it reports it.
     began_at: Option<SystemTime>,
-    /// Data objects that were listed, with their sizes, and their ETags where the store lists these.
+    /// Data objects that were listed, with their sizes and ETags.
     listed: Marks,
     /// Layers that are present and whole, as far as it is known.
     whole: Marks,
@@ -108,6 +108,7 @@ impl Walk<'_, '_> {
             self.began_at = self.began_at.or(page.date);
             for object in page.objects {
                 let etag = object.etag.as_ref().map(ETag::to_string);
+                let etag = etag.unwrap_or_default();
                 self.listed
                     .insert(&(object.key.as_str(), object.size, etag));
             }
@@ -160,9 +161,8 @@ impl Walk<'_, '_> {
         let check = self.check;
         let listed = &self.listed;
         let is_listed = |key: &Key, segment: &Segment| {
-            let (size, etag) = (segment.object_size(), Some(segment.etag.to_string()));
-            let is_listed = |etag| listed.contains(&(key.as_str(), size, etag));
-            !check.options.objects && (is_listed(etag) || is_listed(None))
+            let etag = segment.etag.to_string();
+            !check.options.objects && listed.contains(&(key.as_str(), segment.object_size(), etag))
         };
         let looks = digests.into_iter().map(async |digest| {
             let looked = Box::pin(look::record(check, &digest, is_listed)).await;
@@ -366,7 +366,10 @@ async fn read(
         known
     } else {
         let looked = look::data(check, &layer, |_, _| false).await;
-        check.or_unchecked(&subject, looked)?
+        match check.or_unchecked(&subject, looked.map(Some))? {
+            Some(changed) => changed,
+            None => return Ok(known),
+        }
     };
     if changed.contains(&DefectKind::DataUnproven) {
         let now = look::with_present_etags(check, &layer, |_, _| true).await;
@@ -395,19 +398,15 @@ async fn read(
         }
     }
     check.report(|report| report.layers_read += 1);
-    if changed.is_empty() {
-        if is_rotten {
-            check.add_rotten(layer.upload);
-        }
-        let rotten = is_rotten.then_some(DefectKind::DataRotten);
-        return Ok(rotten.into_iter().collect());
-    }
     if is_rotten {
-        return Ok(changed);
+        check.add_rotten(layer.upload);
+        return Ok(changed
+            .into_iter()
+            .chain([DefectKind::DataRotten])
+            .collect());
     }
-    for segment in layer.segments() {
-        let key = check.store.keys.segment(layer.upload, &segment.name);
-        check.add_proven(key, segment.etag.clone());
+    if changed.is_empty() || !check.add_proven(&layer) {
+        return Ok(changed);
     }
     Ok(vec![DefectKind::EtagChanged])
 }

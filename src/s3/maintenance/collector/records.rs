@@ -295,7 +295,7 @@ pub(super) async fn put(
 /// Sets condemned records to dead, after they were written down and before another pass can take the list for
 /// settled.
 ///
-/// Those that it comes to too late, at a low rate or with a slow store, stay condemned.
+/// Those that it comes to too late, at a low rate or with a slow store, are left to the next pass.
 async fn kill(pass: &Pass<'_>, condemned: Vec<RecordVersion>) -> Result<(), CollectError> {
     let (noted_at, lifetime) = (Moment::now(), pass.times().look());
     dead::note(pass, &condemned).await?;

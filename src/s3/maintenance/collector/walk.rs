@@ -24,8 +24,8 @@ const REMOVALS: usize = 50_000;
 
 /// So many canaries of killed passes are removed in a pass.
 const CANARIES: usize = 1000;
-/// No pass takes longer than this beyond the age of links that it condemns.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// No pass takes so long.
+const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What the walk over all repositories has shown.
 pub(super) struct RepositoryWalk {
@@ -80,7 +80,7 @@ pub(super) async fn repositories(
         for object in &page.objects {
             let Some((name, kind)) = pass.store.keys.entry_of(object.key.as_str()) else {
                 if walked.canaries.len() < CANARIES
-                    && is_stale_canary(pass, &canaries, object, page.began_at)
+                    && is_stale_canary(&canaries, object, page.began_at)
                 {
                     walked.canaries.push(object.key.clone());
                 }
@@ -115,14 +115,9 @@ pub(super) async fn repositories(
 }
 
 /// One that no pass waits for any more; another pass that it is taken from ends with an error.
-fn is_stale_canary(
-    pass: &Pass<'_>,
-    canaries: &Key,
-    object: &ListedObject,
-    now: SystemTime,
-) -> bool {
+fn is_stale_canary(canaries: &Key, object: &ListedObject, now: SystemTime) -> bool {
     let age = now.duration_since(object.modified).unwrap_or_default();
-    object.key.as_str().starts_with(canaries.as_str()) && age > pass.times().link_age() + DAY
+    object.key.as_str().starts_with(canaries.as_str()) && age > MONTH
 }
 
 fn lost_canary() -> CollectError {
