@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_all_wherever_the_last_run_ended() {
+    fn share_of_one_is_every_layer() {
         let mut window = Window::new(Some(ReadShare::Part(1.0)), END / 2);
         assert!(window.takes(0, 1) && window.takes(END - 1, 1));
         assert_eq!(window.next(), 0);
