@@ -220,8 +220,7 @@ impl State {
     fn ask_holders(&mut self, now: Instant) {
         let waiting = self.requests.values().filter(|request| !request.is_granted);
         let waiting: u32 = waiting.map(|request| request.units).sum();
-        let asked = self.accounts.values().filter(|account| account.is_asked);
-        let mut expected: u32 = asked.map(|account| account.idle).sum();
+        let mut expected = self.asked_units();
         while let Some(account) = self.choose(now) {
             account.ask();
             expected += account.idle;
@@ -231,10 +230,23 @@ impl State {
         }
     }
 
-    /// Asks those that were silent for a while, as many as it takes for another one to get so many units.
-    fn ask_silent(&mut self, id: u64, units: u32, now: Instant) {
+    /// What holders were asked for, and have not released.
+    fn asked_units(&self) -> u32 {
         let asked = self.accounts.values().filter(|account| account.is_asked);
-        let mut expected = self.free + asked.map(|account| account.idle).sum::<u32>();
+        asked.map(|account| account.idle).sum()
+    }
+
+    /// Asks those that were silent for a while, as many as it takes for a holder that has something to get so
+    /// many units.
+    fn ask_silent(&mut self, id: u64, units: u32, now: Instant) {
+        if self
+            .accounts
+            .get(&id)
+            .is_none_or(|account| account.held == 0)
+        {
+            return;
+        }
+        let mut expected = self.free + self.asked_units();
         for (other, account) in &mut self.accounts {
             if expected >= units {
                 return;
@@ -425,15 +437,11 @@ impl Holder {
         let units = self.0.pool.units_of(bytes);
         let mut state = self.0.pool.lock();
         let is_refused = state.available_to(self.0.id) < units;
-        let mut has_something = false;
         if let Some(account) = state.accounts.get_mut(&self.0.id) {
             account.refused_at = is_refused.then(Instant::now);
-            has_something = account.held > 0;
         }
         if is_refused {
-            if has_something {
-                state.ask_silent(self.0.id, units, Instant::now());
-            }
+            state.ask_silent(self.0.id, units, Instant::now());
             return None;
         }
         state.take(self.0.id, units);

@@ -68,17 +68,19 @@ async fn fill(store: &EmbeddedStore) -> Vec<Bytes> {
     layers
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_layer_of_a_copied_bucket_is_read_and_its_record_is_repaired() {
+/// A copy, and the layers of the original.
+async fn copied(checksum: ChecksumAlgorithm) -> (EmbeddedStore, Vec<Bytes>) {
     let (original, copied) = (opaque().await, opaque().await);
     let layers = fill(&original).await;
+    let [from, to] = [&original, &copied].map(stores::sdk_client);
+    copy(&from, &to, checksum).await;
+    (copied, layers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_layer_of_a_copied_bucket_is_read_and_its_record_is_repaired() {
+    let (copied, layers) = copied(ChecksumAlgorithm::Crc64Nvme).await;
     let client = stores::sdk_client(&copied);
-    copy(
-        &stores::sdk_client(&original),
-        &client,
-        ChecksumAlgorithm::Crc64Nvme,
-    )
-    .await;
 
     for (bytes, segments) in layers.iter().zip([0, 1, 1, 2]) {
         let id = sha256(bytes).into();
@@ -110,15 +112,7 @@ async fn every_layer_of_a_copied_bucket_is_read_and_its_record_is_repaired() {
 /// ETags once it has read them.
 #[tokio::test(flavor = "multi_thread")]
 async fn bucket_that_was_copied_without_checksums_is_served_once_it_was_read() {
-    let (original, copied) = (opaque().await, opaque().await);
-    let layers = fill(&original).await;
-    let from = stores::sdk_client(&original);
-    copy(
-        &from,
-        &stores::sdk_client(&copied),
-        ChecksumAlgorithm::Crc32,
-    )
-    .await;
+    let (copied, layers) = copied(ChecksumAlgorithm::Crc32).await;
     let check = async |read, repair| {
         let service = stores::service(&copied).await;
         let options = CheckOptions {

@@ -75,14 +75,16 @@ fn part(spec: &str, size: u64) -> Option<Range<u64>> {
 
 /// As [`number`]; `u64::MAX` where it does not fit.
 fn position(text: &str) -> Option<u64> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.parse().unwrap_or(u64::MAX))
+    is_number(text).then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 /// Decimal digits only: `parse` would take a sign as well.
 pub(super) fn number(text: &str) -> Option<u64> {
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.parse().ok())?
+    is_number(text).then(|| text.parse().ok())?
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The value of `Content-Range` in an upload, `first-last`. The end is exclusive. Some clients

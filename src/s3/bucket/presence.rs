@@ -49,8 +49,13 @@ pub(crate) fn judge(segment: &Segment, head: &ObjectInfo) -> Judgement {
 
 /// When this process last saw this object, if it did a short time ago.
 pub(crate) fn seen_at(store: &Store, key: &Key, etag: &ETag) -> Option<Moment> {
+    let look = recent_look(store, key)?;
+    (look.etag == *etag).then_some(look.at)
+}
+
+fn recent_look(store: &Store, key: &Key) -> Option<Look> {
     let look = store.looks.get(key)?;
-    (look.etag == *etag && look.at.is_within(store.times().look())).then_some(look.at)
+    look.at.is_within(store.times().look()).then_some(look)
 }
 
 /// A request that will show whether an object is there.
@@ -119,9 +124,7 @@ async fn looked_at(store: &Store, layer: &StoredLayer) -> Result<Option<StoredLa
     for segment in segments {
         let key = store.keys.segment(layer.upload, &segment.name);
         // It was judged by its bytes then, which no other object under this key has.
-        if let Some(look) = store.looks.get(&key)
-            && look.at.is_within(store.times().look())
-        {
+        if let Some(look) = recent_look(store, &key) {
             segment.etag = look.etag;
             continue;
         }

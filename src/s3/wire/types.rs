@@ -12,7 +12,7 @@ use crate::s3::format::keys::Key;
 use crate::s3::wire::large::Turn;
 
 /// An entity tag, without its quotes: some stores leave them out in listings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct ETag(String);
 

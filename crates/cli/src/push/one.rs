@@ -153,11 +153,12 @@ async fn exists(item: &Item<'_>, id: &LayerId, size: Option<u64>) -> Result<Dige
 }
 
 fn refused(item: &Item<'_>, error: Error) -> Failure {
-    let hints = match &error {
+    let (hint, again) = match &error {
         Error::UploadInProgress { uuid, .. } => {
-            vec![format!("to resume: {}", item.again(Some(*uuid), true))]
+            let resume = item.again(Some(*uuid), true);
+            (Some(format!("to resume: {resume}")), None)
         }
-        Error::UploadUnknown { .. } => [
+        Error::UploadUnknown { .. } => (
             Some(format!(
                 "it was finished, cancelled or swept, or belongs to another repository than {} or to another \
                  --id; `s3layers uploads` lists uploads",
@@ -167,11 +168,8 @@ fn refused(item: &Item<'_>, error: Error) -> Failure {
                 let again = item.again(None, true);
                 format!("to push it again, which sends nothing if it is stored: {again}")
             }),
-        ]
-        .into_iter()
-        .flatten()
-        .collect(),
-        _ => Vec::new(),
+        ),
+        _ => (None, None),
     };
-    Failure::from(error).hints(hints)
+    Failure::from(error).maybe_hint(hint).maybe_hint(again)
 }

@@ -251,6 +251,14 @@ pub(super) async fn with_present_etags(
     Ok(Some(now))
 }
 
+/// As [`with_present_etags`], where one without a checksum was read.
+pub(super) async fn with_proven_etags(
+    check: &Check<'_>,
+    layer: &StoredLayer,
+) -> Result<Option<StoredLayer>> {
+    with_present_etags(check, layer, |key, etag| check.is_proven(key, etag)).await
+}
+
 async fn alias(check: &Check<'_>, key: &Key) -> Result<Vec<DefectKind>> {
     let store = check.store;
     let alias = match readable(store.load::<Alias>(key).await, DefectKind::AliasUnreadable)? {
@@ -363,10 +371,9 @@ async fn content(
     let store = check.store;
     let id = LayerId::from(digest.clone());
     let is_whole = async |layer: &StoredLayer| {
-        let is_proven = |key: &Key, etag: &ETag| check.is_proven(key, etag);
         let is_there = presence::look(store, layer).await?
             || presence::present(store, layer).await?.is_some()
-            || with_present_etags(check, layer, is_proven).await?.is_some();
+            || with_proven_etags(check, layer).await?.is_some();
         Ok::<_, Error>(is_there && !check.is_rotten(layer))
     };
     let linked = live::find_link(store, name, &id).await;

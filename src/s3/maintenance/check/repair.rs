@@ -11,7 +11,6 @@ use crate::s3::bucket::{live, presence};
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{Alias, Link};
 use crate::s3::repositories;
-use crate::s3::wire::ETag;
 use crate::s3::{names, publish};
 use s3layers_tarsum::Digest;
 
@@ -40,9 +39,8 @@ async fn one(check: &Check<'_>, kind: DefectKind, subject: &Subject) -> Result<(
     match (kind, subject) {
         (DefectKind::EtagChanged, Subject::Record(digest)) => {
             let layer = store.layer(&digest.clone().into()).await?;
-            let is_proven = |key: &Key, etag: &ETag| check.is_proven(key, etag);
             if let Some(layer) = layer
-                && let Some(now) = look::with_present_etags(check, &layer, is_proven).await?
+                && let Some(now) = look::with_proven_etags(check, &layer).await?
             {
                 presence::record_etags(store, &now).await?;
             }

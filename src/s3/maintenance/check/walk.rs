@@ -25,7 +25,7 @@ use crate::s3::maintenance::inventory::{self, pages};
 use crate::s3::maintenance::marks::Marks;
 use crate::s3::names;
 use crate::s3::read::S3Layer;
-use crate::s3::wire::{ETag, ListedObject};
+use crate::s3::wire::ListedObject;
 use s3layers_tarsum::{Algorithm, Digest};
 
 /// What the walk knows.
@@ -107,10 +107,10 @@ impl Walk<'_, '_> {
         while let Some(page) = pages.try_next().await? {
             self.began_at = self.began_at.or(page.date);
             for object in page.objects {
-                let etag = object.etag.as_ref().map(ETag::to_string);
-                let etag = etag.unwrap_or_default();
-                self.listed
-                    .insert(&(object.key.as_str(), object.size, etag));
+                let ListedObject {
+                    key, size, etag, ..
+                } = &object;
+                self.listed.insert(&(key.as_str(), *size, etag.as_ref()));
             }
         }
         Ok(())
@@ -161,8 +161,8 @@ impl Walk<'_, '_> {
         let check = self.check;
         let listed = &self.listed;
         let is_listed = |key: &Key, segment: &Segment| {
-            let etag = segment.etag.to_string();
-            !check.options.objects && listed.contains(&(key.as_str(), segment.object_size(), etag))
+            let (size, etag) = (segment.object_size(), Some(&segment.etag));
+            !check.options.objects && listed.contains(&(key.as_str(), size, etag))
         };
         let looks = digests.into_iter().map(async |digest| {
             let looked = Box::pin(look::record(check, &digest, is_listed)).await;

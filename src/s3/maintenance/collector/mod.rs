@@ -268,7 +268,7 @@ impl Pass<'_> {
             let times = self.times();
             let settled = times.link_age() + times.wait() * 2 + times.kept();
             repositories::expire(self.store, settled).await?;
-            self.store.remove_all(&walked.canaries).await?;
+            self.store.remove_all(&walked.canaries.first).await?;
             names_cache::forget_others(self, &walked.names).await?;
         }
         Ok(())

@@ -42,7 +42,7 @@ pub(super) struct RepositoryWalk {
     /// The keys of lists of what manifests name, of repositories that have manifests.
     pub(super) names: Marks,
     /// Canaries of passes that were killed.
-    pub(super) canaries: Vec<Key>,
+    pub(super) canaries: BoundedList<Key>,
 }
 
 /// # Cost
@@ -65,7 +65,7 @@ pub(super) async fn repositories(
         },
         removed: Marks::small(),
         names: Marks::small(),
-        canaries: Vec::new(),
+        canaries: BoundedList::new(CANARIES),
     };
     let canaries = pass.store.keys.canary("");
     let mut current: Option<Repository> = None;
@@ -79,9 +79,7 @@ pub(super) async fn repositories(
         let mut manifests = Vec::new();
         for object in &page.objects {
             let Some((name, kind)) = pass.store.keys.entry_of(object.key.as_str()) else {
-                if walked.canaries.len() < CANARIES
-                    && is_stale_canary(&canaries, object, page.began_at)
-                {
+                if is_stale_canary(&canaries, object, page.began_at) {
                     walked.canaries.push(object.key.clone());
                 }
                 continue;
