@@ -6,7 +6,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use rustls::CertificateError;
 
-use crate::s3::wire::dispatch::{cause, judge_proxy, speaks_no_http, speaks_no_tls};
+use crate::s3::wire::dispatch::{cause, causes, judge_proxy, speaks_no_http, speaks_no_tls};
+use crate::s3::wire::https::has_proxy_of_plain_http;
 use crate::s3::wire::verdict::{Verdict, judge};
 use crate::telemetry::Operation;
 
@@ -18,6 +19,8 @@ const WRONG_SETTINGS: &str = "check --endpoint-url, --region, AWS_USE_FIPS_ENDPO
 
 const WRONG_PROXY: &str = "the proxy that HTTPS_PROXY or ALL_PROXY names does not connect to the store: check its address, \
      and the user and the password in it, or except the store in NO_PROXY";
+const ABSENT_PROXY: &str = "if this was a connection to the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names, check its \
+     address, or except the store in NO_PROXY";
 
 /// The advice for one failed attempt.
 pub(super) fn advice<E: ProvideErrorMetadata>(
@@ -33,7 +36,7 @@ pub(super) fn advice<E: ProvideErrorMetadata>(
             let advice = match judge_proxy(error) {
                 Some(_) => Some(WRONG_PROXY),
                 None if verdict == Verdict::WrongSettings => Some(WRONG_SETTINGS),
-                None => of_silence(error),
+                None => of_silence(error).or_else(|| of_proxy(error)),
             };
             advice.map(str::to_owned)
         }
@@ -121,6 +124,16 @@ fn of_silence(error: &ConnectorError) -> Option<&'static str> {
         ),
         _ => None,
     }
+}
+
+/// For a connection that could not be made, where it was one to a proxy.
+fn of_proxy(error: &ConnectorError) -> Option<&'static str> {
+    let is_of_proxy = causes(error).any(|error| match error.to_string().as_str() {
+        "tunnel error: failed to create underlying connection" => true,
+        "tcp connect error" | "dns error" => has_proxy_of_plain_http(),
+        _ => false,
+    });
+    is_of_proxy.then_some(ABSENT_PROXY)
 }
 
 /// What a user of AWS needs to be allowed for an operation.

@@ -110,7 +110,7 @@ pub(super) fn root<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError
 
 /// An error and its causes. The source of an I/O error is that of what it wraps, so that is looked
 /// at first.
-fn causes<'a>(
+pub(super) fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     successors(Some(error), |&error| {

@@ -68,6 +68,13 @@ pub(super) fn client(ca_bundle: Option<&str>) -> Result<SharedHttpClient, Client
     }))
 }
 
+/// Whether plain HTTP goes to a proxy, but for the hosts of `NO_PROXY`.
+pub(super) fn has_proxy_of_plain_http() -> bool {
+    let names = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    let mut found = names.iter().filter_map(std::env::var_os);
+    found.any(|proxy| !proxy.is_empty())
+}
+
 /// A request over TLS without any certificate to verify the server's by.
 #[derive(Debug, thiserror::Error)]
 #[error(

@@ -267,6 +267,7 @@ impl Api {
                     key = call.key,
                     attempts,
                     why,
+                    advice = failed.advice.as_deref(),
                     "retrying"
                 );
             }

@@ -1,7 +1,8 @@
 //! An unreachable or refusing service is reported at once, with the remedy.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -265,6 +266,31 @@ fn proxies_that_do_not_connect_are_named() {
         let endpoint = ("AWS_ENDPOINT_URL", "https://s3.example.test");
         let said = fails_at_once(&user, &[&KEYS[..], &[proxy, endpoint]].concat(), &["ls"]);
         assert!(said.contains("the proxy that HTTPS_PROXY"), "{said}");
+    }
+}
+
+/// The retries of a store take half a minute; what may be wrong is said after two seconds.
+#[test]
+fn proxy_that_is_absent_is_mentioned_while_it_is_tried() {
+    for (name, endpoint) in [
+        ("HTTP_PROXY", "http://s3.example.test"),
+        ("HTTPS_PROXY", "https://s3.example.test"),
+    ] {
+        let settings = [(name, "http://127.0.0.1:1"), ("AWS_ENDPOINT_URL", endpoint)];
+        let user = user(&[]);
+        let mut program = program(&user, &[&KEYS[..], &settings].concat(), &["ls"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let stderr = program.stderr.take().unwrap();
+        BufReader::new(stderr).read_line(&mut said).unwrap();
+        program.kill().unwrap();
+        program.wait().unwrap();
+        assert!(
+            said.contains("retrying") && said.contains("NO_PROXY"),
+            "{said}"
+        );
     }
 }
 
