@@ -146,6 +146,35 @@ async fn bucket_that_was_copied_without_checksums_is_served_once_it_was_read() {
     }
 }
 
+/// Each document of a copy is new. What is not judged for that is said, and is judged on request.
+#[tokio::test(flavor = "multi_thread")]
+async fn copy_that_lacks_layers_is_not_found_whole() {
+    let (copied, layers) = copied(ChecksumAlgorithm::Crc64Nvme).await;
+    let client = stores::sdk_client(&copied);
+    for key in keys(&client).await {
+        if key.starts_with("data/") || key.starts_with("layers/") {
+            let delete = client.delete_object().bucket(BUCKET).key(key);
+            delete.send().await.unwrap();
+        }
+    }
+    let service = stores::service(&copied).await;
+    let mut options = CheckOptions {
+        wait: Some(Duration::ZERO),
+        ..CheckOptions::default()
+    };
+    // The links and the marker of the repository.
+    let young = service.check(&options).await.unwrap();
+    assert_eq!(young.too_young, layers.len() as u64 + 1);
+    assert!(young.defects.is_empty(), "{:?}", young.defects);
+
+    options.min_age = Some(Duration::ZERO);
+    let all = service.check(&options).await.unwrap();
+    assert_eq!(all.too_young, 0);
+    assert_eq!(all.verdict(), CheckVerdict::Damaged);
+    let kinds: Vec<_> = all.defects.iter().map(|defect| defect.kind).collect();
+    assert_eq!(kinds, vec![DefectKind::LinkWithoutRecord; layers.len()]);
+}
+
 /// Other bytes of the same size are not the object that was recorded.
 #[tokio::test(flavor = "multi_thread")]
 async fn object_that_was_replaced_is_no_copy() {

@@ -44,6 +44,11 @@ pub(super) struct Check {
     /// Look again after this time [default: 15m]
     #[arg(long, value_name = "TIME", value_parser = age)]
     wait: Option<Duration>,
+    /// Judge no document that is younger [default: 1h]
+    ///
+    /// 0s for a bucket to which nothing is pushed meanwhile, as one that was just restored.
+    #[arg(long, value_name = "TIME", value_parser = age)]
+    min_age: Option<Duration>,
 }
 
 const EXPECTED: &str =
@@ -93,6 +98,7 @@ enum Event<'a> {
         tags: u64,
         layers_read: u64,
         bytes_read: u64,
+        too_young: u64,
         /// More objects with defects, and more that could not be looked at, than are listed.
         more_defective: u64,
         more_unchecked: u64,
@@ -115,6 +121,7 @@ impl Check {
             read: self.read,
             rate: self.rate,
             wait: self.wait,
+            min_age: self.min_age,
         };
         let counting = context.output.counting("checking", &service);
         let (checked, error) = RunError::split(service.check(&options).await);
@@ -247,6 +254,12 @@ fn show(context: &Context, checked: &CheckReport) -> Result<(), Failure> {
         counted(checked.repositories, "repository"),
         format::size(checked.bytes_read)
     ));
+    if checked.too_young > 0 {
+        output.note(format_args!(
+            "not judged: {} younger than --min-age",
+            counted(checked.too_young, "document")
+        ));
+    }
     Ok(())
 }
 
@@ -289,6 +302,7 @@ fn events(
         tags: checked.tags,
         layers_read: checked.layers_read,
         bytes_read: checked.bytes_read,
+        too_young: checked.too_young,
         more_defective: checked.more_defective,
         more_unchecked: checked.more_unchecked,
         traffic,

@@ -1,6 +1,6 @@
 //! Check and repair: what of the bucket cannot be read, found or proven, and what follows from the rest.
 //!
-//! 1. The bucket is in use meanwhile. What is younger than an hour is not looked at, each defect is looked at twice, a
+//! 1. The bucket is in use meanwhile. A document younger than an hour is not looked at, each defect is looked at twice, a
 //!    wait apart, and states of a collection are no defects.
 //! 2. [`walk`] lists everything and looks closer only at what a listing does not show to be right. [`look`] asks the store
 //!    about one subject; [`plan`] says what the answers mean.
@@ -60,6 +60,9 @@ pub struct CheckOptions {
     /// How long after the first look a defect is looked at again. By default, the 15 minutes for which a writer relies on what
     /// it has read; less can report what a running push is about to write.
     pub wait: Option<Duration>,
+    /// Documents that are younger are not judged. By default, four times those 15 minutes: less is for a bucket to which
+    /// nothing is written meanwhile, as a copy. Elsewhere a repair can then undo what a running push has just written.
+    pub min_age: Option<Duration>,
 }
 
 /// Something that is wrong, and was so in two looks.
@@ -104,6 +107,8 @@ pub struct CheckReport {
     pub layers_read: u64,
     /// Their bytes.
     pub bytes_read: u64,
+    /// Documents that were not judged, since they are younger than [`min_age`](CheckOptions::min_age).
+    pub too_young: u64,
     /// What is wrong.
     pub defects: Vec<Defect>,
     /// How many more objects seemed to have defects: these were not looked at again, and not repaired.
@@ -332,6 +337,11 @@ impl Check<'_> {
             }
             looked => looked,
         }
+    }
+
+    fn min_age(&self) -> Duration {
+        let after_pushes = self.store.times().look() * 4;
+        self.options.min_age.unwrap_or(after_pushes)
     }
 
     fn report<T>(&self, change: impl FnOnce(&mut CheckReport) -> T) -> T {

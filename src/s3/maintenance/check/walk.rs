@@ -6,7 +6,7 @@
 
 use std::future::ready;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -74,11 +74,18 @@ impl Walk<'_, '_> {
 
     /// What is younger may be about to be named, or still be changed.
     fn is_old(&self, object: &ListedObject) -> bool {
-        let young: Duration = self.check.store.times().look() * 4;
         let age = self
             .began_at
             .map(|began_at| began_at.duration_since(object.modified));
-        age.is_none_or(|age| age.unwrap_or_default() >= young)
+        age.is_none_or(|age| age.unwrap_or_default() >= self.check.min_age())
+    }
+
+    /// As [`is_old`](Self::is_old), for the documents that are judged one by one.
+    fn is_judged(&self, object: &ListedObject) -> bool {
+        let is_old = self.is_old(object);
+        self.check
+            .report(|report| report.too_young += u64::from(!is_old));
+        is_old
     }
 
     fn add(&mut self, subject: Subject, kinds: Vec<DefectKind>) {
@@ -117,9 +124,9 @@ impl Walk<'_, '_> {
     }
 
     async fn uploads(&mut self) -> Result<()> {
-        let young = self.check.store.times().look() * 4;
+        let min_age = self.check.min_age();
         let uploads = inventory::found(Arc::clone(self.check.store));
-        let old = uploads.try_filter(|upload| ready(upload.age >= young));
+        let old = uploads.try_filter(|upload| ready(upload.age >= min_age));
         let mut pages = Box::pin(old.try_chunks(1000));
         while let Some(page) = pages.try_next().await.map_err(|error| error.1)? {
             let subjects = page.into_iter().map(|upload| Subject::Upload(upload.uuid));
@@ -144,7 +151,7 @@ impl Walk<'_, '_> {
                     _ if object.size == TOMBSTONE_SIZE => {}
                     None => others.push(Subject::Unknown(object.key)),
                     Some(LayerId::Digest(digest)) if is_record => digests.push(digest),
-                    Some(_) if self.is_old(&object) => others.push(Subject::Alias(object.key)),
+                    Some(_) if self.is_judged(&object) => others.push(Subject::Alias(object.key)),
                     Some(_) => {}
                 }
             }
@@ -244,7 +251,7 @@ impl Walk<'_, '_> {
                 if let EntryKind::Link(digest) = &kind {
                     links.insert(digest);
                 }
-                if self.is_old(&object) {
+                if self.is_judged(&object) {
                     match self.subject_of(name, kind, object) {
                         Some(Subject::Manifest(name, digest)) => manifests.push((name, digest)),
                         subject => subjects.extend(subject),
@@ -263,7 +270,8 @@ impl Walk<'_, '_> {
         let mut pages = Box::pin(pages(Arc::clone(store), store.keys.names()));
         while let Some(page) = pages.try_next().await? {
             let objects = page.objects.iter();
-            let live = objects.filter(|object| names::is_live(object.size) && self.is_old(object));
+            let live =
+                objects.filter(|object| names::is_live(object.size) && self.is_judged(object));
             let names = live.filter_map(|object| store.keys.repository_of(object.key.as_str()));
             let empty = names.filter(|name| !self.repositories.contains(name.as_str()));
             let subjects = empty.map(Subject::LiveMarker).collect();
