@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::http_request::HttpRequest;
-use crate::support::program::{Running, User, digest, noise};
+use crate::support::program::{Running, Served, User, digest, noise};
 use crate::support::reply::Reply;
 
 /// Longer than anything here takes, so that what hangs fails.
@@ -81,30 +81,41 @@ fn listening_beyond_this_machine_has_to_be_declared() {
     }
 }
 
-#[test]
-fn sweeps_and_collections_run_while_it_serves() {
-    let user = User::new();
+/// A registry that sweeps and collects all the time, and the address of its metrics.
+fn busy(user: &User, more: &[&str]) -> (Running, String) {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap();
     let metrics = unused.local_addr().unwrap().to_string();
     drop(unused);
-    let mut arguments = vec!["--store", "memory:", "serve", "--listen", "127.0.0.1:0"];
+    let mut arguments = vec!["serve", "--listen", "127.0.0.1:0"];
     arguments.extend(["--metrics-listen", &metrics]);
     arguments.extend(["--sweep-every", "50ms", "--gc-every", "50ms"]);
-    let mut serving = Running::start(&user, &arguments);
+    arguments.extend(more);
+    let mut serving = Running::start(user, &arguments);
     serving.next_event("listening");
+    (serving, metrics)
+}
+
+/// Which of its own work a registry has begun.
+fn begun_work(metrics: &str) -> Vec<&'static str> {
+    let answer = Reply::to(metrics, "GET", "/metrics", &[], b"").unwrap();
+    let text = String::from_utf8(answer.body).unwrap();
+    let has_listed =
+        |work: &&str| text.contains(&format!("{{route=\"{work}\",operation=\"ListObjectsV2\"}}"));
+    ["sweep", "gc"].into_iter().filter(has_listed).collect()
+}
+
+#[test]
+fn sweeps_and_collections_run_while_it_serves_unless_it_is_read_only() {
+    let store = Served::start(&[]);
+    let user = User::of(&store);
+    let (_reading, of_reading) = busy(&user, &["--read-only"]);
+    let (_writing, of_writing) = busy(&user, &[]);
     let begun = Instant::now();
-    for work in ["sweep", "gc"] {
-        let listed = format!("{{route=\"{work}\",operation=\"ListObjectsV2\"}}");
-        loop {
-            let answer = Reply::to(&metrics, "GET", "/metrics", &[], b"").unwrap();
-            let text = String::from_utf8(answer.body).unwrap();
-            if text.contains(&listed) {
-                break;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{text}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+    while begun_work(&of_writing).len() < 2 {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(20));
     }
+    assert_eq!(begun_work(&of_reading), [""; 0]);
 }
 
 #[test]

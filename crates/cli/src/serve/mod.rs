@@ -94,8 +94,10 @@ impl Serve {
             metrics.map_or_else(Arc::default, |(_, metrics)| metrics.usage_of(work))
         };
         let (sweep_usage, gc_usage) = (usage("sweep"), usage("gc"));
-        let sweep_every = settings.serve_sweep_every.value.0;
-        let gc_every = settings.serve_gc_every.value.0;
+        // A read-only process removes nothing.
+        let may_remove = !settings.serve_read_only.value;
+        let sweep_every = settings.serve_sweep_every.value.0.filter(|_| may_remove);
+        let gc_every = settings.serve_gc_every.value.0.filter(|_| may_remove);
         let shutdown = async move { stop.requested().await };
         let files = Files {
             auth,

@@ -209,7 +209,8 @@ settings! {
         Setting::serve("serve.max_connections_per_client", "NUMBER", "Limit concurrent connections from one address")
             .more("Further ones are closed at once. Behind a proxy all come from its address.").sample("64");
     serve_read_only: bool = false,
-        Setting::serve("serve.read_only", "BOOL", "Refuse all requests that write");
+        Setting::serve("serve.read_only", "BOOL", "Refuse all requests that write")
+            .more("This process makes no sweeps and no collections then.");
     serve_no_delete: bool = false,
         Setting::serve("serve.no_delete", "BOOL", "Refuse to remove blobs, manifests and tags");
     serve_immutable_tags: Option<ImmutableTags> = None,
