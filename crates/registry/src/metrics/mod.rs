@@ -193,7 +193,7 @@ impl Metrics {
         let collections = self.collections.clone();
         self.register("gc_passes", "Collections by outcome", &collections);
         let last = self.last_collection.clone();
-        let help = "When a collection ended without a failure, in seconds since 1970";
+        let help = "When a collection ended that was complete, in seconds since 1970";
         self.register("gc_last_success_timestamp_seconds", help, &last);
         let (collected, bytes) = (self.collected.clone(), self.collected_bytes.clone());
         self.register(
@@ -263,7 +263,7 @@ impl Metrics {
             "complete"
         };
         self.collections.get_or_create(&Outcome { outcome }).inc();
-        if !is_failed {
+        if outcome == "complete" {
             let now = clock::now_timestamp().as_second();
             self.last_collection.get_or_create(&[]).set(now);
         }

@@ -187,9 +187,13 @@ async fn metrics_count_requests_and_prices() {
     }
     let last_collection = "\ns3layers_gc_last_success_timestamp_seconds";
     assert!(!metrics.text().unwrap().contains(last_collection));
+    let mut guarded = CollectReport::default();
+    guarded.repositories_left = 1;
+    metrics.count_collection(&guarded, false);
+    metrics.count_collection(&CollectReport::default(), true);
+    assert!(!metrics.text().unwrap().contains(last_collection));
     metrics.count_collection(&CollectReport::default(), false);
     assert!(metrics.text().unwrap().contains(last_collection));
-    metrics.count_collection(&CollectReport::default(), true);
     let text = metrics.text().unwrap();
     for line in [
         "# TYPE s3layers_http_requests_total counter",
@@ -201,6 +205,7 @@ async fn metrics_count_requests_and_prices() {
         "s3layers_http_requests_running 0",
         "s3layers_gc_passes_total{outcome=\"complete\"} 1",
         "s3layers_gc_passes_total{outcome=\"failed\"} 1",
+        "s3layers_gc_passes_total{outcome=\"stopped\"} 1",
         "s3layers_http_refusals_total{route=\"tags\",code=\"NAME_UNKNOWN\"} 1",
         "s3layers_s3_requests_total{route=\"background\",operation=\"PutObject\"} 2000.0",
         "s3layers_s3_sent_bytes_total{route=\"background\"} 7.0",
