@@ -16,8 +16,8 @@ use s3layers::{CollectOptions, CollectReport, CollectionTimes, RunError};
 ///
 /// One pass. A layer goes in steps that are a wait apart, so that no push loses one that it relies on:
 /// run it daily, or `serve --gc-every`. The bytes of a deleted image are free after two to six days, and
-/// until then `trash restore` restores it. The removal of a layer that no manifest ever names, as of one that
-/// `push` has stored, begins 3 days after its push.
+/// until then `trash restore` restores it. A manifest without a tag keeps its layers. The removal of a layer
+/// that no manifest ever names, as of one that `push` has stored, begins 3 days after its push.
 #[derive(Debug, Args)]
 pub(super) struct Gc {
     /// Show what would be done, and change nothing
@@ -85,8 +85,11 @@ impl Gc {
         let counting = context.output.counting("collecting", &service);
         let (collected, error) = RunError::split(service.collect(&options).await);
         drop(counting);
-        show(context, &collected, &service.profile().collection)?;
-        events(context, &collected, service.usage().into())?;
+        // What was refused before it began has no report.
+        if error.is_none() || collected != CollectReport::default() {
+            show(context, &collected, &service.profile().collection)?;
+            events(context, &collected, service.usage().into())?;
+        }
         if let Some(error) = error {
             return Err(Failure::of(&error));
         }

@@ -82,7 +82,7 @@ impl Stat {
                 });
                 Err(damaged
                     .context(format_args!("layer {} is damaged", info.digest))
-                    .hint("push the same bytes to store them again"))
+                    .hint("push the same bytes to store them again; if the bucket was copied, `check --read 100% --repair` shows whether they are right"))
             }
         }
     }
