@@ -38,6 +38,9 @@ const OUTCOMES: [&str; 5] = [
     "unavailable",
 ];
 
+/// How a collection can end.
+const COLLECTION_OUTCOMES: [&str; 3] = ["complete", "stopped", "failed"];
+
 /// The counters of a registry.
 pub struct Metrics {
     registry: Registry,
@@ -130,6 +133,12 @@ impl Metrics {
                     .get_or_create(&Authorization { method, outcome }),
             );
         }
+        for outcome in COLLECTION_OUTCOMES {
+            drop(metrics.collections.get_or_create(&Outcome { outcome }));
+        }
+        // What collections must never cause.
+        let (route, code) = ("manifest", "MANIFEST_BLOB_UNKNOWN");
+        drop(metrics.refusals.get_or_create(&RouteCode { route, code }));
         metrics.register_requests();
         metrics.register_collections();
         let build = Family::<Build, Gauge>::default();
@@ -255,15 +264,16 @@ impl Metrics {
 
     /// Counts what a collection did, also before it failed.
     pub fn count_collection(&self, collected: &CollectReport, is_failed: bool) {
+        let [complete, stopped, failed] = COLLECTION_OUTCOMES;
         let outcome = if is_failed {
-            "failed"
+            failed
         } else if collected.stopped.is_some() || collected.repositories_left > 0 {
-            "stopped"
+            stopped
         } else {
-            "complete"
+            complete
         };
         self.collections.get_or_create(&Outcome { outcome }).inc();
-        if outcome == "complete" {
+        if outcome == complete {
             let now = clock::now_timestamp().as_second();
             self.last_collection.get_or_create(&[]).set(now);
         }
