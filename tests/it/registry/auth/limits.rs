@@ -185,7 +185,8 @@ async fn metrics_count_requests_and_prices() {
     ] {
         ask(&registry, method, path, "").await;
     }
-    let of_collections = "s3layers_http_refusals_total{route=\"manifest\",code=\"MANIFEST_BLOB_UNKNOWN\"} 0";
+    let of_collections =
+        "s3layers_http_refusals_total{route=\"manifest\",code=\"MANIFEST_BLOB_UNKNOWN\"} 0";
     assert!(metrics.text().unwrap().contains(of_collections));
     let last_collection = "\ns3layers_gc_last_success_timestamp_seconds";
     assert!(!metrics.text().unwrap().contains(last_collection));
