@@ -205,7 +205,7 @@ pub enum ConnectError {
     )]
     NoConditionalWrites,
     /// No process has connected to this root before, and [`S3Config::must_exist`] is set.
-    #[error("nothing was ever stored there: it has no object `{key}`")]
+    #[error("nothing was ever stored there, or its profile is lost: it has no object `{key}`")]
     Absent {
         /// The key of the profile.
         key: String,

@@ -108,6 +108,7 @@ fn begun_work(metrics: &str) -> Vec<&'static str> {
 fn sweeps_and_collections_run_while_it_serves_unless_it_is_read_only() {
     let store = Served::start(&[]);
     let user = User::of(&store);
+    user.ok(&["doctor"]);
     let (_reading, of_reading) = busy(&user, &["--read-only"]);
     let (_writing, of_writing) = busy(&user, &[]);
     let begun = Instant::now();

@@ -146,6 +146,23 @@ async fn bucket_that_was_copied_without_checksums_is_served_once_it_was_read() {
     }
 }
 
+/// The store's word is enough to record the ETags, and not for a check that is to read the bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_of_a_copy_reads_what_it_is_to_read() {
+    let (copied, layers) = copied(ChecksumAlgorithm::Crc64Nvme).await;
+    let options = CheckOptions {
+        wait: Some(Duration::ZERO),
+        read: Some(ReadShare::Part(1.0)),
+        repair: true,
+        ..CheckOptions::default()
+    };
+    let service = stores::service(&copied).await;
+    let checked = service.check(&options).await.unwrap();
+    let all: usize = layers.iter().map(Bytes::len).sum();
+    assert_eq!(checked.bytes_read, all as u64);
+    assert_eq!(checked.verdict(), CheckVerdict::Repaired);
+}
+
 /// Each document of a copy is new. What is not judged for that is said, and is judged on request.
 #[tokio::test(flavor = "multi_thread")]
 async fn copy_that_lacks_layers_is_not_found_whole() {

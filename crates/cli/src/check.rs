@@ -161,7 +161,8 @@ fn exit(context: &Context, verdict: CheckVerdict, checked: &CheckReport) -> Resu
     match verdict {
         CheckVerdict::Clean => Ok(()),
         CheckVerdict::Repaired => {
-            context.output.note("all damage was repaired");
+            let note = "all damage was repaired; another check looks at what was rebuilt";
+            context.output.note(note);
             Err(Failure {
                 code: REPAIRED,
                 ..Failure::silent()
@@ -256,7 +257,7 @@ fn show(context: &Context, checked: &CheckReport) -> Result<(), Failure> {
     ));
     if checked.too_young > 0 {
         output.note(format_args!(
-            "not judged: {} younger than --min-age",
+            "not judged: {} younger than --min-age; where nothing is written meanwhile, check with --min-age 0s",
             counted(checked.too_young, "document")
         ));
     }

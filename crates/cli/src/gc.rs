@@ -85,8 +85,10 @@ impl Gc {
         let counting = context.output.counting("collecting", &service);
         let (collected, error) = RunError::split(service.collect(&options).await);
         drop(counting);
+        let mut nothing = CollectReport::default();
+        nothing.dry_run = collected.dry_run;
         // What was refused before it began has no report.
-        if error.is_none() || collected != CollectReport::default() {
+        if error.is_none() || collected != nothing {
             show(context, &collected, &service.profile().collection)?;
             events(context, &collected, service.usage().into())?;
         }

@@ -143,6 +143,9 @@ async fn restore(context: &Context, image: &Reference) -> Result<(), Failure> {
                     let list = context.command_line(&["trash", "ls"]);
                     failure.hint(format!("what can be restored: {list}"))
                 }
+                RestoreError::Gone { .. } => failure.hint(
+                    "if the bucket was copied, `check --read 100% --repair` shows what is right: repeat it after that",
+                ),
                 _ => failure,
             });
         }

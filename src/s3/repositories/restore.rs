@@ -52,10 +52,10 @@ pub enum RestoreError {
     /// No such image was deleted, or too long ago.
     #[error("it is not in the trash")]
     Unknown,
-    /// The bytes of these were removed. All stays deleted.
-    #[error("its content was removed already: {}", list(.digests))]
+    /// The bytes of these are gone, or are in a copied bucket and not known to be right. All stays deleted.
+    #[error("what it needs is gone, or not known to be right: {}", list(.digests))]
     Gone {
-        /// What the manifest needs.
+        /// What the manifest needs: layers, or manifests that lack something in turn.
         digests: Vec<Digest>,
     },
     /// A request failed. Another restore continues.

@@ -7,7 +7,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use rustls::CertificateError;
 
 use crate::s3::wire::dispatch::{cause, causes, judge_proxy, speaks_no_http, speaks_no_tls};
-use crate::s3::wire::https::has_proxy_of_plain_http;
+use crate::s3::wire::https::{has_proxy, has_proxy_of_plain_http};
 use crate::s3::wire::verdict::{Verdict, judge};
 use crate::telemetry::Operation;
 
@@ -40,6 +40,7 @@ pub(super) fn advice<E: ProvideErrorMetadata>(
             };
             advice.map(str::to_owned)
         }
+        SdkError::TimeoutError(_) if has_proxy() => Some(ABSENT_PROXY.to_owned()),
         _ => None,
     }
 }

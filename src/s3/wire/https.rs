@@ -70,7 +70,15 @@ pub(super) fn client(ca_bundle: Option<&str>) -> Result<SharedHttpClient, Client
 
 /// Whether plain HTTP goes to a proxy, but for the hosts of `NO_PROXY`.
 pub(super) fn has_proxy_of_plain_http() -> bool {
-    let names = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    is_any_set(["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+}
+
+/// Whether requests go to a proxy, but for the hosts of `NO_PROXY`.
+pub(super) fn has_proxy() -> bool {
+    has_proxy_of_plain_http() || is_any_set(["HTTPS_PROXY", "https_proxy"])
+}
+
+fn is_any_set<const N: usize>(names: [&str; N]) -> bool {
     let mut found = names.iter().filter_map(std::env::var_os);
     found.any(|proxy| !proxy.is_empty())
 }

@@ -365,7 +365,7 @@ const SEEDS: [(Seed, &[DefectKind], usize, CheckVerdict); 44] = [
     (Seed::DataDeleted, &[DataMissing, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::DataTruncated, &[DataOfOtherSize, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::DataReplaced, &[DataChanged, ContentMissing], 1, CheckVerdict::Damaged),
-    (Seed::DataReplacedWithoutChecksum, &[DataRotten, DataUnproven, ContentMissing], 1, CheckVerdict::Damaged),
+    (Seed::DataReplacedWithoutChecksum, &[DataRotten, ContentMissing], 1, CheckVerdict::Damaged),
     (Seed::OtherEtag, &[EtagChanged], 0, CheckVerdict::Repaired),
     (Seed::OtherEtagWithoutChecksum, &[EtagChanged], 0, CheckVerdict::Repaired),
     (Seed::OtherBlockSums, &[DataRotten, ContentMissing], 1, CheckVerdict::Damaged),

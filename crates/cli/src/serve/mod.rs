@@ -62,7 +62,13 @@ impl Serve {
         if auth.is_none() {
             check_access(listen, settings.serve_allow_anonymous.value)?;
         }
-        let service = context.connect(Absent::Create).await?;
+        let is_read_only = settings.serve_read_only.value;
+        let absent = if is_read_only {
+            Absent::Refuse
+        } else {
+            Absent::Create
+        };
+        let service = context.connect(absent).await?;
         let cannot_listen = |error: std::io::Error| {
             Failure::of(&error).context(format_args!("cannot listen on {listen}"))
         };
@@ -94,10 +100,13 @@ impl Serve {
             metrics.map_or_else(Arc::default, |(_, metrics)| metrics.usage_of(work))
         };
         let (sweep_usage, gc_usage) = (usage("sweep"), usage("gc"));
-        // A read-only process removes nothing.
-        let may_remove = !settings.serve_read_only.value;
-        let sweep_every = settings.serve_sweep_every.value.0.filter(|_| may_remove);
-        let gc_every = settings.serve_gc_every.value.0.filter(|_| may_remove);
+        let sweep_every = settings.serve_sweep_every.value.0;
+        let sweep_every = sweep_every.filter(|_| !is_read_only);
+        let gc_every = settings.serve_gc_every.value.0;
+        if is_read_only && gc_every.is_some() {
+            tracing::warn!("a read-only process collects nothing: --gc-every has no effect");
+        }
+        let gc_every = gc_every.filter(|_| !is_read_only);
         let shutdown = async move { stop.requested().await };
         let files = Files {
             auth,

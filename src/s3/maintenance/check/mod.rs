@@ -220,13 +220,20 @@ fn no_repair(reason: &'static str) -> Error {
 impl Check<'_> {
     async fn run(&self) -> Result<()> {
         if self.options.repair && !self.store.has_conditional_writes() {
-            return Err(no_repair("the store has no conditional writes"));
+            return Err(no_repair(
+                "there are no conditional writes in this store, or with a single writer",
+            ));
         }
         let (found, mut ended) = walk::all(self).await;
         self.report(|report| report.more_defective = found.more);
         let mut found = found.first;
         if !found.is_empty() {
-            sleep(self.options.wait.unwrap_or(self.store.times().look())).await;
+            let wait = self.options.wait.unwrap_or(self.store.times().look());
+            if !wait.is_zero() {
+                let (objects, seconds) = (found.len(), wait.as_secs());
+                tracing::warn!(objects, seconds, "what was found is looked at again later");
+            }
+            sleep(wait).await;
             let (again, looked) = self.look_again(&found, false).await;
             (found, ended) = (again, ended.and(looked));
         }

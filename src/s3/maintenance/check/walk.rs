@@ -379,14 +379,17 @@ async fn read(
             None => return Ok(known),
         }
     };
-    if changed.contains(&DefectKind::DataUnproven) {
+    let is_copy =
+        |kind: &DefectKind| matches!(kind, DefectKind::DataUnproven | DefectKind::EtagChanged);
+    if !changed.iter().all(is_copy) {
+        return Ok(changed);
+    }
+    if !changed.is_empty() {
         let now = look::with_present_etags(check, &layer, |_, _| true).await;
         match check.or_unchecked(&subject, now)? {
             Some(now) => layer = now,
             None => return Ok(changed),
         }
-    } else if !changed.is_empty() {
-        return Ok(changed);
     }
     let layer = Arc::new(layer);
     let mut is_rotten = false;
@@ -408,10 +411,7 @@ async fn read(
     check.report(|report| report.layers_read += 1);
     if is_rotten {
         check.add_rotten(layer.upload);
-        return Ok(changed
-            .into_iter()
-            .chain([DefectKind::DataRotten])
-            .collect());
+        return Ok(vec![DefectKind::DataRotten]);
     }
     if changed.is_empty() || !check.add_proven(&layer) {
         return Ok(changed);
