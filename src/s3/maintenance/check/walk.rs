@@ -362,8 +362,8 @@ fn place(digest: &Digest) -> u64 {
 }
 
 /// Reads a layer against its checksums. Twice, where it fails the first time. The objects are looked at before: a read
-/// records an ETag that has changed, which is for a repair to do. Where one has another ETag and no checksum, the bytes
-/// show whether it is a copy.
+/// records an ETag that has changed, which is for a repair to do. Where one has another ETag, the bytes show whether it is
+/// a copy.
 async fn read(
     check: &Check<'_>,
     mut layer: StoredLayer,
