@@ -73,7 +73,7 @@ pub(super) fn has_proxy_of_plain_http() -> bool {
     is_any_set(["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
 }
 
-/// Whether requests go to a proxy, but for the hosts of `NO_PROXY`.
+/// As [`has_proxy_of_plain_http`], or HTTPS.
 pub(super) fn has_proxy() -> bool {
     has_proxy_of_plain_http() || is_any_set(["HTTPS_PROXY", "https_proxy"])
 }

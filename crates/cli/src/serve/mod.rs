@@ -100,13 +100,9 @@ impl Serve {
             metrics.map_or_else(Arc::default, |(_, metrics)| metrics.usage_of(work))
         };
         let (sweep_usage, gc_usage) = (usage("sweep"), usage("gc"));
-        let sweep_every = settings.serve_sweep_every.value.0;
-        let sweep_every = sweep_every.filter(|_| !is_read_only);
-        let gc_every = settings.serve_gc_every.value.0;
-        if is_read_only && gc_every.is_some() {
-            tracing::warn!("a read-only process collects nothing: --gc-every has no effect");
-        }
-        let gc_every = gc_every.filter(|_| !is_read_only);
+        let unless_read_only = |every: Option<Duration>| every.filter(|_| !is_read_only);
+        let sweep_every = unless_read_only(settings.serve_sweep_every.value.0);
+        let gc_every = unless_read_only(settings.serve_gc_every.value.0);
         let shutdown = async move { stop.requested().await };
         let files = Files {
             auth,
@@ -169,6 +165,9 @@ fn check_combinations(settings: &Settings, store_url: &StoreUrl) -> Result<(), F
             "--gc-every: a collection needs the conditional writes that --single-writer does without; expected \
              one of the two",
         ));
+    }
+    if settings.serve_gc_every.value.0.is_some() && settings.serve_read_only.value {
+        tracing::warn!("a read-only process collects nothing: --gc-every has no effect");
     }
     Ok(())
 }

@@ -83,8 +83,9 @@ impl Walk<'_, '_> {
     /// As [`is_old`](Self::is_old), for the documents that are judged one by one.
     fn is_judged(&self, object: &ListedObject) -> bool {
         let is_old = self.is_old(object);
-        self.check
-            .report(|report| report.too_young += u64::from(!is_old));
+        if !is_old {
+            self.check.report(|report| report.too_young += 1);
+        }
         is_old
     }
 
