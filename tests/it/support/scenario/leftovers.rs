@@ -81,7 +81,7 @@ pub async fn leftovers(store: &EmbeddedStore, scenario: &Scenario) -> Result<(),
         let mut bytes = layer.inline.clone();
         for key in &layer.objects {
             if data.contains(key) {
-                bytes.extend(get(&client, key).await);
+                bytes.extend_from_slice(&get(&client, key).await);
             } else {
                 wrong.push(format!("no {key}"));
             }
