@@ -17,8 +17,8 @@ const NOT_S3: &str = "the answer is not one of S3: check whether the URL of the 
 const WRONG_SETTINGS: &str = "check --endpoint-url, --region, AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT, \
      and the same settings of the profile";
 
-const WRONG_PROXY: &str = "the proxy that HTTPS_PROXY or ALL_PROXY names does not connect to the store: check its address, \
-     and the user and the password in it, or except the store in NO_PROXY";
+const WRONG_PROXY: &str = "the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names does not connect to the store: check its \
+     address, which has to begin with http:// or https://, and the user and the password in it, or except the store in NO_PROXY";
 const ABSENT_PROXY: &str = "if this was a connection to the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names, check its \
      address, or except the store in NO_PROXY";
 

@@ -38,10 +38,12 @@ pub(super) fn judge(failure: &DispatchFailure) -> Verdict {
     }
 }
 
-/// What the refusal of a proxy to connect to the store means. The type of it is private.
+/// What it means that a proxy does not connect to the store. The types of these errors are private.
 pub(super) fn judge_proxy(error: &ConnectorError) -> Option<Verdict> {
     causes(error).find_map(|error| match error.to_string().as_str() {
         "tunnel error: proxy authorization required" => Some(Verdict::WrongSettings),
+        // A proxy that is none of HTTP, since an endpoint of another scheme was refused before.
+        text if text.starts_with("unsupported scheme ") => Some(Verdict::WrongSettings),
         // It is no proxy, or the store is away for a moment: hyper drops the status.
         "tunnel error: unsuccessful" => Some(Verdict::Unresolved),
         _ => None,

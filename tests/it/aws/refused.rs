@@ -269,6 +269,21 @@ fn proxies_that_do_not_connect_are_named() {
     }
 }
 
+#[test]
+fn proxies_that_do_not_speak_http_are_refused() {
+    for (name, endpoint) in [
+        ("ALL_PROXY", "http://s3.example.test"),
+        ("HTTPS_PROXY", "https://s3.example.test"),
+    ] {
+        let proxy = (name, "socks5://127.0.0.1:1080");
+        let settings = [proxy, ("AWS_ENDPOINT_URL", endpoint)];
+        let user = user(&[]);
+        let said = fails_at_once(&user, &[&KEYS[..], &settings].concat(), &["ls"]);
+        assert!(said.contains("unsupported scheme socks5"), "{said}");
+        assert!(said.contains("begin with http://"), "{said}");
+    }
+}
+
 /// The retries of a store take half a minute; what may be wrong is said after two seconds.
 #[test]
 fn proxy_that_is_absent_is_mentioned_while_it_is_tried() {
