@@ -80,9 +80,13 @@ impl Stat {
                     key: info.digest.to_string(),
                     reason: reason.clone(),
                 });
+                let check = context.command_line(&["check", "--read", "100%", "--repair"]);
                 Err(damaged
                     .context(format_args!("layer {} is damaged", info.digest))
-                    .hint("push the same bytes to store them again; if the bucket was copied, `check --read 100% --repair` shows whether they are right"))
+                    .hint("push the same bytes to store them again")
+                    .hint(format!(
+                        "if the bucket was copied, this shows whether they are right: {check}"
+                    )))
             }
         }
     }

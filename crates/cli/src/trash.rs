@@ -143,9 +143,12 @@ async fn restore(context: &Context, image: &Reference) -> Result<(), Failure> {
                     let list = context.command_line(&["trash", "ls"]);
                     failure.hint(format!("what can be restored: {list}"))
                 }
-                RestoreError::Gone { .. } => failure.hint(
-                    "if the bucket was copied, `check --read 100% --repair` shows what is right: repeat it after that",
-                ),
+                RestoreError::Gone { .. } => {
+                    let check = context.command_line(&["check", "--read", "100%", "--repair"]);
+                    failure.hint(format!(
+                        "if the bucket was copied, repeat it after this, which shows what is right: {check}"
+                    ))
+                }
                 _ => failure,
             });
         }
