@@ -60,7 +60,7 @@ fn deleted_image_is_listed_and_restored() {
     assert!(!registry.has_image());
     let listed = said(user.ok(&["trash", "ls"]));
     let of_another = user.run(&["trash", "ls", "library/y"]);
-    assert!(said(of_another.stderr).contains("nothing of library/y is in the trash"));
+    assert!(said(of_another.stderr).contains("nothing of library/y is listed in the trash"));
     let row = format!("library/x\t{manifest}\tlatest\t");
     assert!(listed.starts_with(&row), "{listed}");
     let restored = said(user.ok(&["trash", "restore", "library/x:latest"]));

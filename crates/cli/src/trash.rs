@@ -103,10 +103,10 @@ async fn list(context: &Context, name: Option<&RepositoryName>) -> Result<(), Fa
     let entries = service.trash(name).await?;
     match name {
         _ if !entries.is_empty() => {}
-        None => context.output.note("the trash is empty"),
+        None => context.output.note("the trash lists no image"),
         Some(name) => context
             .output
-            .note(format_args!("nothing of {name} is in the trash")),
+            .note(format_args!("nothing of {name} is listed in the trash")),
     }
     let mut table = Table::new(context.output, &COLUMNS);
     for entry in &entries {

@@ -60,6 +60,10 @@ fn of_answer(operation: Operation, answer: &HttpResponse, code: Option<&str>) ->
         (_, "InvalidObjectState") => {
             "the object is archived: restore it, and remove the rule that archives what is below the root"
         }
+        // HEAD has no body for a code.
+        (300..400 | 401 | 403 | 404 | 405 | 407, "") if operation != Operation::HeadObject => {
+            NOT_S3
+        }
         (_, "" | "AccessDenied" | "AllAccessDisabled")
             if judge(operation, status, code) == Verdict::Permission =>
         {
@@ -70,8 +74,6 @@ fn of_answer(operation: Operation, answer: &HttpResponse, code: Option<&str>) ->
         }
         // What answers plain HTTP on a port of TLS is no S3.
         (400, "") if answer.headers().get("x-amz-request-id").is_none() => TRY_TLS,
-        // HEAD has no body for a code.
-        (300..400 | 404 | 405 | 407, "") if operation != Operation::HeadObject => NOT_S3,
         _ if judge(operation, status, code) == Verdict::Unreadable => NOT_S3,
         _ => return None,
     };

@@ -177,11 +177,8 @@ fn answers_that_are_not_of_s3_are_reported_with_their_status() {
         let said = fails_at_once(&user, &variables, &["ls"]);
         assert!(said.contains(&format!("HTTP status {status}")), "{said}");
         assert!(!said.contains("caused by: Error"), "{said}");
-        let advice = match status {
-            401 | 403 => "needed: s3:GetObject",
-            _ => "the answer is not one of S3",
-        };
-        assert!(said.contains(advice), "{said}");
+        // S3 says in the body why it refuses.
+        assert!(said.contains("the answer is not one of S3"), "{said}");
     }
     let server = StandIn::start("", |_| Answer::text(200, "<html><p>Hello.</p></html>"));
     let user = user(&[]);
@@ -251,7 +248,14 @@ fn empty_settings_are_none() {
     }
 }
 
-/// As one that wants a password, and a web server.
+/// What `ls` says through this proxy, which ends it at once.
+fn said_through(proxy: (&str, &str), endpoint: &str) -> String {
+    let user = user(&[]);
+    let settings = [proxy, ("AWS_ENDPOINT_URL", endpoint)];
+    fails_at_once(&user, &[&KEYS[..], &settings].concat(), &["ls"])
+}
+
+/// As one that wants a password, a web server, and one that does not speak HTTP.
 #[test]
 fn proxies_that_do_not_connect_are_named() {
     for status in ["407 Proxy Authentication Required", "404 Not Found"] {
@@ -261,26 +265,14 @@ fn proxies_that_do_not_connect_are_named() {
             let _ = client.write_all(answer.as_bytes());
         })
         .unwrap();
-        let proxy = ("HTTPS_PROXY", &*server.url());
-        let user = user(&[]);
-        let endpoint = ("AWS_ENDPOINT_URL", "https://s3.example.test");
-        let said = fails_at_once(&user, &[&KEYS[..], &[proxy, endpoint]].concat(), &["ls"]);
+        let said = said_through(("HTTPS_PROXY", &server.url()), "https://s3.example.test");
         assert!(said.contains("the proxy that HTTPS_PROXY"), "{said}");
     }
-}
-
-#[test]
-fn proxies_that_do_not_speak_http_are_refused() {
-    for (name, endpoint) in [
-        ("ALL_PROXY", "http://s3.example.test"),
-        ("HTTPS_PROXY", "https://s3.example.test"),
-    ] {
+    for (name, scheme) in [("ALL_PROXY", "http"), ("HTTPS_PROXY", "https")] {
         let proxy = (name, "socks5://127.0.0.1:1080");
-        let settings = [proxy, ("AWS_ENDPOINT_URL", endpoint)];
-        let user = user(&[]);
-        let said = fails_at_once(&user, &[&KEYS[..], &settings].concat(), &["ls"]);
+        let said = said_through(proxy, &format!("{scheme}://s3.example.test"));
         assert!(said.contains("unsupported scheme socks5"), "{said}");
-        assert!(said.contains("begin with http://"), "{said}");
+        assert!(said.contains("has to begin with http://"), "{said}");
     }
 }
 
