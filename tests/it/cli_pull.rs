@@ -461,7 +461,11 @@ fn second_signal_prints_how_to_resume_a_pull() {
     let last = pull.until(|said| said["event"] == "error" || said["event"] == "kept");
     let how = match last["event"].as_str() {
         Some("kept") => last["resume"].to_string(),
-        _ => last["hints"].to_string(),
+        _ => {
+            let hints = last["hints"].to_string();
+            assert!(hints.contains("to resume: "), "{last}");
+            hints
+        }
     };
     assert!(how.contains(" pull ") && how.contains("-o out"), "{last}");
     assert_eq!(pull.code(), Some(1));
