@@ -160,7 +160,7 @@ fn the_same_where_removed_documents_leave_tombstones() {
 
 fn run(by: By) {
     let is_full = std::env::var("S3LAYERS_COLLECTION").is_ok_and(|extent| extent == "full");
-    let length = Duration::from_secs(if is_full { 600 } else { 20 });
+    let length = Duration::from_secs(if is_full { 600 } else { 10 });
     let store = Served::start(&[]);
     let user = User::of(&store);
     user.ok(&["doctor"]);

@@ -293,7 +293,7 @@ async fn put_beside_a_removal_of_a_manifest_with_a_subject_keeps_its_entry() {
     }
 }
 
-/// Stores copies of an object under other keys, without the adapter: ten thousand tags in a moment.
+/// Stores copies of an object under other keys, without the adapter: thousands of tags in a moment.
 async fn copy(store: &EmbeddedStore, document: &Bytes, keys: Vec<String>) {
     let client = stores::sdk_client(store);
     for key in keys {
@@ -303,7 +303,7 @@ async fn copy(store: &EmbeddedStore, document: &Bytes, keys: Vec<String>) {
 }
 
 #[tokio::test]
-async fn manifest_among_10_000_tags_is_deleted_by_at_most_20_requests() {
+async fn manifest_among_3_000_tags_is_deleted_by_at_most_13_requests() {
     for by in BOTH {
         let store = store(by).await;
         let (service, wire) = process(&store).await;
@@ -315,7 +315,7 @@ async fn manifest_among_10_000_tags_is_deleted_by_at_most_20_requests() {
             .await
             .unwrap();
         let folder = format!("repositories/{}/_tags", name());
-        for number in 0..50 {
+        for number in 0..15 {
             let other = self::image(100 + number).digest;
             service
                 .put_tag(&name(), &tag("model"), &other)
@@ -329,7 +329,7 @@ async fn manifest_among_10_000_tags_is_deleted_by_at_most_20_requests() {
         let deleted = service.delete_manifest(&name(), &image.digest).await;
         assert!(deleted.unwrap());
         let spent = wire.log().len();
-        assert!(spent <= 20, "{by:?}: {spent} requests");
+        assert!(spent <= 13, "{by:?}: {spent} requests");
         assert_eq!(service.tag(&name(), &tag("its")).await.unwrap(), None);
         assert!(service.tag(&name(), &tag("model")).await.unwrap().is_some());
     }

@@ -297,9 +297,9 @@ fn extent() -> Extent {
             random_with_parts: 10_000,
         },
         _ => Extent {
-            short: 120,
-            random: 40,
-            random_with_parts: 10,
+            short: 60,
+            random: 20,
+            random_with_parts: 5,
         },
     }
 }
