@@ -225,10 +225,7 @@ pub(crate) async fn remove_orphaned_tails(store: &Store, uuid: Uuid) -> Result<(
 
 /// Ends the multipart upload that the session names and, where an owner did not close, all others.
 async fn abort_multiparts(store: &Store, session: &Session) -> Result<()> {
-    let key = |number| {
-        let name = SegmentName::Multipart(number);
-        store.keys.segment(session.uuid, &name)
-    };
+    let key = |number| store.keys.multipart(session.uuid, number);
     if let Some(open) = &session.multipart {
         abort(store, &key(open.number), &open.upload_id).await?;
     }

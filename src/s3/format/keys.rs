@@ -84,6 +84,11 @@ impl Keys {
         Key(format!("{}{name}", self.data_prefix(uuid)))
     }
 
+    /// The object that multipart upload `number` of this upload is completed to.
+    pub(crate) fn multipart(&self, uuid: Uuid, number: u32) -> Key {
+        self.segment(uuid, &SegmentName::Multipart(number))
+    }
+
     /// What the keys of all data objects of this upload begin with.
     pub(crate) fn data_prefix(&self, uuid: Uuid) -> String {
         let hex = &uuid.simple().to_string()[..2];

@@ -7,7 +7,6 @@ use super::owned::OwnedSession;
 use super::plan::resume::{Parts, compare};
 use crate::error::{Error, Result};
 use crate::s3::bucket::Store;
-use crate::s3::format::record::SegmentName;
 
 /// How often the parts are listed before they count as lost: a listing may lag behind.
 const LOOKS: u32 = 2;
@@ -29,8 +28,7 @@ pub(crate) async fn confirm_parts(store: &Store, owned: &mut OwnedSession) -> Re
     else {
         return Ok(true);
     };
-    let name = SegmentName::Multipart(open.number);
-    let key = store.keys.segment(uuid, &name);
+    let key = store.keys.multipart(uuid, open.number);
     for look in 1..=LOOKS {
         let listed = store.api.list_parts(&key, &open.upload_id).await?;
         if listed.is_none() && open.freezing && store.api.head(&key).await?.is_some() {
