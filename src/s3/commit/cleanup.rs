@@ -17,15 +17,12 @@ use crate::s3::session::owned::{CancelScope, OwnedSession};
 use crate::s3::session::{CommitIntent, Phase, Session, Tail, claim};
 use crate::s3::wire::{UploadId, pause};
 
-/// As [`remove_finished`]. The layer is published, so a failure is left to the sweep.
-pub(super) async fn remove_finished_logged(store: &Store, session: &Session, standing: &LiveLayer) {
-    if let Err(error) = remove_finished(store, session, standing).await {
-        tracing::warn!(uuid = %session.uuid, %error, "left a finished upload to the sweep");
-    }
-}
-
 /// Removes an upload whose layer is published, and its data where the layer does not name it.
-async fn remove_finished(store: &Store, session: &Session, standing: &LiveLayer) -> Result<()> {
+pub(super) async fn remove_finished(
+    store: &Store,
+    session: &Session,
+    standing: &LiveLayer,
+) -> Result<()> {
     // A process that was suspended: another driver may have looked at the data meanwhile, and publish it if the
     // equal layer has been collected since.
     if standing.layer.upload != session.uuid && !standing.is_fresh(store) {

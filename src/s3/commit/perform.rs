@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes as Buffer;
 use tokio::time::{Instant, sleep};
 
 use super::cleanup;
@@ -20,14 +19,13 @@ use crate::s3::bucket::Store;
 use crate::s3::bucket::live::LiveLayer;
 use crate::s3::bucket::presence::{self, Judgement, Looking};
 use crate::s3::format::checksum::Crc64;
-use crate::s3::format::document::Inline;
 use crate::s3::format::keys::Key;
 use crate::s3::format::profile::StoreProfile;
 use crate::s3::format::record::{Content, Segment, SegmentName, StoredLayer};
 use crate::s3::publish;
 use crate::s3::session::owned::{CancelScope, OwnedSession};
 use crate::s3::session::plan::resume::{Parts, compare};
-use crate::s3::session::{CommitIntent, Multipart, Part, Phase, Session};
+use crate::s3::session::{CommitIntent, Multipart, Phase, Session};
 use crate::s3::wire::{ApiError, CompletePart, ETag, ListedPart, ObjectInfo};
 use crate::telemetry::UsageCounter;
 
@@ -134,25 +132,25 @@ pub(crate) async fn freeze(
 ) -> Result<Segment> {
     let uuid = session.uuid;
     let mut driver = Driver::new(store, session, Goal::Freeze, concurrency);
-    let end = driver.run(None, None).await?;
-    if let End::Damaged(reason) = &end {
-        tracing::warn!(%uuid, reason, "lost the parts of an upload");
-    }
-    driver.completed.ok_or(Error::UploadUnknown { uuid })
+    let segment = match driver.run(None).await? {
+        End::Frozen if driver.session.multipart.is_none() => driver.session.segments.pop(),
+        End::Damaged(reason) => {
+            tracing::warn!(%uuid, reason, "lost the parts of an upload");
+            None
+        }
+        _ => None,
+    };
+    segment.ok_or(Error::UploadUnknown { uuid })
 }
 
 struct Driver<'a> {
     store: &'a Arc<Store>,
+    /// As on record, but with the ETags that parts and objects have now. The multipart upload becomes a segment
+    /// when it is complete.
     session: Session,
     facts: Facts,
-    /// All bytes, where they are inline.
-    inline: Option<Buffer>,
-    /// The recorded parts, with the ETags that they have now.
-    parts: Vec<Part>,
     /// Parts that an owner sent and did not record, where the store refuses to leave them out.
     surplus: Vec<ListedPart>,
-    /// What the multipart upload was completed to.
-    completed: Option<Segment>,
     looked_at: Option<Moment>,
     /// The session was seen then.
     seen_at: Moment,
@@ -166,18 +164,17 @@ struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     fn new(store: &'a Arc<Store>, session: Session, goal: Goal, concurrency: Concurrency) -> Self {
-        let parts = session.multipart.as_ref().map(|open| open.parts.clone());
         let is_inline = session.is_inline() && goal == Goal::Publish;
-        let inline = is_inline.then(|| session.inline.0.clone());
         let facts = Facts {
             goal,
             concurrency,
-            is_inline: inline.is_some(),
+            is_inline,
             is_pending: false,
-            has_parts: parts.as_ref().is_some_and(|parts| !parts.is_empty()),
-            bytes: match inline {
-                Some(_) => Bytes::Complete(Proof::Store),
-                None => Bytes::Unknown,
+            has_parts: session.has_parts(),
+            bytes: if is_inline {
+                Bytes::Complete(Proof::Store)
+            } else {
+                Bytes::Unknown
             },
             listings: 0,
             is_fresh: false,
@@ -189,10 +186,7 @@ impl<'a> Driver<'a> {
             store,
             session,
             facts,
-            inline,
-            parts: parts.unwrap_or_default(),
             surplus: Vec::new(),
-            completed: None,
             looked_at: None,
             seen_at: Moment::now(),
             verified: Vec::new(),
@@ -203,19 +197,16 @@ impl<'a> Driver<'a> {
 
     /// Carries a commit to its end.
     async fn end(mut self, intent: &CommitIntent, owned: &mut OwnedSession) -> Result<StoredLayer> {
-        let is_stored = self.inline.is_none();
+        let is_stored = !self.facts.is_inline;
         if !intent.unverified.is_empty() || (is_stored && self.store.profile.needs_read_back()) {
             self.facts.read_back = ReadBack::Needed;
         }
-        let end = self.run(Some(intent), Some(owned)).await?;
+        let end = self.run(Some((intent, &mut *owned))).await?;
         self.conclude(end, owned).await
     }
 
-    async fn run(
-        &mut self,
-        intent: Option<&CommitIntent>,
-        mut owned: Option<&mut OwnedSession>,
-    ) -> Result<End> {
+    /// Makes requests until there is an end. A freeze has no `commit`.
+    async fn run(&mut self, mut commit: Option<(&CommitIntent, &mut OwnedSession)>) -> Result<End> {
         loop {
             let look = self.store.times().look();
             self.facts.is_fresh = self.looked_at.is_some_and(|at| at.is_within(look));
@@ -227,27 +218,25 @@ impl<'a> Driver<'a> {
             if self.facts.published == PublishState::Record && !is_fresh {
                 self.facts.published = PublishState::Unknown;
             }
-            match (next(&self.facts), intent) {
+            match (next(&self.facts), &mut commit) {
                 (Step::End(end), _) => return Ok(end),
-                (Step::AwaitObject, _) => self.await_object().await?,
-                (Step::Look, _) => self.look().await?,
-                (Step::Complete, _) => self.complete().await?,
-                (Step::ListParts, _) => self.list_parts().await?,
-                (Step::ReadBack, Some(intent)) => self.read_back(intent).await?,
-                (Step::Publish, Some(intent)) => self.publish(intent).await?,
-                (Step::Link, Some(intent)) => self.link(intent).await?,
-                (Step::PublishInline, Some(intent)) => {
-                    self.publish_inline(owned.as_deref_mut(), intent).await?;
-                }
-                (Step::FindPublished, Some(intent)) => self.find_published(intent).await?,
+                (Step::AwaitObject, _) => self.facts.bytes = self.await_object().await?,
+                (Step::Look, _) => self.facts.bytes = self.look().await?,
+                (Step::Complete, _) => self.facts.bytes = self.complete().await?,
+                (Step::ListParts, _) => self.facts.bytes = self.list_parts().await?,
                 (Step::ReadSession, _) => self.read_session().await?,
-                (Step::Reject, Some(intent)) => {
-                    if let Some(owned) = owned.as_deref_mut() {
-                        self.reject(owned, intent).await?;
-                    }
+                (Step::ReadBack, Some((intent, _))) => self.read_back(intent).await?,
+                (Step::Publish, Some((intent, _))) => self.publish(intent).await?,
+                (Step::Link, Some((intent, _))) => self.link(intent).await?,
+                (Step::FindPublished, Some((intent, _))) => self.find_published(intent).await?,
+                (Step::PublishInline, Some((intent, owned))) => {
+                    self.publish_inline(owned, intent).await?;
+                }
+                (Step::Reject, Some((intent, owned))) => {
+                    self.reject(owned, intent).await?;
                     return Ok(End::WrongClaim);
                 }
-                // A freeze has no intent, and `next` gives it none of these steps.
+                // `next` gives a freeze none of these steps.
                 (_, None) => return Ok(End::UploadUnknown),
             }
         }
@@ -267,7 +256,11 @@ impl<'a> Driver<'a> {
                     self.store
                         .background
                         .spawn(UsageCounter::inherit(async move {
-                            cleanup::remove_finished_logged(&store, &session, &live).await;
+                            let removed = cleanup::remove_finished(&store, &session, &live);
+                            if let Err(error) = removed.await {
+                                let uuid = session.uuid;
+                                tracing::warn!(%uuid, %error, "left a finished upload to the sweep");
+                            }
                         }));
                 }
                 Ok(layer)
@@ -288,17 +281,16 @@ impl<'a> Driver<'a> {
 
     fn open(&self) -> Option<(&Multipart, Key)> {
         let open = self.session.multipart.as_ref()?;
-        let name = SegmentName::Multipart(open.number);
-        Some((open, self.store.keys.segment(self.session.uuid, &name)))
+        let keys = &self.store.keys;
+        Some((open, keys.multipart(self.session.uuid, open.number)))
     }
 
-    async fn complete(&mut self) -> Result<()> {
+    async fn complete(&mut self) -> Result<Bytes> {
         let Some((open, key)) = self.open() else {
-            self.facts.bytes = Bytes::Gone;
-            return Ok(());
+            return Ok(Bytes::Gone);
         };
         let mut parts: Vec<CompletePart> = (1..)
-            .zip(&self.parts)
+            .zip(&open.parts)
             .map(|(number, part)| CompletePart {
                 number,
                 etag: part.etag.clone(),
@@ -321,21 +313,22 @@ impl<'a> Driver<'a> {
         let checksum = object.and_then(|object| self.store.checksum(object));
         let api = &self.store.api;
         let completed = api.complete_counted(&key, &open.upload_id, &parts, checksum);
-        self.facts.bytes = match completed.await {
+        match completed.await {
             Ok((etag, 1)) if let Some(object) = checksum => {
                 self.found(etag, sum, object.len(), looking);
-                Bytes::Complete(Proof::Store)
+                Ok(Bytes::Complete(Proof::Store))
             }
             // Only this driver has checked that all bytes are present.
-            Ok(_) | Err(ApiError::NoSuchUpload(_) | ApiError::NoSuchKey(_)) => Bytes::UploadGone,
+            Ok(_) | Err(ApiError::NoSuchUpload(_) | ApiError::NoSuchKey(_)) => {
+                Ok(Bytes::UploadGone)
+            }
             Err(ApiError::InvalidPart(refusal)) => {
                 let error = refusal.to_string();
                 tracing::warn!(%key, error, "the store refused to complete the parts");
-                Bytes::PartsRefused
+                Ok(Bytes::PartsRefused)
             }
-            Err(error) => return Err(error.into()),
-        };
-        Ok(())
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The multipart upload was completed to this object of `size` bytes.
@@ -345,22 +338,21 @@ impl<'a> Driver<'a> {
         };
         let name = SegmentName::Multipart(open.number);
         presence::note(self.store, &key, &etag, looking);
-        self.completed = Some(Segment {
+        if self.session.segments.is_empty() {
+            self.looked_at = Some(looking.since);
+        }
+        self.session.add_segment(Segment {
             name,
             etag,
             sum,
             object_size: Some(size).filter(|size| *size != sum.len()),
         });
-        if self.session.segments.is_empty() {
-            self.looked_at = Some(looking.since);
-        }
     }
 
     /// Looks for the completed object, for a while.
-    async fn await_object(&mut self) -> Result<()> {
+    async fn await_object(&mut self) -> Result<Bytes> {
         let Some((open, key)) = self.open() else {
-            self.facts.bytes = Bytes::Gone;
-            return Ok(());
+            return Ok(Bytes::Gone);
         };
         let sum = open.sum();
         let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
@@ -375,7 +367,7 @@ impl<'a> Driver<'a> {
             sleep(pause).await;
             pause *= 2;
         };
-        self.facts.bytes = match head {
+        Ok(match head {
             None if self.facts.bytes == Bytes::UploadGone => Bytes::Gone,
             None => Bytes::InParts,
             Some(head) => {
@@ -385,20 +377,18 @@ impl<'a> Driver<'a> {
                 }
                 judged
             }
-        };
-        Ok(())
+        })
     }
 
     /// Looks at every object that has bytes of the layer.
-    async fn look(&mut self) -> Result<()> {
+    async fn look(&mut self) -> Result<Bytes> {
         let mut oldest = Moment::now();
         let mut proof = match &self.facts.bytes {
             Bytes::Complete(proof) => *proof,
             _ => Proof::Store,
         };
         let uuid = self.session.uuid;
-        let all = self.session.segments.iter_mut().chain(&mut self.completed);
-        for segment in all {
+        for segment in &mut self.session.segments {
             let key = self.store.keys.segment(uuid, &segment.name);
             if let Some(seen_at) = presence::seen_at(self.store, &key, &segment.etag) {
                 oldest = oldest.min(seen_at);
@@ -406,8 +396,7 @@ impl<'a> Driver<'a> {
             }
             let looking = presence::begin(self.store, &key);
             let Some(judged) = presence::judged(self.store, &key, segment).await? else {
-                self.facts.bytes = Bytes::Gone;
-                return Ok(());
+                return Ok(Bytes::Gone);
             };
             segment.etag = match judged {
                 Judgement::Same(etag) => etag,
@@ -415,61 +404,47 @@ impl<'a> Driver<'a> {
                     proof = Proof::None;
                     etag
                 }
-                Judgement::Other(reason) => {
-                    self.facts.bytes = Bytes::Damaged(reason);
-                    return Ok(());
-                }
+                Judgement::Other(reason) => return Ok(Bytes::Damaged(reason)),
             };
             presence::note(self.store, &key, &segment.etag, looking);
         }
         self.looked_at = Some(oldest);
-        self.facts.bytes = Bytes::Complete(proof);
-        Ok(())
+        Ok(Bytes::Complete(proof))
     }
 
     /// Brings the ETags of the parts up to date: under SSE-KMS each attempt has its own.
-    async fn list_parts(&mut self) -> Result<()> {
-        let Some((open, key)) = self.open() else {
-            self.facts.bytes = Bytes::Gone;
-            return Ok(());
+    async fn list_parts(&mut self) -> Result<Bytes> {
+        let key = self.open().map(|(_, key)| key);
+        let Some((open, key)) = self.session.multipart.as_mut().zip(key) else {
+            return Ok(Bytes::Gone);
         };
         let listed = self.store.api.list_parts(&key, &open.upload_id).await?;
+        // Where Complete has to name them.
+        let recorded = u32::try_from(open.parts.len()).unwrap_or(u32::MAX);
+        let is_surplus =
+            |part: &&ListedPart| !self.store.profile.partial_complete && part.number > recorded;
+        let surplus = listed.iter().flatten().filter(is_surplus);
+        let surplus: Vec<ListedPart> = surplus.cloned().collect();
         // Parts that still arrive are a reason to try again.
-        let surplus = self.surplus_of(listed.as_deref().unwrap_or_default());
         if surplus == self.surplus {
             self.facts.listings += 1;
         }
         self.surplus = surplus;
-        self.facts.bytes = match compare(&self.parts, listed.as_deref()) {
+        Ok(match compare(&open.parts, listed.as_deref()) {
             _ if listed.is_none() => Bytes::UploadGone,
             Parts::Present(parts) => {
-                self.parts = parts;
+                open.parts = parts;
                 Bytes::InParts
             }
             Parts::Lost { number, reason } => Bytes::Damaged(format!("part {number}: {reason}")),
-        };
-        Ok(())
-    }
-
-    /// Listed parts that are not recorded, where Complete has to name them.
-    fn surplus_of(&self, listed: &[ListedPart]) -> Vec<ListedPart> {
-        if self.store.profile.partial_complete {
-            return Vec::new();
-        }
-        let recorded = u32::try_from(self.parts.len()).unwrap_or(u32::MAX);
-        let surplus = listed.iter().filter(|part| part.number > recorded);
-        surplus.cloned().collect()
-    }
-
-    fn segments(&self) -> Vec<Segment> {
-        let all = self.session.segments.iter().chain(&self.completed);
-        all.cloned().collect()
+        })
     }
 
     async fn read_back(&mut self, intent: &CommitIntent) -> Result<()> {
-        let verdict = match &self.inline {
-            Some(bytes) => verify_bytes(bytes, &self.session, intent).await,
-            None => read_back(self.store, &self.session, &self.segments(), intent).await?,
+        let verdict = if self.facts.is_inline {
+            verify_bytes(&self.session, intent).await
+        } else {
+            read_back(self.store, &self.session, intent).await?
         };
         self.facts.read_back = match verdict {
             Verdict::Verified(ids) => {
@@ -489,14 +464,14 @@ impl<'a> Driver<'a> {
     /// Looks at the objects again. Where they are as before, one odd answer to a read is no reason to
     /// give up bytes that were acknowledged: the commit ends with this error and can be repeated.
     async fn confirm_loss(&mut self, error: Error) -> Result<()> {
-        let before = self.segments();
+        let before = self.session.segments.clone();
         for segment in &before {
             let key = self.store.keys.segment(self.session.uuid, &segment.name);
             presence::lost(self.store, &key);
         }
-        self.look().await?;
+        self.facts.bytes = self.look().await?;
         let is_there = matches!(self.facts.bytes, Bytes::Complete(_));
-        if is_there && self.segments() == before {
+        if is_there && self.session.segments == before {
             return Err(error);
         }
         Ok(())
@@ -507,21 +482,21 @@ impl<'a> Driver<'a> {
     }
 
     fn layer(&self, intent: &CommitIntent) -> StoredLayer {
-        let (content, blocks) = match &self.inline {
-            Some(bytes) => (Content::Inline(Inline(bytes.clone())), Default::default()),
-            None => {
-                let blocks = self.session.sums.clone().into_blocks();
-                (Content::Segments(self.segments()), blocks)
-            }
+        let session = &self.session;
+        let (content, blocks) = if self.facts.is_inline {
+            (Content::Inline(session.inline.clone()), Default::default())
+        } else {
+            let blocks = session.sums.clone().into_blocks();
+            (Content::Segments(session.segments.clone()), blocks)
         };
         StoredLayer {
             digest: intent.digest.clone(),
-            size: self.session.offset,
-            upload: self.session.uuid,
+            size: session.offset,
+            upload: session.uuid,
             content,
             blocks,
             aliases: self.aliases(intent),
-            repository: self.session.repository.clone(),
+            repository: session.repository.clone(),
             created_at: intent.at,
         }
     }
@@ -554,26 +529,26 @@ impl<'a> Driver<'a> {
     /// The link holds the bytes as well, so it is right with any record.
     async fn publish_inline(
         &mut self,
-        owned: Option<&mut OwnedSession>,
+        owned: &mut OwnedSession,
         intent: &CommitIntent,
     ) -> Result<()> {
         let layer = self.layer(intent);
         let name = &self.session.repository;
         let committing = self.facts.is_pending.then(|| self.session.clone());
         let fence = async {
-            match owned.zip(committing) {
-                Some((owned, committing)) => owned.replace(self.store, committing).await,
+            match committing {
+                Some(committing) => owned.replace(self.store, committing).await,
                 None => Ok(()),
             }
         };
         // Aliases repeat the record that stands.
         let links_at_once = layer.aliases.is_empty();
         let link = async {
-            if links_at_once {
-                let inline = LiveLayer::inline(layer.clone());
-                publish::link(self.store, name, &inline, &[]).await?;
+            if !links_at_once {
+                return Ok(());
             }
-            Ok::<_, Error>(())
+            let inline = LiveLayer::inline(layer.clone());
+            publish::link(self.store, name, &inline, &[]).await
         };
         let record = publish::publish(self.store, &layer, None);
         let (fenced, standing, linked) = tokio::join!(fence, record, link);

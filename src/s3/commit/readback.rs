@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::s3::bucket::Store;
 use crate::s3::format::checksum::{Crc64, Running};
-use crate::s3::format::record::Segment;
 use crate::s3::read::ReadBack;
 use crate::s3::session::{CommitIntent, Session};
 use crate::tar_sum_claim::TarSumTask;
@@ -41,11 +40,10 @@ pub(super) enum Verdict {
 pub(super) async fn read_back(
     store: &Arc<Store>,
     session: &Session,
-    segments: &[Segment],
     intent: &CommitIntent,
 ) -> Result<Verdict> {
     for _ in 0..READS {
-        let mut object = ReadBack::of(store, session.uuid, segments, session.offset);
+        let mut object = ReadBack::of(store, session.uuid, &session.segments, session.offset);
         let mut reading = Reading::new(intent);
         loop {
             match object.next().await {
@@ -66,14 +64,10 @@ pub(super) async fn read_back(
     Ok(Verdict::Differs)
 }
 
-/// As [`read_back`], for bytes in memory.
-pub(super) async fn verify_bytes(
-    bytes: &Bytes,
-    session: &Session,
-    intent: &CommitIntent,
-) -> Verdict {
+/// As [`read_back`], for bytes in the session itself.
+pub(super) async fn verify_bytes(session: &Session, intent: &CommitIntent) -> Verdict {
     let mut reading = Reading::new(intent);
-    reading.take(bytes).await;
+    reading.take(&session.inline.0).await;
     let verdict = reading.verdict(session, intent).await;
     verdict.unwrap_or(Verdict::Differs)
 }
