@@ -1,19 +1,11 @@
 //! What a finish claims, against what was received. Pure.
 
+use jiff::Timestamp;
+
 use crate::error::{Error, Result};
 use crate::id::LayerId;
+use crate::s3::session::CommitIntent;
 use s3layers_tarsum::{Algorithm, Digest, Hasher};
-
-/// The ids of a layer, sorted by what is known of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Claims {
-    /// The SHA-256.
-    pub(crate) digest: Digest,
-    /// Other ids that were verified.
-    pub(crate) aliases: Vec<LayerId>,
-    /// Ids that only reading the bytes can verify.
-    pub(crate) unverified: Vec<LayerId>,
-}
 
 /// What was received of a layer.
 pub(crate) struct ReceivedContent<'a> {
@@ -26,13 +18,15 @@ pub(crate) struct ReceivedContent<'a> {
     pub(crate) tar_sum: Option<Result<()>>,
 }
 
-/// Checks what is claimed against what was received, in the order that the contract gives.
+/// Checks what is claimed against what was received, in the order that the contract gives. What a commit that begins
+/// `at` this time is to publish.
 pub(crate) fn check(
+    at: Timestamp,
     claimed_size: u64,
     claimed: &Digest,
     declared: Option<&LayerId>,
     received: ReceivedContent<'_>,
-) -> Result<Claims> {
+) -> Result<CommitIntent> {
     if claimed_size != received.size {
         return Err(Error::InvalidLength {
             claimed: claimed_size,
@@ -45,7 +39,8 @@ pub(crate) fn check(
             .find(|hasher| hasher.algorithm() == algorithm)
             .map(Hasher::digest)
     };
-    let mut claims = Claims {
+    let mut intent = CommitIntent {
+        at,
         digest: received.sha256.digest(),
         aliases: Vec::new(),
         unverified: Vec::new(),
@@ -62,20 +57,20 @@ pub(crate) fn check(
                 });
             }
             Some(_) if digest.algorithm() == Algorithm::Sha256 => {}
-            Some(_) => claims.aliases.push(digest.clone().into()),
-            None => claims.unverified.push(digest.clone().into()),
+            Some(_) => intent.aliases.push(digest.clone().into()),
+            None => intent.unverified.push(digest.clone().into()),
         }
     }
     if let Some(LayerId::TarSum(declared)) = declared {
         match received.tar_sum {
             Some(verdict) => {
                 verdict?;
-                claims.aliases.push(declared.clone().into());
+                intent.aliases.push(declared.clone().into());
             }
-            None => claims.unverified.push(declared.clone().into()),
+            None => intent.unverified.push(declared.clone().into()),
         }
     }
-    Ok(claims)
+    Ok(intent)
 }
 
 #[cfg(test)]
@@ -132,7 +127,8 @@ mod tests {
         let digest = |digest: &Digest| LayerId::from(digest.clone());
         let ok = |also: &[&LayerId], unverified: &[&LayerId]| {
             let ids = |ids: &[&LayerId]| ids.iter().map(|&id| id.clone()).collect();
-            Ok(Claims {
+            Ok(CommitIntent {
+                at: Timestamp::UNIX_EPOCH,
                 digest: sha256.clone(),
                 aliases: ids(also),
                 unverified: ids(unverified),
@@ -261,7 +257,8 @@ mod tests {
                 others,
                 tar_sum: verdict(told),
             };
-            let got = check(size, claimed, declared.as_ref(), received);
+            let at = Timestamp::UNIX_EPOCH;
+            let got = check(at, size, claimed, declared.as_ref(), received);
             match want {
                 Ok(want) => assert_eq!(got.unwrap(), want, "{case}"),
                 Err(name) => {

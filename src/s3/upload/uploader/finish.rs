@@ -3,7 +3,7 @@
 use super::Uploader;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::s3::commit::claims::{Claims, check};
+use crate::s3::commit::claims;
 use crate::s3::commit::{self, Concurrency, wrong_claim};
 use crate::s3::format::document::Inline;
 use crate::s3::format::record::{INLINE_LIMIT, Segment, StoredLayer};
@@ -40,24 +40,19 @@ pub(in crate::s3::upload) async fn finish(
 async fn try_finish(uploader: &mut Uploader, size: u64, digest: &Digest) -> Result<StoredLayer> {
     let declared = uploader.declared.as_ref();
     let received = uploader.intake.received(declared).await;
-    let claims = match check(size, digest, declared, received) {
-        Ok(claims) => claims,
+    let at = clock::now_timestamp();
+    let intent = match claims::check(at, size, digest, declared, received) {
+        Ok(intent) => intent,
         Err(wrong) => {
             uploader.journal.confirm_assumed().await?;
             return Err(wrong);
         }
     };
     if let Phase::Committing(standing) = uploader.session().phase.clone()
-        && let Some(layer) = complete_previous_commit(uploader, &standing, &claims).await?
+        && let Some(layer) = complete_previous_commit(uploader, &standing, &intent).await?
     {
         return Ok(layer);
     }
-    let intent = CommitIntent {
-        at: clock::now_timestamp(),
-        digest: claims.digest,
-        aliases: claims.aliases,
-        unverified: claims.unverified,
-    };
     let (mut next, parts) = match &uploader.session().phase {
         Phase::Open if is_inline(uploader) => return publish_inline(uploader, intent).await,
         Phase::Open => store_last_bytes(uploader).await?,
@@ -80,7 +75,7 @@ fn unknown(uploader: &Uploader) -> Error {
 async fn complete_previous_commit(
     uploader: &mut Uploader,
     standing: &CommitIntent,
-    claims: &Claims,
+    claimed: &CommitIntent,
 ) -> Result<Option<StoredLayer>> {
     let concurrency = match uploader.journal.ownership() {
         Ownership::Confirmed => Concurrency::None,
@@ -89,12 +84,12 @@ async fn complete_previous_commit(
     let layer = match commit::commit(&uploader.store, uploader.journal.owned(), concurrency).await {
         Ok(layer) => layer,
         Err(error) => match wrong_claim(&error) {
-            Some(wrong) if !claims.unverified.contains(&wrong) => return Ok(None),
+            Some(wrong) if !claimed.unverified.contains(&wrong) => return Ok(None),
             _ => return Err(error),
         },
     };
-    let mut claimed = claims.aliases.iter().chain(&claims.unverified);
-    let all_verified = claimed.all(|id| {
+    let mut ids = claimed.aliases.iter().chain(&claimed.unverified);
+    let all_verified = ids.all(|id| {
         layer.id() == *id || standing.aliases.contains(id) || standing.unverified.contains(id)
     });
     if all_verified {
