@@ -201,12 +201,22 @@ impl OwnedSession {
                 Err(error @ Error::UploadConflict { .. }) => error,
                 settled => return settled,
             };
-            match Self::load(store, self.uuid()).await? {
-                Some(now) if now.session.has_the_bytes_of(&self.session) => *self = now,
-                _ => return Err(refused),
+            if !self.follow(store).await? {
+                return Err(refused);
             }
         }
         Err(taken(self.uuid()))
+    }
+
+    /// Continues from the session as it is now, if it has the same bytes.
+    pub(crate) async fn follow(&mut self, store: &Store) -> Result<bool> {
+        match Self::load(store, self.uuid()).await? {
+            Some(now) if now.session.has_the_bytes_of(&self.session) => {
+                *self = now;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// # Errors

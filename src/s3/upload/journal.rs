@@ -112,17 +112,6 @@ impl Journal {
         Ok(())
     }
 
-    /// Continues from the session as it is now, if it has the same bytes.
-    pub(super) async fn follow(&mut self) -> Result<bool> {
-        let now = OwnedSession::load(&self.store, self.uuid()).await?;
-        let now = now.filter(|now| now.get().has_the_bytes_of(self.session()));
-        let is_same = now.is_some();
-        if let Some(now) = now {
-            self.owned = now;
-        }
-        Ok(is_same)
-    }
-
     /// The session as it is on record, with the segment that parts were completed to since.
     pub(super) fn draft(&self) -> Session {
         let mut next = self.session().clone();

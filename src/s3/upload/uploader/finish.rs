@@ -31,7 +31,7 @@ pub(in crate::s3::upload) async fn finish(
             uploader.journal.ownership() == Ownership::None && uploader.sender.unrecorded() == 0;
         let is_refused = matches!(finished, Err(Error::UploadConflict { .. }));
         let may_follow = is_guest && is_refused && rounds < ROUNDS;
-        if !may_follow || !uploader.journal.follow().await? {
+        if !may_follow || !uploader.journal.owned().follow(&uploader.store).await? {
             return finished;
         }
     }
