@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use super::S3LayerUpload;
 use super::uploader::Uploader;
 use crate::error::{Error, Result};
@@ -42,7 +40,8 @@ pub(crate) async fn begin(
             }
             return Err(refusal);
         }
-        if !is_open(store, uuid).await? {
+        let now = OwnedSession::load(store, uuid).await?;
+        if now.is_none_or(|now| now.get().phase != Phase::Open) {
             // A sweep or a cancel came between session and claim, and has not seen the claim.
             claim::release(store, name, id, uuid).await?;
             return Err(Error::UploadUnknown { uuid });
@@ -61,9 +60,4 @@ pub(crate) fn schedule(store: &Store) -> Schedule {
         profile.equal_parts,
         profile.max_object_size,
     )
-}
-
-async fn is_open(store: &Store, uuid: Uuid) -> Result<bool> {
-    let session = OwnedSession::load(store, uuid).await?;
-    Ok(session.is_some_and(|session| session.get().phase == Phase::Open))
 }

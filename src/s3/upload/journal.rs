@@ -130,10 +130,6 @@ impl Journal {
         self.tails.push(tail.clone());
     }
 
-    fn key(&self, tail: &Tail) -> Key {
-        tail.key(&self.store.keys, self.uuid())
-    }
-
     /// Tails below the upload, for the session of a commit: they are removed when the upload ends.
     pub(super) fn tails(&self) -> Vec<Tail> {
         let others = self.tails.iter().filter(|tail| tail.as_segment().is_none());
@@ -147,21 +143,18 @@ impl Journal {
         let phase = next.phase.clone();
         if let Err(error) = self.owned.replace(&self.store, next).await {
             if let Error::UploadConflict { .. } | Error::UploadUnknown { .. } = &error {
-                self.remove_unrecorded(&unrecorded, &phase).await;
+                // No session will name the objects of this one, if none has.
+                let (store, owned) = (&self.store, &self.owned);
+                let removed = commit::remove_unrecorded(store, owned, &unrecorded, &phase);
+                if let Err(error) = removed.await {
+                    tracing::warn!(uuid = %self.uuid(), %error, "could not remove what was stored last");
+                }
             }
             return Err(error);
         }
         self.frozen = None;
         self.recorded_at = Instant::now();
         Ok(())
-    }
-
-    /// Another handle owns the upload, or none: no session will name the objects of this one, if none has.
-    async fn remove_unrecorded(&self, unrecorded: &[Tail], refused: &Phase) {
-        let removed = commit::remove_unrecorded(&self.store, &self.owned, unrecorded, refused);
-        if let Err(error) = removed.await {
-            tracing::warn!(uuid = %self.uuid(), %error, "could not remove what was stored last");
-        }
     }
 
     /// Removes tails that the session just written does not name and this handle does not need. If that fails, a later
@@ -173,7 +166,8 @@ impl Journal {
         };
         let obsolete = self.tails.extract_if(.., |tail| is_obsolete(tail));
         let obsolete: Vec<Tail> = obsolete.collect();
-        let keys: Vec<Key> = obsolete.iter().map(|tail| self.key(tail)).collect();
+        let key = |tail: &Tail| tail.key(&self.store.keys, self.uuid());
+        let keys: Vec<Key> = obsolete.iter().map(key).collect();
         if let Err(error) = self.store.remove_all(&keys).await {
             tracing::warn!(uuid = %self.uuid(), %error, "could not remove what is not needed");
             self.tails.extend(obsolete);
