@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::part_buffer::PartBuffer;
-use super::sender::PartEnd;
+use super::sender::{EndedPart, PartEnd};
 use super::tail::StoredTail;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
@@ -54,6 +54,7 @@ impl Intake {
         let mut buffer = PartBuffer::default();
         buffer.push(&session.inline.0);
         let filled = session.after_parts();
+        let stored = |tail| StoredTail { tail, copy: None };
         Ok(Intake {
             sha256,
             others: hashers.collect(),
@@ -62,7 +63,7 @@ impl Intake {
             tracker: Tracker::resume(session.sums.clone(), session.part_sum),
             offset: session.offset,
             cursor: PartCursor::new(session.schedule, session.recorded_parts(), filled),
-            tails: session.tails.iter().cloned().map(without_copy).collect(),
+            tails: session.tails.iter().cloned().map(stored).collect(),
             buffer,
         })
     }
@@ -228,17 +229,4 @@ impl Intake {
         let hashers = std::iter::once(&self.sha256).chain(&self.others);
         hashers.map(Hasher::save).collect()
     }
-}
-
-/// A part that is complete.
-pub(super) struct EndedPart {
-    pub(super) end: PartEnd,
-    pub(super) sum: Crc64,
-    pub(super) tails: Vec<StoredTail>,
-    /// The bytes after them.
-    pub(super) chunks: Vec<Bytes>,
-}
-
-fn without_copy(tail: Tail) -> StoredTail {
-    StoredTail { tail, copy: None }
 }

@@ -15,7 +15,6 @@ use crate::s3::format::keys::Key;
 use crate::s3::format::record::Segment;
 use crate::s3::relay::SendError;
 use crate::s3::session::owned::{CancelScope, OwnedSession, Ownership};
-use crate::s3::session::plan::checkpoint::UnrecordedBytes;
 use crate::s3::session::{Phase, Session, Tail};
 use crate::s3::wire::ApiError;
 use crate::telemetry::UsageCounter;
@@ -172,12 +171,6 @@ impl Journal {
             tracing::warn!(uuid = %self.uuid(), %error, "could not remove what is not needed");
             self.tails.extend(obsolete);
         }
-    }
-
-    /// So many bytes have arrived in parts that are not recorded.
-    pub(super) fn unrecorded(&self, arrived: u64) -> UnrecordedBytes {
-        let is_first = self.session().recorded_parts() == 0;
-        UnrecordedBytes { arrived, is_first }
     }
 
     pub(super) fn recorded_at(&self) -> Instant {

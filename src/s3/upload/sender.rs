@@ -3,15 +3,18 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::task::{JoinError, JoinSet};
+use uuid::Uuid;
 
+use super::tail::{self, StoredTail};
 use crate::contract::UploadProgress;
 use crate::error::{Error, StorageError, StorageErrorKind};
 use crate::s3::bucket::Store;
 use crate::s3::budget::Grant;
 use crate::s3::format::checksum::{Crc64, Snapshot};
 use crate::s3::format::keys::Key;
-use crate::s3::relay::{self, Run, SendError};
+use crate::s3::relay::{self, SendError};
 use crate::s3::session::{Part, Tail};
 use crate::s3::wire::{Gauge, Payload, UploadId};
 use crate::telemetry::UsageCounter;
@@ -24,17 +27,13 @@ pub(super) struct Target {
     pub(super) upload_id: UploadId,
 }
 
-/// A part to send.
-pub(super) struct OutgoingPart {
-    /// Its number within the multipart upload.
-    pub(super) number: u32,
-    pub(super) runs: Vec<Run>,
-    pub(super) sum: Crc64,
-    /// So many of its bytes were counted as sent before, as tails.
-    pub(super) counted: u64,
-    /// Released when the part has arrived.
-    pub(super) reservation: Option<Grant>,
+/// A part that is complete.
+pub(super) struct EndedPart {
     pub(super) end: PartEnd,
+    pub(super) sum: Crc64,
+    pub(super) tails: Vec<StoredTail>,
+    /// The bytes after them.
+    pub(super) chunks: Vec<Bytes>,
 }
 
 /// All that the session records at the end of a part.
@@ -52,6 +51,7 @@ pub(super) struct PartEnd {
 /// The parts of one handle that the session does not record yet. Dropping it aborts the requests.
 pub(super) struct Sender {
     store: Arc<Store>,
+    uuid: Uuid,
     in_flight: JoinSet<Result<(u32, Part), SendError>>,
     /// In order; the part is `None` while it is in flight.
     queue: VecDeque<(u32, PartEnd, Option<Part>)>,
@@ -60,9 +60,10 @@ pub(super) struct Sender {
 
 impl Sender {
     /// For the bytes after the first `offset`.
-    pub(super) fn new(store: Arc<Store>, offset: u64) -> Self {
+    pub(super) fn new(store: Arc<Store>, uuid: Uuid, offset: u64) -> Self {
         Sender {
             store,
+            uuid,
             in_flight: JoinSet::new(),
             queue: VecDeque::new(),
             progress: UploadProgress::from_offset(offset),
@@ -78,19 +79,23 @@ impl Sender {
         self.queue.len()
     }
 
-    /// Sends a part, once fewer than the allowed number are in flight.
+    /// Sends a part, once fewer than the allowed number are in flight. `reservation` is released when it has arrived.
     pub(super) async fn send(
         &mut self,
         target: Target,
-        part: OutgoingPart,
+        number: u32,
+        part: EndedPart,
+        reservation: Option<Grant>,
     ) -> Result<(), SendError> {
         while self.in_flight.len() >= self.store.parallelism {
             self.next().await?;
         }
-        let gauge = Gauge::new(self.progress(), part.counted);
-        let store = Arc::clone(&self.store);
-        self.queue.push_back((part.number, part.end, None));
-        let (number, sum) = (part.number, part.sum);
+        // Tails were counted as sent when they were stored.
+        let counted = part.end.tails.iter().map(|tail| tail.sum.len()).sum();
+        let gauge = Gauge::new(self.progress(), counted);
+        let (store, sum) = (Arc::clone(&self.store), part.sum);
+        let runs = tail::runs(&store, self.uuid, part.tails, part.chunks);
+        self.queue.push_back((number, part.end, None));
         self.in_flight.spawn(UsageCounter::inherit(async move {
             let crc64 = store.checksum(sum);
             let Target { key, upload_id } = target;
@@ -99,8 +104,8 @@ impl Sender {
                 let sent = api.upload_gauged_part(key, id, number, &payload, crc64, gauge);
                 sent.await
             };
-            let sent = relay::send(&store, part.runs, upload).await;
-            drop(part.reservation);
+            let sent = relay::send(&store, runs, upload).await;
+            drop(reservation);
             Ok((number, Part { etag: sent?, sum }))
         }));
         Ok(())

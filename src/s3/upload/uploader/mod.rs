@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::intake::Intake;
 use super::journal::Journal;
-use super::sender::{OutgoingPart, Sender, Target};
+use super::sender::{Sender, Target};
 use super::tail;
 use crate::contract::UploadProgress;
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ use crate::id::LayerId;
 use crate::s3::bucket::Store;
 use crate::s3::budget::{Grant, Holder, UNIT};
 use crate::s3::commit;
-use crate::s3::format::record::{INLINE_LIMIT, Segment, SegmentName};
+use crate::s3::format::record::{INLINE_LIMIT, Segment};
 use crate::s3::relay::SendError;
 use crate::s3::session::owned::{CancelScope, OwnedSession, Ownership};
 use crate::s3::session::plan::checkpoint::UnrecordedBytes;
@@ -66,7 +66,7 @@ impl Uploader {
         let key = store.keys.session(owned.uuid());
         let intake = Intake::new(owned.get(), declared.as_ref(), &key)?;
         Ok(Uploader {
-            sender: Sender::new(Arc::clone(&store), intake.offset()),
+            sender: Sender::new(Arc::clone(&store), owned.uuid(), intake.offset()),
             intake,
             declared,
             holder: store.budget.uploads.holder(),
@@ -194,22 +194,14 @@ impl Uploader {
     /// Ends the part under way and sends it.
     async fn send_part(&mut self, is_early: bool) -> Result<()> {
         let target = self.target().await?;
-        let counted = self.intake.tails().map(|tail| tail.sum.len()).sum();
-        let ended = self.intake.end_part(is_early);
+        let part = self.intake.end_part(is_early);
         let open = self.session().multipart.as_ref();
         let recorded = open.map_or(0, |open| open.parts.len());
         let number = recorded + self.sender.unrecorded() + 1;
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
         let mut reservation = self.reservation.take();
         reservation.iter_mut().for_each(Grant::pin);
-        let part = OutgoingPart {
-            number: u32::try_from(number).unwrap_or(u32::MAX),
-            runs: tail::runs(&self.store, self.journal.uuid(), ended.tails, ended.chunks),
-            sum: ended.sum,
-            counted,
-            reservation,
-            end: ended.end,
-        };
-        let sent = self.sender.send(target, part).await;
+        let sent = self.sender.send(target, number, part, reservation).await;
         self.journal.explained(sent).await
     }
 
@@ -222,21 +214,21 @@ impl Uploader {
         if !is_assumed || session.closed || session.multipart.is_some() {
             self.journal.confirm_ownership().await?;
         }
-        let uuid = self.journal.uuid();
-        let key = |number| {
-            let name = SegmentName::Multipart(number);
-            self.store.keys.segment(uuid, &name)
-        };
         if let Some(open) = &self.session().multipart
             && !open.freezing
         {
             let upload_id = open.upload_id.clone();
-            let key = key(open.number);
+            let key = self.store.keys.multipart(self.journal.uuid(), open.number);
             return Ok(Target { key, upload_id });
         }
-        let number = self.session().multiparts;
-        let key = key(number);
         self.journal.finish_freezing().await?;
+        self.begin_multipart().await
+    }
+
+    /// Begins the next multipart upload, and writes the session that names it.
+    async fn begin_multipart(&mut self) -> Result<Target> {
+        let (uuid, number) = (self.journal.uuid(), self.session().multiparts);
+        let key = self.store.keys.multipart(uuid, number);
         let checksummed = self.store.profile.crc64nvme;
         let created = self.store.api.create_multipart(&key, checksummed).await?;
         let mut others = Vec::new();
@@ -269,10 +261,8 @@ impl Uploader {
             }
         }
         recorded?;
-        Ok(Target {
-            key,
-            upload_id: created.id,
-        })
+        let upload_id = created.id;
+        Ok(Target { key, upload_id })
     }
 
     async fn drain(&mut self) -> Result<()> {
@@ -328,13 +318,12 @@ impl Uploader {
     }
 
     fn unrecorded(&self) -> UnrecordedBytes {
-        let end = self
-            .sender
-            .arrived()
-            .last()
-            .map_or(0, |(end, _)| end.offset);
-        self.journal
-            .unrecorded(end.saturating_sub(self.session().offset))
+        let (session, last) = (self.session(), self.sender.arrived().last());
+        let end = last.map_or(0, |(end, _)| end.offset);
+        UnrecordedBytes {
+            arrived: end.saturating_sub(session.offset),
+            is_first: session.recorded_parts() == 0,
+        }
     }
 
     /// When the session is to be written next, if anything happens before or not.
