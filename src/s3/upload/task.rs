@@ -46,7 +46,7 @@ pub(super) enum Ask {
 enum Then {
     Continue,
     End,
-    /// The handle is closed: its upload may be kept for the next one.
+    /// This answer is the last one. The upload may be kept for the next handle, before it is sent.
     Keep(oneshot::Sender<Result<()>>, Result<()>),
 }
 
@@ -68,11 +68,11 @@ pub(super) async fn run(
                 match carry_out(&mut uploader, &mut commands, command).await? {
                     Then::Continue => continue,
                     Then::End => return Ok(()),
-                    Then::Keep(answer, closed) => {
-                        if closed.is_ok() && uploader.can_be_cached() {
+                    Then::Keep(answer, done) => {
+                        if done.is_ok() && uploader.can_be_cached() {
                             session_cache::keep(uploader);
                         }
-                        let _ = answer.send(closed);
+                        let _ = answer.send(done);
                         return Ok(());
                     }
                 }
@@ -91,22 +91,28 @@ async fn carry_out(
     commands: &mut mpsc::UnboundedReceiver<Command>,
     command: Command,
 ) -> Result<Then> {
-    let (answer, result) = match command {
-        Command::Do(Ask::Own, answer) => (answer, uploader.own().await),
+    match command {
         Command::Write { bytes, place } => {
             let taken = uploader.accept(bytes, place).await;
             or_salvage(uploader, taken).await?;
-            return Ok(Then::Continue);
+            Ok(Then::Continue)
         }
-        Command::Do(Ask::Flush, answer) => {
-            let flushed = uploader.flush().await;
-            (answer, or_salvage(uploader, flushed).await)
-        }
-        Command::Do(Ask::Close, answer) => {
-            let closed = uploader.close().await;
-            let closed = or_salvage(uploader, closed).await;
+        Command::Do(ask, answer) => {
+            let mut done = match ask {
+                Ask::Own => uploader.own().await,
+                Ask::Flush => uploader.flush().await,
+                Ask::Close => uploader.close().await,
+                Ask::Cancel => uploader.cancel().await,
+            };
+            if ask != Ask::Cancel {
+                done = or_salvage(uploader, done).await;
+            }
+            if done.is_ok() && matches!(ask, Ask::Own | Ask::Flush) {
+                let _ = answer.send(done);
+                return Ok(Then::Continue);
+            }
             commands.close();
-            return Ok(Then::Keep(answer, closed));
+            Ok(Then::Keep(answer, done))
         }
         Command::Finish {
             size,
@@ -122,21 +128,9 @@ async fn carry_out(
                 commands.close();
             }
             let _ = answer.send(finished);
-            return Ok(if is_usable { Then::Continue } else { Then::End });
+            Ok(if is_usable { Then::Continue } else { Then::End })
         }
-        Command::Do(Ask::Cancel, answer) => {
-            let cancelled = uploader.cancel().await;
-            commands.close();
-            let _ = answer.send(cancelled);
-            return Ok(Then::End);
-        }
-    };
-    let failed = result.is_err();
-    if failed {
-        commands.close();
     }
-    let _ = answer.send(result);
-    Ok(if failed { Then::End } else { Then::Continue })
 }
 
 async fn until(time: Option<Instant>) {
