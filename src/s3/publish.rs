@@ -181,28 +181,21 @@ pub(crate) async fn link_under(
     live: &LiveLayer,
     aliases: &[LayerId],
 ) -> Result<()> {
-    let links = Box::pin(put_links(store, name, live, aliases));
-    // On the heap: a commit runs deep within other futures.
-    Box::pin(names::entry(store, name, links)).await
-}
-
-async fn put_links(
-    store: &Store,
-    name: &RepositoryName,
-    live: &LiveLayer,
-    aliases: &[LayerId],
-) -> Result<()> {
     let until = Some((live.live_at, store.times().look()));
     let sha256 = live.layer.id();
-    for id in std::iter::once(&sha256).chain(aliases.iter().filter(|id| **id != sha256)) {
-        let key = store.keys.link(name, id);
-        let put = store.replace(&key, until, |held| link_over(store, name, live, id, held));
-        let replaced = put.await?.map(|old| decode::<Link>(&key, &old.bytes));
-        if matches!(replaced, Some(Ok(old)) if old.state.is_condemned()) {
-            store.api.telemetry().note(Event::LinkRescued);
+    // On the heap: a commit runs deep within other futures.
+    let links = Box::pin(async {
+        for id in std::iter::once(&sha256).chain(aliases.iter().filter(|id| **id != sha256)) {
+            let key = store.keys.link(name, id);
+            let put = store.replace(&key, until, |held| link_over(store, name, live, id, held));
+            let replaced = put.await?.map(|old| decode::<Link>(&key, &old.bytes));
+            if matches!(replaced, Some(Ok(old)) if old.state.is_condemned()) {
+                store.api.telemetry().note(Event::LinkRescued);
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    });
+    Box::pin(names::entry(store, name, links)).await
 }
 
 /// The link that is to replace the one that stands there: with the ids of both, as a manifest may name the layer by an id
