@@ -12,7 +12,7 @@ use crate::name::RepositoryName;
 use crate::s3::bucket::{ROUNDS, Store, StoredDocument, contended};
 use crate::s3::format::document::{Document, decode, encode};
 use crate::s3::format::keys::Key;
-use crate::s3::wire::{Condition, Put};
+use crate::s3::wire::{Condition, ETag, Put};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,18 +48,15 @@ pub(crate) async fn take(
         nonce: clock::new_nonce(),
     };
     let document = encode(&claim)?;
-    let mut put = store
-        .api
-        .put_if(&key, document.clone(), Condition::Absent)
-        .await?;
-    for _ in 0..ROUNDS {
-        let held = match put {
+    let mut standing: Option<ETag> = None;
+    for _ in 0..=ROUNDS {
+        let condition = standing.as_ref();
+        let condition = condition.map_or(Condition::Absent, Condition::Matches);
+        let put = store.api.put_if(&key, document.clone(), condition);
+        let held = match put.await? {
             Put::Written(_) => return Ok(()),
             Put::Gone => {
-                put = store
-                    .api
-                    .put_if(&key, document.clone(), Condition::Absent)
-                    .await?;
+                standing = None;
                 continue;
             }
             Put::Held(held) => held,
@@ -75,10 +72,7 @@ pub(crate) async fn take(
             let (name, id, uuid) = (name.clone(), id.clone(), other.uuid);
             return Err(Error::UploadInProgress { name, id, uuid });
         }
-        put = store
-            .api
-            .put_if(&key, document.clone(), Condition::Matches(&held.etag))
-            .await?;
+        standing = Some(held.etag);
     }
     Err(contended(&key))
 }
