@@ -270,15 +270,18 @@ impl Session {
 
     /// Parts recorded so far, in segments and in the multipart upload.
     pub(crate) fn recorded_parts(&self) -> u32 {
-        let open = self.multipart.as_ref().map_or(0, |m| m.parts.len());
-        self.segment_parts
-            .saturating_add(u32::try_from(open).unwrap_or(u32::MAX))
+        self.segment_parts.saturating_add(self.open_parts())
+    }
+
+    /// Parts recorded so far in the open multipart upload.
+    pub(crate) fn open_parts(&self) -> u32 {
+        let open = self.multipart.as_ref().map_or(0, |open| open.parts.len());
+        u32::try_from(open).unwrap_or(u32::MAX)
     }
 
     /// Whether the open multipart upload has parts that are recorded.
     pub(crate) fn has_parts(&self) -> bool {
-        let open = self.multipart.as_ref();
-        open.is_some_and(|open| !open.parts.is_empty())
+        self.open_parts() > 0
     }
 
     /// Bytes after the last part.
@@ -316,10 +319,8 @@ impl Session {
 
     /// Replaces the multipart upload by the segment that it was completed to.
     pub(crate) fn add_segment(&mut self, segment: Segment) {
-        if let Some(completed) = self.multipart.take() {
-            let parts = u32::try_from(completed.parts.len()).unwrap_or(u32::MAX);
-            self.segment_parts = self.segment_parts.saturating_add(parts);
-        }
+        self.segment_parts = self.recorded_parts();
+        self.multipart = None;
         self.segments.push(segment);
     }
 
@@ -336,10 +337,9 @@ impl Session {
 
     /// In memory, in bytes, roughly.
     pub(crate) fn weight(&self) -> u64 {
-        let parts = self.multipart.as_ref().map_or(0, |open| open.parts.len());
-        let others = self.tails.len() + self.segments.len();
+        let named = (self.tails.len() + self.segments.len()) as u64 + u64::from(self.open_parts());
         let blocks = self.offset / BLOCK * 8;
-        2048 + 128 * (parts + others) as u64 + blocks + self.inline.0.len() as u64
+        2048 + 128 * named + blocks + self.inline.0.len() as u64
     }
 
     /// Whether both are open and hold the same bytes in the same places, so that an owner of one

@@ -75,8 +75,8 @@ impl Sender {
     }
 
     /// Parts that the session does not record yet.
-    pub(super) fn unrecorded(&self) -> usize {
-        self.queue.len()
+    pub(super) fn unrecorded(&self) -> u32 {
+        u32::try_from(self.queue.len()).unwrap_or(u32::MAX)
     }
 
     /// Sends a part, once fewer than the allowed number are in flight. `reservation` is released when it has arrived.

@@ -195,10 +195,7 @@ impl Uploader {
     async fn send_part(&mut self, is_early: bool) -> Result<()> {
         let target = self.target().await?;
         let part = self.intake.end_part(is_early);
-        let open = self.session().multipart.as_ref();
-        let recorded = open.map_or(0, |open| open.parts.len());
-        let number = recorded + self.sender.unrecorded() + 1;
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let number = self.session().open_parts() + self.sender.unrecorded() + 1;
         let mut reservation = self.reservation.take();
         reservation.iter_mut().for_each(Grant::pin);
         let sent = self.sender.send(target, number, part, reservation).await;
