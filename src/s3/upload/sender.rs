@@ -151,9 +151,9 @@ impl Sender {
             .map_while(|(_, end, part)| Some((end, part.as_ref()?)))
     }
 
-    /// Forgets the first parts, which are recorded now.
-    pub(super) fn forget(&mut self, parts: usize) {
-        self.queue.drain(..parts.min(self.queue.len()));
+    /// Forgets the parts up to `offset`, which are recorded now.
+    pub(super) fn forget(&mut self, offset: u64) {
+        self.queue.retain(|(_, end, _)| end.offset > offset);
     }
 
     /// The tails in parts that are not recorded.

@@ -53,14 +53,14 @@ async fn try_finish(uploader: &mut Uploader, size: u64, digest: &Digest) -> Resu
     {
         return Ok(layer);
     }
-    let (mut next, parts) = match &uploader.session().phase {
+    let mut next = match &uploader.session().phase {
         Phase::Open if is_inline(uploader) => return publish_inline(uploader, intent).await,
         Phase::Open => store_last_bytes(uploader).await?,
-        Phase::Committing(_) | Phase::Rejected(_) => (uploader.session().clone(), 0),
+        Phase::Committing(_) | Phase::Rejected(_) => uploader.session().clone(),
         Phase::Cancelled(_) => return Err(unknown(uploader)),
     };
     next.phase = Phase::Committing(intent);
-    uploader.record(next, parts).await?;
+    uploader.record(next).await?;
     uploader.release();
     commit::commit(&uploader.store, uploader.journal.owned(), Concurrency::None).await
 }
@@ -108,31 +108,30 @@ fn is_inline(uploader: &Uploader) -> bool {
 }
 
 async fn publish_inline(uploader: &mut Uploader, intent: CommitIntent) -> Result<StoredLayer> {
-    let (mut next, _) = uploader.draft();
+    let mut next = uploader.draft();
     uploader.intake.describe(&mut next);
     next.phase = Phase::Committing(intent);
     commit::commit_inline(&uploader.store, uploader.journal.owned(), next).await
 }
 
 /// Brings all bytes into segments and parts: the session that says so.
-async fn store_last_bytes(uploader: &mut Uploader) -> Result<(Session, usize)> {
+async fn store_last_bytes(uploader: &mut Uploader) -> Result<Session> {
     uploader.drain().await?;
     uploader.journal.finish_freezing().await?;
-    let has_parts = uploader.draft().0.has_parts();
-    if uploader.last.is_none() && !has_parts {
+    if uploader.last.is_none() && !uploader.draft().has_parts() {
         uploader.last = store_last_segment(uploader).await?;
     }
     if uploader.last.is_none() && uploader.intake.unsent() > 0 {
         Box::pin(uploader.send_part(false)).await?;
         uploader.drain().await?;
     }
-    let (mut next, parts) = uploader.draft();
+    let mut next = uploader.draft();
     next.segments.extend(uploader.last.clone());
     uploader.intake.describe(&mut next);
     next.inline = Inline::default();
     // Objects that are part of a segment now go when the upload ends.
     next.tails = uploader.journal.tails();
-    Ok((next, parts))
+    Ok(next)
 }
 
 /// What follows the segments, as one object: without parts, if it is a single one or in memory.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::intake::Intake;
 use super::journal::Journal;
-use super::sender::{Sender, Target};
+use super::sender::{PartEnd, Sender, Target};
 use super::tail;
 use crate::contract::UploadProgress;
 use crate::error::{Error, Result};
@@ -234,7 +234,7 @@ impl Uploader {
             others = self.store.api.multiparts_at(&key).await?;
             others.retain(|other| *other != created.id);
         }
-        let (mut next, parts) = self.draft();
+        let mut next = self.draft();
         next.multiparts = number + 1;
         next.orphans |= !others.is_empty();
         next.multipart = Some(Multipart {
@@ -243,7 +243,7 @@ impl Uploader {
             parts: Vec::new(),
             freezing: false,
         });
-        let recorded = self.record(next, parts).await;
+        let recorded = self.record(next).await;
         let obsolete = match &recorded {
             Ok(()) => others,
             // One of the others may be that of a newer owner. It looks for what this one has left.
@@ -284,17 +284,16 @@ impl Uploader {
         self.checkpoint_if_due().await
     }
 
-    /// The session with the parts that have arrived, and how many they are. Nothing is forgotten
-    /// until it is written: a write that fails is followed by another one.
-    fn draft(&self) -> (Session, usize) {
+    /// The session with the parts that have arrived. Nothing is forgotten until it is written: a write that fails is
+    /// followed by another one.
+    fn draft(&self) -> Session {
         self.draft_while(|_| true)
     }
 
-    fn draft_while(&self, is_included: impl Fn(bool) -> bool) -> (Session, usize) {
+    fn draft_while(&self, is_included: impl Fn(&PartEnd) -> bool) -> Session {
         let mut next = self.journal.draft();
-        let mut parts = 0;
         let arrived = self.sender.arrived();
-        for (end, part) in arrived.take_while(|(end, _)| is_included(end.can_be_followed)) {
+        for (end, part) in arrived.take_while(|(end, _)| is_included(end)) {
             if let Some(open) = &mut next.multipart {
                 open.parts.push(part.clone());
             }
@@ -302,15 +301,14 @@ impl Uploader {
             next.superseded
                 .extend(end.tails.iter().filter(is_data).cloned());
             self.intake.describe_end(end, &mut next);
-            parts += 1;
         }
-        (next, parts)
+        next
     }
 
-    /// Writes the session, in which `parts` more parts are recorded.
-    async fn record(&mut self, next: Session, parts: usize) -> Result<()> {
+    /// Writes the session.
+    async fn record(&mut self, next: Session) -> Result<()> {
         self.journal.record(next).await?;
-        self.sender.forget(parts);
+        self.sender.forget(self.journal.session().offset);
         Ok(())
     }
 
@@ -333,8 +331,7 @@ impl Uploader {
     async fn checkpoint_if_due(&mut self) -> Result<()> {
         let age = self.journal.recorded_at().elapsed();
         if self.unrecorded().is_due(age) {
-            let (next, parts) = self.draft();
-            self.record(next, parts).await?;
+            self.record(self.draft()).await?;
             self.remove_obsolete().await;
         }
         Ok(())
@@ -386,10 +383,10 @@ impl Uploader {
         } else if self.intake.buffered() > INLINE_LIMIT {
             self.write_tail().await?;
         }
-        let (mut next, parts) = self.draft();
+        let mut next = self.draft();
         self.intake.describe(&mut next);
         next.closed = closed;
-        self.record(next, parts).await?;
+        self.record(next).await?;
         self.remove_obsolete().await;
         Ok(())
     }
@@ -462,9 +459,9 @@ impl Uploader {
             tracing::debug!(%uuid, "some parts did not arrive");
         }
         // The last part of a layer is too short for others to follow it.
-        let (next, parts) = self.draft_while(|can_be_followed| can_be_followed);
+        let next = self.draft_while(|end| end.can_be_followed);
         if next.offset > self.session().offset
-            && let Err(error) = self.record(next, parts).await
+            && let Err(error) = self.record(next).await
         {
             tracing::warn!(%uuid, %error, "could not record what arrived");
         }
