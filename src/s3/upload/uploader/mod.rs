@@ -362,12 +362,13 @@ impl Uploader {
         self.journal.finish_freezing().await?;
         let session = self.session();
         let is_new = session.offset == 0 && session.multipart.is_none();
-        let is_confirmed = self.journal.ownership() == Ownership::Confirmed;
-        let is_open = session.phase == Phase::Open;
-        let may_say_closed = is_confirmed && is_open && !is_new && !session.closed;
-        let is_assumed = self.journal.ownership() == Ownership::Assumed;
-        if self.is_behind() || may_say_closed || is_assumed {
-            return self.store_all(true).await;
+        let has_to_say_closed = match self.journal.ownership() {
+            Ownership::None => false,
+            Ownership::Assumed => true,
+            Ownership::Confirmed => session.phase == Phase::Open && !is_new && !session.closed,
+        };
+        if self.is_behind() || has_to_say_closed {
+            self.store_all(true).await?;
         }
         Ok(())
     }
