@@ -50,14 +50,8 @@ impl Schedule {
             cap,
             last: MAX_PARTS,
         };
-        let (mut last, mut end) = (0, 0_u64);
-        while let Some(size) = schedule.part_size(last + 1)
-            && end.saturating_add(size) <= max_size
-        {
-            last += 1;
-            end += size;
-        }
-        schedule.last = last;
+        let fitting = schedule.ends().take_while(|end| *end <= max_size);
+        schedule.last = fitting.fold(0, |parts, _| parts + 1);
         schedule
     }
 
@@ -73,21 +67,21 @@ impl Schedule {
 
     /// The bytes of all parts. An upload that has ended parts early can hold less.
     pub(crate) fn max_size(self) -> u64 {
-        (1..=MAX_PARTS)
-            .filter_map(|number| self.part_size(number))
-            .fold(0, u64::saturating_add)
+        self.ends().last().unwrap_or(0)
     }
 
     /// Where the first part ends that ends beyond `offset`; `None` where S3 takes no such part.
     pub(crate) fn end_beyond(self, offset: u64) -> Option<u64> {
-        let mut end = 0_u64;
-        (1..=MAX_PARTS)
-            .filter_map(|number| self.part_size(number))
-            .map(|size| {
-                end = end.saturating_add(size);
-                end
-            })
-            .find(|end| *end > offset)
+        self.ends().find(|end| *end > offset)
+    }
+
+    /// Where each part ends, if all are as long as they can be.
+    fn ends(self) -> impl Iterator<Item = u64> {
+        let sizes = (1..=MAX_PARTS).map_while(move |number| self.part_size(number));
+        sizes.scan(0_u64, |end, size| {
+            *end = end.saturating_add(size);
+            Some(*end)
+        })
     }
 }
 
