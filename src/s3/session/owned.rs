@@ -49,6 +49,16 @@ pub(crate) struct OwnedSession {
 }
 
 impl OwnedSession {
+    fn new(session: Session, etag: ETag, ownership: Ownership, seen_at: Moment) -> Self {
+        OwnedSession {
+            session,
+            etag,
+            ownership,
+            is_refusal_late: false,
+            seen_at,
+        }
+    }
+
     /// Creates the session, and its UUID with it.
     ///
     /// Only this write of a session needs the key to be absent: an attempt of it that arrives after
@@ -67,13 +77,7 @@ impl OwnedSession {
             match put.await? {
                 // A store that never answers the first attempt has to be lived with.
                 (Put::Written(etag), repeated) if !repeated || rounds == ROUNDS => {
-                    return Ok(OwnedSession {
-                        session,
-                        etag,
-                        ownership: Ownership::Confirmed,
-                        is_refusal_late: false,
-                        seen_at,
-                    });
+                    return Ok(Self::new(session, etag, Ownership::Confirmed, seen_at));
                 }
                 (Put::Written(_), _) => {
                     if let Err(error) = store.api.delete(&key).await {
@@ -97,13 +101,8 @@ impl OwnedSession {
             let reason = format!("it is the session of upload {}", loaded.document.uuid);
             return Err(Error::damaged(&key, reason));
         }
-        Ok(Some(OwnedSession {
-            session: loaded.document,
-            etag: loaded.etag,
-            ownership: Ownership::None,
-            is_refusal_late: false,
-            seen_at,
-        }))
+        let (session, etag) = (loaded.document, loaded.etag);
+        Ok(Some(Self::new(session, etag, Ownership::None, seen_at)))
     }
 
     pub(crate) fn get(&self) -> &Session {
@@ -161,13 +160,7 @@ impl OwnedSession {
         self.is_refusal_late = repeated;
         match put {
             Put::Written(etag) => {
-                *self = OwnedSession {
-                    session: next,
-                    etag,
-                    ownership: Ownership::Confirmed,
-                    is_refusal_late: false,
-                    seen_at,
-                };
+                *self = Self::new(next, etag, Ownership::Confirmed, seen_at);
                 Ok(())
             }
             Put::Held(other) => Err(self.lost_to(store, &other)),
