@@ -10,7 +10,7 @@ use super::next::{
     Bytes, Concurrency, End, Facts, Goal, Proof, PublishState, ReadBack, SessionState,
 };
 use super::next::{Step, next};
-use super::readback::{Verdict, read_back, verify_bytes};
+use super::readback::{Verdict, read_back};
 use super::recover::find_published;
 use crate::clock::Moment;
 use crate::error::{Error, Result};
@@ -441,11 +441,7 @@ impl<'a> Driver<'a> {
     }
 
     async fn read_back(&mut self, intent: &CommitIntent) -> Result<()> {
-        let verdict = if self.facts.is_inline {
-            verify_bytes(&self.session, intent).await
-        } else {
-            read_back(self.store, &self.session, intent).await?
-        };
+        let verdict = read_back(self.store, &self.session, intent).await?;
         self.facts.read_back = match verdict {
             Verdict::Verified(ids) => {
                 self.verified = ids;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::s3::bucket::Store;
-use crate::s3::format::checksum::{Crc64, Running};
+use crate::s3::format::checksum::Running;
 use crate::s3::read::ReadBack;
 use crate::s3::session::{CommitIntent, Session};
 use crate::tar_sum_claim::TarSumTask;
@@ -32,7 +32,7 @@ pub(super) enum Verdict {
     Differs,
 }
 
-/// Reads the objects of an upload, for SHA-256 and the unverified ids.
+/// Reads the bytes of an upload, for SHA-256 and the unverified ids.
 ///
 /// # Errors
 ///
@@ -42,6 +42,12 @@ pub(super) async fn read_back(
     session: &Session,
     intent: &CommitIntent,
 ) -> Result<Verdict> {
+    if session.is_inline() {
+        let mut reading = Reading::new(intent);
+        reading.take(&session.inline.0).await;
+        let verdict = reading.verdict(session, intent).await;
+        return Ok(verdict.unwrap_or(Verdict::Differs));
+    }
     for _ in 0..READS {
         let mut object = ReadBack::of(store, session.uuid, &session.segments, session.offset);
         let mut reading = Reading::new(intent);
@@ -62,14 +68,6 @@ pub(super) async fn read_back(
         tracing::warn!(uuid = %session.uuid, "read back with another checksum than was sent");
     }
     Ok(Verdict::Differs)
-}
-
-/// As [`read_back`], for bytes in the session itself.
-pub(super) async fn verify_bytes(session: &Session, intent: &CommitIntent) -> Verdict {
-    let mut reading = Reading::new(intent);
-    reading.take(&session.inline.0).await;
-    let verdict = reading.verdict(session, intent).await;
-    verdict.unwrap_or(Verdict::Differs)
 }
 
 /// The hashes of bytes that are being read.
@@ -114,8 +112,8 @@ impl Reading {
                 .iter()
                 .find(|digest| digest.algorithm() == algorithm)
         };
-        let is_sent = |sum: Crc64| sum == session.sums.whole;
-        if !is_sent(self.sum.get()) || computed(Algorithm::Sha256) != Some(&intent.digest) {
+        let is_sent = self.sum.get() == session.sums.whole;
+        if !is_sent || computed(Algorithm::Sha256) != Some(&intent.digest) {
             return None;
         }
         let mut tar_sums = self.tar_sums.into_iter();
