@@ -108,9 +108,8 @@ pub(crate) async fn release(
             }
             Ok(())
         }
-        Ok(_) => Ok(()),
-        // The next upload that declares the id replaces it.
-        Err(Error::Damaged { .. }) => Ok(()),
+        // The next upload that declares the id replaces a damaged one.
+        Ok(_) | Err(Error::Damaged { .. }) => Ok(()),
         Err(error) => Err(error),
     }
 }
