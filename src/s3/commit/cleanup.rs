@@ -160,10 +160,13 @@ pub(crate) async fn remove_unrecorded(
 /// The objects with the bytes of an upload.
 fn named_by(store: &Store, session: &Session) -> Vec<Key> {
     let (keys, uuid) = (&store.keys, session.uuid);
-    let named = session.data_names().into_iter();
-    let mut named: Vec<Key> = named.map(|name| keys.segment(uuid, &name)).collect();
-    named.extend(session.tails.iter().map(|tail| tail.key(keys, uuid)));
-    named
+    let tails = session.tails.iter().chain(&session.superseded);
+    let tails = tails.map(|tail| tail.key(keys, uuid));
+    let segments = session.segments.iter();
+    let segments = segments.map(|segment| keys.segment(uuid, &segment.name));
+    let open = session.multipart.iter();
+    let open = open.map(|open| keys.multipart(uuid, open.number));
+    tails.chain(segments).chain(open).collect()
 }
 
 /// The objects with the bytes of a layer.

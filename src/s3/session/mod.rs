@@ -324,17 +324,6 @@ impl Session {
         self.segments.push(segment);
     }
 
-    /// The names of all data objects that the upload can have.
-    pub(crate) fn data_names(&self) -> Vec<SegmentName> {
-        let tails = self.tails.iter().chain(&self.superseded);
-        let wholes = tails.filter_map(Tail::as_segment);
-        let complete = self.segments.iter().cloned().chain(wholes);
-        let mut names: Vec<_> = complete.map(|segment| segment.name).collect();
-        let open = self.multipart.iter();
-        names.extend(open.map(|open| SegmentName::Multipart(open.number)));
-        names
-    }
-
     /// In memory, in bytes, roughly.
     pub(crate) fn weight(&self) -> u64 {
         let named = (self.tails.len() + self.segments.len()) as u64 + u64::from(self.open_parts());
