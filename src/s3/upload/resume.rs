@@ -28,10 +28,8 @@ pub(crate) async fn resume(
         let mut owned = OwnedSession::load(store, uuid).await?.ok_or_else(unknown)?;
         let session = owned.get();
         session_cache::revalidate(store, session);
-        let is_another = match (id, &session.declared_id) {
-            (Some(id), Some(declared)) => id != declared,
-            _ => false,
-        };
+        let ids = id.zip(session.declared_id.as_ref());
+        let is_another = ids.is_some_and(|(id, declared)| id != declared);
         let is_cancelled = matches!(session.phase, Phase::Cancelled(_));
         if session.repository != *name || is_another || is_cancelled {
             return Err(unknown());

@@ -83,8 +83,7 @@ pub(super) fn revalidate(store: &Store, now: &Session) {
 }
 
 /// Keeps an upload until it is asked for or forgotten.
-async fn wait(mut uploader: Uploader, asked: oneshot::Receiver<Request>) {
-    let mut asked = asked;
+async fn wait(mut uploader: Uploader, mut asked: oneshot::Receiver<Request>) {
     let request = tokio::select! {
         request = &mut asked => Some(request),
         () = uploader.holder().reclaim_requested() => None,

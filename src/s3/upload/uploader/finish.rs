@@ -21,20 +21,19 @@ pub(in crate::s3::upload) async fn finish(
     size: u64,
     digest: &Digest,
 ) -> Result<StoredLayer> {
-    let mut rounds = 0;
-    loop {
-        rounds += 1;
+    for _ in 1..ROUNDS {
         // A commit is a large future.
         let finished = Box::pin(try_finish(uploader, size, digest)).await;
         // The first write of this handle was refused, and it has sent no part.
         let is_guest =
             uploader.journal.ownership() == Ownership::None && uploader.sender.unrecorded() == 0;
         let is_refused = matches!(finished, Err(Error::UploadConflict { .. }));
-        let may_follow = is_guest && is_refused && rounds < ROUNDS;
+        let may_follow = is_guest && is_refused;
         if !may_follow || !uploader.journal.owned().follow(&uploader.store).await? {
             return finished;
         }
     }
+    Box::pin(try_finish(uploader, size, digest)).await
 }
 
 async fn try_finish(uploader: &mut Uploader, size: u64, digest: &Digest) -> Result<StoredLayer> {
