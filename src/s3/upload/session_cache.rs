@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -33,8 +34,6 @@ const CAPACITY: u64 = 16 * 1024 * 1024;
 /// How long the bytes of tails are kept: after a longer pause they are read again.
 const BYTES_LIFETIME: Duration = Duration::from_secs(5);
 
-type Request = oneshot::Sender<Uploader>;
-
 /// Closed uploads, by the keys of their sessions.
 pub(crate) type SessionCache = Cache<CachedUpload>;
 
@@ -47,8 +46,9 @@ pub(crate) struct CachedUpload {
     offset: u64,
     nonce: String,
     weight: u64,
-    /// Asks the task that keeps it.
-    keeper: oneshot::Sender<Request>,
+    /// The task that keeps it, and returns it once `kept` is dropped.
+    keeper: JoinHandle<Uploader>,
+    kept: oneshot::Sender<()>,
 }
 
 impl Weigh for CachedUpload {
@@ -61,18 +61,18 @@ impl Weigh for CachedUpload {
 pub(super) fn keep(mut uploader: Uploader) {
     uploader.shrink();
     let (store, session) = (Arc::clone(uploader.store()), uploader.session());
-    let (keeper, asked) = oneshot::channel();
+    let key = store.keys.session(session.uuid);
+    let ticket = store.sessions.ticket(&key);
+    let (kept, dropped) = oneshot::channel();
     let cached = CachedUpload {
         repository: session.repository.clone(),
         offset: session.offset,
         nonce: session.nonce.clone(),
         weight: session.weight(),
-        keeper,
+        keeper: tokio::spawn(wait(uploader, dropped)),
+        kept,
     };
-    let key = store.keys.session(session.uuid);
-    let ticket = store.sessions.ticket(&key);
     store.sessions.insert(ticket, &key, cached);
-    tokio::spawn(wait(uploader, asked));
 }
 
 /// Forgets an upload, unless it is as the store has it.
@@ -82,24 +82,16 @@ pub(super) fn revalidate(store: &Store, now: &Session) {
     drop(store.sessions.take_if(&key, is_old));
 }
 
-/// Keeps an upload until it is asked for or forgotten.
-async fn wait(mut uploader: Uploader, mut asked: oneshot::Receiver<Request>) {
-    let request = tokio::select! {
-        request = &mut asked => Some(request),
-        () = uploader.holder().reclaim_requested() => None,
-        () = sleep(BYTES_LIFETIME) => None,
-    };
-    let request = match request {
-        Some(request) => request,
-        None => {
-            uploader.release();
-            asked.await
-        }
-    };
-    if let Ok(request) = request {
-        // Dropped by the other side where its caller went away.
-        let _ = request.send(uploader);
+/// Keeps an upload until it is taken or forgotten.
+async fn wait(mut uploader: Uploader, mut dropped: oneshot::Receiver<()>) -> Uploader {
+    tokio::select! {
+        _ = &mut dropped => return uploader,
+        () = uploader.holder().reclaim_requested() => {}
+        () = sleep(BYTES_LIFETIME) => {}
     }
+    uploader.release();
+    let _ = dropped.await;
+    uploader
 }
 
 /// The upload as this process remembers it, if it is at this offset; otherwise as the store has it.
@@ -112,10 +104,8 @@ pub(crate) async fn resume_at(
     let is_right = |cached: &CachedUpload| cached.repository == *name && cached.offset == offset;
     let key = store.keys.session(uuid);
     if let Some(cached) = store.sessions.take_if(&key, is_right) {
-        let (request, answer) = oneshot::channel();
-        if cached.keeper.send(request).is_ok()
-            && let Ok(uploader) = answer.await
-        {
+        drop(cached.kept);
+        if let Ok(uploader) = cached.keeper.await {
             return Ok(S3LayerUpload::start(uploader));
         }
     }
