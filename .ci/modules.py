@@ -23,10 +23,7 @@ LAYERS = [
 ]
 # Imports against the layers, and those that close a circle of files, that are still to be removed.
 KNOWN = {
-    ("src/s3/bucket/mod.rs", "src/s3/upload/session_cache.rs"),
-    ("src/s3/upload/task.rs", "src/s3/upload/session_cache.rs"),
     ("src/s3/doctor/check.rs", "src/s3/doctor/bench.rs"),
-    ("src/s3/upload/resume.rs", "src/s3/upload/session_cache.rs"),
 }
 # The SDK is named here only.
 SDK = re.compile(r"(?<!:)\baws_(?:sdk|smithy|config|credential|types)\w*::")

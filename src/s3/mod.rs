@@ -44,6 +44,7 @@ use crate::name::RepositoryName;
 use crate::telemetry::Usage;
 use bucket::Store;
 use read::S3Layer;
+use upload::SessionCache;
 
 mod bucket;
 mod budget;
@@ -95,6 +96,7 @@ pub use wire::{
 #[derive(Clone, Debug)]
 pub struct S3LayerService {
     store: Arc<Store>,
+    sessions: Arc<SessionCache>,
 }
 
 impl S3LayerService {
@@ -145,10 +147,10 @@ impl S3LayerService {
                 presign_lifetime: config.presign_lifetime,
                 looks: bucket::looks::no_looks(),
                 names: bucket::markers::Names::default(),
-                sessions: upload::no_sessions(),
                 commits: bucket::KeyedLock::default(),
                 background: bucket::background(),
             }),
+            sessions: Arc::default(),
         })
     }
 
@@ -310,7 +312,8 @@ impl LayerService for S3LayerService {
         name: &RepositoryName,
         id: Option<&LayerId>,
     ) -> Result<Box<dyn LayerUpload>> {
-        Ok(Box::new(upload::begin(&self.store, name, id).await?))
+        let upload = upload::begin(&self.store, &self.sessions, name, id).await?;
+        Ok(Box::new(upload))
     }
 
     async fn resume(
@@ -319,6 +322,7 @@ impl LayerService for S3LayerService {
         id: Option<&LayerId>,
         uuid: Uuid,
     ) -> Result<Box<dyn LayerUpload>> {
-        Ok(Box::new(upload::resume(&self.store, name, id, uuid).await?))
+        let upload = upload::resume(&self.store, &self.sessions, name, id, uuid).await?;
+        Ok(Box::new(upload))
     }
 }

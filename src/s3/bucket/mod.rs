@@ -23,7 +23,6 @@ use crate::s3::format::document::{Document, decode, encode, is_tombstone, tombst
 use crate::s3::format::keys::{Key, Keys};
 use crate::s3::format::profile::StoreProfile;
 use crate::s3::format::record::{Alias, Link, Record, StoredLayer};
-use crate::s3::upload::SessionCache;
 use crate::s3::wire::{Api, Condition, ConditionForm, ETag, Put, SmallObject, Written};
 
 pub(crate) mod cache;
@@ -51,8 +50,6 @@ pub(crate) struct Store {
     pub(crate) looks: Looks,
     /// Repositories that this process knows to have a marker.
     pub(crate) names: Names,
-    /// Uploads whose handle was closed in this process.
-    pub(crate) sessions: SessionCache,
     /// Commits of one upload take turns.
     pub(crate) commits: KeyedLock,
     /// What is still done after a caller was answered.

@@ -271,8 +271,7 @@ async fn release_claim(store: &Store, session: &Session) -> Result<()> {
 }
 
 async fn remove_claim_and_session(store: &Store, session: &Session) -> Result<()> {
-    let key = store.keys.session(session.uuid);
-    store.sessions.forget(&key);
     release_claim(store, session).await?;
+    let key = store.keys.session(session.uuid);
     Ok(store.api.delete(&key).await?)
 }

@@ -112,7 +112,7 @@ impl RepositoryService for S3LayerService {
         uuid: Uuid,
         offset: u64,
     ) -> Result<Box<dyn LayerUpload>> {
-        let upload = upload::resume_at(&self.store, name, uuid, offset).await?;
+        let upload = upload::resume_at(&self.store, &self.sessions, name, uuid, offset).await?;
         Ok(Box::new(upload))
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::S3LayerUpload;
+use super::session_cache::SessionCache;
 use super::uploader::Uploader;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
@@ -17,6 +18,7 @@ use crate::s3::session::{Phase, Session, claim};
 /// A fresh upload.
 pub(crate) async fn begin(
     store: &Arc<Store>,
+    sessions: &Arc<SessionCache>,
     name: &RepositoryName,
     id: Option<&LayerId>,
 ) -> Result<S3LayerUpload> {
@@ -48,7 +50,7 @@ pub(crate) async fn begin(
         }
     }
     let uploader = Uploader::new(Arc::clone(store), owned, id.cloned())?;
-    Ok(S3LayerUpload::start(uploader))
+    Ok(S3LayerUpload::start(uploader, sessions))
 }
 
 /// The part sizes of an upload that begins now.

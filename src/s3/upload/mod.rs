@@ -61,8 +61,8 @@ mod task;
 mod uploader;
 
 pub(crate) use begin::{begin, schedule};
-pub(crate) use resume::resume;
-pub(crate) use session_cache::{SessionCache, no_sessions, resume_at};
+pub(crate) use resume::{resume, resume_at};
+pub(crate) use session_cache::SessionCache;
 
 /// The largest piece that is handed to the writer at a time, in bytes: it is hashed without a
 /// pause.
@@ -110,7 +110,8 @@ enum Lost {
 }
 
 impl S3LayerUpload {
-    fn start(uploader: Uploader) -> Self {
+    /// The handle of an upload, which `sessions` keeps after a close.
+    fn start(uploader: Uploader, sessions: &Arc<SessionCache>) -> Self {
         let (commands, inbox) = mpsc::unbounded_channel();
         S3LayerUpload {
             store: Arc::clone(uploader.store()),
@@ -129,7 +130,9 @@ impl S3LayerUpload {
             arriving: None,
             owner: uploader.is_owner(),
             task: Some(tokio::spawn(UsageCounter::inherit(task::run(
-                uploader, inbox,
+                uploader,
+                inbox,
+                Arc::clone(sessions),
             )))),
             asked: None,
             lost: None,

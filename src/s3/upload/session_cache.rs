@@ -4,27 +4,23 @@
 //! A client that sends a layer in many requests mostly reaches the same process. What that process
 //! has in memory then saves the look at the store, and nothing else:
 //!
-//! 1. Only an append, by [`resume_at`], uses it. No offset, refusal or status comes from it, and
+//! 1. Only an append, by [`resume_at`](super::resume::resume_at), uses it. No offset, refusal or status comes from it, and
 //!    taking an upload removes it, so that no two handles have it.
 //! 2. The handle that takes it *assumes* to be the owner. Its first write of the session, which is
 //!    conditional, confirms that; until then it acknowledges nothing and sends no part.
 //! 3. The bytes of tails stay in memory under their reservation for a few seconds, and are released
 //!    as soon as others wait for memory.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use uuid::Uuid;
 
 use super::uploader::Uploader;
-use super::{S3LayerUpload, resume};
-use crate::error::Result;
 use crate::name::RepositoryName;
-use crate::s3::bucket::Store;
 use crate::s3::bucket::cache::{Cache, Weigh};
+use crate::s3::format::keys::{Key, Keys};
 use crate::s3::session::Session;
 
 /// How long an upload is remembered.
@@ -35,13 +31,16 @@ const CAPACITY: u64 = 16 * 1024 * 1024;
 const BYTES_LIFETIME: Duration = Duration::from_secs(5);
 
 /// Closed uploads, by the keys of their sessions.
-pub(crate) type SessionCache = Cache<CachedUpload>;
+#[derive(Debug)]
+pub(crate) struct SessionCache(Cache<CachedUpload>);
 
-pub(crate) fn no_sessions() -> SessionCache {
-    Cache::new(LIFETIME, CAPACITY)
+impl Default for SessionCache {
+    fn default() -> Self {
+        SessionCache(Cache::new(LIFETIME, CAPACITY))
+    }
 }
 
-pub(crate) struct CachedUpload {
+struct CachedUpload {
     repository: RepositoryName,
     offset: u64,
     nonce: String,
@@ -57,29 +56,50 @@ impl Weigh for CachedUpload {
     }
 }
 
-/// Keeps an upload of which every byte is recorded.
-pub(super) fn keep(mut uploader: Uploader) {
-    uploader.shrink();
-    let (store, session) = (Arc::clone(uploader.store()), uploader.session());
-    let key = store.keys.session(session.uuid);
-    let ticket = store.sessions.ticket(&key);
-    let (kept, dropped) = oneshot::channel();
-    let cached = CachedUpload {
-        repository: session.repository.clone(),
-        offset: session.offset,
-        nonce: session.nonce.clone(),
-        weight: session.weight(),
-        keeper: tokio::spawn(wait(uploader, dropped)),
-        kept,
-    };
-    store.sessions.insert(ticket, &key, cached);
-}
+impl SessionCache {
+    /// Keeps an upload of which every byte is recorded.
+    pub(super) fn keep(&self, mut uploader: Uploader) {
+        uploader.shrink();
+        let session = uploader.session();
+        let key = uploader.store().keys.session(session.uuid);
+        let ticket = self.0.ticket(&key);
+        let (kept, dropped) = oneshot::channel();
+        let cached = CachedUpload {
+            repository: session.repository.clone(),
+            offset: session.offset,
+            nonce: session.nonce.clone(),
+            weight: session.weight(),
+            keeper: tokio::spawn(wait(uploader, dropped)),
+            kept,
+        };
+        self.0.insert(ticket, &key, cached);
+    }
 
-/// Forgets an upload, unless it is as the store has it.
-pub(super) fn revalidate(store: &Store, now: &Session) {
-    let key = store.keys.session(now.uuid);
-    let is_old = |cached: &CachedUpload| cached.nonce != now.nonce;
-    drop(store.sessions.take_if(&key, is_old));
+    /// Forgets an upload, unless it is as the store has it.
+    pub(super) fn revalidate(&self, keys: &Keys, now: &Session) {
+        let is_old = |cached: &CachedUpload| cached.nonce != now.nonce;
+        drop(self.0.take_if(&keys.session(now.uuid), is_old));
+    }
+
+    /// Forgets an upload that another handle is about to end.
+    pub(super) fn forget(&self, uploader: &Uploader) {
+        let uuid = uploader.session().uuid;
+        self.0.forget(&uploader.store().keys.session(uuid));
+    }
+
+    /// Gives up an upload that is at this offset.
+    pub(super) async fn take(
+        &self,
+        key: &Key,
+        name: &RepositoryName,
+        offset: u64,
+    ) -> Option<Uploader> {
+        let is_right =
+            |cached: &CachedUpload| cached.repository == *name && cached.offset == offset;
+        let cached = self.0.take_if(key, is_right)?;
+        drop(cached.kept);
+        cached.keeper.await.ok()
+    }
 }
 
 /// Keeps an upload until it is taken or forgotten.
@@ -92,22 +112,4 @@ async fn wait(mut uploader: Uploader, mut dropped: oneshot::Receiver<()>) -> Upl
     uploader.release();
     let _ = dropped.await;
     uploader
-}
-
-/// The upload as this process remembers it, if it is at this offset; otherwise as the store has it.
-pub(crate) async fn resume_at(
-    store: &Arc<Store>,
-    name: &RepositoryName,
-    uuid: Uuid,
-    offset: u64,
-) -> Result<S3LayerUpload> {
-    let is_right = |cached: &CachedUpload| cached.repository == *name && cached.offset == offset;
-    let key = store.keys.session(uuid);
-    if let Some(cached) = store.sessions.take_if(&key, is_right) {
-        drop(cached.kept);
-        if let Ok(uploader) = cached.keeper.await {
-            return Ok(S3LayerUpload::start(uploader));
-        }
-    }
-    resume::resume(store, name, None, uuid).await
 }

@@ -4,11 +4,13 @@
 //! others wait for, record what has arrived, and carry a close or finish to its end when the caller
 //! has gone away.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::session_cache;
+use super::session_cache::SessionCache;
 use super::uploader::{self, Uploader};
 use crate::error::{Error, Result};
 use crate::s3::commit::wrong_claim;
@@ -29,6 +31,13 @@ pub(super) enum Command {
         digest: Digest,
         answer: oneshot::Sender<Result<StoredLayer>>,
     },
+}
+
+impl Command {
+    /// Whether no other handle of the upload can continue after it.
+    fn ends_upload(&self) -> bool {
+        matches!(self, Command::Finish { .. } | Command::Do(Ask::Cancel, _))
+    }
 }
 
 /// A command without bytes or claims.
@@ -55,6 +64,7 @@ enum Then {
 pub(super) async fn run(
     mut uploader: Uploader,
     mut commands: mpsc::UnboundedReceiver<Command>,
+    sessions: Arc<SessionCache>,
 ) -> Result<()> {
     loop {
         let checkpoint_at = uploader.next_checkpoint();
@@ -65,12 +75,15 @@ pub(super) async fn run(
                 let Some(command) = command else {
                     return Ok(());
                 };
+                if command.ends_upload() {
+                    sessions.forget(&uploader);
+                }
                 match carry_out(&mut uploader, &mut commands, command).await? {
                     Then::Continue => continue,
                     Then::End => return Ok(()),
                     Then::Keep(answer, done) => {
                         if done.is_ok() && uploader.can_be_cached() {
-                            session_cache::keep(uploader);
+                            sessions.keep(uploader);
                         }
                         let _ = answer.send(done);
                         return Ok(());

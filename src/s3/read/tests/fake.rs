@@ -302,7 +302,6 @@ pub(super) fn store(fake: &Arc<Fake>, memory_budget: u64) -> Arc<Store> {
         presign_lifetime: Duration::from_secs(900),
         looks: no_looks(),
         names: Default::default(),
-        sessions: crate::s3::upload::no_sessions(),
         commits: Default::default(),
         background: Default::default(),
     })
