@@ -131,6 +131,9 @@ pub(crate) async fn freeze(
     concurrency: Concurrency,
 ) -> Result<Segment> {
     let uuid = session.uuid;
+    if session.multipart.is_none() {
+        return Err(Error::UploadUnknown { uuid });
+    }
     let mut driver = Driver::new(store, session, Goal::Freeze, concurrency);
     let segment = match driver.run(None).await? {
         End::Frozen if driver.session.multipart.is_none() => driver.session.segments.pop(),

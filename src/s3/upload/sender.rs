@@ -151,9 +151,9 @@ impl Sender {
             .map_while(|(_, end, part)| Some((end, part.as_ref()?)))
     }
 
-    /// Forgets the parts up to `offset`, which are recorded now.
-    pub(super) fn forget(&mut self, offset: u64) {
-        self.queue.retain(|(_, end, _)| end.offset > offset);
+    /// Forgets the first parts of the multipart upload, so many as are recorded now.
+    pub(super) fn forget(&mut self, recorded: u32) {
+        self.queue.retain(|(number, ..)| *number > recorded);
     }
 
     /// The tails in parts that are not recorded.

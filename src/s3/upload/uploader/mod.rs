@@ -308,7 +308,7 @@ impl Uploader {
     /// Writes the session.
     async fn record(&mut self, next: Session) -> Result<()> {
         self.journal.record(next).await?;
-        self.sender.forget(self.journal.session().offset);
+        self.sender.forget(self.session().open_parts());
         Ok(())
     }
 
