@@ -1,33 +1,14 @@
 //! The collections of `serve`.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
-use tokio::time::sleep;
-
-use s3layers::{CollectOptions, RunError, S3LayerService, clock};
+use s3layers::{CollectOptions, RunError, S3LayerService};
 use s3layers_registry::Metrics;
 
-/// Collects at random times, `every` apart on average, so that processes that were started together
-/// do not collect together. Any number of them may.
+/// Collects once. Any number of processes may, also together.
 ///
 /// # Cancellation
 ///
 /// The next collection continues.
-pub(super) async fn collect_regularly(
-    service: &S3LayerService,
-    every: Duration,
-    metrics: Option<&Metrics>,
-) -> Infallible {
-    let mut pause = every.mul_f64(clock::jitter());
-    loop {
-        sleep(pause).await;
-        collect(service, metrics).await;
-        pause = every.mul_f64(0.5 + clock::jitter());
-    }
-}
-
-async fn collect(service: &S3LayerService, metrics: Option<&Metrics>) {
+pub(super) async fn collect(service: &S3LayerService, metrics: Option<&Metrics>) {
     let collected = service.collect(&CollectOptions::default()).await;
     let (collected, error) = RunError::split(collected);
     if let Some(metrics) = metrics {

@@ -47,6 +47,7 @@ mod log;
 mod ls;
 mod man;
 mod output;
+mod periodic;
 mod policy;
 mod progress;
 mod pull;

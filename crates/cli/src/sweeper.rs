@@ -1,37 +1,21 @@
 //! The sweeps of `serve`.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tokio::time::sleep;
 
-use s3layers::{S3LayerService, SweptUpload, clock};
+use s3layers::{S3LayerService, SweptUpload};
 
 /// Uploads untouched for this long are removed: longer than a client pauses, and as long as any
 /// store keeps an unfinished upload.
 pub(super) const UNTOUCHED: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Sweeps at random times, `every` apart on average, so that processes that were started together
-/// do not sweep together. Any number of them may: each removal is conditional.
+/// Sweeps once. Any number of processes may, also together: each removal is conditional.
 ///
 /// # Cancellation
 ///
 /// The next sweep continues.
-pub(super) async fn sweep_regularly(
-    service: &S3LayerService,
-    every: Duration,
-    untouched: Duration,
-) -> Infallible {
-    let mut pause = every.mul_f64(clock::jitter());
-    loop {
-        sleep(pause).await;
-        sweep(service, untouched).await;
-        pause = every.mul_f64(0.5 + clock::jitter());
-    }
-}
-
-async fn sweep(service: &S3LayerService, untouched: Duration) {
+pub(super) async fn sweep(service: &S3LayerService, untouched: Duration) {
     let mut sweep = service.sweep(untouched, false);
     let (mut uploads, mut failed) = (0, 0);
     while let Some(swept) = sweep.next().await {
@@ -54,6 +38,7 @@ async fn sweep(service: &S3LayerService, untouched: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::periodic::regularly;
     use crate::store_url::{Absent, BUCKET, StoreUrl};
     use s3layers::LayerService as _;
     use s3layers::{S3Config, client_over};
@@ -90,12 +75,13 @@ mod tests {
         assert_eq!(remaining().await, uploads.len());
         let all_removed = async {
             while remaining().await > 0 {
-                sleep(every).await;
+                tokio::time::sleep(every).await;
             }
         };
+        let sweeps = |service| regularly(Some(every), move || sweep(service, Duration::ZERO));
         tokio::select! {
-            never = sweep_regularly(&one, every, Duration::ZERO) => match never {},
-            never = sweep_regularly(&other, every, Duration::ZERO) => match never {},
+            never = sweeps(&one) => match never {},
+            never = sweeps(&other) => match never {},
             removed = tokio::time::timeout(Duration::from_secs(60), all_removed) => removed.unwrap(),
         }
     }

@@ -13,14 +13,15 @@ use tokio::time::timeout;
 
 use self::auth::{Auth, Files, check_redirect, tls, webhook_authorization};
 use super::Context;
-use super::collector::collect_regularly;
+use super::collector::collect;
 use super::failure::Failure;
+use super::periodic::regularly;
 use super::rlimit;
 use super::settings::Settings;
 use super::settings::value::Listen;
 use super::stop::Stop;
 use super::store_url::{Absent, StoreUrl};
-use super::sweeper::{UNTOUCHED, sweep_regularly};
+use super::sweeper::{UNTOUCHED, sweep};
 use s3layers::S3LayerService;
 use s3layers_registry::{
     Limits, Metrics, Options, Registry, Webhook, WriteProtection, serve_metrics,
@@ -87,22 +88,23 @@ impl Serve {
         if let Some(authorizer) = &authorizer {
             registry = registry.with_authorizer(authorizer.clone());
         }
-        let metrics = metrics(settings, &service).await?;
-        if let Some((_, metrics)) = &metrics {
+        let (scraped, metrics) = metrics(settings, &service).await?.unzip();
+        if let Some(metrics) = &metrics {
             registry = registry.with_metrics(metrics.clone());
         }
-        let counters = metrics.as_ref().map(|(_, metrics)| Arc::clone(metrics));
-        let (registry, events) = with_webhook(registry, settings, counters.clone())?;
+        let (registry, events) = with_webhook(registry, settings, metrics.clone())?;
         // All that can fail is done.
         self.announce(context, &address)?;
         let usage = |work| {
             let metrics = metrics.as_ref();
-            metrics.map_or_else(Arc::default, |(_, metrics)| metrics.usage_of(work))
+            metrics.map_or_else(Arc::default, |metrics| metrics.usage_of(work))
         };
         let (sweep_usage, gc_usage) = (usage("sweep"), usage("gc"));
         let unless_read_only = |every: Option<Duration>| every.filter(|_| !is_read_only);
         let sweep_every = unless_read_only(settings.serve_sweep_every.value.0);
         let gc_every = unless_read_only(settings.serve_gc_every.value.0);
+        let sweeps = regularly(sweep_every, || sweep(&service, UNTOUCHED));
+        let collections = regularly(gc_every, || collect(&service, metrics.as_deref()));
         let shutdown = async move { stop.requested().await };
         let files = Files {
             auth,
@@ -119,10 +121,10 @@ impl Serve {
         };
         tokio::select! {
             served = served => served.map_err(cannot_listen)?,
-            never = sweep_usage.count(sweeps(&service, sweep_every)) => match never {},
-            never = gc_usage.count(collections(&service, gc_every, counters)) => match never {},
+            never = sweep_usage.count(sweeps) => match never {},
+            never = gc_usage.count(collections) => match never {},
             never = files.keep_current() => match never {},
-            never = scrapes(metrics) => match never {},
+            never = scrapes(scraped.zip(metrics.clone())) => match never {},
         }
         let events = async {
             if let Some(events) = events {
@@ -236,24 +238,6 @@ fn with_webhook(
     let (webhook, delivery) = Webhook::new(url.clone(), authorization.transpose()?, metrics);
     let events = tokio::spawn(delivery.run());
     Ok((registry.with_webhook(webhook), Some(events)))
-}
-
-async fn sweeps(service: &S3LayerService, every: Option<Duration>) -> Infallible {
-    match every {
-        Some(every) => sweep_regularly(service, every, UNTOUCHED).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn collections(
-    service: &S3LayerService,
-    every: Option<Duration>,
-    metrics: Option<Arc<Metrics>>,
-) -> Infallible {
-    match every {
-        Some(every) => collect_regularly(service, every, metrics.as_deref()).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Half of the file descriptors are for clients, the other half for the store.
