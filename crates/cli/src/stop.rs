@@ -1,10 +1,9 @@
 //! Stops the program on SIGINT (Ctrl-C) or SIGTERM.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::failure::Failure;
@@ -18,21 +17,38 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) struct Stop {
     requested: watch::Receiver<bool>,
-    last_words: Arc<LastWords>,
+    last_words: LastWords,
 }
+
+/// The lines to print for each piece of work that a second signal aborts, while that keeps them.
+type LastWords = Arc<Mutex<Vec<Weak<Vec<String>>>>>;
 
 impl Stop {
     /// Handles signals from now on.
     pub(super) fn listen(output: Output) -> Result<Self, Failure> {
         let (request, requested) = watch::channel(false);
-        let last_words = Arc::<LastWords>::default();
+        let last_words = LastWords::default();
         let all = Arc::clone(&last_words);
-        let mut signals = signals()?;
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::of(&error).context("cannot listen for signals"))
+        };
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut next_signal = async move || {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
         tokio::spawn(async move {
-            signals.next().await;
+            next_signal().await;
             let _ = request.send(true);
-            signals.next().await;
-            let hints = all.lines();
+            next_signal().await;
+            let kept: Vec<_> = lock(&all).iter().filter_map(Weak::upgrade).collect();
+            let hints: Vec<_> = kept
+                .iter()
+                .flat_map(|lines| lines.iter().cloned())
+                .collect();
             if !hints.is_empty() {
                 let failure = Failure::new("interrupted twice; ended at once").hints(hints);
                 let say = tokio::task::spawn_blocking(move || output.fail(&failure));
@@ -64,73 +80,16 @@ impl Stop {
         }
     }
 
-    /// Prints these lines if a second signal ends the process before the guard is dropped.
-    pub(super) fn last_words(&self, lines: Vec<String>) -> LastWordsGuard {
-        let mut state = self.last_words.lock();
-        let id = state.next;
-        state.next += 1;
-        state.lines.insert(id, lines);
-        drop(state);
-        LastWordsGuard {
-            id,
-            last_words: Arc::clone(&self.last_words),
-        }
+    /// Prints these lines if a second signal ends the process before they are dropped.
+    pub(super) fn last_words(&self, lines: Vec<String>) -> Arc<Vec<String>> {
+        let lines = Arc::new(lines);
+        let mut all = lock(&self.last_words);
+        all.retain(|lines| lines.strong_count() > 0);
+        all.push(Arc::downgrade(&lines));
+        lines
     }
 }
 
-/// The lines to print for each piece of work that a second signal aborts.
-#[derive(Debug, Default)]
-struct LastWords(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    next: u64,
-    lines: BTreeMap<u64, Vec<String>>,
-}
-
-impl LastWords {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.lock().lines.values().flatten().cloned().collect()
-    }
-}
-
-/// Keeps the last words until it is dropped.
-#[derive(Debug)]
-pub(super) struct LastWordsGuard {
-    id: u64,
-    last_words: Arc<LastWords>,
-}
-
-impl Drop for LastWordsGuard {
-    fn drop(&mut self) {
-        self.last_words.lock().lines.remove(&self.id);
-    }
-}
-
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-fn signals() -> Result<Signals, Failure> {
-    let listen = |kind| {
-        signal(kind).map_err(|error| Failure::of(&error).context("cannot listen for signals"))
-    };
-    Ok(Signals {
-        interrupt: listen(SignalKind::interrupt())?,
-        terminate: listen(SignalKind::terminate())?,
-    })
-}
-
-impl Signals {
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
+fn lock(last_words: &LastWords) -> MutexGuard<'_, Vec<Weak<Vec<String>>>> {
+    last_words.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::input::{self, Input};
 use crate::output::grouped;
 use crate::progress::Bar;
-use crate::stop::{LastWordsGuard, Stop};
+use crate::stop::Stop;
 use crate::tarsum;
 use s3layers::tarsum::TarSummer;
 use s3layers::{Algorithm, Digest, Error, Hasher, Layer, LayerId, LayerService as _, LayerUpload};
@@ -36,7 +36,8 @@ pub(super) struct PushTask<'a> {
     begun: Instant,
     /// Whether the input can be read again.
     is_file: bool,
-    _last_words: LastWordsGuard,
+    /// Printed if a second signal ends the process.
+    _last_words: Arc<Vec<String>>,
 }
 
 impl<'a> PushTask<'a> {
