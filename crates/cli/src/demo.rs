@@ -23,11 +23,11 @@ use super::Context;
 use super::failure::Failure;
 use super::output::{Output, grouped};
 use super::stop::Stop;
-use super::store_url::{Absent, BUCKET, StoreUrl};
+use super::store_url::{Absent, BUCKET, StoreUrl, embedded_client};
 use embedded_s3::EmbeddedStore;
 use s3layers::{
     Algorithm, Digest, Error, Hasher, InvalidName, LayerId, LayerService as _, S3Config,
-    S3LayerService, client_over, clock,
+    S3LayerService,
 };
 
 /// The repository of the demo.
@@ -77,11 +77,9 @@ async fn show(output: Output) -> Result<(), Failure> {
         .prefix("s3layers-demo-")
         .tempdir()
         .map_err(|error| Failure::of(&error).context("cannot create a temporary folder"))?;
-    let secret_key = clock::new_uuid().to_string();
     let store = StoreUrl::Folder(folder.path().join("store"))
         .open(Absent::Create)
-        .await?
-        .with_keys("demo", &secret_key);
+        .await?;
     let cannot_listen =
         |error: std::io::Error| Failure::of(&error).context("cannot listen on 127.0.0.1");
     let listener = TcpListener::bind("127.0.0.1:0")
@@ -105,9 +103,9 @@ async fn show(output: Output) -> Result<(), Failure> {
 struct Show<'a> {
     output: Output,
     begun: Instant,
+    store: &'a EmbeddedStore,
     folder: &'a std::path::Path,
     endpoint: String,
-    secret_key: String,
     layer: Bytes,
     digest: Digest,
     /// The access of this process to the store.
@@ -120,18 +118,11 @@ struct Show<'a> {
 impl<'a> Show<'a> {
     async fn begin(
         output: Output,
-        store: &EmbeddedStore,
+        store: &'a EmbeddedStore,
         folder: &'a std::path::Path,
         endpoint: String,
     ) -> Result<Self, Failure> {
-        let (access_key, secret_key) = (store.access_key(), store.secret_key());
-        let client = client_over(
-            store.http_client(),
-            "http://embedded",
-            access_key,
-            secret_key,
-        );
-        let service = S3LayerService::connect(client, S3Config::new(BUCKET))
+        let service = S3LayerService::connect(embedded_client(store), S3Config::new(BUCKET))
             .await
             .map_err(|error| Failure::of(&error))?;
         let layer = noise(SIZE);
@@ -142,9 +133,9 @@ impl<'a> Show<'a> {
         Ok(Show {
             output,
             begun: Instant::now(),
+            store,
             folder,
             endpoint,
-            secret_key: secret_key.to_owned(),
             layer,
             digest,
             service,
@@ -332,8 +323,8 @@ impl Push {
         // The settings of the user are for another store.
         let mut process = command
             .env_clear()
-            .env("AWS_ACCESS_KEY_ID", "demo")
-            .env("AWS_SECRET_ACCESS_KEY", &show.secret_key)
+            .env("AWS_ACCESS_KEY_ID", show.store.access_key())
+            .env("AWS_SECRET_ACCESS_KEY", show.store.secret_key())
             .env("AWS_REGION", "us-east-1")
             .env("AWS_CONFIG_FILE", &absent)
             .env("AWS_SHARED_CREDENTIALS_FILE", &absent)

@@ -2,9 +2,10 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the limit to its maximum. Shells and service managers set 1,024 for programs that use
-/// `select`, which is too low for a server with many idle clients. `None` if there is no limit.
-pub(super) fn raise() -> Option<usize> {
+/// The `usual` number of connections, or fewer: half of the file descriptors are for clients, the other
+/// half for files and the store. Raises their limit to its maximum before: shells and service managers set
+/// 1,024 for programs that use `select`, which is too low for a server with many idle clients.
+pub(super) fn connections(usual: usize) -> usize {
     let before = getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: before.maximum,
@@ -13,6 +14,6 @@ pub(super) fn raise() -> Option<usize> {
     if let Err(error) = setrlimit(Resource::Nofile, all) {
         tracing::warn!(%error, "could not raise the limit of open files");
     }
-    let now = getrlimit(Resource::Nofile).current?;
-    Some(usize::try_from(now).unwrap_or(usize::MAX))
+    let open = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usual.min(usize::try_from(open).unwrap_or(usize::MAX) / 2)
 }

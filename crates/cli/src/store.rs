@@ -66,7 +66,8 @@ impl Store {
                 "--access-key and --secret-key must not be empty",
             ));
         }
-        let limits = limits(rlimit::raise());
+        let mut limits = Limits::default();
+        limits.connections = rlimit::connections(limits.connections);
         let mut stop = Stop::listen(context.output)?;
         let store = context.store_url.open(Absent::Create).await?;
         let store = match keys {
@@ -123,13 +124,4 @@ impl Store {
             secret_key: random_secret_key,
         })
     }
-}
-
-/// Half of the file descriptors are for clients, the other half for files.
-fn limits(open: Option<usize>) -> Limits {
-    let mut limits = Limits::default();
-    if let Some(open) = open {
-        limits.connections = limits.connections.min(open / 2);
-    }
-    limits
 }

@@ -90,6 +90,17 @@ impl fmt::Display for StoreUrl {
     }
 }
 
+/// A client of this embedded store in the process.
+pub(super) fn embedded_client(store: &EmbeddedStore) -> Client {
+    let (access_key, secret_key) = (store.access_key(), store.secret_key());
+    client_over(
+        store.http_client(),
+        "http://embedded",
+        access_key,
+        secret_key,
+    )
+}
+
 impl StoreUrl {
     /// The default store, in the user's data directory.
     pub(super) fn default_of_user() -> Result<Self, Failure> {
@@ -129,10 +140,7 @@ impl StoreUrl {
             ),
             StoreUrl::Folder(_) | StoreUrl::Memory => {
                 let store = self.open(absent).await?;
-                let (access_key, secret_key) = (store.access_key(), store.secret_key());
-                let http_client = store.http_client();
-                let client = client_over(http_client, "http://embedded", access_key, secret_key);
-                (client, S3Config::new(BUCKET))
+                (embedded_client(&store), S3Config::new(BUCKET))
             }
         })
     }

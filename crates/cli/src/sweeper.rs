@@ -39,17 +39,14 @@ pub(super) async fn sweep(service: &S3LayerService, untouched: Duration) {
 mod tests {
     use super::*;
     use crate::periodic::regularly;
-    use crate::store_url::{Absent, BUCKET, StoreUrl};
-    use s3layers::LayerService as _;
-    use s3layers::{S3Config, client_over};
+    use crate::store_url::{Absent, BUCKET, StoreUrl, embedded_client};
+    use s3layers::{LayerService as _, S3Config};
 
     #[tokio::test]
     async fn untouched_uploads_are_removed_by_any_number_of_processes() {
         let store = StoreUrl::Memory.open(Absent::Create).await.unwrap();
         let process = async || {
-            let (access_key, secret_key) = (store.access_key(), store.secret_key());
-            let http_client = store.http_client();
-            let client = client_over(http_client, "http://embedded", access_key, secret_key);
+            let client = embedded_client(&store);
             let service = S3LayerService::connect(client, S3Config::new(BUCKET));
             service.await.unwrap()
         };

@@ -75,7 +75,7 @@ impl Serve {
         };
         let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?.to_string();
-        let limits = limits(settings, rlimit::raise());
+        let limits = limits(settings);
         let service = Arc::new(service);
         let mut registry = s3layers_registry::router(service.clone(), options(settings));
         let authorizer = match &auth {
@@ -240,11 +240,9 @@ fn with_webhook(
     Ok((registry.with_webhook(webhook), Some(events)))
 }
 
-/// Half of the file descriptors are for clients, the other half for the store.
-fn limits(settings: &Settings, open: Option<usize>) -> Limits {
-    let usual = Limits::default();
+fn limits(settings: &Settings) -> Limits {
     Limits {
-        connections: open.map_or(usual.connections, |open| usual.connections.min(open / 2)),
+        connections: rlimit::connections(Limits::default().connections),
         connections_per_client: settings.serve_max_connections_per_client.value,
         idle_timeout: settings.serve_idle_timeout.value.0,
         header_timeout: settings.serve_header_timeout.value.0,
