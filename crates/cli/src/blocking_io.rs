@@ -114,7 +114,7 @@ impl ReadThread {
     }
 
     /// A closure that returns the same.
-    pub(super) fn watch(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+    pub(super) fn watch(&self) -> impl Fn() -> u64 + Clone + Send + Sync + 'static {
         let state = Arc::clone(&self.state);
         move || state.read.load(Ordering::SeqCst)
     }

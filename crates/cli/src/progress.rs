@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use indicatif::{
@@ -19,7 +19,9 @@ const TICK: Duration = Duration::from_millis(200);
 const DEFAULT_WIDTH: usize = 80;
 
 /// For inputs of unknown size.
-const UNSIZED: &str = "{prefix}{read}{bytes} sent  {bytes_per_sec}";
+const UNSIZED: &str = "{prefix}{bytes} sent  {bytes_per_sec}";
+/// While one of them is read.
+const READ: &str = "{prefix}{read} read, {bytes} sent  {bytes_per_sec}";
 /// For commands that cannot say how much they will do.
 const COUNTED: &str = "{prefix}{human_pos} requests, {elapsed}";
 /// By the width from which they fit.
@@ -60,11 +62,7 @@ impl Write for AboveBars {
 pub(super) struct Bar {
     bar: ProgressBar,
     update: Option<AbortHandle>,
-    input: Input,
 }
-
-/// Returns the bytes read of an input, once it is being read.
-type Input = Arc<OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>>;
 
 impl Bar {
     /// Nothing, if stderr is not a terminal.
@@ -72,8 +70,23 @@ impl Bar {
         Bar {
             bar: ProgressBar::hidden(),
             update: None,
-            input: Input::default(),
         }
+    }
+
+    /// A bar for this many bytes, if that is known.
+    fn shown(template: &str, label: String, size: Option<u64>, position: u64) -> Self {
+        // It is drawn when it is among the others.
+        let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_prefix(label);
+        // Bytes that were done before do not count for the rate.
+        bar.update(|state| state.set_pos(position));
+        bar.reset_eta();
+        let bar = BARS.add(bar);
+        bar.enable_steady_tick(TICK);
+        Bar { bar, update: None }
     }
 
     /// A bar for this many bytes, if that is known, of which the first `position` are done before.
@@ -83,8 +96,6 @@ impl Bar {
             _ => DEFAULT_WIDTH,
         };
         let label = shortened(label, width / 3);
-        // It is drawn when it is among the others.
-        let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden());
         let template = match size {
             None => UNSIZED,
             Some(_) => SIZED
@@ -92,48 +103,28 @@ impl Bar {
                 .find(|(fits, _)| width >= fits + label.chars().count())
                 .map_or(SIZED[SIZED.len() - 1].1, |(_, template)| template),
         };
-        let input = Input::default();
-        let reads = Arc::clone(&input);
-        let read = move |_: &ProgressState, out: &mut dyn fmt::Write| {
-            if let Some(read) = reads.get() {
-                let _ = write!(out, "{} read, ", HumanBytes(read()));
-            }
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.with_key("read", read));
-        }
-        bar.set_prefix(label);
-        // Bytes that were done before do not count for the rate.
-        bar.update(|state| state.set_pos(position));
-        bar.reset_eta();
-        let bar = BARS.add(bar);
-        bar.enable_steady_tick(TICK);
-        Bar {
-            bar,
-            update: None,
-            input,
-        }
+        Bar::shown(template, label, size, position)
     }
 
     /// The number of requests that a command has made, and for how long it runs.
     pub(super) fn counting(label: &str, requests: impl Fn() -> u64 + Send + 'static) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template(COUNTED) {
-            bar.set_style(style);
-        }
-        bar.set_prefix(format!("{label}  "));
-        let bar = BARS.add(bar);
-        bar.enable_steady_tick(TICK);
-        let mut counting = Bar::hidden();
-        counting.bar = bar;
+        let mut counting = Bar::shown(COUNTED, format!("{label}  "), None, 0);
         counting.follow(requests);
         counting
     }
 
     /// Shows also the bytes read of an input of unknown size: the first are sent only when there
     /// are enough for a part.
-    pub(super) fn follow_input(&self, read: impl Fn() -> u64 + Send + Sync + 'static) {
-        let _ = self.input.set(Box::new(read));
+    pub(super) fn follow_input(&self, read: impl Fn() -> u64 + Clone + Send + Sync + 'static) {
+        if self.bar.length().is_some() {
+            return;
+        }
+        let read = move |_: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = write!(out, "{}", HumanBytes(read()));
+        };
+        if let Ok(style) = ProgressStyle::with_template(READ) {
+            self.bar.set_style(style.with_key("read", read));
+        }
     }
 
     /// Shows this position from now on.
