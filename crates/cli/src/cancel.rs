@@ -1,5 +1,7 @@
 //! `cancel`: removes unfinished uploads.
 
+use std::collections::HashSet;
+
 use clap::Args;
 use serde::Serialize;
 use uuid::Uuid;
@@ -35,7 +37,9 @@ impl Cancel {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let service = context.connect(Absent::Refuse).await?;
         let mut failures = Vec::new();
-        let uuids = once_each(&self.uuids);
+        let mut seen = HashSet::new();
+        let once_each = self.uuids.iter().filter(|uuid| seen.insert(**uuid));
+        let uuids: Vec<Uuid> = once_each.copied().collect();
         for &uuid in &uuids {
             match service.cancel_upload(uuid).await {
                 Ok(()) => {
@@ -52,17 +56,6 @@ impl Cancel {
         }
         Failure::of_several(failures, uuids.len(), "uploads could not be cancelled")
     }
-}
-
-/// Removes duplicates, and keeps the order.
-fn once_each(uuids: &[Uuid]) -> Vec<Uuid> {
-    let mut once = Vec::new();
-    for uuid in uuids {
-        if !once.contains(uuid) {
-            once.push(*uuid);
-        }
-    }
-    once
 }
 
 fn refused(error: Error, context: &Context) -> Failure {

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt::Display;
 use std::io;
+use std::path::Path;
 
 /// The exit code when the command was refused or failed.
 const FAILED: u8 = 1;
@@ -116,6 +117,11 @@ impl Failure {
     /// Whether nothing is printed.
     pub(super) fn is_silent(&self) -> bool {
         self.lines.is_empty()
+    }
+
+    /// A failure to write to a file or folder.
+    pub(super) fn of_file_output(path: &Path, error: &io::Error) -> Self {
+        Failure::of(error).context(format_args!("cannot write {}", path.display()))
     }
 
     /// A failure to write to stdout.

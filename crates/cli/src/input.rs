@@ -37,6 +37,11 @@ pub(super) fn name(file: &Path) -> String {
     file.display().to_string()
 }
 
+/// The failure to read an input.
+pub(super) fn cannot_read(file: &Path, error: &io::Error) -> Failure {
+    Failure::of(error).context(format_args!("cannot read {}", name(file)))
+}
+
 /// An input that is open.
 pub(super) struct Input {
     pub(super) reader: Box<dyn Read + Send>,

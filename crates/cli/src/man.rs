@@ -63,13 +63,13 @@ fn command<'a>(program: &'a Command, name: &str) -> Result<&'a Command, Failure>
 }
 
 fn write_all(output: Output, program: &Command, folder: &Path) -> Result<(), Failure> {
-    fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+    fs::create_dir_all(folder).map_err(|error| Failure::of_file_output(folder, &error))?;
     for command in with_below(program) {
         let name = command.get_display_name().unwrap_or(command.get_name());
         let path = folder.join(format!("{name}.1"));
         page(command)
             .and_then(|page| fs::write(&path, page))
-            .map_err(|error| cannot_write(&path, &error))?;
+            .map_err(|error| Failure::of_file_output(&path, &error))?;
         output.say(path.display())?;
         output.event(&Event::Written { path: &path })?;
     }
@@ -80,10 +80,6 @@ fn write_all(output: Output, program: &Command, folder: &Path) -> Result<(), Fai
 fn with_below(command: &Command) -> Vec<&Command> {
     let below = command.get_subcommands().flat_map(with_below);
     std::iter::once(command).chain(below).collect()
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::of(error).context(format_args!("cannot write {}", path.display()))
 }
 
 /// A page in troff.

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use clap::Args;
 use futures_util::StreamExt as _;
-use jiff::{SignedDuration, Span, SpanRelativeTo};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::Context;
 use super::failure::Failure;
 use super::output::Traffic;
+use super::settings::duration;
+use super::settings::value::Kind as _;
 use super::store_url::Absent;
 use s3layers::{SweepAction, SweptUpload};
 
@@ -32,12 +33,7 @@ pub(super) struct Sweep {
 }
 
 pub(super) fn age(text: &str) -> Result<Duration, &'static str> {
-    const EXPECTED: &str = "expected a time such as 24h, 30m, 7d or 0s";
-    let span: Span = text.parse().map_err(|_| EXPECTED)?;
-    let age = span
-        .to_duration(SpanRelativeTo::days_are_24_hours())
-        .map_err(|_| EXPECTED)?;
-    Duration::try_from(age).map_err(|_| EXPECTED)
+    duration(text).ok_or("expected a time such as 24h, 30m, 7d or 0s")
 }
 
 #[derive(Serialize)]
@@ -107,10 +103,11 @@ impl Sweep {
 
     /// Prints what was done with an upload. The failure, if it is one.
     fn show(&self, context: &Context, swept: &SweptUpload) -> Result<Option<Failure>, Failure> {
+        let seconds = Duration::from_secs(swept.age.as_secs());
         context.output.say(format_args!(
             "{}  {:>12}  {}",
             swept.uuid,
-            rounded(swept.age),
+            seconds.show().unwrap_or_default(),
             self.outcome(swept)
         ))?;
         let failure = swept.outcome.as_ref().err().map(|error| Failure::of(error));
@@ -151,12 +148,6 @@ fn name(action: SweepAction) -> &'static str {
         SweepAction::RemoveCancelled => "remove_cancelled",
         SweepAction::RemoveOrphans => "remove_orphans",
     }
-}
-
-/// Rounded down to seconds.
-fn rounded(age: Duration) -> String {
-    let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
-    format!("{:#}", SignedDuration::from_secs(seconds))
 }
 
 #[cfg(test)]

@@ -84,18 +84,16 @@ pub(super) struct Sums {
 /// Reads an archive in a thread.
 pub(super) async fn read(file: &Path, summer: TarSummer) -> Result<Sums, Failure> {
     let input = input::open(file)?.reader;
-    let name = input::name(file);
     let read = tokio::task::spawn_blocking(move || sums(input, summer));
     let read = read.await.map_err(|error| Failure::of(&error))?;
-    let (tar_sum, digest) =
-        read.map_err(|error| Failure::of(&error).context(format_args!("cannot read {name}")))?;
-    let tar_sum = tar_sum.map_err(|broken| has_none(&name, &broken))?;
+    let (tar_sum, digest) = read.map_err(|error| input::cannot_read(file, &error))?;
+    let tar_sum = tar_sum.map_err(|broken| has_none(file, &broken))?;
     Ok(Sums { tar_sum, digest })
 }
 
 /// The failure of a broken archive, which has no TarSum.
-pub(super) fn has_none(name: &str, broken: &BrokenArchive) -> Failure {
-    Failure::of(broken).context(format_args!("{name} has no TarSum"))
+pub(super) fn has_none(file: &Path, broken: &BrokenArchive) -> Failure {
+    Failure::of(broken).context(format_args!("{} has no TarSum", input::name(file)))
 }
 
 type Raw = (Result<TarSum, BrokenArchive>, Digest);

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use tokio::io::AsyncSeekExt as _;
 
-use super::target::cannot_write;
 use crate::blocking_io::WriteThread;
 use crate::failure::Failure;
 use s3layers::{Digest, Error, Hasher, Layer};
@@ -35,7 +34,7 @@ impl PullError {
             (PullError::Interrupted, _) => Failure::new("interrupted"),
             (PullError::Layer(error) | PullError::Mismatch(error), _) => error.into(),
             (PullError::Output(error), None) => Failure::of_output(&error),
-            (PullError::Output(error), Some(path)) => cannot_write(path, &error),
+            (PullError::Output(error), Some(path)) => Failure::of_file_output(path, &error),
         }
     }
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use self::copy::{PullError, chunks, copy, hash};
 use self::partial::Partial;
 use self::range::ByteRange;
-use self::target::{Target, cannot_write, open_device};
+use self::target::{Target, open_device};
 use super::Context;
 use super::failure::Failure;
 use super::input;
@@ -222,7 +222,7 @@ impl PullTask<'_> {
         } else {
             Partial::unnamed(path)
         };
-        let partial = partial.map_err(|error| cannot_write(path, &error))?;
+        let partial = partial.map_err(|error| Failure::of_file_output(path, &error))?;
         let resume = format!("to resume: {}", self.resume_command(path));
         let _last_words = stop.last_words(self.is_whole().then_some(resume).into_iter().collect());
         let kept = match self.fill(layer, &partial, stop).await {
@@ -236,7 +236,7 @@ impl PullTask<'_> {
         published.map_err(|error| {
             let failure = match error.kind() {
                 io::ErrorKind::AlreadyExists => target::exists(path),
-                _ => cannot_write(path, &error),
+                _ => Failure::of_file_output(path, &error),
             };
             failure.hint(format!("all bytes are in {location}"))
         })?;
@@ -317,7 +317,7 @@ impl PullTask<'_> {
         };
         let location = match partial.keep() {
             Ok(location) => location,
-            Err(error) => return failure.because(cannot_write(path, &error)),
+            Err(error) => return failure.because(Failure::of_file_output(path, &error)),
         };
         let resume = self.resume_command(path);
         // The error that follows has the same hints.

@@ -33,7 +33,7 @@ impl Target {
             Ok(there) if !there.is_file() => return Ok(Target::Device(path.to_owned())),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(cannot_write(path, &error)),
+            Err(error) => return Err(Failure::of_file_output(path, &error)),
         }
         // `file_name` ignores a slash at the end.
         let bytes = path.as_os_str().as_bytes();
@@ -49,7 +49,7 @@ impl Target {
         }
         // What a link leads to is replaced, not the link: /dev/stdout is one.
         let target = if there.is_some_and(|there| there.is_symlink()) {
-            fs::canonicalize(path).map_err(|error| cannot_write(path, &error))?
+            fs::canonicalize(path).map_err(|error| Failure::of_file_output(path, &error))?
         } else {
             path.to_owned()
         };
@@ -74,7 +74,7 @@ pub(super) async fn open_device(path: &Path, stop: &mut Stop) -> Result<File, Fa
         () = stop.requested() => return Err(Failure::new("interrupted")),
     };
     let opened = opened.map_err(io::Error::other).flatten();
-    opened.map_err(|error| cannot_write(path, &error))
+    opened.map_err(|error| Failure::of_file_output(path, &error))
 }
 
 /// The folder of a file.
@@ -90,8 +90,4 @@ pub(super) fn exists(path: &Path) -> Failure {
         "{} exists already; --force replaces it",
         path.display()
     ))
-}
-
-pub(super) fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::of(error).context(format_args!("cannot write {}", path.display()))
 }

@@ -112,10 +112,7 @@ fn mismatch(
 }
 
 async fn hash(item: &Item<'_>, algorithm: Algorithm, size: u64) -> Result<Digest, Failure> {
-    let cannot_read = |error: std::io::Error| {
-        let file = input::name(item.file);
-        Failure::of(&error).context(format_args!("cannot read {file}"))
-    };
+    let cannot_read = |error| input::cannot_read(item.file, &error);
     let label = if item.has_others {
         format!("hashing {}", input::name(item.file))
     } else {

@@ -341,9 +341,7 @@ impl<'a> PushTask<'a> {
         let input = input::name(self.item.file);
         match cause {
             Interruption::Signal => Failure::new("interrupted"),
-            Interruption::Input(error) => {
-                Failure::of(&error).context(format_args!("cannot read {input}"))
-            }
+            Interruption::Input(error) => input::cannot_read(self.item.file, &error),
             Interruption::Short { size } => Failure::new(format!(
                 "{input} has {} bytes, but the upload has {} already; expected the whole layer",
                 grouped(size),
@@ -354,7 +352,7 @@ impl<'a> PushTask<'a> {
                 grouped(self.start)
             )),
             Interruption::Archive(broken) => {
-                tarsum::has_none(&input, &broken).hint("it can be stored without --tarsum")
+                tarsum::has_none(self.item.file, &broken).hint("it can be stored without --tarsum")
             }
             Interruption::Upload(error) => self.refusal(error),
         }

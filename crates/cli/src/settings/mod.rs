@@ -16,6 +16,7 @@ use self::file::Entry;
 use self::flags::Flags;
 pub(super) use self::location::Location;
 use self::table::{Row, Setting, SettingValue, Source};
+pub(super) use self::time::duration;
 use self::time::{Interval, Timeout};
 use self::value::{FilePath, Format, Kind, Level, Listen, Size, Url, Word};
 use super::failure::Failure;

@@ -11,6 +11,13 @@ use super::value::Kind;
 /// A hundred years: a clock that counts further may overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
+/// A text with units.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    let span: Span = text.parse().ok()?;
+    let whole = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+    Duration::try_from(whole).ok()
+}
+
 impl Kind for Duration {
     const EXPECTED: &str = "a time such as 15m, 30s or 1h 30m, or a number of seconds";
     const SHAPES: &[Shape] = &[Shape::Text, Shape::Integer];
@@ -18,11 +25,7 @@ impl Kind for Duration {
     fn parse(text: &str) -> Option<Self> {
         let time = match text.parse() {
             Ok(seconds) => Duration::from_secs(seconds),
-            Err(_) => {
-                let span: Span = text.parse().ok()?;
-                let whole = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
-                Duration::try_from(whole).ok()?
-            }
+            Err(_) => duration(text)?,
         };
         (time <= LONGEST).then_some(time)
     }
