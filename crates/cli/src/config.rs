@@ -123,7 +123,9 @@ fn show(context: &Context, rows: &[Row], keys: Option<&CredentialSource>) -> Res
         let name = row.setting.name.to_owned();
         [name, value(row), row.source.to_string()]
     }));
-    cells.push(credentials_row(keys));
+    let (source, from, access_key_id) = credentials(keys);
+    let id = access_key_id.unwrap_or("-").to_owned();
+    cells.push(["access key id".to_owned(), id, from.clone()]);
     for line in aligned(&cells) {
         output.say(line)?;
     }
@@ -135,51 +137,48 @@ fn show(context: &Context, rows: &[Row], keys: Option<&CredentialSource>) -> Res
             from: row.source.to_string(),
         })?;
     }
-    let [_, _, from] = credentials_row(keys);
     output.event(&Event::Credentials {
-        source: source_of(keys),
+        source,
         from,
-        access_key_id: keys.and_then(access_key_id),
+        access_key_id,
     })
 }
 
-fn access_key_id(keys: &CredentialSource) -> Option<&str> {
+/// The credentials of the store: the kind of their source, that source, and the id of the key if it is known.
+fn credentials(keys: Option<&CredentialSource>) -> (&'static str, String, Option<&str>) {
     match keys {
-        CredentialSource::Environment { access_key_id } => Some(access_key_id),
-        CredentialSource::Profile { access_key_id, .. } => access_key_id.as_deref(),
-        CredentialSource::WebIdentity
-        | CredentialSource::Container
-        | CredentialSource::Machine
-        | CredentialSource::None => None,
-    }
-}
-
-/// The row of the credentials.
-fn credentials_row(keys: Option<&CredentialSource>) -> [String; 3] {
-    let from = match keys {
-        None => "the embedded store has its own".to_owned(),
-        Some(CredentialSource::Environment { .. }) => "AWS_ACCESS_KEY_ID".to_owned(),
-        Some(CredentialSource::Profile { name, by, .. }) => format!("AWS profile {name}: {by}"),
-        Some(CredentialSource::WebIdentity) => "AWS_WEB_IDENTITY_TOKEN_FILE".to_owned(),
-        Some(CredentialSource::Container) => "the container, if it has any".to_owned(),
-        Some(CredentialSource::Machine) => "the role of this machine, if it has one".to_owned(),
-        Some(CredentialSource::None) => {
-            "none: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned()
+        None => (
+            "embedded",
+            "the embedded store has its own".to_owned(),
+            None,
+        ),
+        Some(CredentialSource::Environment { access_key_id }) => {
+            let from = "AWS_ACCESS_KEY_ID".to_owned();
+            ("environment", from, Some(access_key_id))
         }
-    };
-    let id = keys.and_then(access_key_id).unwrap_or("-");
-    ["access key id".to_owned(), id.to_owned(), from]
-}
-
-fn source_of(keys: Option<&CredentialSource>) -> &'static str {
-    match keys {
-        None => "embedded",
-        Some(CredentialSource::Environment { .. }) => "environment",
-        Some(CredentialSource::Profile { .. }) => "aws_profile",
-        Some(CredentialSource::WebIdentity) => "web_identity",
-        Some(CredentialSource::Container) => "container",
-        Some(CredentialSource::Machine) => "machine",
-        Some(CredentialSource::None) => "none",
+        Some(CredentialSource::Profile {
+            name,
+            by,
+            access_key_id,
+        }) => {
+            let from = format!("AWS profile {name}: {by}");
+            ("aws_profile", from, access_key_id.as_deref())
+        }
+        Some(CredentialSource::WebIdentity) => {
+            let from = "AWS_WEB_IDENTITY_TOKEN_FILE".to_owned();
+            ("web_identity", from, None)
+        }
+        Some(CredentialSource::Container) => {
+            ("container", "the container, if it has any".to_owned(), None)
+        }
+        Some(CredentialSource::Machine) => {
+            let from = "the role of this machine, if it has one".to_owned();
+            ("machine", from, None)
+        }
+        Some(CredentialSource::None) => {
+            let from = "none: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned();
+            ("none", from, None)
+        }
     }
 }
 
