@@ -41,14 +41,16 @@ struct Explain {
     groups: Vec<String>,
 }
 
-/// One access, and what came of it.
 #[derive(Serialize)]
-struct Line {
-    event: &'static str,
-    access: String,
-    optional: bool,
-    allowed: bool,
-    reason: String,
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    /// One access, and what came of it.
+    Access {
+        access: &'a str,
+        optional: bool,
+        allowed: bool,
+        reason: &'a str,
+    },
 }
 
 impl Policy {
@@ -71,43 +73,26 @@ impl Explain {
         };
         let refused = |error| Failure::usage(format!("{} {}: {error}", self.method, self.path));
         let needs = needs(&self.method, &self.path).map_err(refused)?;
-        if needs.needed.is_none() {
-            return self.print(
-                context,
-                "open to every client",
-                false,
-                Ok("no access is needed"),
-            );
-        }
-        let needed = needs.needed.map(|access| (access, false));
+        let print = |access: &str, optional, (allowed, reason): (bool, &str)| {
+            let kind = if optional { "optional" } else { "needed" };
+            let output = context.output;
+            output.say(format_args!("{kind}  {access}: {reason}"))?;
+            output.event(&Event::Access {
+                access,
+                optional,
+                allowed,
+                reason,
+            })
+        };
+        let Some(needed) = needs.needed else {
+            return print("open to every client", false, (true, "no access is needed"));
+        };
         let optional = needs.optional.map(|access| (access, true));
-        for (access, is_optional) in needed.into_iter().chain(optional) {
-            let reason = decide(&policy, &identity, &access);
-            let reason = reason.as_deref().map_err(String::as_str);
-            self.print(context, &access.to_string(), is_optional, reason)?;
+        for (access, is_optional) in std::iter::once((needed, false)).chain(optional) {
+            let (allowed, reason) = decide(&policy, &identity, &access);
+            print(&access.to_string(), is_optional, (allowed, &reason))?;
         }
         Ok(())
-    }
-
-    fn print(
-        &self,
-        context: &Context,
-        access: &str,
-        optional: bool,
-        reason: Result<&str, &str>,
-    ) -> Result<(), Failure> {
-        let (Ok(text) | Err(text)) = reason;
-        let kind = if optional { "optional" } else { "needed" };
-        context
-            .output
-            .say(format_args!("{kind}  {access}: {text}"))?;
-        context.output.event(&Line {
-            event: "access",
-            access: access.to_owned(),
-            optional,
-            allowed: reason.is_ok(),
-            reason: text.to_owned(),
-        })
     }
 }
 
@@ -118,17 +103,17 @@ fn subject(text: &str) -> Subject {
     Subject::new(format!("user:{text}"))
 }
 
-/// Why an access is allowed, or an error that says why it is not.
+/// Whether an access is allowed, and why.
 fn decide(
     policy: &s3layers_registry::Policy,
     identity: &Identity,
     access: &Access,
-) -> Result<String, String> {
+) -> (bool, String) {
     let Some((name, action)) = access.in_repository() else {
-        return Ok("allowed to every client with credentials or a token".to_owned());
+        let reason = "allowed to every client with credentials or a token";
+        return (true, reason.to_owned());
     };
-    match policy.decide(identity, name, action) {
-        decision @ Decision::Allowed(_) => Ok(decision.to_string()),
-        decision @ Decision::Denied => Err(decision.to_string()),
-    }
+    let decision = policy.decide(identity, name, action);
+    let is_allowed = matches!(decision, Decision::Allowed(_));
+    (is_allowed, decision.to_string())
 }
