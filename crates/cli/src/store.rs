@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 
 use super::failure::Failure;
 use super::rlimit;
-use super::settings::value::Listen;
+use super::settings::value::{Kind as _, Listen};
 use super::stop::Stop;
 use super::store_url::{Absent, BUCKET};
 use super::{Context, quoted};
@@ -20,7 +20,7 @@ use embedded_s3::Limits;
 #[derive(Debug, Args)]
 pub(super) struct Store {
     /// Listen on this address; port 0 takes a free port
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000", value_parser = Listen::argument)]
     listen: Listen,
     /// Require this access key of clients; random by default
     #[arg(

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use etcetera::BaseStrategy as _;
 
@@ -41,38 +40,26 @@ pub(super) enum StoreUrl {
     Memory,
 }
 
-/// The error of a text that names no store.
-#[derive(Debug, thiserror::Error)]
-#[error("expected s3://BUCKET[/ROOT], file:PATH or memory:")]
-pub(super) struct InvalidStoreUrl;
-
-impl FromStr for StoreUrl {
-    type Err = InvalidStoreUrl;
-
-    fn from_str(text: &str) -> Result<Self, InvalidStoreUrl> {
+impl StoreUrl {
+    /// The store of this name.
+    pub(super) fn of(text: &str) -> Option<Self> {
         if text == "memory:" {
-            return Ok(StoreUrl::Memory);
+            return Some(StoreUrl::Memory);
         }
         if let Some(path) = text.strip_prefix("file:") {
             // `file:///var/lib` equals `file:/var/lib`.
             let is_rooted = path.starts_with('/');
             let path = match path.strip_prefix("//") {
-                Some(rest) if !rest.starts_with('/') => return Err(InvalidStoreUrl),
+                Some(rest) if !rest.starts_with('/') => return None,
                 // More slashes mean one.
                 _ if is_rooted => &format!("/{}", path.trim_start_matches('/')),
                 _ => path,
             };
-            return match path {
-                "" => Err(InvalidStoreUrl),
-                path => Ok(StoreUrl::Folder(path.into())),
-            };
+            return (!path.is_empty()).then(|| StoreUrl::Folder(path.into()));
         }
-        let path = text.strip_prefix("s3://").ok_or(InvalidStoreUrl)?;
+        let path = text.strip_prefix("s3://")?;
         let (bucket, root) = path.split_once('/').unwrap_or((path, ""));
-        if bucket.is_empty() {
-            return Err(InvalidStoreUrl);
-        }
-        Ok(StoreUrl::S3 {
+        (!bucket.is_empty()).then(|| StoreUrl::S3 {
             bucket: bucket.to_owned(),
             root: root.strip_suffix('/').unwrap_or(root).to_owned(),
         })
@@ -224,8 +211,7 @@ mod tests {
             ("memory", None),
             ("", None),
         ] {
-            let url = text.parse::<StoreUrl>().ok();
-            assert_eq!(url, want, "{text:?}");
+            assert_eq!(StoreUrl::of(text), want, "{text:?}");
         }
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use self::file::Entry;
 use self::flags::Flags;
 pub(super) use self::location::Location;
+use self::table::Flag::{self, Common, Policy, Serve, Tuning};
 use self::table::{Row, Setting, SettingValue, Source};
 pub(super) use self::time::duration;
 use self::time::{Interval, Timeout};
@@ -87,7 +88,7 @@ macro_rules! settings {
 
 settings! {
     store: Option<StoreUrl> = None,
-        Setting::common("store", "PLACE", "Use the store s3://BUCKET[/ROOT], file:PATH or memory:")
+        Setting::new(Common, "store", "PLACE", "Use the store s3://BUCKET[/ROOT], file:PATH or memory:")
             .more("Default: a folder in the user's data directory. `file:` is a store in a folder, for one \
                 process at a time; in a configuration file its path is relative to the folder of that file. \
                 `memory:` is lost when the program ends. For `s3:`, credentials come from the sources of every \
@@ -95,164 +96,164 @@ settings! {
                 as do certificates (AWS_CA_BUNDLE, SSL_CERT_FILE) and proxies (HTTPS_PROXY, HTTP_PROXY, \
                 NO_PROXY).").sample("s3://bucket/root");
     endpoint_url: Option<Url> = None,
-        Setting::common("endpoint_url", "URL", "Use the S3 store at this URL instead of AWS")
+        Setting::new(Common, "endpoint_url", "URL", "Use the S3 store at this URL instead of AWS")
             .sample("http://127.0.0.1:9000")
             .variables_of_aws(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
     region: Option<Word> = None,
-        Setting::common("region", "REGION", "Use this region of the S3 store").sample("eu-central-1")
+        Setting::new(Common, "region", "REGION", "Use this region of the S3 store").sample("eu-central-1")
             .variables_of_aws(&["AWS_REGION", "AWS_DEFAULT_REGION"]);
     profile: Option<Word> = None,
-        Setting::common("profile", "NAME", "Use the keys of this profile in ~/.aws")
+        Setting::new(Common, "profile", "NAME", "Use the keys of this profile in ~/.aws")
             .more("As a flag or in S3LAYERS_PROFILE: its keys are used even if the environment has some.")
             .sample("minio").variables_of_aws(&["AWS_PROFILE"]);
     part_size: Size = Size(DEFAULT_PART_SIZE),
-        Setting::tuning("part_size", "SIZE", "Send parts of this size, 5 MiB to 5 GiB")
+        Setting::new(Tuning, "part_size", "SIZE", "Send parts of this size, 5 MiB to 5 GiB")
             .more("Larger parts need fewer requests and more memory. Parts grow automatically when a layer \
                 becomes large. More than half of memory_budget needs a larger memory_budget.");
     parallelism: usize = DEFAULT_PARALLELISM,
-        Setting::tuning("parallelism", "NUMBER", "Limit concurrent requests of one transfer, 1 to 64");
+        Setting::new(Tuning, "parallelism", "NUMBER", "Limit concurrent requests of one transfer, 1 to 64");
     memory_budget: Size = Size(DEFAULT_MEMORY_BUDGET),
-        Setting::tuning("memory_budget", "SIZE", "Limit layer bytes in memory, at least two parts");
+        Setting::new(Tuning, "memory_budget", "SIZE", "Limit layer bytes in memory, at least two parts");
     single_writer: bool = false,
-        Setting::tuning("single_writer", "BOOL", "Declare that no other process writes below this root")
+        Setting::new(Tuning, "single_writer", "BOOL", "Declare that no other process writes below this root")
             .more("Allows a store without conditional writes. Two writers would overwrite each other unnoticed.");
     log_level: Level = Level::Word("warn".to_owned()),
-        Setting::without_flag("log.level", "LEVEL", "Log at this level; -v info, -vv debug, --quiet error")
+        Setting::new(Flag::None, "log.level", "LEVEL", "Log at this level; -v info, -vv debug, --quiet error")
             .variables_of_aws(&["RUST_LOG"]);
     log_format: Format = Format::Text,
-        Setting::tuning("log.format", "FORMAT", "Write log lines as text or json");
+        Setting::new(Tuning, "log.format", "FORMAT", "Write log lines as text or json");
     serve_listen: Listen = Listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000))),
-        Setting::serve("serve.listen", "ADDRESS", "Listen on this address; port 0 takes a free port")
+        Setting::new(Serve, "serve.listen", "ADDRESS", "Listen on this address; port 0 takes a free port")
             .more("`:5000` listens on all IPv4 addresses of this machine, `localhost:5000` on 127.0.0.1.");
     serve_allow_anonymous: bool = false,
-        Setting::serve("serve.allow_anonymous", "BOOL", "Allow other machines to connect, without authentication")
+        Setting::new(Serve, "serve.allow_anonymous", "BOOL", "Allow other machines to connect, without authentication")
             .more("Every client that reaches the address can then read, push and delete. Needed without \
                 serve.users and serve.policy, unless serve.listen is a loopback address.");
     serve_users: Option<FilePath> = None,
-        Setting::serve("serve.users", "FILE", "Authenticate users by this file of `htpasswd -B`")
+        Setting::new(Serve, "serve.users", "FILE", "Authenticate users by this file of `htpasswd -B`")
             .more("It is read again when it changes. Without serve.policy every user may do everything.")
             .sample("users.htpasswd");
     serve_policy: Option<FilePath> = None,
-        Setting::policy("serve.policy", "FILE", "Authorize requests by this policy file")
+        Setting::new(Policy, "serve.policy", "FILE", "Authorize requests by this policy file")
             .more("Rules of subjects, repositories and actions, and issuers of tokens: see docs/operations.md. \
                 What no rule allows is denied. It is read again when it changes. `s3layers policy explain` shows \
                 what a request would get.").sample("policy.toml");
     serve_anonymous_pull: bool = false,
-        Setting::policy("serve.anonymous_pull", "BOOL", "Allow clients without credentials to pull, without a policy")
+        Setting::new(Policy, "serve.anonymous_pull", "BOOL", "Allow clients without credentials to pull, without a policy")
             .more("With serve.policy, a rule for `everyone` does so.");
     serve_public_url: Option<Url> = None,
-        Setting::serve("serve.public_url", "URL", "Send clients to this URL of the registry for tokens")
+        Setting::new(Serve, "serve.public_url", "URL", "Send clients to this URL of the registry for tokens")
             .more("Needed with serve.users or serve.policy, unless clients reach the registry at serve.listen.")
             .sample("https://registry.example.com");
     serve_token_server: Option<Url> = None,
-        Setting::serve("serve.token_server", "URL", "Send clients to this token server of another issuer")
+        Setting::new(Serve, "serve.token_server", "URL", "Send clients to this token server of another issuer")
             .more("An issuer of serve.policy with kind = \"docker\". Default: the registry's own, below \
                 serve.public_url.").sample("https://auth.example.com/token");
     serve_secret_file: Option<FilePath> = None,
-        Setting::serve("serve.secret_file", "FILE", "Sign tokens with the random bytes in this file")
+        Setting::new(Serve, "serve.secret_file", "FILE", "Sign tokens with the random bytes in this file")
             .more("At least 32 bytes, for example of `openssl rand -base64 48`. All processes of one registry \
                 need the same. Default: bytes that the first process stores in the bucket.")
             .sample("secret");
     serve_token_lifetime: Timeout = Timeout(Duration::from_secs(3600)),
-        Setting::serve("serve.token_lifetime", "TIME", "Limit the lifetime of the registry's own tokens")
+        Setting::new(Serve, "serve.token_lifetime", "TIME", "Limit the lifetime of the registry's own tokens")
             .more("A user that is removed from serve.users has no valid token from then on, and each request is \
                 held against the policy as it is then.");
     serve_upload_grace: Duration = Duration::from_secs(24 * 3600),
-        Setting::serve("serve.upload_grace", "TIME", "Accept an expired token this long for uploads begun before")
+        Setting::new(Serve, "serve.upload_grace", "TIME", "Accept an expired token this long for uploads begun before")
             .more("Several clients do not get a new token during the upload of a layer.");
     serve_plain_credentials: bool = false,
-        Setting::serve("serve.plain_credentials", "BOOL", "Accept credentials over connections without TLS")
+        Setting::new(Serve, "serve.plain_credentials", "BOOL", "Accept credentials over connections without TLS")
             .more("For a network without eavesdroppers. Clients on this machine, and those whose trusted proxy \
                 says that it was reached by https, need no such permission.");
     serve_tls_cert: Option<FilePath> = None,
-        Setting::serve("serve.tls_cert", "FILE", "Serve TLS with the certificates in this PEM file")
+        Setting::new(Serve, "serve.tls_cert", "FILE", "Serve TLS with the certificates in this PEM file")
             .more("That of the server first, then those of its issuers. It is read again when it changes, as the \
                 other files of TLS.").sample("server.crt");
     serve_tls_key: Option<FilePath> = None,
-        Setting::serve("serve.tls_key", "FILE", "Use the private key in this PEM file")
+        Setting::new(Serve, "serve.tls_key", "FILE", "Use the private key in this PEM file")
             .sample("server.key");
     serve_tls_client_ca: Option<FilePath> = None,
-        Setting::serve("serve.tls_client_ca", "FILE", "Authenticate clients by certificates of these CAs")
+        Setting::new(Serve, "serve.tls_client_ca", "FILE", "Authenticate clients by certificates of these CAs")
             .more("A client with such a certificate is the subject `certificate:NAME` of the policy, with the \
                 first DNS name or URI in it. Others need other credentials.").sample("clients.crt");
     serve_trusted_proxies: TrustedProxies = TrustedProxies::default(),
-        Setting::serve("serve.trusted_proxies", "LIST", "Trust Forwarded and X-Forwarded-* headers of these proxies")
+        Setting::new(Serve, "serve.trusted_proxies", "LIST", "Trust Forwarded and X-Forwarded-* headers of these proxies")
             .more("A list of addresses and networks such as 10.0.0.0/8, with commas between them. `loopback` and \
                 `private` stand for such addresses, `none` for no proxy.");
     serve_cors_origin: Option<CorsOrigins> = None,
-        Setting::serve("serve.cors_origin", "LIST", "Allow scripts of these origins in a browser")
+        Setting::new(Serve, "serve.cors_origin", "LIST", "Allow scripts of these origins in a browser")
             .more("A list such as https://ui.example.com,http://localhost:8080, or * for all, whose scripts may \
                 then not send credentials.").sample("https://ui.example.com");
     serve_redirect: bool = false,
-        Setting::serve("serve.redirect", "BOOL", "Redirect downloads of layers to signed URLs of the store");
+        Setting::new(Serve, "serve.redirect", "BOOL", "Redirect downloads of layers to signed URLs of the store");
     serve_redirect_endpoint: Option<Url> = None,
-        Setting::serve("serve.redirect_endpoint", "URL", "Redirect to this URL of the store")
+        Setting::new(Serve, "serve.redirect_endpoint", "URL", "Redirect to this URL of the store")
             .more("For clients that reach the store by another URL than this program does.")
             .sample("https://s3.example.com");
     serve_redirect_lifetime: Duration = DEFAULT_PRESIGN_LIFETIME,
-        Setting::serve("serve.redirect_lifetime", "TIME", "Limit the lifetime of this URL, up to 7 days");
+        Setting::new(Serve, "serve.redirect_lifetime", "TIME", "Limit the lifetime of this URL, up to 7 days");
     serve_relative_location: bool = false,
-        Setting::serve("serve.relative_location", "BOOL", "Send locations without scheme and host")
+        Setting::new(Serve, "serve.relative_location", "BOOL", "Send locations without scheme and host")
             .more("For a proxy that does not forward the host of the request.");
     serve_sparse: bool = false,
-        Setting::serve("serve.sparse", "BOOL", "Accept manifests that name content that is not stored");
+        Setting::new(Serve, "serve.sparse", "BOOL", "Accept manifests that name content that is not stored");
     serve_automatic_mount: bool = false,
-        Setting::serve("serve.automatic_mount", "BOOL", "Mount layers from any repository if no source is named")
+        Setting::new(Serve, "serve.automatic_mount", "BOOL", "Mount layers from any repository if no source is named")
             .more("Anyone who may push to one repository and knows the digest of a layer can then read it.");
     serve_max_requests: usize = DEFAULT_MAX_REQUESTS,
-        Setting::serve("serve.max_requests", "NUMBER", "Limit concurrent requests, except transfers of layers")
+        Setting::new(Serve, "serve.max_requests", "NUMBER", "Limit concurrent requests, except transfers of layers")
             .more("A quarter of them is kept for reads of blobs and manifests.");
     serve_max_requests_per_client: Option<usize> = None,
-        Setting::serve("serve.max_requests_per_client", "NUMBER", "Limit concurrent requests of one client")
+        Setting::new(Serve, "serve.max_requests_per_client", "NUMBER", "Limit concurrent requests of one client")
             .more("By its address; behind a trusted proxy, by the address that the proxy names. 429 above.")
             .sample("64");
     serve_max_connections_per_client: Option<usize> = None,
-        Setting::serve("serve.max_connections_per_client", "NUMBER", "Limit concurrent connections from one address")
+        Setting::new(Serve, "serve.max_connections_per_client", "NUMBER", "Limit concurrent connections from one address")
             .more("Further ones are closed at once. Behind a proxy all come from its address.").sample("64");
     serve_read_only: bool = false,
-        Setting::serve("serve.read_only", "BOOL", "Refuse all requests that write")
+        Setting::new(Serve, "serve.read_only", "BOOL", "Refuse all requests that write")
             .more("This process makes no sweeps and no collections then.");
     serve_no_delete: bool = false,
-        Setting::serve("serve.no_delete", "BOOL", "Refuse to remove blobs, manifests and tags");
+        Setting::new(Serve, "serve.no_delete", "BOOL", "Refuse to remove blobs, manifests and tags");
     serve_immutable_tags: Option<ImmutableTags> = None,
-        Setting::serve("serve.immutable_tags", "LIST", "Refuse to move or remove these tags")
+        Setting::new(Serve, "serve.immutable_tags", "LIST", "Refuse to move or remove these tags")
             .more("A list of REPOSITORY:TAG with commas between them, such as **:v*; * stops at a slash, ** does \
                 not. In such repositories manifests and blobs are not removed by digest.").sample("**:v*");
     serve_metrics_listen: Option<Listen> = None,
-        Setting::serve("serve.metrics_listen", "ADDRESS", "Serve metrics for Prometheus on this address, at /metrics")
+        Setting::new(Serve, "serve.metrics_listen", "ADDRESS", "Serve metrics for Prometheus on this address, at /metrics")
             .more("Without authentication and TLS: an address that only the scraper reaches.")
             .sample("127.0.0.1:9090");
     serve_s3_prices: Prices = Prices::default(),
-        Setting::serve("serve.s3_prices", "WRITES,READS", "Set the prices of requests to S3, for metrics")
+        Setting::new(Serve, "serve.s3_prices", "WRITES,READS", "Set the prices of requests to S3, for metrics")
             .more("In dollars for 1000 writes and lists, and for 1000 reads; removals are free. Default: AWS S3 \
                 Standard.");
     serve_webhook: Option<WebhookUrl> = None,
-        Setting::serve("serve.webhook", "URL", "Post events about pushes, pulls and removals to this URL")
+        Setting::new(Serve, "serve.webhook", "URL", "Post events about pushes, pulls and removals to this URL")
             .more("Mounts, too, in the envelope of distribution's webhooks. A URL with http:// has to be of this machine.")
             .sample("https://hooks.example.com/registry");
     serve_webhook_authorization: Option<FilePath> = None,
-        Setting::serve("serve.webhook_authorization", "FILE", "Send the Authorization header in this file to serve.webhook")
+        Setting::new(Serve, "serve.webhook_authorization", "FILE", "Send the Authorization header in this file to serve.webhook")
             .more("One line, such as `Bearer TOKEN`.").sample("webhook-authorization");
     serve_body_timeout: Timeout = Timeout(Duration::from_secs(600)),
-        Setting::serve("serve.body_timeout", "TIME", "Limit pauses of a client that sends a body")
+        Setting::new(Serve, "serve.body_timeout", "TIME", "Limit pauses of a client that sends a body")
             .more("Then the request is answered with 408. Every byte that arrived is kept, and the client can \
                 resume the upload.");
     serve_write_timeout: Timeout = Timeout(Duration::from_secs(600)),
-        Setting::serve("serve.write_timeout", "TIME", "Limit pauses of a client that reads an answer");
+        Setting::new(Serve, "serve.write_timeout", "TIME", "Limit pauses of a client that reads an answer");
     serve_idle_timeout: Timeout = Timeout(Duration::from_secs(620)),
-        Setting::serve("serve.idle_timeout", "TIME", "Close a connection that has been idle this long")
+        Setting::new(Serve, "serve.idle_timeout", "TIME", "Close a connection that has been idle this long")
             .more("A load balancer must close its idle connections first; several keep them for 600 seconds.");
     serve_header_timeout: Timeout = Timeout(Duration::from_secs(60)),
-        Setting::serve("serve.header_timeout", "TIME", "Limit how long the head of a request may take");
+        Setting::new(Serve, "serve.header_timeout", "TIME", "Limit how long the head of a request may take");
     serve_drain: Duration = Duration::from_secs(8),
-        Setting::serve("serve.drain", "TIME", "Limit how long running requests may take after a stop")
+        Setting::new(Serve, "serve.drain", "TIME", "Limit how long running requests may take after a stop")
             .more("Uploads that need longer are aborted in the last third of this time. Every byte that arrived \
                 is kept, and any process can resume them. `docker stop` kills after 10 seconds.");
     serve_sweep_every: Interval = Interval(Some(Duration::from_secs(3600))),
-        Setting::serve("serve.sweep_every", "TIME", "Remove uploads untouched for 7 days this often, or `off`")
+        Setting::new(Serve, "serve.sweep_every", "TIME", "Remove uploads untouched for 7 days this often, or `off`")
             .more("Any number of processes may do so. The first sweep is at a random time within this interval.");
     serve_gc_every: Interval = Interval(None),
-        Setting::serve("serve.gc_every", "TIME", "Collect layers that no manifest names this often, or `off`")
+        Setting::new(Serve, "serve.gc_every", "TIME", "Collect layers that no manifest names this often, or `off`")
             .more("As `gc` does, in any number of processes. A layer goes some passes and two days after the \
                 last manifest that names it.").sample("12h");
 }

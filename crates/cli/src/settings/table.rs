@@ -53,34 +53,9 @@ pub(super) enum Flag {
     None,
 }
 
-/// Constructors of settings whose flag only some commands have.
-macro_rules! constructors {
-    ($($name:ident: $flag:ident;)*) => {
-        impl Setting {
-            $(pub(super) const fn $name(
-                name: &'static str,
-                placeholder: &'static str,
-                about: &'static str,
-            ) -> Self {
-                Setting {
-                    flag: Flag::$flag,
-                    ..Setting::common(name, placeholder, about)
-                }
-            })*
-        }
-    };
-}
-
-constructors! {
-    tuning: Tuning;
-    serve: Serve;
-    policy: Policy;
-    without_flag: None;
-}
-
 impl Setting {
-    /// A setting with a flag of every command.
-    pub(super) const fn common(
+    pub(super) const fn new(
+        flag: Flag,
         name: &'static str,
         placeholder: &'static str,
         about: &'static str,
@@ -92,7 +67,7 @@ impl Setting {
             more: "",
             sample: "",
             aws_variables: &[],
-            flag: Flag::Common,
+            flag,
             expected: "",
             shapes: &[],
             choices: &[],

@@ -1,9 +1,7 @@
 //! The types of settings: parsing and display.
 
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
@@ -22,6 +20,11 @@ pub(crate) trait Kind: Sized {
     const CHOICES: &[&str] = &[];
 
     fn parse(text: &str) -> Option<Self>;
+
+    /// As an argument of a command.
+    fn argument(text: &str) -> Result<Self, String> {
+        Self::parse(text).ok_or_else(|| format!("expected {}", Self::EXPECTED))
+    }
 
     /// As [`parse`](Self::parse), if the syntax depends on the source.
     fn parse_at(text: &str, _: &Source) -> Option<Self> {
@@ -63,7 +66,7 @@ impl Kind for StoreUrl {
     const EXPECTED: &str = "s3://BUCKET[/ROOT], file:PATH or memory:";
 
     fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
+        StoreUrl::of(text)
     }
 
     fn parse_at(text: &str, source: &Source) -> Option<Self> {
@@ -96,7 +99,6 @@ macro_rules! text_kinds {
 }
 
 text_kinds! {
-    Listen: "an address and a port, such as 127.0.0.1:5000, [::1]:5000, or :5000 for all";
     TrustedProxies: "addresses, networks such as 10.0.0.0/8, loopback, private, with commas between them; or none";
     CorsOrigins: "origins such as https://ui.example.com with commas between them, or *";
     Prices: "WRITES,READS, in dollars for 1000 requests, such as 0.005,0.0004";
@@ -255,30 +257,24 @@ impl Kind for bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listen(pub(crate) SocketAddr);
 
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+impl Kind for Listen {
+    const EXPECTED: &str =
+        "an address and a port, such as 127.0.0.1:5000, [::1]:5000, or :5000 for all";
 
-/// The error of a text that is no address.
-#[derive(Debug, thiserror::Error)]
-#[error("expected {}", Listen::EXPECTED)]
-pub(crate) struct InvalidListen;
-
-impl FromStr for Listen {
-    type Err = InvalidListen;
-
-    fn from_str(text: &str) -> Result<Self, InvalidListen> {
-        let (host, port) = text.rsplit_once(':').ok_or(InvalidListen)?;
+    fn parse(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
         let ip = match host {
             // As in Go, and thus in distribution.
             "" => Ipv4Addr::UNSPECIFIED,
             "localhost" => Ipv4Addr::LOCALHOST,
-            _ => return text.parse().map(Listen).map_err(|_| InvalidListen),
+            _ => return text.parse().ok().map(Listen),
         };
-        let port: u16 = port.parse().map_err(|_| InvalidListen)?;
-        Ok(Listen(SocketAddr::from((ip, port))))
+        let port: u16 = port.parse().ok()?;
+        Some(Listen(SocketAddr::from((ip, port))))
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.0.to_string())
     }
 }
 
