@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clap::{
@@ -175,8 +175,8 @@ struct Context {
     output: Output,
     store_url: StoreUrl,
     settings: Settings,
-    /// All connected services.
-    services: Mutex<Vec<S3LayerService>>,
+    /// The connected service.
+    service: Mutex<Option<S3LayerService>>,
 }
 
 impl Context {
@@ -197,7 +197,7 @@ impl Context {
             output,
             store_url,
             settings,
-            services: Mutex::default(),
+            service: Mutex::default(),
         })
     }
 
@@ -210,22 +210,22 @@ impl Context {
         let options = self.settings.client_options();
         let settings = |config| self.settings.apply(config);
         let service = self.store_url.connect(absent, options, settings).await?;
-        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        services.push(service.clone());
+        *self.lock() = Some(service.clone());
         Ok(service)
     }
 
     /// Waits for background removals, for `patience` at most.
     async fn wait_for_background(&self, patience: Duration) {
-        let services = {
-            let services = self.services.lock();
-            std::mem::take(&mut *services.unwrap_or_else(PoisonError::into_inner))
-        };
-        let waits = services.iter().map(S3LayerService::wait_for_background);
-        let all = futures_util::future::join_all(waits);
-        if tokio::time::timeout(patience, all).await.is_err() {
+        let service = self.lock().take();
+        let Some(service) = service else { return };
+        let waiting = service.wait_for_background();
+        if tokio::time::timeout(patience, waiting).await.is_err() {
             tracing::warn!("left the removal of finished uploads to a sweep: it takes too long");
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<S3LayerService>> {
+        self.service.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A command line of this program for the same store, with the settings of this one.

@@ -13,7 +13,8 @@ use super::store_url::Absent;
 use s3layers::RepositoryService as _;
 use s3layers::S3LayerService;
 use s3layers::{
-    Digest, InvalidDigest, InvalidName, InvalidTag, LayerId, RepositoryName, Result as Done, Tag,
+    InvalidDigest, InvalidName, InvalidTag, LayerId, RepositoryName, Result as Done,
+    TrashReference as Item,
 };
 
 /// Remove tags, manifests or layers from a repository
@@ -40,12 +41,6 @@ pub(super) struct Rm {
 pub(super) struct Reference {
     pub(super) name: RepositoryName,
     pub(super) item: Item,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Item {
-    Tag(Tag),
-    Digest(Digest),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -183,6 +178,7 @@ impl Reference {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use s3layers::Digest;
 
     #[test]
     fn references() {

@@ -9,11 +9,11 @@ use serde::Serialize;
 use super::Context;
 use super::failure::Failure;
 use super::format::counted;
-use super::rm::{Item, Reference};
+use super::rm::Reference;
 use super::store_url::Absent;
 use super::sweep::age;
 use super::table::{Cell, Column, HELP, Table, text};
-use s3layers::{RepositoryName, RestoreError, TrashReference};
+use s3layers::{RepositoryName, RestoreError};
 
 const COLUMNS: [Column; 4] = [
     text("REPOSITORY"),
@@ -130,11 +130,7 @@ async fn list(context: &Context, name: Option<&RepositoryName>) -> Result<(), Fa
 
 async fn restore(context: &Context, image: &Reference) -> Result<(), Failure> {
     let service = context.connect(Absent::Refuse).await?;
-    let reference = match &image.item {
-        Item::Tag(tag) => TrashReference::Tag(tag.clone()),
-        Item::Digest(digest) => TrashReference::Digest(digest.clone()),
-    };
-    let restored = match service.restore(&image.name, &reference).await {
+    let restored = match service.restore(&image.name, &image.item).await {
         Ok(restored) => restored,
         Err(error) => {
             let failure = Failure::of(&error).context(format_args!("cannot restore {image}"));
