@@ -14,7 +14,8 @@ use super::store_url::Absent;
 use super::sweep::age;
 use super::{Context, format};
 use s3layers::{
-    CheckOptions, CheckReport, CheckVerdict, Defect, DefectSeverity, ReadShare, RunError,
+    CheckOptions, CheckReport, CheckVerdict, Defect, DefectSeverity, Digest, ReadShare,
+    RepositoryName, RunError, Tag,
 };
 
 /// Look for damage, and repair it
@@ -81,9 +82,9 @@ enum Event<'a> {
     },
     /// An image that cannot be pulled.
     Broken {
-        repository: &'a str,
-        digest: Option<String>,
-        tags: Vec<String>,
+        repository: &'a RepositoryName,
+        digest: Option<&'a Digest>,
+        tags: &'a [Tag],
     },
     Unchecked {
         reason: &'a str,
@@ -281,9 +282,9 @@ fn events(
     }
     for image in &checked.broken {
         output.event(&Event::Broken {
-            repository: image.name.as_str(),
-            digest: image.digest.as_ref().map(ToString::to_string),
-            tags: image.tags.iter().map(ToString::to_string).collect(),
+            repository: &image.name,
+            digest: image.digest.as_ref(),
+            tags: &image.tags,
         })?;
     }
     for reason in &checked.unchecked {

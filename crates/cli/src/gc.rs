@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::format::{self, counted};
 use super::output::Traffic;
 use super::store_url::Absent;
-use s3layers::{CollectOptions, CollectReport, CollectionTimes, RunError};
+use s3layers::{CollectOptions, CollectReport, CollectionTimes, RepositoryName, RunError};
 
 /// Remove layers that no manifest names
 ///
@@ -45,7 +45,10 @@ fn percent(text: &str) -> Result<u8, &'static str> {
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event<'a> {
     /// Bytes that were freed, by the repository that the layers were first published in.
-    Freed { repository: &'a str, bytes: u64 },
+    Freed {
+        repository: &'a RepositoryName,
+        bytes: u64,
+    },
     /// What was left alone.
     Skipped { reason: &'a str },
     /// The end.
@@ -171,9 +174,7 @@ fn events(context: &Context, collected: &CollectReport, traffic: Traffic) -> Res
     for reason in &collected.skipped {
         context.output.event(&Event::Skipped { reason })?;
     }
-    for (name, bytes) in &collected.freed {
-        let repository = name.as_str();
-        let bytes = *bytes;
+    for (repository, &bytes) in &collected.freed {
         context.output.event(&Event::Freed { repository, bytes })?;
     }
     context.output.event(&Event::Collected {

@@ -9,7 +9,7 @@ use super::layer_ref::LayerRef;
 use super::output::grouped;
 use super::store_url::Absent;
 use super::{Context, format};
-use s3layers::{Digest, Error, LayerId, LayerObject, LayerStat, RepositoryName, clock};
+use s3layers::{Digest, Error, LayerId, LayerStat, RepositoryName, clock};
 
 /// Show the record of a layer and check its object
 ///
@@ -45,16 +45,6 @@ struct Object<'a> {
     size: u64,
 }
 
-impl<'a> From<&'a LayerObject> for Object<'a> {
-    fn from(object: &'a LayerObject) -> Self {
-        Object {
-            key: &object.key,
-            etag: &object.etag,
-            size: object.size,
-        }
-    }
-}
-
 impl Stat {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let service = context.connect(Absent::Refuse).await?;
@@ -64,13 +54,18 @@ impl Stat {
         for line in lines(&stat) {
             context.output.say(line)?;
         }
+        let objects = info.objects.iter().map(|object| Object {
+            key: &object.key,
+            etag: &object.etag,
+            size: object.size,
+        });
         context.output.event(&Event::Layer {
             digest: &info.digest,
             aliases: &info.aliases,
             size: info.size,
             created_at: format::timestamp(info.created_at),
             repository: &info.name,
-            objects: info.objects.iter().map(Object::from).collect(),
+            objects: objects.collect(),
             damage: damage.as_deref(),
         })?;
         match damage {

@@ -13,7 +13,7 @@ use super::rm::Reference;
 use super::store_url::Absent;
 use super::sweep::age;
 use super::table::{Cell, Column, HELP, Table, text};
-use s3layers::{RepositoryName, RestoreError};
+use s3layers::{Digest, RepositoryName, RestoreError, Tag};
 
 const COLUMNS: [Column; 4] = [
     text("REPOSITORY"),
@@ -66,18 +66,18 @@ enum Command {
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event<'a> {
     Deleted {
-        repository: &'a str,
-        digest: String,
-        tags: Vec<&'a str>,
+        repository: &'a RepositoryName,
+        digest: &'a Digest,
+        tags: &'a [Tag],
         age_seconds: u64,
         deleted_at: Option<Timestamp>,
     },
     Restored {
-        repository: &'a str,
-        digest: String,
-        named: Vec<String>,
-        tags: Vec<&'a str>,
-        taken_tags: Vec<&'a str>,
+        repository: &'a RepositoryName,
+        digest: &'a Digest,
+        named: &'a [Digest],
+        tags: &'a [Tag],
+        taken_tags: &'a [Tag],
     },
     Emptied {
         images: u64,
@@ -118,9 +118,9 @@ async fn list(context: &Context, name: Option<&RepositoryName>) -> Result<(), Fa
             Cell::age(entry.deleted_at, entry.age),
         ])?;
         context.output.event(&Event::Deleted {
-            repository: entry.name.as_str(),
-            digest: entry.digest.to_string(),
-            tags,
+            repository: &entry.name,
+            digest: &entry.digest,
+            tags: &entry.tags,
             age_seconds: entry.age.as_secs(),
             deleted_at: Timestamp::try_from(entry.deleted_at).ok(),
         })?;
@@ -162,11 +162,11 @@ async fn restore(context: &Context, image: &Reference) -> Result<(), Failure> {
             .note(format_args!("{name}:{tag} names another image and stays"));
     }
     context.output.event(&Event::Restored {
-        repository: name.as_str(),
-        digest: restored.digest.to_string(),
-        named: restored.named.iter().map(ToString::to_string).collect(),
-        tags: restored.tags.iter().map(|tag| tag.as_str()).collect(),
-        taken_tags: restored.taken_tags.iter().map(|tag| tag.as_str()).collect(),
+        repository: name,
+        digest: &restored.digest,
+        named: &restored.named,
+        tags: &restored.tags,
+        taken_tags: &restored.taken_tags,
     })
 }
 
