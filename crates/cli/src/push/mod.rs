@@ -97,9 +97,8 @@ impl Push {
         }
         let items: Vec<Item<'_>> = self.files.iter().map(|file| item(file)).collect();
         let _bar = total_bar(&items, context.output);
-        let pushed = all(&items, &stop, context.output).await;
+        let (failed, printed) = all(&items, &stop, context.output).await;
         let usage = service.usage();
-        let failed = pushed.failed;
         context.output.note(format_args!(
             "pushed {} of {} files; {}",
             items.len() - failed,
@@ -111,7 +110,13 @@ impl Push {
             failed,
             traffic: usage.into(),
         })?;
-        pushed.result(items.len())
+        match failed {
+            0 => printed,
+            _ => Err(Failure::new(format!(
+                "{failed} of {} files were not pushed",
+                items.len()
+            ))),
+        }
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -148,8 +153,9 @@ fn announce(mut stop: Stop, output: Output) {
     });
 }
 
-/// Pushes all files. Prints failures as they happen, and results in the order of the files.
-async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> PushResult {
+/// Pushes all files. Prints failures as they happen, and results in the order of the files. Returns how many
+/// were not pushed, and whether the results could be printed.
+async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> (usize, Result<(), Failure>) {
     let places = Semaphore::new(AT_ONCE);
     let push = async |item: &Item<'_>| {
         let _place = places.acquire().await;
@@ -167,21 +173,18 @@ async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> PushResult {
         })
     };
     let mut pushes: FuturesOrdered<_> = items.iter().map(push).collect();
-    let mut pushed = PushResult {
-        printed: Ok(()),
-        failed: 0,
-    };
+    let (mut failed, mut printed) = (0, Ok(()));
     for item in items {
         match pushes.next().await {
             // A failure to print does not stop the other uploads.
-            Some(Ok(digest)) if pushed.printed.is_ok() => {
-                pushed.printed = output.say(line(&digest, item.file));
+            Some(Ok(digest)) if printed.is_ok() => {
+                printed = output.say(line(&digest, item.file));
             }
             Some(Ok(_)) => {}
-            Some(Err(())) | None => pushed.failed += 1,
+            Some(Err(())) | None => failed += 1,
         }
     }
-    pushed
+    (failed, printed)
 }
 
 /// Opens the input. A pipe waits for its writer.
@@ -191,23 +194,6 @@ async fn open(item: &Item<'_>, mut stop: Stop) -> Result<Input, Failure> {
     tokio::select! {
         opened = opening => opened.map_err(|error| Failure::of(&error)).flatten(),
         () = stop.requested() => Err(item.not_begun()),
-    }
-}
-
-/// The result of several pushes.
-struct PushResult {
-    printed: Result<(), Failure>,
-    failed: usize,
-}
-
-impl PushResult {
-    fn result(self, files: usize) -> Result<(), Failure> {
-        match self.failed {
-            0 => self.printed,
-            failed => Err(Failure::new(format!(
-                "{failed} of {files} files were not pushed"
-            ))),
-        }
     }
 }
 

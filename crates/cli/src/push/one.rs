@@ -48,7 +48,7 @@ pub(super) async fn push_one(
     } else {
         None
     };
-    let mut running = PushTask::new(item, upload, &stop, known.digest);
+    let mut running = PushTask::new(item, upload, &stop, known.digest, input.size.is_some());
     running.started()?;
     match running.feed(input, summer, &mut stop).await {
         Ok(layer) => running.stored(&*layer).await,

@@ -25,10 +25,6 @@ impl PartAligner {
         }
     }
 
-    pub(super) fn can_be_read_again(&self) -> bool {
-        self.can_be_read_again
-    }
-
     pub(super) fn push(&mut self, piece: Bytes) {
         self.len += piece.len() as u64;
         self.pieces.push_back(piece);

@@ -46,6 +46,7 @@ impl<'a> PushTask<'a> {
         upload: Box<dyn LayerUpload>,
         stop: &Stop,
         digest: Option<Digest>,
+        is_file: bool,
     ) -> Self {
         let uuid = upload.uuid();
         PushTask {
@@ -54,7 +55,7 @@ impl<'a> PushTask<'a> {
             digest,
             start: upload.offset(),
             begun: Instant::now(),
-            is_file: false,
+            is_file,
             _last_words: stop.last_words(vec![
                 format!("the store keeps the recorded bytes of upload {uuid} until it is swept"),
                 format!("to resume: {}", item.again(Some(uuid), true)),
@@ -84,7 +85,6 @@ impl<'a> PushTask<'a> {
         summer: Option<TarSummer>,
         stop: &mut Stop,
     ) -> Result<Box<dyn Layer>, Interruption> {
-        self.is_file = input.size.is_some();
         let id = self.item.options.id.as_ref();
         let claimed = self.digest.clone();
         let claimed = claimed.or_else(|| id.and_then(LayerId::as_digest).cloned());
@@ -154,7 +154,7 @@ impl<'a> PushTask<'a> {
             let piece = tokio::select! {
                 biased;
                 () = stop.requested() => {
-                    self.take_what_was_read(reading, held).await?;
+                    self.take_what_was_read(reading).await?;
                     return Err(Interruption::Signal);
                 }
                 _ = tick.tick() => {
@@ -226,13 +226,9 @@ impl<'a> PushTask<'a> {
     }
 
     /// After a signal: saves what was read of an input that cannot be read again.
-    async fn take_what_was_read(
-        &mut self,
-        reading: &mut ReadThread,
-        held: &mut PartAligner,
-    ) -> Result<(), Interruption> {
+    async fn take_what_was_read(&mut self, reading: &mut ReadThread) -> Result<(), Interruption> {
         reading.stop();
-        if held.can_be_read_again() {
+        if self.is_file {
             return Ok(());
         }
         while self.upload.offset() < reading.read() {
