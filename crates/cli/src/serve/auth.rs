@@ -141,7 +141,7 @@ impl Auth {
         let users = self.users.as_ref();
         let users = users.map(|file| parse_users(&file.name(), &file.in_use));
         let policy = match &self.policy {
-            Some(file) => parse_policy(&file.in_use, Some(&file.path))?,
+            Some(file) => parse_policy(&file.in_use, &file.path)?,
             None => Policy::for_users(self.anonymous_pull),
         };
         let policy = fitting(policy, self.token_server.as_deref())?;
@@ -163,7 +163,7 @@ impl Auth {
         let token_server = self.token_server.as_deref();
         let policy = self.policy.as_mut().map_or(Ok(()), |file| {
             file.look(|file, text| {
-                let policy = parse_policy(text, Some(&file.path))?;
+                let policy = parse_policy(text, &file.path)?;
                 authorizer.replace_policy(fitting(policy, token_server)?);
                 Ok(())
             })
@@ -186,11 +186,10 @@ fn parse_users(name: &str, text: &str) -> Result<Users, Failure> {
 
 /// The policy in this file.
 pub(crate) fn policy_of(file: &Path) -> Result<Policy, Failure> {
-    parse_policy(&text_of(file)?, Some(file))
+    parse_policy(&text_of(file)?, file)
 }
 
-fn parse_policy(text: &str, file: Option<&Path>) -> Result<Policy, Failure> {
-    let file = file.unwrap_or(Path::new(""));
+fn parse_policy(text: &str, file: &Path) -> Result<Policy, Failure> {
     let policy = Policy::parse(text, &file.display().to_string());
     let policy = policy.map_err(|error| Failure::usage(error.to_string()))?;
     Ok(policy.with_folder(file.parent().unwrap_or(Path::new(""))))
