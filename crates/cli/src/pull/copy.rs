@@ -6,8 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
 
-use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures_util::StreamExt as _;
 use tokio::io::AsyncSeekExt as _;
 
 use crate::blocking_io::WriteThread;
@@ -51,24 +50,18 @@ impl From<io::Error> for PullError {
     }
 }
 
-/// The bytes of a layer as they arrive.
-pub(super) type Chunks = stream::BoxStream<'static, Result<Bytes, Error>>;
-
-/// These bytes of the layer.
-pub(super) async fn chunks(mut layer: Box<dyn Layer>, range: Range<u64>) -> Result<Chunks, Error> {
-    let start = SeekFrom::Start(range.start);
-    layer.seek(start).await.map_err(Error::from_io)?;
-    Ok(layer.into_stream_to(range.end))
-}
-
-/// Writes all chunks, unless `stop` resolves first. Chunks that arrived are written in any case.
-/// Returns the digest of what `hasher` has hashed, these chunks included.
+/// Writes these bytes of a layer, unless `stop` resolves first. Chunks that arrived are written in any case.
+/// Returns the digest of what `hasher` has hashed, these bytes included.
 pub(super) async fn copy(
-    mut chunks: Chunks,
+    mut layer: Box<dyn Layer>,
+    range: Range<u64>,
     output: impl Write + Send + 'static,
     hasher: Hasher,
     stop: impl Future<Output = ()>,
 ) -> Result<Digest, PullError> {
+    let start = SeekFrom::Start(range.start);
+    layer.seek(start).await.map_err(Error::from_io)?;
+    let mut chunks = layer.into_stream_to(range.end);
     let thread = WriteThread::start(output, hasher)?;
     let write = async {
         while let Some(chunk) = chunks.next().await {

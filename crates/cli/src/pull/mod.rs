@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use self::copy::{PullError, chunks, copy, hash};
+use self::copy::{PullError, copy, hash};
 use self::partial::Partial;
 use self::range::ByteRange;
 use self::target::{Target, open_device};
@@ -199,8 +199,8 @@ impl PullTask<'_> {
         stop: &mut Stop,
     ) -> Result<(), Failure> {
         let copied = async {
-            let chunks = chunks(layer, self.range.clone()).await?;
-            let computed = copy(chunks, output, self.hasher(), std::future::pending()).await?;
+            let (range, never) = (self.range.clone(), std::future::pending());
+            let computed = copy(layer, range, output, self.hasher(), never).await?;
             self.verify(computed)
         };
         let copied = tokio::select! {
@@ -299,8 +299,11 @@ impl PullTask<'_> {
             let received = service.usage().bytes_received - before;
             (kept + received).min(bytes)
         });
-        let chunks = chunks(layer, self.range.start + kept..self.range.end).await?;
-        let copied = copy(chunks, partial.file.try_clone()?, hasher, stop.requested()).await;
+        let (rest, file) = (
+            self.range.start + kept..self.range.end,
+            partial.file.try_clone()?,
+        );
+        let copied = copy(layer, rest, file, hasher, stop.requested()).await;
         if copied.is_err() {
             bar.leave(partial.len().unwrap_or(kept));
         }
