@@ -1,5 +1,6 @@
 //! `rm`: removes tags, manifests and links of layers from repositories.
 
+use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,10 +13,7 @@ use super::format::counted;
 use super::store_url::Absent;
 use s3layers::RepositoryService as _;
 use s3layers::S3LayerService;
-use s3layers::{
-    InvalidDigest, InvalidName, InvalidTag, LayerId, RepositoryName, Result as Done,
-    TrashReference as Item,
-};
+use s3layers::{LayerId, RepositoryName, Result as Done, TrashReference as Item};
 
 /// Remove tags, manifests or layers from a repository
 ///
@@ -43,29 +41,19 @@ pub(super) struct Reference {
     pub(super) item: Item,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub(super) enum InvalidReference {
-    #[error("expected REPO:TAG or REPO@DIGEST")]
-    Form,
-    #[error(transparent)]
-    Name(#[from] InvalidName),
-    #[error(transparent)]
-    Tag(#[from] InvalidTag),
-    #[error(transparent)]
-    Digest(#[from] InvalidDigest),
-}
+const EXPECTED: &str = "expected REPO:TAG or REPO@DIGEST";
 
 impl FromStr for Reference {
-    type Err = InvalidReference;
+    type Err = Box<dyn Error + Send + Sync>;
 
-    fn from_str(text: &str) -> Result<Self, InvalidReference> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, item) = if let Some((name, digest)) = text.split_once('@') {
             (name, Item::Digest(digest.parse()?))
         } else {
-            let (name, tag) = text.split_once(':').ok_or(InvalidReference::Form)?;
+            let (name, tag) = text.split_once(':').ok_or(EXPECTED)?;
             // A digest alone has the form of a tag.
             if text.parse::<LayerId>().is_ok() {
-                return Err(InvalidReference::Form);
+                return Err(EXPECTED.into());
             }
             (name, Item::Tag(tag.parse()?))
         };

@@ -114,39 +114,38 @@ impl Sweep {
         context.output.event(&Event::Swept {
             uuid: swept.uuid,
             age_seconds: swept.age.as_secs(),
-            action: name(swept.action),
+            action: words(swept.action).0,
             error: failure.as_ref().map(|failure| failure.lines.join(": ")),
         })?;
         Ok(failure.map(|failure| failure.context(format_args!("upload {}", swept.uuid))))
     }
 
     fn outcome(&self, swept: &SweptUpload) -> String {
-        let verb = match swept.action {
-            SweepAction::Commit => ["committed", "would be committed"],
-            SweepAction::CancelCommit => ["could not be committed, cancelled", ""],
-            SweepAction::Remove => ["removed", "would be removed"],
-            SweepAction::RemoveCancelled => {
-                ["removed, was cancelled", "cancelled, would be removed"]
-            }
-            SweepAction::RemoveOrphans => [
-                "removed, had no session that can be read",
-                "has no session that can be read, would be removed",
-            ],
-        };
+        let (_, done, would_be_done) = words(swept.action);
         match &swept.outcome {
-            Ok(()) => verb[usize::from(self.dry_run)].to_owned(),
+            Ok(()) if self.dry_run => would_be_done.to_owned(),
+            Ok(()) => done.to_owned(),
             Err(error) => format!("failed: {error}"),
         }
     }
 }
 
-fn name(action: SweepAction) -> &'static str {
+/// An action for programs, and for people what was done and what would be done.
+fn words(action: SweepAction) -> (&'static str, &'static str, &'static str) {
     match action {
-        SweepAction::Commit => "commit",
-        SweepAction::CancelCommit => "cancel_commit",
-        SweepAction::Remove => "remove",
-        SweepAction::RemoveCancelled => "remove_cancelled",
-        SweepAction::RemoveOrphans => "remove_orphans",
+        SweepAction::Commit => ("commit", "committed", "would be committed"),
+        SweepAction::CancelCommit => ("cancel_commit", "could not be committed, cancelled", ""),
+        SweepAction::Remove => ("remove", "removed", "would be removed"),
+        SweepAction::RemoveCancelled => (
+            "remove_cancelled",
+            "removed, was cancelled",
+            "cancelled, would be removed",
+        ),
+        SweepAction::RemoveOrphans => (
+            "remove_orphans",
+            "removed, had no session that can be read",
+            "has no session that can be read, would be removed",
+        ),
     }
 }
 

@@ -13,7 +13,7 @@ use super::rm::Reference;
 use super::store_url::Absent;
 use super::sweep::age;
 use super::table::{Cell, Column, HELP, Table, text};
-use s3layers::{Digest, RepositoryName, RestoreError, Tag};
+use s3layers::{Digest, RepositoryName, RestoreError, S3LayerService, Tag};
 
 const COLUMNS: [Column; 4] = [
     text("REPOSITORY"),
@@ -90,16 +90,20 @@ impl Trash {
     }
 
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let service = context.connect(Absent::Refuse).await?;
         match &self.command {
-            Command::Ls { name } => list(context, name.as_ref()).await,
-            Command::Restore { image } => restore(context, image).await,
-            Command::Empty { older_than } => empty(context, *older_than).await,
+            Command::Ls { name } => list(context, &service, name.as_ref()).await,
+            Command::Restore { image } => restore(context, &service, image).await,
+            Command::Empty { older_than } => empty(context, &service, *older_than).await,
         }
     }
 }
 
-async fn list(context: &Context, name: Option<&RepositoryName>) -> Result<(), Failure> {
-    let service = context.connect(Absent::Refuse).await?;
+async fn list(
+    context: &Context,
+    service: &S3LayerService,
+    name: Option<&RepositoryName>,
+) -> Result<(), Failure> {
     let entries = service.trash(name).await?;
     match name {
         _ if !entries.is_empty() => {}
@@ -128,8 +132,11 @@ async fn list(context: &Context, name: Option<&RepositoryName>) -> Result<(), Fa
     table.end()
 }
 
-async fn restore(context: &Context, image: &Reference) -> Result<(), Failure> {
-    let service = context.connect(Absent::Refuse).await?;
+async fn restore(
+    context: &Context,
+    service: &S3LayerService,
+    image: &Reference,
+) -> Result<(), Failure> {
     let restored = match service.restore(&image.name, &image.item).await {
         Ok(restored) => restored,
         Err(error) => {
@@ -170,8 +177,11 @@ async fn restore(context: &Context, image: &Reference) -> Result<(), Failure> {
     })
 }
 
-async fn empty(context: &Context, older_than: Duration) -> Result<(), Failure> {
-    let service = context.connect(Absent::Refuse).await?;
+async fn empty(
+    context: &Context,
+    service: &S3LayerService,
+    older_than: Duration,
+) -> Result<(), Failure> {
     let images = service.empty_trash(older_than).await?;
     context
         .output
