@@ -74,5 +74,5 @@ fn refused(error: Error, context: &Context) -> Failure {
         }
         _ => None,
     };
-    Failure::from(error).maybe_hint(hint)
+    Failure::from(error).hints(hint)
 }

@@ -110,10 +110,7 @@ enum Event<'a> {
 
 impl Check {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let incomplete = |failure| Failure {
-            code: INCOMPLETE,
-            ..failure
-        };
+        let incomplete = |failure: Failure| failure.with_code(INCOMPLETE);
         let service = context.connect(Absent::Refuse).await;
         let service = service.map_err(incomplete)?;
         let options = CheckOptions {
@@ -148,12 +145,7 @@ const INCOMPLETE: u8 = 2;
 const REPAIRED: u8 = 3;
 
 fn exit(context: &Context, verdict: CheckVerdict, checked: &CheckReport) -> Result<(), Failure> {
-    let failed = |code, message: String| {
-        Err(Failure {
-            code,
-            ..Failure::new(message)
-        })
-    };
+    let failed = |code, message: String| Err(Failure::new(message).with_code(code));
     let is_damage = |defect: &&Defect| defect.kind.severity() == DefectSeverity::Damage;
     let damage = checked.defects.iter().filter(is_damage);
     let damage = damage.filter(|defect| !defect.is_repaired).count() as u64;
@@ -164,10 +156,7 @@ fn exit(context: &Context, verdict: CheckVerdict, checked: &CheckReport) -> Resu
         CheckVerdict::Repaired => {
             let note = "all damage was repaired; another check looks at what was rebuilt";
             context.output.note(note);
-            Err(Failure {
-                code: REPAIRED,
-                ..Failure::silent()
-            })
+            Err(Failure::silent().with_code(REPAIRED))
         }
         CheckVerdict::Damaged => failed(DAMAGED, left),
         _ if damage > 0 => failed(INCOMPLETE, format!("{left}; {unchecked}")),

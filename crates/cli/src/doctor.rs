@@ -25,10 +25,7 @@ impl Doctor {
         let output = context.output;
         let store_url = &context.store_url;
         let mut stop = Stop::listen(output)?;
-        let (client, config) = store_url
-            .client(Absent::Create, context.settings.client_options())
-            .await?;
-        let config = context.settings.apply(config);
+        let (client, config) = context.client(Absent::Create).await?;
         output.note(format_args!(
             "checking {store_url}: about 450 requests and 10 MiB"
         ));

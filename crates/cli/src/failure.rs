@@ -8,7 +8,7 @@ use std::path::Path;
 /// The exit code when the command was refused or failed.
 const FAILED: u8 = 1;
 /// The exit code when the command line was wrong.
-const WRONG_USAGE: u8 = 2;
+pub(super) const WRONG_USAGE: u8 = 2;
 
 /// The failure of a command.
 #[derive(Debug)]
@@ -32,10 +32,12 @@ impl Failure {
 
     /// A wrong command line or setting, with exit code 2.
     pub(super) fn usage(message: impl Into<String>) -> Self {
-        Failure {
-            code: WRONG_USAGE,
-            ..Failure::new(message)
-        }
+        Failure::new(message).with_code(WRONG_USAGE)
+    }
+
+    /// Ends with this exit code.
+    pub(super) fn with_code(self, code: u8) -> Self {
+        Failure { code, ..self }
     }
 
     /// Prints nothing: the reader of our output closed it, or the exit code alone says more.
@@ -80,11 +82,6 @@ impl Failure {
         self
     }
 
-    /// Adds a hint, if there is one.
-    pub(super) fn maybe_hint(self, hint: Option<impl Into<String>>) -> Self {
-        self.hints(hint.into_iter().map(Into::into).collect())
-    }
-
     /// The failure of some of `all` items, if there is any. `what` completes "2 of 3 …".
     pub(super) fn of_several(
         mut failures: Vec<Failure>,
@@ -101,9 +98,9 @@ impl Failure {
         }
     }
 
-    /// Adds several hints.
-    pub(super) fn hints(mut self, hints: Vec<String>) -> Self {
-        self.hints.extend(hints);
+    /// Adds all of these hints.
+    pub(super) fn hints(mut self, hints: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.hints.extend(hints.into_iter().map(Into::into));
         self
     }
 
@@ -200,7 +197,7 @@ impl From<s3layers::Error> for Failure {
             }
             _ => None,
         };
-        Failure::of(&error).maybe_hint(hint)
+        Failure::of(&error).hints(hint)
     }
 }
 

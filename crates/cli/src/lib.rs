@@ -22,12 +22,13 @@ use clap::{
     ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint,
 };
 
-use self::failure::Failure;
+use self::failure::{Failure, WRONG_USAGE};
 use self::output::Output;
 use self::settings::Settings;
 use self::settings::flags::Flags;
 use self::store_url::{Absent, StoreUrl};
-use s3layers::S3LayerService;
+use s3layers::aws_sdk_s3::Client;
+use s3layers::{S3Config, S3LayerService};
 
 mod blocking_io;
 mod cancel;
@@ -207,11 +208,18 @@ impl Context {
             self.output
                 .note("memory: is empty, and is lost when this program ends");
         }
-        let options = self.settings.client_options();
-        let settings = |config| self.settings.apply(config);
-        let service = self.store_url.connect(absent, options, settings).await?;
+        let (client, config) = self.client(absent).await?;
+        let service = S3LayerService::connect(client, config).await;
+        let service = service.map_err(|error| self.store_url.unusable(error))?;
         *self.lock() = Some(service.clone());
         Ok(service)
+    }
+
+    /// A client of the store, and the configuration of the service.
+    async fn client(&self, absent: Absent) -> Result<(Client, S3Config), Failure> {
+        let options = self.settings.client_options();
+        let (client, config) = self.store_url.client(absent, options).await?;
+        Ok((client, self.settings.apply(config)))
     }
 
     /// Waits for background removals, for `patience` at most.
@@ -304,7 +312,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         };
         let _ = output.event(&event);
     }
-    ExitCode::from(Failure::usage("").code)
+    ExitCode::from(WRONG_USAGE)
 }
 
 impl Command {

@@ -8,9 +8,7 @@ use etcetera::BaseStrategy as _;
 use super::failure::Failure;
 use embedded_s3::{EmbeddedError, EmbeddedStore};
 use s3layers::aws_sdk_s3::Client;
-use s3layers::{
-    ClientOptions, ConnectError, S3Config, S3LayerService, client_from_env, client_over,
-};
+use s3layers::{ClientOptions, ConnectError, S3Config, client_from_env, client_over};
 
 /// The bucket that every embedded store has.
 pub(super) const BUCKET: &str = "layers";
@@ -96,18 +94,6 @@ impl StoreUrl {
                 .context("there is no home directory for the default store; name one with --store")
         })?;
         Ok(StoreUrl::Folder(base.data_dir().join("s3layers")))
-    }
-
-    /// Connects to the store.
-    pub(super) async fn connect(
-        &self,
-        absent: Absent,
-        options: ClientOptions,
-        settings: impl FnOnce(S3Config) -> S3Config,
-    ) -> Result<S3LayerService, Failure> {
-        let (client, config) = self.client(absent, options).await?;
-        let connected = S3LayerService::connect(client, settings(config)).await;
-        connected.map_err(|error| self.unusable(error))
     }
 
     /// A client of the store, and the configuration of the service.

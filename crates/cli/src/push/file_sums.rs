@@ -108,7 +108,7 @@ fn mismatch(
     Failure::new(format!(
         "{what} mismatch: expected {expected}, {file} has {found}; nothing was sent"
     ))
-    .maybe_hint(is_given.then_some("push it with the right --id, or without"))
+    .hints(is_given.then_some("push it with the right --id, or without"))
 }
 
 async fn hash(item: &Item<'_>, algorithm: Algorithm, size: u64) -> Result<Digest, Failure> {

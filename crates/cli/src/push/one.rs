@@ -43,11 +43,8 @@ pub(super) async fn push_one(
         Err(error) => return Err(refused(item, error)),
     };
     check_size(item, &input, upload.max_size())?;
-    let summer = if item.options.tarsum && known.tar_sum.is_none() {
-        Some(summer()?)
-    } else {
-        None
-    };
+    let needs_tar_sum = item.options.tarsum && known.tar_sum.is_none();
+    let summer = needs_tar_sum.then(summer).transpose()?;
     let mut running = PushTask::new(item, upload, &stop, known.digest, input.size.is_some());
     running.started()?;
     match running.feed(input, summer, &mut stop).await {
@@ -171,5 +168,5 @@ fn refused(item: &Item<'_>, error: Error) -> Failure {
         ),
         _ => (None, None),
     };
-    Failure::from(error).maybe_hint(hint).maybe_hint(again)
+    Failure::from(error).hints(hint).hints(again)
 }

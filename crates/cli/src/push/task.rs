@@ -370,7 +370,7 @@ impl<'a> PushTask<'a> {
             }
             _ => None,
         };
-        Failure::from(error).maybe_hint(hint)
+        Failure::from(error).hints(hint)
     }
 
     /// The hints for another input than that of the upload.

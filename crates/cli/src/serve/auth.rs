@@ -248,7 +248,7 @@ fn of_shared_secret(error: &s3layers::Error) -> Failure {
     let hint = "give the server a secret of its own with --secret-file, or the right to read and write `secret`";
     Failure::of(error)
         .context("cannot read the secret of the bucket, which signs tokens")
-        .maybe_hint(error.is_permission().then_some(hint))
+        .hints(error.is_permission().then_some(hint))
 }
 
 /// How clients reach the registry, without a slash at its end.

@@ -7,7 +7,7 @@ use etcetera::BaseStrategy as _;
 
 use super::ALL;
 use super::file::{self, Entry};
-use crate::failure::Failure;
+use crate::failure::{Failure, WRONG_USAGE};
 
 /// The variable that names the file.
 const VARIABLE: &str = "S3LAYERS_CONFIG";
@@ -53,11 +53,9 @@ impl Location {
                 return Ok(Vec::new());
             }
             Err(error) => {
-                let failure = Failure::of(&error);
-                return Err(Failure {
-                    code: Failure::usage("").code,
-                    ..failure.context(format_args!("cannot read the configuration file {path}"))
-                });
+                let failure = Failure::of(&error).with_code(WRONG_USAGE);
+                let what = format_args!("cannot read the configuration file {path}");
+                return Err(failure.context(what));
             }
         };
         file::read(&text, ALL)
