@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::format::counted;
-use super::output::Traffic;
+use super::output::{Output, Traffic};
 use super::settings::value::{Kind as _, Size};
 use super::store_url::Absent;
 use super::sweep::age;
@@ -130,8 +130,8 @@ impl Check {
             checked.verdict()
         };
         let traffic = service.usage().into();
-        let shown =
-            show(context, &checked).and_then(|()| events(context, &checked, verdict, traffic));
+        let output = context.output;
+        let shown = list(output, &checked).and_then(|()| total(output, &checked, verdict, traffic));
         match (shown, error) {
             (Err(failure), _) => Err(incomplete(failure)),
             (_, Some(error)) => Err(incomplete(Failure::of(&error))),
@@ -184,8 +184,8 @@ fn kind(defect: &Defect, between: char) -> String {
     words
 }
 
-fn show(context: &Context, checked: &CheckReport) -> Result<(), Failure> {
-    let output = context.output;
+/// Prints what is wrong, and what could not be looked at.
+fn list(output: Output, checked: &CheckReport) -> Result<(), Failure> {
     for defect in &checked.defects {
         let state = if defect.is_repaired {
             "repaired"
@@ -197,6 +197,12 @@ fn show(context: &Context, checked: &CheckReport) -> Result<(), Failure> {
             kind(defect, ' '),
             defect.key
         ))?;
+        output.event(&Event::Defect {
+            kind: kind(defect, '_'),
+            key: &defect.key,
+            severity: severity(defect),
+            repaired: defect.is_repaired,
+        })?;
     }
     for image in &checked.broken {
         let tags: Vec<&str> = image.tags.iter().map(|tag| tag.as_str()).collect();
@@ -206,10 +212,25 @@ fn show(context: &Context, checked: &CheckReport) -> Result<(), Failure> {
             Some(digest) => format!("broken     {name}@{digest}  {tags}"),
             None => format!("broken     {name}:{tags}"),
         })?;
+        output.event(&Event::Broken {
+            repository: name,
+            digest: image.digest.as_ref(),
+            tags: &image.tags,
+        })?;
     }
     for reason in &checked.unchecked {
         output.say(format_args!("unchecked  {reason}"))?;
+        output.event(&Event::Unchecked { reason })?;
     }
+    Ok(())
+}
+
+fn total(
+    output: Output,
+    checked: &CheckReport,
+    verdict: CheckVerdict,
+    traffic: Traffic,
+) -> Result<(), Failure> {
     for (more, what) in [
         (
             checked.more_defective,
@@ -250,34 +271,6 @@ fn show(context: &Context, checked: &CheckReport) -> Result<(), Failure> {
             "not judged: {} younger than --min-age; where nothing is written meanwhile, check with --min-age 0s",
             counted(checked.too_young, "document")
         ));
-    }
-    Ok(())
-}
-
-fn events(
-    context: &Context,
-    checked: &CheckReport,
-    verdict: CheckVerdict,
-    traffic: Traffic,
-) -> Result<(), Failure> {
-    let output = context.output;
-    for defect in &checked.defects {
-        output.event(&Event::Defect {
-            kind: kind(defect, '_'),
-            key: &defect.key,
-            severity: severity(defect),
-            repaired: defect.is_repaired,
-        })?;
-    }
-    for image in &checked.broken {
-        output.event(&Event::Broken {
-            repository: &image.name,
-            digest: image.digest.as_ref(),
-            tags: &image.tags,
-        })?;
-    }
-    for reason in &checked.unchecked {
-        output.event(&Event::Unchecked { reason })?;
     }
     output.event(&Event::Checked {
         verdict: match verdict {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Context;
 use super::failure::Failure;
 use super::format::{self, counted};
-use super::output::Traffic;
+use super::output::{Output, Traffic};
 use super::store_url::Absent;
 use s3layers::{CollectOptions, CollectReport, CollectionTimes, RepositoryName, RunError};
 
@@ -92,8 +92,9 @@ impl Gc {
         nothing.dry_run = collected.dry_run;
         // What was refused before it began has no report.
         if error.is_none() || collected != nothing {
-            show(context, &collected, &service.profile().collection)?;
-            events(context, &collected, service.usage().into())?;
+            let output = context.output;
+            show(output, &collected, &service.profile().collection)?;
+            output.event(&totals(&collected, service.usage().into()))?;
         }
         if let Some(error) = error {
             return Err(Failure::of(&error));
@@ -110,14 +111,10 @@ impl Gc {
     }
 }
 
-fn show(
-    context: &Context,
-    collected: &CollectReport,
-    times: &CollectionTimes,
-) -> Result<(), Failure> {
-    let output = context.output;
+fn show(output: Output, collected: &CollectReport, times: &CollectionTimes) -> Result<(), Failure> {
     for reason in &collected.skipped {
         output.note(format_args!("left alone: {reason}"));
+        output.event(&Event::Skipped { reason })?;
     }
     if collected.more_skipped > 0 {
         let more = format::grouped(collected.more_skipped);
@@ -128,9 +125,10 @@ fn show(
         output.note(format_args!("left for the next collection: {left}"));
     }
     let would = if collected.dry_run { " (dry run)" } else { "" };
-    for (name, bytes) in &collected.freed {
-        let bytes = format::size(*bytes);
-        output.say(format_args!("{name}  {bytes} freed{would}"))?;
+    for (repository, &bytes) in &collected.freed {
+        let size = format::size(bytes);
+        output.say(format_args!("{repository}  {size} freed{would}"))?;
+        output.event(&Event::Freed { repository, bytes })?;
     }
     if collected.is_versioned {
         output.note(
@@ -170,14 +168,8 @@ fn show(
     Ok(())
 }
 
-fn events(context: &Context, collected: &CollectReport, traffic: Traffic) -> Result<(), Failure> {
-    for reason in &collected.skipped {
-        context.output.event(&Event::Skipped { reason })?;
-    }
-    for (repository, &bytes) in &collected.freed {
-        context.output.event(&Event::Freed { repository, bytes })?;
-    }
-    context.output.event(&Event::Collected {
+fn totals(collected: &CollectReport, traffic: Traffic) -> Event<'_> {
+    Event::Collected {
         dry_run: collected.dry_run,
         repositories: collected.repositories,
         links: collected.links,
@@ -198,5 +190,5 @@ fn events(context: &Context, collected: &CollectReport, traffic: Traffic) -> Res
         more_skipped: collected.more_skipped,
         stopped: collected.stopped.as_deref(),
         traffic,
-    })
+    }
 }
