@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::io::{BufReader, Lines};
 use tokio::net::TcpListener;
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -148,7 +148,7 @@ impl<'a> Show<'a> {
         let uuid = self.push_and_terminate().await?;
         self.resume_and_kill(uuid).await?;
         self.resume_and_finish(uuid).await?;
-        let digest = self.read_back().await?;
+        self.read_back().await?;
         let usage = self.service.usage();
         let (requests, seconds) = (
             self.requests + usage.requests(),
@@ -161,7 +161,7 @@ impl<'a> Show<'a> {
             grouped(usage.bytes_received),
         ))?;
         self.output.event(&Event::Done {
-            digest: &digest,
+            digest: &self.digest,
             size: SIZE,
             requests,
             seconds,
@@ -228,8 +228,8 @@ impl<'a> Show<'a> {
         )
     }
 
-    /// Seeks and compares, then reads all of it. Returns the digest of what was read.
-    async fn read_back(&self) -> Result<Digest, Failure> {
+    /// Seeks and compares, then reads and hashes all of it.
+    async fn read_back(&self) -> Result<(), Failure> {
         let id = LayerId::from(self.digest.clone());
         let mut layer = self.service.fetch(&id).await?;
         let mut bytes = vec![0; READ];
@@ -254,8 +254,7 @@ impl<'a> Show<'a> {
             return Err(Error::InvalidChecksum { claimed, computed }.into());
         }
         self.output.say("\nread   the layer that was pushed")?;
-        self.output.say(format_args!("       {computed}"))?;
-        Ok(computed)
+        self.output.say(format_args!("       {computed}"))
     }
 
     /// The bytes that the store has of the upload, as a process sees it that did not send them.
@@ -298,7 +297,6 @@ struct PushEvent {
 /// A `push` in its own process, which is killed on drop.
 struct Push {
     process: Child,
-    stdin: Option<ChildStdin>,
     events: Option<Lines<BufReader<ChildStdout>>>,
 }
 
@@ -335,16 +333,12 @@ impl Push {
             .spawn()
             .map_err(|error| cannot("start", &error))?;
         let events = process.stdout.take().map(|out| BufReader::new(out).lines());
-        Ok(Push {
-            stdin: process.stdin.take(),
-            events,
-            process,
-        })
+        Ok(Push { events, process })
     }
 
     /// Writes to its standard input, and leaves that open.
     async fn feed(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let Some(stdin) = &mut self.stdin else {
+        let Some(stdin) = &mut self.process.stdin else {
             return Ok(());
         };
         let fed = async {

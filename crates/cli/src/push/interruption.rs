@@ -31,6 +31,12 @@ impl Interruption {
     }
 }
 
+impl From<Error> for Interruption {
+    fn from(error: Error) -> Self {
+        Interruption::Upload(error)
+    }
+}
+
 /// Whether the upload was refused for its bytes: they do not have the claimed id, or are too many.
 pub(super) fn is_refusal(error: &Error) -> bool {
     matches!(

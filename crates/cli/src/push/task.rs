@@ -113,15 +113,10 @@ impl<'a> PushTask<'a> {
             .ok_or_else(|| Interruption::Input(io::Error::other("its digest was not computed")))?;
         if let Some(tar_sum) = end.tar_sum {
             let tar_sum = tar_sum.map_err(Interruption::Archive)?;
-            self.declare(tar_sum.into())
-                .await
-                .map_err(Interruption::Upload)?;
+            self.declare(tar_sum.into()).await?;
         }
         let size = self.upload.offset();
-        self.upload
-            .finish(size, &digest)
-            .await
-            .map_err(Interruption::Upload)
+        Ok(self.upload.finish(size, &digest).await?)
     }
 
     /// Shows the progress from now on.
@@ -182,10 +177,7 @@ impl<'a> PushTask<'a> {
 
     async fn give(&mut self, pieces: impl IntoIterator<Item = Bytes>) -> Result<(), Interruption> {
         for piece in pieces {
-            self.upload
-                .write_bytes(piece)
-                .await
-                .map_err(Interruption::Upload)?;
+            self.upload.write_bytes(piece).await?;
         }
         Ok(())
     }
@@ -203,9 +195,7 @@ impl<'a> PushTask<'a> {
             tokio::select! {
                 biased;
                 () = stop.requested() => return Err(Interruption::Signal),
-                flushed = &mut flush => {
-                    return flushed.map_err(|error| Interruption::Upload(Error::from_io(error)));
-                }
+                flushed = &mut flush => return Ok(flushed.map_err(Error::from_io)?),
                 _ = tick.tick() => report.update(self.item, uuid, Report::new(offset, &sent)),
             }
         }
