@@ -52,14 +52,12 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct Demo {}
 
 #[derive(Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum Event<'a> {
-    Done {
-        digest: &'a Digest,
-        size: usize,
-        requests: u64,
-        seconds: f64,
-    },
+#[serde(tag = "event", rename = "done")]
+struct Done<'a> {
+    digest: &'a Digest,
+    size: usize,
+    requests: u64,
+    seconds: f64,
 }
 
 impl Demo {
@@ -160,7 +158,7 @@ impl<'a> Show<'a> {
             grouped(self.bytes_sent + usage.bytes_sent),
             grouped(usage.bytes_received),
         ))?;
-        self.output.event(&Event::Done {
+        self.output.event(&Done {
             digest: &self.digest,
             size: SIZE,
             requests,

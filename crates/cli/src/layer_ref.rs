@@ -127,24 +127,18 @@ impl LayerRef {
         algorithm: Algorithm,
         hex: &str,
     ) -> Result<LayerId, Failure> {
-        let mut found = service.find(algorithm, hex, LISTED + 1).await?;
-        match (found.pop(), found.len()) {
-            (None, _) => Err(Failure::new(format!(
+        match &service.find(algorithm, hex, LISTED + 1).await?[..] {
+            [] => Err(Failure::new(format!(
                 "no layer is stored whose digest begins with {self}"
             ))),
-            (Some(only), 0) => Ok(only.into()),
-            (Some(last), others) => {
-                let more = if others < LISTED {
-                    last.to_string()
-                } else {
-                    "and others".to_owned()
-                };
-                let mut candidates: Vec<String> = found.iter().map(ToString::to_string).collect();
-                candidates.push(more);
+            [only] => Ok(only.clone().into()),
+            several => {
+                let candidates = several.iter().take(LISTED).map(ToString::to_string);
+                let more = (several.len() > LISTED).then(|| "and others".to_owned());
                 let failure = Failure::new(format!(
                     "{self} is the beginning of several digests; expected more digits"
                 ));
-                Err(failure.hints(candidates))
+                Err(failure.hints(candidates.chain(more)))
             }
         }
     }

@@ -26,9 +26,9 @@ pub(super) struct Man {
 }
 
 #[derive(Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum Event<'a> {
-    Written { path: &'a Path },
+#[serde(tag = "event", rename = "written")]
+struct Written<'a> {
+    path: &'a Path,
 }
 
 impl Man {
@@ -71,7 +71,7 @@ fn write_all(output: Output, program: &Command, folder: &Path) -> Result<(), Fai
             .and_then(|page| fs::write(&path, page))
             .map_err(|error| Failure::of_file_output(&path, &error))?;
         output.say(path.display())?;
-        output.event(&Event::Written { path: &path })?;
+        output.event(&Written { path: &path })?;
     }
     Ok(())
 }

@@ -103,7 +103,7 @@ impl Output {
             write_error(&format_args!("  {hint}"));
         }
         // A closed stdout may be the reason for the failure.
-        let _ = self.event(&Event::Error {
+        let _ = self.event(&ErrorEvent {
             message,
             causes,
             hints: &failure.hints,
@@ -135,14 +135,12 @@ impl Output {
 }
 
 #[derive(Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum Event<'a> {
-    Error {
-        message: &'a str,
-        causes: &'a [String],
-        #[serde(skip_serializing_if = "<[String]>::is_empty")]
-        hints: &'a [String],
-    },
+#[serde(tag = "event", rename = "error")]
+struct ErrorEvent<'a> {
+    message: &'a str,
+    causes: &'a [String],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    hints: &'a [String],
 }
 
 /// The requests to the store, as part of an event.

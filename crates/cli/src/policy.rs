@@ -41,16 +41,14 @@ struct Explain {
     groups: Vec<String>,
 }
 
+/// One access, and what came of it.
 #[derive(Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum Event<'a> {
-    /// One access, and what came of it.
-    Access {
-        access: &'a str,
-        optional: bool,
-        allowed: bool,
-        reason: &'a str,
-    },
+#[serde(tag = "event", rename = "access")]
+struct AccessEvent<'a> {
+    access: &'a str,
+    optional: bool,
+    allowed: bool,
+    reason: &'a str,
 }
 
 impl Policy {
@@ -77,7 +75,7 @@ impl Explain {
             let kind = if optional { "optional" } else { "needed" };
             let output = context.output;
             output.say(format_args!("{kind}  {access}: {reason}"))?;
-            output.event(&Event::Access {
+            output.event(&AccessEvent {
                 access,
                 optional,
                 allowed,

@@ -22,20 +22,18 @@ pub(super) struct Stat {
     id: LayerRef,
 }
 
+/// The layer.
 #[derive(Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum Event<'a> {
-    /// The layer.
-    Layer {
-        digest: &'a Digest,
-        aliases: &'a [LayerId],
-        size: u64,
-        created_at: Timestamp,
-        repository: &'a RepositoryName,
-        objects: Vec<Object<'a>>,
-        /// What is wrong with the object; null if it is intact.
-        damage: Option<&'a str>,
-    },
+#[serde(tag = "event", rename = "layer")]
+struct LayerEvent<'a> {
+    digest: &'a Digest,
+    aliases: &'a [LayerId],
+    size: u64,
+    created_at: Timestamp,
+    repository: &'a RepositoryName,
+    objects: Vec<Object<'a>>,
+    /// What is wrong with the object; null if it is intact.
+    damage: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -59,7 +57,7 @@ impl Stat {
             etag: &object.etag,
             size: object.size,
         });
-        context.output.event(&Event::Layer {
+        context.output.event(&LayerEvent {
             digest: &info.digest,
             aliases: &info.aliases,
             size: info.size,

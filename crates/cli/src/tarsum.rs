@@ -51,9 +51,9 @@ enum Function {
 }
 
 #[derive(Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum Event<'a> {
-    TarSum { tar_sum: &'a TarSum },
+#[serde(tag = "event", rename = "tar_sum")]
+struct TarSumEvent<'a> {
+    tar_sum: &'a TarSum,
 }
 
 impl Tarsum {
@@ -70,7 +70,7 @@ impl Tarsum {
         let summer = TarSummer::new(version, algorithm).map_err(|error| Failure::of(&error))?;
         let Sums { tar_sum, .. } = read(&self.file, summer).await?;
         context.output.say(&tar_sum)?;
-        context.output.event(&Event::TarSum { tar_sum: &tar_sum })
+        context.output.event(&TarSumEvent { tar_sum: &tar_sum })
     }
 }
 

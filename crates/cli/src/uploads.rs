@@ -41,24 +41,22 @@ const COLUMNS: [Column; 8] = [
     text("NOTE"),
 ];
 
+/// One upload. Fields of its session are null if that is absent or unreadable.
 #[derive(Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum Event<'a> {
-    /// One upload. Fields of its session are null if that is absent or unreadable.
-    Upload {
-        uuid: Uuid,
-        repository: Option<&'a RepositoryName>,
-        declared: Option<&'a LayerId>,
-        phase: &'static str,
-        /// Bytes that are stored.
-        offset: Option<u64>,
-        begun_at: Option<Timestamp>,
-        written_at: Timestamp,
-        /// Since the last write, by the store's clock.
-        age_seconds: u64,
-        /// Why it could not be read.
-        error: Option<&'a str>,
-    },
+#[serde(tag = "event", rename = "upload")]
+struct UploadEvent<'a> {
+    uuid: Uuid,
+    repository: Option<&'a RepositoryName>,
+    declared: Option<&'a LayerId>,
+    phase: &'static str,
+    /// Bytes that are stored.
+    offset: Option<u64>,
+    begun_at: Option<Timestamp>,
+    written_at: Timestamp,
+    /// Since the last write, by the store's clock.
+    age_seconds: u64,
+    /// Why it could not be read.
+    error: Option<&'a str>,
 }
 
 impl Uploads {
@@ -115,9 +113,9 @@ fn phase(upload: &UploadEntry) -> &'static str {
     }
 }
 
-fn event<'a>(upload: &'a UploadEntry, error: Option<&'a str>) -> Event<'a> {
+fn event<'a>(upload: &'a UploadEntry, error: Option<&'a str>) -> UploadEvent<'a> {
     let state = upload.state.as_ref().ok().and_then(Option::as_ref);
-    Event::Upload {
+    UploadEvent {
         uuid: upload.uuid,
         repository: state.map(|state| &state.name),
         declared: state.and_then(|state| state.declared.as_ref()),
