@@ -6,7 +6,6 @@ use serde::Serialize;
 use super::Context;
 use super::failure::Failure;
 use super::serve::policy_of;
-use super::settings::value::FilePath;
 use s3layers_registry::{Access, Decision, Identity, Subject, needs};
 
 /// Show what the policy of `serve` allows
@@ -62,7 +61,7 @@ impl Explain {
     fn run(&self, context: &Context) -> Result<(), Failure> {
         let settings = &context.settings;
         let policy = match &settings.serve_policy.value {
-            Some(FilePath(file)) => policy_of(file)?,
+            Some(file) => policy_of(file)?,
             None => s3layers_registry::Policy::for_users(settings.serve_anonymous_pull.value),
         };
         let identity = Identity {

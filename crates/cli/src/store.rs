@@ -1,12 +1,14 @@
 //! `store`: serves an embedded store to any S3 client.
 
+use std::net::SocketAddr;
+
 use clap::Args;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
 use super::failure::Failure;
 use super::rlimit;
-use super::settings::value::{Kind as _, Listen};
+use super::settings::value::Kind as _;
 use super::stop::Stop;
 use super::store_url::{Absent, BUCKET};
 use super::{Context, quoted};
@@ -20,8 +22,8 @@ use embedded_s3::Limits;
 #[derive(Debug, Args)]
 pub(super) struct Store {
     /// Listen on this address; port 0 takes a free port
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000", value_parser = Listen::argument)]
-    listen: Listen,
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000", value_parser = SocketAddr::argument)]
+    listen: SocketAddr,
     /// Require this access key of clients; random by default
     #[arg(
         long,
@@ -75,9 +77,9 @@ impl Store {
             None => store,
         };
         let cannot_listen = |error: std::io::Error| {
-            Failure::of(&error).context(format_args!("cannot listen on {}", self.listen.0))
+            Failure::of(&error).context(format_args!("cannot listen on {}", self.listen))
         };
-        let listener = TcpListener::bind(self.listen.0)
+        let listener = TcpListener::bind(self.listen)
             .await
             .map_err(cannot_listen)?;
         let endpoint = format!("http://{}", listener.local_addr().map_err(cannot_listen)?);

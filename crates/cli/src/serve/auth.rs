@@ -11,7 +11,6 @@ use tokio::time::sleep;
 
 use crate::failure::Failure;
 use crate::settings::Settings;
-use crate::settings::value::FilePath;
 use s3layers::{S3LayerService, client_environment};
 use s3layers_registry::{AuthSettings, Policy, PolicyAuthorizer, SecretKey, Tls, TlsFiles, Users};
 
@@ -39,10 +38,10 @@ struct Watched {
 }
 
 impl Watched {
-    fn read(path: &FilePath) -> Result<Self, Failure> {
-        let text = text_of(&path.0)?;
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let text = text_of(path)?;
         Ok(Watched {
-            path: path.0.clone(),
+            path: path.to_owned(),
             in_use: text.clone(),
             last: text,
         })
@@ -71,7 +70,7 @@ impl Watched {
 impl Auth {
     /// `None`: every client may do everything.
     pub(super) fn of(settings: &Settings) -> Result<Option<Self>, Failure> {
-        let watched = |file: &Option<FilePath>| file.as_ref().map(Watched::read).transpose();
+        let watched = |file: &Option<PathBuf>| file.as_deref().map(Watched::read).transpose();
         let auth = Auth {
             users: watched(&settings.serve_users.value)?,
             policy: watched(&settings.serve_policy.value)?,
@@ -119,7 +118,7 @@ impl Auth {
         let url = public_url(settings, address, is_tls)?;
         let host = url.split_once("://").map_or(url.as_str(), |(_, host)| host);
         let secret = match &settings.serve_secret_file.value {
-            Some(FilePath(file)) => {
+            Some(file) => {
                 let bytes = std::fs::read(file).map_err(|error| of_file(file, &error))?;
                 SecretKey::new(bytes.trim_ascii()).map_err(|error| of_file(file, &error))?
             }
@@ -205,7 +204,7 @@ pub(super) async fn check_redirect(settings: &Settings, has_auth: bool) -> Resul
     }
     let own = match public {
         Some(url) => host_of(&url.0),
-        None => Some(host_of_ip(settings.serve_listen.value.0.ip())),
+        None => Some(host_of_ip(settings.serve_listen.value.ip())),
     };
     let target = redirect_endpoint(settings).await?;
     let (Some(own), Some(target)) = (own, target.as_deref().and_then(host_of)) else {
@@ -256,11 +255,11 @@ fn public_url(settings: &Settings, address: &str, is_tls: bool) -> Result<String
     if let Some(url) = &settings.serve_public_url.value {
         return Ok(url.0.trim_end_matches('/').to_owned());
     }
-    if settings.serve_listen.value.0.ip().is_unspecified() {
+    if settings.serve_listen.value.ip().is_unspecified() {
         return Err(Failure::usage(format!(
             "--listen {}: clients need a URL to get tokens from; give it with --public-url \
              https://HOST[:PORT]",
-            settings.serve_listen.value.0
+            settings.serve_listen.value
         )));
     }
     let scheme = if is_tls { "https" } else { "http" };
@@ -269,12 +268,9 @@ fn public_url(settings: &Settings, address: &str, is_tls: bool) -> Result<String
 
 /// The certificate and key of the server. `None`: it serves no TLS.
 pub(super) fn tls(settings: &Settings) -> Result<Option<Arc<Tls>>, Failure> {
-    let path = |file: &Option<FilePath>| file.as_ref().map(|file| file.0.clone());
-    let client_ca = path(&settings.serve_tls_client_ca.value);
-    let files = match (
-        path(&settings.serve_tls_cert.value),
-        path(&settings.serve_tls_key.value),
-    ) {
+    let client_ca = settings.serve_tls_client_ca.value.clone();
+    let certificate = settings.serve_tls_cert.value.clone();
+    let files = match (certificate, settings.serve_tls_key.value.clone()) {
         (Some(certificate), Some(key)) => TlsFiles {
             certificate,
             key,
@@ -372,7 +368,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("policy");
         std::fs::write(&path, "whole").unwrap();
-        let mut file = Watched::read(&FilePath(path.clone())).unwrap();
+        let mut file = Watched::read(&path).unwrap();
         let mut used = Vec::new();
         let steps = [
             ("whole", true, None),

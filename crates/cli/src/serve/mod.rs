@@ -18,7 +18,6 @@ use super::failure::Failure;
 use super::periodic::regularly;
 use super::rlimit;
 use super::settings::Settings;
-use super::settings::value::Listen;
 use super::stop::Stop;
 use super::store_url::{Absent, StoreUrl};
 use super::sweeper::{UNTOUCHED, sweep};
@@ -56,7 +55,7 @@ impl Serve {
         let mut stop = Stop::listen(context.output)?;
         let settings = &context.settings;
         check_combinations(settings, &context.store_url)?;
-        let listen = settings.serve_listen.value.0;
+        let listen = settings.serve_listen.value;
         let auth = Auth::of(settings)?;
         check_redirect(settings, auth.is_some()).await?;
         let tls = tls(settings)?;
@@ -199,7 +198,7 @@ async fn metrics(
     settings: &Settings,
     service: &Arc<S3LayerService>,
 ) -> Result<Option<(TcpListener, Arc<Metrics>)>, Failure> {
-    let Some(Listen(listen)) = settings.serve_metrics_listen.value else {
+    let Some(listen) = settings.serve_metrics_listen.value else {
         return Ok(None);
     };
     let listener = TcpListener::bind(listen).await.map_err(|error| {
@@ -234,7 +233,7 @@ fn with_webhook(
         }
         return Ok((registry, None));
     };
-    let authorization = authorization.map(|file| webhook_authorization(&file.0));
+    let authorization = authorization.map(|file| webhook_authorization(file));
     let (webhook, delivery) = Webhook::new(url.clone(), authorization.transpose()?, metrics);
     let events = tokio::spawn(delivery.run());
     Ok((registry.with_webhook(webhook), Some(events)))

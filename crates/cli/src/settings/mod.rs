@@ -9,7 +9,7 @@
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::file::Entry;
@@ -19,7 +19,7 @@ use self::table::Flag::{self, Common, Policy, Serve, Tuning};
 use self::table::{Row, Setting, SettingValue, Source};
 pub(super) use self::time::duration;
 use self::time::{Interval, Timeout};
-use self::value::{FilePath, Format, Kind, Level, Listen, Size, Url, Word};
+use self::value::{Format, Kind, Level, Size, Url, Word};
 use super::failure::Failure;
 use super::store_url::StoreUrl;
 use s3layers::{
@@ -122,18 +122,18 @@ settings! {
             .variables_of_aws(&["RUST_LOG"]);
     log_format: Format = Format::Text,
         Setting::new(Tuning, "log.format", "FORMAT", "Write log lines as text or json");
-    serve_listen: Listen = Listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000))),
+    serve_listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)),
         Setting::new(Serve, "serve.listen", "ADDRESS", "Listen on this address; port 0 takes a free port")
             .more("`:5000` listens on all IPv4 addresses of this machine, `localhost:5000` on 127.0.0.1.");
     serve_allow_anonymous: bool = false,
         Setting::new(Serve, "serve.allow_anonymous", "BOOL", "Allow other machines to connect, without authentication")
             .more("Every client that reaches the address can then read, push and delete. Needed without \
                 serve.users and serve.policy, unless serve.listen is a loopback address.");
-    serve_users: Option<FilePath> = None,
+    serve_users: Option<PathBuf> = None,
         Setting::new(Serve, "serve.users", "FILE", "Authenticate users by this file of `htpasswd -B`")
             .more("It is read again when it changes. Without serve.policy every user may do everything.")
             .sample("users.htpasswd");
-    serve_policy: Option<FilePath> = None,
+    serve_policy: Option<PathBuf> = None,
         Setting::new(Policy, "serve.policy", "FILE", "Authorize requests by this policy file")
             .more("Rules of subjects, repositories and actions, and issuers of tokens: see docs/operations.md. \
                 What no rule allows is denied. It is read again when it changes. `s3layers policy explain` shows \
@@ -149,7 +149,7 @@ settings! {
         Setting::new(Serve, "serve.token_server", "URL", "Send clients to this token server of another issuer")
             .more("An issuer of serve.policy with kind = \"docker\". Default: the registry's own, below \
                 serve.public_url.").sample("https://auth.example.com/token");
-    serve_secret_file: Option<FilePath> = None,
+    serve_secret_file: Option<PathBuf> = None,
         Setting::new(Serve, "serve.secret_file", "FILE", "Sign tokens with the random bytes in this file")
             .more("At least 32 bytes, for example of `openssl rand -base64 48`. All processes of one registry \
                 need the same. Default: bytes that the first process stores in the bucket.")
@@ -165,14 +165,14 @@ settings! {
         Setting::new(Serve, "serve.plain_credentials", "BOOL", "Accept credentials over connections without TLS")
             .more("For a network without eavesdroppers. Clients on this machine, and those whose trusted proxy \
                 says that it was reached by https, need no such permission.");
-    serve_tls_cert: Option<FilePath> = None,
+    serve_tls_cert: Option<PathBuf> = None,
         Setting::new(Serve, "serve.tls_cert", "FILE", "Serve TLS with the certificates in this PEM file")
             .more("That of the server first, then those of its issuers. It is read again when it changes, as the \
                 other files of TLS.").sample("server.crt");
-    serve_tls_key: Option<FilePath> = None,
+    serve_tls_key: Option<PathBuf> = None,
         Setting::new(Serve, "serve.tls_key", "FILE", "Use the private key in this PEM file")
             .sample("server.key");
-    serve_tls_client_ca: Option<FilePath> = None,
+    serve_tls_client_ca: Option<PathBuf> = None,
         Setting::new(Serve, "serve.tls_client_ca", "FILE", "Authenticate clients by certificates of these CAs")
             .more("A client with such a certificate is the subject `certificate:NAME` of the policy, with the \
                 first DNS name or URI in it. Others need other credentials.").sample("clients.crt");
@@ -219,7 +219,7 @@ settings! {
         Setting::new(Serve, "serve.immutable_tags", "LIST", "Refuse to move or remove these tags")
             .more("A list of REPOSITORY:TAG with commas between them, such as **:v*; * stops at a slash, ** does \
                 not. In such repositories manifests and blobs are not removed by digest.").sample("**:v*");
-    serve_metrics_listen: Option<Listen> = None,
+    serve_metrics_listen: Option<SocketAddr> = None,
         Setting::new(Serve, "serve.metrics_listen", "ADDRESS", "Serve metrics for Prometheus on this address, at /metrics")
             .more("Without authentication and TLS: an address that only the scraper reaches.")
             .sample("127.0.0.1:9090");
@@ -231,7 +231,7 @@ settings! {
         Setting::new(Serve, "serve.webhook", "URL", "Post events about pushes, pulls and removals to this URL")
             .more("Mounts, too, in the envelope of distribution's webhooks. A URL with http:// has to be of this machine.")
             .sample("https://hooks.example.com/registry");
-    serve_webhook_authorization: Option<FilePath> = None,
+    serve_webhook_authorization: Option<PathBuf> = None,
         Setting::new(Serve, "serve.webhook_authorization", "FILE", "Send the Authorization header in this file to serve.webhook")
             .more("One line, such as `Bearer TOKEN`.").sample("webhook-authorization");
     serve_body_timeout: Timeout = Timeout(Duration::from_secs(600)),

@@ -123,23 +123,19 @@ impl Kind for Word {
     }
 }
 
-/// A path of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FilePath(pub(crate) PathBuf);
-
-impl Kind for FilePath {
+impl Kind for PathBuf {
     const EXPECTED: &str = "the path of a file";
 
     fn parse(text: &str) -> Option<Self> {
-        (!text.is_empty()).then(|| FilePath(text.into()))
+        (!text.is_empty()).then(|| text.into())
     }
 
     fn parse_at(text: &str, source: &Source) -> Option<Self> {
-        Self::parse(text).map(|FilePath(path)| FilePath(source.resolve(&path)))
+        Self::parse(text).map(|path| source.resolve(&path))
     }
 
     fn show(&self) -> Option<String> {
-        Some(self.0.display().to_string())
+        Some(self.display().to_string())
     }
 }
 
@@ -254,10 +250,7 @@ impl Kind for bool {
 }
 
 /// The address of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Listen(pub(crate) SocketAddr);
-
-impl Kind for Listen {
+impl Kind for SocketAddr {
     const EXPECTED: &str =
         "an address and a port, such as 127.0.0.1:5000, [::1]:5000, or :5000 for all";
 
@@ -267,14 +260,14 @@ impl Kind for Listen {
             // As in Go, and thus in distribution.
             "" => Ipv4Addr::UNSPECIFIED,
             "localhost" => Ipv4Addr::LOCALHOST,
-            _ => return text.parse().ok().map(Listen),
+            _ => return text.parse().ok(),
         };
         let port: u16 = port.parse().ok()?;
-        Some(Listen(SocketAddr::from((ip, port))))
+        Some(SocketAddr::from((ip, port)))
     }
 
     fn show(&self) -> Option<String> {
-        Some(self.0.to_string())
+        Some(self.to_string())
     }
 }
 
@@ -400,7 +393,7 @@ mod tests {
             (":70000", None),
             ("example.com:5000", None),
         ] {
-            let listen = Listen::parse(text).and_then(|listen| listen.show());
+            let listen = <SocketAddr as Kind>::parse(text).and_then(|listen| listen.show());
             assert_eq!(listen.as_deref(), want, "{text:?}");
         }
     }
