@@ -132,17 +132,13 @@ async fn repositories(service: &S3LayerService, context: &Context) -> Result<(),
             context.output.say(name)?;
             context.output.event(&Event::Repository { name })?;
         }
-        let is_empty = last.is_none() && page.items.is_empty();
-        match page.items.into_iter().next_back() {
-            Some(name) if page.more => last = Some(name),
-            _ if is_empty => {
-                let store_url = &context.store_url;
-                context
-                    .output
-                    .note(format_args!("{store_url} has no repositories"));
-                return Ok(());
-            }
-            _ => return Ok(()),
+        if last.is_none() && page.items.is_empty() {
+            let note = format_args!("{} has no repositories", context.store_url);
+            context.output.note(note);
+        }
+        last = page.items.last().filter(|_| page.more).cloned();
+        if last.is_none() {
+            return Ok(());
         }
     }
 }

@@ -119,13 +119,12 @@ fn open_exclusive(path: &Path) -> io::Result<File> {
             let what = format!("{} is not a regular file; remove it", path.display());
             return Err(io::Error::other(what));
         }
-        let options = File::options()
+        let file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .clone();
-        let file = options.open(path)?;
+            .open(path)?;
         file.try_lock().map_err(|refused| match refused {
             TryLockError::WouldBlock => {
                 let what = format!("{} is being written by another pull", path.display());
