@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::Context;
 use super::failure::Failure;
 use super::output::{Output, grouped};
-use super::stop::Stop;
+use super::stop::{Stop, interrupted};
 use super::store_url::{Absent, BUCKET, StoreUrl, embedded_client};
 use embedded_s3::EmbeddedStore;
 use s3layers::{
@@ -63,10 +63,8 @@ struct Done<'a> {
 impl Demo {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let mut stop = Stop::listen(context.output)?;
-        tokio::select! {
-            shown = show(context.output) => shown,
-            () = stop.requested() => Err(Failure::new("interrupted")),
-        }
+        let shown = stop.unless_requested(show(context.output)).await;
+        shown.ok_or_else(interrupted)?
     }
 }
 

@@ -1,5 +1,6 @@
 //! Stops the program on SIGINT (Ctrl-C) or SIGTERM.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -80,6 +81,14 @@ impl Stop {
         }
     }
 
+    /// Waits for `work`, unless a signal comes before its end.
+    pub(super) async fn unless_requested<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.requested() => None,
+        }
+    }
+
     /// Prints these lines if a second signal ends the process before they are dropped.
     pub(super) fn last_words(&self, lines: Vec<String>) -> Arc<Vec<String>> {
         let lines = Arc::new(lines);
@@ -92,4 +101,9 @@ impl Stop {
 
 fn lock(last_words: &LastWords) -> MutexGuard<'_, Vec<Weak<Vec<String>>>> {
     last_words.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The failure of a command that a signal has ended.
+pub(super) fn interrupted() -> Failure {
+    Failure::new("interrupted")
 }

@@ -11,6 +11,7 @@ use tokio::io::AsyncSeekExt as _;
 
 use crate::blocking_io::WriteThread;
 use crate::failure::Failure;
+use crate::stop::interrupted;
 use s3layers::{Digest, Error, Hasher, Layer};
 
 /// Bytes of one read of a partial file.
@@ -30,7 +31,7 @@ pub(super) enum PullError {
 impl PullError {
     pub(super) fn into_failure(self, path: Option<&Path>) -> Failure {
         match (self, path) {
-            (PullError::Interrupted, _) => Failure::new("interrupted"),
+            (PullError::Interrupted, _) => interrupted(),
             (PullError::Layer(error) | PullError::Mismatch(error), _) => error.into(),
             (PullError::Output(error), None) => Failure::of_output(&error),
             (PullError::Output(error), Some(path)) => Failure::of_file_output(path, &error),

@@ -20,7 +20,7 @@ use super::failure::Failure;
 use super::input;
 use super::layer_ref::LayerRef;
 use super::output::{Traffic, grouped};
-use super::stop::Stop;
+use super::stop::{Stop, interrupted};
 use super::store_url::Absent;
 use s3layers::{Digest, Error, Hasher, Layer, LayerId, LayerService as _, S3LayerService};
 
@@ -98,10 +98,8 @@ impl Pull {
             let layer = service.fetch(&id).await?;
             Ok::<_, Failure>((service, id, layer))
         };
-        let (service, id, layer) = tokio::select! {
-            found = found => found?,
-            () = stop.requested() => return Err(Failure::new("interrupted")),
-        };
+        let found = stop.unless_requested(found).await;
+        let (service, id, layer) = found.ok_or_else(interrupted)??;
         let task = PullTask {
             pull: self,
             context,
@@ -203,10 +201,8 @@ impl PullTask<'_> {
             let computed = copy(layer, range, output, self.hasher(), never).await?;
             self.verify(computed)
         };
-        let copied = tokio::select! {
-            copied = copied => copied,
-            () = stop.requested() => Err(PullError::Interrupted),
-        };
+        let copied = stop.unless_requested(copied).await;
+        let copied = copied.unwrap_or(Err(PullError::Interrupted));
         copied.map_err(|error| error.into_failure(path))
     }
 
@@ -266,10 +262,8 @@ impl PullTask<'_> {
             Err(PullError::Mismatch(_)) if kept > 0 => {
                 output.note("these bytes are wrong; downloading the whole layer again");
                 partial.clear()?;
-                let layer = tokio::select! {
-                    layer = self.service.fetch(&self.id) => layer?,
-                    () = stop.requested() => return Err(PullError::Interrupted),
-                };
+                let layer = stop.unless_requested(self.service.fetch(&self.id)).await;
+                let layer = layer.ok_or(PullError::Interrupted)??;
                 self.resume(layer, partial, 0, stop).await?;
                 Ok(0)
             }
@@ -289,10 +283,9 @@ impl PullTask<'_> {
         let mut bar = self.context.output.bar("", Some(bytes), kept);
         let (file, hasher) = (partial.file.try_clone()?, self.hasher());
         let hashed = tokio::task::spawn_blocking(move || hash(file, kept, hasher));
-        let hasher = tokio::select! {
-            hashed = hashed => hashed.map_err(io::Error::other).flatten()?,
-            () = stop.requested() => return Err(PullError::Interrupted),
-        };
+        let hashed = stop.unless_requested(hashed).await;
+        let hashed = hashed.ok_or(PullError::Interrupted)?;
+        let hasher = hashed.map_err(io::Error::other).flatten()?;
         // By received bytes: a block is returned only when it is whole and verified.
         let (service, before) = (self.service.clone(), self.service.usage().bytes_received);
         bar.follow(move || {

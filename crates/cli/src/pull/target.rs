@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
-use crate::stop::Stop;
+use crate::stop::{Stop, interrupted};
 
 /// The output of a pull.
 pub(super) enum Target {
@@ -69,11 +69,11 @@ impl Target {
 pub(super) async fn open_device(path: &Path, stop: &mut Stop) -> Result<File, Failure> {
     let named = path.to_owned();
     let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(named));
-    let opened = tokio::select! {
-        opened = opening => opened,
-        () = stop.requested() => return Err(Failure::new("interrupted")),
-    };
-    let opened = opened.map_err(io::Error::other).flatten();
+    let opened = stop.unless_requested(opening).await;
+    let opened = opened
+        .ok_or_else(interrupted)?
+        .map_err(io::Error::other)
+        .flatten();
     opened.map_err(|error| Failure::of_file_output(path, &error))
 }
 

@@ -78,10 +78,11 @@ impl Push {
             _ => None,
         };
         let mut stop = Stop::listen(context.output)?;
-        let service = tokio::select! {
-            service = context.connect(Absent::Create) => service?,
-            () = stop.requested() => return Err(Failure::new("interrupted before anything was sent")),
-        };
+        let connecting = context.connect(Absent::Create);
+        let service = stop
+            .unless_requested(connecting)
+            .await
+            .ok_or_else(|| Failure::new("interrupted before anything was sent"))??;
         announce(stop.clone(), context.output);
         let item = |file| Item {
             options: &self.options,
@@ -191,10 +192,9 @@ async fn all(items: &[Item<'_>], stop: &Stop, output: Output) -> (usize, Result<
 async fn open(item: &Item<'_>, mut stop: Stop) -> Result<Input, Failure> {
     let file = item.file.to_owned();
     let opening = tokio::task::spawn_blocking(move || input::open(&file));
-    tokio::select! {
-        opened = opening => opened.map_err(|error| Failure::of(&error)).flatten(),
-        () = stop.requested() => Err(item.not_begun()),
-    }
+    let opened = stop.unless_requested(opening).await;
+    let opened = opened.ok_or_else(|| item.not_begun())?;
+    opened.map_err(|error| Failure::of(&error)).flatten()
 }
 
 /// A bar for all files together, above those of each.

@@ -33,10 +33,8 @@ pub(super) async fn push_one(
         };
         Ok::<_, Failure>(begun)
     };
-    let begun = tokio::select! {
-        begun = begin => begun?,
-        () = stop.requested() => return Err(item.not_begun()),
-    };
+    let begun = stop.unless_requested(begin).await;
+    let begun = begun.ok_or_else(|| item.not_begun())??;
     let (upload, known) = match begun {
         Ok(begun) => begun,
         Err(Error::LayerExists { id }) => return exists(item, &id, input.size).await,

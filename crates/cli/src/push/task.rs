@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::input::{self, Input};
 use crate::output::grouped;
 use crate::progress::Bar;
-use crate::stop::Stop;
+use crate::stop::{Stop, interrupted};
 use crate::tarsum;
 use s3layers::tarsum::TarSummer;
 use s3layers::{Algorithm, Digest, Error, Hasher, Layer, LayerId, LayerService as _, LayerUpload};
@@ -326,7 +326,7 @@ impl<'a> PushTask<'a> {
     fn message(&self, cause: Interruption) -> Failure {
         let input = input::name(self.item.file);
         match cause {
-            Interruption::Signal => Failure::new("interrupted"),
+            Interruption::Signal => interrupted(),
             Interruption::Input(error) => input::cannot_read(self.item.file, &error),
             Interruption::Short { size } => Failure::new(format!(
                 "{input} has {} bytes, but the upload has {} already; expected the whole layer",
