@@ -17,27 +17,24 @@ pub(super) struct Policy {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Explain(Explain),
-}
-
-/// Show what a request would get, and by which rule
-#[derive(Debug, Args)]
-struct Explain {
-    /// For this user or subject, `anonymous` without credentials
-    ///
-    /// A name stands for a user: `alice` is `user:alice`. Other subjects are written as in a policy:
-    /// `certificate:NAME`, `token:ISSUER:NAME`.
-    #[arg(value_name = "USER")]
-    subject: String,
-    /// Of a request with this method
-    method: String,
-    /// And this path, such as /v2/library/alpine/tags/list
-    path: String,
-    /// Take the subject to be in this group
-    ///
-    /// The groups in the policy are known; this is for those that the claims of a token give.
-    #[arg(long = "group", value_name = "NAME")]
-    groups: Vec<String>,
+    /// Show what a request would get, and by which rule
+    Explain {
+        /// For this user or subject, `anonymous` without credentials
+        ///
+        /// A name stands for a user: `alice` is `user:alice`. Other subjects are written as in a policy:
+        /// `certificate:NAME`, `token:ISSUER:NAME`.
+        #[arg(value_name = "USER")]
+        subject: String,
+        /// Of a request with this method
+        method: String,
+        /// And this path, such as /v2/library/alpine/tags/list
+        path: String,
+        /// Take the subject to be in this group
+        ///
+        /// The groups in the policy are known; this is for those that the claims of a token give.
+        #[arg(long = "group", value_name = "NAME")]
+        groups: Vec<String>,
+    },
 }
 
 /// One access, and what came of it.
@@ -52,24 +49,23 @@ struct AccessEvent<'a> {
 
 impl Policy {
     pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let Command::Explain(explain) = &self.command;
-        explain.run(context)
-    }
-}
-
-impl Explain {
-    fn run(&self, context: &Context) -> Result<(), Failure> {
+        let Command::Explain {
+            subject,
+            method,
+            path,
+            groups,
+        } = &self.command;
         let settings = &context.settings;
         let policy = match &settings.serve_policy.value {
             Some(file) => policy_of(file)?,
             None => s3layers_registry::Policy::for_users(settings.serve_anonymous_pull.value),
         };
         let identity = Identity {
-            subject: subject(&self.subject),
-            groups: self.groups.clone(),
+            subject: subject_of(subject),
+            groups: groups.clone(),
         };
-        let refused = |error| Failure::usage(format!("{} {}: {error}", self.method, self.path));
-        let needs = needs(&self.method, &self.path).map_err(refused)?;
+        let refused = |error| Failure::usage(format!("{method} {path}: {error}"));
+        let needs = needs(method, path).map_err(refused)?;
         let print = |access: &str, optional, (allowed, reason): (bool, &str)| {
             let kind = if optional { "optional" } else { "needed" };
             let output = context.output;
@@ -93,7 +89,7 @@ impl Explain {
     }
 }
 
-fn subject(text: &str) -> Subject {
+fn subject_of(text: &str) -> Subject {
     if text == "anonymous" || text.contains(':') {
         return Subject::new(text);
     }

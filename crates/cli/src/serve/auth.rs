@@ -298,27 +298,22 @@ pub(super) fn webhook_authorization(file: &Path) -> Result<HeaderValue, Failure>
     })
 }
 
-/// The files of a registry that runs.
-pub(super) struct Files {
-    pub(super) auth: Option<Auth>,
-    pub(super) authorizer: Option<Arc<PolicyAuthorizer>>,
-    pub(super) tls: Option<Arc<Tls>>,
-}
-
-impl Files {
-    /// Reads files again when they change, and the keys of issuers.
-    pub(super) async fn keep_current(self) -> Infallible {
-        let authorizer = self.authorizer.as_deref();
-        let keys = async {
-            match authorizer {
-                Some(authorizer) => authorizer.refresh_keys().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            never = keys => never,
-            never = reload(self.auth, authorizer, self.tls.as_deref()) => never,
+/// Reads files again when they change, and the keys of issuers.
+pub(super) async fn keep_current(
+    auth: Option<Auth>,
+    authorizer: Option<Arc<PolicyAuthorizer>>,
+    tls: Option<Arc<Tls>>,
+) -> Infallible {
+    let authorizer = authorizer.as_deref();
+    let keys = async {
+        match authorizer {
+            Some(authorizer) => authorizer.refresh_keys().await,
+            None => std::future::pending().await,
         }
+    };
+    tokio::select! {
+        never = keys => never,
+        never = reload(auth, authorizer, tls.as_deref()) => never,
     }
 }
 

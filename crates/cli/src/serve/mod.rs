@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use self::auth::{Auth, Files, check_redirect, tls, webhook_authorization};
+use self::auth::{Auth, check_redirect, keep_current, tls, webhook_authorization};
 use super::Context;
 use super::collector::collect;
 use super::failure::Failure;
@@ -105,11 +105,7 @@ impl Serve {
         let sweeps = regularly(sweep_every, || sweep(&service, UNTOUCHED));
         let collections = regularly(gc_every, || collect(&service, metrics.as_deref()));
         let shutdown = async move { stop.requested().await };
-        let files = Files {
-            auth,
-            authorizer,
-            tls: tls.clone(),
-        };
+        let current_files = keep_current(auth, authorizer, tls.clone());
         let served = async {
             match tls {
                 Some(tls) => {
@@ -122,7 +118,7 @@ impl Serve {
             served = served => served.map_err(cannot_listen)?,
             never = sweep_usage.count(sweeps) => match never {},
             never = gc_usage.count(collections) => match never {},
-            never = files.keep_current() => match never {},
+            never = current_files => match never {},
             never = scrapes(scraped.zip(metrics.clone())) => match never {},
         }
         let events = async {
