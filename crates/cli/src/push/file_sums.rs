@@ -17,84 +17,71 @@ pub(super) struct FileSums {
 }
 
 impl FileSums {
-    /// Reads the file. A resumed upload says by which id it is to be found, see [`FileSums::as_declared`].
+    /// Reads the file. A resumed upload says by which id it is to be found, see [`declared_digest`].
     pub(super) async fn of(item: &Item<'_>, input: &Input) -> Result<Self, Failure> {
         let Some(size) = input.size else {
             return Ok(FileSums::default());
         };
-        match &item.options.id {
+        let (digest, tar_sum) = match &item.options.id {
             _ if item.options.tarsum => {
                 let sums = tarsum::read(item.file, summer()?).await?;
-                Ok(FileSums {
-                    digest: Some(sums.digest),
-                    tar_sum: Some(sums.tar_sum),
-                })
+                (Some(sums.digest), Some(sums.tar_sum))
             }
-            Some(id) => FileSums::expecting(item, id, size).await,
-            None if item.options.resume.is_some() => Ok(FileSums::default()),
-            None => Ok(FileSums {
-                digest: Some(hash(item, Algorithm::Sha256, size).await?),
-                tar_sum: None,
-            }),
-        }
-    }
-
-    /// Reads the file as the id requires with which the resumed upload was begun, if it was begun with one.
-    pub(super) async fn as_declared(
-        item: &Item<'_>,
-        input: &Input,
-        upload: &dyn LayerUpload,
-    ) -> Result<Self, Failure> {
-        let (Some(size), Some(id)) = (input.size, upload.declared_id()) else {
-            return Ok(FileSums::default());
+            Some(id) => (digest_of(item, id, size).await?, None),
+            None if item.options.resume.is_some() => (None, None),
+            None => (Some(hash(item, Algorithm::Sha256, size).await?), None),
         };
-        FileSums::expecting(item, id, size)
-            .await
-            .map_err(|failure| {
-                let uuid = upload.uuid();
-                let cancel = item.context.command_line(&["cancel", &uuid.to_string()]);
-                failure
-                    .context(format_args!("upload {uuid} was begun with --id {id}"))
-                    .hint("it keeps its bytes; resume it with its own file")
-                    .hint(format!("if that --id was wrong: {cancel}"))
-                    .hint("to store this file, push it without --resume")
-            })
+        Ok(FileSums { digest, tar_sum })
     }
+}
 
-    /// Reads a file that has to have this id.
-    async fn expecting(item: &Item<'_>, id: &LayerId, size: u64) -> Result<Self, Failure> {
-        match id {
-            LayerId::TarSum(expected) => FileSums::of_archive(item, expected).await,
-            LayerId::Digest(expected) => {
-                let digest = hash(item, expected.algorithm(), size).await?;
-                if digest != *expected {
-                    return Err(mismatch(item, "digest", expected, &digest));
-                }
-                Ok(FileSums {
-                    digest: Some(digest),
-                    tar_sum: None,
-                })
+/// The digest of a file that has to have the id with which the resumed upload was begun, if it was begun with one.
+pub(super) async fn declared_digest(
+    item: &Item<'_>,
+    input: &Input,
+    upload: &dyn LayerUpload,
+) -> Result<Option<Digest>, Failure> {
+    let (Some(size), Some(id)) = (input.size, upload.declared_id()) else {
+        return Ok(None);
+    };
+    digest_of(item, id, size).await.map_err(|failure| {
+        let uuid = upload.uuid();
+        let cancel = item.context.command_line(&["cancel", &uuid.to_string()]);
+        failure
+            .context(format_args!("upload {uuid} was begun with --id {id}"))
+            .hint("it keeps its bytes; resume it with its own file")
+            .hint(format!("if that --id was wrong: {cancel}"))
+            .hint("to store this file, push it without --resume")
+    })
+}
+
+/// The digest of a file that has to have this id.
+async fn digest_of(item: &Item<'_>, id: &LayerId, size: u64) -> Result<Option<Digest>, Failure> {
+    match id {
+        LayerId::TarSum(expected) => digest_of_archive(item, expected).await,
+        LayerId::Digest(expected) => {
+            let digest = hash(item, expected.algorithm(), size).await?;
+            if digest != *expected {
+                return Err(mismatch(item, "digest", expected, &digest));
             }
+            Ok(Some(digest))
         }
     }
+}
 
-    async fn of_archive(item: &Item<'_>, expected: &TarSum) -> Result<Self, Failure> {
-        let version = expected.version().clone();
-        let algorithm = Algorithm::from_name(expected.algorithm());
-        let summer = algorithm.and_then(|algorithm| TarSummer::new(version, algorithm).ok());
-        // The upload reports why a TarSum cannot be verified.
-        let Some(summer) = summer else {
-            return Ok(FileSums::default());
-        };
-        let sums = tarsum::read(item.file, summer).await?;
-        if sums.tar_sum != *expected {
-            return Err(mismatch(item, "TarSum", expected, &sums.tar_sum));
-        }
-        Ok(FileSums {
-            digest: Some(sums.digest),
-            tar_sum: None,
-        })
+async fn digest_of_archive(item: &Item<'_>, expected: &TarSum) -> Result<Option<Digest>, Failure> {
+    let version = expected.version().clone();
+    let algorithm = Algorithm::from_name(expected.algorithm());
+    let summer = algorithm.and_then(|algorithm| TarSummer::new(version, algorithm).ok());
+    // The upload reports why a TarSum cannot be verified.
+    let Some(summer) = summer else {
+        return Ok(None);
+    };
+    let sums = tarsum::read(item.file, summer).await?;
+    if sums.tar_sum != *expected {
+        return Err(mismatch(item, "TarSum", expected, &sums.tar_sum));
     }
+    Ok(Some(sums.digest))
 }
 
 fn mismatch(

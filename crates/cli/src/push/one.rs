@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::file_sums::{FileSums, summer};
+use super::file_sums::{FileSums, declared_digest, summer};
 use super::item::{Item, What};
 use super::task::PushTask;
 use crate::failure::Failure;
@@ -23,20 +23,17 @@ pub(super) async fn push_one(
         check_size(item, &input, item.service.max_layer_size())?;
     }
     let begin = async {
-        let known = FileSums::of(item, &input).await?;
-        let begun = match begin(item, &known).await {
-            Ok(upload) if known.digest.is_none() => {
-                let known = FileSums::as_declared(item, &input, &*upload).await?;
-                Ok((upload, known))
-            }
-            begun => begun.map(|upload| (upload, known)),
-        };
-        Ok::<_, Failure>(begun)
+        let mut known = FileSums::of(item, &input).await?;
+        let begun = begin(item, &known).await;
+        if let (Ok(upload), None) = (&begun, &known.digest) {
+            known.digest = declared_digest(item, &input, &**upload).await?;
+        }
+        Ok::<_, Failure>((begun, known))
     };
     let begun = stop.unless_requested(begin).await;
-    let begun = begun.ok_or_else(|| item.not_begun())??;
-    let (upload, known) = match begun {
-        Ok(begun) => begun,
+    let (begun, known) = begun.ok_or_else(|| item.not_begun())??;
+    let upload = match begun {
+        Ok(upload) => upload,
         Err(Error::LayerExists { id }) => return exists(item, &id, input.size).await,
         Err(error) => return Err(refused(item, error)),
     };
