@@ -86,9 +86,8 @@ pub(super) async fn read(file: &Path, summer: TarSummer) -> Result<Sums, Failure
     let input = input::open(file)?.reader;
     let read = tokio::task::spawn_blocking(move || sums(input, summer));
     let read = read.await.map_err(|error| Failure::of(&error))?;
-    let (tar_sum, digest) = read.map_err(|error| input::cannot_read(file, &error))?;
-    let tar_sum = tar_sum.map_err(|broken| has_none(file, &broken))?;
-    Ok(Sums { tar_sum, digest })
+    let sums = read.map_err(|error| input::cannot_read(file, &error))?;
+    sums.map_err(|broken| has_none(file, &broken))
 }
 
 /// The failure of a broken archive, which has no TarSum.
@@ -96,9 +95,10 @@ pub(super) fn has_none(file: &Path, broken: &BrokenArchive) -> Failure {
     Failure::of(broken).context(format_args!("{} has no TarSum", input::name(file)))
 }
 
-type Raw = (Result<TarSum, BrokenArchive>, Digest);
-
-fn sums(mut input: impl io::Read, mut summer: TarSummer) -> io::Result<Raw> {
+fn sums(
+    mut input: impl io::Read,
+    mut summer: TarSummer,
+) -> io::Result<Result<Sums, BrokenArchive>> {
     let mut hasher = Hasher::new(Algorithm::Sha256);
     let mut buffer = vec![0; PIECE];
     // Bytes after a broken header cannot repair the archive.
@@ -113,5 +113,6 @@ fn sums(mut input: impl io::Read, mut summer: TarSummer) -> io::Result<Raw> {
             Err(error) => return Err(error),
         }
     }
-    Ok((summer.finish(), hasher.digest()))
+    let digest = hasher.digest();
+    Ok(summer.finish().map(|tar_sum| Sums { tar_sum, digest }))
 }
