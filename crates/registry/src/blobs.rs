@@ -8,7 +8,7 @@ use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
     IF_RANGE, LOCATION, RANGE, REFERRER_POLICY,
 };
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use tokio::io::{AsyncSeekExt as _, SeekFrom};
 
 use super::body::ResponseBody;
@@ -24,10 +24,9 @@ pub(super) async fn read(
     head: &Head,
     name: &RepositoryName,
     digest: Digest,
-    head_only: bool,
 ) -> Answer {
     let id = LayerId::from(digest.clone());
-    if head_only {
+    if head.parts.method == Method::HEAD {
         return described_only(shared, head, name, id, &digest).await;
     }
     let layer = shared.service.layer(name, &id).await?;

@@ -2,50 +2,48 @@
 
 use std::sync::Arc;
 
+use http::Method;
+
 use super::answers::base;
 use super::call::{Answer, Call, Shared};
 use super::request_permits::Work;
-use super::route::{Endpoint, Verb};
+use super::route::Endpoint;
 use super::{blobs, listings, manifests, uploads};
 
 /// Small reads have permits of their own.
-pub(super) fn work_of(endpoint: &Endpoint, verb: Verb) -> Work {
-    match (endpoint, verb) {
-        (Endpoint::Blob(..) | Endpoint::Manifest(..), Verb::Get | Verb::Head) => Work::Lookup,
+pub(super) fn work_of(endpoint: &Endpoint, method: &Method) -> Work {
+    match (endpoint, method) {
+        (Endpoint::Blob(..) | Endpoint::Manifest(..), &Method::GET | &Method::HEAD) => Work::Lookup,
         _ => Work::Long,
     }
 }
 
-pub(super) async fn dispatch(
-    shared: &Arc<Shared>,
-    call: Call,
-    verb: Verb,
-    endpoint: Endpoint,
-) -> Answer {
-    match (endpoint, verb) {
-        (Endpoint::Blob(name, digest), Verb::Delete) => blobs::delete(shared, &name, digest).await,
-        (Endpoint::Blob(name, digest), verb) => {
-            blobs::read(shared, &call.head, &name, digest, verb == Verb::Head).await
+pub(super) async fn dispatch(shared: &Arc<Shared>, call: Call, endpoint: Endpoint) -> Answer {
+    let method = call.head.parts.method.clone();
+    match (endpoint, method) {
+        (Endpoint::Blob(name, digest), Method::DELETE) => {
+            blobs::delete(shared, &name, digest).await
         }
+        (Endpoint::Blob(name, digest), _) => blobs::read(shared, &call.head, &name, digest).await,
         (Endpoint::Uploads(name), _) => uploads::begin(shared, call, name).await,
-        (Endpoint::Upload(name, uuid), Verb::Patch) => {
+        (Endpoint::Upload(name, uuid), Method::PATCH) => {
             uploads::append(shared, call, name, uuid).await
         }
-        (Endpoint::Upload(name, uuid), Verb::Put) => {
+        (Endpoint::Upload(name, uuid), Method::PUT) => {
             uploads::finish(shared, call, name, uuid).await
         }
-        (Endpoint::Upload(name, uuid), Verb::Delete) => {
+        (Endpoint::Upload(name, uuid), Method::DELETE) => {
             uploads::cancel(shared, call, &name, uuid).await
         }
         (Endpoint::Upload(name, uuid), _) => uploads::status(shared, call, &name, uuid).await,
-        (Endpoint::Manifest(name, reference), Verb::Put) => {
+        (Endpoint::Manifest(name, reference), Method::PUT) => {
             manifests::put(shared, call, &name, reference).await
         }
-        (Endpoint::Manifest(name, reference), Verb::Delete) => {
+        (Endpoint::Manifest(name, reference), Method::DELETE) => {
             manifests::delete(shared, &name, reference).await
         }
-        (Endpoint::Manifest(name, reference), verb) => {
-            manifests::read(shared, &call.head, &name, reference, verb == Verb::Head).await
+        (Endpoint::Manifest(name, reference), _) => {
+            manifests::read(shared, &call.head, &name, reference).await
         }
         (Endpoint::Tags(name), _) => listings::tags(shared, &call.head.query, &name).await,
         (Endpoint::Referrers(name, digest), _) => {

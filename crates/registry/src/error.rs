@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 use std::fmt::{Display, Write as _};
 
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -88,10 +88,6 @@ impl Refusal {
 
     pub(super) fn no_such_path() -> Self {
         Refusal::new(Code::NotFound, "there is nothing at this path")
-    }
-
-    pub(super) fn method_not_allowed(allowed: &str) -> Self {
-        Refusal::new(Code::Unsupported, "not with this method").with(ALLOW, allowed)
     }
 
     pub(super) fn with_status(mut self, status: StatusCode) -> Self {

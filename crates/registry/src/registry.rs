@@ -32,7 +32,7 @@ use super::proxies::{self, Origin, Peer};
 use super::query::Query;
 use super::readiness::Readiness;
 use super::request_permits::RequestPermits;
-use super::route::{Endpoint, Verb, route};
+use super::route::{Endpoint, route};
 use super::webhook::{Draft, Webhook};
 use s3layers::RepositoryService;
 
@@ -180,10 +180,10 @@ impl Registry {
         entry: &mut Entry,
     ) -> Answer {
         let parsed = check(&parts).and_then(|()| {
-            let found = route(&parts.method, parts.uri.path())?;
-            Ok((found, Query::parse(parts.uri.query())?))
+            let endpoint = route(&parts.method, parts.uri.path())?;
+            Ok((endpoint, Query::parse(parts.uri.query())?))
         });
-        let ((verb, endpoint), query) = match parsed {
+        let (endpoint, query) = match parsed {
             Ok(parsed) => parsed,
             Err(refusal) => {
                 body.discard();
@@ -200,7 +200,7 @@ impl Registry {
         if matches!(endpoint, Endpoint::Token) {
             return self.token(&parts, client, entry).await;
         }
-        let grant = match self.authorize(&parts, client, &endpoint, verb).await {
+        let grant = match self.authorize(&parts, client, &endpoint).await {
             Ok(grant) => grant,
             Err(refusal) => {
                 body.discard_unauthorized();
@@ -214,7 +214,7 @@ impl Registry {
             Endpoint::Base => return Ok(base()),
             _ => {}
         }
-        let work = work_of(&endpoint, verb);
+        let work = work_of(&endpoint, &parts.method);
         let patience = self.shared.options.patience;
         let Some(permit) = self.shared.permits.acquire(work, patience).await else {
             return Err(
@@ -233,11 +233,9 @@ impl Registry {
         let draft = self
             .webhook
             .as_ref()
-            .and_then(|_| Draft::new(&endpoint, verb, &head, &self.shared.options));
+            .and_then(|_| Draft::new(&endpoint, &head, &self.shared.options));
         let call = Call { head, body, permit };
-        let answer = entry
-            .run(dispatch(&self.shared, call, verb, endpoint))
-            .await;
+        let answer = entry.run(dispatch(&self.shared, call, endpoint)).await;
         if let (Some(webhook), Some(draft), Ok(response)) = (&self.webhook, draft, &answer) {
             for event in draft.complete(entry, response) {
                 webhook.send(event);
@@ -251,9 +249,8 @@ impl Registry {
         parts: &Parts,
         client: Option<Peer>,
         endpoint: &Endpoint,
-        verb: Verb,
     ) -> Result<Box<dyn Grant>, Refusal> {
-        let needed = auth::needs::needed(endpoint, verb);
+        let needed = auth::needs::needed(endpoint, &parts.method);
         if let Some(needed) = &needed {
             self.shared.options.write_protection.check(needed)?;
         }

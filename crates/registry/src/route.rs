@@ -4,6 +4,7 @@
 //! A repository name has slashes, so a path is read from its end.
 
 use http::Method;
+use http::header::ALLOW;
 use uuid::Uuid;
 
 use super::error::{Code, Refusal};
@@ -44,42 +45,6 @@ pub(super) enum Reference {
     Digest(Digest),
 }
 
-/// What is asked of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verb {
-    Get,
-    Head,
-    Post,
-    Patch,
-    Put,
-    Delete,
-}
-
-impl Verb {
-    fn of(method: &Method) -> Option<Self> {
-        Some(match *method {
-            Method::GET => Verb::Get,
-            Method::HEAD => Verb::Head,
-            Method::POST => Verb::Post,
-            Method::PATCH => Verb::Patch,
-            Method::PUT => Verb::Put,
-            Method::DELETE => Verb::Delete,
-            _ => return None,
-        })
-    }
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Verb::Get => "GET",
-            Verb::Head => "HEAD",
-            Verb::Post => "POST",
-            Verb::Patch => "PATCH",
-            Verb::Put => "PUT",
-            Verb::Delete => "DELETE",
-        }
-    }
-}
-
 impl Endpoint {
     /// As metrics have it.
     pub(super) const fn name(&self) -> &'static str {
@@ -98,26 +63,26 @@ impl Endpoint {
         }
     }
 
-    /// What can be asked of it.
-    const fn verbs(&self) -> &'static [Verb] {
+    /// The methods that it has, as `Allow` lists them.
+    const fn methods(&self) -> &'static str {
         match self {
             Endpoint::Base
             | Endpoint::Live
             | Endpoint::Ready
             | Endpoint::Catalog
             | Endpoint::Tags(_)
-            | Endpoint::Referrers(..) => &[Verb::Get, Verb::Head],
-            Endpoint::Token => &[Verb::Get],
-            Endpoint::Manifest(..) => &[Verb::Get, Verb::Head, Verb::Put, Verb::Delete],
-            Endpoint::Blob(..) => &[Verb::Get, Verb::Head, Verb::Delete],
-            Endpoint::Uploads(_) => &[Verb::Post],
-            Endpoint::Upload(..) => &[Verb::Get, Verb::Head, Verb::Patch, Verb::Put, Verb::Delete],
+            | Endpoint::Referrers(..) => "GET, HEAD",
+            Endpoint::Token => "GET",
+            Endpoint::Manifest(..) => "GET, HEAD, PUT, DELETE",
+            Endpoint::Blob(..) => "GET, HEAD, DELETE",
+            Endpoint::Uploads(_) => "POST",
+            Endpoint::Upload(..) => "GET, HEAD, PATCH, PUT, DELETE",
         }
     }
 }
 
-/// Where a request leads.
-pub(super) fn route(method: &Method, path: &str) -> Result<(Verb, Endpoint), Refusal> {
+/// Where a request leads, if that endpoint has its method.
+pub(super) fn route(method: &Method, path: &str) -> Result<Endpoint, Refusal> {
     let endpoint = endpoint(path).map_err(|refusal| {
         // A reference that breaks the grammar names nothing. Only a push gets the reason.
         if is_manifest(path) && method != Method::PUT && refusal.code() != Code::NameInvalid {
@@ -126,14 +91,11 @@ pub(super) fn route(method: &Method, path: &str) -> Result<(Verb, Endpoint), Ref
             refusal
         }
     })?;
-    let verbs = endpoint.verbs();
-    match Verb::of(method).filter(|verb| verbs.contains(verb)) {
-        Some(verb) => Ok((verb, endpoint)),
-        None => {
-            let names: Vec<&str> = verbs.iter().map(|verb| verb.as_str()).collect();
-            Err(Refusal::method_not_allowed(&names.join(", ")))
-        }
+    let methods = endpoint.methods();
+    if methods.split(", ").any(|name| name == method.as_str()) {
+        return Ok(endpoint);
     }
+    Err(Refusal::new(Code::Unsupported, "not with this method").with(ALLOW, methods))
 }
 
 fn endpoint(path: &str) -> Result<Endpoint, Refusal> {
@@ -315,8 +277,7 @@ mod tests {
         let refusal = route(&Method::PUT, "/v2/a/blobs/uploads/").unwrap_err();
         assert_eq!(refusal.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(refusal.header("allow"), Some("POST"));
-        let (verb, _) = route(&Method::HEAD, "/v2/").unwrap();
-        assert_eq!(verb, Verb::Head);
+        assert_eq!(route(&Method::HEAD, "/v2/").unwrap(), Endpoint::Base);
         assert!(route(&Method::OPTIONS, "/v2/").is_err());
     }
 }

@@ -4,7 +4,7 @@ use http::Method;
 
 use super::Access;
 use crate::query::Query;
-use crate::route::{Endpoint, Verb, route};
+use crate::route::{Endpoint, route};
 use crate::uploads;
 
 /// A method and a path that no endpoint has.
@@ -41,30 +41,30 @@ pub fn needs(method: &str, path: &str) -> Result<Needs, InvalidRequest> {
         .map_err(|_| InvalidRequest(format!("{method:?} is not a method")))?;
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let query = Query::parse(Some(query)).map_err(refused)?;
-    let (verb, endpoint) = route(&method, path).map_err(refused)?;
+    let endpoint = route(&method, path).map_err(refused)?;
     let optional = match &endpoint {
         Endpoint::Uploads(_) => uploads::mount_source(&query).map(Access::Pull),
         _ => None,
     };
     Ok(Needs {
-        needed: needed(&endpoint, verb),
+        needed: needed(&endpoint, &method),
         optional,
     })
 }
 
 /// The access that a request needs, `None` where it needs none.
-pub(crate) fn needed(endpoint: &Endpoint, verb: Verb) -> Option<Access> {
-    Some(match (endpoint, verb) {
-        (Endpoint::Live | Endpoint::Ready | Endpoint::Token, _) => return None,
-        (Endpoint::Base, _) => Access::Identity,
-        (Endpoint::Catalog, _) => Access::Catalog,
-        (Endpoint::Tags(name) | Endpoint::Referrers(name, _), _) => Access::Pull(name.clone()),
-        (Endpoint::Blob(name, _) | Endpoint::Manifest(name, _), verb) => match verb {
-            Verb::Get | Verb::Head => Access::Pull(name.clone()),
-            Verb::Delete => Access::Delete(name.clone()),
-            Verb::Put | Verb::Post | Verb::Patch => Access::Push(name.clone()),
+pub(crate) fn needed(endpoint: &Endpoint, method: &Method) -> Option<Access> {
+    Some(match endpoint {
+        Endpoint::Live | Endpoint::Ready | Endpoint::Token => return None,
+        Endpoint::Base => Access::Identity,
+        Endpoint::Catalog => Access::Catalog,
+        Endpoint::Tags(name) | Endpoint::Referrers(name, _) => Access::Pull(name.clone()),
+        Endpoint::Blob(name, _) | Endpoint::Manifest(name, _) => match *method {
+            Method::GET | Method::HEAD => Access::Pull(name.clone()),
+            Method::DELETE => Access::Delete(name.clone()),
+            _ => Access::Push(name.clone()),
         },
-        (Endpoint::Uploads(name), _) => Access::Push(name.clone()),
-        (Endpoint::Upload(name, uuid), _) => Access::Continue(name.clone(), *uuid),
+        Endpoint::Uploads(name) => Access::Push(name.clone()),
+        Endpoint::Upload(name, uuid) => Access::Continue(name.clone(), *uuid),
     })
 }

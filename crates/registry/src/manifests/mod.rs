@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION};
-use http::{HeaderName, Response, StatusCode};
+use http::{HeaderName, Method, Response, StatusCode};
 use serde_json::json;
 
 use self::document::Content;
@@ -212,7 +212,6 @@ pub(super) async fn read(
     head: &Head,
     name: &RepositoryName,
     reference: Reference,
-    head_only: bool,
 ) -> Answer {
     let unknown = || unknown(name, &reference);
     let found = match &reference {
@@ -225,7 +224,7 @@ pub(super) async fn read(
         return Ok(described(bare(StatusCode::NOT_MODIFIED), &digest));
     }
     let size = manifest.bytes.len().to_string();
-    let response = if head_only {
+    let response = if head.parts.method == Method::HEAD {
         with(bare(StatusCode::OK), CONTENT_LENGTH, &size)
     } else {
         let bytes = shared.answer_bytes.share(&digest, manifest.bytes)?;

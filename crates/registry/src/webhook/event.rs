@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use http::Response;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use http::{Method, Response};
 use http_body::Body as _;
 use serde_json::{Value, json};
 
@@ -16,12 +16,12 @@ use crate::body::ResponseBody;
 use crate::call::Head;
 use crate::location::Base;
 use crate::options::Options;
-use crate::route::{Endpoint, Reference, Verb};
+use crate::route::{Endpoint, Reference};
 use s3layers::{Digest, RepositoryName, clock};
 
 /// What is known of the events of a request before its answer.
 pub(crate) struct Draft {
-    verb: Verb,
+    method: Method,
     is_manifest: bool,
     name: RepositoryName,
     digest: Option<Digest>,
@@ -38,12 +38,7 @@ pub(crate) struct Draft {
 
 impl Draft {
     /// `None`: there are no events about such requests.
-    pub(crate) fn new(
-        endpoint: &Endpoint,
-        verb: Verb,
-        head: &Head,
-        options: &Options,
-    ) -> Option<Self> {
+    pub(crate) fn new(endpoint: &Endpoint, head: &Head, options: &Options) -> Option<Self> {
         let (name, digest, tag) = match endpoint {
             Endpoint::Manifest(name, Reference::Tag(tag)) => (name, None, Some(tag.to_string())),
             Endpoint::Manifest(name, Reference::Digest(digest)) | Endpoint::Blob(name, digest) => {
@@ -52,12 +47,12 @@ impl Draft {
             Endpoint::Uploads(name) | Endpoint::Upload(name, _) => (name, None, None),
             _ => return None,
         };
+        let method = head.parts.method.clone();
         let is_manifest = matches!(endpoint, Endpoint::Manifest(..));
         let more_tags = head.query.all("tag");
-        let more_tags = more_tags.filter(|_| is_manifest && verb == Verb::Put);
+        let more_tags = more_tags.filter(|_| is_manifest && method == Method::PUT);
         let text = |name| header_text(&head.parts.headers, name);
         Some(Draft {
-            verb,
             is_manifest,
             name: name.clone(),
             digest,
@@ -74,19 +69,20 @@ impl Draft {
             base: Base::public(&head.parts, options),
             request: json!({
                 "host": text(HOST),
-                "method": head.parts.method.as_str(),
+                "method": method.as_str(),
                 "useragent": text(USER_AGENT),
             }),
+            method,
         })
     }
 
     /// The events of the request after this answer: one for each tag that it names, or one.
     pub(crate) fn complete(self, entry: &Entry, response: &Response<ResponseBody>) -> Vec<Value> {
-        let action = match (self.verb, response.status().as_u16()) {
-            (Verb::Get, 200 | 206 | 307) => "pull",
-            (Verb::Post, 201) if self.is_mount => "mount",
-            (Verb::Put | Verb::Post, 201) => "push",
-            (Verb::Delete, 202) => "delete",
+        let action = match (&self.method, response.status().as_u16()) {
+            (&Method::GET, 200 | 206 | 307) => "pull",
+            (&Method::POST, 201) if self.is_mount => "mount",
+            (&Method::PUT | &Method::POST, 201) => "push",
+            (&Method::DELETE, 202) => "delete",
             _ => return Vec::new(),
         };
         let target = self.target(action, response);
