@@ -237,6 +237,12 @@ impl RequestBody {
         self.discard_at_most(16 * 1024 * 1024);
     }
 
+    /// The same for the body of a request that is refused.
+    pub(super) fn refuse<T, E>(self, refusal: E) -> Result<T, E> {
+        self.discard();
+        Err(refusal)
+    }
+
     /// The same for a body of a client that is not authorized.
     pub(super) fn discard_unauthorized(self) {
         self.discard_at_most(64 * 1024);

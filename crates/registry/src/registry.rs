@@ -185,17 +185,13 @@ impl Registry {
         });
         let (endpoint, query) = match parsed {
             Ok(parsed) => parsed,
-            Err(refusal) => {
-                body.discard();
-                return Err(refusal);
-            }
+            Err(refusal) => return body.refuse(refusal),
         };
         let trusted = &self.shared.options.trusted_proxies;
         let client = proxies::identify_client(&mut parts, trusted);
         entry.routed(endpoint.name(), client);
         if let Err(refusal) = self.admit(&endpoint, client, entry) {
-            body.discard();
-            return Err(refusal);
+            return body.refuse(refusal);
         }
         if matches!(endpoint, Endpoint::Token) {
             return self.token(&parts, client, entry).await;

@@ -53,10 +53,7 @@ pub(super) async fn put(
     .await
     {
         Ok(gathered) => gathered,
-        Err(refusal) => {
-            call.body.discard();
-            return Err(refusal);
-        }
+        Err(refusal) => return call.body.refuse(refusal),
     };
     let bytes = &gathered.bytes;
     let tags = tags(&call.head.query, &reference)?;

@@ -44,10 +44,7 @@ pub(super) async fn begin(shared: &Arc<Shared>, call: Call, name: RepositoryName
         }
         Ok(BeginRequest::Whole(digest)) => whole(shared, call, base, name, digest).await,
         Ok(BeginRequest::Session) => open(shared, &call.head, base, name).await,
-        Err(refusal) => {
-            call.body.discard();
-            Err(refusal)
-        }
+        Err(refusal) => call.body.refuse(refusal),
     }
 }
 
@@ -151,10 +148,7 @@ pub(super) async fn append(
     let place = Place::of(shared, &call.head, name, uuid);
     let (upload, chunk) = match place.take_up(&mut call).await {
         Ok(found) => found,
-        Err(refusal) => {
-            call.body.discard();
-            return Err(refusal);
-        }
+        Err(refusal) => return call.body.refuse(refusal),
     };
     let work = async move {
         let mut receiving = place.receiving(upload, call);
@@ -177,10 +171,7 @@ pub(super) async fn finish(
     let place = Place::of(shared, &call.head, name, uuid);
     let digest = match claimed(&call.head) {
         Ok(digest) => digest,
-        Err(refusal) => {
-            call.body.discard();
-            return Err(refusal);
-        }
+        Err(refusal) => return call.body.refuse(refusal),
     };
     let end = place::end(&call.head);
     let (upload, chunk) = match place.take_up(&mut call).await {
