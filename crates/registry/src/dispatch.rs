@@ -35,7 +35,7 @@ pub(super) async fn dispatch(shared: &Arc<Shared>, call: Call, endpoint: Endpoin
         (Endpoint::Upload(name, uuid), Method::DELETE) => {
             uploads::cancel(shared, call, &name, uuid).await
         }
-        (Endpoint::Upload(name, uuid), _) => uploads::status(shared, call, &name, uuid).await,
+        (Endpoint::Upload(name, uuid), _) => uploads::status(shared, call, name, uuid).await,
         (Endpoint::Manifest(name, reference), Method::PUT) => {
             manifests::put(shared, call, &name, reference).await
         }

@@ -3,6 +3,7 @@
 //! It runs in a task that owns both, since the handler of a request is dropped when its client
 //! disconnects. However it ends, the caller closes or finishes the upload, so the bytes are kept.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,9 +81,8 @@ impl UploadReceiver {
             }
             if let Some(request) = self.active.sync_request() {
                 match self.sync(shared, request).await? {
-                    SyncOutcome::Continue => continue,
-                    SyncOutcome::Ended => return Ok(None),
-                    SyncOutcome::Stopped(stopped) => return Ok(Some(stopped)),
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(end) => return Ok(end),
                 }
             }
             tokio::select! {
@@ -120,19 +120,23 @@ impl UploadReceiver {
         Ok(())
     }
 
-    /// Stores what is under way, and acknowledges it.
-    async fn sync(&mut self, shared: &Shared, request: SyncRequest) -> Result<SyncOutcome> {
+    /// Stores what is under way, and acknowledges it, unless the body ends meanwhile.
+    async fn sync(
+        &mut self,
+        shared: &Shared,
+        request: SyncRequest,
+    ) -> Result<ControlFlow<Option<StopReason>>> {
         let until = Instant::now() + BUSY;
         while Instant::now() < until {
             match timeout(QUIET, self.body.next()).await {
                 Err(_) => break,
                 Ok(Ok(Some(bytes))) => self.upload.write_bytes(bytes).await?,
-                Ok(Ok(None)) => return Ok(SyncOutcome::Ended),
-                Ok(Err(broken)) => return Ok(SyncOutcome::Stopped(StopReason::Broken(broken))),
+                Ok(Ok(None)) => return Ok(ControlFlow::Break(None)),
+                Ok(Err(broken)) => return Ok(ControlFlow::Break(Some(StopReason::Broken(broken)))),
             }
         }
         if request.takes_over {
-            return Ok(SyncOutcome::Stopped(StopReason::TakenOver));
+            return Ok(ControlFlow::Break(Some(StopReason::TakenOver)));
         }
         let (name, uuid) = (self.upload.name().clone(), self.upload.uuid());
         let offset = self.upload.offset();
@@ -145,13 +149,6 @@ impl UploadReceiver {
                 reason: "another request wrote to it",
             });
         }
-        Ok(SyncOutcome::Continue)
+        Ok(ControlFlow::Continue(()))
     }
-}
-
-enum SyncOutcome {
-    Continue,
-    /// The body came to its end meanwhile.
-    Ended,
-    Stopped(StopReason),
 }

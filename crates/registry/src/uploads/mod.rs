@@ -29,7 +29,6 @@ const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-leng
 
 /// `POST /v2/<name>/blobs/uploads/`
 pub(super) async fn begin(shared: &Arc<Shared>, call: Call, name: RepositoryName) -> Answer {
-    let base = Base::of(&call.head.parts, &shared.options);
     match parse_begin(&call.head) {
         Ok(BeginRequest::Mount(digest, from)) => {
             let id = LayerId::from(digest.clone());
@@ -38,12 +37,13 @@ pub(super) async fn begin(shared: &Arc<Shared>, call: Call, name: RepositoryName
                 None => shared.options.automatic_mount,
             };
             if may_mount && shared.service.mount(&name, &id, from.as_ref()).await? {
+                let base = Base::of(&call.head.parts, &shared.options);
                 return Ok(created(&base, &name, &digest));
             }
-            open(shared, &call.head, base, name).await
+            open(shared, &call.head, name).await
         }
-        Ok(BeginRequest::Whole(digest)) => whole(shared, call, base, name, digest).await,
-        Ok(BeginRequest::Session) => open(shared, &call.head, base, name).await,
+        Ok(BeginRequest::Whole(digest)) => whole(shared, call, name, digest).await,
+        Ok(BeginRequest::Session) => open(shared, &call.head, name).await,
         Err(refusal) => call.body.refuse(refusal),
     }
 }
@@ -80,17 +80,12 @@ fn parse_begin(head: &Head) -> Result<BeginRequest, Refusal> {
 }
 
 /// 202: an upload that waits for its bytes.
-async fn open(shared: &Arc<Shared>, head: &Head, base: Base, name: RepositoryName) -> Answer {
+async fn open(shared: &Arc<Shared>, head: &Head, name: RepositoryName) -> Answer {
     let mut upload = shared.service.upload(&name, None).await?;
     upload.close().await?;
-    let place = Place {
-        shared: shared.clone(),
-        base,
-        uuid: upload.uuid(),
-        state: head.grant.upload_state(&name, upload.uuid()),
-        metrics: None,
-        name,
-    };
+    let state = head.grant.upload_state(&name, upload.uuid());
+    let mut place = Place::of(shared, head, name, upload.uuid());
+    place.state = state;
     let response = place.at(StatusCode::ACCEPTED, upload.offset());
     Ok(match shared.options.chunk_min_length {
         0 => response,
@@ -99,22 +94,9 @@ async fn open(shared: &Arc<Shared>, head: &Head, base: Base, name: RepositoryNam
 }
 
 /// A layer in one request. No client knows the upload, so a failure removes it.
-async fn whole(
-    shared: &Arc<Shared>,
-    call: Call,
-    base: Base,
-    name: RepositoryName,
-    digest: Digest,
-) -> Answer {
+async fn whole(shared: &Arc<Shared>, call: Call, name: RepositoryName, digest: Digest) -> Answer {
     let upload = shared.service.upload(&name, None).await?;
-    let place = Place {
-        shared: shared.clone(),
-        base,
-        uuid: upload.uuid(),
-        state: None,
-        metrics: call.head.metrics.clone(),
-        name,
-    };
+    let place = Place::of(shared, &call.head, name, upload.uuid());
     let work = async move {
         let mut receiving = place.receiving(upload, call);
         let refusal = match receiving.run(&place.shared).await {
@@ -128,8 +110,7 @@ async fn whole(
         if receiving.upload.cancel().await.is_err() {
             // A handle that failed is closed; a new one is not. A sweep removes what is left if this
             // fails too.
-            let resumed = place.shared.service.resume(&place.name, None, place.uuid);
-            if let Ok(mut upload) = resumed.await {
+            if let Ok(mut upload) = place.resume().await {
                 let _ = upload.cancel().await;
             }
         }
@@ -208,15 +189,15 @@ fn claimed(head: &Head) -> Result<Digest, Refusal> {
 pub(super) async fn status(
     shared: &Arc<Shared>,
     mut call: Call,
-    name: &RepositoryName,
+    name: RepositoryName,
     uuid: Uuid,
 ) -> Answer {
-    let place = Place::of(shared, &call.head, name.clone(), uuid);
+    let place = Place::of(shared, &call.head, name, uuid);
     shared
         .active_uploads
         .sync(uuid, false, &mut call.permit)
         .await;
-    let upload = shared.service.resume(name, None, uuid).await?;
+    let upload = place.resume().await?;
     Ok(place.at(StatusCode::NO_CONTENT, upload.offset()))
 }
 

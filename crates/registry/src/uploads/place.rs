@@ -27,15 +27,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// An upload, and how the client knows it.
-#[derive(Clone)]
 pub(super) struct Place {
     pub(super) shared: Arc<Shared>,
-    pub(super) base: Base,
-    pub(super) name: RepositoryName,
-    pub(super) uuid: Uuid,
+    base: Base,
+    name: RepositoryName,
+    uuid: Uuid,
     /// What binds the upload to its subject.
     pub(super) state: Option<String>,
-    pub(super) metrics: Option<Arc<Metrics>>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Place {
@@ -48,6 +47,12 @@ impl Place {
             state: head.query.get("state").map(ToOwned::to_owned),
             metrics: head.metrics.clone(),
         }
+    }
+
+    /// The upload as it is stored.
+    pub(super) async fn resume(&self) -> Result<Box<dyn LayerUpload>> {
+        let service = &self.shared.service;
+        service.resume(&self.name, None, self.uuid).await
     }
 
     /// From here on the request holds no permit: it waits for its client, for memory, and for the
@@ -74,10 +79,12 @@ impl Place {
             .active_uploads
             .sync(self.uuid, true, permit)
             .await;
-        let service = &self.shared.service;
         let upload = match at {
-            Some(at) => service.resume_at(&self.name, self.uuid, at).await?,
-            None => service.resume(&self.name, None, self.uuid).await?,
+            Some(at) => {
+                let service = &self.shared.service;
+                service.resume_at(&self.name, self.uuid, at).await?
+            }
+            None => self.resume().await?,
         };
         match at {
             Some(at) if at != upload.offset() && !head.has_no_body() => {
@@ -140,10 +147,7 @@ impl Place {
                 Error::UploadConflict { .. } if begun.elapsed() < PATIENCE => {
                     sleep(pause.mul_f64(0.5 + clock::jitter())).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    self.shared
-                        .service
-                        .resume(&self.name, None, self.uuid)
-                        .await
+                    self.resume().await
                 }
                 refused => return Err(refused),
             };
@@ -182,8 +186,7 @@ impl Place {
         if !is_out_of_step && refusal.code() != Code::BlobUploadUnknown {
             return Err(refusal);
         }
-        let service = &self.shared.service;
-        let finished = match service.resume(&self.name, None, self.uuid).await {
+        let finished = match self.resume().await {
             Ok(upload) if !may_be_all(upload.offset(), end, digest) => return Err(refusal),
             Ok(mut upload) => self.conclude(&mut upload, digest).await,
             Err(gone @ Error::UploadUnknown { .. }) => self.concluded(digest, gone).await,
@@ -233,12 +236,7 @@ impl Place {
         if !matches!(error, Error::UploadConflict { .. }) {
             return error.into();
         }
-        match self
-            .shared
-            .service
-            .resume(&self.name, None, self.uuid)
-            .await
-        {
+        match self.resume().await {
             Ok(upload) => self.elsewhere(upload.offset()),
             Err(_) => error.into(),
         }
