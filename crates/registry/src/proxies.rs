@@ -5,9 +5,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use http::HeaderMap;
 use http::header::FORWARDED;
 use http::request::Parts;
-use http::{Extensions, HeaderMap};
 use ipnet::IpNet;
 
 /// The address of the client or proxy that sent a request.
@@ -52,28 +52,6 @@ impl ClientCertificate {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0
-    }
-}
-
-/// Where the requests of a connection come from.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Origin {
-    pub(super) peer: Option<Peer>,
-    pub(super) is_encrypted: bool,
-    pub(super) certificate: Option<ClientCertificate>,
-}
-
-impl Origin {
-    pub(super) fn insert_into(&self, extensions: &mut Extensions) {
-        if let Some(peer) = self.peer {
-            extensions.insert(peer);
-        }
-        if self.is_encrypted {
-            extensions.insert(Encrypted);
-        }
-        if let Some(certificate) = &self.certificate {
-            extensions.insert(certificate.clone());
-        }
     }
 }
 

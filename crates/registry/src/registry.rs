@@ -24,11 +24,10 @@ use super::client_permits::ClientPermits;
 use super::cors::Cors;
 use super::dispatch::{dispatch, work_of};
 use super::error::{Code, Refusal};
-use super::http1;
 use super::manifests::ArrivalMemory;
 use super::metrics::Metrics;
 use super::options::Options;
-use super::proxies::{self, Origin, Peer};
+use super::proxies::{self, Peer};
 use super::query::Query;
 use super::readiness::Readiness;
 use super::request_permits::RequestPermits;
@@ -119,21 +118,8 @@ impl Registry {
         self.respond(request, |_| Ok(())).await
     }
 
-    /// Answers a request that came by HTTP/1 from `origin`, as RFC 9112 requires.
-    pub(super) async fn handle_http1<B>(
-        &self,
-        mut request: Request<B>,
-        origin: &Origin,
-    ) -> Response<ResponseBody>
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BodyError>,
-    {
-        origin.insert_into(request.extensions_mut());
-        self.respond(request, http1::check).await
-    }
-
-    async fn respond<B>(
+    /// Answers a request that passes `check`.
+    pub(super) async fn respond<B>(
         &self,
         request: Request<B>,
         check: fn(&Parts) -> Result<(), Refusal>,

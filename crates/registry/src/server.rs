@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Extensions, Request, Response, StatusCode};
 use http_listener::{Shutdown, accept_until};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,8 +21,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client_permits::ClientPermits;
 use super::client_stream::{Activity, ClientStream, TrackedBody};
+use super::http1::check as check_http1;
 use super::limits::Limits;
-use super::proxies::{Origin, Peer};
+use super::proxies::{Encrypted, Peer};
 use super::tls::{Tls, client_certificate};
 use super::{Registry, ResponseBody};
 
@@ -133,10 +134,10 @@ async fn connection(
     buffer: usize,
     mut stopped: Shutdown,
 ) {
-    let mut origin = Origin {
-        peer: stream.peer_addr().map(|peer| Peer(peer.ip())).ok(),
-        ..Origin::default()
-    };
+    let mut origin = Extensions::new();
+    if let Ok(peer) = stream.peer_addr() {
+        origin.insert(Peer(peer.ip()));
+    }
     let Some(tls) = tls else {
         return exchange(registry, stream, origin, limits, buffer, stopped).await;
     };
@@ -147,20 +148,22 @@ async fn connection(
     };
     match stream {
         Ok(stream) => {
-            origin.is_encrypted = true;
-            origin.certificate = client_certificate(&stream);
+            origin.insert(Encrypted);
+            if let Some(certificate) = client_certificate(&stream) {
+                origin.insert(certificate);
+            }
             exchange(registry, stream, origin, limits, buffer, stopped).await;
         }
         Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
     }
 }
 
-/// Serves one connection until it ends. After `stopped`, it ends with the running request, or at
+/// Serves one connection until it ends. Its requests get the extensions of `origin`. After `stopped`, it ends with the running request, or at
 /// once where none is complete.
 async fn exchange(
     registry: Registry,
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
-    origin: Origin,
+    origin: Extensions,
     limits: &Limits,
     buffer: usize,
     mut stopped: Shutdown,
@@ -201,12 +204,13 @@ async fn exchange(
 async fn answer(
     registry: Registry,
     request: Request<Incoming>,
-    origin: Origin,
+    origin: Extensions,
     activity: &Arc<Activity>,
 ) -> Result<Response<TrackedBody<ResponseBody>>, Infallible> {
     let guard = activity.begin();
-    let request = request.map(|body| TrackedBody::of_request(body, Arc::clone(&guard)));
-    let response = registry.handle_http1(request, &origin).await;
+    let mut request = request.map(|body| TrackedBody::of_request(body, Arc::clone(&guard)));
+    request.extensions_mut().extend(origin);
+    let response = registry.respond(request, check_http1).await;
     if matches!(
         response.status(),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
