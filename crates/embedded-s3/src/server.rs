@@ -11,7 +11,7 @@ use futures_util::future::{Either, select};
 use http::HeaderValue;
 use http::header;
 use http_body::{Body, Frame, SizeHint};
-use http_listener::{Shutdown, accept_until};
+use http_listener::{CancellationToken, accept_until};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -92,7 +92,7 @@ impl ServerState {
 }
 
 /// One connection, until it ends by itself, or shutdown began and its request is done.
-async fn connection(served: &ServerState, stream: TcpStream, mut stopped: Shutdown) {
+async fn connection(served: &ServerState, stream: TcpStream, stopped: CancellationToken) {
     // A client that asks for an object and does not read it would keep the connection open.
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(served.limits.write_timeout));
@@ -115,7 +115,7 @@ async fn connection(served: &ServerState, stream: TcpStream, mut stopped: Shutdo
             .max_buf_size(READ_BUFFER)
             .serve_connection(TokioIo::new(Box::pin(stream)), named)
     );
-    let result = match select(connection.as_mut(), pin!(stopped.begun())).await {
+    let result = match select(connection.as_mut(), pin!(stopped.cancelled())).await {
         Either::Left((result, _)) => result,
         Either::Right(_) => {
             connection.as_mut().graceful_shutdown();

@@ -7,30 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+pub use tokio_util::sync::CancellationToken;
 
 /// How long to wait when no connection can be accepted, for lack of file descriptors for instance.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Resolves when the shutdown has begun.
-#[derive(Clone, Debug)]
-pub struct Shutdown(watch::Receiver<()>);
-
-impl Shutdown {
-    /// Waits until the shutdown has begun.
-    ///
-    /// # Cancellation
-    ///
-    /// Nothing changes.
-    pub async fn begun(&mut self) {
-        // An error means that the sender is dropped, which is the signal.
-        let _ = self.0.changed().await;
-    }
-}
-
-/// Accepts connections until `shutdown` resolves, and runs `serve` for each in a task of its own. While
-/// `limit` connections are open, further ones wait in the backlog. Returns the tasks that still run.
+/// Accepts connections until `shutdown` resolves, and runs `serve` for each in a task of its own, with a
+/// token that is cancelled when the shutdown begins. While `limit` connections are open, further ones wait in
+/// the backlog. Returns the tasks that still run.
 ///
 /// # Errors
 ///
@@ -43,7 +29,7 @@ pub async fn accept_until<F>(
     listener: TcpListener,
     limit: usize,
     shutdown: impl Future<Output = ()>,
-    serve: impl Fn(TcpStream, Shutdown) -> F,
+    serve: impl Fn(TcpStream, CancellationToken) -> F,
 ) -> io::Result<JoinSet<()>>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -51,7 +37,7 @@ where
     // Fails early if the socket is not one.
     listener.local_addr()?;
     let places = Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS)));
-    let (stop, stopped) = watch::channel(());
+    let stopped = CancellationToken::new();
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -64,7 +50,7 @@ where
             Ok((stream, place)) => {
                 // Answers are small or large, never a trickle: no reason to wait for more.
                 let _ = stream.set_nodelay(true);
-                let served = serve(stream, Shutdown(stopped.clone()));
+                let served = serve(stream, stopped.clone());
                 connections.spawn(async move {
                     served.await;
                     drop(place);
@@ -78,7 +64,7 @@ where
         }
         while connections.try_join_next().is_some() {}
     }
-    drop(stop);
+    stopped.cancel();
     Ok(connections)
 }
 

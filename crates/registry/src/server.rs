@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Extensions, Request, Response, StatusCode};
-use http_listener::{Shutdown, accept_until};
+use http_listener::{CancellationToken, accept_until};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -132,7 +132,7 @@ async fn connection(
     tls: Option<Arc<Tls>>,
     limits: &Limits,
     buffer: usize,
-    mut stopped: Shutdown,
+    stopped: CancellationToken,
 ) {
     let mut origin = Extensions::new();
     if let Ok(peer) = stream.peer_addr() {
@@ -144,7 +144,7 @@ async fn connection(
     let handshake = timeout(limits.header_timeout, tls.accept(stream));
     let stream = tokio::select! {
         shaken = handshake => shaken.unwrap_or_else(|elapsed| Err(elapsed.into())),
-        () = stopped.begun() => return,
+        () = stopped.cancelled() => return,
     };
     match stream {
         Ok(stream) => {
@@ -166,7 +166,7 @@ async fn exchange(
     origin: Extensions,
     limits: &Limits,
     buffer: usize,
-    mut stopped: Shutdown,
+    stopped: CancellationToken,
 ) {
     let activity = Arc::new(Activity::default());
     let stream = ClientStream::new(stream, limits, Arc::clone(&activity));
@@ -187,7 +187,7 @@ async fn exchange(
             result = connection.as_mut() => break result,
             // Polls the connection again.
             () = activity.body_dropped() => {}
-            () = stopped.begun(), if !is_stopping => {
+            () = stopped.cancelled(), if !is_stopping => {
                 if activity.is_idle() {
                     return;
                 }
