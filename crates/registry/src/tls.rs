@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 use webpki::EndEntityCert;
 
 use super::proxies::ClientCertificate;
-use crate::locks::{read, write};
+use crate::locks::lock;
 
 /// Where the certificate of a server is. All files are PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct TlsError {
 /// A server's certificate and key.
 pub struct Tls {
     files: TlsFiles,
-    current: RwLock<(Content, Arc<ServerConfig>)>,
+    current: Mutex<(Content, Arc<ServerConfig>)>,
 }
 
 /// What stood in the files.
@@ -64,7 +64,7 @@ impl Tls {
         let config = Arc::new(content.config(&files)?);
         Ok(Tls {
             files,
-            current: RwLock::new((content, config)),
+            current: Mutex::new((content, config)),
         })
     }
 
@@ -76,16 +76,16 @@ impl Tls {
     /// Which file is wrong, and why. What was read before stays in use then.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let content = Content::read(&self.files)?;
-        if read(&self.current).0 == content {
+        if lock(&self.current).0 == content {
             return Ok(false);
         }
         let config = Arc::new(content.config(&self.files)?);
-        *write(&self.current) = (content, config);
+        *lock(&self.current) = (content, config);
         Ok(true)
     }
 
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let config = Arc::clone(&read(&self.current).1);
+        let config = Arc::clone(&lock(&self.current).1);
         TlsAcceptor::from(config).accept(stream).await
     }
 }

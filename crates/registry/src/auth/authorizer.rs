@@ -1,7 +1,7 @@
 //! The authorizer of `s3layers serve`: credentials to an identity, and a policy over it.
 
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,7 +24,7 @@ use super::policy::{Identity, Policy};
 use super::scope::Scopes;
 use super::secret::SecretKey;
 use super::{Access, Authorizer, Denial, Grant, IssuedToken, Subject, now};
-use crate::locks::{read, write};
+use crate::locks::lock;
 use crate::proxies::{Confidential, Peer};
 use crate::query::Query;
 use s3layers::clock;
@@ -58,7 +58,7 @@ pub struct PolicyAuthorizer {
     challenge: Challenge,
     signer: Arc<Signer>,
     passwords: Passwords,
-    rules: RwLock<Arc<Rules>>,
+    rules: Mutex<Arc<Rules>>,
 }
 
 /// What the files say.
@@ -91,7 +91,7 @@ impl PolicyAuthorizer {
             )),
             passwords: Passwords::new(settings.secret.derive("password")),
             challenge,
-            rules: RwLock::new(Arc::new(Rules {
+            rules: Mutex::new(Arc::new(Rules {
                 users,
                 generation: 0,
                 stores: stores(&policy, &[]),
@@ -103,7 +103,7 @@ impl PolicyAuthorizer {
 
     /// Replaces the users. Requests that are running keep what they were granted.
     pub fn replace_users(&self, users: Users) {
-        let mut rules = write(&self.rules);
+        let mut rules = lock(&self.rules);
         *rules = Arc::new(Rules {
             users,
             generation: rules.generation + 1,
@@ -114,7 +114,7 @@ impl PolicyAuthorizer {
 
     /// Replaces the policy. Requests that are running keep what they were granted.
     pub fn replace_policy(&self, policy: Policy) {
-        let mut rules = write(&self.rules);
+        let mut rules = lock(&self.rules);
         *rules = Arc::new(Rules {
             users: rules.users.clone(),
             generation: rules.generation,
@@ -147,8 +147,7 @@ impl PolicyAuthorizer {
     }
 
     fn rules(&self) -> Arc<Rules> {
-        let rules = read(&self.rules);
-        Arc::clone(&rules)
+        Arc::clone(&lock(&self.rules))
     }
 
     /// Who sent this request. `challenge` is for one whose credentials are wrong.
