@@ -7,7 +7,7 @@
 //! is what is stored, which is never more than what arrived.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -46,30 +46,23 @@ pub(super) struct SyncRequest {
 pub(super) struct ActiveUpload {
     uuid: Uuid,
     uploads: ActiveUploads,
-    requested: watch::Receiver<SyncRequest>,
-    known_as: Arc<watch::Sender<SyncRequest>>,
+    requested: Arc<watch::Sender<SyncRequest>>,
     acknowledged: watch::Sender<u64>,
 }
 
 impl ActiveUploads {
-    fn all(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<Receiver>>> {
-        // No step under the lock can panic half way.
-        lock(&self.0)
-    }
-
     /// Registers one more receiver of this upload.
     pub(super) fn begin(&self, uuid: Uuid) -> ActiveUpload {
-        let known_as = Arc::new(watch::Sender::new(SyncRequest::default()));
+        let requested = Arc::new(watch::Sender::new(SyncRequest::default()));
         let acknowledged = watch::Sender::new(0);
-        self.all().entry(uuid).or_default().push(Receiver {
-            requested: known_as.clone(),
+        lock(&self.0).entry(uuid).or_default().push(Receiver {
+            requested: requested.clone(),
             acknowledged: acknowledged.subscribe(),
         });
         ActiveUpload {
             uuid,
             uploads: self.clone(),
-            requested: known_as.subscribe(),
-            known_as,
+            requested,
             acknowledged,
         }
     }
@@ -78,7 +71,7 @@ impl ActiveUploads {
     /// continues the upload (`takes_over`), until they have ended. They need a permit for that, so
     /// the caller holds none meanwhile.
     pub(super) async fn sync(&self, uuid: Uuid, takes_over: bool, permit: &mut RequestPermit) {
-        let receivers = self.all().get(&uuid).cloned().unwrap_or_default();
+        let receivers = lock(&self.0).get(&uuid).cloned().unwrap_or_default();
         if receivers.is_empty() {
             return;
         }
@@ -109,9 +102,9 @@ impl ActiveUpload {
     }
 
     /// Resolves when there is such a request.
-    pub(super) async fn sync_requested(&mut self) {
+    pub(super) async fn sync_requested(&self) {
         let acknowledged = *self.acknowledged.borrow();
-        let requested = &mut self.requested;
+        let mut requested = self.requested.subscribe();
         let requested = requested.wait_for(|request| request.number > acknowledged);
         if requested.await.is_err() {
             // The sender lives as long as this.
@@ -127,9 +120,9 @@ impl ActiveUpload {
 
 impl Drop for ActiveUpload {
     fn drop(&mut self) {
-        let mut all = self.uploads.all();
+        let mut all = lock(&self.uploads.0);
         if let Some(receivers) = all.get_mut(&self.uuid) {
-            receivers.retain(|receiver| !Arc::ptr_eq(&receiver.requested, &self.known_as));
+            receivers.retain(|receiver| !Arc::ptr_eq(&receiver.requested, &self.requested));
             if receivers.is_empty() {
                 all.remove(&self.uuid);
             }
@@ -157,7 +150,7 @@ mod tests {
         };
         sync(false, permit(&permits).await).await.unwrap();
 
-        let mut active = uploads.begin(uuid);
+        let active = uploads.begin(uuid);
         assert!(active.sync_request().is_none());
         let syncing = sync(false, permit(&permits).await);
         active.sync_requested().await;
@@ -178,6 +171,6 @@ mod tests {
         assert!(!syncing.is_finished(), "a takeover waits for the end");
         drop(active);
         syncing.await.unwrap();
-        assert!(uploads.all().is_empty());
+        assert!(lock(&uploads.0).is_empty());
     }
 }
