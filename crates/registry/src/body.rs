@@ -32,29 +32,19 @@ pub struct ResponseBody {
 }
 
 enum Content {
-    Empty,
+    /// Of what is left, in one piece.
     Full(Bytes),
     Stream {
         stream: BoxStream<'static, Result<Bytes>>,
+        /// Not 0.
         left: u64,
     },
 }
 
 impl ResponseBody {
-    pub(super) fn empty() -> Self {
-        ResponseBody {
-            content: Content::Empty,
-            entry: None,
-        }
-    }
-
     pub(super) fn full(bytes: Bytes) -> Self {
         ResponseBody {
-            content: if bytes.is_empty() {
-                Content::Empty
-            } else {
-                Content::Full(bytes)
-            },
+            content: Content::Full(bytes),
             entry: None,
         }
     }
@@ -63,7 +53,7 @@ impl ResponseBody {
     pub(super) fn stream(stream: BoxStream<'static, Result<Bytes>>, size: u64) -> Self {
         ResponseBody {
             content: match size {
-                0 => Content::Empty,
+                0 => Content::end(),
                 left => Content::Stream { stream, left },
             },
             entry: None,
@@ -76,14 +66,22 @@ impl ResponseBody {
 }
 
 impl Content {
+    fn end() -> Self {
+        Content::Full(Bytes::new())
+    }
+
+    /// In bytes.
+    fn left(&self) -> u64 {
+        match self {
+            Content::Full(bytes) => bytes.len() as u64,
+            Content::Stream { left, .. } => *left,
+        }
+    }
+
     fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         match self {
-            Content::Empty => Poll::Ready(None),
-            Content::Full(bytes) => {
-                let bytes = std::mem::take(bytes);
-                *self = Content::Empty;
-                Poll::Ready(Some(Ok(bytes)))
-            }
+            Content::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Full(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
             Content::Stream { stream, left } => {
                 let next = ready!(stream.as_mut().poll_next(context));
                 let missing = *left;
@@ -92,14 +90,14 @@ impl Content {
                         bytes.truncate(usize::try_from(missing).unwrap_or(usize::MAX));
                         *left = missing.saturating_sub(bytes.len() as u64);
                         if *left == 0 {
-                            *self = Content::Empty;
+                            *self = Content::end();
                         }
                         return Poll::Ready(Some(Ok(bytes)));
                     }
                     Some(Err(error)) => error.into(),
                     None => format!("the layer ended {missing} bytes early").into(),
                 };
-                *self = Content::Empty;
+                *self = Content::end();
                 Poll::Ready(Some(Err(ended)))
             }
         }
@@ -138,15 +136,11 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.content, Content::Empty)
+        self.content.left() == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(match &self.content {
-            Content::Empty => 0,
-            Content::Full(bytes) => bytes.len() as u64,
-            Content::Stream { left, .. } => *left,
-        })
+        SizeHint::with_exact(self.content.left())
     }
 }
 
@@ -268,7 +262,7 @@ impl RequestBody {
 
 /// An answer without a body.
 pub(crate) fn bare(status: StatusCode) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::empty());
+    let mut response = Response::new(ResponseBody::full(Bytes::new()));
     *response.status_mut() = status;
     response
 }
