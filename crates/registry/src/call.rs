@@ -7,7 +7,6 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{HeaderName, Response};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use super::active_uploads::ActiveUploads;
 use super::answer_bytes::AnswerBytes;
@@ -90,31 +89,20 @@ impl Shared {
         Ok(layer.map(|layer| layer.size()))
     }
 
-    /// Runs `work` whether or not its client waits for it.
-    pub(super) fn spawn(
-        &self,
-        work: impl Future<Output = Answer> + Send + 'static,
-    ) -> JoinHandle<Answer> {
-        let running = self.running.subscribe();
-        tokio::spawn(UsageCounter::inherit(async move {
-            let answer = work.await;
-            drop(running);
-            answer
-        }))
-    }
-
-    /// As `spawn`, and its answer.
+    /// The answer of `work`, which runs whether or not its client waits for it.
     pub(super) async fn outliving(
         &self,
         work: impl Future<Output = Answer> + Send + 'static,
     ) -> Answer {
-        match self.spawn(work).await {
-            Ok(answer) => answer,
-            Err(gone) => {
-                Err(Refusal::new(Code::Unknown, "the work ended early")
-                    .with_cause(gone.to_string()))
-            }
-        }
+        let running = self.running.subscribe();
+        let work = tokio::spawn(UsageCounter::inherit(async move {
+            let answer = work.await;
+            drop(running);
+            answer
+        }));
+        work.await.unwrap_or_else(|gone| {
+            Err(Refusal::new(Code::Unknown, "the work ended early").with_cause(gone.to_string()))
+        })
     }
 
     pub(super) fn idle(&self) -> Duration {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::body::ResponseBody;
 use super::error::{Code, Refusal};
 use super::query::{Query, encoded};
-use super::{Answer, Head, Shared, json as answer, with};
+use super::{Answer, Head, Shared, json as answer, range, with};
 use crate::auth::{Access, Grant};
 use s3layers::{Digest, Page, RepositoryName};
 use s3layers::{Referrer, ReferrerKey};
@@ -42,16 +42,9 @@ pub(super) async fn tags(shared: &Shared, query: &Query, name: &RepositoryName) 
         .collect();
     let text = json!({"name": name, "tags": tags}).to_string();
     let response = answer(text.into(), "application/json");
-    Ok(match tags.last() {
-        Some(last) if page.more => linked(
-            response,
-            &format!("/v2/{name}/tags/list"),
-            query,
-            last,
-            limit,
-        ),
-        _ => response,
-    })
+    let path = format!("/v2/{name}/tags/list");
+    let last = tags.last().copied().filter(|_| page.more);
+    Ok(linked(response, &path, query, last, limit))
 }
 
 /// `GET /v2/_catalog`
@@ -61,10 +54,9 @@ pub(super) async fn catalog(shared: &Shared, head: &Head) -> Answer {
     let page = listed(shared, &*head.grant, query.get("last"), limit).await?;
     let text = json!({ "repositories": page.items }).to_string();
     let response = answer(text.into(), "application/json");
-    Ok(match page.items.last() {
-        Some(last) if page.more => linked(response, "/v2/_catalog", query, last.as_str(), limit),
-        _ => response,
-    })
+    let last = page.items.last().filter(|_| page.more);
+    let last = last.map(RepositoryName::as_str);
+    Ok(linked(response, "/v2/_catalog", query, last, limit))
 }
 
 /// At most `limit` repositories after `last` that the client may list. Where few of them are listed,
@@ -117,55 +109,27 @@ pub(super) async fn referrers(
         INDEX_LIMIT,
     );
     let read = read.await?;
-    let mut page = ReferrerList::new(read.more);
+    let (mut manifests, mut size, mut more) = (Vec::new(), ENVELOPE, read.more);
     for referrer in read.items {
+        let descriptor = descriptor(&referrer);
+        size += descriptor.to_string().len() + ",".len();
         // In JSON it can be six times as long.
-        if !page.add(&referrer) {
-            page.more = true;
+        if size > INDEX_LIMIT && !manifests.is_empty() {
+            more = true;
             break;
         }
+        manifests.push(descriptor);
         after = Some(referrer.key());
     }
-    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": page.manifests});
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
     let index = shared.answer_bytes.count(index.to_string().into())?;
     let mut response = answer(index, INDEX);
     if artifact_type.is_some() {
         response = with(response, FILTERS_APPLIED, "artifactType");
     }
     let path = format!("/v2/{name}/referrers/{subject}");
-    Ok(match after {
-        Some(last) if page.more => linked(response, &path, query, &last.to_string(), limit),
-        _ => response,
-    })
-}
-
-/// A page of referrers that is being gathered.
-struct ReferrerList {
-    manifests: Vec<Value>,
-    size: usize,
-    more: bool,
-}
-
-impl ReferrerList {
-    fn new(more: bool) -> Self {
-        ReferrerList {
-            manifests: Vec::new(),
-            size: ENVELOPE,
-            more,
-        }
-    }
-
-    /// Adds it if it fits.
-    fn add(&mut self, referrer: &Referrer) -> bool {
-        let descriptor = descriptor(referrer);
-        let size = self.size + descriptor.to_string().len() + ",".len();
-        if size > INDEX_LIMIT && !self.manifests.is_empty() {
-            return false;
-        }
-        self.size = size;
-        self.manifests.push(descriptor);
-        true
-    }
+    let last = after.filter(|_| more).map(|last| last.to_string());
+    Ok(linked(response, &path, query, last.as_deref(), limit))
 }
 
 fn descriptor(referrer: &Referrer) -> Value {
@@ -188,25 +152,26 @@ fn limit(query: &Query) -> Result<usize, Refusal> {
     let Some(text) = query.get("n") else {
         return Ok(PAGE);
     };
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match is_number {
-        // More digits than a number has is more than a page, too.
-        true => Ok(text.parse().map_or(PAGE, |wanted: usize| wanted.min(PAGE))),
-        false => Err(Refusal::new(
+    let wanted = range::position(text).ok_or_else(|| {
+        Refusal::new(
             Code::PaginationNumberInvalid,
             format_args!("n={text} is not a number of items"),
-        )),
-    }
+        )
+    })?;
+    Ok(usize::try_from(wanted).unwrap_or(PAGE).min(PAGE))
 }
 
-/// Says where the next page is.
+/// Says where the next page is: after `last`. `None`: there is none.
 fn linked(
     response: Response<ResponseBody>,
     path: &str,
     query: &Query,
-    last: &str,
+    last: Option<&str>,
     limit: usize,
 ) -> Response<ResponseBody> {
+    let Some(last) = last else {
+        return response;
+    };
     let mut link = format!("{path}?last={}", encoded(last));
     if query.get("n").is_some() {
         link.push_str(&format!("&n={limit}"));

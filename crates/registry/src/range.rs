@@ -74,7 +74,7 @@ fn part(spec: &str, size: u64) -> Option<Range<u64>> {
 }
 
 /// As [`number`]; `u64::MAX` where it does not fit.
-fn position(text: &str) -> Option<u64> {
+pub(super) fn position(text: &str) -> Option<u64> {
     is_number(text).then(|| text.parse().unwrap_or(u64::MAX))
 }
 

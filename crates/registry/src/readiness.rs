@@ -43,7 +43,10 @@ impl Readiness {
         let mut question = self.current(ask);
         match question.wait_for(Option::is_some).await.as_deref() {
             Ok(Some((_, answer))) => answer.clone(),
-            _ => Err(unavailable("the question to the storage ended early")),
+            _ => Err(Refusal::new(
+                Code::Unavailable,
+                "the question to the storage ended early",
+            )),
         }
     }
 
@@ -76,14 +79,10 @@ async fn answer(ask: impl Future<Output = Result<(), Error>>) -> Result<(), Refu
         Ok(Err(error)) => Err(Refusal::from(error).with_status(StatusCode::SERVICE_UNAVAILABLE)),
         Err(_) => {
             let seconds = TIMEOUT.as_secs();
-            let message = format!("no answer from the storage within {seconds} s");
-            Err(unavailable(&message))
+            let message = format_args!("no answer from the storage within {seconds} s");
+            Err(Refusal::new(Code::Unavailable, message))
         }
     }
-}
-
-fn unavailable(message: &str) -> Refusal {
-    Refusal::new(Code::Unavailable, message).with_status(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 #[cfg(test)]

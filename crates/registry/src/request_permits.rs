@@ -77,22 +77,12 @@ impl RequestPermits {
 }
 
 impl RequestPermit {
-    pub(super) fn release(&mut self) {
-        self.held = None;
-    }
-
-    /// Waits for a permit again, in the order of asking.
-    pub(super) async fn reacquire(&mut self) {
-        if self.held.is_none() {
-            self.held = self.permits.held(self.work).await;
-        }
-    }
-
-    /// Waits for something that needs no permit. Cancelled, it leaves the permit released.
+    /// Waits for something that needs no permit, and then for a permit again, in the order of asking.
+    /// Cancelled, it leaves the permit released.
     pub(super) async fn released_during<T>(&mut self, wait: impl Future<Output = T>) -> T {
-        self.release();
+        self.held = None;
         let done = wait.await;
-        self.reacquire().await;
+        self.held = self.permits.held(self.work).await;
         done
     }
 }
