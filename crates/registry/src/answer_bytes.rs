@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::{Code, Refusal};
+use super::error::Refusal;
 use crate::locks::lock;
 use s3layers::Digest;
 
@@ -92,11 +91,7 @@ impl AnswerBytes {
                 bytes,
                 _permit: permit,
             }),
-            Err(_) => Err(Refusal::new(
-                Code::TooManyRequests,
-                "too many large responses at a time",
-            )
-            .with(RETRY_AFTER, "2")),
+            Err(_) => Err(Refusal::too_many("too many large responses at a time")),
         }
     }
 }
@@ -104,6 +99,7 @@ impl AnswerBytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
     use s3layers::Algorithm;
 
     fn manifest(seed: u8) -> (Digest, Bytes) {

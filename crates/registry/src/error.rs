@@ -4,10 +4,11 @@
 use std::error::Error as StdError;
 use std::fmt::{Display, Write as _};
 
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::answers;
 use super::auth::Denial;
 use super::body::{Broken, ResponseBody};
 use s3layers::Error;
@@ -90,6 +91,11 @@ impl Refusal {
         Refusal::new(Code::NotFound, "there is nothing at this path")
     }
 
+    /// Of a limit on what may run at a time.
+    pub(super) fn too_many(message: &str) -> Self {
+        Refusal::new(Code::TooManyRequests, message).with(RETRY_AFTER, "2")
+    }
+
     pub(super) fn with_status(mut self, status: StatusCode) -> Self {
         self.0.status = status;
         self
@@ -151,10 +157,8 @@ impl Refusal {
             error["detail"] = detail;
         }
         let text = json!({"errors": [error]}).to_string();
-        let mut response = Response::new(ResponseBody::full(text.into()));
+        let mut response = answers::json(text.into(), "application/json");
         *response.status_mut() = status;
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(CONTENT_TYPE, json);
         for (name, value) in headers {
             response.headers_mut().append(name, value);
         }

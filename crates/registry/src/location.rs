@@ -2,7 +2,6 @@
 
 use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, Uri};
 use uuid::Uuid;
 
 use super::options::Options;
@@ -33,9 +32,12 @@ impl Base {
         }
         let peer = parts.extensions.get::<Peer>();
         let is_from_proxy = peer.is_some_and(|peer| options.trusted_proxies.contains(peer.0));
-        let is_encrypted = parts.extensions.get::<Encrypted>().is_some();
-        let seen = seen_as(&parts.uri, &parts.headers, is_from_proxy, is_encrypted);
-        Base(seen.unwrap_or_default())
+        let forwarded = if is_from_proxy {
+            ForwardedHeaders::of(&parts.headers)
+        } else {
+            ForwardedHeaders::default()
+        };
+        Base(seen_as(parts, forwarded).unwrap_or_default())
     }
 
     pub(super) fn blob(&self, name: &RepositoryName, digest: &Digest) -> String {
@@ -64,24 +66,16 @@ impl Base {
 }
 
 /// Scheme and host as the client sees them.
-fn seen_as(
-    uri: &Uri,
-    headers: &HeaderMap,
-    is_from_proxy: bool,
-    is_encrypted: bool,
-) -> Option<String> {
-    let forwarded = if is_from_proxy {
-        ForwardedHeaders::of(headers)
-    } else {
-        ForwardedHeaders::default()
-    };
+fn seen_as(parts: &Parts, forwarded: ForwardedHeaders) -> Option<String> {
+    let (uri, headers) = (&parts.uri, &parts.headers);
     let host = || headers.get(HOST)?.to_str().ok().map(ToOwned::to_owned);
     let host = forwarded
         .host
         .or_else(host)
         .or_else(|| uri.authority().map(ToString::to_string))
         .filter(|host| is_host(host))?;
-    let own = is_encrypted.then(|| "https".to_owned());
+    let encrypted = parts.extensions.get::<Encrypted>();
+    let own = encrypted.map(|_| "https".to_owned());
     let scheme = forwarded
         .scheme
         .or(own)

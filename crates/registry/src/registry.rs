@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, EXPECT, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ use super::call::{Answer, Call, Head, Shared};
 use super::client_permits::ClientPermits;
 use super::cors::Cors;
 use super::dispatch::{dispatch, work_of};
-use super::error::{Code, Refusal};
+use super::error::Refusal;
 use super::manifests::ArrivalMemory;
 use super::metrics::Metrics;
 use super::options::Options;
@@ -199,11 +199,7 @@ impl Registry {
         let work = work_of(&endpoint, &parts.method);
         let patience = self.shared.options.patience;
         let Some(permit) = self.shared.permits.acquire(work, patience).await else {
-            return Err(
-                Refusal::new(Code::TooManyRequests, "too many requests at a time")
-                    .with(RETRY_AFTER, "2")
-                    .closing_connection(),
-            );
+            return Err(Refusal::too_many("too many requests at a time").closing_connection());
         };
         let head = Head {
             query,
@@ -268,7 +264,7 @@ impl Registry {
         };
         let Some(permit) = permits.acquire(client) else {
             let message = "this client has too many requests at a time";
-            return Err(Refusal::new(Code::TooManyRequests, message).with(RETRY_AFTER, "2"));
+            return Err(Refusal::too_many(message));
         };
         entry.hold(permit);
         Ok(())

@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http::StatusCode;
-use http::header::RETRY_AFTER;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -126,7 +125,5 @@ fn too_slow() -> Refusal {
 }
 
 fn too_many() -> Refusal {
-    Refusal::new(Code::TooManyRequests, "too many manifests at a time")
-        .with(RETRY_AFTER, "2")
-        .closing_connection()
+    Refusal::too_many("too many manifests at a time").closing_connection()
 }
