@@ -104,25 +104,47 @@ labels! {
     Build { version: &'static str }
 }
 
+/// A new metric of this registry.
+fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
 impl Metrics {
     /// Counters that begin at zero, with those of the storage, which `status` reads.
     pub fn new(status: impl Fn() -> ServiceStatus + Send + Sync + 'static, prices: Prices) -> Self {
+        let mut registry = Registry::with_prefix("s3layers");
+        let all = &mut registry;
+        let help = "Requests by route and status; 0: the client left";
+        let requests = registered(all, "http_requests", help);
+        let seconds: Durations = Family::new_with_constructor(|| Histogram::new(DURATIONS));
+        let help = "Time to the last byte of the answer";
+        all.register("http_request_seconds", help, seconds.clone());
         let mut metrics = Metrics {
-            registry: Registry::with_prefix("s3layers"),
-            seconds: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
-            requests: Family::default(),
-            received: Family::default(),
-            sent: Family::default(),
-            refusals: Family::default(),
-            authorizations: Family::default(),
-            running: Gauge::default(),
-            uploads: Family::default(),
+            requests,
+            seconds,
+            received: registered(all, "http_received_bytes", "Bytes of request bodies"),
+            sent: registered(all, "http_sent_bytes", "Bytes of answers"),
+            refusals: registered(
+                all,
+                "http_refusals",
+                "Errors by route and code of the specification",
+            ),
+            running: registered(all, "http_requests_running", "Requests that are running"),
+            uploads: registered(all, "uploads", "Uploads that requests work on, by phase"),
+            authorizations: registered(all, "auth", "Decisions of the authorizer"),
+            events: registered(all, "webhook_events", "Events by outcome"),
+            collections: registered(all, "gc_passes", "Collections by outcome"),
+            last_collection: registered(
+                all,
+                "gc_last_success_timestamp_seconds",
+                "When a collection ended that was complete, in seconds since 1970",
+            ),
+            collected: registered(all, "gc_items", "Links and layers by what collections did"),
+            collected_bytes: registered(all, "gc_bytes", "Bytes of layers by what collections did"),
             routes: Arc::default(),
-            collections: Family::default(),
-            last_collection: Family::default(),
-            collected: Family::default(),
-            collected_bytes: Family::default(),
-            events: Family::default(),
+            registry,
         };
         // So that a rate of them is known from the first one on.
         for outcome in OUTCOMES {
@@ -139,12 +161,10 @@ impl Metrics {
         // What collections must never cause.
         let (route, code) = ("manifest", "MANIFEST_BLOB_UNKNOWN");
         drop(metrics.refusals.get_or_create(&RouteCode { route, code }));
-        metrics.register_requests();
-        metrics.register_collections();
-        let build = Family::<Build, Gauge>::default();
+        let help = "The version of the program";
+        let build: Family<Build, Gauge> = registered(&mut metrics.registry, "build_info", help);
         let version = env!("CARGO_PKG_VERSION");
         build.get_or_create(&Build { version }).set(1);
-        metrics.register("build_info", "The version of the program", &build);
         let storage = Storage {
             read: Box::new(status),
             routes: Arc::clone(&metrics.routes),
@@ -152,69 +172,6 @@ impl Metrics {
         };
         metrics.registry.register_collector(Box::new(storage));
         metrics
-    }
-
-    fn register(&mut self, name: &str, help: &str, metric: &(impl Metric + Clone)) {
-        self.registry.register(name, help, metric.clone());
-    }
-
-    fn register_requests(&mut self) {
-        let requests = self.requests.clone();
-        self.register(
-            "http_requests",
-            "Requests by route and status; 0: the client left",
-            &requests,
-        );
-        let seconds = self.seconds.clone();
-        self.register(
-            "http_request_seconds",
-            "Time to the last byte of the answer",
-            &seconds,
-        );
-        let (received, sent) = (self.received.clone(), self.sent.clone());
-        self.register("http_received_bytes", "Bytes of request bodies", &received);
-        self.register("http_sent_bytes", "Bytes of answers", &sent);
-        let refusals = self.refusals.clone();
-        self.register(
-            "http_refusals",
-            "Errors by route and code of the specification",
-            &refusals,
-        );
-        let running = self.running.clone();
-        self.register(
-            "http_requests_running",
-            "Requests that are running",
-            &running,
-        );
-        let uploads = self.uploads.clone();
-        self.register(
-            "uploads",
-            "Uploads that requests work on, by phase",
-            &uploads,
-        );
-        let authorizations = self.authorizations.clone();
-        self.register("auth", "Decisions of the authorizer", &authorizations);
-        let events = self.events.clone();
-        self.register("webhook_events", "Events by outcome", &events);
-    }
-
-    fn register_collections(&mut self) {
-        let collections = self.collections.clone();
-        self.register("gc_passes", "Collections by outcome", &collections);
-        let last = self.last_collection.clone();
-        let help = "When a collection ended that was complete, in seconds since 1970";
-        self.register("gc_last_success_timestamp_seconds", help, &last);
-        let (collected, bytes) = (self.collected.clone(), self.collected_bytes.clone());
-        self.register(
-            "gc_items",
-            "Links and layers by what collections did",
-            &collected,
-        );
-        self.register(
-            "gc_bytes",
-            "Bytes of layers by what collections did",
-            &bytes,
-        );
     }
 
     /// All counters, as [`METRICS_CONTENT_TYPE`].
