@@ -302,7 +302,7 @@ impl PolicyAuthorizer {
                 let issuer = name.split(':').next()?;
                 let mut stores = rules.stores.iter();
                 let store = stores.find(|store| store.issuer.name == issuer)?;
-                store.definition.clone()
+                store.issuer.definition()
             }
             _ => String::new(),
         };

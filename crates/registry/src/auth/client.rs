@@ -59,16 +59,14 @@ impl Client {
 }
 
 pub(super) fn without_credentials(head: &Parts, policy: &Arc<Policy>) -> Client {
-    match head.extensions.get::<ClientCertificate>() {
+    let (subject, means) = match head.extensions.get::<ClientCertificate>() {
         Some(certificate) => {
             let subject = Subject::new(format!("certificate:{}", certificate.name()));
-            Client::of_policy(Identity::of(subject), Means::Certificate, policy)
+            (subject, Means::Certificate)
         }
-        None => {
-            let identity = Identity::of(Subject::anonymous());
-            Client::of_policy(identity, Means::Nothing, policy)
-        }
-    }
+        None => (Subject::anonymous(), Means::Nothing),
+    };
+    Client::of_policy(Identity::of(subject), means, policy)
 }
 
 /// The grant of a [`PolicyAuthorizer`](super::authorizer::PolicyAuthorizer).

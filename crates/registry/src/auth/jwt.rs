@@ -184,6 +184,12 @@ impl Claims {
         self.0.get(name)?.as_str()
     }
 
+    /// The elements of a claim that is a list; none where it is not.
+    pub(super) fn list(&self, name: &str) -> impl Iterator<Item = &Value> {
+        let list = self.0.get(name).and_then(Value::as_array);
+        list.into_iter().flatten()
+    }
+
     /// A time, in seconds since 1970. Fractions are cut off.
     fn time(&self, name: &str) -> Result<Option<u64>, InvalidToken> {
         let Some(value) = self.0.get(name) else {

@@ -26,8 +26,6 @@ const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// The keys of an issuer.
 pub(super) struct KeyStore {
     pub(super) issuer: Issuer,
-    /// Of the issuer.
-    pub(super) definition: String,
     state: Mutex<State>,
 }
 
@@ -50,7 +48,6 @@ struct Discovery {
 impl KeyStore {
     pub(super) fn new(issuer: Issuer) -> Self {
         KeyStore {
-            definition: issuer.definition(),
             issuer,
             state: Mutex::default(),
         }

@@ -3,7 +3,8 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::hmac::{self, Key};
-use serde_json::json;
+use serde::Deserialize as _;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::jwt::{self, Claims, InvalidToken};
@@ -64,14 +65,7 @@ impl Signer {
         let claims = token.verify_own(&self.tokens)?;
         let expires = claims.check(&self.issuer, &self.service, now)?;
         let subject = claims.text("sub").ok_or(InvalidToken::Malformed)?;
-        let groups = claims
-            .all()
-            .get("groups")
-            .and_then(|groups| groups.as_array());
-        let groups = groups
-            .into_iter()
-            .flatten()
-            .filter_map(|group| group.as_str());
+        let groups = claims.list("groups").filter_map(Value::as_str);
         Ok(OwnToken {
             identity: Identity {
                 subject: Subject::new(subject),
@@ -124,11 +118,6 @@ fn state_message(name: &RepositoryName, uuid: Uuid, subject: &Subject, began: u6
 
 /// The claim `access` of Docker's token protocol. What is malformed grants nothing.
 pub(super) fn scopes(claims: &Claims) -> Scopes {
-    let access = claims
-        .all()
-        .get("access")
-        .and_then(|access| access.as_array());
-    let entries = access.into_iter().flatten();
-    let entries = entries.filter_map(|entry| serde_json::from_value::<Entry>(entry.clone()).ok());
-    Scopes::of(entries)
+    let entries = claims.list("access");
+    Scopes::of(entries.filter_map(|entry| Entry::deserialize(entry).ok()))
 }
