@@ -11,7 +11,7 @@ use http::request::Parts;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::challenge::{Challenge, TokenError};
+use super::challenge::{INSUFFICIENT_SCOPE, INVALID_TOKEN, TokenError, basic, bearer};
 use super::client::{Client, Means, PolicyGrant, without_credentials};
 use super::credentials::Credentials;
 use super::htpasswd::Users;
@@ -55,7 +55,6 @@ pub struct AuthSettings {
 /// Decides by a [`Policy`], for clients with passwords, tokens or certificates.
 pub struct PolicyAuthorizer {
     settings: AuthSettings,
-    challenge: Challenge,
     signer: Arc<Signer>,
     passwords: Passwords,
     rules: Mutex<Arc<Rules>>,
@@ -75,14 +74,6 @@ impl PolicyAuthorizer {
     /// [`refresh_keys`](Self::refresh_keys) has read their keys.
     #[must_use]
     pub fn new(settings: AuthSettings, users: Users, policy: Policy) -> Self {
-        let challenge = Challenge {
-            realm: settings
-                .token_server
-                .as_ref()
-                .unwrap_or(&settings.realm)
-                .clone(),
-            service: settings.service.clone(),
-        };
         PolicyAuthorizer {
             signer: Arc::new(Signer::new(
                 &settings.secret,
@@ -90,7 +81,6 @@ impl PolicyAuthorizer {
                 &settings.service,
             )),
             passwords: Passwords::new(settings.secret.derive("password")),
-            challenge,
             rules: Mutex::new(Arc::new(Rules {
                 users,
                 generation: 0,
@@ -197,7 +187,7 @@ impl PolicyAuthorizer {
         self.client_of_token(&token, rules)
             .map_err(|error| match error {
                 TokenRefusal::Invalid(error) => {
-                    unauthorized(&error.to_string(), Some(TokenError::Invalid))
+                    unauthorized(&error.to_string(), Some(INVALID_TOKEN))
                 }
                 TokenRefusal::NoKeys(issuer) => Denial::Unavailable {
                     message: format!("the keys of the issuer {issuer} are not available"),
@@ -364,12 +354,14 @@ impl Authorizer for PolicyAuthorizer {
         peer: Option<Peer>,
         needs: &[Access],
     ) -> Result<Box<dyn Grant>, Denial> {
-        let challenge = |error| self.challenge.bearer(needs, error);
+        let settings = &self.settings;
+        let realm = settings.token_server.as_ref().unwrap_or(&settings.realm);
+        let challenge = |error| bearer(realm, &settings.service, needs, error);
         let rules = self.rules();
         let client = self.identify(&rules, head, peer, &challenge).await?;
         if self.is_expired(&client, needs) {
             return Err(Denial::Unauthorized {
-                challenge: challenge(Some(TokenError::Invalid)),
+                challenge: challenge(Some(INVALID_TOKEN)),
                 message: InvalidToken::Expired.to_string(),
             });
         }
@@ -378,7 +370,7 @@ impl Authorizer for PolicyAuthorizer {
             let error = match client.means {
                 Means::Password | Means::Certificate => return Err(Denial::Forbidden { message }),
                 Means::Nothing => None,
-                Means::Token => Some(TokenError::InsufficientScope),
+                Means::Token => Some(INSUFFICIENT_SCOPE),
             };
             return Err(Denial::Unauthorized {
                 challenge: challenge(error),
@@ -409,7 +401,7 @@ impl Authorizer for PolicyAuthorizer {
 
 impl PolicyAuthorizer {
     async fn answer_token(&self, head: &Parts, peer: Option<Peer>) -> Result<IssuedToken, Denial> {
-        let challenge = |_| self.challenge.basic();
+        let challenge = |_| basic(&self.settings.service);
         let unauthorized = |message: &str| Denial::Unauthorized {
             challenge: challenge(None),
             message: message.to_owned(),
