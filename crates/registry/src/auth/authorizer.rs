@@ -140,18 +140,14 @@ impl PolicyAuthorizer {
         Arc::clone(&lock(&self.rules))
     }
 
-    /// Who sent this request. `challenge` is for one whose credentials are wrong.
+    /// Who sent this request. `unauthorized` is the denial of one whose credentials are wrong.
     async fn identify(
         &self,
         rules: &Rules,
         head: &Parts,
         peer: Option<Peer>,
-        challenge: &(dyn Fn(Option<TokenError>) -> String + Sync),
+        unauthorized: &(dyn Fn(&str, Option<TokenError>) -> Denial + Sync),
     ) -> Result<Client, Denial> {
-        let unauthorized = |message: &str, error| Denial::Unauthorized {
-            challenge: challenge(error),
-            message: message.to_owned(),
-        };
         let credentials = Credentials::of(&head.headers);
         let credentials = credentials.map_err(|message| unauthorized(message, None))?;
         if credentials != Credentials::None
@@ -186,21 +182,19 @@ impl PolicyAuthorizer {
         };
         self.client_of_token(&token, rules)
             .map_err(|error| match error {
-                TokenRefusal::Invalid(error) => {
-                    unauthorized(&error.to_string(), Some(INVALID_TOKEN))
-                }
-                TokenRefusal::NoKeys(issuer) => Denial::Unavailable {
-                    message: format!("the keys of the issuer {issuer} are not available"),
+                InvalidToken::NoKeys(_) => Denial::Unavailable {
+                    message: error.to_string(),
                 },
+                _ => unauthorized(&error.to_string(), Some(INVALID_TOKEN)),
             })
     }
 
     /// Who a token says its bearer is. It may be expired.
-    fn client_of_token(&self, text: &str, rules: &Rules) -> Result<Client, TokenRefusal> {
+    fn client_of_token(&self, text: &str, rules: &Rules) -> Result<Client, InvalidToken> {
         let now = now();
         let token = Token::parse(text)?;
         let Some(issuer) = token.claimed_issuer() else {
-            return Err(InvalidToken::Issuer.into());
+            return Err(InvalidToken::Issuer);
         };
         if issuer == self.signer.issuer() {
             let OwnToken {
@@ -211,7 +205,7 @@ impl PolicyAuthorizer {
             } = self.signer.verify(token, now)?;
             // What was taken back has no token any more.
             if self.seal(&identity.subject, rules) != Some(seal) {
-                return Err(InvalidToken::Issuer.into());
+                return Err(InvalidToken::Issuer);
             }
             return Ok(Client {
                 scopes: Some(scopes),
@@ -227,7 +221,7 @@ impl PolicyAuthorizer {
         let issuer = &store.issuer;
         let keys = store
             .keys()
-            .ok_or_else(|| TokenRefusal::NoKeys(issuer.name.clone()))?;
+            .ok_or_else(|| InvalidToken::NoKeys(issuer.name.clone()))?;
         let claims = token
             .verify(&keys, &issuer.algorithms)
             .inspect_err(|error| {
@@ -325,18 +319,6 @@ impl PolicyAuthorizer {
     }
 }
 
-/// Why a token is refused.
-enum TokenRefusal {
-    Invalid(InvalidToken),
-    NoKeys(String),
-}
-
-impl From<InvalidToken> for TokenRefusal {
-    fn from(invalid: InvalidToken) -> Self {
-        TokenRefusal::Invalid(invalid)
-    }
-}
-
 /// The key stores of a policy. Those of issuers that did not change keep their keys.
 fn stores(policy: &Policy, before: &[Arc<KeyStore>]) -> Vec<Arc<KeyStore>> {
     let store = |issuer: &super::issuer::Issuer| {
@@ -356,14 +338,15 @@ impl Authorizer for PolicyAuthorizer {
     ) -> Result<Box<dyn Grant>, Denial> {
         let settings = &self.settings;
         let realm = settings.token_server.as_ref().unwrap_or(&settings.realm);
-        let challenge = |error| bearer(realm, &settings.service, needs, error);
+        let unauthorized = |message: &str, error: Option<TokenError>| Denial::Unauthorized {
+            challenge: bearer(realm, &settings.service, needs, error),
+            message: message.to_owned(),
+        };
         let rules = self.rules();
-        let client = self.identify(&rules, head, peer, &challenge).await?;
+        let client = self.identify(&rules, head, peer, &unauthorized).await?;
         if self.is_expired(&client, needs) {
-            return Err(Denial::Unauthorized {
-                challenge: challenge(Some(INVALID_TOKEN)),
-                message: InvalidToken::Expired.to_string(),
-            });
+            let message = InvalidToken::Expired.to_string();
+            return Err(unauthorized(&message, Some(INVALID_TOKEN)));
         }
         if let Some(access) = needs.iter().find(|access| !client.may(access)) {
             let message = format!("{} may not: {access}", client.identity.subject);
@@ -372,10 +355,7 @@ impl Authorizer for PolicyAuthorizer {
                 Means::Nothing => None,
                 Means::Token => Some(INSUFFICIENT_SCOPE),
             };
-            return Err(Denial::Unauthorized {
-                challenge: challenge(error),
-                message,
-            });
+            return Err(unauthorized(&message, error));
         }
         let query = Query::parse(head.uri.query()).unwrap_or_default();
         let state = query.get("state");
@@ -401,21 +381,21 @@ impl Authorizer for PolicyAuthorizer {
 
 impl PolicyAuthorizer {
     async fn answer_token(&self, head: &Parts, peer: Option<Peer>) -> Result<IssuedToken, Denial> {
-        let challenge = |_| basic(&self.settings.service);
-        let unauthorized = |message: &str| Denial::Unauthorized {
-            challenge: challenge(None),
+        let unauthorized = |message: &str, _: Option<TokenError>| Denial::Unauthorized {
+            challenge: basic(&self.settings.service),
             message: message.to_owned(),
         };
         // The token is sealed with what the client was identified by.
         let rules = self.rules();
-        let client = self.identify(&rules, head, peer, &challenge).await?;
+        let client = self.identify(&rules, head, peer, &unauthorized).await?;
         if self.is_expired(&client, &[]) {
-            return Err(unauthorized("the token is expired"));
+            return Err(unauthorized("the token is expired", None));
         }
         // A token that could be exchanged for a token would never expire.
         if client.scopes.is_some() {
             return Err(unauthorized(
                 "a registry token is no credential of this endpoint",
+                None,
             ));
         }
         let may_be_anonymous = client
@@ -423,7 +403,7 @@ impl PolicyAuthorizer {
             .as_ref()
             .is_some_and(|policy| policy.knows_anonymous());
         if client.means == Means::Nothing && !may_be_anonymous {
-            return Err(unauthorized("authentication required"));
+            return Err(unauthorized("authentication required", None));
         }
         let Ok(query) = Query::parse(head.uri.query()) else {
             return Err(Denial::Forbidden {

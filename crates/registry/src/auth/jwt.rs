@@ -51,7 +51,7 @@ impl Algorithm {
 }
 
 /// Why a token is refused. The text is for the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidToken {
     #[error("the token is malformed")]
     Malformed,
@@ -63,6 +63,9 @@ pub(super) enum InvalidToken {
     Algorithm,
     #[error("the token is signed with an unknown key")]
     UnknownKey,
+    /// Of this issuer.
+    #[error("the keys of the issuer {0} are not available")]
+    NoKeys(String),
     #[error("the signature of the token is wrong")]
     Signature,
     #[error("the issuer of the token is not accepted")]
