@@ -57,22 +57,15 @@ pub(super) async fn read(
     };
     let blob = (name, &digest);
     match range::requested(asked, size) {
-        RequestedBytes::Whole => Ok(typed(described(
-            sent(shared, blob, layer, 0..size, StatusCode::OK).await?,
-            &digest,
-        ))),
+        RequestedBytes::Whole => sent(shared, blob, layer, 0..size, StatusCode::OK).await,
         RequestedBytes::Parts(parts) => match &*parts {
             [part] => {
                 let shown = format!("bytes {}-{}/{size}", part.start, part.end - 1);
                 let status = StatusCode::PARTIAL_CONTENT;
                 let response = sent(shared, blob, layer, part.clone(), status).await?;
-                let response = with(response, CONTENT_RANGE, &shown);
-                Ok(typed(described(response, &digest)))
+                Ok(with(response, CONTENT_RANGE, &shown))
             }
-            _ => {
-                let response = several(shared, blob, layer, parts).await?;
-                Ok(described(response, &digest))
-            }
+            _ => several(shared, blob, layer, parts).await,
         },
         // Podman asks for half as many after 400, and fails after 416. Without the header it would
         // get the whole layer.
@@ -130,7 +123,7 @@ async fn sent(
     mut layer: Box<dyn Layer>,
     part: Range<u64>,
     status: StatusCode,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Answer {
     if part.start > 0 {
         let sought = layer.seek(SeekFrom::Start(part.start)).await;
         sought.map_err(Error::from_io)?;
@@ -139,7 +132,7 @@ async fn sent(
     let body = ResponseBody::stream(bytes, part.end - part.start);
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    Ok(response)
+    Ok(typed(described(response, blob.1)))
 }
 
 /// Several parts in one answer.
@@ -148,13 +141,14 @@ async fn several(
     blob: (&RepositoryName, &Digest),
     layer: Box<dyn Layer>,
     parts: Vec<Range<u64>>,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Answer {
     let multipart = Multipart::new(clock::new_nonce(), &parts, layer.size());
     let (size, content_type) = (multipart.size(), multipart.content_type());
     let bytes = begun(shared, blob, layer.into_stream_of(parts)).await?;
     let mut response = Response::new(ResponseBody::stream(multipart.frame(bytes), size));
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-    Ok(with(response, CONTENT_TYPE, &content_type))
+    let response = with(response, CONTENT_TYPE, &content_type);
+    Ok(described(response, blob.1))
 }
 
 /// The same stream once its first bytes are here. No status is sent before, so that a layer whose

@@ -24,36 +24,6 @@ const QUIET: Duration = Duration::from_millis(200);
 /// A status request waits no longer than this for a client that keeps sending.
 const BUSY: Duration = Duration::from_secs(2);
 
-/// Why a body was not received to its end.
-#[derive(Debug)]
-pub(super) enum StopReason {
-    /// The client is gone, or was silent for too long.
-    Broken(Broken),
-    /// Another request of the same upload came.
-    TakenOver,
-    /// This process is stopping.
-    Aborted,
-}
-
-impl From<StopReason> for Refusal {
-    fn from(stopped: StopReason) -> Self {
-        match stopped {
-            StopReason::Broken(broken) => return broken.into(),
-            StopReason::TakenOver => Refusal::new(
-                Code::BlobUploadInvalid,
-                "another request continues this upload",
-            )
-            .with_status(StatusCode::CONFLICT),
-            StopReason::Aborted => Refusal::new(
-                Code::Unavailable,
-                "this server is stopping; resume the upload",
-            )
-            .with(RETRY_AFTER, "1"),
-        }
-        .closing_connection()
-    }
-}
-
 /// An upload and the body that it receives.
 pub(super) struct UploadReceiver {
     pub(super) upload: Box<dyn LayerUpload>,
@@ -63,21 +33,21 @@ pub(super) struct UploadReceiver {
 }
 
 impl UploadReceiver {
-    /// Receives the body to its end, or as much as arrives. No byte is read that there is no memory
-    /// for.
+    /// Receives the body to its end, or as much as arrives; then it returns why. No byte is read that
+    /// there is no memory for.
     ///
     /// # Errors
     ///
     /// Those of the upload. [`LayerTooLarge`](Error::LayerTooLarge) before the first byte where the
     /// client declares more than the upload can hold.
-    pub(super) async fn run(&mut self, shared: &Shared) -> Result<Option<StopReason>> {
+    pub(super) async fn run(&mut self, shared: &Shared) -> Result<Option<Refusal>> {
         self.check_declared_size()?;
         let metrics = self.metrics.as_ref();
         let _counted = metrics.map(|metrics| metrics.count_upload("receiving"));
         let mut aborting = shared.aborting_bodies.subscribe();
         loop {
             if *aborting.borrow() {
-                return Ok(Some(StopReason::Aborted));
+                return Ok(Some(aborted()));
             }
             if let Some(request) = self.active.sync_request() {
                 match self.sync(shared, request).await? {
@@ -105,8 +75,8 @@ impl UploadReceiver {
                     _ = aborting.changed() => {}
                 },
                 Ok(Ok(None)) => return Ok(None),
-                Ok(Err(broken)) => return Ok(Some(StopReason::Broken(broken))),
-                Err(_) => return Ok(Some(StopReason::Broken(Broken::Idle(shared.idle())))),
+                Ok(Err(broken)) => return Ok(Some(broken.into())),
+                Err(_) => return Ok(Some(Broken::Idle(shared.idle()).into())),
             }
         }
     }
@@ -125,18 +95,18 @@ impl UploadReceiver {
         &mut self,
         shared: &Shared,
         request: SyncRequest,
-    ) -> Result<ControlFlow<Option<StopReason>>> {
+    ) -> Result<ControlFlow<Option<Refusal>>> {
         let until = Instant::now() + BUSY;
         while Instant::now() < until {
             match timeout(QUIET, self.body.next()).await {
                 Err(_) => break,
                 Ok(Ok(Some(bytes))) => self.upload.write_bytes(bytes).await?,
                 Ok(Ok(None)) => return Ok(ControlFlow::Break(None)),
-                Ok(Err(broken)) => return Ok(ControlFlow::Break(Some(StopReason::Broken(broken)))),
+                Ok(Err(broken)) => return Ok(ControlFlow::Break(Some(broken.into()))),
             }
         }
         if request.takes_over {
-            return Ok(ControlFlow::Break(Some(StopReason::TakenOver)));
+            return Ok(ControlFlow::Break(Some(taken_over())));
         }
         let (name, uuid) = (self.upload.name().clone(), self.upload.uuid());
         let offset = self.upload.offset();
@@ -151,4 +121,24 @@ impl UploadReceiver {
         }
         Ok(ControlFlow::Continue(()))
     }
+}
+
+/// Another request of the same upload came.
+fn taken_over() -> Refusal {
+    Refusal::new(
+        Code::BlobUploadInvalid,
+        "another request continues this upload",
+    )
+    .with_status(StatusCode::CONFLICT)
+    .closing_connection()
+}
+
+/// This process is stopping.
+fn aborted() -> Refusal {
+    Refusal::new(
+        Code::Unavailable,
+        "this server is stopping; resume the upload",
+    )
+    .with(RETRY_AFTER, "1")
+    .closing_connection()
 }

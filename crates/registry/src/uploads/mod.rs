@@ -104,7 +104,7 @@ async fn whole(shared: &Arc<Shared>, call: Call, name: RepositoryName, digest: D
                 Ok(response) => return Ok(response),
                 Err(error) => error.into(),
             },
-            Ok(Some(stopped)) => stopped.into(),
+            Ok(Some(stopped)) => stopped,
             Err(error) => error.into(),
         };
         if receiving.upload.cancel().await.is_err() {

@@ -112,7 +112,7 @@ impl Place {
                 }
                 wrong_size(said, came)
             }
-            Ok(Some(stopped)) => stopped.into(),
+            Ok(Some(stopped)) => stopped,
             Err(error) => {
                 // The bytes before the error are kept; the error is in the answer already.
                 let _ = receiving.upload.close().await;
