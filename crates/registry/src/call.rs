@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderName, Response};
@@ -103,9 +102,5 @@ impl Shared {
         work.await.unwrap_or_else(|gone| {
             Err(Refusal::new(Code::Unknown, "the work ended early").with_cause(gone.to_string()))
         })
-    }
-
-    pub(super) fn idle(&self) -> Duration {
-        self.options.body_idle_timeout
     }
 }

@@ -45,6 +45,7 @@ impl UploadReceiver {
         let metrics = self.metrics.as_ref();
         let _counted = metrics.map(|metrics| metrics.count_upload("receiving"));
         let mut aborting = shared.aborting_bodies.subscribe();
+        let idle = shared.options.body_idle_timeout;
         loop {
             if *aborting.borrow() {
                 return Ok(Some(aborted()));
@@ -63,7 +64,7 @@ impl UploadReceiver {
             }
             let frame = tokio::select! {
                 biased;
-                frame = timeout(shared.idle(), self.body.next()) => frame,
+                frame = timeout(idle, self.body.next()) => frame,
                 _ = aborting.changed() => continue,
                 () = self.active.sync_requested() => continue,
             };
@@ -76,7 +77,7 @@ impl UploadReceiver {
                 },
                 Ok(Ok(None)) => return Ok(None),
                 Ok(Err(broken)) => return Ok(Some(broken.into())),
-                Err(_) => return Ok(Some(Broken::Idle(shared.idle()).into())),
+                Err(_) => return Ok(Some(Broken::Idle(idle).into())),
             }
         }
     }

@@ -61,6 +61,7 @@ pub struct PolicyAuthorizer {
 }
 
 /// What the files say.
+#[derive(Clone)]
 struct Rules {
     users: Users,
     /// Counts the reads of `users`.
@@ -94,23 +95,17 @@ impl PolicyAuthorizer {
     /// Replaces the users. Requests that are running keep what they were granted.
     pub fn replace_users(&self, users: Users) {
         let mut rules = lock(&self.rules);
-        *rules = Arc::new(Rules {
-            users,
-            generation: rules.generation + 1,
-            stores: rules.stores.clone(),
-            policy: Arc::clone(&rules.policy),
-        });
+        let rules = Arc::make_mut(&mut rules);
+        rules.users = users;
+        rules.generation += 1;
     }
 
     /// Replaces the policy. Requests that are running keep what they were granted.
     pub fn replace_policy(&self, policy: Policy) {
         let mut rules = lock(&self.rules);
-        *rules = Arc::new(Rules {
-            users: rules.users.clone(),
-            generation: rules.generation,
-            stores: stores(&policy, &rules.stores),
-            policy: Arc::new(policy),
-        });
+        let rules = Arc::make_mut(&mut rules);
+        rules.stores = stores(&policy, &rules.stores);
+        rules.policy = Arc::new(policy);
     }
 
     /// Keeps the keys of the issuers current, as long as it is polled.

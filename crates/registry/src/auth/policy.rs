@@ -140,32 +140,31 @@ impl Policy {
     ///
     /// What is wrong and in which line.
     pub fn parse(text: &str, file: &str) -> Result<Self, PolicyError> {
-        let place = |(span, what): Wrong| PolicyError {
+        Policy::read(text, file).map_err(|(span, what)| PolicyError {
             file: file.to_owned(),
             line: line_of(text, span.start),
             what,
-        };
+        })
+    }
+
+    fn read(text: &str, file: &str) -> Result<Self, Wrong> {
         let raw: RawPolicy = toml::from_str(text).map_err(|error| {
             let span = error.span().unwrap_or(0..0);
-            place((span, error.message().trim().replace('\n', ", ")))
+            (span, error.message().trim().replace('\n', ", "))
         })?;
         let mut policy = Policy::default();
         for issuer in raw.issuers {
             let span = issuer.span();
-            let issuer = Issuer::of(issuer).map_err(place)?;
-            policy.add_issuer(issuer, span).map_err(place)?;
+            policy.add_issuer(Issuer::of(issuer)?, span)?;
         }
         for (name, members) in raw.groups {
-            let members = members
-                .iter()
-                .map(|member| policy.named(member))
-                .collect::<Result<_, _>>()
-                .map_err(place)?;
+            let members = members.iter().map(|member| policy.named(member));
+            let members = members.collect::<Result<_, _>>()?;
             policy.groups.insert(name, members);
         }
         for rule in raw.rules {
             let origin = format!("{file}:{}", line_of(text, rule.span().start));
-            policy.add(rule.into_inner(), origin).map_err(place)?;
+            policy.add(rule.into_inner(), origin)?;
         }
         Ok(policy)
     }

@@ -48,7 +48,7 @@ pub(super) async fn put(
         &shared.arrivals,
         &mut call.body,
         &mut call.permit,
-        shared.idle(),
+        shared.options.body_idle_timeout,
     )
     .await
     {

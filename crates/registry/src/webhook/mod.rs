@@ -107,15 +107,14 @@ impl Webhook {
         for outcome in [DELIVERED, DROPPED] {
             count(metrics.as_deref(), outcome, 0);
         }
-        let (sender, queue) = mpsc::channel(QUEUE);
+        let (queue, events) = mpsc::channel(QUEUE);
         let delivery = Delivery {
-            queue,
+            queue: events,
             url,
             authorization,
             tls: OnceCell::new(),
             metrics: metrics.clone(),
         };
-        let queue = sender;
         (Webhook { queue, metrics }, delivery)
     }
 
