@@ -15,7 +15,7 @@ use super::auth::Subject;
 use super::client_permits::ClientPermit;
 use super::metrics::{GaugeGuard, Metrics};
 use super::proxies::Peer;
-use s3layers::{UsageCounter, clock};
+use s3layers::{UsageCounter, clock, is_lower_hex};
 
 /// So much of a header is written down, in characters.
 const LONGEST_HEADER: usize = 200;
@@ -178,8 +178,7 @@ pub(super) fn header_text(headers: &HeaderMap, name: HeaderName) -> Option<Strin
 fn trace_id(value: &HeaderValue) -> Option<String> {
     let mut fields = value.to_str().ok()?.split('-');
     let (version, trace) = (fields.next()?, fields.next()?);
-    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    let is_id = version.len() == 2 && trace.len() == 32 && trace.bytes().all(is_hex);
+    let is_id = version.len() == 2 && trace.len() == 32 && is_lower_hex(trace);
     (is_id && trace.bytes().any(|byte| byte != b'0')).then(|| trace.to_owned())
 }
 

@@ -123,13 +123,11 @@ fn endpoint(path: &str) -> Result<Endpoint, Refusal> {
         }
         [name @ .., "blobs", "uploads", uuid] => {
             let name = repository(name)?;
-            match uuid.parse() {
-                Ok(uuid) => Ok(Endpoint::Upload(name, uuid)),
-                Err(_) => Err(Refusal::new(
-                    Code::BlobUploadUnknown,
-                    format!("{uuid:?} is not the id of an upload"),
-                )),
-            }
+            let uuid = uuid.parse().map_err(|_| {
+                let message = format!("{uuid:?} is not the id of an upload");
+                Refusal::new(Code::BlobUploadUnknown, message)
+            })?;
+            Ok(Endpoint::Upload(name, uuid))
         }
         [name @ .., "blobs", digest] => Ok(Endpoint::Blob(repository(name)?, parsed(digest)?)),
         [name @ .., "manifests", reference] => {

@@ -18,7 +18,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use http::header::AUTHORIZATION;
@@ -249,10 +248,8 @@ pub trait Authorizer: Send + Sync + 'static {
 
 /// Seconds since 1970.
 fn now() -> u64 {
-    clock::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
+    let seconds = clock::now_timestamp().as_second();
+    u64::try_from(seconds).unwrap_or_default()
 }
 
 /// How a client says who it is, as a label of metrics.

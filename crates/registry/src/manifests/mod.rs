@@ -43,15 +43,10 @@ pub(super) async fn put(
     name: &RepositoryName,
     reference: Reference,
 ) -> Answer {
+    let idle = shared.options.body_idle_timeout;
     // It counts as gathered until it is stored.
-    let gathered = match gather::gather(
-        &shared.arrivals,
-        &mut call.body,
-        &mut call.permit,
-        shared.options.body_idle_timeout,
-    )
-    .await
-    {
+    let gathered = gather::gather(&shared.arrivals, &mut call.body, &mut call.permit, idle);
+    let gathered = match gathered.await {
         Ok(gathered) => gathered,
         Err(refusal) => return call.body.refuse(refusal),
     };
@@ -77,12 +72,11 @@ pub(super) async fn put(
     protection
         .check_tags(service, name, &tags, &manifest.digest)
         .await?;
-    let put = shared
-        .service
-        .put_confirmed_manifest(name, &manifest, since);
-    put.await?;
+    service
+        .put_confirmed_manifest(name, &manifest, since)
+        .await?;
     for tag in &tags {
-        shared.service.put_tag(name, tag, &manifest.digest).await?;
+        service.put_tag(name, tag, &manifest.digest).await?;
     }
     let base = Base::of(&call.head.parts, &shared.options);
     let location = base.manifest(name, &manifest.digest);
