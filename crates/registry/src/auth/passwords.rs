@@ -56,26 +56,14 @@ pub(super) struct Passwords {
 #[derive(Default)]
 struct History {
     right: Mutex<HashMap<[u8; 32], Instant>>,
-    attempts: Mutex<HashMap<IpAddr, Attempts>>,
+    /// When an address has all of its attempts again.
+    attempts: Mutex<HashMap<IpAddr, Instant>>,
 }
 
-/// The attempts of an address.
-#[derive(Clone, Copy, Debug)]
-struct Attempts {
-    left: u32,
-    /// When `left` was true.
-    at: Instant,
-}
-
-impl Attempts {
-    fn now(self) -> Self {
-        let returned = self.at.elapsed().as_secs() / ATTEMPT_RETURNS.as_secs();
-        let returned = u32::try_from(returned).unwrap_or(u32::MAX);
-        Attempts {
-            left: self.left.saturating_add(returned).min(ATTEMPTS),
-            at: self.at + ATTEMPT_RETURNS * returned.min(ATTEMPTS * 1000),
-        }
-    }
+/// Whether an address has an attempt now, if it has all of them again at `all_again`.
+fn is_left(all_again: Instant) -> bool {
+    let wait = all_again.saturating_duration_since(Instant::now());
+    wait <= ATTEMPT_RETURNS * (ATTEMPTS - 1)
 }
 
 impl Passwords {
@@ -180,38 +168,30 @@ impl History {
     }
 
     fn has_attempt(&self, network: IpAddr) -> bool {
-        let all = lock(&self.attempts);
-        all.get(&network)
-            .is_none_or(|attempts| attempts.now().left > 0)
+        let attempts = lock(&self.attempts);
+        attempts.get(&network).is_none_or(|again| is_left(*again))
     }
 
     fn take_attempt(&self, network: IpAddr) -> bool {
-        let mut all = lock(&self.attempts);
-        if all.len() >= ENTRIES {
-            all.retain(|_, attempts| attempts.now().left < ATTEMPTS);
+        let now = Instant::now();
+        let mut attempts = lock(&self.attempts);
+        if attempts.len() >= ENTRIES {
+            attempts.retain(|_, again| *again > now);
         }
-        if all.len() >= ENTRIES && !all.contains_key(&network) {
+        if attempts.len() >= ENTRIES && !attempts.contains_key(&network) {
             return false;
         }
-        let attempts = all.entry(network).or_insert_with(|| Attempts {
-            left: ATTEMPTS,
-            at: Instant::now(),
-        });
-        *attempts = attempts.now();
-        if attempts.left == 0 {
+        let again = attempts.entry(network).or_insert(now);
+        if !is_left(*again) {
             return false;
         }
-        if attempts.left == ATTEMPTS {
-            attempts.at = Instant::now();
-        }
-        attempts.left -= 1;
+        *again = now.max(*again) + ATTEMPT_RETURNS;
         true
     }
 
     fn return_attempt(&self, network: IpAddr) {
-        let mut all = lock(&self.attempts);
-        if let Some(attempts) = all.get_mut(&network) {
-            attempts.left = (attempts.left + 1).min(ATTEMPTS);
+        if let Some(again) = lock(&self.attempts).get_mut(&network) {
+            *again = again.checked_sub(ATTEMPT_RETURNS).unwrap_or(*again);
         }
     }
 }
