@@ -9,7 +9,7 @@ use http::{HeaderName, Method, Response, StatusCode};
 use serde_json::json;
 
 use self::document::Content;
-use self::parse::ParsedManifest;
+use self::parse::Kind;
 use super::body::ResponseBody;
 use super::error::{Code, Refusal};
 use super::location::Base;
@@ -65,7 +65,7 @@ pub(super) async fn put(
     let content_type = call.head.header(CONTENT_TYPE);
     let parsed = parse::parse(bytes, content_type, digest)?;
     let since = Moment::now();
-    check_named(shared, name, &parsed).await?;
+    check_named(shared, name, &parsed.named).await?;
     let manifest = parsed.manifest;
     let protection = &shared.options.write_protection;
     let service = &*shared.service;
@@ -118,19 +118,11 @@ fn tags(query: &Query, reference: &Reference) -> Result<Vec<Tag>, Refusal> {
 async fn check_named(
     shared: &Shared,
     name: &RepositoryName,
-    parsed: &ParsedManifest,
+    named: &[(Kind, Content)],
 ) -> Result<(), Refusal> {
-    let named = [
-        (Kind::Blob, &*parsed.blobs),
-        (Kind::Manifest, &*parsed.manifests),
-        (Kind::Either, &*parsed.either),
-        (Kind::Subject, parsed.subject.as_slice()),
-    ];
-    let mut looks = Vec::new();
-    for (kind, contents) in named {
-        let look = |content| look_for(shared, name, content, kind);
-        looks.extend(contents.iter().map(look));
-    }
+    let looks = named.iter();
+    let looks = looks.map(|(kind, content)| look_for(shared, name, content, *kind));
+    let looks: Vec<_> = looks.collect();
     let mut looks = stream::iter(looks).buffer_unordered(LOOKS);
     let mut absent = Vec::new();
     while let Some(look) = looks.next().await {
@@ -168,16 +160,6 @@ fn wrong_size(content: &Content, stored: u64) -> Refusal {
     let Content { digest, size } = content;
     let message = format_args!("{digest} has {stored} bytes, and its descriptor says {size}");
     Refusal::new(Code::ManifestInvalid, message)
-}
-
-/// As what something may be stored.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Blob,
-    Manifest,
-    Either,
-    /// A manifest that may be absent.
-    Subject,
 }
 
 /// The size of what is stored here, `None` where it is absent.

@@ -33,13 +33,20 @@ const ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ParsedManifest {
     pub(super) manifest: Manifest,
-    pub(super) blobs: Vec<Content>,
-    pub(super) manifests: Vec<Content>,
-    /// Entries of an index that are manifests, by a type that we do not know, or blobs: BuildKit
+    /// Each once.
+    pub(super) named: Vec<(Kind, Content)>,
+}
+
+/// As what something is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Blob,
+    Manifest,
+    /// An entry of an index that is a manifest, by a type that we do not know, or a blob: BuildKit
     /// lists the layers of its cache and a description of them.
-    pub(super) either: Vec<Content>,
+    Either,
     /// The manifest that this one refers to. It may be absent.
-    pub(super) subject: Option<Content>,
+    Subject,
 }
 
 fn invalid(message: impl std::fmt::Display) -> Refusal {
@@ -63,23 +70,29 @@ pub(super) fn parse(
         .and_then(|config| config.media_type.clone());
     let layers = document.layers.unwrap_or_default();
     let blobs = document.config.into_iter().chain(layers);
+    let blobs = blobs.map(|blob| (Kind::Blob, blob));
     let entries = document.manifests.unwrap_or_default();
-    let (manifests, either): (Vec<_>, Vec<_>) = entries.into_iter().partition(must_be_manifest);
+    let entries = entries.into_iter().map(|entry| (kind_of(&entry), entry));
     let subject = document.subject.map(|subject| subject.content);
+    let mut named: Vec<_> = blobs
+        .chain(entries)
+        .filter(|(_, descriptor)| !is_kept_elsewhere(descriptor))
+        .map(|(kind, descriptor)| (kind, descriptor.content))
+        .chain(subject.clone().map(|subject| (Kind::Subject, subject)))
+        .collect();
+    named.sort_unstable();
+    named.dedup();
     let annotations = document.annotations.unwrap_or_default();
     Ok(ParsedManifest {
-        blobs: distinct(blobs.filter(|blob| !is_kept_elsewhere(blob))),
-        manifests: distinct(manifests),
-        either: distinct(either.into_iter().filter(|one| !is_kept_elsewhere(one))),
+        named,
         manifest: Manifest {
             digest,
             media_type,
             bytes: bytes.clone(),
-            subject: subject.as_ref().map(|subject| subject.digest.clone()),
+            subject: subject.map(|subject| subject.digest),
             artifact_type: artifact_type.or(config_type),
             annotations: annotations.0,
         },
-        subject,
     })
 }
 
@@ -145,9 +158,11 @@ fn check_form(document: &Document, media_type: &str) -> Result<(), Refusal> {
 }
 
 /// Of an entry of an index.
-fn must_be_manifest(descriptor: &Descriptor) -> bool {
-    let media_type = descriptor.media_type.as_deref();
-    media_type.is_none_or(|text| IMAGES.contains(&text) || INDEXES.contains(&text))
+fn kind_of(entry: &Descriptor) -> Kind {
+    match entry.media_type.as_deref() {
+        Some(text) if !IMAGES.contains(&text) && !INDEXES.contains(&text) => Kind::Either,
+        _ => Kind::Manifest,
+    }
 }
 
 fn is_kept_elsewhere(descriptor: &Descriptor) -> bool {
@@ -156,16 +171,6 @@ fn is_kept_elsewhere(descriptor: &Descriptor) -> bool {
             .iter()
             .any(|prefix| media_type.starts_with(prefix))
     })
-}
-
-fn distinct(descriptors: impl IntoIterator<Item = Descriptor>) -> Vec<Content> {
-    let mut contents: Vec<Content> = descriptors
-        .into_iter()
-        .map(|descriptor| descriptor.content)
-        .collect();
-    contents.sort_unstable();
-    contents.dedup();
-    contents
 }
 
 #[cfg(test)]
@@ -218,11 +223,13 @@ mod tests {
     #[test]
     fn an_image() {
         let parsed = read(&image(), Some(IMAGES[0])).unwrap();
-        let mut blobs = vec![content("config"), content("one")];
-        blobs.sort_unstable();
-        assert_eq!(parsed.blobs, blobs);
-        assert!(parsed.manifests.is_empty());
-        assert_eq!(parsed.subject, Some(content("subject")));
+        let mut named = vec![
+            (Kind::Blob, content("config")),
+            (Kind::Blob, content("one")),
+            (Kind::Subject, content("subject")),
+        ];
+        named.sort_unstable();
+        assert_eq!(parsed.named, named);
         let manifest = parsed.manifest;
         assert_eq!(manifest.media_type, IMAGES[0]);
         assert_eq!(manifest.subject, Some(digest("subject")));
@@ -247,9 +254,9 @@ mod tests {
         });
         let parsed = read(&index, None).unwrap();
         assert_eq!(parsed.manifest.media_type, INDEXES[0]);
-        assert_eq!(parsed.manifests.len(), 2);
-        assert_eq!(parsed.either, [content("c")]);
-        assert!(parsed.blobs.is_empty());
+        let kinds: Vec<Kind> = parsed.named.iter().map(|(kind, _)| *kind).collect();
+        assert_eq!(kinds, [Kind::Manifest, Kind::Manifest, Kind::Either]);
+        assert_eq!(parsed.named[2].1, content("c"));
         let artifact_type = parsed.manifest.artifact_type.as_deref();
         assert_eq!(artifact_type, Some("application/vnd.x"));
         let docker = read(&index, Some(INDEXES[1])).unwrap();
