@@ -80,8 +80,7 @@ fn is_origin(text: &str) -> bool {
 
 impl fmt::Display for CorsOrigins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let origins: Vec<_> = self.0.iter().map(HeaderValue::to_str).collect();
-        let origins: Vec<_> = origins.into_iter().flatten().collect();
+        let origins: Vec<_> = self.0.iter().flat_map(HeaderValue::to_str).collect();
         f.write_str(&origins.join(","))
     }
 }

@@ -51,25 +51,17 @@ impl Scopes {
     pub(super) fn of(entries: impl IntoIterator<Item = Entry>) -> Self {
         let mut scopes = Scopes::default();
         for entry in entries {
-            let has = |action: &str| {
-                entry
-                    .actions
-                    .iter()
-                    .any(|have| have == action || have == "*")
-            };
-            if entry.kind == "registry" && entry.name == "catalog" {
-                scopes.catalog |= entry.actions.iter().any(|action| action == "*");
+            let has = |action: &str| entry.actions.iter().any(|have| have == action);
+            let has_all = has("*");
+            match (entry.kind.as_str(), entry.name.parse()) {
+                ("registry", _) if entry.name == "catalog" => scopes.catalog |= has_all,
+                ("repository", Ok(name)) => {
+                    let actions = Action::ALL.into_iter();
+                    let actions = actions.filter(|action| has_all || has(action.as_str()));
+                    scopes.repositories.entry(name).or_default().extend(actions);
+                }
+                _ => {}
             }
-            if entry.kind != "repository" {
-                continue;
-            }
-            let Ok(name) = entry.name.parse() else {
-                continue;
-            };
-            let actions = Action::ALL
-                .into_iter()
-                .filter(|action| has(action.as_str()));
-            scopes.repositories.entry(name).or_default().extend(actions);
         }
         scopes
     }

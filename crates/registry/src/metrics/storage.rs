@@ -69,9 +69,8 @@ impl Prices {
     pub fn of(&self, usage: &Usage) -> f64 {
         let price = |operation: &str| match operation {
             "DeleteObject" | "DeleteObjects" | "AbortMultipartUpload" => 0.0,
-            "GetObject" | "HeadObject" => self.reads,
             // ListParts is billed as a GET, GetBucket… too.
-            "ListParts" => self.reads,
+            "GetObject" | "HeadObject" | "ListParts" => self.reads,
             name if name.starts_with("GetBucket") => self.reads,
             _ => self.writes,
         };

@@ -104,13 +104,10 @@ impl Place {
         let refusal = match receiving.run(&self.shared).await {
             Ok(None) => {
                 let came = receiving.body.received();
-                let Some(said) = chunk.map(|chunk| chunk.end - chunk.start) else {
-                    return Ok(());
-                };
-                if said == came {
-                    return Ok(());
+                match chunk.map(|chunk| chunk.end - chunk.start) {
+                    Some(said) if said != came => wrong_size(said, came),
+                    _ => return Ok(()),
                 }
-                wrong_size(said, came)
             }
             Ok(Some(stopped)) => stopped,
             Err(error) => {
@@ -143,30 +140,28 @@ impl Place {
                 Err(error) => error,
             };
             let resumed = match refused {
-                Error::UploadUnknown { .. } => Err(refused),
                 Error::UploadConflict { .. } if begun.elapsed() < PATIENCE => {
                     sleep(pause.mul_f64(0.5 + clock::jitter())).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     self.resume().await
                 }
-                refused => return Err(refused),
+                refused => Err(refused),
             };
             match resumed {
                 Ok(resumed) => *upload = resumed,
-                Err(gone @ Error::UploadUnknown { .. }) => {
-                    return self.concluded(digest, gone).await;
-                }
-                Err(error) => return Err(error),
+                Err(error) => return self.concluded(digest, error).await,
             }
         }
     }
 
-    /// 201 where the layer is here, though the upload is gone.
-    async fn concluded(&self, digest: &Digest, gone: Error) -> Result<Response<ResponseBody>> {
-        if self.shared.blob_size(&self.name, digest).await?.is_some() {
+    /// 201 where the upload is gone and the layer is here; the error otherwise.
+    async fn concluded(&self, digest: &Digest, error: Error) -> Result<Response<ResponseBody>> {
+        if matches!(error, Error::UploadUnknown { .. })
+            && self.shared.blob_size(&self.name, digest).await?.is_some()
+        {
             return Ok(created(&self.base, &self.name, digest));
         }
-        Err(gone)
+        Err(error)
     }
 
     /// The answer to a PUT that is refused because another request owns the upload, has ended it, or
@@ -189,8 +184,7 @@ impl Place {
         let finished = match self.resume().await {
             Ok(upload) if !may_be_all(upload.offset(), end, digest) => return Err(refusal),
             Ok(mut upload) => self.conclude(&mut upload, digest).await,
-            Err(gone @ Error::UploadUnknown { .. }) => self.concluded(digest, gone).await,
-            Err(error) => Err(error),
+            Err(error) => self.concluded(digest, error).await,
         };
         match finished {
             Err(error) if error.is_retryable() => Err(error.into()),
