@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderName, Response};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::active_uploads::ActiveUploads;
 use super::answer_bytes::AnswerBytes;
@@ -33,10 +34,10 @@ pub(super) struct Shared {
     /// For responses with manifests and referrers.
     pub(super) answer_bytes: AnswerBytes,
     pub(super) readiness: Readiness,
-    /// Each task that outlives its request has a receiver.
-    pub(super) running: watch::Sender<()>,
-    /// Whether the bodies of requests are aborted.
-    pub(super) aborting_bodies: watch::Sender<bool>,
+    /// Tasks that outlive their request.
+    pub(super) running: TaskTracker,
+    /// Aborts the bodies of requests.
+    pub(super) aborting_bodies: CancellationToken,
 }
 
 /// A request, taken apart.
@@ -93,12 +94,7 @@ impl Shared {
         &self,
         work: impl Future<Output = Answer> + Send + 'static,
     ) -> Answer {
-        let running = self.running.subscribe();
-        let work = tokio::spawn(UsageCounter::inherit(async move {
-            let answer = work.await;
-            drop(running);
-            answer
-        }));
+        let work = self.running.spawn(UsageCounter::inherit(work));
         work.await.unwrap_or_else(|gone| {
             Err(Refusal::new(Code::Unknown, "the work ended early").with_cause(gone.to_string()))
         })

@@ -44,10 +44,10 @@ impl UploadReceiver {
         self.check_declared_size()?;
         let metrics = self.metrics.as_ref();
         let _counted = metrics.map(|metrics| metrics.count_upload("receiving"));
-        let mut aborting = shared.aborting_bodies.subscribe();
+        let aborting = &shared.aborting_bodies;
         let idle = shared.options.body_idle_timeout;
         loop {
-            if *aborting.borrow() {
+            if aborting.is_cancelled() {
                 return Ok(Some(aborted()));
             }
             if let Some(request) = self.active.sync_request() {
@@ -59,13 +59,13 @@ impl UploadReceiver {
             tokio::select! {
                 biased;
                 ready = self.upload.ready() => ready?,
-                _ = aborting.changed() => continue,
+                () = aborting.cancelled() => continue,
                 () = self.active.sync_requested() => continue,
             }
             let frame = tokio::select! {
                 biased;
                 frame = timeout(idle, self.body.next()) => frame,
-                _ = aborting.changed() => continue,
+                () = aborting.cancelled() => continue,
                 () = self.active.sync_requested() => continue,
             };
             match frame {
@@ -73,7 +73,7 @@ impl UploadReceiver {
                 Ok(Ok(Some(bytes))) => tokio::select! {
                     biased;
                     written = self.upload.write_bytes(bytes) => written?,
-                    _ = aborting.changed() => {}
+                    () = aborting.cancelled() => {}
                 },
                 Ok(Ok(None)) => return Ok(None),
                 Ok(Err(broken)) => return Ok(Some(broken.into())),

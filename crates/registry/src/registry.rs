@@ -11,7 +11,8 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::access::Entry;
 use super::active_uploads::ActiveUploads;
@@ -62,8 +63,8 @@ pub fn router(service: Arc<dyn RepositoryService>, options: Options) -> Registry
             arrivals: ArrivalMemory::default(),
             answer_bytes: AnswerBytes::default(),
             readiness: Readiness::default(),
-            running: watch::Sender::new(()),
-            aborting_bodies: watch::Sender::new(false),
+            running: TaskTracker::new(),
+            aborting_bodies: CancellationToken::new(),
         }),
         authorizer: None,
         metrics: None,
@@ -287,14 +288,15 @@ impl Registry {
     ///
     /// Leaves nothing behind.
     pub async fn settled(&self) {
-        self.shared.running.closed().await;
+        self.shared.running.close();
+        self.shared.running.wait().await;
     }
 
     /// Aborts the body of every upload that is being received, now and later. The uploads are
     /// closed, so every byte that arrived is kept; the requests are answered with 503, and any
     /// process can resume the uploads.
     pub fn abort_bodies(&self) {
-        self.shared.aborting_bodies.send_replace(true);
+        self.shared.aborting_bodies.cancel();
     }
 }
 
