@@ -191,7 +191,7 @@ impl PolicyAuthorizer {
         let Some(issuer) = token.claimed_issuer() else {
             return Err(InvalidToken::Issuer);
         };
-        if issuer == self.signer.issuer() {
+        if issuer == self.settings.realm {
             let OwnToken {
                 identity,
                 scopes,

@@ -92,20 +92,15 @@ impl Users {
             if user.is_empty() {
                 return Err(invalid("the name of the user is empty".to_owned()));
             }
-            if parts.get_cost() > 16 {
-                let what = format!(
-                    "the hash of {user} has cost {}, expected at most 16",
-                    parts.get_cost()
-                );
+            let cost = parts.get_cost();
+            if cost > 16 {
+                let what = format!("the hash of {user} has cost {cost}, expected at most 16");
                 return Err(invalid(what));
             }
-            let (text, cost) = (hash.to_owned(), parts.get_cost());
             users.highest = users.highest.max(cost);
-            if users
-                .hashes
-                .insert(user.to_owned(), Hash { text, cost })
-                .is_some()
-            {
+            let text = hash.to_owned();
+            let before = users.hashes.insert(user.to_owned(), Hash { text, cost });
+            if before.is_some() {
                 return Err(invalid(format!("{user} occurs twice")));
             }
         }

@@ -42,10 +42,6 @@ impl Signer {
         }
     }
 
-    pub(super) fn issuer(&self) -> &str {
-        &self.issuer
-    }
-
     pub(super) fn token(&self, token: &OwnToken, now: u64) -> String {
         let claims = json!({
             "iss": self.issuer,
