@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
@@ -37,6 +37,29 @@ pub(crate) async fn send(
     match timeout(TIMEOUT, connect_and_send(request, tls)).await {
         Ok(response) => response.map_err(|error| chain(&*error)),
         Err(_) => Err(format!("no response within {} s", TIMEOUT.as_secs())),
+    }
+}
+
+/// The body of a response with status 200 to a GET over HTTPS. Redirects are not followed.
+///
+/// # Errors
+///
+/// Why there is none, with the URL.
+pub(crate) async fn fetch(url: &str, ca: Option<&Path>) -> Result<Bytes, String> {
+    let fetched = get(url, ca).await;
+    fetched.map_err(|error| format!("{url}: {error}"))
+}
+
+async fn get(url: &str, ca: Option<&Path>) -> Result<Bytes, String> {
+    let request = Request::get(url).body(Default::default());
+    let request = request.map_err(|error| error.to_string())?;
+    if request.uri().scheme_str() != Some("https") {
+        return Err("expected a URL with https://".to_owned());
+    }
+    let response = send(request, &tls_config(ca)?).await?;
+    match response.status() {
+        StatusCode::OK => Ok(response.into_body()),
+        status => Err(format!("status {}, expected 200", status.as_u16())),
     }
 }
 

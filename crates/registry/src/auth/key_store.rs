@@ -11,9 +11,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::fetch::fetch;
 use super::issuer::{Issuer, KeySource};
 use super::jwt::{PublicKey, parse_keys};
+use crate::http_client::fetch;
 use crate::locks::lock;
 
 const URL_INTERVAL: Duration = Duration::from_secs(600);

@@ -31,7 +31,6 @@ mod authorizer;
 mod challenge;
 mod client;
 mod credentials;
-mod fetch;
 mod htpasswd;
 mod issuer;
 mod jwt;
