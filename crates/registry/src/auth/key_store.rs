@@ -136,9 +136,7 @@ impl KeyStore {
 
 /// `None` where it was removed.
 async fn read_file(path: &Path) -> Result<Option<Vec<u8>>, String> {
-    let owned = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || std::fs::read(owned)).await;
-    match read.map_err(std::io::Error::other).and_then(|read| read) {
+    match tokio::fs::read(path).await {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("{}: {error}", path.display())),
