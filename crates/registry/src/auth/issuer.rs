@@ -26,6 +26,12 @@ use super::pattern::Pattern;
 /// What is wrong at a place of the text.
 pub(super) type Wrong = (Range<usize>, String);
 
+/// A text is not what it has to be.
+pub(super) fn is_not(text: &Spanned<String>, what: &str) -> Wrong {
+    let what = format!("{:?} is not {what}", text.get_ref());
+    (text.span(), what)
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawIssuer {
@@ -70,7 +76,7 @@ pub(super) struct Issuer {
     /// Certificates that the key server is checked with, besides those of the system.
     pub(super) ca: Option<PathBuf>,
     pub(super) algorithms: Vec<Algorithm>,
-    groups: Vec<(String, Vec<(String, Pattern)>)>,
+    groups: Groups,
 }
 
 impl Issuer {
@@ -79,8 +85,8 @@ impl Issuer {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         let name = raw.name.get_ref();
         if name.is_empty() || !name.bytes().all(is_name) {
-            let what = format!("{name:?} is not a name of letters, digits, '-', '_' and '.'");
-            return Err((raw.name.span(), what));
+            let what = "a name of letters, digits, '-', '_' and '.'";
+            return Err(is_not(&raw.name, what));
         }
         let kind = match raw.kind.get_ref().as_str() {
             "docker" => Kind::Docker,
@@ -170,13 +176,8 @@ fn algorithms(names: Option<&[Spanned<String>]>) -> Result<Vec<Algorithm>, Wrong
         return Ok(Algorithm::ALL.to_vec());
     };
     let parsed = names.iter().map(|name| {
-        Algorithm::parse(name.get_ref()).ok_or_else(|| {
-            let what = format!(
-                "{:?} is not an algorithm; expected RS256, PS256, ES256, ES384 or EdDSA",
-                name.get_ref()
-            );
-            (name.span(), what)
-        })
+        let what = "an algorithm; expected RS256, PS256, ES256, ES384 or EdDSA";
+        Algorithm::parse(name.get_ref()).ok_or_else(|| is_not(name, what))
     });
     parsed.collect()
 }
@@ -189,8 +190,8 @@ fn groups(raw: BTreeMap<String, BTreeMap<String, Spanned<String>>>) -> Result<Gr
         let mut patterns = Vec::new();
         for (claim, text) in claims {
             let pattern = Pattern::parse(text.get_ref());
-            let what = || format!("{:?} is not a pattern of a claim", text.get_ref());
-            patterns.push((claim, pattern.ok_or_else(|| (text.span(), what()))?));
+            let pattern = pattern.ok_or_else(|| is_not(&text, "a pattern of a claim"))?;
+            patterns.push((claim, pattern));
         }
         groups.push((name, patterns));
     }

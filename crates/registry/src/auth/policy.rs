@@ -23,7 +23,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::issuer::{Issuer, Kind, RawIssuer, Wrong};
+use super::issuer::{Issuer, Kind, RawIssuer, Wrong, is_not};
 use super::pattern::Pattern;
 use super::{Action, Subject};
 use s3layers::RepositoryName;
@@ -261,13 +261,9 @@ impl Policy {
             ["user", "certificate", "token"].contains(kind) && !name.is_empty()
         });
         let parsed = kind_and_name.zip(Pattern::parse(subject));
-        let ((kind, name), pattern) = parsed.ok_or_else(|| {
-            let what = format!(
-                "{subject:?} is not a subject; expected user:NAME, certificate:NAME, \
-                 token:ISSUER:NAME, group:NAME, everyone, anonymous or authenticated"
-            );
-            (text.span(), what)
-        })?;
+        let what = "a subject; expected user:NAME, certificate:NAME, token:ISSUER:NAME, \
+             group:NAME, everyone, anonymous or authenticated";
+        let ((kind, name), pattern) = parsed.ok_or_else(|| is_not(text, what))?;
         let issuer = name.split(':').next().unwrap_or(name);
         let mut issuers = self.issuers.iter();
         // It would match nothing, without a word.
@@ -334,30 +330,19 @@ impl Policy {
 }
 
 fn repositories(text: &Spanned<String>) -> Result<Pattern, Wrong> {
-    Pattern::of_names(text.get_ref()).ok_or_else(|| {
-        let what = format!(
-            "{:?} is not a pattern of repository names; expected lower-case letters, digits, \
-             '.', '_', '-' and '/', with * within a component and ** across components",
-            text.get_ref()
-        );
-        (text.span(), what)
-    })
+    let what = "a pattern of repository names; expected lower-case letters, digits, '.', '_', \
+         '-' and '/', with * within a component and ** across components";
+    Pattern::of_names(text.get_ref()).ok_or_else(|| is_not(text, what))
 }
 
 fn actions(text: &Spanned<String>) -> Result<Vec<Action>, Wrong> {
-    if text.get_ref() == "*" {
-        return Ok(Action::ALL.to_vec());
+    let is_named = |action: &Action| ["*", action.as_str()].contains(&text.get_ref().as_str());
+    let actions: Vec<_> = Action::ALL.into_iter().filter(is_named).collect();
+    if actions.is_empty() {
+        let what = "an action; expected pull, push, delete or *";
+        return Err(is_not(text, what));
     }
-    let action = Action::ALL
-        .into_iter()
-        .find(|action| action.as_str() == text.get_ref());
-    action.map(|action| vec![action]).ok_or_else(|| {
-        let what = format!(
-            "{:?} is not an action; expected pull, push, delete or *",
-            text.get_ref()
-        );
-        (text.span(), what)
-    })
+    Ok(actions)
 }
 
 /// Counted from 1.
