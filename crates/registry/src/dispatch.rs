@@ -26,16 +26,7 @@ pub(super) async fn dispatch(shared: &Arc<Shared>, call: Call, endpoint: Endpoin
         }
         (Endpoint::Blob(name, digest), _) => blobs::read(shared, &call.head, &name, digest).await,
         (Endpoint::Uploads(name), _) => uploads::begin(shared, call, name).await,
-        (Endpoint::Upload(name, uuid), Method::PATCH) => {
-            uploads::append(shared, call, name, uuid).await
-        }
-        (Endpoint::Upload(name, uuid), Method::PUT) => {
-            uploads::finish(shared, call, name, uuid).await
-        }
-        (Endpoint::Upload(name, uuid), Method::DELETE) => {
-            uploads::cancel(shared, call, &name, uuid).await
-        }
-        (Endpoint::Upload(name, uuid), _) => uploads::status(shared, call, name, uuid).await,
+        (Endpoint::Upload(name, uuid), _) => uploads::of_upload(shared, call, name, uuid).await,
         (Endpoint::Manifest(name, reference), Method::PUT) => {
             manifests::put(shared, call, &name, reference).await
         }

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use uuid::Uuid;
 
 use self::place::{Place, created};
@@ -119,14 +119,24 @@ async fn whole(shared: &Arc<Shared>, call: Call, name: RepositoryName, digest: D
     shared.outliving(work).await
 }
 
-/// `PATCH /v2/<name>/blobs/uploads/<uuid>`
-pub(super) async fn append(
+/// `/v2/<name>/blobs/uploads/<uuid>`
+pub(super) async fn of_upload(
     shared: &Arc<Shared>,
-    mut call: Call,
+    call: Call,
     name: RepositoryName,
     uuid: Uuid,
 ) -> Answer {
     let place = Place::of(shared, &call.head, name, uuid);
+    match call.head.parts.method {
+        Method::PATCH => append(place, call).await,
+        Method::PUT => finish(place, call).await,
+        Method::DELETE => cancel(place, call).await,
+        _ => status(place, call).await,
+    }
+}
+
+async fn append(place: Place, mut call: Call) -> Answer {
+    let shared = Arc::clone(&place.shared);
     let (upload, chunk) = match place.take_up(&mut call).await {
         Ok(found) => found,
         Err(refusal) => return call.body.refuse(refusal),
@@ -142,14 +152,9 @@ pub(super) async fn append(
     shared.outliving(work).await
 }
 
-/// `PUT /v2/<name>/blobs/uploads/<uuid>?digest=<digest>`
-pub(super) async fn finish(
-    shared: &Arc<Shared>,
-    mut call: Call,
-    name: RepositoryName,
-    uuid: Uuid,
-) -> Answer {
-    let place = Place::of(shared, &call.head, name, uuid);
+/// With `?digest=<digest>`.
+async fn finish(place: Place, mut call: Call) -> Answer {
+    let shared = Arc::clone(&place.shared);
     let digest = match claimed(&call.head) {
         Ok(digest) => digest,
         Err(refusal) => return call.body.refuse(refusal),
@@ -185,37 +190,18 @@ fn claimed(head: &Head) -> Result<Digest, Refusal> {
     parsed(head.query.only("digest")?.ok_or_else(missing)?)
 }
 
-/// `GET /v2/<name>/blobs/uploads/<uuid>`
-pub(super) async fn status(
-    shared: &Arc<Shared>,
-    mut call: Call,
-    name: RepositoryName,
-    uuid: Uuid,
-) -> Answer {
-    let place = Place::of(shared, &call.head, name, uuid);
-    shared
-        .active_uploads
-        .sync(uuid, false, &mut call.permit)
-        .await;
+async fn status(place: Place, mut call: Call) -> Answer {
+    place.sync(false, &mut call.permit).await;
     let upload = place.resume().await?;
     Ok(place.at(StatusCode::NO_CONTENT, upload.offset()))
 }
 
-/// `DELETE /v2/<name>/blobs/uploads/<uuid>`
-pub(super) async fn cancel(
-    shared: &Arc<Shared>,
-    mut call: Call,
-    name: &RepositoryName,
-    uuid: Uuid,
-) -> Answer {
-    shared
-        .active_uploads
-        .sync(uuid, true, &mut call.permit)
-        .await;
-    let mut upload = shared.service.resume(name, None, uuid).await?;
+async fn cancel(place: Place, mut call: Call) -> Answer {
+    place.sync(true, &mut call.permit).await;
+    let mut upload = place.resume().await?;
     let work = async move {
         upload.cancel().await?;
         Ok(bare(StatusCode::NO_CONTENT))
     };
-    shared.outliving(work).await
+    place.shared.outliving(work).await
 }

@@ -14,6 +14,7 @@ use crate::error::{Code, Refusal};
 use crate::location::Base;
 use crate::metrics::Metrics;
 use crate::receive::UploadReceiver;
+use crate::request_permits::RequestPermit;
 use crate::{Answer, CONTENT_DIGEST, Call, Head, Shared, bare, range, with};
 use s3layers::LayerUpload;
 use s3layers::{Algorithm, Digest, Error, RepositoryName, Result, clock};
@@ -49,6 +50,12 @@ impl Place {
         }
     }
 
+    /// See [`ActiveUploads::sync`](crate::active_uploads::ActiveUploads::sync).
+    pub(super) async fn sync(&self, takes_over: bool, permit: &mut RequestPermit) {
+        let active = &self.shared.active_uploads;
+        active.sync(self.uuid, takes_over, permit).await;
+    }
+
     /// The upload as it is stored.
     pub(super) async fn resume(&self) -> Result<Box<dyn LayerUpload>> {
         let service = &self.shared.service;
@@ -75,10 +82,7 @@ impl Place {
         let chunk = chunk(head)?;
         let at = head.query.only("at")?.map(offset).transpose()?;
         let at = chunk.as_ref().map(|chunk| chunk.start).or(at);
-        self.shared
-            .active_uploads
-            .sync(self.uuid, true, permit)
-            .await;
+        self.sync(true, permit).await;
         let upload = match at {
             Some(at) => {
                 let service = &self.shared.service;
