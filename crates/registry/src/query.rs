@@ -27,15 +27,14 @@ impl Query {
 
     /// The first value of this name.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(have, _)| have == name);
-        found.map(|(_, value)| value.as_str())
+        self.all(name).next()
     }
 
     /// The value of a name that may occur once. A proxy that authorizes a request and the registry
     /// could read different values of a repeated one.
     pub(super) fn only(&self, name: &str) -> Result<Option<&str>, Refusal> {
-        let mut values = self.0.iter().filter(|(have, _)| have == name);
-        let value = values.next().map(|(_, value)| value.as_str());
+        let mut values = self.all(name);
+        let value = values.next();
         if values.next().is_none() {
             return Ok(value);
         }
@@ -44,11 +43,9 @@ impl Query {
     }
 
     /// All values of this name.
-    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0
-            .iter()
-            .filter(move |(have, _)| have == name)
-            .map(|(_, value)| value.as_str())
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self.0.iter().filter(move |(have, _)| have == name);
+        named.map(|(_, value)| value.as_str())
     }
 }
 
