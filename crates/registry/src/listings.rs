@@ -71,7 +71,9 @@ async fn listed(
 ) -> Result<Page<RepositoryName>, Refusal> {
     let mut items = Vec::new();
     let mut last = last.map(ToOwned::to_owned);
-    for lists in 1.. {
+    let mut lists = 0;
+    loop {
+        lists += 1;
         let wanted = if lists == 1 { limit.max(1) } else { PAGE };
         let page = shared.service.repositories(last.as_deref(), wanted).await?;
         last = page.items.last().map(|name| name.to_string());
@@ -85,7 +87,6 @@ async fn listed(
             return Ok(Page { items, more });
         }
     }
-    Ok(Page { items, more: false })
 }
 
 /// `GET /v2/<name>/referrers/<digest>`
