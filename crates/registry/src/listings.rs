@@ -159,6 +159,7 @@ fn limit(query: &Query) -> Result<usize, Refusal> {
             format_args!("n={text} is not a number of items"),
         )
     })?;
+    // More digits than a number has is more than a page, too.
     Ok(usize::try_from(wanted).unwrap_or(PAGE).min(PAGE))
 }
 
