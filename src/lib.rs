@@ -43,6 +43,7 @@ pub mod clock;
 mod contract;
 mod error;
 mod id;
+mod locks;
 mod memory;
 mod name;
 mod pace;

@@ -21,6 +21,7 @@ use super::bounded_list::push_bounded;
 use super::marks::Marks;
 use super::run_error::RunError;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
+use crate::locks::lock;
 use crate::name::{RepositoryName, Tag};
 use crate::s3::S3LayerService;
 use crate::s3::bucket::Store;
@@ -352,14 +353,11 @@ impl Check<'_> {
     }
 
     fn report<T>(&self, change: impl FnOnce(&mut CheckReport) -> T) -> T {
-        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.report))
     }
 
     fn name(&self, key: &Key) {
-        let named = self.named.lock();
-        named
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key.as_str());
+        lock(&self.named).insert(key.as_str());
     }
 
     fn name_data(&self, layer: &StoredLayer) {
@@ -369,10 +367,7 @@ impl Check<'_> {
     }
 
     fn is_named(&self, key: &Key) -> bool {
-        let named = self.named.lock();
-        named
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(key.as_str())
+        lock(&self.named).contains(key.as_str())
     }
 
     /// Adds a reason, once.
@@ -394,15 +389,12 @@ impl Check<'_> {
     }
 
     fn add_rotten(&self, upload: Uuid) {
-        let rotten = self.rotten.lock();
-        rotten
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(upload);
+        lock(&self.rotten).insert(upload);
     }
 
     /// Remembers that the objects of a layer have its bytes; not where there are too many of them.
     fn add_proven(&self, layer: &StoredLayer) -> bool {
-        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut proven = lock(&self.proven);
         let has_space = proven.len() + layer.segments().len() <= DEFECTS;
         if has_space {
             proven.extend(layer.segments().iter().map(|segment| {
@@ -414,15 +406,11 @@ impl Check<'_> {
     }
 
     fn is_proven(&self, key: &Key, etag: &ETag) -> bool {
-        let proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
-        proven.get(key) == Some(etag)
+        lock(&self.proven).get(key) == Some(etag)
     }
 
     /// A layer that was pushed again has other data.
     fn is_rotten(&self, layer: &StoredLayer) -> bool {
-        let rotten = self.rotten.lock();
-        rotten
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&layer.upload)
+        lock(&self.rotten).contains(&layer.upload)
     }
 }
