@@ -140,6 +140,11 @@ impl Error {
         matches!(self, Error::Storage(storage) if storage.is_retryable())
     }
 
+    /// Whether a document was found that cannot be read: a damaged one, or one of a newer version.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self, Error::Damaged { .. } | Error::NewerVersion { .. })
+    }
+
     /// An object that is not what was recorded.
     pub(crate) fn damaged(key: &impl fmt::Display, reason: String) -> Self {
         Error::Damaged {

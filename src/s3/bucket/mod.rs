@@ -164,6 +164,16 @@ impl Store {
         Ok(matches!(put, Put::Written(_)))
     }
 
+    /// Whether an upload has a session.
+    ///
+    /// # Cost
+    ///
+    /// 1 request.
+    pub(crate) async fn has_session(&self, uuid: Uuid) -> Result<bool> {
+        let session = self.api.get_small(&self.keys.session(uuid)).await?;
+        Ok(session.is_some())
+    }
+
     /// How long a collection waits for what.
     pub(crate) fn times(&self) -> &CollectionTimes {
         &self.profile.collection

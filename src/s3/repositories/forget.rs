@@ -8,7 +8,7 @@ use futures_util::TryStreamExt as _;
 use super::restore;
 use super::trash::read;
 use crate::clock;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::s3::S3LayerService;
 use crate::s3::bucket::Store;
 use crate::s3::format::keys::Key;
@@ -52,7 +52,7 @@ async fn is_over(store: &Arc<Store>, key: &Key, age: Duration, lifetime: Lifetim
     match restore::is_possible(store, &entry).await {
         Ok(is_possible) => Ok(!is_possible),
         // What it needs may be repaired.
-        Err(Error::Damaged { .. } | Error::NewerVersion { .. }) => Ok(false),
+        Err(error) if error.is_unreadable() => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -116,7 +116,7 @@ pub(super) async fn entries<T>(
 pub(super) async fn read(store: &Store, key: &Key) -> Result<Option<TrashedManifest>> {
     match store.load::<TrashedManifest>(key).await {
         Ok(loaded) => Ok(loaded.map(|loaded| loaded.document)),
-        Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
+        Err(error) if error.is_unreadable() => {
             tracing::warn!(%key, %error, "left out of the trash");
             Ok(None)
         }

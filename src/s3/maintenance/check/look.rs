@@ -10,7 +10,7 @@ use crate::name::{RepositoryName, Tag};
 use crate::s3::bucket::presence::{self, Judgement};
 use crate::s3::bucket::{StoredDocument, check_link, live};
 use crate::s3::format::collection::{DeadBatch, TrashedManifest};
-use crate::s3::format::document::{Document, is_tombstone};
+use crate::s3::format::document::is_tombstone;
 use crate::s3::format::keys::{Key, Keys};
 use crate::s3::format::record::{Alias, Content, Link, Record, Segment, StoredLayer};
 use crate::s3::names;
@@ -63,64 +63,51 @@ impl Subject {
 
 pub(super) async fn at(check: &Check<'_>, subject: &Subject) -> Result<Vec<DefectKind>> {
     let store = check.store;
-    match subject {
+    let found = match subject {
         Subject::Record(digest) => {
-            let (kinds, record) = record(check, digest, |_, _| false).await?;
+            let (mut kinds, record) = record(check, digest, |_, _| false).await?;
             let is_rotten = record.is_some_and(|record| check.is_rotten(&record.layer));
-            let rotten = is_rotten.then_some(DefectKind::DataRotten);
-            Ok(kinds.into_iter().chain(rotten).collect())
+            kinds.extend(is_rotten.then_some(DefectKind::DataRotten));
+            return Ok(kinds);
         }
-        Subject::Alias(key) => alias(check, key).await,
-        Subject::Link(name, key) => link(check, name, key).await,
-        Subject::Manifest(name, digest) => manifest(check, name, digest, |_| false).await,
-        Subject::Tag(name, tag) => tag_of(check, name, tag).await,
-        Subject::Referrer(name, key) => referrer(check, name, key).await,
-        Subject::Claim(key) => stale_claim(check, key).await,
-        Subject::Upload(uuid) => upload(check, *uuid).await,
+        Subject::Manifest(name, digest) => return manifest(check, name, digest, |_| false).await,
+        Subject::Alias(key) => alias(check, key).await?,
+        Subject::Link(name, key) => link(check, name, key).await?,
+        Subject::Tag(name, tag) => tag_of(check, name, tag).await?,
+        Subject::Referrer(name, key) => referrer(check, name, key).await?,
+        Subject::Claim(key) => stale_claim(check, key).await?,
+        Subject::Upload(uuid) => upload(check, *uuid).await?,
         Subject::Data(key, uuid) => {
             let is_there = !check.is_named(key) && store.api.head(key).await?.is_some();
-            let is_orphan = is_there
-                && store
-                    .api
-                    .get_small(&store.keys.session(*uuid))
-                    .await?
-                    .is_none();
-            Ok(is_orphan
-                .then_some(DefectKind::OrphanData)
-                .into_iter()
-                .collect())
+            let is_orphan = is_there && !store.has_session(*uuid).await?;
+            is_orphan.then_some(DefectKind::OrphanData)
         }
-        Subject::DeadBatch(key) => dead_batch(check, key).await,
-        Subject::Trashed(key) => document::<TrashedManifest>(check, key).await,
+        Subject::DeadBatch(key) => dead_batch(check, key).await?,
+        Subject::Trashed(key) => {
+            let read = store.load::<TrashedManifest>(key).await;
+            readable(read, DefectKind::ListUnreadable)?.err()
+        }
         Subject::Marker(name) => {
             let is_missing = store.api.get_small(&store.keys.name(name)).await?.is_none()
                 && names::has_entries(store, name).await?;
-            Ok(is_missing
-                .then_some(DefectKind::MarkerMissing)
-                .into_iter()
-                .collect())
+            is_missing.then_some(DefectKind::MarkerMissing)
         }
         Subject::LiveMarker(name) => {
             let marker = store.api.get_small(&store.keys.name(name)).await?;
             let is_live = marker.is_some_and(|marker| names::is_live(marker.bytes.len() as u64));
             let is_stale = is_live && !names::has_entries(store, name).await?;
-            Ok(is_stale
-                .then_some(DefectKind::StaleMarker)
-                .into_iter()
-                .collect())
+            is_stale.then_some(DefectKind::StaleMarker)
         }
         Subject::Unknown(key) => {
             let is_there = store.api.head(key).await?.is_some();
-            Ok(is_there
-                .then_some(DefectKind::UnknownObject)
-                .into_iter()
-                .collect())
+            is_there.then_some(DefectKind::UnknownObject)
         }
-    }
+    };
+    Ok(found.into_iter().collect())
 }
 
 /// Its data is no orphan.
-async fn dead_batch(check: &Check<'_>, key: &Key) -> Result<Vec<DefectKind>> {
+async fn dead_batch(check: &Check<'_>, key: &Key) -> Result<Option<DefectKind>> {
     let store = check.store;
     let loaded = readable(
         store.load::<DeadBatch>(key).await,
@@ -130,7 +117,7 @@ async fn dead_batch(check: &Check<'_>, key: &Key) -> Result<Vec<DefectKind>> {
         Ok(batch) => batch,
         Err(kind) => {
             check.note_unread();
-            return Ok(vec![kind]);
+            return Ok(Some(kind));
         }
     };
     for layer in batch.into_iter().flat_map(|read| read.document.layers) {
@@ -138,13 +125,7 @@ async fn dead_batch(check: &Check<'_>, key: &Key) -> Result<Vec<DefectKind>> {
             check.name(&store.keys.segment(layer.upload, name));
         }
     }
-    Ok(Vec::new())
-}
-
-/// A document that is read for itself alone.
-async fn document<T: Document>(check: &Check<'_>, key: &Key) -> Result<Vec<DefectKind>> {
-    let loaded = readable(check.store.load::<T>(key).await, DefectKind::ListUnreadable)?;
-    Ok(loaded.err().into_iter().collect())
+    Ok(None)
 }
 
 /// What was read, or what its error means.
@@ -155,6 +136,14 @@ fn readable<T>(read: Result<T>, damaged: DefectKind) -> Result<Result<T, DefectK
             Some(kind) => Ok(Err(kind)),
             None => Err(error),
         },
+    }
+}
+
+/// Whether it is not there. A damaged one is a defect of its own.
+fn is_absent<T>(read: Result<Option<T>>) -> Result<bool> {
+    match read {
+        Err(error) if error.is_unreadable() => Ok(false),
+        read => Ok(read?.is_none()),
     }
 }
 
@@ -259,67 +248,48 @@ pub(super) async fn with_proven_etags(
     with_present_etags(check, layer, |key, etag| check.is_proven(key, etag)).await
 }
 
-async fn alias(check: &Check<'_>, key: &Key) -> Result<Vec<DefectKind>> {
+async fn alias(check: &Check<'_>, key: &Key) -> Result<Option<DefectKind>> {
     let store = check.store;
     let alias = match readable(store.load::<Alias>(key).await, DefectKind::AliasUnreadable)? {
-        Err(kind) => return Ok(vec![kind]),
-        Ok(None) => return Ok(Vec::new()),
+        Err(kind) => return Ok(Some(kind)),
+        Ok(None) => return Ok(None),
         Ok(Some(loaded)) => loaded.document,
     };
     if store.keys.layer(&alias.id) != *key || !alias.layer.has_id(&alias.id) {
-        return Ok(vec![DefectKind::AliasUnreadable]);
+        return Ok(Some(DefectKind::AliasUnreadable));
     }
-    let record = readable(
-        store.record(&alias.layer.id()).await,
-        DefectKind::RecordUnreadable,
-    )?;
-    // A damaged record is a defect of its own.
-    let is_lost = matches!(record, Ok(None));
-    Ok(is_lost
-        .then_some(DefectKind::AliasToNothing)
-        .into_iter()
-        .collect())
+    let is_lost = is_absent(store.record(&alias.layer.id()).await)?;
+    Ok(is_lost.then_some(DefectKind::AliasToNothing))
 }
 
-async fn link(check: &Check<'_>, name: &RepositoryName, key: &Key) -> Result<Vec<DefectKind>> {
+async fn link(check: &Check<'_>, name: &RepositoryName, key: &Key) -> Result<Option<DefectKind>> {
     let store = check.store;
-    let unreadable = vec![DefectKind::LinkUnreadable];
     let link = match readable(store.load::<Link>(key).await, DefectKind::LinkUnreadable)? {
         Err(kind) => {
             check.note_unread();
-            return Ok(vec![kind]);
+            return Ok(Some(kind));
         }
-        Ok(None) => return Ok(Vec::new()),
+        Ok(None) => return Ok(None),
         Ok(Some(loaded)) => loaded.document,
     };
-    let id = link.id.clone();
-    if store.keys.link(name, &id) != *key {
-        return Ok(unreadable);
+    let id = &link.id;
+    if store.keys.link(name, id) != *key || check_link(key, name, id, &link).is_err() {
+        return Ok(Some(DefectKind::LinkUnreadable));
     }
-    if check_link(key, name, &id, &link).is_err() {
-        return Ok(unreadable);
-    }
-    let layer = link.layer;
-    check.name_data(&layer);
-    let own = layer.id();
-    if id != own {
-        let is_lost = store
-            .read::<Link>(&store.keys.link(name, &own))
-            .await?
-            .is_none();
-        return Ok(is_lost
-            .then_some(DefectKind::LinkOfNoLayer)
-            .into_iter()
-            .collect());
+    check.name_data(&link.layer);
+    let own = link.layer.id();
+    if *id != own {
+        let read = store.read::<Link>(&store.keys.link(name, &own)).await?;
+        return Ok(read.is_none().then_some(DefectKind::LinkOfNoLayer));
     }
     let record = readable(store.record(&own).await, DefectKind::LinkWithoutRecord)?;
     Ok(match record {
-        Err(kind) => vec![kind],
-        Ok(None) => vec![DefectKind::LinkWithoutRecord],
+        Err(kind) => Some(kind),
+        Ok(None) => Some(DefectKind::LinkWithoutRecord),
         Ok(Some(loaded)) if !loaded.document.state.is_present() => {
-            vec![DefectKind::LinkToRemovedLayer]
+            Some(DefectKind::LinkToRemovedLayer)
         }
-        Ok(Some(_)) => Vec::new(),
+        Ok(Some(_)) => None,
     })
 }
 
@@ -351,11 +321,8 @@ pub(super) async fn manifest(
             Ok(false) => kinds.push(DefectKind::ReferrerMissing),
             Err(kind) => kinds.push(kind),
         }
-        let found = readable(
-            repositories::manifest(store, name, subject).await,
-            DefectKind::SubjectMissing,
-        )?;
-        kinds.extend(matches!(found, Ok(None)).then_some(DefectKind::SubjectMissing));
+        let is_missing = is_absent(repositories::manifest(store, name, subject).await)?;
+        kinds.extend(is_missing.then_some(DefectKind::SubjectMissing));
     }
     kinds.sort_unstable();
     kinds.dedup();
@@ -414,79 +381,58 @@ pub(super) async fn is_unlinked(
     Ok(held.is_some_and(|held| is_tombstone(&key, &held.bytes)))
 }
 
-async fn tag_of(check: &Check<'_>, name: &RepositoryName, tag: &Tag) -> Result<Vec<DefectKind>> {
+async fn tag_of(check: &Check<'_>, name: &RepositoryName, tag: &Tag) -> Result<Option<DefectKind>> {
     let store = check.store;
-    let named = match readable(
-        repositories::tag(store, name, tag).await,
-        DefectKind::TagUnreadable,
-    )? {
-        Err(kind) => return Ok(vec![kind]),
-        Ok(None) => return Ok(Vec::new()),
+    let read = repositories::tag(store, name, tag).await;
+    let named = match readable(read, DefectKind::TagUnreadable)? {
+        Err(kind) => return Ok(Some(kind)),
+        Ok(None) => return Ok(None),
         Ok(Some(digest)) => digest,
     };
-    let manifest = readable(
-        repositories::manifest(store, name, &named).await,
-        DefectKind::ManifestUnreadable,
-    )?;
-    // A damaged manifest is a defect of its own.
-    Ok(matches!(manifest, Ok(None))
-        .then_some(DefectKind::TagToNothing)
-        .into_iter()
-        .collect())
+    let is_missing = is_absent(repositories::manifest(store, name, &named).await)?;
+    Ok(is_missing.then_some(DefectKind::TagToNothing))
 }
 
-async fn referrer(check: &Check<'_>, name: &RepositoryName, key: &Key) -> Result<Vec<DefectKind>> {
+async fn referrer(
+    check: &Check<'_>,
+    name: &RepositoryName,
+    key: &Key,
+) -> Result<Option<DefectKind>> {
     let store = check.store;
     let read = repositories::referring_manifest(store, name, key).await;
     let digest = match readable(read, DefectKind::ReferrerUnreadable)? {
-        Err(kind) => return Ok(vec![kind]),
-        Ok(None) => return Ok(Vec::new()),
+        Err(kind) => return Ok(Some(kind)),
+        Ok(None) => return Ok(None),
         Ok(Some(digest)) => digest,
     };
-    let manifest = readable(
-        repositories::manifest(store, name, &digest).await,
-        DefectKind::ManifestUnreadable,
-    )?;
-    Ok(matches!(manifest, Ok(None))
-        .then_some(DefectKind::ReferrerToNothing)
-        .into_iter()
-        .collect())
+    let is_missing = is_absent(repositories::manifest(store, name, &digest).await)?;
+    Ok(is_missing.then_some(DefectKind::ReferrerToNothing))
 }
 
-async fn stale_claim(check: &Check<'_>, key: &Key) -> Result<Vec<DefectKind>> {
+async fn stale_claim(check: &Check<'_>, key: &Key) -> Result<Option<DefectKind>> {
     let store = check.store;
     let uuid = match readable(claim::holder(store, key).await, DefectKind::ClaimUnreadable)? {
-        Err(kind) => return Ok(vec![kind]),
-        Ok(None) => return Ok(Vec::new()),
+        Err(kind) => return Ok(Some(kind)),
+        Ok(None) => return Ok(None),
         Ok(Some(uuid)) => uuid,
     };
-    let is_stale = store
-        .api
-        .get_small(&store.keys.session(uuid))
-        .await?
-        .is_none();
-    Ok(is_stale
-        .then_some(DefectKind::StaleClaim)
-        .into_iter()
-        .collect())
+    let is_stale = !store.has_session(uuid).await?;
+    Ok(is_stale.then_some(DefectKind::StaleClaim))
 }
 
-async fn upload(check: &Check<'_>, uuid: Uuid) -> Result<Vec<DefectKind>> {
+async fn upload(check: &Check<'_>, uuid: Uuid) -> Result<Option<DefectKind>> {
     let store = check.store;
     let session = readable(
         OwnedSession::load(store, uuid).await,
         DefectKind::SessionUnreadable,
     )?;
     Ok(match session {
-        Err(kind) => vec![kind],
-        Ok(Some(_)) => Vec::new(),
+        Err(kind) => Some(kind),
+        Ok(Some(_)) => None,
         Ok(None) => {
             let below = store.api.list(&store.keys.upload(uuid), None).await?;
             let is_orphan = !below.objects.is_empty();
-            is_orphan
-                .then_some(DefectKind::OrphanTail)
-                .into_iter()
-                .collect()
+            is_orphan.then_some(DefectKind::OrphanTail)
         }
     })
 }

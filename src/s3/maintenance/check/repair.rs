@@ -4,7 +4,7 @@ use super::look::{self, Subject};
 use super::plan::DefectKind;
 use super::{Check, Found};
 use crate::clock::Moment;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::bucket::{live, presence};
@@ -23,11 +23,11 @@ pub(super) async fn all(check: &Check<'_>, found: &[Found]) -> Result<bool> {
     repairs.sort_by_key(|(kind, _)| *kind);
     for (kind, subject) in &repairs {
         let repaired = Box::pin(one(check, *kind, subject)).await;
-        let is_damage =
-            |error: &Error| matches!(error, Error::Damaged { .. } | Error::NewerVersion { .. });
         match repaired {
             // What it is derived from is damaged as well: it is left.
-            Err(error) if is_damage(&error) => tracing::warn!(?kind, %error, "could not repair"),
+            Err(error) if error.is_unreadable() => {
+                tracing::warn!(?kind, %error, "could not repair")
+            }
             repaired => check.or_unchecked(subject, repaired)?,
         }
     }
