@@ -180,14 +180,6 @@ impl Keys {
         format!("{}_layers/{OWN}/", self.repository(name))
     }
 
-    /// The layer whose link by SHA-256 has this key.
-    pub(crate) fn digest_of_link(&self, name: &RepositoryName, key: &str) -> Option<Digest> {
-        let (_, hex) = key.rsplit_once('/')?;
-        let digest: Digest = format!("{OWN}:{hex}").parse().ok()?;
-        let is_ours = self.link(name, &digest.clone().into()).as_str() == key;
-        is_ours.then_some(digest)
-    }
-
     /// The layer is linked under this repository.
     pub(crate) fn link(&self, name: &RepositoryName, id: &LayerId) -> Key {
         let (algorithm, hex) = id_path(id);
@@ -211,14 +203,6 @@ impl Keys {
     /// The prefix of a repository's manifests.
     pub(crate) fn manifests(&self, name: &RepositoryName) -> String {
         format!("{}_manifests/", self.repository(name))
-    }
-
-    /// The manifest that has this key.
-    pub(crate) fn digest_of_manifest(&self, name: &RepositoryName, key: &str) -> Option<Digest> {
-        let (path, hex) = key.rsplit_once('/')?;
-        let (_, algorithm) = path.rsplit_once('/')?;
-        let digest: Digest = format!("{algorithm}:{hex}").parse().ok()?;
-        (self.manifest(name, &digest).as_str() == key).then_some(digest)
     }
 
     pub(crate) fn tag(&self, name: &RepositoryName, tag: &Tag) -> Key {
@@ -300,6 +284,15 @@ impl Keys {
             _ => EntryKind::Other,
         };
         Some((name, kind))
+    }
+
+    /// The digest in the key of a record, of a link by SHA-256 or of a manifest.
+    pub(crate) fn digest_in(&self, key: &str) -> Option<Digest> {
+        match self.entry_of(key) {
+            Some((_, EntryKind::Link(digest) | EntryKind::Manifest(digest))) => Some(digest),
+            Some(_) => None,
+            None => self.digest_of(key),
+        }
     }
 
     /// An object that a listing of [`repositories`](Self::repositories) must have. It belongs to no repository.
@@ -507,7 +500,8 @@ mod tests {
         let digest = sha256.as_digest();
         let (layer, link) = (keys.layer(&sha256), keys.link(&name, &sha256));
         assert!(link.as_str().starts_with(&keys.links(&name)));
-        assert_eq!(keys.digest_of_link(&name, link.as_str()).as_ref(), digest);
+        assert_eq!(keys.digest_in(link.as_str()).as_ref(), digest);
+        assert_eq!(keys.digest_in(layer.as_str()).as_ref(), digest);
         assert_eq!(keys.digest_of(&format!("{layer}x")), None);
         assert_eq!(keys.digest_of(link.as_str()), None);
         assert_eq!(Keys::new("").profile().as_str(), "profile");

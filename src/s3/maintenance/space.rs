@@ -6,12 +6,11 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::inventory::pages;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::S3LayerService;
 use crate::s3::bucket::Store;
-use crate::s3::format::document::TOMBSTONE_SIZE;
 use crate::s3::format::keys::EntryKind;
 use crate::s3::format::record::Record;
 use crate::s3::repositories;
@@ -100,7 +99,7 @@ async fn uses(store: &Arc<Store>, space: &mut Space) -> Result<Uses> {
             let Some((name, kind)) = store.keys.entry_of(object.key.as_str()) else {
                 continue;
             };
-            if object.size == TOMBSTONE_SIZE {
+            if object.is_tombstone() {
                 space.tombstones += 1;
                 continue;
             }
@@ -127,7 +126,7 @@ async fn uses(store: &Arc<Store>, space: &mut Space) -> Result<Uses> {
         }
         let reads = manifests.into_iter().map(async |(name, digest)| {
             match repositories::names_of_manifest(store, &name, &digest).await {
-                Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
+                Err(error) if error.is_unreadable() => {
                     tracing::warn!(%name, %digest, %error, "all of its repository counts as needed");
                     Ok((None, Some(name)))
                 }
@@ -149,15 +148,13 @@ async fn add_records(store: &Arc<Store>, uses: &Uses, space: &mut Space) -> Resu
     let mut pages = Box::pin(pages(Arc::clone(store), below));
     while let Some(page) = pages.try_next().await? {
         let objects = page.objects.iter();
-        space.tombstones += objects
-            .clone()
-            .filter(|object| object.size == TOMBSTONE_SIZE)
-            .count() as u64;
+        let tombstones = objects.clone().filter(|object| object.is_tombstone());
+        space.tombstones += tombstones.count() as u64;
         let digests = objects.filter_map(|object| store.keys.digest_of(object.key.as_str()));
         let reads = digests.map(async |digest| {
             let id = LayerId::from(digest);
             match store.record(&id).await {
-                Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
+                Err(error) if error.is_unreadable() => {
                     tracing::warn!(%id, %error, "left out of the sum");
                     Ok(None)
                 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::ready;
-use futures_util::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{BoxStream, Stream, StreamExt as _, TryStreamExt as _};
 
 use super::manifest_document;
 use crate::contract::Manifest;
@@ -11,8 +11,7 @@ use crate::error::Result;
 use crate::name::RepositoryName;
 use crate::s3::S3LayerService;
 use crate::s3::bucket::Store;
-use crate::s3::format::document::TOMBSTONE_SIZE;
-use crate::s3::maintenance::inventory::pages;
+use crate::s3::maintenance::inventory;
 use s3layers_tarsum::Digest;
 
 /// How many manifests are read at a time: one has up to 4 MiB.
@@ -37,16 +36,7 @@ pub(crate) fn digests(
     store: &Arc<Store>,
     name: &RepositoryName,
 ) -> impl Stream<Item = Result<Digest>> + use<> {
-    let (keys, name) = (store.keys.clone(), name.clone());
-    let pages = pages(Arc::clone(store), keys.manifests(&name));
-    let digests = pages.map_ok(move |page| {
-        let objects = page.objects.iter();
-        let present = objects.filter(|object| object.size != TOMBSTONE_SIZE);
-        let digests =
-            present.filter_map(|object| keys.digest_of_manifest(&name, object.key.as_str()));
-        stream::iter(digests.map(Ok).collect::<Vec<_>>())
-    });
-    digests.try_flatten()
+    inventory::digests(store, store.keys.manifests(name))
 }
 
 impl S3LayerService {

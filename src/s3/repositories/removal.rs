@@ -20,7 +20,6 @@ use crate::id::LayerId;
 use crate::name::{RepositoryName, Tag};
 use crate::s3::S3LayerService;
 use crate::s3::bucket::Store;
-use crate::s3::format::document::TOMBSTONE_SIZE;
 use crate::s3::format::keys::EntryKind;
 use crate::s3::maintenance::inventory::pages;
 use crate::s3::names;
@@ -103,9 +102,7 @@ impl<'a> Removal<'a> {
         };
         let mut pages = Box::pin(pages(Arc::clone(store), store.keys.repository(name)));
         while let Some(page) = pages.try_next().await? {
-            let present = page.objects.iter();
-            let present = present.filter(|object| object.size != TOMBSTONE_SIZE);
-            for object in present {
+            for object in page.present() {
                 // Repositories whose names continue after a slash are below it, too.
                 match store.keys.entry_of(object.key.as_str()) {
                     Some((found, EntryKind::Manifest(digest))) if found == *name => {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::s3::format::checksum::Crc64;
+use crate::s3::format::document::TOMBSTONE_SIZE;
 use crate::s3::format::keys::Key;
 use crate::s3::wire::large::Turn;
 
@@ -158,6 +159,13 @@ pub(crate) struct ListedObject {
     pub(crate) etag: Option<ETag>,
 }
 
+impl ListedObject {
+    /// Whether it is what a removed document has left, by its size.
+    pub(crate) fn is_tombstone(&self) -> bool {
+        self.size == TOMBSTONE_SIZE
+    }
+}
+
 /// A page of a listing.
 #[derive(Debug)]
 pub(crate) struct Page {
@@ -168,6 +176,11 @@ pub(crate) struct Page {
 }
 
 impl Page {
+    /// The objects that are no tombstones.
+    pub(crate) fn present(&self) -> impl Iterator<Item = &ListedObject> {
+        self.objects.iter().filter(|object| !object.is_tombstone())
+    }
+
     /// How long ago an object was written, by the store's own clock.
     pub(crate) fn age(&self, object: &ListedObject, now: SystemTime) -> Duration {
         self.date

@@ -17,7 +17,6 @@ use crate::contract::Layer as _;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::format::document::TOMBSTONE_SIZE;
 use crate::s3::format::keys::{EntryKind, Key};
 use crate::s3::format::record::{Segment, StoredLayer};
 use crate::s3::maintenance::bounded_list::BoundedList;
@@ -149,7 +148,7 @@ impl Walk<'_, '_> {
             for object in page.objects {
                 let is_record = object.key.as_str().starts_with(&records);
                 match store.keys.id_of(object.key.as_str()) {
-                    _ if object.size == TOMBSTONE_SIZE => {}
+                    _ if object.is_tombstone() => {}
                     None => others.push(Subject::Unknown(object.key)),
                     Some(LayerId::Digest(digest)) if is_record => digests.push(digest),
                     Some(_) if self.is_judged(&object) => others.push(Subject::Alias(object.key)),
@@ -232,7 +231,7 @@ impl Walk<'_, '_> {
                     subjects.extend(is_unknown.then_some(Subject::Unknown(object.key)));
                     continue;
                 };
-                if object.size == TOMBSTONE_SIZE {
+                if object.is_tombstone() {
                     continue;
                 }
                 if current.as_ref() != Some(&name) {

@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use crate::s3::bucket::Store;
-use crate::s3::format::document::TOMBSTONE_SIZE;
 use s3layers_tarsum::{Algorithm, Digest};
 
 /// Digests that begin with these hex digits, in order, at most `limit` of them.
@@ -20,9 +19,7 @@ pub(super) async fn beginning(
             .list_after(&prefix, after.as_deref(), limit)
             .await?;
         let (objects, more) = page;
-        let present = objects
-            .iter()
-            .filter(|object| object.size != TOMBSTONE_SIZE);
+        let present = objects.iter().filter(|object| !object.is_tombstone());
         digests.extend(present.filter_map(|object| store.keys.digest_of(object.key.as_str())));
         digests.truncate(limit);
         after = objects.last().map(|object| object.key.to_string());

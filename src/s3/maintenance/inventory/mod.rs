@@ -31,8 +31,7 @@ mod walk;
 
 pub use plan::UploadPhase;
 pub(crate) use plan::{Found, ListedSession};
-pub(crate) use walk::found;
-pub(crate) use walk::pages;
+pub(crate) use walk::{digests, found, pages};
 
 /// How many documents one listing reads at a time.
 const READS_AT_ONCE: usize = 8;
@@ -226,7 +225,7 @@ impl S3LayerService {
     /// One request for a thousand layers, and one for each. In memory a page, and eight records of
     /// a byte for each megabyte of their layers.
     pub fn layers(&self) -> BoxStream<'static, Result<LayerEntry>> {
-        layers::all(Arc::clone(&self.store)).boxed()
+        layers::entries(Arc::clone(&self.store), None).boxed()
     }
 
     /// The layers that are linked in a repository, in the order of their digests. None where there
@@ -240,7 +239,7 @@ impl S3LayerService {
     ///
     /// As [`layers`](Self::layers).
     pub fn layers_of(&self, name: &RepositoryName) -> BoxStream<'static, Result<LayerEntry>> {
-        layers::of(Arc::clone(&self.store), name.clone()).boxed()
+        layers::entries(Arc::clone(&self.store), Some(name.clone())).boxed()
     }
 
     /// What is known of a layer, and whether the object that has its bytes is there. The bytes are

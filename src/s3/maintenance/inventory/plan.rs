@@ -30,17 +30,6 @@ pub(crate) enum ListedSession {
     There(Option<ETag>),
 }
 
-/// An object below an upload.
-#[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    pub(crate) uuid: Uuid,
-    pub(crate) key: Key,
-    pub(crate) age: Duration,
-    pub(crate) written_at: SystemTime,
-    /// Where it is the session.
-    pub(crate) session: Option<Option<ETag>>,
-}
-
 /// Gathers objects, which come in the order of their keys, into uploads. Holds one at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
@@ -48,23 +37,18 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    /// Takes the next object. The upload before, where this one begins another.
-    pub(crate) fn take(&mut self, seen: Seen) -> Option<Found> {
-        let done = self.open.take_if(|open| open.uuid != seen.uuid);
-        let open = self.open.get_or_insert(Found {
-            uuid: seen.uuid,
-            age: seen.age,
-            written_at: seen.written_at,
-            keys: Vec::new(),
-            session: ListedSession::Absent,
-        });
-        open.age = open.age.min(seen.age);
-        open.written_at = open.written_at.max(seen.written_at);
-        if let Some(etag) = seen.session {
-            open.session = ListedSession::There(etag);
+    /// Takes the next object, as an upload of its own. The upload before, where this one begins another.
+    pub(crate) fn take(&mut self, next: Found) -> Option<Found> {
+        let Some(open) = self.open.as_mut().filter(|open| open.uuid == next.uuid) else {
+            return self.open.replace(next);
+        };
+        open.age = open.age.min(next.age);
+        open.written_at = open.written_at.max(next.written_at);
+        if next.session != ListedSession::Absent {
+            open.session = next.session;
         }
-        open.keys.push(seen.key);
-        done
+        open.keys.extend(next.keys);
+        None
     }
 
     /// The last upload.
@@ -130,14 +114,17 @@ mod tests {
     }
 
     /// An object of upload `uuid`, written `age` seconds ago at a hundred seconds.
-    fn seen(uuid: u128, name: &str, age: u64) -> Seen {
-        let is_session = name == "session";
-        Seen {
+    fn seen(uuid: u128, name: &str, age: u64) -> Found {
+        let session = match name {
+            "session" => ListedSession::There(serde_json::from_str("\"etag\"").ok()),
+            _ => ListedSession::Absent,
+        };
+        Found {
             uuid: Uuid::from_u128(uuid),
-            key: Key::from_listing(name),
             age: seconds(age),
             written_at: EPOCH + seconds(100 - age),
-            session: is_session.then(|| serde_json::from_str("\"etag\"").ok()),
+            keys: vec![Key::from_listing(name)],
+            session,
         }
     }
 

@@ -17,12 +17,7 @@ pub(super) fn entries(store: Arc<Store>) -> impl Stream<Item = Result<UploadEntr
     let found = walk::found(Arc::clone(&store));
     let entries = found.map(move |found| {
         let store = Arc::clone(&store);
-        async move {
-            match found {
-                Ok(found) => Ok(entry(&store, found).await),
-                Err(error) => Err(error),
-            }
-        }
+        async move { Ok(entry(&store, found?).await) }
     });
     entries
         .buffered(READS_AT_ONCE)

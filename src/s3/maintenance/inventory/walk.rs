@@ -3,14 +3,15 @@
 use std::future::ready;
 use std::sync::Arc;
 
-use futures_util::stream::{self, Stream, StreamExt as _};
+use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::s3::bucket::Store;
 use crate::s3::format::keys::Keys;
-use crate::s3::maintenance::inventory::plan::{Found, Groups, Seen};
+use crate::s3::maintenance::inventory::plan::{Found, Groups, ListedSession};
 use crate::s3::wire::Page;
+use s3layers_tarsum::Digest;
 
 /// The objects below a prefix. Ends after an error.
 ///
@@ -27,6 +28,21 @@ pub(crate) fn pages(store: Arc<Store>, prefix: String) -> impl Stream<Item = Res
         let next = page.next.clone().map(Some);
         Ok(Some((page, (store, prefix, next))))
     })
+}
+
+/// The digests in the keys of the documents below a prefix: of records, of links by SHA-256, of manifests. What is not
+/// called as we would call it is none of ours.
+pub(crate) fn digests(
+    store: &Arc<Store>,
+    prefix: String,
+) -> impl Stream<Item = Result<Digest>> + use<> {
+    let keys = store.keys.clone();
+    let listed = pages(Arc::clone(store), prefix).map_ok(move |page| {
+        let present = page.present();
+        let digests = present.filter_map(|object| keys.digest_in(object.key.as_str()));
+        stream::iter(digests.map(Ok).collect::<Vec<_>>())
+    });
+    listed.try_flatten()
 }
 
 /// All uploads in the bucket, in the order of their UUIDs. Ends after an error. Where the store
@@ -54,18 +70,22 @@ pub(crate) fn found(store: Arc<Store>) -> impl Stream<Item = Result<Found>> {
     uploads.flatten()
 }
 
-/// The uploads in a page.
-fn seen(keys: &Keys, page: &Page) -> impl Iterator<Item = Seen> {
+/// The objects in a page, each as an upload of its own.
+fn seen(keys: &Keys, page: &Page) -> impl Iterator<Item = Found> {
     let now = clock::now();
     page.objects.iter().filter_map(move |object| {
         let uuid = keys.uuid_of(object.key.as_str())?;
-        let is_session = object.key == keys.session(uuid);
-        Some(Seen {
+        let session = if object.key == keys.session(uuid) {
+            ListedSession::There(object.etag.clone())
+        } else {
+            ListedSession::Absent
+        };
+        Some(Found {
             uuid,
-            key: object.key.clone(),
             age: page.age(object, now),
             written_at: object.modified,
-            session: is_session.then(|| object.etag.clone()),
+            keys: vec![object.key.clone()],
+            session,
         })
     })
 }
