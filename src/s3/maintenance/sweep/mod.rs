@@ -52,24 +52,19 @@ pub(crate) fn sweep(
     // A page is listed only when the uploads of the one before are removed, or nearly so: what is gone
     // comes before the key at which the listing continues.
     let uploads = inventory::found(Arc::clone(&store));
-    // A young one needs no closer look.
+    // A young one needs no closer look: it is live, or about to be.
     let old = uploads.try_filter(move |found| ready(found.age >= older_than));
     // A failure of the listing comes after what was begun before it.
     let swept = old.map(move |found| {
         let store = Arc::clone(&store);
-        async move { Ok(Box::pin(sweep_one(&store, found?, older_than, dry_run)).await) }
+        async move { Ok(Box::pin(sweep_one(&store, found?, dry_run)).await) }
     });
     let swept = swept.buffered(AT_ONCE);
     swept.try_filter_map(|one| ready(Ok(one))).boxed()
 }
 
 /// `None` where the upload is left alone.
-async fn sweep_one(
-    store: &Arc<Store>,
-    found: Found,
-    older_than: Duration,
-    dry_run: bool,
-) -> Option<SweptUpload> {
+async fn sweep_one(store: &Arc<Store>, found: Found, dry_run: bool) -> Option<SweptUpload> {
     let (uuid, age) = (found.uuid, found.age);
     let swept = |action, outcome| {
         Some(SweptUpload {
@@ -95,7 +90,7 @@ async fn sweep_one(
         return None;
     }
     let phase = stored.as_ref().map(|stored| &stored.get().phase);
-    let action = plan::plan(phase, age, older_than)?;
+    let action = SweepAction::of(phase);
     // There may be a claim to release; session and data stay for now.
     let is_kept = matches!(phase, Some(Phase::Cancelled(cancelled)) if cancelled.intent.is_some())
         && age < store.times().wait();

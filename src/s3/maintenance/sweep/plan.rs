@@ -1,6 +1,4 @@
-//! Dead, or not yet; and what follows from the phase it died in.
-
-use std::time::Duration;
+//! What follows from the phase that an upload died in.
 
 use crate::s3::session::Phase;
 
@@ -19,22 +17,16 @@ pub enum SweepAction {
     RemoveOrphans,
 }
 
-/// `None` where it is left alone. `age` is that of the youngest object below the upload; `phase`
-/// is `None` where it has no session.
-pub(super) fn plan(
-    phase: Option<&Phase>,
-    age: Duration,
-    older_than: Duration,
-) -> Option<SweepAction> {
-    if age < older_than {
-        return None;
+impl SweepAction {
+    /// Of an upload that is old enough. `phase` is `None` where it has no session.
+    pub(super) fn of(phase: Option<&Phase>) -> Self {
+        match phase {
+            None => SweepAction::RemoveOrphans,
+            Some(Phase::Committing(_)) => SweepAction::Commit,
+            Some(Phase::Cancelled(_)) => SweepAction::RemoveCancelled,
+            Some(Phase::Open | Phase::Rejected(_)) => SweepAction::Remove,
+        }
     }
-    Some(match phase {
-        None => SweepAction::RemoveOrphans,
-        Some(Phase::Committing(_)) => SweepAction::Commit,
-        Some(Phase::Cancelled(_)) => SweepAction::RemoveCancelled,
-        Some(Phase::Open | Phase::Rejected(_)) => SweepAction::Remove,
-    })
 }
 
 #[cfg(test)]
@@ -44,37 +36,22 @@ mod tests {
 
     #[test]
     fn sweep_cases() {
-        let old = Duration::from_secs(3600);
         let at = "2026-01-01T00:00:00Z";
         let phase = |value| serde_json::from_value::<Phase>(value).unwrap();
         let digest = format!("sha256:{}", "0".repeat(64));
-        let committing = || phase(serde_json::json!({"committing": {"at": at, "digest": digest}}));
-        let cancelled = || phase(serde_json::json!({"cancelled": {"at": at}}));
-        for (case, phase, age, want) in [
-            (
-                "live",
-                Some(Phase::Open),
-                old - Duration::from_secs(1),
-                None,
-            ),
-            ("dead", Some(Phase::Open), old, Some(SweepAction::Remove)),
+        let committing = phase(serde_json::json!({"committing": {"at": at, "digest": digest}}));
+        let cancelled = phase(serde_json::json!({"cancelled": {"at": at}}));
+        for (case, phase, want) in [
+            ("dead", Some(&Phase::Open), SweepAction::Remove),
             (
                 "half removed",
-                Some(cancelled()),
-                old,
-                Some(SweepAction::RemoveCancelled),
+                Some(&cancelled),
+                SweepAction::RemoveCancelled,
             ),
-            (
-                "half finished",
-                Some(committing()),
-                old,
-                Some(SweepAction::Commit),
-            ),
-            ("being finished", Some(committing()), Duration::ZERO, None),
-            ("no session", None, old, Some(SweepAction::RemoveOrphans)),
-            ("about to be begun", None, Duration::ZERO, None),
+            ("half finished", Some(&committing), SweepAction::Commit),
+            ("no session", None, SweepAction::RemoveOrphans),
         ] {
-            assert_eq!(plan(phase.as_ref(), age, old), want, "{case}");
+            assert_eq!(SweepAction::of(phase), want, "{case}");
         }
     }
 }
