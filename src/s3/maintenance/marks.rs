@@ -2,7 +2,7 @@
 //! that. One that is wrongly taken for marked is kept, never removed.
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
 
 use uuid::Uuid;
 
@@ -94,10 +94,7 @@ impl Marks {
     }
 
     fn hash<T: Hash + ?Sized>(&self, thing: &T) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.seed.hash(&mut hasher);
-        thing.hash(&mut hasher);
-        hasher.finish()
+        BuildHasherDefault::<DefaultHasher>::new().hash_one((self.seed, thing))
     }
 }
 

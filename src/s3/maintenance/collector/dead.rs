@@ -8,12 +8,11 @@ use uuid::Uuid;
 
 use super::listing::Listing;
 use super::plan::{self, DeadAction};
-use super::purge::{RecordVersion, has_session, remove_data};
 use super::walk::RepositoryWalk;
 use super::{CollectError, Pass};
 use crate::clock;
-use crate::error::Error;
 use crate::id::LayerId;
+use crate::s3::bucket::StoredDocument;
 use crate::s3::format::collection::{DeadBatch, DeadLayer};
 use crate::s3::format::document::{Document as _, encode};
 use crate::s3::format::keys::Key;
@@ -33,10 +32,13 @@ fn names(layer: &StoredLayer) -> DeadLayer {
 }
 
 /// Writes down those that have data.
-pub(super) async fn note(pass: &Pass<'_>, condemned: &[RecordVersion]) -> Result<(), CollectError> {
+pub(super) async fn note(
+    pass: &Pass<'_>,
+    condemned: &[StoredDocument<Record>],
+) -> Result<(), CollectError> {
     let layers = condemned
         .iter()
-        .map(|condemned| names(&condemned.record.layer));
+        .map(|condemned| names(&condemned.document.layer));
     let layers: Vec<_> = layers.filter(|layer| !layer.segments.is_empty()).collect();
     if layers.is_empty() || pass.options.dry_run {
         return Ok(());
@@ -115,7 +117,7 @@ async fn settle_layer(
     let id = LayerId::from(layer.digest.clone());
     let record = match pass.store.record(&id).await {
         // Whether it names the data is not known.
-        Err(Error::Damaged { .. } | Error::NewerVersion { .. }) => return Ok(false),
+        Err(error) if error.is_unreadable() => return Ok(false),
         record => record?.map(|loaded| loaded.document),
     };
     // A record that was lost can be written again from a link, as long as the data is there.
@@ -129,14 +131,14 @@ async fn settle_layer(
     if plan::dead(state, false, age, times) == DeadAction::Settled {
         return Ok(true);
     }
-    let has_session = state.is_none() && has_session(pass, layer.upload).await?;
+    let has_session = state.is_none() && pass.store.has_session(layer.upload).await?;
     match plan::dead(state, has_session, age, times) {
         DeadAction::Wait => Ok(false),
         DeadAction::Settled => Ok(true),
         DeadAction::RemoveData => {
             let names = layer.segments.iter();
             let keys = names.map(|name| pass.store.keys.segment(layer.upload, name));
-            remove_data(pass, &keys.collect::<Vec<_>>()).await?;
+            pass.store.remove_all(&keys.collect::<Vec<_>>()).await?;
             Ok(true)
         }
     }

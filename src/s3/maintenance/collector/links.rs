@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::plan::{self, LinkAction, LinkFacts};
 use super::repository::Repository;
-use super::{AT_ONCE, CollectError, Pass};
+use super::{AT_ONCE, CollectError, Pass, at_once};
 use crate::clock;
 use crate::error::Error;
 use crate::id::LayerId;
@@ -25,14 +25,8 @@ use s3layers_tarsum::Digest;
 #[derive(Debug)]
 pub(super) struct Removable {
     name: RepositoryName,
-    key: Key,
+    pub(super) key: Key,
     etag: ETag,
-}
-
-impl Removable {
-    pub(super) fn key(&self) -> &Key {
-        &self.key
-    }
 }
 
 /// How long before `now` a document was written. One second less, as the store reports whole seconds.
@@ -116,15 +110,13 @@ async fn are_too_many(
     if !plan::is_too_many(repository.old.in_all(unnamed.len()), links, share) {
         return Ok(false);
     }
-    let looks = unnamed
-        .iter()
-        .map(async |digest| Box::pin(look(pass, repository, digest, since)).await);
-    let looks = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-    let due = looks.try_fold(0, async |due, looked| {
-        let is_due = looked.is_some_and(|(_, action)| action == LinkAction::Condemn);
-        Ok(due + usize::from(is_due))
+    let looks = unnamed.iter().map(async |digest| {
+        let looked = Box::pin(look(pass, repository, digest, since)).await?;
+        Ok(looked.is_some_and(|(_, action)| action == LinkAction::Condemn))
     });
-    let due = repository.old.in_all(due.await?);
+    let looked = at_once(looks).await?;
+    let due = looked.into_iter().filter(|is_due| *is_due).count();
+    let due = repository.old.in_all(due);
     let are_too_many = plan::is_too_many(due, links, share);
     if are_too_many {
         pass.report(|report| report.repositories_left += 1);
@@ -144,7 +136,8 @@ async fn look(
     since: Since,
 ) -> Result<Option<(StoredDocument<Link>, LinkAction)>, CollectError> {
     let id = LayerId::from(digest.clone());
-    let Some(loaded) = load(pass, &repository.name, &id).await? else {
+    let read = pass.store.link(&repository.name, &id).await;
+    let Some(loaded) = pass.or_skip(read)? else {
         return Ok(None);
     };
     let link = &loaded.document;
@@ -195,15 +188,6 @@ async fn judge_one(
         }
         LinkAction::Remove => Some(Outcome::Removable(Removable { name, key, etag })),
     })
-}
-
-/// A link; `None` where it is gone, or cannot be read and stays.
-async fn load(
-    pass: &Pass<'_>,
-    name: &RepositoryName,
-    id: &LayerId,
-) -> Result<Option<StoredDocument<Link>>, CollectError> {
-    pass.or_skip(pass.store.link(name, id).await)
 }
 
 /// Writes a link in another state, if it is still as it was judged. Whether it is written.

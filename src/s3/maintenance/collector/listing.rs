@@ -1,17 +1,21 @@
 //! A listing that is believed only where it is in order, and that has the store's clock.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
+
 use super::{CollectError, Pass};
-use crate::s3::wire::ListedObject;
+use crate::error::Error;
+use crate::s3::format::keys::Key;
+use crate::s3::maintenance::inventory::pages;
+use crate::s3::wire::{ListedObject, Page};
 
 /// The objects below a prefix, a page at a time.
-pub(super) struct Listing<'a, 'b> {
-    pass: &'a Pass<'b>,
+pub(super) struct Listing {
+    pages: BoxStream<'static, Result<Page, Error>>,
     prefix: String,
-    /// Where the next page begins; `None` after the last.
-    next: Option<Option<String>>,
-    last: Option<String>,
+    last: Option<Key>,
     began_at: Option<SystemTime>,
 }
 
@@ -22,12 +26,11 @@ pub(super) struct ListedPage {
     pub(super) began_at: SystemTime,
 }
 
-impl<'a, 'b> Listing<'a, 'b> {
-    pub(super) fn of(pass: &'a Pass<'b>, prefix: String) -> Self {
+impl Listing {
+    pub(super) fn of(pass: &Pass<'_>, prefix: String) -> Self {
         Listing {
-            pass,
+            pages: pages(Arc::clone(pass.store), prefix.clone()).boxed(),
             prefix,
-            next: Some(None),
             last: None,
             began_at: None,
         }
@@ -39,20 +42,17 @@ impl<'a, 'b> Listing<'a, 'b> {
     ///
     /// `Refused` where a key comes twice or out of order, or the store does not report its time.
     pub(super) async fn next(&mut self) -> Result<Option<ListedPage>, CollectError> {
-        let Some(from) = self.next.take() else {
+        let Some(page) = self.pages.try_next().await? else {
             return Ok(None);
         };
-        let page = self.pass.store.api.list(&self.prefix, from).await?;
-        self.next = page.next.clone().map(Some);
-        for object in &page.objects {
-            let key = object.key.as_str();
-            if self.last.as_deref().is_some_and(|last| key <= last) {
+        for ListedObject { key, .. } in &page.objects {
+            if self.last.as_ref().is_some_and(|last| key <= last) {
                 let prefix = &self.prefix;
                 return Err(CollectError::refused(format_args!(
                     "the store lists keys out of order, or twice: {key} below {prefix}"
                 )));
             }
-            self.last = Some(key.to_owned());
+            self.last = Some(key.clone());
         }
         let date = page.date.ok_or_else(|| {
             CollectError::refused("the store does not report its time with a listing")

@@ -30,21 +30,24 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::clock;
 use crate::error::Error;
+use crate::locks::lock;
 use crate::name::RepositoryName;
 use crate::s3::bucket::Store;
 use crate::s3::format::collection::LastCollection;
 use crate::s3::format::collection_times::CollectionTimes;
+use crate::s3::format::document::tombstone;
+use crate::s3::format::keys::Key;
 use crate::s3::maintenance::bounded_list::push_bounded;
 use crate::s3::maintenance::marks::Marks;
 use crate::s3::maintenance::run_error::RunError;
 use crate::s3::repositories;
-use crate::s3::wire::{ApiError, Versioning};
+use crate::s3::wire::{ApiError, Condition, Versioning};
 use crate::telemetry;
 
 mod dead;
@@ -195,6 +198,14 @@ pub(crate) async fn collect(
     RunError::of(ended, report.unwrap_or_else(PoisonError::into_inner))
 }
 
+/// The results of all of these, some at a time and in any order, up to the first error.
+async fn at_once<T>(
+    each: impl Iterator<Item = impl Future<Output = Result<T, CollectError>>>,
+) -> Result<Vec<T>, CollectError> {
+    let each = stream::iter(each.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    each.try_collect().await
+}
+
 fn refuse(store: &Store, options: &CollectOptions) -> Result<(), CollectError> {
     if !store.has_conditional_writes() {
         return Err(CollectError::refused(
@@ -216,13 +227,14 @@ impl Pass<'_> {
         refuse(self.store, self.options)?;
         let sessions = sessions::open(self).await?;
         let canary = self.store.keys.canary(&clock::new_nonce());
-        let has_canary = !self.options.dry_run;
-        if has_canary {
-            let body = crate::s3::format::document::tombstone()?;
-            let condition = crate::s3::wire::Condition::Absent;
-            self.store.api.put_if(&canary, body, condition).await?;
+        let canary = Some(canary).filter(|_| !self.options.dry_run);
+        if let Some(canary) = &canary {
+            let put = self
+                .store
+                .api
+                .put_if(canary, tombstone()?, Condition::Absent);
+            put.await?;
         }
-        let canary = Some(canary).filter(|_| has_canary);
         let collected = self.collect(&sessions, canary.as_ref()).await;
         if let Some(canary) = &canary {
             // A pass that is killed, or a stray attempt, can leave it behind: 96 bytes below no repository.
@@ -234,7 +246,7 @@ impl Pass<'_> {
     async fn collect(
         &self,
         sessions: &sessions::OpenUploads,
-        canary: Option<&crate::s3::format::keys::Key>,
+        canary: Option<&Key>,
     ) -> Result<(), CollectError> {
         let mut walked = walk::repositories(self, sessions, canary).await?;
         let last = last::load(self).await?;
@@ -248,7 +260,7 @@ impl Pass<'_> {
         let removed = std::mem::take(&mut removable.first);
         last::store(self, last, removed.len() as u64).await?;
         for link in &removed {
-            walked.removed.insert(link.key().as_str());
+            walked.removed.insert(link.key.as_str());
         }
         if links::remove(self, &removed).await? > 0 {
             // Both need not be in memory at once.
@@ -301,7 +313,7 @@ impl Pass<'_> {
     }
 
     fn report<T>(&self, change: impl FnOnce(&mut CollectReport) -> T) -> T {
-        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.report))
     }
 
     fn skip(&self, reason: impl fmt::Display) {
@@ -314,7 +326,7 @@ impl Pass<'_> {
     /// What was read; `None` where it is absent, or cannot be read and is left alone.
     fn or_skip<T>(&self, read: Result<Option<T>, Error>) -> Result<Option<T>, CollectError> {
         match read {
-            Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
+            Err(error) if error.is_unreadable() => {
                 self.skip(error);
                 Ok(None)
             }

@@ -4,14 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::listing::Listing;
 use super::{CollectError, Pass};
-use crate::error::Error;
 use crate::name::RepositoryName;
-use crate::s3::bucket::StoredDocument;
 use crate::s3::format::collection::ManifestNames;
 use crate::s3::format::document::{Document as _, encode};
 use crate::s3::format::keys::Key;
 use crate::s3::maintenance::marks::Marks;
-use crate::s3::repositories::names_of_manifest;
 use crate::s3::wire::{Condition, ETag, ListedObject};
 use s3layers_tarsum::Digest;
 
@@ -20,7 +17,7 @@ use s3layers_tarsum::Digest;
 const LARGEST: usize = 4 * 1024 * 1024;
 
 /// The list of one repository.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct NamesCache {
     stored: BTreeMap<String, (String, BTreeSet<Digest>)>,
     etag: Option<ETag>,
@@ -33,24 +30,17 @@ pub(super) struct NamesCache {
 
 impl NamesCache {
     pub(super) async fn load(pass: &Pass<'_>, name: &RepositoryName) -> Result<Self, CollectError> {
+        let mut cache = NamesCache::default();
         let key = pass.store.keys.manifest_names(name);
         // One of a newer version stays, as a write without its ETag is refused.
         let read = pass.store.read::<ManifestNames>(&key).await;
-        let (stored, etag) = match pass.or_skip(read)? {
-            Some(StoredDocument { document, etag, .. }) => {
-                let own = document.ok().filter(|found| found.repository == *name);
-                let stored = own.map_or_else(BTreeMap::new, |found| found.manifests);
-                (stored, Some(etag))
-            }
-            None => (BTreeMap::new(), None),
-        };
-        Ok(NamesCache {
-            stored,
-            etag,
-            next: BTreeMap::new(),
-            size: 0,
-            has_changed: false,
-        })
+        if let Some(read) = pass.or_skip(read)? {
+            let own = read.document.ok();
+            let own = own.filter(|found| found.repository == *name);
+            cache.stored = own.map(|found| found.manifests).unwrap_or_default();
+            cache.etag = Some(read.etag);
+        }
+        Ok(cache)
     }
 
     /// What a listed manifest names, if that is known.
@@ -131,17 +121,4 @@ pub(super) async fn forget_others(pass: &Pass<'_>, used: &Marks) -> Result<(), C
         pass.store.remove_all(&others).await?;
     }
     Ok(())
-}
-
-/// Reads what a manifest names; `None` where it is gone, an inner error where it cannot be read.
-pub(super) async fn read(
-    pass: &Pass<'_>,
-    name: &RepositoryName,
-    digest: &Digest,
-) -> Result<Option<Result<BTreeSet<Digest>, Error>>, CollectError> {
-    match names_of_manifest(pass.store, name, digest).await {
-        Ok(names) => Ok(names.map(Ok)),
-        Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => Ok(Some(Err(error))),
-        Err(error) => Err(error.into()),
-    }
 }

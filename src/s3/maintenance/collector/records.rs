@@ -3,19 +3,17 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
 
 use super::links::{age_at, has_link};
 use super::listing::Listing;
 use super::plan::{self, RecordAction};
-use super::purge::{self, RecordVersion};
 use super::walk::RepositoryWalk;
-use super::{AT_ONCE, CollectError, Pass, dead};
+use super::{CollectError, Pass, at_once, dead, purge};
 use crate::clock::{self, Moment};
 use crate::id::LayerId;
 use crate::s3::bucket::StoredDocument;
-use crate::s3::format::document::{TOMBSTONE_SIZE, encode};
+use crate::s3::format::document::encode;
 use crate::s3::format::record::{Record, RecordState};
 use crate::s3::maintenance::bounded_list::BoundedList;
 use crate::s3::wire::{Condition, ETag, Put};
@@ -29,8 +27,8 @@ const BATCH: usize = 200;
 /// What is done to many records at once.
 #[derive(Debug)]
 enum Due {
-    Kill(RecordVersion),
-    Remove(RecordVersion),
+    Kill(StoredDocument<Record>),
+    Remove(StoredDocument<Record>),
 }
 
 /// # Cost
@@ -57,20 +55,15 @@ pub(super) async fn collect(
             let id = LayerId::from(digest.clone());
             judge(pass, &id, walked).await
         });
-        let judged = stream::iter(judgements.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-        let due: Vec<_> = judged
-            .try_filter_map(async |one| Ok(one))
-            .try_collect()
-            .await?;
         let (mut condemned, mut purging) = (Vec::new(), Vec::new());
-        for due in due {
+        for due in at_once(judgements).await?.into_iter().flatten() {
             match due {
                 Due::Kill(record) => condemned.push(record),
                 Due::Remove(record) => purging.push(record),
             }
         }
         kill(pass, condemned).await?;
-        freed.extend(purging.iter().map(|one| one.record.layer.upload));
+        freed.extend(purging.iter().map(|one| one.document.layer.upload));
         purge::remove(pass, purging).await?;
     }
     Ok(freed)
@@ -92,8 +85,7 @@ async fn are_too_many(
         let looks = batch
             .iter()
             .map(async |digest| Box::pin(look(pass, &digest.clone().into(), walked)).await);
-        let looks = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-        let looked: Vec<_> = looks.try_collect().await?;
+        let looked = at_once(looks).await?;
         let actions = looked.iter().flatten().map(|(_, action)| *action);
         due += actions
             .filter(|action| *action == RecordAction::Condemn)
@@ -116,7 +108,7 @@ async fn look(
     id: &LayerId,
     walked: &RepositoryWalk,
 ) -> Result<Option<(StoredDocument<Record>, RecordAction)>, CollectError> {
-    let Some(loaded) = load(pass, id).await? else {
+    let Some(loaded) = pass.or_skip(pass.store.record(id).await)? else {
         return Ok(None);
     };
     let age = age_at(walked.began_at, loaded.written)?;
@@ -135,9 +127,8 @@ async fn candidates(
     let mut candidates = BoundedList::new(CANDIDATES);
     let mut listing = Listing::of(pass, keys.layers(Algorithm::Sha256, ""));
     while let Some(page) = listing.next().await? {
-        for object in &page.objects {
-            let digest = keys.digest_of(object.key.as_str());
-            let Some(digest) = digest.filter(|_| object.size != TOMBSTONE_SIZE) else {
+        for object in page.objects.iter().filter(|object| !object.is_tombstone()) {
+            let Some(digest) = keys.digest_of(object.key.as_str()) else {
                 continue;
             };
             pass.report(|report| report.layers += 1);
@@ -152,45 +143,29 @@ async fn candidates(
     Ok(candidates)
 }
 
-/// A record; `None` where it is gone, or cannot be read and stays.
-async fn load(
-    pass: &Pass<'_>,
-    id: &LayerId,
-) -> Result<Option<StoredDocument<Record>>, CollectError> {
-    pass.or_skip(pass.store.record(id).await)
-}
-
 /// Takes the step that a record without links is due, or returns it.
 async fn judge(
     pass: &Pass<'_>,
     id: &LayerId,
     walked: &RepositoryWalk,
 ) -> Result<Option<Due>, CollectError> {
-    let Some((loaded, action)) = look(pass, id, walked).await? else {
+    let Some((read, action)) = look(pass, id, walked).await? else {
         return Ok(None);
     };
-    let (record, etag) = (loaded.document, loaded.etag);
     Ok(match action {
         RecordAction::Keep => None,
         RecordAction::Condemn => {
-            condemn_as_judged(pass, record, &etag).await?;
+            condemn_as_judged(pass, &read).await?;
             None
         }
-        RecordAction::Kill if is_used(pass, &record, walked).await? => None,
-        RecordAction::Kill => Some(Due::Kill(RecordVersion { record, etag })),
+        RecordAction::Kill if is_used(pass, &read.document, walked).await? => None,
+        RecordAction::Kill => Some(Due::Kill(read)),
         RecordAction::Purge => {
             let nonce = clock::new_nonce();
-            let purging = put(
-                pass,
-                record.clone(),
-                RecordState::Purging { nonce },
-                &etag,
-                None,
-            );
-            let purging = purging.await?;
-            purging.map(|etag| Due::Remove(RecordVersion { record, etag }))
+            let purging = put(pass, &read, RecordState::Purging { nonce }, None).await?;
+            purging.map(|etag| Due::Remove(StoredDocument { etag, ..read }))
         }
-        RecordAction::Finish => Some(Due::Remove(RecordVersion { record, etag })),
+        RecordAction::Finish => Some(Due::Remove(read)),
     })
 }
 
@@ -202,7 +177,7 @@ async fn is_used(
     walked: &RepositoryWalk,
 ) -> Result<bool, CollectError> {
     let layer = &record.layer;
-    if purge::has_session(pass, layer.upload).await? {
+    if pass.store.has_session(layer.upload).await? {
         return Ok(true);
     }
     let key = pass.store.keys.link(&layer.repository, &layer.id());
@@ -226,66 +201,55 @@ pub(super) async fn condemn_all(
     let condemnations = condemned
         .into_iter()
         .map(async |digest| Box::pin(condemn(pass, &digest.into())).await);
-    let condemnations = stream::iter(condemnations.collect::<Vec<_>>());
-    let condemnations = condemnations.buffer_unordered(AT_ONCE);
-    condemnations.try_collect::<()>().await
+    at_once(condemnations).await?;
+    Ok(())
 }
 
 async fn condemn(pass: &Pass<'_>, id: &LayerId) -> Result<(), CollectError> {
-    let Some(StoredDocument {
-        document,
-        etag,
-        written,
-    }) = load(pass, id).await?
-    else {
+    let Some(read) = pass.or_skip(pass.store.record(id).await)? else {
         return Ok(());
     };
-    let is_old = written
-        .age()
-        .is_some_and(|age| age >= pass.times().record_age());
-    if document.state != RecordState::Live || !is_old {
+    let age = read.written.age();
+    let is_old = age.is_some_and(|age| age >= pass.times().record_age());
+    if read.document.state != RecordState::Live || !is_old {
         return Ok(());
     }
-    condemn_as_judged(pass, document, &etag).await
+    condemn_as_judged(pass, &read).await
 }
 
 async fn condemn_as_judged(
     pass: &Pass<'_>,
-    record: Record,
-    etag: &ETag,
+    read: &StoredDocument<Record>,
 ) -> Result<(), CollectError> {
-    let size = record.layer.size;
     let nonce = clock::new_nonce();
-    if put(pass, record, RecordState::Condemned { nonce }, etag, None)
-        .await?
-        .is_some()
-    {
+    let condemned = put(pass, read, RecordState::Condemned { nonce }, None).await?;
+    if condemned.is_some() {
         pass.report(|report| {
             report.layers_condemned += 1;
-            report.bytes_condemned += size;
+            report.bytes_condemned += read.document.layer.size;
         });
     }
     Ok(())
 }
 
 /// Writes a record in another state, if it is still as it was judged. Its new ETag.
-pub(super) async fn put(
+async fn put(
     pass: &Pass<'_>,
-    record: Record,
+    read: &StoredDocument<Record>,
     state: RecordState,
-    etag: &ETag,
     until: Option<(Moment, Duration)>,
 ) -> Result<Option<ETag>, CollectError> {
     if pass.options.dry_run {
-        return Ok(Some(etag.clone()));
+        return Ok(Some(read.etag.clone()));
     }
-    let key = pass.store.keys.layer(&record.layer.id());
+    let key = pass.store.keys.layer(&read.document.layer.id());
     tracing::debug!(%key, ?state, "wrote the state of a record");
-    let record = Record { state, ..record };
-    let put = pass
-        .store
-        .api
-        .put_if_until(&key, encode(&record)?, Condition::Matches(etag), until);
+    let record = encode(&Record {
+        state,
+        ..read.document.clone()
+    })?;
+    let condition = Condition::Matches(&read.etag);
+    let put = pass.store.api.put_if_until(&key, record, condition, until);
     match put.await? {
         Put::Written(etag) => Ok(Some(etag)),
         Put::Held(_) | Put::Gone => Ok(None),
@@ -296,33 +260,24 @@ pub(super) async fn put(
 /// settled.
 ///
 /// Those that it comes to too late, at a low rate or with a slow store, are left to the next pass.
-async fn kill(pass: &Pass<'_>, condemned: Vec<RecordVersion>) -> Result<(), CollectError> {
+async fn kill(pass: &Pass<'_>, condemned: Vec<StoredDocument<Record>>) -> Result<(), CollectError> {
     let (noted_at, lifetime) = (Moment::now(), pass.times().look());
     dead::note(pass, &condemned).await?;
-    let kills = condemned
-        .into_iter()
-        .map(async |RecordVersion { record, etag }| {
-            let (size, state) = (
-                record.layer.size,
-                RecordState::Dead {
-                    nonce: clock::new_nonce(),
-                },
-            );
-            match put(pass, record, state, &etag, Some((noted_at, lifetime))).await {
-                Ok(Some(_)) => pass.report(|report| {
-                    report.layers_removed += 1;
-                    report.bytes_removed += size;
-                }),
-                Ok(None) => {}
-                Err(_) if !noted_at.is_within(lifetime) => return Ok(1),
-                Err(error) => return Err(error),
-            }
-            Ok(0)
-        });
-    let kills = stream::iter(kills.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-    let late = kills
-        .try_fold(0_u64, async |late, one| Ok(late + one))
-        .await?;
+    let kills = condemned.iter().map(async |read| {
+        let nonce = clock::new_nonce();
+        let until = Some((noted_at, lifetime));
+        match put(pass, read, RecordState::Dead { nonce }, until).await {
+            Ok(Some(_)) => pass.report(|report| {
+                report.layers_removed += 1;
+                report.bytes_removed += read.document.layer.size;
+            }),
+            Ok(None) => {}
+            Err(_) if !noted_at.is_within(lifetime) => return Ok(1),
+            Err(error) => return Err(error),
+        }
+        Ok(0)
+    });
+    let late: u64 = at_once(kills).await?.into_iter().sum();
     if late > 0 {
         pass.skip(format_args!(
             "{late} layers: their removal took longer than {} seconds; the next collection continues",

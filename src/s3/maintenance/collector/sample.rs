@@ -1,6 +1,6 @@
 //! A sample of things, in bounded memory: another one in every pass, so that none is never in it.
 
-use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
 
 use uuid::Uuid;
 
@@ -37,10 +37,8 @@ impl<T: Hash> Sample<T> {
     }
 
     fn has(&self, thing: &T) -> bool {
-        let mut hasher = DefaultHasher::new();
-        self.seed.hash(&mut hasher);
-        thing.hash(&mut hasher);
-        hasher.finish().leading_zeros() >= self.zero_bits
+        let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one((self.seed, thing));
+        hash.leading_zeros() >= self.zero_bits
     }
 
     /// About how many there are of a kind of which the sample has so many.

@@ -3,12 +3,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 
 use super::listing::Listing;
-use super::{AT_ONCE, CollectError, Pass};
-use crate::error::Error;
+use super::{CollectError, Pass, at_once};
 use crate::name::RepositoryName;
 use crate::s3::session::owned::OwnedSession;
 use crate::s3::session::{Phase, Session};
@@ -64,16 +62,13 @@ pub(super) async fn open(pass: &Pass<'_>) -> Result<OpenUploads, CollectError> {
         });
         let reads = uuids.map(async |uuid| match OwnedSession::load(store, uuid).await {
             Ok(session) => Ok(session.and_then(|session| open_since(session.get()).map(Ok))),
-            Err(error @ (Error::Damaged { .. } | Error::NewerVersion { .. })) => {
+            Err(error) if error.is_unreadable() => {
                 pass.skip(format_args!("all links, for upload {uuid}: {error}"));
                 Ok(Some(Err(())))
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         });
-        let reads: Vec<_> = reads.collect();
-        let sessions = stream::iter(reads).buffer_unordered(AT_ONCE);
-        let sessions: Vec<_> = sessions.try_collect().await?;
-        for session in sessions.into_iter().flatten() {
+        for session in at_once(reads).await?.into_iter().flatten() {
             match session {
                 Ok((name, begun_at)) => open.add(name, begun_at),
                 Err(()) => open.is_incomplete = true,

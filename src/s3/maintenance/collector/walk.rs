@@ -4,18 +4,18 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 
 use super::links::{self, Judged, Since};
 use super::listing::{ListedPage, Listing};
-use super::names_cache::{self, NamesCache};
+use super::names_cache::NamesCache;
 use super::repository::Repository;
 use super::sessions::OpenUploads;
 use super::{AT_ONCE, CollectError, Pass};
-use crate::s3::format::document::TOMBSTONE_SIZE;
 use crate::s3::format::keys::{EntryKind, Key};
 use crate::s3::maintenance::bounded_list::BoundedList;
 use crate::s3::maintenance::marks::Marks;
+use crate::s3::repositories::names_of_manifest;
 use crate::s3::wire::ListedObject;
 use s3layers_tarsum::Digest;
 
@@ -89,7 +89,7 @@ pub(super) async fn repositories(
                 pass.report(|report| report.repositories += 1);
             }
             let repository = current.get_or_insert_with(|| Repository::new(name));
-            if object.size != TOMBSTONE_SIZE {
+            if !object.is_tombstone() {
                 add(
                     pass,
                     repository,
@@ -211,22 +211,23 @@ async fn read_manifests(
     let reads = unknown.into_iter().map(|(digest, object)| {
         let name = &name;
         async move {
-            let names = names_cache::read(pass, name, &digest).await?;
-            Ok::<_, CollectError>((digest, object, names))
+            let names = names_of_manifest(pass.store, name, &digest).await;
+            (digest, object, names)
         }
     });
     let mut reads = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-    while let Some((digest, object, names)) = reads.try_next().await? {
+    while let Some((digest, object, names)) = reads.next().await {
         match names {
-            Some(Ok(names)) => {
+            Ok(Some(names)) => {
                 mark(&names, &mut repository.named);
                 cache.learn(&digest, object, names);
             }
-            Some(Err(error)) => {
+            Ok(None) => {}
+            Err(error) if error.is_unreadable() => {
                 repository.is_unreadable = true;
                 pass.skip(format_args!("all links of {name}: {error}"));
             }
-            None => {}
+            Err(error) => return Err(error.into()),
         }
     }
     repository.names = Some(cache);
@@ -254,7 +255,7 @@ pub(super) async fn links(
             let entry = pass.store.keys.entry_of(object.key.as_str());
             let is_removed = || removed.is_some_and(|keys| keys.contains(object.key.as_str()));
             if let Some((_, EntryKind::Link(digest))) = entry
-                && object.size != TOMBSTONE_SIZE
+                && !object.is_tombstone()
                 && !is_removed()
             {
                 linked.insert(&digest);
