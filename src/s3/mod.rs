@@ -52,6 +52,7 @@ mod commit;
 mod config;
 pub mod doctor;
 mod format;
+mod keyed_lock;
 mod maintenance;
 mod name_path;
 mod names;
@@ -147,7 +148,7 @@ impl S3LayerService {
                 presign_lifetime: config.presign_lifetime,
                 looks: bucket::looks::no_looks(),
                 names: bucket::markers::Names::default(),
-                commits: bucket::KeyedLock::default(),
+                commits: keyed_lock::KeyedLock::default(),
                 background: bucket::background(),
             }),
             sessions: Arc::default(),

@@ -1,12 +1,9 @@
 //! What all modules of the adapter share: the bucket, its keys, what it can do, and the byte
 //! budget; and how a document is read.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -23,6 +20,7 @@ use crate::s3::format::document::{Document, decode, encode, is_tombstone, tombst
 use crate::s3::format::keys::{Key, Keys};
 use crate::s3::format::profile::StoreProfile;
 use crate::s3::format::record::{Alias, Link, Record, StoredLayer};
+use crate::s3::keyed_lock::KeyedLock;
 use crate::s3::wire::{Api, Condition, ConditionForm, ETag, Put, SmallObject, Written};
 
 pub(crate) mod cache;
@@ -51,7 +49,7 @@ pub(crate) struct Store {
     /// Repositories that this process knows to have a marker.
     pub(crate) names: Names,
     /// Commits of one upload take turns.
-    pub(crate) commits: KeyedLock,
+    pub(crate) commits: KeyedLock<Uuid>,
     /// What is still done after a caller was answered.
     pub(crate) background: TaskTracker,
 }
@@ -415,25 +413,4 @@ pub(crate) fn background() -> TaskTracker {
     let tracker = TaskTracker::new();
     tracker.close();
     tracker
-}
-
-/// A lock for each UUID.
-#[derive(Debug, Default)]
-pub(crate) struct KeyedLock(Mutex<HashMap<Uuid, Arc<AsyncMutex<()>>>>);
-
-impl KeyedLock {
-    /// Waits for the turn of this caller, which ends when the guard is dropped; and whether it had
-    /// to wait.
-    pub(crate) async fn lock(&self, uuid: Uuid) -> (OwnedMutexGuard<()>, bool) {
-        let lock = {
-            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            // Those without a holder or a waiter.
-            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-            Arc::clone(locks.entry(uuid).or_default())
-        };
-        match Arc::clone(&lock).try_lock_owned() {
-            Ok(guard) => (guard, false),
-            Err(_) => (lock.lock_owned().await, true),
-        }
-    }
 }

@@ -90,11 +90,9 @@ impl Api {
     ) -> ApiResult<(Put, bool)> {
         let payload = Payload::of(std::slice::from_ref(&document));
         let mut looks = 0;
-        let _turn = match self.form {
-            ConditionForm::Unsent => self.turns.turn(key).await,
-            _ => None,
-        };
+        let _turn;
         if self.form == ConditionForm::Unsent {
+            _turn = self.turns.lock(key.clone()).await;
             match (self.get_small(key).await?, condition) {
                 (Some(found), Condition::Matches(etag)) if found.etag == *etag => {}
                 (Some(found), _) => return Ok((Put::Held(found.without_turn()), false)),

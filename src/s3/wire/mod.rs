@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use crate::clock::{self, Moment};
 use crate::error::{StorageError, StorageErrorKind};
 use crate::s3::format::keys::Key;
+use crate::s3::keyed_lock::KeyedLock;
 use crate::telemetry::{self, Operation, Request, Telemetry};
 
 mod advice;
@@ -47,7 +48,6 @@ mod multipart;
 mod objects;
 mod ready;
 mod retry;
-mod turns;
 mod types;
 mod verdict;
 mod witness;
@@ -65,7 +65,6 @@ use large::LargeDocuments;
 pub(crate) use large::Turn;
 pub(crate) use listing::Sought;
 pub(crate) use retry::pause;
-use turns::Turns;
 pub(crate) use types::{
     CompletePart, Condition, ConditionForm, ETag, ListedObject, ListedPart, ObjectInfo, Page, Put,
     SmallObject, UploadId, Written,
@@ -91,7 +90,8 @@ pub(crate) struct Api {
     signer: Client,
     bucket: String,
     form: ConditionForm,
-    turns: Turns,
+    /// Conditional writes of a single writer, one at a time for each key.
+    turns: Arc<KeyedLock<Key>>,
     large: LargeDocuments,
     telemetry: Arc<Telemetry>,
     /// A request has succeeded, so the server is a store.
@@ -121,7 +121,7 @@ impl Api {
             signer,
             bucket,
             form: ConditionForm::default(),
-            turns: Turns::default(),
+            turns: Arc::default(),
             large: LargeDocuments::default(),
             telemetry: Arc::default(),
             was_reached: Arc::default(),
