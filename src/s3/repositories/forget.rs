@@ -14,17 +14,9 @@ use crate::s3::bucket::Store;
 use crate::s3::format::keys::Key;
 use crate::s3::maintenance::inventory::pages;
 
-/// When a deleted manifest is forgotten.
-#[derive(Clone, Copy)]
-struct Lifetime {
-    /// This long after its deletion, if it cannot be restored any more.
-    unless_whole: Duration,
-    /// This long after its deletion in any case.
-    most: Duration,
-}
-
-/// Removes the entries that are that old. How many.
-async fn forget(store: &Arc<Store>, lifetime: Lifetime) -> Result<u64> {
+/// Removes the entries that were deleted `most` ago or earlier, and those that were deleted `least` ago or earlier and
+/// cannot be restored any more. How many.
+async fn forget(store: &Arc<Store>, least: Duration, most: Duration) -> Result<u64> {
     let mut removed = 0;
     let mut pages = Box::pin(pages(Arc::clone(store), store.keys.trash()));
     while let Some(page) = pages.try_next().await? {
@@ -32,7 +24,8 @@ async fn forget(store: &Arc<Store>, lifetime: Lifetime) -> Result<u64> {
         let mut keys = Vec::new();
         // One after the other: as JSON values a manifest takes many times its 4 MiB.
         for object in &page.objects {
-            if is_over(store, &object.key, page.age(object, now), lifetime).await? {
+            let age = page.age(object, now);
+            if age >= most || age >= least && is_lost(store, &object.key).await? {
                 keys.push(object.key.clone());
             }
         }
@@ -42,10 +35,8 @@ async fn forget(store: &Arc<Store>, lifetime: Lifetime) -> Result<u64> {
     Ok(removed)
 }
 
-async fn is_over(store: &Arc<Store>, key: &Key, age: Duration, lifetime: Lifetime) -> Result<bool> {
-    if age < lifetime.unless_whole || age >= lifetime.most {
-        return Ok(age >= lifetime.most);
-    }
+/// Whether it cannot be restored any more.
+async fn is_lost(store: &Arc<Store>, key: &Key) -> Result<bool> {
     let Some(entry) = read(store, key).await? else {
         return Ok(false);
     };
@@ -65,11 +56,7 @@ async fn is_over(store: &Arc<Store>, key: &Key, age: Duration, lifetime: Lifetim
 ///
 /// 1 request for a thousand; some 2 for each that is older than `settled`, and 1 for each layer that is there.
 pub(crate) async fn expire(store: &Arc<Store>, settled: Duration) -> Result<u64> {
-    let lifetime = Lifetime {
-        unless_whole: settled,
-        most: settled * 6,
-    };
-    forget(store, lifetime).await
+    forget(store, settled, settled * 6).await
 }
 
 impl S3LayerService {
@@ -88,10 +75,6 @@ impl S3LayerService {
     ///
     /// Some may be forgotten.
     pub async fn empty_trash(&self, older_than: Duration) -> Result<u64> {
-        let lifetime = Lifetime {
-            unless_whole: older_than,
-            most: older_than,
-        };
-        forget(&self.store, lifetime).await
+        forget(&self.store, older_than, older_than).await
     }
 }
