@@ -48,20 +48,6 @@ pub(super) async fn put(
     }
 }
 
-/// Whether a listing of the subject's referrers shows a manifest.
-///
-/// # Errors
-///
-/// `Damaged` where its entry cannot be read.
-pub(crate) async fn has_referrer(
-    store: &Store,
-    name: &RepositoryName,
-    subject: &Digest,
-    manifest: &Manifest,
-) -> Result<bool> {
-    referrers::is_listed(store, name, subject, manifest).await
-}
-
 /// Writes the entry of a manifest among the referrers of its subject. It stays where the manifest was removed meanwhile, as
 /// a PUT of the manifest may rely on it; a listing leaves it out.
 pub(crate) async fn restore_referrer(
@@ -89,19 +75,18 @@ pub(super) async fn delete(store: &Store, name: &RepositoryName, digest: &Digest
     }
     tags::remove(store, &named).await?;
     let key = store.keys.manifest(name, digest);
-    let subject = document.as_ref().map(|manifest| manifest.subject.as_ref());
-    match (subject, document.as_ref()) {
-        (Ok(None), _) => store.remove(&key, &etag).await?,
-        (Ok(Some(subject)), Ok(manifest)) => {
-            let entry = referrers::entry(store, name, subject, manifest).await?;
-            if store.bury(&key, &etag).await? {
-                referrers::remove(store, entry).await?;
+    match &document {
+        Ok(manifest) => match &manifest.subject {
+            None => store.remove(&key, &etag).await?,
+            Some(subject) => {
+                let entry = referrers::entry(store, name, subject, manifest).await?;
+                if store.bury(&key, &etag).await? {
+                    referrers::remove(store, entry).await?;
+                }
             }
-        }
+        },
         // It can be removed; what it refers to is not known.
-        _ => {
-            store.bury(&key, &etag).await?;
-        }
+        Err(_) => drop(store.bury(&key, &etag).await?),
     }
     Ok(true)
 }

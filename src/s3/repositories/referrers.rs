@@ -84,8 +84,12 @@ pub(super) async fn entry(
     Ok(read.map(|read| (key, read.etag)))
 }
 
-/// Whether the entry of a manifest is there, and is that of it.
-pub(super) async fn is_listed(
+/// Whether a listing of the subject's referrers shows a manifest.
+///
+/// # Errors
+///
+/// `Damaged` where its entry cannot be read.
+pub(crate) async fn has_referrer(
     store: &Store,
     name: &RepositoryName,
     subject: &Digest,
