@@ -20,7 +20,7 @@ use crate::s3::wire::client_environment::credential_source;
 use crate::s3::wire::client_error::ClientError;
 use crate::s3::wire::client_settings::{
     ClientOptions, DEFAULT_REGION, check_endpoints_of_credentials, endpoint, is_url_of_service,
-    loader, profiles, without_request,
+    loader, profiles, variable, without_request,
 };
 use crate::s3::wire::https;
 
@@ -129,7 +129,6 @@ async fn region(
         profile = profile.profile_name(name);
     }
     // The SDK takes an empty one for a region.
-    let variable = |name| std::env::var(name).ok().filter(|region| !region.is_empty());
     let of_environment = || variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
     let named = options.region.clone().or_else(of_environment);
     let named = match named {

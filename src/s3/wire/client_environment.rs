@@ -3,9 +3,10 @@
 
 use std::fmt;
 
-use aws_config::profile::{Profile, ProfileSet, load};
+use aws_config::profile::{Profile, ProfileSet};
 
-use super::{ClientError, ClientOptions, client_settings};
+use super::client_settings::{self, variable};
+use super::{ClientError, ClientOptions};
 
 /// How a profile comes by its keys.
 const SSO: &str = "SSO";
@@ -95,9 +96,7 @@ impl fmt::Display for CredentialSource {
 ///
 /// `ClientError` where a file cannot be read or parsed.
 pub async fn client_environment(options: &ClientOptions) -> Result<ClientEnvironment, ClientError> {
-    let name = options.profile.clone().map(Into::into);
-    let (fs, env, places) = Default::default();
-    let files = load(&fs, &env, &places, name).await?;
+    let files = client_settings::files(options.profile.as_deref()).await?;
     let profile = files.get_profile(files.selected_profile());
     let of_profile = |key| Some(profile?.get(key)?.to_owned());
     Ok(ClientEnvironment {
@@ -114,7 +113,6 @@ pub async fn client_environment(options: &ClientOptions) -> Result<ClientEnviron
 /// Where the credentials come from, by the environment and these files.
 pub(super) fn credential_source(options: &ClientOptions, files: &ProfileSet) -> CredentialSource {
     let profile = files.get_profile(files.selected_profile());
-    let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let keys_of_profile = profile.and_then(keys_of).or_else(|| {
         // It was asked for by name, and nothing else will be tried.
         let name = options.profile.clone().filter(|_| options.prefer_profile)?;
@@ -130,13 +128,13 @@ pub(super) fn credential_source(options: &ClientOptions, files: &ProfileSet) -> 
     });
     match keys_of_profile {
         Some(keys) if options.profile.is_some() && options.prefer_profile => keys,
-        keys => keys_of_environment(&variable)
+        keys => keys_of_environment()
             .or(keys)
-            .unwrap_or_else(|| keys_of_machine(&variable)),
+            .unwrap_or_else(keys_of_machine),
     }
 }
 
-fn keys_of_environment(variable: &dyn Fn(&str) -> Option<String>) -> Option<CredentialSource> {
+fn keys_of_environment() -> Option<CredentialSource> {
     let access_key_id = variable("AWS_ACCESS_KEY_ID")?;
     variable("AWS_SECRET_ACCESS_KEY").or_else(|| variable("SECRET_ACCESS_KEY"))?;
     Some(CredentialSource::Environment { access_key_id })
@@ -163,8 +161,8 @@ fn keys_of(profile: &Profile) -> Option<CredentialSource> {
     })
 }
 
-fn keys_of_machine(variable: &dyn Fn(&str) -> Option<String>) -> CredentialSource {
-    let is_set = |name| variable(name).is_some();
+fn keys_of_machine() -> CredentialSource {
+    let is_set = |name: &str| variable(name).is_some();
     if is_set("AWS_WEB_IDENTITY_TOKEN_FILE") {
         return CredentialSource::WebIdentity;
     }

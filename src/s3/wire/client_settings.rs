@@ -1,6 +1,6 @@
 //! What the options, the environment and the shared files of AWS say about a client.
 
-use aws_config::profile::ProfileSet;
+use aws_config::profile::{ProfileSet, load};
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_types::service_config::ServiceConfigKey;
@@ -26,22 +26,22 @@ pub struct ClientOptions {
     pub prefer_profile: bool,
 }
 
+/// A variable of the environment. An empty one is none.
+pub(super) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
 /// The shared configuration files, with the profile that is used selected. It exists, unless it is
 /// the default one or the environment has keys.
 pub(super) async fn profiles(name: Option<&str>) -> Result<ProfileSet, ClientError> {
-    let (fs, env, places) = Default::default();
-    let asked = name.map(|name| name.to_owned().into());
-    let files = aws_config::profile::load(&fs, &env, &places, asked).await?;
+    let files = files(name).await?;
     let selected = files.selected_profile();
-    let has_keys = std::env::var("AWS_ACCESS_KEY_ID").is_ok_and(|key| !key.is_empty());
+    let has_keys = variable("AWS_ACCESS_KEY_ID").is_some();
     if files.get_profile(selected).is_none()
         && selected != "default"
         && (name.is_some() || !has_keys)
     {
-        let file = |variable: &str, usual: &str| {
-            let named = std::env::var(variable).ok().filter(|path| !path.is_empty());
-            named.unwrap_or_else(|| usual.to_owned())
-        };
+        let file = |name, usual: &str| variable(name).unwrap_or_else(|| usual.to_owned());
         return Err(ClientError::UnknownProfile {
             name: selected.to_owned(),
             config: file("AWS_CONFIG_FILE", "~/.aws/config"),
@@ -49,6 +49,13 @@ pub(super) async fn profiles(name: Option<&str>) -> Result<ProfileSet, ClientErr
         });
     }
     Ok(files)
+}
+
+/// The shared configuration files, with this profile selected, or the usual one.
+pub(super) async fn files(profile: Option<&str>) -> Result<ProfileSet, ClientError> {
+    let (fs, env, places) = Default::default();
+    let profile = profile.map(|name| name.to_owned().into());
+    Ok(load(&fs, &env, &places, profile).await?)
 }
 
 /// The SDK's own way to the settings, with these options.
