@@ -7,12 +7,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::locks::lock;
 use crate::s3::format::keys::Key;
 
 /// What an entry costs besides its value, in bytes: this bounds how many there are.
@@ -73,7 +74,7 @@ impl<V: Weigh> Cache<V> {
 
     /// No step under the lock can panic half way.
     fn inner(&self) -> MutexGuard<'_, Inner<V>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     /// To be drawn before the store is asked for the value of `key`.
@@ -158,9 +159,7 @@ impl<V> Inner<V> {
 }
 
 fn slot(key: &Key) -> usize {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    hasher.finish() as usize % SLOTS
+    BuildHasherDefault::<DefaultHasher>::new().hash_one(key) as usize % SLOTS
 }
 
 impl<V> fmt::Debug for Cache<V> {
