@@ -1,6 +1,6 @@
 //! The store's own clock and name, read off the headers of an answer, and the host that was asked.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use aws_sdk_s3::config::interceptors::{
@@ -11,36 +11,24 @@ use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
 
+use crate::locks::lock;
+
 /// Catches the `Date` of one answer, and who gave it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CatchDate(Arc<Mutex<Caught>>);
 
-#[derive(Debug, Default)]
-struct Caught {
-    date: Option<SystemTime>,
-    server: Option<String>,
-    host: Option<String>,
+#[derive(Clone, Debug, Default)]
+pub(super) struct Caught {
+    pub(super) date: Option<SystemTime>,
+    /// As the `Server` header says it, or a header that only one store has.
+    pub(super) server: Option<String>,
+    /// The host that the request was sent to.
+    pub(super) host: Option<String>,
 }
 
 impl CatchDate {
-    pub(super) fn caught(&self) -> Option<SystemTime> {
-        self.locked().date
-    }
-
-    /// As the `Server` header says it, or a header that only one store has.
-    pub(super) fn server(&self) -> Option<String> {
-        self.locked().server.clone()
-    }
-
-    /// The host that the request was sent to.
-    pub(super) fn host(&self) -> Option<String> {
-        self.locked().host.clone()
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Caught> {
-        self.0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    pub(super) fn caught(&self) -> Caught {
+        lock(&self.0).clone()
     }
 }
 
@@ -57,7 +45,7 @@ impl Intercept for CatchDate {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let uri: http::Uri = context.request().uri().parse()?;
-        self.locked().host = uri.host().map(str::to_owned);
+        lock(&self.0).host = uri.host().map(str::to_owned);
         Ok(())
     }
 
@@ -77,7 +65,7 @@ impl Intercept for CatchDate {
             Some(_) => Some("LocalStack"),
             None => headers.get("server"),
         };
-        let mut caught = self.locked();
+        let mut caught = lock(&self.0);
         caught.date = date;
         caught.server = server.map(str::to_owned);
         Ok(())

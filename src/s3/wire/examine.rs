@@ -9,7 +9,7 @@ use aws_sdk_s3::types::{
 
 use super::{Api, ApiError, ApiResult, Call, SMALL_TIMEOUT};
 use crate::s3::format::keys::Key;
-use crate::s3::wire::date::CatchDate;
+use crate::s3::wire::date::{CatchDate, Caught};
 use crate::s3::wire::listing::{self, Sought};
 use crate::telemetry::Operation;
 
@@ -54,12 +54,13 @@ impl Api {
     pub(crate) async fn list_as(&self, prefix: &str, sought: &Sought) -> ApiResult<Listing> {
         let seen = CatchDate::default();
         let answer = self.listed(prefix, sought, &seen).await?;
+        let Caught { date, server, host } = seen.caught();
         Ok(Listing {
             keys: listing::keys(&answer),
             next: listing::next_page(&answer),
-            date: seen.caught(),
-            server: seen.server(),
-            host: seen.host(),
+            date,
+            server,
+            host,
         })
     }
 

@@ -76,7 +76,7 @@ impl Api {
         Ok(Page {
             objects: objects(&answer, prefix)?,
             next: next_page(&answer),
-            date: seen.caught(),
+            date: seen.caught().date,
         })
     }
 

@@ -140,7 +140,7 @@ impl Api {
             let etag = ETag::parse(etag);
             let written = Written {
                 at: answer.last_modified().map(to_system_time),
-                answered_at: seen.caught(),
+                answered_at: seen.caught().date,
             };
             let length = to_u64(answer.content_length())
                 .ok_or_else(|| incomplete(call.operation, call.key, "Content-Length"))?;
