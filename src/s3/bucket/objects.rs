@@ -77,7 +77,7 @@ impl<'a> ObjectBytes<'a> {
                 None => {
                     let range = self.position..self.size;
                     self.body
-                        .insert(api.get_range_if(self.key, range, None).await?)
+                        .insert(api.get_range(self.key, range, None).await?)
                 }
             };
             let cause = match body.next().await {

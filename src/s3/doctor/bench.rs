@@ -10,7 +10,9 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::s3::format::checksum::Crc64;
 use crate::s3::format::keys::{Key, Keys};
-use crate::s3::wire::{Api, ApiError, ApiResult, CompletePart, ETag, Listing, Sought, UploadId};
+use crate::s3::wire::{
+    Api, ApiError, ApiResult, CompletePart, ETag, Gauge, Listing, Payload, Sought, UploadId,
+};
 
 /// Without these permissions nothing is written, because it could not be removed.
 const CLEANING: [&str; 2] = ["may_delete_object", "may_abort_multipart_upload"];
@@ -228,8 +230,8 @@ impl Bench {
 
     /// Writes an object without a condition.
     pub(super) async fn put(&self, key: &Key, bytes: &'static [u8]) -> ApiResult<ETag> {
-        let bytes = [Bytes::from_static(bytes)];
-        self.api.put(key, &bytes, None, None).await
+        let payload = Payload::of(&[Bytes::from_static(bytes)]);
+        self.api.put(key, &payload, None, None).await
     }
 
     /// Begins a multipart upload; it is aborted at the end.
@@ -330,11 +332,10 @@ impl Upload {
         bytes: impl Into<Bytes>,
         crc64: Crc64,
     ) -> ApiResult<CompletePart> {
-        let chunks = [bytes.into()];
+        let payload = Payload::of(&[bytes.into()]);
         let sum = self.checksummed.then_some(crc64);
-        let sent = self
-            .api
-            .upload_part(&self.key, &self.id, number, &chunks, sum);
+        let (api, gauge) = (&self.api, Gauge::default());
+        let sent = api.upload_gauged_part(&self.key, &self.id, number, &payload, sum, &gauge);
         Ok(CompletePart {
             number,
             etag: sent.await?,
@@ -357,8 +358,7 @@ impl Upload {
         whole: Crc64,
     ) -> ApiResult<ETag> {
         let whole = self.checksummed.then_some(whole);
-        self.api
-            .complete_multipart(&self.key, &self.id, parts, whole)
-            .await
+        let completed = self.api.complete_counted(&self.key, &self.id, parts, whole);
+        Ok(completed.await?.0)
     }
 }

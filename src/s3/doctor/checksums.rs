@@ -6,7 +6,7 @@ use super::bench::{Bench, Failure, Verdict, accepted, refused};
 use super::check::{Answer, Check, Severity};
 use super::parts::{OTHER, RIGHT, completes};
 use crate::s3::format::checksum::Crc64;
-use crate::s3::wire::CompletePart;
+use crate::s3::wire::{CompletePart, Payload};
 
 pub(super) const CHECKS: [Check; 5] = [
     Check {
@@ -58,11 +58,11 @@ pub(super) const CHECKS: [Check; 5] = [
 
 async fn object_checksum(bench: &mut Bench) -> Verdict {
     let key = bench.key("checksum");
-    let bytes = [Bytes::from_static(RIGHT)];
+    let payload = Payload::of(&[Bytes::from_static(RIGHT)]);
     let right = Some(Crc64::of(RIGHT));
-    accepted(bench.api.put(&key, &bytes, right, None).await)?;
+    accepted(bench.api.put(&key, &payload, right, None).await)?;
     let wrong = Some(Crc64::of(OTHER));
-    refused(bench.api.put(&key, &bytes, wrong, None).await)
+    refused(bench.api.put(&key, &payload, wrong, None).await)
 }
 
 /// The right part and the right Complete are accepted, and a wrong part is not.

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use super::bench::{Bench, Failure, Verdict, is_answer};
 use super::check::{Check, Severity};
 use crate::s3::format::keys::Key;
-use crate::s3::wire::{ApiError, Condition, ConditionForm, ETag, Put};
+use crate::s3::wire::{ApiError, Condition, ConditionForm, ETag, Payload, Put};
 
 const REMEDY: &str = "use a store with conditional writes (Amazon S3, MinIO, R2), update this one, or declare a single \
                       writer if there is one";
@@ -84,8 +84,8 @@ async fn write(
     text: &'static str,
     condition: Condition<'_>,
 ) -> Result<Result<ETag, String>, Failure> {
-    let chunks = [Bytes::from_static(text.as_bytes())];
-    let refusal = match bench.api.put(key, &chunks, None, Some(condition)).await {
+    let payload = Payload::of(&[Bytes::from_static(text.as_bytes())]);
+    let refusal = match bench.api.put(key, &payload, None, Some(condition)).await {
         Ok(etag) => return Ok(Ok(etag)),
         Err(error) if is_answer(&error) => error,
         Err(error) => return Err(error.into()),

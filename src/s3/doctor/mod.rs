@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::s3::format::document::{decode, encode};
 use crate::s3::format::keys::Keys;
 use crate::s3::format::profile::StoreProfile;
-use crate::s3::wire::{Api, Client, ConditionForm, Listing};
+use crate::s3::wire::{Api, Client, ConditionForm, Listing, Payload};
 use crate::telemetry::Usage;
 
 mod bench;
@@ -253,7 +253,8 @@ async fn write_profile(api: &Api, keys: &Keys, profile: &StoreProfile) -> Profil
         if stored.as_ref() == Some(&Some(profile.clone())) {
             return Ok(ProfileChange::Unchanged);
         }
-        api.put(&key, &[encode(&profile)?], None, None).await?;
+        let payload = Payload::of(&[encode(&profile)?]);
+        api.put(&key, &payload, None, None).await?;
         Ok(match stored {
             None => ProfileChange::Created,
             Some(Some(_)) => ProfileChange::Replaced,

@@ -6,7 +6,7 @@ use super::bench::{Bench, Failure, Verdict, accepted, is_answer};
 use super::check::{Check, NOT_THIS_STORE, Severity};
 use crate::error::Result;
 use crate::s3::format::keys::Key;
-use crate::s3::wire::{Listing, Sought};
+use crate::s3::wire::Sought;
 
 pub(super) const CHECKS: [Check; 9] = [
     Check {
@@ -143,7 +143,7 @@ async fn list_after_delete(bench: &mut Bench) -> Verdict {
 async fn look(bench: &Bench, prefix: &str, is_right: impl Fn(&[Key]) -> bool) -> Verdict {
     for look in 1..=LOOKS {
         let listed = walk(bench, prefix, Sought::default()).await?;
-        if is_right(&listed.keys) {
+        if is_right(&listed) {
             return match look {
                 1 => Ok("at once".to_owned()),
                 _ => Err(Failure::No(format!("only at look {look}"))),
@@ -155,11 +155,11 @@ async fn look(bench: &Bench, prefix: &str, is_right: impl Fn(&[Key]) -> bool) ->
 }
 
 /// All pages, by continuation token.
-async fn walk(bench: &Bench, prefix: &str, mut sought: Sought) -> Result<Listing> {
-    let mut all = Listing::default();
+async fn walk(bench: &Bench, prefix: &str, mut sought: Sought) -> Result<Vec<Key>> {
+    let mut all = Vec::new();
     for _ in 0..MAX_PAGES {
         let page = bench.api.list_as(prefix, &sought).await?;
-        all.keys.extend(page.keys);
+        all.extend(page.keys);
         sought.from = page.next;
         if sought.from.is_none() {
             break;
@@ -174,7 +174,7 @@ async fn list_pages(bench: &mut Bench) -> Verdict {
         limit: Some(2),
         ..Sought::default()
     };
-    let listed = walk(bench, &prefix, by_two).await?.keys;
+    let listed = walk(bench, &prefix, by_two).await?;
     if listed != keys {
         let names = names(&listed, &prefix);
         return Err(Failure::No(format!("pages of two are {names}")));
@@ -184,7 +184,7 @@ async fn list_pages(bench: &mut Bench) -> Verdict {
             after: Some(key.as_str().to_owned()),
             ..Sought::default()
         };
-        let listed = walk(bench, &prefix, after).await?.keys;
+        let listed = walk(bench, &prefix, after).await?;
         if listed != keys[at + 1..] {
             let listed = names(&listed, &prefix);
             return Err(Failure::No(format!("after {} comes {listed}", NAMES[at])));
@@ -210,7 +210,7 @@ async fn range_read(bench: &mut Bench) -> Verdict {
 /// Whether these are the bytes of a range.
 pub(super) async fn range_is(bench: &Bench, key: &Key, from: u64, bytes: &[u8]) -> Verdict {
     let range = from..from + bytes.len() as u64;
-    let mut body = accepted(bench.api.get_range_if(key, range, None).await)?;
+    let mut body = accepted(bench.api.get_range(key, range, None).await)?;
     let mut read = Vec::new();
     while let Some(chunk) = body.next().await {
         match chunk {

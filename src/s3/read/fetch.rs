@@ -264,7 +264,7 @@ impl Source {
             };
             let length = section.range.end - section.range.start;
             let api = &self.store.api;
-            let asked = api.get_range(&section.key, section.range, &section.etag);
+            let asked = api.get_range(&section.key, section.range, Some(&section.etag));
             match asked.await {
                 Ok(body) => return Ok((body, length)),
                 Err(

@@ -64,8 +64,7 @@ pub(super) async fn write(
     let (nonce, offset) = (clock::new_nonce(), end - sum.len());
     let (api, checksum) = (&store.api, store.checksum(sum));
     let key = &store.keys.tail(uuid, offset, &nonce);
-    let put =
-        |payload: Payload| async move { api.put_payload(key, &payload, checksum, None).await };
+    let put = |payload: Payload| async move { api.put(key, &payload, checksum, None).await };
     relay::send(store, runs(store, uuid, tails, rest), put).await?;
     Ok(Tail {
         offset,
@@ -84,7 +83,7 @@ pub(super) async fn write_whole(
     let key = &store.keys.segment(uuid, &SegmentName::Whole(nonce.clone()));
     let (api, checksum, looking) = (&store.api, store.checksum(sum), presence::begin(store, key));
     let put = |payload: Payload| async move {
-        api.put_payload(key, &payload, checksum, Some(Condition::Absent))
+        api.put(key, &payload, checksum, Some(Condition::Absent))
             .await
     };
     let etag = match relay::send(store, vec![Run::Memory(chunks)], put).await {

@@ -32,21 +32,7 @@ impl ApiError {
             Verdict::InvalidPart => ApiError::InvalidPart(error),
             Verdict::InvalidRange => ApiError::InvalidRange(error),
             Verdict::NotImplemented => ApiError::NotImplemented(error),
-            Verdict::Unavailable
-            | Verdict::NotOfStore
-            | Verdict::Skewed
-            | Verdict::Throttled
-            | Verdict::Unreadable
-            | Verdict::Unresolved
-            | Verdict::Unreachable
-            | Verdict::WrongSettings
-            | Verdict::NoCredentials
-            | Verdict::CredentialsUnavailable
-            | Verdict::Full
-            | Verdict::BadDigest
-            | Verdict::Permission
-            | Verdict::NoSuchBucket
-            | Verdict::Refused => ApiError::Other(error),
+            _ => ApiError::Other(error),
         }
     }
 
@@ -101,32 +87,25 @@ impl Attempt {
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
-        let verdict = match &error {
-            SdkError::ServiceError(answer) => judge(
-                operation,
-                answer.raw().status().as_u16(),
-                answer.err().code(),
-            ),
-            SdkError::ResponseError(answer) => {
-                judge_unread(operation, answer.raw().status().as_u16())
-            }
-            SdkError::DispatchFailure(failure) => match dispatch::judge(failure) {
-                Verdict::Unavailable if !was_sent => Verdict::WrongSettings,
-                verdict => verdict,
-            },
-            SdkError::TimeoutError(_) => Verdict::Unavailable,
-            _ => Verdict::Refused,
-        };
-        let answer = match &error {
+        let (verdict, answer) = match &error {
             SdkError::ServiceError(answer) => {
-                let status = answer.raw().status().as_u16();
-                Some(match answer.err().code() {
+                let (status, code) = (answer.raw().status().as_u16(), answer.err().code());
+                let text = match code {
                     Some(code) => format!("{status} {code}"),
                     None => status.to_string(),
-                })
+                };
+                (judge(operation, status, code), Some(text))
             }
-            SdkError::ResponseError(answer) => Some(answer.raw().status().as_u16().to_string()),
-            _ => None,
+            SdkError::ResponseError(answer) => {
+                let status = answer.raw().status().as_u16();
+                (judge_unread(operation, status), Some(status.to_string()))
+            }
+            SdkError::DispatchFailure(failure) => match dispatch::judge(failure) {
+                Verdict::Unavailable if !was_sent => (Verdict::WrongSettings, None),
+                verdict => (verdict, None),
+            },
+            SdkError::TimeoutError(_) => (Verdict::Unavailable, None),
+            _ => (Verdict::Refused, None),
         };
         Attempt {
             verdict,

@@ -66,11 +66,7 @@ impl Api {
 
     /// The rules of the bucket that are in force.
     pub(crate) async fn lifecycle(&self) -> ApiResult<Vec<LifecycleRule>> {
-        let call = Call {
-            operation: Operation::GetBucketLifecycleConfiguration,
-            key: "",
-            body: 0,
-        };
+        let call = Call::of(Operation::GetBucketLifecycleConfiguration, "");
         let sent = self.call(call, || {
             self.client
                 .get_bucket_lifecycle_configuration()
@@ -94,11 +90,7 @@ impl Api {
     }
 
     pub(crate) async fn versioning(&self) -> ApiResult<Versioning> {
-        let call = Call {
-            operation: Operation::GetBucketVersioning,
-            key: "",
-            body: 0,
-        };
+        let call = Call::of(Operation::GetBucketVersioning, "");
         let answer = self
             .call(call, || {
                 self.client

@@ -3,10 +3,8 @@
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::Object;
 
-use super::{
-    Api, ApiError, ApiResult, Call, ETag, Page, SMALL_TIMEOUT, incomplete, to_system_time,
-};
-use crate::error::{StorageError, StorageErrorKind};
+use super::{Api, ApiError, ApiResult, Call, ETag, Page, SMALL_TIMEOUT, to_system_time};
+use crate::error::StorageErrorKind;
 use crate::s3::format::keys::Key;
 use crate::s3::wire::date::CatchDate;
 use crate::s3::wire::types::ListedObject;
@@ -35,11 +33,7 @@ impl Api {
         sought: &Sought,
         seen: &CatchDate,
     ) -> ApiResult<ListObjectsV2Output> {
-        let call = Call {
-            operation: Operation::ListObjectsV2,
-            key: prefix,
-            body: 0,
-        };
+        let call = Call::of(Operation::ListObjectsV2, prefix);
         let answer = self.call(call, || {
             self.client
                 .list_objects_v2()
@@ -57,7 +51,7 @@ impl Api {
         let next = answer.next_continuation_token();
         let is_cut = answer
             .is_truncated()
-            .ok_or_else(|| incomplete(Operation::ListObjectsV2, prefix, "IsTruncated"))?;
+            .ok_or_else(|| call.incomplete("IsTruncated"))?;
         if is_cut && (next.is_none() || next == sought.from.as_deref()) {
             let why = "the listing does not get on: it has more pages, and names no next one";
             return Err(refused(prefix, why));
@@ -117,9 +111,8 @@ impl Api {
 }
 
 fn refused(prefix: &str, why: &'static str) -> ApiError {
-    let operation = Operation::ListObjectsV2.as_str();
-    let kind = StorageErrorKind::Other;
-    ApiError::Other(StorageError::new(operation, prefix, kind, why))
+    let call = Call::of(Operation::ListObjectsV2, prefix);
+    ApiError::Other(call.failed(StorageErrorKind::Other, why))
 }
 
 /// Those whose keys begin with the prefix that was asked for.
@@ -134,9 +127,9 @@ fn objects(answer: &ListObjectsV2Output, prefix: &str) -> ApiResult<Vec<ListedOb
     };
     let is_below = |object: &&Object| object.key().is_none_or(|key| key.starts_with(prefix));
     let below = answer.contents().iter().filter(is_below);
+    let call = Call::of(Operation::ListObjectsV2, prefix);
     let entries = below.map(|object| {
-        let what = "key, size or date of an object";
-        entry(object).ok_or_else(|| incomplete(Operation::ListObjectsV2, prefix, what))
+        entry(object).ok_or_else(|| call.incomplete("key, size or date of an object"))
     });
     entries.collect()
 }

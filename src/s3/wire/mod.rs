@@ -107,6 +107,37 @@ struct Call<'a> {
     body: u64,
 }
 
+impl<'a> Call<'a> {
+    /// Of a request without a body.
+    fn of(operation: Operation, key: &'a str) -> Self {
+        Call {
+            operation,
+            key,
+            body: 0,
+        }
+    }
+
+    fn failed(
+        self,
+        kind: StorageErrorKind,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> StorageError {
+        StorageError::new(self.operation.as_str(), self.key, kind, source)
+    }
+
+    /// An answer that lacks what S3's documentation says it has.
+    fn incomplete(self, what: &'static str) -> ApiError {
+        let why = format!("the answer has no {what}");
+        ApiError::Other(self.failed(StorageErrorKind::Unavailable, why))
+    }
+
+    /// The ETag in an answer.
+    fn etag(self, header: Option<&str>) -> ApiResult<ETag> {
+        let etag = header.ok_or_else(|| self.incomplete("ETag"))?;
+        Ok(ETag::parse(etag))
+    }
+}
+
 impl Api {
     /// URLs are signed for `presign_endpoint`, where one is given.
     pub(crate) fn new(client: Client, bucket: String, presign_endpoint: Option<String>) -> Self {
@@ -187,20 +218,8 @@ impl Api {
         Ok(self.call_streamed(call, send).await?.0)
     }
 
-    /// As [`call`](Self::call), and returns how many attempts it took: all but the last may have
-    /// taken effect too.
-    async fn call_counted<T, E, F, Sent>(&self, call: Call<'_>, send: F) -> ApiResult<(T, u32)>
-    where
-        F: Fn() -> Sent,
-        Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
-    {
-        let (answer, request) = self.call_streamed(call, send).await?;
-        Ok((answer, request.attempt()))
-    }
-
-    /// As [`call`](Self::call), for an answer whose body is still to be read: the request is over
-    /// with that.
+    /// As [`call`](Self::call), with the last attempt: those before it may have taken effect too. Where the body of the
+    /// answer is still to be read, the request is over with that.
     async fn call_streamed<T, E, F, Sent>(&self, call: Call<'_>, send: F) -> ApiResult<(T, Request)>
     where
         F: Fn() -> Sent,
@@ -229,30 +248,23 @@ impl Api {
         telemetry::turn().await;
         if is_late() {
             let why = "the last look at the bytes of the layer is too long ago";
-            let (name, kind) = (call.operation.as_str(), StorageErrorKind::Unavailable);
-            return Err(ApiError::Other(StorageError::new(
-                name, call.key, kind, why,
-            )));
+            return Err(ApiError::Other(
+                call.failed(StorageErrorKind::Unavailable, why),
+            ));
         }
         let begun = Instant::now();
         let (mut attempts, mut told) = (0, false);
         loop {
             attempts += 1;
-            let (operation, body) = (call.operation, call.body);
-            let mut request = Request::sent(&self.telemetry, operation, call.key, attempts, body);
             let sent = Instant::now();
             // On the heap: the SDK's futures are large, and callers hold many of ours within another.
-            let (result, seen) = witness::seen(Box::pin(send())).await;
-            let failed = match result {
-                Ok(answer) => {
+            let failed = match self.attempt(call, attempts, Box::pin(send())).await {
+                Ok(answered) => {
                     self.was_reached.store(true, Ordering::Relaxed);
-                    request.ended(seen.status, "Ok");
-                    return Ok((answer, request));
+                    return Ok(answered);
                 }
-                Err(error) => error::Attempt::of(operation, error, seen.was_sent),
+                Err(failed) => failed,
             };
-            request.ended(seen.status, format!("{:?}", failed.verdict));
-            drop(request);
             let elapsed = begun.elapsed();
             let throttled = failed.verdict == verdict::Verdict::Throttled;
             let until_sent = sent.duration_since(begun);
@@ -263,7 +275,7 @@ impl Api {
                 let why = failed.answer.clone();
                 let why = why.unwrap_or_else(|| dispatch::root(&*failed.source).to_string());
                 tracing::warn!(
-                    operation = operation.as_str(),
+                    operation = call.operation.as_str(),
                     key = call.key,
                     attempts,
                     why,
@@ -272,8 +284,8 @@ impl Api {
                 );
             }
             let error = |verdict: verdict::Verdict, attempts: u32| {
-                let name = operation.as_str();
-                let error = StorageError::new(name, call.key, verdict.kind(), failed.source)
+                let error = call
+                    .failed(verdict.kind(), failed.source)
                     .after(attempts, elapsed)
                     .answered(failed.answer)
                     .advised(failed.advice);
@@ -287,6 +299,32 @@ impl Api {
             if is_late() || !holds().await? {
                 // As if another attempt had been refused.
                 return Err(error(verdict::Verdict::Precondition, attempts + 1));
+            }
+        }
+    }
+
+    /// One attempt, which is counted and traced.
+    async fn attempt<T, E>(
+        &self,
+        call: Call<'_>,
+        attempt: u32,
+        sending: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<(T, Request), error::Attempt>
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let (operation, key) = (call.operation, call.key);
+        let mut request = Request::sent(&self.telemetry, operation, key, attempt, call.body);
+        let (result, seen) = witness::seen(sending).await;
+        match result {
+            Ok(answer) => {
+                request.ended(seen.status, "Ok");
+                Ok((answer, request))
+            }
+            Err(error) => {
+                let failed = error::Attempt::of(operation, error, seen.was_sent);
+                request.ended(seen.status, format!("{:?}", failed.verdict));
+                Err(failed)
             }
         }
     }
@@ -315,17 +353,6 @@ impl Api {
     fn timeout_for(bytes: u64) -> Duration {
         SMALL_TIMEOUT + Duration::from_secs(bytes / SLOWEST_RATE)
     }
-}
-
-/// An answer that lacks what S3's documentation says it has.
-fn incomplete(operation: Operation, key: &str, what: &'static str) -> ApiError {
-    let kind = StorageErrorKind::Unavailable;
-    ApiError::Other(StorageError::new(
-        operation.as_str(),
-        key,
-        kind,
-        format!("the answer has no {what}"),
-    ))
 }
 
 fn to_u64(size: Option<i64>) -> Option<u64> {

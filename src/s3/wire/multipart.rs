@@ -3,11 +3,10 @@
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, Part,
 };
-use bytes::Bytes;
 
 use super::{
     Api, ApiError, ApiResult, COMPLETE_TIMEOUT, Call, CompletePart, ETag, ListedPart,
-    SMALL_TIMEOUT, UploadId, incomplete, to_i64, to_u64,
+    SMALL_TIMEOUT, UploadId, to_i64, to_u64,
 };
 use crate::s3::format::checksum::Crc64;
 use crate::s3::format::keys::Key;
@@ -31,13 +30,9 @@ impl Api {
         key: &Key,
         checksummed: bool,
     ) -> ApiResult<CreatedUpload> {
-        let call = Call {
-            operation: Operation::CreateMultipartUpload,
-            key: key.as_str(),
-            body: 0,
-        };
-        let (answer, attempts) = self
-            .call_counted(call, || {
+        let call = Call::of(Operation::CreateMultipartUpload, key.as_str());
+        let (answer, request) = self
+            .call_streamed(call, || {
                 self.client
                     .create_multipart_upload()
                     .bucket(&self.bucket)
@@ -51,10 +46,10 @@ impl Api {
             .await?;
         let id = answer
             .upload_id()
-            .ok_or_else(|| incomplete(call.operation, call.key, "UploadId"))?;
+            .ok_or_else(|| call.incomplete("UploadId"))?;
         Ok(CreatedUpload {
             id: UploadId(id.to_owned()),
-            repeated: attempts > 1,
+            repeated: request.attempt() > 1,
         })
     }
 
@@ -79,9 +74,8 @@ impl Api {
     ) -> ApiResult<ETag> {
         let size = payload.size();
         let call = Call {
-            operation: Operation::UploadPart,
-            key: key.as_str(),
             body: size,
+            ..Call::of(Operation::UploadPart, key.as_str())
         };
         let answer = self
             .call(call, || {
@@ -104,42 +98,13 @@ impl Api {
                 }
             })
             .await?;
-        let etag = answer
-            .e_tag()
-            .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
+        let etag = call.etag(answer.e_tag())?;
         gauge.arrived(size);
-        Ok(ETag::parse(etag))
+        Ok(etag)
     }
 
-    /// Uploads one part without a gauge.
-    pub(crate) async fn upload_part(
-        &self,
-        key: &Key,
-        upload_id: &UploadId,
-        number: u32,
-        segments: &[Bytes],
-        crc64: Option<Crc64>,
-    ) -> ApiResult<ETag> {
-        let gauge = Gauge::default();
-        let payload = Payload::of(segments);
-        self.upload_gauged_part(key, upload_id, number, &payload, crc64, &gauge)
-            .await
-    }
-
-    /// Assembles the object. `whole` is the checksum of all of it, where S3 shall verify it.
-    pub(crate) async fn complete_multipart(
-        &self,
-        key: &Key,
-        upload_id: &UploadId,
-        parts: &[CompletePart],
-        whole: Option<Crc64>,
-    ) -> ApiResult<ETag> {
-        let completed = self.complete_counted(key, upload_id, parts, whole);
-        Ok(completed.await?.0)
-    }
-
-    /// As [`complete_multipart`](Self::complete_multipart), and how many attempts it took. Ceph RGW
-    /// gives the second of them another ETag than the object has.
+    /// Assembles the object, and returns how many attempts it took: Ceph RGW gives the second of them another ETag than
+    /// the object has. `whole` is the checksum of all of it, where S3 shall verify it.
     pub(crate) async fn complete_counted(
         &self,
         key: &Key,
@@ -147,11 +112,7 @@ impl Api {
         parts: &[CompletePart],
         whole: Option<Crc64>,
     ) -> ApiResult<(ETag, u32)> {
-        let call = Call {
-            operation: Operation::CompleteMultipartUpload,
-            key: key.as_str(),
-            body: 0,
-        };
+        let call = Call::of(Operation::CompleteMultipartUpload, key.as_str());
         let parts = parts
             .iter()
             .map(|part| {
@@ -165,8 +126,8 @@ impl Api {
         let parts = CompletedMultipartUpload::builder()
             .set_parts(Some(parts))
             .build();
-        let (answer, attempts) = self
-            .call_counted(call, || {
+        let (answer, request) = self
+            .call_streamed(call, || {
                 self.client
                     .complete_multipart_upload()
                     .bucket(&self.bucket)
@@ -180,19 +141,12 @@ impl Api {
                     .send()
             })
             .await?;
-        let etag = answer
-            .e_tag()
-            .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
-        Ok((ETag::parse(etag), attempts))
+        Ok((call.etag(answer.e_tag())?, request.attempt()))
     }
 
     /// Aborts a multipart upload, or finds that there is none.
     pub(crate) async fn abort_multipart(&self, key: &Key, upload_id: &UploadId) -> ApiResult<()> {
-        let call = Call {
-            operation: Operation::AbortMultipartUpload,
-            key: key.as_str(),
-            body: 0,
-        };
+        let call = Call::of(Operation::AbortMultipartUpload, key.as_str());
         let sent = self.call(call, || {
             self.client
                 .abort_multipart_upload()
@@ -217,11 +171,7 @@ impl Api {
         key: &Key,
         upload_id: &UploadId,
     ) -> ApiResult<Option<Vec<ListedPart>>> {
-        let call = Call {
-            operation: Operation::ListParts,
-            key: key.as_str(),
-            body: 0,
-        };
+        let call = Call::of(Operation::ListParts, key.as_str());
         let mut parts = Vec::new();
         let mut marker = None;
         loop {
@@ -241,7 +191,7 @@ impl Api {
                 Err(ApiError::NoSuchUpload(_) | ApiError::NoSuchKey(_)) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            let missing = |what| incomplete(call.operation, call.key, what);
+            let missing = |what| call.incomplete(what);
             for part in page.parts() {
                 let part = listed_part(part);
                 parts.push(part.ok_or_else(|| missing("number, size or ETag of a part"))?);
@@ -261,11 +211,7 @@ impl Api {
 
     /// The multipart uploads under way at exactly this key.
     pub(crate) async fn multiparts_at(&self, key: &Key) -> ApiResult<Vec<UploadId>> {
-        let call = Call {
-            operation: Operation::ListMultipartUploads,
-            key: key.as_str(),
-            body: 0,
-        };
+        let call = Call::of(Operation::ListMultipartUploads, key.as_str());
         let (mut ids, mut after) = (Vec::new(), None::<(String, String)>);
         loop {
             let (key_marker, id_marker) = after.clone().unzip();
@@ -289,7 +235,7 @@ impl Api {
             let next = page.next_key_marker.zip(page.next_upload_id_marker);
             if is_truncated && next.is_none() {
                 let what = "next page, though it has more uploads";
-                return Err(incomplete(call.operation, call.key, what));
+                return Err(call.incomplete(what));
             }
             // Longer keys follow.
             let next = next.filter(|(next, _)| is_truncated && next == key.as_str());

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::{
     Api, ApiError, ApiResult, Call, Condition, ConditionForm, ETag, ObjectInfo, RangeBody,
-    SMALL_TIMEOUT, SmallObject, Written, http_range, incomplete, to_i64, to_system_time, to_u64,
+    SMALL_TIMEOUT, SmallObject, Written, http_range, to_i64, to_system_time, to_u64,
 };
 use crate::clock::{self, Moment};
-use crate::error::{StorageError, StorageErrorKind};
+use crate::error::StorageErrorKind;
 use crate::s3::format::checksum::Crc64;
 use crate::s3::format::keys::Key;
 use crate::s3::wire::body::Payload;
@@ -38,18 +38,6 @@ impl Api {
     pub(crate) async fn put(
         &self,
         key: &Key,
-        segments: &[Bytes],
-        crc64: Option<Crc64>,
-        condition: Option<Condition<'_>>,
-    ) -> ApiResult<ETag> {
-        let payload = Payload::of(segments);
-        self.put_payload(key, &payload, crc64, condition).await
-    }
-
-    /// As [`put`](Self::put), of bytes that need not be in memory.
-    pub(crate) async fn put_payload(
-        &self,
-        key: &Key,
         payload: &Payload,
         crc64: Option<Crc64>,
         condition: Option<Condition<'_>>,
@@ -69,9 +57,8 @@ impl Api {
     ) -> ApiResult<(ETag, u32)> {
         let size = payload.size();
         let call = Call {
-            operation: Operation::PutObject,
-            key: key.as_str(),
             body: size,
+            ..Call::of(Operation::PutObject, key.as_str())
         };
         let holds = || async move {
             match condition {
@@ -110,20 +97,13 @@ impl Api {
             }
             error => error,
         })?;
-        let etag = answer
-            .e_tag()
-            .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
-        Ok((ETag::parse(etag), request.attempt()))
+        Ok((call.etag(answer.e_tag())?, request.attempt()))
     }
 
     /// A small object, whole; `None` where there is none. It is read again from its start where the
     /// body breaks off.
     pub(crate) async fn get_small(&self, key: &Key) -> ApiResult<Option<SmallObject>> {
-        let call = Call {
-            operation: Operation::GetObject,
-            key: key.as_str(),
-            body: 0,
-        };
+        let call = Call::of(Operation::GetObject, key.as_str());
         let begun = Instant::now();
         let (mut broken, mut drawn) = (0, None::<(u64, Turn)>);
         loop {
@@ -134,20 +114,16 @@ impl Api {
                 Err(ApiError::NoSuchKey(_)) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            let etag = answer
-                .e_tag()
-                .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
-            let etag = ETag::parse(etag);
+            let etag = call.etag(answer.e_tag())?;
             let written = Written {
                 at: answer.last_modified().map(to_system_time),
                 answered_at: seen.caught().date,
             };
-            let length = to_u64(answer.content_length())
-                .ok_or_else(|| incomplete(call.operation, call.key, "Content-Length"))?;
+            let length =
+                to_u64(answer.content_length()).ok_or_else(|| call.incomplete("Content-Length"))?;
             if length > MAX_DOCUMENT {
                 let why = format!("it has {length} bytes, which is none of ours");
-                let kind = StorageErrorKind::Other;
-                let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
+                let error = call.failed(StorageErrorKind::Other, why);
                 return Err(ApiError::InvalidRange(error));
             }
             // An answer that waits for its turn may break off meanwhile.
@@ -177,10 +153,8 @@ impl Api {
                     drawn = Some((length, self.large.read(length).await));
                 }
                 None => {
-                    let kind = StorageErrorKind::Unavailable;
-                    let error = StorageError::new(call.operation.as_str(), call.key, kind, failure)
-                        .after(broken, begun.elapsed());
-                    return Err(ApiError::Other(error));
+                    let error = call.failed(StorageErrorKind::Unavailable, failure);
+                    return Err(ApiError::Other(error.after(broken, begun.elapsed())));
                 }
             }
         }
@@ -219,20 +193,16 @@ impl Api {
                 return Ok(None);
             }
         }
-        let kind = StorageErrorKind::Unavailable;
         let why = "HEAD answers 404, and GET finds the object";
-        let operation = Operation::HeadObject.as_str();
-        let error = StorageError::new(operation, key.as_str(), kind, why);
-        Err(ApiError::Other(error))
+        let call = Call::of(Operation::HeadObject, key.as_str());
+        Err(ApiError::Other(
+            call.failed(StorageErrorKind::Unavailable, why),
+        ))
     }
 
     /// Whether S3 itself says that there is no such object.
     async fn is_absent(&self, key: &Key) -> ApiResult<bool> {
-        let call = Call {
-            operation: Operation::GetObject,
-            key: key.as_str(),
-            body: 0,
-        };
+        let call = Call::of(Operation::GetObject, key.as_str());
         let sent = self.call(call, || {
             self.client
                 .get_object()
@@ -252,11 +222,7 @@ impl Api {
     }
 
     async fn head_unconfirmed(&self, key: &Key) -> ApiResult<Option<ObjectInfo>> {
-        let call = Call {
-            operation: Operation::HeadObject,
-            key: key.as_str(),
-            body: 0,
-        };
+        let call = Call::of(Operation::HeadObject, key.as_str());
         let sent = self.call(call, || {
             self.client
                 .head_object()
@@ -272,11 +238,9 @@ impl Api {
             Err(ApiError::NoSuchKey(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let etag = answer
-            .e_tag()
-            .ok_or_else(|| incomplete(call.operation, call.key, "ETag"))?;
-        let size = to_u64(answer.content_length())
-            .ok_or_else(|| incomplete(call.operation, call.key, "Content-Length"))?;
+        let etag = call.etag(answer.e_tag())?;
+        let size =
+            to_u64(answer.content_length()).ok_or_else(|| call.incomplete("Content-Length"))?;
         // A composite checksum, which ends in `-<parts>` at AWS, is not one of the object's bytes.
         let is_composite = answer.checksum_type() == Some(&ChecksumType::Composite);
         let crc64 = answer
@@ -284,35 +248,20 @@ impl Api {
             .filter(|sum| !is_composite && !sum.contains('-'));
         Ok(Some(ObjectInfo {
             size,
-            etag: ETag::parse(etag),
+            etag,
             crc64: crc64.map(str::to_owned),
         }))
     }
 
-    /// Begins to read a range of an object that must still have this ETag. The caller checks
-    /// that all of it arrives.
+    /// Begins to read a range of an object that must still have this ETag; none is given for one that is never
+    /// overwritten. The caller checks that all of it arrives.
     pub(crate) async fn get_range(
-        &self,
-        key: &Key,
-        range: Range<u64>,
-        etag: &ETag,
-    ) -> ApiResult<RangeBody> {
-        self.get_range_if(key, range, Some(etag)).await
-    }
-
-    /// As [`get_range`](Self::get_range), of an object that is never overwritten where no ETag is
-    /// given.
-    pub(crate) async fn get_range_if(
         &self,
         key: &Key,
         range: Range<u64>,
         etag: Option<&ETag>,
     ) -> ApiResult<RangeBody> {
-        let call = Call {
-            operation: Operation::GetObject,
-            key: key.as_str(),
-            body: 0,
-        };
+        let call = Call::of(Operation::GetObject, key.as_str());
         let (answer, request) = self
             .call_streamed(call, || {
                 self.client
@@ -332,8 +281,7 @@ impl Api {
             && received != *asked
         {
             let why = format!("{asked} was asked for, {received} came");
-            let kind = StorageErrorKind::Other;
-            let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
+            let error = call.failed(StorageErrorKind::Other, why);
             return Err(ApiError::Precondition(error));
         }
         // Or the range, and would hand out bytes of another place. Without a word about it, all bytes
@@ -350,8 +298,7 @@ impl Api {
                 answer.content_range(),
                 answer.content_length(),
             );
-            let kind = StorageErrorKind::Other;
-            let error = StorageError::new(call.operation.as_str(), call.key, kind, why);
+            let error = call.failed(StorageErrorKind::Other, why);
             return Err(ApiError::InvalidRange(error));
         }
         Ok(RangeBody::new(answer.body, request))
@@ -364,11 +311,7 @@ impl Api {
     }
 
     pub(super) async fn delete_matching(&self, key: &Key, etag: Option<&ETag>) -> ApiResult<()> {
-        let call = Call {
-            operation: Operation::DeleteObject,
-            key: key.as_str(),
-            body: 0,
-        };
+        let call = Call::of(Operation::DeleteObject, key.as_str());
         let sent = self.call(call, || {
             self.client
                 .delete_object()
@@ -400,21 +343,8 @@ impl Api {
     }
 
     async fn delete_batch(&self, keys: &[Key]) -> ApiResult<()> {
-        let operation = Operation::DeleteObjects;
-        let call = Call {
-            operation,
-            key: keys[0].as_str(),
-            body: 0,
-        };
-        let refused = |why: String| {
-            let kind = StorageErrorKind::Other;
-            ApiError::Other(StorageError::new(
-                operation.as_str(),
-                keys[0].as_str(),
-                kind,
-                why,
-            ))
-        };
+        let call = Call::of(Operation::DeleteObjects, keys[0].as_str());
+        let refused = |why: String| ApiError::Other(call.failed(StorageErrorKind::Other, why));
         let objects = keys
             .iter()
             .map(|key| ObjectIdentifier::builder().key(key.as_str()).build())
