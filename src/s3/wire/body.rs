@@ -57,60 +57,28 @@ impl Payload {
     pub(super) fn body(&self, is_checksummed: bool, gauge: &Gauge) -> (ByteStream, bool) {
         match self {
             Payload::Memory(chunks) if !is_checksummed => (signable_body(chunks), false),
-            Payload::Memory(chunks) => (segments_body(Arc::clone(chunks), gauge), true),
+            Payload::Memory(chunks) => {
+                let body = segments_body(self.size(), Arc::clone(chunks), gauge);
+                (body, true)
+            }
             Payload::Stream { size, open } => (streamed_body(*size, open, gauge), true),
         }
     }
 }
 
-/// The bytes of a part, in the pieces that they arrived in.
-struct Segments {
-    left: VecDeque<Bytes>,
-    remaining: u64,
-    gauge: Gauge,
-}
-
-impl http_body::Body for Segments {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let Some(front) = self.left.front_mut() else {
-            return Poll::Ready(None);
-        };
-        let frame = front.split_to(front.len().min(MAX_FRAME));
-        if front.is_empty() {
-            self.left.pop_front();
-        }
-        self.remaining -= frame.len() as u64;
-        self.gauge.moved(frame.len() as u64);
-        Poll::Ready(Some(Ok(Frame::data(frame))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.remaining)
-    }
-}
-
 type Open = Arc<dyn Fn() -> mpsc::Receiver<Bytes> + Send + Sync>;
 
-/// The bytes of a part, as they are read from elsewhere. Nothing is read before the first frame is
-/// asked for: the SDK makes more copies of a body than it sends.
-struct Streamed {
-    open: Open,
-    bytes: Option<mpsc::Receiver<Bytes>>,
+/// The bytes of a part, as `next` gives them.
+struct Frames<N> {
+    next: N,
     remaining: u64,
     gauge: Gauge,
 }
 
-impl http_body::Body for Streamed {
+impl<N> http_body::Body for Frames<N>
+where
+    N: FnMut(&mut Context<'_>) -> Poll<Option<Bytes>> + Unpin,
+{
     type Data = Bytes;
     type Error = Infallible;
 
@@ -118,9 +86,7 @@ impl http_body::Body for Streamed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let this = &mut *self;
-        let bytes = this.bytes.get_or_insert_with(|| (this.open)());
-        let next = ready!(bytes.poll_recv(context));
+        let next = ready!((self.next)(context));
         Poll::Ready(next.map(|frame| {
             self.remaining = self.remaining.saturating_sub(frame.len() as u64);
             self.gauge.moved(frame.len() as u64);
@@ -137,30 +103,47 @@ impl http_body::Body for Streamed {
     }
 }
 
-fn streamed_body(size: u64, open: &Open, gauge: &Gauge) -> ByteStream {
-    let (open, gauge) = (Arc::clone(open), gauge.clone());
+/// A body of so many bytes, which can be sent again: `frames` begins with the first one.
+fn gauged_body<N>(
+    size: u64,
+    gauge: &Gauge,
+    frames: impl Fn() -> N + Send + Sync + 'static,
+) -> ByteStream
+where
+    N: FnMut(&mut Context<'_>) -> Poll<Option<Bytes>> + Unpin + Send + Sync + 'static,
+{
+    let gauge = gauge.clone();
     ByteStream::new(SdkBody::retryable(move || {
         gauge.begin();
-        SdkBody::from_body_1_x(Streamed {
-            open: Arc::clone(&open),
-            bytes: None,
+        SdkBody::from_body_1_x(Frames {
+            next: frames(),
             remaining: size,
             gauge: gauge.clone(),
         })
     }))
 }
 
-/// A body of these segments, which can be sent again.
-fn segments_body(segments: Arc<[Bytes]>, gauge: &Gauge) -> ByteStream {
-    let gauge = gauge.clone();
-    ByteStream::new(SdkBody::retryable(move || {
-        gauge.begin();
-        SdkBody::from_body_1_x(Segments {
-            left: segments.iter().cloned().collect(),
-            remaining: segments.iter().map(|segment| segment.len() as u64).sum(),
-            gauge: gauge.clone(),
-        })
-    }))
+/// The bytes of a part, as they are read from elsewhere. Nothing is read before the first frame is
+/// asked for: the SDK makes more copies of a body than it sends.
+fn streamed_body(size: u64, open: &Open, gauge: &Gauge) -> ByteStream {
+    let open = Arc::clone(open);
+    gauged_body(size, gauge, move || {
+        let (open, mut bytes) = (Arc::clone(&open), None);
+        move |context: &mut Context<'_>| bytes.get_or_insert_with(|| open()).poll_recv(context)
+    })
+}
+
+/// The bytes of a part, in the pieces that they arrived in.
+fn segments_body(size: u64, segments: Arc<[Bytes]>, gauge: &Gauge) -> ByteStream {
+    gauged_body(size, gauge, move || {
+        let mut left: VecDeque<Bytes> = segments.iter().cloned().collect();
+        move |_: &mut Context<'_>| {
+            let front = left.front_mut();
+            let frame = front.map(|front| front.split_to(front.len().min(MAX_FRAME)));
+            left.pop_front_if(|front| front.is_empty());
+            Poll::Ready(frame)
+        }
+    })
 }
 
 /// The body of a ranged GET, as it arrives. The SDK repeats no body and checks no range.
