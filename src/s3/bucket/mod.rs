@@ -196,11 +196,13 @@ impl Store {
         let Some(own) = self.own_id(id).await? else {
             return Ok(None);
         };
-        let record = self.recorded(&own).await?;
+        let record = self.record(&own).await?.map(|loaded| loaded.document);
+        let present = record.filter(|record| record.state.is_present());
+        let layer = present.map(|record| record.layer);
         if own == *id {
-            return Ok(record);
+            return Ok(layer);
         }
-        Ok(record.map(|layer| layer.with_aliases(std::slice::from_ref(id))))
+        Ok(layer.map(|layer| layer.with_aliases(std::slice::from_ref(id))))
     }
 
     /// The SHA-256 of the layer with this id, as its alias says.
@@ -225,13 +227,6 @@ impl Store {
         }
         check(&key, id, &document.layer)?;
         Ok(Some(document.layer.id()))
-    }
-
-    /// The layer whose record is that of this SHA-256.
-    async fn recorded(&self, id: &LayerId) -> Result<Option<StoredLayer>> {
-        let record = self.record(id).await?.map(|loaded| loaded.document);
-        let present = record.filter(|record| record.state.is_present());
-        Ok(present.map(|record| record.layer))
     }
 
     /// The record of the layer with this SHA-256, in any state.

@@ -52,10 +52,7 @@ pub(crate) fn encode<T: Document>(document: &T) -> Result<Bytes> {
 ///
 /// `Damaged` where it is no such document or was changed; `NewerVersion`.
 pub(crate) fn decode<T: Document>(key: &Key, bytes: &[u8]) -> Result<T> {
-    let damaged = |reason: String| Error::Damaged {
-        key: key.to_string(),
-        reason,
-    };
+    let damaged = |reason| Error::damaged(key, reason);
     let text = std::str::from_utf8(bytes)
         .map_err(|_| damaged(format!("it is no {}: not UTF-8", T::WHAT)))?;
     let (body, sum) = text

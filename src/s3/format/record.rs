@@ -101,10 +101,9 @@ impl StoredLayer {
             && match (&self.content, &other.content) {
                 (Content::Inline(_), Content::Inline(_)) => true,
                 (Content::Segments(ours), Content::Segments(theirs)) => {
-                    let names = |segments: &[Segment]| {
-                        segments.iter().map(|s| s.name.clone()).collect::<Vec<_>>()
-                    };
-                    self.upload == other.upload && names(ours) == names(theirs)
+                    let (ours, theirs) = (ours.iter(), theirs.iter());
+                    let has_same_names = ours.map(|s| &s.name).eq(theirs.map(|s| &s.name));
+                    self.upload == other.upload && has_same_names
                 }
                 _ => false,
             }
