@@ -9,7 +9,6 @@ use aws_sdk_s3::types::{
 
 use super::{Api, ApiError, ApiResult, Call, SMALL_TIMEOUT};
 use crate::s3::format::keys::Key;
-use crate::s3::wire::date::{CatchDate, Caught};
 use crate::s3::wire::listing::{self, Sought};
 use crate::telemetry::Operation;
 
@@ -52,15 +51,13 @@ pub(crate) enum Versioning {
 impl Api {
     /// One page of the objects below `prefix`.
     pub(crate) async fn list_as(&self, prefix: &str, sought: &Sought) -> ApiResult<Listing> {
-        let seen = CatchDate::default();
-        let answer = self.listed(prefix, sought, &seen).await?;
-        let Caught { date, server, host } = seen.caught();
+        let (answer, seen) = self.listed(prefix, sought).await?;
         Ok(Listing {
             keys: listing::keys(&answer),
             next: listing::next_page(&answer),
-            date,
-            server,
-            host,
+            date: seen.date,
+            server: seen.server,
+            host: seen.host,
         })
     }
 

@@ -3,11 +3,11 @@
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::Object;
 
-use super::{Api, ApiError, ApiResult, Call, ETag, Page, SMALL_TIMEOUT, to_system_time};
+use super::{Answered, Api, ApiError, ApiResult, Call, ETag, Page, SMALL_TIMEOUT, to_system_time};
 use crate::error::StorageErrorKind;
 use crate::s3::format::keys::Key;
-use crate::s3::wire::date::CatchDate;
 use crate::s3::wire::types::ListedObject;
+use crate::s3::wire::witness::Seen;
 use crate::telemetry::Operation;
 
 /// What a listing is asked for.
@@ -25,16 +25,14 @@ pub(crate) struct Sought {
 const MAX_KEYS: i32 = 1000;
 
 impl Api {
-    /// One page of what is below `prefix`, as it was answered. `seen` receives the head of the
-    /// answer.
+    /// One page of what is below `prefix`, as it was answered.
     pub(super) async fn listed(
         &self,
         prefix: &str,
         sought: &Sought,
-        seen: &CatchDate,
-    ) -> ApiResult<ListObjectsV2Output> {
+    ) -> ApiResult<(ListObjectsV2Output, Seen)> {
         let call = Call::of(Operation::ListObjectsV2, prefix);
-        let answer = self.call(call, || {
+        let sent = self.call_attempted(call, || {
             self.client
                 .list_objects_v2()
                 .bucket(&self.bucket)
@@ -44,10 +42,9 @@ impl Api {
                 .set_max_keys(sought.limit)
                 .customize()
                 .config_override(Self::settings(SMALL_TIMEOUT))
-                .interceptor(seen.clone())
                 .send()
         });
-        let answer = answer.await?;
+        let Answered { answer, seen, .. } = sent.await?;
         let next = answer.next_continuation_token();
         let is_cut = answer
             .is_truncated()
@@ -56,21 +53,20 @@ impl Api {
             let why = "the listing does not get on: it has more pages, and names no next one";
             return Err(refused(prefix, why));
         }
-        Ok(answer)
+        Ok((answer, seen))
     }
 
     /// One page of the objects below `prefix`, in the order of their keys.
     pub(crate) async fn list(&self, prefix: &str, from: Option<String>) -> ApiResult<Page> {
-        let seen = CatchDate::default();
         let sought = Sought {
             from,
             ..Sought::default()
         };
-        let answer = self.listed(prefix, &sought, &seen).await?;
+        let (answer, seen) = self.listed(prefix, &sought).await?;
         Ok(Page {
             objects: objects(&answer, prefix)?,
             next: next_page(&answer),
-            date: seen.caught().date,
+            date: seen.date,
         })
     }
 
@@ -92,7 +88,7 @@ impl Api {
             ..Sought::default()
         };
         loop {
-            let answer = self.listed(prefix, &sought, &CatchDate::default()).await?;
+            let (answer, _) = self.listed(prefix, &sought).await?;
             let mut objects = objects(&answer, prefix)?;
             let more = answer.is_truncated() == Some(true);
             if more && !objects.is_sorted_by_key(|object| &object.key) {

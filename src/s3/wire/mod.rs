@@ -36,7 +36,6 @@ mod client_environment;
 mod client_error;
 mod client_settings;
 mod conditional;
-mod date;
 mod dispatch;
 mod error;
 mod examine;
@@ -105,6 +104,14 @@ struct Call<'a> {
     key: &'a str,
     /// Bytes of the request's body.
     body: u64,
+}
+
+/// An answer, and the attempt that brought it: those before it may have taken effect too. Where a body is still to be
+/// read, the request is over with that.
+struct Answered<T> {
+    answer: T,
+    request: Request,
+    seen: witness::Seen,
 }
 
 impl<'a> Call<'a> {
@@ -215,12 +222,11 @@ impl Api {
         Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
-        Ok(self.call_streamed(call, send).await?.0)
+        Ok(self.call_attempted(call, send).await?.answer)
     }
 
-    /// As [`call`](Self::call), with the last attempt: those before it may have taken effect too. Where the body of the
-    /// answer is still to be read, the request is over with that.
-    async fn call_streamed<T, E, F, Sent>(&self, call: Call<'_>, send: F) -> ApiResult<(T, Request)>
+    /// As [`call`](Self::call), with the last attempt.
+    async fn call_attempted<T, E, F, Sent>(&self, call: Call<'_>, send: F) -> ApiResult<Answered<T>>
     where
         F: Fn() -> Sent,
         Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
@@ -229,7 +235,7 @@ impl Api {
         self.call_while(call, send, None, || ready(Ok(true))).await
     }
 
-    /// As [`call_streamed`](Self::call_streamed). No attempt is signed after `until`: so long after that
+    /// As [`call_attempted`](Self::call_attempted). No attempt is signed after `until`: so long after that
     /// moment. A condition `holds` before each attempt but the first.
     async fn call_while<T, E, F, Sent, Held>(
         &self,
@@ -237,7 +243,7 @@ impl Api {
         send: F,
         until: Option<(Moment, Duration)>,
         holds: impl Fn() -> Held,
-    ) -> ApiResult<(T, Request)>
+    ) -> ApiResult<Answered<T>>
     where
         F: Fn() -> Sent,
         Held: Future<Output = ApiResult<bool>>,
@@ -309,7 +315,7 @@ impl Api {
         call: Call<'_>,
         attempt: u32,
         sending: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-    ) -> Result<(T, Request), error::Attempt>
+    ) -> Result<Answered<T>, error::Attempt>
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
@@ -319,7 +325,11 @@ impl Api {
         match result {
             Ok(answer) => {
                 request.ended(seen.status, "Ok");
-                Ok((answer, request))
+                Ok(Answered {
+                    answer,
+                    request,
+                    seen,
+                })
             }
             Err(error) => {
                 let failed = error::Attempt::of(operation, error, seen.was_sent);

@@ -5,7 +5,7 @@ use aws_sdk_s3::types::{
 };
 
 use super::{
-    Api, ApiError, ApiResult, COMPLETE_TIMEOUT, Call, CompletePart, ETag, ListedPart,
+    Answered, Api, ApiError, ApiResult, COMPLETE_TIMEOUT, Call, CompletePart, ETag, ListedPart,
     SMALL_TIMEOUT, UploadId, to_i64, to_u64,
 };
 use crate::s3::format::checksum::Crc64;
@@ -31,8 +31,10 @@ impl Api {
         checksummed: bool,
     ) -> ApiResult<CreatedUpload> {
         let call = Call::of(Operation::CreateMultipartUpload, key.as_str());
-        let (answer, request) = self
-            .call_streamed(call, || {
+        let Answered {
+            answer, request, ..
+        } = self
+            .call_attempted(call, || {
                 self.client
                     .create_multipart_upload()
                     .bucket(&self.bucket)
@@ -126,8 +128,10 @@ impl Api {
         let parts = CompletedMultipartUpload::builder()
             .set_parts(Some(parts))
             .build();
-        let (answer, request) = self
-            .call_streamed(call, || {
+        let Answered {
+            answer, request, ..
+        } = self
+            .call_attempted(call, || {
                 self.client
                     .complete_multipart_upload()
                     .bucket(&self.bucket)

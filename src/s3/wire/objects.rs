@@ -10,19 +10,18 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::{
-    Api, ApiError, ApiResult, Call, Condition, ConditionForm, ETag, ObjectInfo, RangeBody,
-    SMALL_TIMEOUT, SmallObject, Written, http_range, to_i64, to_system_time, to_u64,
+    Answered, Api, ApiError, ApiResult, Call, Condition, ConditionForm, ETag, ObjectInfo,
+    RangeBody, SMALL_TIMEOUT, SmallObject, Written, http_range, to_i64, to_system_time, to_u64,
 };
 use crate::clock::{self, Moment};
 use crate::error::StorageErrorKind;
 use crate::s3::format::checksum::Crc64;
 use crate::s3::format::keys::Key;
 use crate::s3::wire::body::Payload;
-use crate::s3::wire::date::CatchDate;
 use crate::s3::wire::gauge::Gauge;
 use crate::s3::wire::large::Turn;
 use crate::s3::wire::retry::pause;
-use crate::telemetry::{Operation, Request};
+use crate::telemetry::Operation;
 
 /// No document of ours comes near this size, in bytes; a larger object is none of ours.
 const MAX_DOCUMENT: u64 = 64 * 1024 * 1024;
@@ -91,13 +90,13 @@ impl Api {
             }
         };
         let sent = self.call_while(call, send, until, holds).await;
-        let (answer, request) = sent.map_err(|error| match error {
+        let sent = sent.map_err(|error| match error {
             ApiError::NotImplemented(error) if condition.is_some() => {
                 ApiError::NotImplemented(error.advised(Some(NO_CONDITIONS.to_owned())))
             }
             error => error,
         })?;
-        Ok((call.etag(answer.e_tag())?, request.attempt()))
+        Ok((call.etag(sent.answer.e_tag())?, sent.request.attempt()))
     }
 
     /// A small object, whole; `None` where there is none. It is read again from its start where the
@@ -108,8 +107,11 @@ impl Api {
         let (mut broken, mut drawn) = (0, None::<(u64, Turn)>);
         loop {
             let since_first = begun.elapsed();
-            let seen = CatchDate::default();
-            let (answer, request) = match self.begin_small(call, &seen).await {
+            let Answered {
+                answer,
+                request,
+                seen,
+            } = match self.begin_small(call).await {
                 Ok(answered) => answered,
                 Err(ApiError::NoSuchKey(_)) => return Ok(None),
                 Err(error) => return Err(error),
@@ -117,7 +119,7 @@ impl Api {
             let etag = call.etag(answer.e_tag())?;
             let written = Written {
                 at: answer.last_modified().map(to_system_time),
-                answered_at: seen.caught().date,
+                answered_at: seen.date,
             };
             let length =
                 to_u64(answer.content_length()).ok_or_else(|| call.incomplete("Content-Length"))?;
@@ -160,11 +162,7 @@ impl Api {
         }
     }
 
-    async fn begin_small(
-        &self,
-        call: Call<'_>,
-        seen: &CatchDate,
-    ) -> ApiResult<(GetObjectOutput, Request)> {
+    async fn begin_small(&self, call: Call<'_>) -> ApiResult<Answered<GetObjectOutput>> {
         let send = || {
             self.client
                 .get_object()
@@ -172,10 +170,9 @@ impl Api {
                 .key(call.key)
                 .customize()
                 .config_override(Self::settings(SMALL_TIMEOUT))
-                .interceptor(seen.clone())
                 .send()
         };
-        self.call_streamed(call, send).await
+        self.call_attempted(call, send).await
     }
 
     /// What is known of an object; `None` where there is none. The 404 of a HEAD has no body, so a
@@ -202,20 +199,9 @@ impl Api {
 
     /// Whether S3 itself says that there is no such object.
     async fn is_absent(&self, key: &Key) -> ApiResult<bool> {
-        let call = Call::of(Operation::GetObject, key.as_str());
-        let sent = self.call(call, || {
-            self.client
-                .get_object()
-                .bucket(&self.bucket)
-                .key(key.as_str())
-                .range(http_range(&(0..1)))
-                .customize()
-                .config_override(Self::settings(SMALL_TIMEOUT))
-                .send()
-        });
-        match sent.await {
+        match self.get_range(key, 0..1, None).await {
             Err(ApiError::NoSuchKey(_)) => Ok(true),
-            // It is empty.
+            // Of the others, it is empty, or the store ignores the range.
             Ok(_) | Err(ApiError::InvalidRange(_)) => Ok(false),
             Err(error) => Err(error),
         }
@@ -262,8 +248,10 @@ impl Api {
         etag: Option<&ETag>,
     ) -> ApiResult<RangeBody> {
         let call = Call::of(Operation::GetObject, key.as_str());
-        let (answer, request) = self
-            .call_streamed(call, || {
+        let Answered {
+            answer, request, ..
+        } = self
+            .call_attempted(call, || {
                 self.client
                     .get_object()
                     .bucket(&self.bucket)

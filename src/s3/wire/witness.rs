@@ -1,8 +1,9 @@
-//! What the SDK keeps to itself: whether a request was sent, the status of its answer, for the log, and
-//! whether its document is whole.
+//! What the SDK keeps to itself: whether a request was sent and to which host, what the head of its answer says, and
+//! whether the document of the answer is whole.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::future::Future;
+use std::time::SystemTime;
 
 use aws_sdk_s3::config::interceptors::{
     AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextRef,
@@ -10,19 +11,26 @@ use aws_sdk_s3::config::interceptors::{
 };
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 
 tokio::task_local! {
     /// Of the request that this task is sending.
-    static SEEN: Cell<Seen>;
+    static SEEN: RefCell<Seen>;
 }
 
-/// How far a request came.
-#[derive(Clone, Copy, Debug, Default)]
+/// How far a request came, and what came back.
+#[derive(Debug, Default)]
 pub(super) struct Seen {
     /// Whether it could be built and signed.
     pub(super) was_sent: bool,
+    /// The host that it was sent to.
+    pub(super) host: Option<String>,
     /// Of the answer, if one came.
     pub(super) status: Option<u16>,
+    /// The store's own clock, if the answer has it.
+    pub(super) date: Option<SystemTime>,
+    /// As the `Server` header says it, or a header that only one store has.
+    pub(super) server: Option<String>,
 }
 
 /// Sees what comes back.
@@ -31,16 +39,24 @@ pub(super) struct Witness;
 
 impl Intercept for Witness {
     fn name(&self) -> &'static str {
-        "status"
+        "witness"
     }
 
     fn read_before_transmit(
         &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        note(None);
+        let uri = context.request().uri().parse::<http::Uri>();
+        let host = uri.ok().and_then(|uri| uri.host().map(str::to_owned));
+        note(|seen| {
+            *seen = Seen {
+                was_sent: true,
+                host,
+                ..Seen::default()
+            }
+        });
         Ok(())
     }
 
@@ -50,7 +66,21 @@ impl Intercept for Witness {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        note(Some(context.response().status().as_u16()));
+        let answer = context.response();
+        let headers = answer.headers();
+        let date = headers
+            .get("date")
+            .and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
+        // LocalStack's `Server` names the library that it is served by.
+        let server = match headers.get("x-localstack") {
+            Some(_) => Some("LocalStack"),
+            None => headers.get("server"),
+        };
+        note(|seen| {
+            seen.status = Some(answer.status().as_u16());
+            seen.date = date.and_then(|date| SystemTime::try_from(date).ok());
+            seen.server = server.map(str::to_owned);
+        });
         Ok(())
     }
 
@@ -70,14 +100,9 @@ impl Intercept for Witness {
     }
 }
 
-fn note(status: Option<u16>) {
+fn note(change: impl FnOnce(&mut Seen)) {
     // Ignored outside of `seen`.
-    let _ = SEEN.try_with(|seen| {
-        seen.set(Seen {
-            was_sent: true,
-            status,
-        })
-    });
+    let _ = SEEN.try_with(|seen| change(&mut seen.borrow_mut()));
 }
 
 /// The SDK reads an XML document that breaks off as if it were whole: a listing would lack keys.
@@ -102,9 +127,9 @@ fn is_whole(document: &[u8]) -> bool {
 pub(super) async fn seen<T>(sending: impl Future<Output = T>) -> (T, Seen) {
     let seen = async {
         let result = sending.await;
-        (result, SEEN.with(Cell::get))
+        (result, SEEN.with(RefCell::take))
     };
-    SEEN.scope(Cell::default(), seen).await
+    SEEN.scope(RefCell::default(), seen).await
 }
 
 #[cfg(test)]
