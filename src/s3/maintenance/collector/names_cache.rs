@@ -9,7 +9,7 @@ use crate::s3::format::collection::ManifestNames;
 use crate::s3::format::document::{Document as _, encode};
 use crate::s3::format::keys::Key;
 use crate::s3::maintenance::marks::Marks;
-use crate::s3::wire::{Condition, ETag, ListedObject};
+use crate::s3::wire::{Condition, ETag};
 use s3layers_tarsum::Digest;
 
 /// A larger list is not stored, and the manifests of its repository are read in every pass: some
@@ -47,9 +47,9 @@ impl NamesCache {
     pub(super) fn known(
         &mut self,
         digest: &Digest,
-        object: &ListedObject,
+        etag: Option<&ETag>,
     ) -> Option<BTreeSet<Digest>> {
-        let etag = object.etag.as_ref()?.to_string();
+        let etag = etag?.to_string();
         let digest = digest.to_string();
         let entry = self
             .stored
@@ -60,13 +60,8 @@ impl NamesCache {
         Some(names)
     }
 
-    pub(super) fn learn(
-        &mut self,
-        digest: &Digest,
-        object: &ListedObject,
-        names: BTreeSet<Digest>,
-    ) {
-        if let Some(etag) = &object.etag {
+    pub(super) fn learn(&mut self, digest: &Digest, etag: Option<&ETag>, names: BTreeSet<Digest>) {
+        if let Some(etag) = etag {
             let entry = (etag.to_string(), names);
             self.add(digest.to_string(), entry);
             self.has_changed = true;

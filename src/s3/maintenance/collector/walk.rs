@@ -7,16 +7,17 @@ use std::time::{Duration, SystemTime};
 use futures_util::{StreamExt as _, stream};
 
 use super::links::{self, Judged, Since};
-use super::listing::{ListedPage, Listing};
+use super::listing::Listing;
 use super::names_cache::NamesCache;
 use super::repository::Repository;
 use super::sessions::OpenUploads;
 use super::{AT_ONCE, CollectError, Pass};
+use crate::name::RepositoryName;
 use crate::s3::format::keys::{EntryKind, Key};
 use crate::s3::maintenance::bounded_list::BoundedList;
 use crate::s3::maintenance::marks::Marks;
 use crate::s3::repositories::names_of_manifest;
-use crate::s3::wire::ListedObject;
+use crate::s3::wire::{ETag, ListedObject};
 use s3layers_tarsum::Digest;
 
 /// So many links are removed in a pass, 15 MiB, and the records of so many condemned ones are condemned, 5 MiB.
@@ -55,61 +56,48 @@ pub(super) async fn repositories(
     canary: Option<&Key>,
 ) -> Result<RepositoryWalk, CollectError> {
     let mut listing = Listing::of(pass, pass.store.keys.repositories());
-    let mut walked = RepositoryWalk {
-        linked: Marks::small(),
-        named: Marks::small(),
-        began_at: SystemTime::UNIX_EPOCH,
-        judged: Judged {
-            removable: BoundedList::new(REMOVALS),
-            condemned: BoundedList::new(REMOVALS),
+    let mut walk = Walk {
+        pass,
+        sessions,
+        walked: RepositoryWalk {
+            linked: Marks::small(),
+            named: Marks::small(),
+            began_at: SystemTime::UNIX_EPOCH,
+            judged: Judged {
+                removable: BoundedList::new(REMOVALS),
+                condemned: BoundedList::new(REMOVALS),
+            },
+            removed: Marks::small(),
+            names: Marks::small(),
+            canaries: BoundedList::new(CANARIES),
         },
-        removed: Marks::small(),
-        names: Marks::small(),
-        canaries: BoundedList::new(CANARIES),
+        current: None,
+        manifests: Vec::new(),
     };
     let canaries = pass.store.keys.canary("");
-    let mut current: Option<Repository> = None;
     let mut has_canary = canary.is_none();
     while let Some(page) = listing.next().await? {
-        walked.began_at = page.began_at;
-        has_canary |= page
-            .objects
-            .iter()
-            .any(|object| canary == Some(&object.key));
-        let mut manifests = Vec::new();
-        for object in &page.objects {
+        walk.walked.began_at = page.began_at;
+        for object in page.objects {
+            has_canary |= canary == Some(&object.key);
             let Some((name, kind)) = pass.store.keys.entry_of(object.key.as_str()) else {
-                if is_stale_canary(&canaries, object, page.began_at) {
-                    walked.canaries.push(object.key.clone());
+                if is_stale_canary(&canaries, &object, page.began_at) {
+                    walk.walked.canaries.push(object.key);
                 }
                 continue;
             };
-            if current.as_ref().is_none_or(|current| current.name != name) {
-                end(pass, sessions, current.take(), &mut manifests, &mut walked).await?;
-                pass.report(|report| report.repositories += 1);
-            }
-            let repository = current.get_or_insert_with(|| Repository::new(name));
+            walk.begin(name).await?;
             if !object.is_tombstone() {
-                add(
-                    pass,
-                    repository,
-                    kind,
-                    object,
-                    &page,
-                    &mut walked,
-                    &mut manifests,
-                );
+                walk.add(kind, object);
             }
         }
-        if let Some(repository) = &mut current {
-            read_manifests(pass, repository, &mut manifests, &mut walked).await?;
-        }
+        walk.read_manifests().await?;
     }
-    end(pass, sessions, current.take(), &mut Vec::new(), &mut walked).await?;
+    walk.end().await?;
     if !has_canary {
         return Err(lost_canary());
     }
-    Ok(walked)
+    Ok(walk.walked)
 }
 
 /// One that no pass waits for any more; another pass that it is taken from ends with an error.
@@ -122,116 +110,123 @@ fn lost_canary() -> CollectError {
     CollectError::refused("a listing lacks an object that was written before it")
 }
 
-fn add<'a>(
-    pass: &Pass<'_>,
-    repository: &mut Repository,
-    kind: EntryKind,
-    object: &'a ListedObject,
-    page: &ListedPage,
-    walked: &mut RepositoryWalk,
-    manifests: &mut Vec<(Digest, &'a ListedObject)>,
-) {
-    let age = page.began_at.duration_since(object.modified);
-    let age = age.unwrap_or_default();
-    let times = pass.times();
-    match kind {
-        EntryKind::Link(digest) => {
-            repository.links += 1;
-            pass.report(|report| report.links += 1);
-            walked.linked.insert(&digest);
-            if age >= times.wait().min(times.link_age()) {
-                repository.old.insert(digest);
+/// The walk over all repositories, one after the other.
+struct Walk<'a, 'b> {
+    pass: &'a Pass<'b>,
+    sessions: &'a OpenUploads,
+    walked: RepositoryWalk,
+    current: Option<Repository>,
+    /// Manifests of the current repository that are listed and not read yet, with their ETags.
+    manifests: Vec<(Digest, Option<ETag>)>,
+}
+
+impl Walk<'_, '_> {
+    /// The next key is of this repository.
+    async fn begin(&mut self, name: RepositoryName) -> Result<(), CollectError> {
+        if self
+            .current
+            .as_ref()
+            .is_none_or(|current| current.name != name)
+        {
+            self.end().await?;
+            self.pass.report(|report| report.repositories += 1);
+            self.current = Some(Repository::new(name));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, kind: EntryKind, object: ListedObject) {
+        let Some(repository) = &mut self.current else {
+            return;
+        };
+        let age = self.walked.began_at.duration_since(object.modified);
+        let age = age.unwrap_or_default();
+        let times = self.pass.times();
+        match kind {
+            EntryKind::Link(digest) => {
+                repository.links += 1;
+                self.pass.report(|report| report.links += 1);
+                self.walked.linked.insert(&digest);
+                if age >= times.wait().min(times.link_age()) {
+                    repository.old.insert(digest);
+                }
+            }
+            EntryKind::OtherLink if age > times.link_age() => repository.others.insert(object.key),
+            EntryKind::Manifest(digest) => {
+                self.pass.report(|report| report.manifests += 1);
+                self.manifests.push((digest, object.etag));
+            }
+            _ => {}
+        }
+    }
+
+    /// The last key of the current repository was listed.
+    async fn end(&mut self) -> Result<(), CollectError> {
+        self.read_manifests().await?;
+        let (pass, walked) = (self.pass, &mut self.walked);
+        let Some(mut repository) = self.current.take() else {
+            return Ok(());
+        };
+        if let Some(names) = repository.names.take() {
+            names.store(pass, &repository.name).await?;
+            let key = pass.store.keys.manifest_names(&repository.name);
+            walked.names.insert(key.as_str());
+        }
+        let skew = pass.times().look();
+        let since = Since {
+            listing: walked.began_at,
+            upload: self.sessions.began(&repository.name, walked.began_at, skew),
+        };
+        links::judge(pass, repository, since, &mut walked.judged).await
+    }
+
+    /// Marks what the listed manifests name.
+    async fn read_manifests(&mut self) -> Result<(), CollectError> {
+        let (pass, walked) = (self.pass, &mut self.walked);
+        let manifests = std::mem::take(&mut self.manifests);
+        let Some(repository) = self.current.as_mut().filter(|_| !manifests.is_empty()) else {
+            return Ok(());
+        };
+        let mut cache = match repository.names.take() {
+            Some(names) => names,
+            None => NamesCache::load(pass, &repository.name).await?,
+        };
+        let mut unknown = Vec::new();
+        let mut mark = |names: &BTreeSet<Digest>, named: &mut Marks| {
+            for digest in names {
+                named.insert(digest);
+                walked.named.insert(digest);
+            }
+        };
+        for (digest, etag) in manifests {
+            match cache.known(&digest, etag.as_ref()) {
+                Some(names) => mark(&names, &mut repository.named),
+                None => unknown.push((digest, etag)),
             }
         }
-        EntryKind::OtherLink if age > times.link_age() => {
-            repository.others.insert(object.key.clone());
-        }
-        EntryKind::Manifest(digest) => {
-            pass.report(|report| report.manifests += 1);
-            manifests.push((digest, object));
-        }
-        _ => {}
-    }
-}
-
-/// The last key of a repository was listed.
-async fn end(
-    pass: &Pass<'_>,
-    sessions: &OpenUploads,
-    repository: Option<Repository>,
-    manifests: &mut Vec<(Digest, &ListedObject)>,
-    walked: &mut RepositoryWalk,
-) -> Result<(), CollectError> {
-    let Some(mut repository) = repository else {
-        return Ok(());
-    };
-    read_manifests(pass, &mut repository, manifests, walked).await?;
-    if let Some(names) = repository.names.take() {
-        names.store(pass, &repository.name).await?;
-        let key = pass.store.keys.manifest_names(&repository.name);
-        walked.names.insert(key.as_str());
-    }
-    let skew = pass.times().look();
-    let since = Since {
-        listing: walked.began_at,
-        upload: sessions.began(&repository.name, walked.began_at, skew),
-    };
-    links::judge(pass, repository, since, &mut walked.judged).await
-}
-
-/// Marks what these manifests name.
-async fn read_manifests(
-    pass: &Pass<'_>,
-    repository: &mut Repository,
-    manifests: &mut Vec<(Digest, &ListedObject)>,
-    walked: &mut RepositoryWalk,
-) -> Result<(), CollectError> {
-    let manifests = std::mem::take(manifests);
-    if manifests.is_empty() {
-        return Ok(());
-    }
-    let mut cache = match repository.names.take() {
-        Some(names) => names,
-        None => NamesCache::load(pass, &repository.name).await?,
-    };
-    let mut unknown = Vec::new();
-    let mut mark = |names: &BTreeSet<Digest>, named: &mut Marks| {
-        for digest in names {
-            named.insert(digest);
-            walked.named.insert(digest);
-        }
-    };
-    for (digest, object) in manifests {
-        match cache.known(&digest, object) {
-            Some(names) => mark(&names, &mut repository.named),
-            None => unknown.push((digest, object)),
-        }
-    }
-    let name = repository.name.clone();
-    let reads = unknown.into_iter().map(|(digest, object)| {
-        let name = &name;
-        async move {
+        let name = &repository.name;
+        let reads = unknown.into_iter().map(async |(digest, etag)| {
             let names = names_of_manifest(pass.store, name, &digest).await;
-            (digest, object, names)
-        }
-    });
-    let mut reads = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-    while let Some((digest, object, names)) = reads.next().await {
-        match names {
-            Ok(Some(names)) => {
-                mark(&names, &mut repository.named);
-                cache.learn(&digest, object, names);
+            (digest, etag, names)
+        });
+        let mut reads = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+        while let Some((digest, etag, names)) = reads.next().await {
+            match names {
+                Ok(Some(names)) => {
+                    mark(&names, &mut repository.named);
+                    cache.learn(&digest, etag.as_ref(), names);
+                }
+                Ok(None) => {}
+                Err(error) if error.is_unreadable() => {
+                    repository.is_unreadable = true;
+                    pass.skip(format_args!("all links of {name}: {error}"));
+                }
+                Err(error) => return Err(error.into()),
             }
-            Ok(None) => {}
-            Err(error) if error.is_unreadable() => {
-                repository.is_unreadable = true;
-                pass.skip(format_args!("all links of {name}: {error}"));
-            }
-            Err(error) => return Err(error.into()),
         }
+        repository.names = Some(cache);
+        Ok(())
     }
-    repository.names = Some(cache);
-    Ok(())
 }
 
 /// Which layers are linked now, and when the listing began. Without the links `removed`, of a pass that changes nothing.
