@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Api, ApiError, ApiResult, Condition, ConditionForm, ETag, Put};
+use super::{Api, ApiError, ApiResult, Condition, ConditionForm, ETag, Put, SmallObject};
 use crate::clock::Moment;
 use crate::s3::format::keys::Key;
 use crate::s3::wire::body::Payload;
@@ -93,11 +93,8 @@ impl Api {
         let _turn;
         if self.form == ConditionForm::Unsent {
             _turn = self.turns.lock(key.clone()).await;
-            match (self.get_small(key).await?, condition) {
-                (Some(found), Condition::Matches(etag)) if found.etag == *etag => {}
-                (Some(found), _) => return Ok((Put::Held(found.without_turn()), false)),
-                (None, Condition::Matches(_)) => return Ok((Put::Gone, false)),
-                (None, Condition::Absent) => {}
+            if let Some(put) = ended(self.get_small(key).await?, condition) {
+                return Ok((put, false));
             }
         }
         loop {
@@ -114,20 +111,30 @@ impl Api {
             };
             looks += 1;
             let repeated = looks > 1 || refusal.attempts() > 1;
-            match (self.get_small(key).await?, condition) {
-                (Some(found), _) if found.bytes == document => {
+            let found = match self.get_small(key).await? {
+                Some(found) if found.bytes == document => {
                     return Ok((Put::Written(found.etag), true));
                 }
-                // The condition holds after all, or again.
-                (Some(found), Condition::Matches(etag)) if found.etag == *etag => {}
-                (None, Condition::Absent) => {}
-                (Some(found), _) => return Ok((Put::Held(found.without_turn()), repeated)),
-                (None, Condition::Matches(_)) => return Ok((Put::Gone, repeated)),
+                found => found,
+            };
+            // The condition may hold after all, or again.
+            if let Some(put) = ended(found, condition) {
+                return Ok((put, repeated));
             }
             if looks == MAX_LOOKS {
                 return Err(ApiError::Other(refusal.into_retryable()));
             }
         }
+    }
+}
+
+/// How a write ends where this stands under its key; `None` where its condition holds.
+fn ended(found: Option<SmallObject>, condition: Condition<'_>) -> Option<Put> {
+    match (found, condition) {
+        (Some(found), Condition::Matches(etag)) if found.etag == *etag => None,
+        (None, Condition::Absent) => None,
+        (Some(found), _) => Some(Put::Held(found.without_turn())),
+        (None, Condition::Matches(_)) => Some(Put::Gone),
     }
 }
 
