@@ -239,7 +239,7 @@ impl Tracker {
 
     pub(crate) fn update(&mut self, mut bytes: &[u8]) {
         loop {
-            let room = BLOCK - self.open_block.len() - self.piece.get_amount();
+            let room = BLOCK - self.open_block.len() - self.piece.0.get_amount();
             let take = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
             let (now, later) = bytes.split_at(take);
             self.piece.update(now);
@@ -292,12 +292,6 @@ impl Tracker {
             open_block: snapshot.open_block,
             blocks: self.blocks.truncated(snapshot.blocks),
         }
-    }
-}
-
-impl Running {
-    fn get_amount(&self) -> u64 {
-        self.0.get_amount()
     }
 }
 

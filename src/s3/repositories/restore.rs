@@ -76,16 +76,16 @@ const KEPT_ELSEWHERE: [&str; 2] = [
 
 fn is_kept_elsewhere(descriptor: &Value) -> bool {
     let media_type = descriptor["mediaType"].as_str().unwrap_or_default();
-    let mut prefixes = KEPT_ELSEWHERE.iter();
-    prefixes.any(|prefix| media_type.starts_with(prefix))
+    KEPT_ELSEWHERE
+        .iter()
+        .any(|prefix| media_type.starts_with(prefix))
 }
 
 /// What a manifest cannot be pulled without.
 pub(crate) fn needed(bytes: &[u8]) -> BTreeSet<Digest> {
     let manifest = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
-    let mut needed: BTreeSet<Digest> = digest_of(&manifest["config"], "digest")
-        .into_iter()
-        .collect();
+    let config = digest_of(&manifest["config"], "digest");
+    let mut needed = BTreeSet::from_iter(config);
     for (list, field) in [
         ("layers", "digest"),
         ("blobs", "digest"),

@@ -256,8 +256,8 @@ impl Check<'_> {
             return Ok(());
         }
         // What could not be read may be readable now. Data comes last, see `walk`.
-        self.has_unread
-            .store(self.has_unchecked(), Ordering::Relaxed);
+        let has_unchecked = self.report(|report| !report.unchecked.is_empty());
+        self.has_unread.store(has_unchecked, Ordering::Relaxed);
         let is_data = |(subject, _): &Found| matches!(subject, look::Subject::Data(..));
         let first = found.iter().position(is_data).unwrap_or(found.len());
         let (documents, data) = found.split_at(first);
@@ -268,10 +268,6 @@ impl Check<'_> {
         again.extend(of_data);
         *left = again;
         Ok(())
-    }
-
-    fn has_unchecked(&self) -> bool {
-        self.report(|report| !report.unchecked.is_empty())
     }
 
     /// `left`: in the order of `found`.

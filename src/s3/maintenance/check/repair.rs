@@ -47,9 +47,8 @@ async fn one(check: &Check<'_>, kind: DefectKind, subject: &Subject) -> Result<(
             Ok(())
         }
         (DefectKind::AliasMissing, Subject::Record(digest)) => {
-            let live = live::find_live(store, &digest.clone().into()).await?;
-            for id in live.iter().flat_map(|live| &live.layer.aliases) {
-                if let Some(live) = &live {
+            if let Some(live) = live::find_live(store, &digest.clone().into()).await? {
+                for id in &live.layer.aliases {
                     publish::put_alias(store, &live.layer, id).await?;
                 }
             }

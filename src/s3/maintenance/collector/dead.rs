@@ -127,12 +127,8 @@ async fn settle_layer(
     }
     let record = record.filter(|record: &Record| record.layer.upload == layer.upload);
     let state = record.as_ref().map(|record| &record.state);
-    let times = pass.times();
-    if plan::dead(state, false, age, times) == DeadAction::Settled {
-        return Ok(true);
-    }
     let has_session = state.is_none() && pass.store.has_session(layer.upload).await?;
-    match plan::dead(state, has_session, age, times) {
+    match plan::dead(state, has_session, age, pass.times()) {
         DeadAction::Wait => Ok(false),
         DeadAction::Settled => Ok(true),
         DeadAction::RemoveData => {
