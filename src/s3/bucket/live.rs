@@ -13,9 +13,8 @@ use crate::clock::{self, Moment};
 use crate::error::Result;
 use crate::id::LayerId;
 use crate::name::RepositoryName;
-use crate::s3::format::document::encode;
 use crate::s3::format::record::{EntryState, Link, Record, RecordState, StoredLayer};
-use crate::s3::wire::{Condition, Put, Written};
+use crate::s3::wire::{Put, Written};
 use crate::telemetry::Event;
 
 /// A layer whose record was read as live, or was written so.
@@ -74,10 +73,9 @@ pub(crate) async fn find_live(store: &Store, id: &LayerId) -> Result<Option<Live
             RecordState::Dead { .. } | RecordState::Purging { .. } => return Ok(None),
             RecordState::Condemned { .. } => {}
         }
-        let rescued = encode(&Record::live(layer.clone()))?;
+        let rescued = Record::live(layer.clone());
         let live_at = Moment::now();
-        let put = store.api.put_if(&key, rescued, Condition::Matches(&etag));
-        if let Put::Written(_) = put.await? {
+        if let Put::Written(_) = store.put_over(&key, &rescued, Some(&etag)).await? {
             return Ok(Some(LiveLayer { layer, live_at }));
         }
     }
@@ -102,9 +100,8 @@ pub(crate) async fn revive(store: &Store, id: &LayerId) -> Result<Option<LiveLay
             RecordState::Purging { .. } => return Ok(None),
             RecordState::Live | RecordState::Condemned { .. } => {}
             RecordState::Dead { .. } => {
-                let live = encode(&Record::live(document.layer))?;
-                let put = store.api.put_if(&key, live, Condition::Matches(&etag));
-                put.await?;
+                let live = Record::live(document.layer);
+                store.put_over(&key, &live, Some(&etag)).await?;
             }
         }
     }
@@ -203,10 +200,8 @@ async fn refresh_one(store: &Store, read: StoredDocument<Link>, id: &LayerId) ->
         layer: link.layer.with_aliases(std::slice::from_ref(id)),
         ..link
     };
-    let put = store
-        .api
-        .put_if(&key, encode(&link)?, Condition::Matches(&etag));
-    let is_written = matches!(put.await?, Put::Written(_));
+    let put = store.put_over(&key, &link, Some(&etag)).await?;
+    let is_written = matches!(put, Put::Written(_));
     if is_written && was_condemned {
         store.api.telemetry().note(Event::LinkRescued);
     }

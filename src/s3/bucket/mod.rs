@@ -275,6 +275,17 @@ impl Store {
         Ok(Some(loaded))
     }
 
+    /// Writes a document in the place of the one with this ETag, or where none stands; see [`Api::put_if`].
+    pub(crate) async fn put_over<T: Document>(
+        &self,
+        key: &Key,
+        document: &T,
+        etag: Option<&ETag>,
+    ) -> Result<Put> {
+        let condition = etag.map_or(Condition::Absent, Condition::Matches);
+        Ok(self.api.put_if(key, encode(document)?, condition).await?)
+    }
+
     /// Stores a document in the place of any other; the last writer wins. Every write is conditional,
     /// so that a stray attempt cannot undo a later write.
     ///

@@ -13,10 +13,9 @@ use crate::error::Result;
 use crate::s3::bucket::Store;
 use crate::s3::bucket::cache::Ticket;
 use crate::s3::bucket::looks::Look;
-use crate::s3::format::document::encode;
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{Content, Record, Segment, StoredLayer};
-use crate::s3::wire::{Condition, ETag, ObjectInfo, Put};
+use crate::s3::wire::{ETag, ObjectInfo, Put};
 use crate::telemetry::Event;
 
 /// What an object is to a segment that should be there.
@@ -188,8 +187,7 @@ pub(crate) async fn record_etags(store: &Store, layer: &StoredLayer) -> Result<(
     let is_present = record.state.is_present();
     if is_present && record.layer.has_same_content(layer) && record.layer.content != layer.content {
         record.layer.content = layer.content.clone();
-        let condition = Condition::Matches(&loaded.etag);
-        let put = store.api.put_if(&key, encode(&record)?, condition).await?;
+        let put = store.put_over(&key, &record, Some(&loaded.etag)).await?;
         if let Put::Written(_) = put {
             store.api.telemetry().note(Event::RecordRepaired);
             tracing::info!(%key, "recorded the present ETags of a layer");

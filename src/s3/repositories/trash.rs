@@ -18,10 +18,9 @@ use crate::name::{RepositoryName, Tag};
 use crate::s3::S3LayerService;
 use crate::s3::bucket::Store;
 use crate::s3::format::collection::TrashedManifest;
-use crate::s3::format::document::{Document as _, Inline, encode};
+use crate::s3::format::document::{Document as _, Inline};
 use crate::s3::format::keys::Key;
 use crate::s3::maintenance::inventory::pages;
-use crate::s3::wire::Condition;
 use s3layers_tarsum::Digest;
 
 /// How many entries are read at a time: a manifest has up to 4 MiB.
@@ -69,8 +68,7 @@ pub(super) async fn keep(
         annotations: manifest.annotations.clone(),
         bytes: Inline(manifest.bytes.clone()),
     };
-    let put = store.api.put_if(&key, encode(&entry)?, Condition::Absent);
-    put.await?;
+    store.put_over(&key, &entry, None).await?;
     Ok(())
 }
 

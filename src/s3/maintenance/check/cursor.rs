@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::Check;
 use crate::error::{Error, Result};
 use crate::s3::bucket::StoredDocument;
-use crate::s3::format::document::{Document, encode};
-use crate::s3::wire::{Condition, ETag};
+use crate::s3::format::document::Document;
+use crate::s3::wire::ETag;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,12 +44,7 @@ pub(super) async fn store(check: &Check<'_>, next: u64, before: Option<&ETag>) -
         version: Cursor::VERSION,
         next,
     };
-    let condition = before.map_or(Condition::Absent, Condition::Matches);
     let key = check.store.keys.check_cursor();
-    check
-        .store
-        .api
-        .put_if(&key, encode(&cursor)?, condition)
-        .await?;
+    check.store.put_over(&key, &cursor, before).await?;
     Ok(())
 }

@@ -14,10 +14,9 @@ use crate::clock;
 use crate::id::LayerId;
 use crate::s3::bucket::StoredDocument;
 use crate::s3::format::collection::{DeadBatch, DeadLayer};
-use crate::s3::format::document::{Document as _, encode};
+use crate::s3::format::document::Document as _;
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{Record, StoredLayer};
-use crate::s3::wire::Condition;
 
 fn names(layer: &StoredLayer) -> DeadLayer {
     DeadLayer {
@@ -48,11 +47,7 @@ pub(super) async fn note(
         version: DeadBatch::VERSION,
         layers,
     };
-    let put = pass
-        .store
-        .api
-        .put_if(&key, encode(&batch)?, Condition::Absent);
-    put.await?;
+    pass.store.put_over(&key, &batch, None).await?;
     Ok(())
 }
 

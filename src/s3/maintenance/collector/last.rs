@@ -3,8 +3,8 @@
 use super::{CollectError, Pass};
 use crate::s3::bucket::{ROUNDS, StoredDocument};
 use crate::s3::format::collection::LastCollection;
-use crate::s3::format::document::{Document as _, encode};
-use crate::s3::wire::{Condition, ETag, Put};
+use crate::s3::format::document::Document as _;
+use crate::s3::wire::{ETag, Put};
 
 #[derive(Debug, Default)]
 pub(super) struct Last {
@@ -50,9 +50,7 @@ pub(super) async fn store(
         if last.counted == Some(counted) {
             return Ok(());
         }
-        let etag = last.etag.as_ref();
-        let condition = etag.map_or(Condition::Absent, Condition::Matches);
-        let put = pass.store.api.put_if(&key, encode(&counted)?, condition);
+        let put = pass.store.put_over(&key, &counted, last.etag.as_ref());
         if let Put::Written(_) = put.await? {
             return Ok(());
         }

@@ -13,12 +13,11 @@ use crate::error::Error;
 use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::bucket::StoredDocument;
-use crate::s3::format::document::encode;
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{EntryState, Link};
 use crate::s3::maintenance::bounded_list::BoundedList;
 use crate::s3::names;
-use crate::s3::wire::{Condition, ETag, Put, Written};
+use crate::s3::wire::{ETag, Put, Written};
 use s3layers_tarsum::Digest;
 
 /// A link as it was judged.
@@ -206,11 +205,8 @@ async fn put(
         nonce: clock::new_nonce(),
         ..link
     };
-    let put = pass
-        .store
-        .api
-        .put_if(key, encode(&link)?, Condition::Matches(etag));
-    Ok(matches!(put.await?, Put::Written(_)))
+    let put = pass.store.put_over(key, &link, Some(etag)).await?;
+    Ok(matches!(put, Put::Written(_)))
 }
 
 /// Whether a link stands under this key, also one that cannot be read.
