@@ -13,9 +13,9 @@ import os, re, sys, collections
 
 # Lowest first: a file imports its own layer and lower ones.
 LAYERS = [
-    "error id name clock pace telemetry tar_sum_claim",
+    "error id locks name clock pace telemetry tar_sum_claim",
     "contract",
-    "s3::wire s3::format",
+    "s3::keyed_lock s3::wire s3::format",
     "s3::bucket s3::budget",
     "s3::session",
     "s3::relay s3::names s3::publish s3::read s3::commit",
