@@ -92,7 +92,7 @@ struct Uses {
 
 async fn uses(store: &Arc<Store>, space: &mut Space) -> Result<Uses> {
     let mut uses = Uses::default();
-    let mut pages = Box::pin(pages(Arc::clone(store), store.keys.repositories()));
+    let mut pages = pages(store, store.keys.repositories());
     while let Some(page) = pages.try_next().await? {
         let mut manifests = Vec::new();
         for object in page.objects {
@@ -145,7 +145,7 @@ async fn uses(store: &Arc<Store>, space: &mut Space) -> Result<Uses> {
 
 async fn add_records(store: &Arc<Store>, uses: &Uses, space: &mut Space) -> Result<()> {
     let below = store.keys.layers(Algorithm::Sha256, "");
-    let mut pages = Box::pin(pages(Arc::clone(store), below));
+    let mut pages = pages(store, below);
     while let Some(page) = pages.try_next().await? {
         let objects = page.objects.iter();
         let tombstones = objects.clone().filter(|object| object.is_tombstone());

@@ -18,7 +18,7 @@ use crate::s3::maintenance::inventory::pages;
 /// cannot be restored any more. How many.
 async fn forget(store: &Arc<Store>, least: Duration, most: Duration) -> Result<u64> {
     let mut removed = 0;
-    let mut pages = Box::pin(pages(Arc::clone(store), store.keys.trash()));
+    let mut pages = pages(store, store.keys.trash());
     while let Some(page) = pages.try_next().await? {
         let now = clock::now();
         let mut keys = Vec::new();

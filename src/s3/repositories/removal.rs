@@ -100,7 +100,7 @@ impl<'a> Removal<'a> {
             named: BTreeSet::new(),
             removed: RemovedRepository::default(),
         };
-        let mut pages = Box::pin(pages(Arc::clone(store), store.keys.repository(name)));
+        let mut pages = pages(store, store.keys.repository(name));
         while let Some(page) = pages.try_next().await? {
             for object in page.present() {
                 // Repositories whose names continue after a slash are below it, too.

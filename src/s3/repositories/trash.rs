@@ -87,7 +87,7 @@ pub(super) async fn entries<T>(
     map: impl Fn(ListedManifest) -> Option<T>,
 ) -> Result<Vec<T>> {
     let (mut listed, map) = (Vec::new(), &map);
-    let mut pages = Box::pin(pages(Arc::clone(store), prefix));
+    let mut pages = pages(store, prefix);
     while let Some(page) = pages.try_next().await? {
         let now = clock::now();
         let objects = page.objects.iter();

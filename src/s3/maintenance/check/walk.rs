@@ -110,7 +110,7 @@ impl Walk<'_, '_> {
 
     async fn list_data(&mut self) -> Result<()> {
         let store = self.check.store;
-        let mut pages = Box::pin(pages(Arc::clone(store), store.keys.data()));
+        let mut pages = pages(store, store.keys.data());
         while let Some(page) = pages.try_next().await? {
             self.began_at = self.began_at.or(page.date);
             for object in page.objects {
@@ -141,7 +141,7 @@ impl Walk<'_, '_> {
         let (from, etag) = cursor::load(self.check).await?;
         let mut window = Window::new(self.check.options.read, from);
         let records = store.keys.layers(Algorithm::Sha256, "");
-        let mut pages = Box::pin(pages(Arc::clone(store), store.keys.all_layers()));
+        let mut pages = pages(store, store.keys.all_layers());
         while let Some(page) = pages.try_next().await? {
             self.began_at = self.began_at.or(page.date);
             let (mut digests, mut others) = (Vec::new(), Vec::new());
@@ -209,7 +209,7 @@ impl Walk<'_, '_> {
             ),
             (store.keys.trash(), Subject::Trashed),
         ] {
-            let mut pages = Box::pin(pages(Arc::clone(store), prefix));
+            let mut pages = pages(store, prefix);
             while let Some(page) = pages.try_next().await? {
                 let subjects = page.objects.into_iter().map(|object| subject(object.key));
                 self.look_at(subjects.collect()).await?;
@@ -221,7 +221,7 @@ impl Walk<'_, '_> {
     async fn repositories(&mut self) -> Result<()> {
         let store = self.check.store;
         let canaries = store.keys.canary("");
-        let mut pages = Box::pin(pages(Arc::clone(store), store.keys.repositories()));
+        let mut pages = pages(store, store.keys.repositories());
         let (mut current, mut links) = (None, Marks::precise());
         while let Some(page) = pages.try_next().await? {
             let (mut subjects, mut manifests) = (Vec::new(), Vec::new());
@@ -267,7 +267,7 @@ impl Walk<'_, '_> {
     /// Markers that say that their repository has entries, where none was listed.
     async fn markers(&mut self) -> Result<()> {
         let store = self.check.store;
-        let mut pages = Box::pin(pages(Arc::clone(store), store.keys.names()));
+        let mut pages = pages(store, store.keys.names());
         while let Some(page) = pages.try_next().await? {
             let objects = page.objects.iter();
             let live =
@@ -339,7 +339,7 @@ impl Walk<'_, '_> {
     /// Lists the data objects once more: those that nothing names.
     async fn orphans(&mut self) -> Result<()> {
         let store = self.check.store;
-        let mut pages = Box::pin(pages(Arc::clone(store), store.keys.data()));
+        let mut pages = pages(store, store.keys.data());
         while let Some(page) = pages.try_next().await? {
             let mut subjects = Vec::new();
             for object in page.objects {

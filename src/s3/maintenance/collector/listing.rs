@@ -1,9 +1,8 @@
 //! A listing that is believed only where it is in order, and that has the store's clock.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{BoxStream, TryStreamExt as _};
 
 use super::{CollectError, Pass};
 use crate::error::Error;
@@ -29,7 +28,7 @@ pub(super) struct ListedPage {
 impl Listing {
     pub(super) fn of(pass: &Pass<'_>, prefix: String) -> Self {
         Listing {
-            pages: pages(Arc::clone(pass.store), prefix.clone()).boxed(),
+            pages: pages(pass.store, prefix.clone()),
             prefix,
             last: None,
             began_at: None,

@@ -3,7 +3,7 @@
 use std::future::ready;
 use std::sync::Arc;
 
-use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
 
 use crate::clock;
 use crate::error::{Error, Result};
@@ -18,16 +18,17 @@ use s3layers_tarsum::Digest;
 /// # Cost
 ///
 /// One request for a thousand.
-pub(crate) fn pages(store: Arc<Store>, prefix: String) -> impl Stream<Item = Result<Page>> {
-    let first = Some(None);
-    stream::try_unfold((store, prefix, first), async |(store, prefix, from)| {
+pub(crate) fn pages(store: &Arc<Store>, prefix: String) -> BoxStream<'static, Result<Page>> {
+    let first = (Arc::clone(store), prefix, Some(None));
+    let pages = stream::try_unfold(first, async |(store, prefix, from)| {
         let Some(from) = from else {
             return Ok::<_, Error>(None);
         };
         let page = store.api.list(&prefix, from).await?;
         let next = page.next.clone().map(Some);
         Ok(Some((page, (store, prefix, next))))
-    })
+    });
+    pages.boxed()
 }
 
 /// The digests in the keys of the documents below a prefix: of records, of links by SHA-256, of manifests. What is not
@@ -37,7 +38,7 @@ pub(crate) fn digests(
     prefix: String,
 ) -> impl Stream<Item = Result<Digest>> + use<> {
     let keys = store.keys.clone();
-    let listed = pages(Arc::clone(store), prefix).map_ok(move |page| {
+    let listed = pages(store, prefix).map_ok(move |page| {
         let present = page.present();
         let digests = present.filter_map(|object| keys.digest_in(object.key.as_str()));
         stream::iter(digests.map(Ok).collect::<Vec<_>>())
@@ -49,7 +50,7 @@ pub(crate) fn digests(
 /// lists without order, an upload may come in several pieces, of which one has its session.
 pub(crate) fn found(store: Arc<Store>) -> impl Stream<Item = Result<Found>> {
     let keys = store.keys.clone();
-    let pages = pages(store, keys.uploads());
+    let pages = pages(&store, keys.uploads());
     // A last one, for the upload that no other one follows.
     let pages = pages.map(Some).chain(stream::once(ready(None)));
     let uploads = pages.scan(Groups::default(), move |groups, page| {
