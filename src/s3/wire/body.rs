@@ -129,7 +129,7 @@ fn streamed_body(size: u64, open: &Open, gauge: &Gauge) -> ByteStream {
     let open = Arc::clone(open);
     gauged_body(size, gauge, move || {
         let (open, mut bytes) = (Arc::clone(&open), None);
-        move |context: &mut Context<'_>| bytes.get_or_insert_with(|| open()).poll_recv(context)
+        move |context: &mut Context<'_>| bytes.get_or_insert_with(&*open).poll_recv(context)
     })
 }
 
