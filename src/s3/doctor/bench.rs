@@ -46,10 +46,20 @@ impl From<ApiError> for Failure {
     }
 }
 
+/// The statement does not hold.
+pub(super) fn no(detail: impl Into<String>) -> Verdict {
+    Err(Failure::No(detail.into()))
+}
+
+/// Whether the statement holds, with the detail for either case.
+pub(super) fn holds(is_so: bool, yes: impl Into<String>, other: impl Into<String>) -> Verdict {
+    if is_so { Ok(yes.into()) } else { no(other) }
+}
+
 /// The result of a request that must be refused: the answer, or a No if it was accepted.
 pub(super) fn refused<T>(result: ApiResult<T>) -> Verdict {
     match result {
-        Ok(_) => Err(Failure::No("accepted".to_owned())),
+        Ok(_) => no("accepted"),
         // A Complete whose answer was lost may have taken effect.
         Err(error) if is_answer(&error) && !matches!(error, ApiError::NoSuchUpload(_)) => {
             Ok(error.storage().answer().unwrap_or("refused").to_owned())

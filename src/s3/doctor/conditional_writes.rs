@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::bench::{Bench, Failure, Verdict, is_answer};
+use super::bench::{Bench, Failure, Verdict, is_answer, no};
 use super::check::{Check, Severity};
 use crate::s3::format::keys::Key;
 use crate::s3::wire::{ApiError, Condition, ConditionForm, ETag, Payload, Put};
@@ -107,7 +107,7 @@ fn is_written(written: Result<ETag, String>) -> Verdict {
 
 fn is_refused(written: Result<ETag, String>) -> Verdict {
     match written {
-        Ok(_) => Err(Failure::No("written".to_owned())),
+        Ok(_) => no("written"),
         Err(answer) => Ok(answer),
     }
 }
@@ -174,8 +174,8 @@ async fn race(bench: &mut Bench, name: &str, replaces: bool) -> Verdict {
             winners += usize::from(matches!(put?, Put::Written(_)));
         }
         if winners != 1 {
-            let found = format!("{winners} of {writers} succeeded in race {}", round + 1);
-            return Err(Failure::No(found));
+            let race = round + 1;
+            return no(format!("{winners} of {writers} succeeded in race {race}"));
         }
     }
     Ok(format!("1 of {writers} succeeded, {rounds} times"))

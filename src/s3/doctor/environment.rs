@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::bench::{Bench, Failure, Verdict};
+use super::bench::{Bench, Failure, Verdict, no};
 use super::check::{Check, Severity};
 use crate::clock;
 use crate::s3::vendors;
@@ -80,7 +80,7 @@ async fn clocks(bench: &mut Bench) -> Verdict {
     if skew < SIGNED_WITHIN {
         Ok(detail)
     } else {
-        Err(Failure::No(detail))
+        no(detail)
     }
 }
 
@@ -117,7 +117,7 @@ fn no_expiry(rules: &[LifecycleRule], root: &str) -> Verdict {
     let expiring = relevant(rules, root).filter(|rule| rule.expires || rule.archives);
     match ids(expiring).as_str() {
         "" => Ok("no rule does".to_owned()),
-        ids => Err(Failure::No(format!("rule {ids}"))),
+        ids => no(format!("rule {ids}")),
     }
 }
 
@@ -130,7 +130,7 @@ fn abort_days(rules: &[LifecycleRule], root: &str) -> Option<u32> {
 
 fn uploads_kept(rules: &[LifecycleRule], root: &str) -> Verdict {
     match abort_days(rules, root) {
-        Some(days) if days < WEEK => Err(Failure::No(format!("after {days} days"))),
+        Some(days) if days < WEEK => no(format!("after {days} days")),
         Some(days) => Ok(format!("after {days} days")),
         None => Ok("no rule".to_owned()),
     }
@@ -143,7 +143,7 @@ async fn uploads_cleaned(bench: &mut Bench) -> Verdict {
         None if vendors::of(&bench.listing().await?).is_some_and(|vendor| vendor.ends_uploads) => {
             Ok("no rule; the store does it by itself".to_owned())
         }
-        None => Err(Failure::No("no rule".to_owned())),
+        None => no("no rule"),
     }
 }
 
@@ -160,9 +160,7 @@ fn versions_removed(rules: &[LifecycleRule], root: &str) -> Verdict {
         .iter()
         .filter(|rule| rule.removes_old_versions && root.starts_with(rule.prefix.as_str()));
     match ids(removing).as_str() {
-        "" => Err(Failure::No(
-            "versions are kept, and no rule removes them".to_owned(),
-        )),
+        "" => no("versions are kept, and no rule removes them"),
         ids => Ok(format!("rule {ids} removes them")),
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::bench::{Bench, Failure, Verdict, accepted};
+use super::bench::{Bench, Verdict, accepted, holds, no};
 use super::check::{Check, NOT_THIS_STORE, Severity};
 use super::reads_and_lists::range_is;
 use crate::s3::config::MIB;
@@ -81,8 +81,7 @@ pub(super) async fn completes(bench: &mut Bench, name: &str, checksummed: bool) 
             return Ok("completed".to_owned());
         }
     }
-    let detail = "accepted, but the object is absent or has other bytes";
-    Err(Failure::No(detail.to_owned()))
+    no("accepted, but the object is absent or has other bytes")
 }
 
 async fn parts_listed(bench: &mut Bench) -> Verdict {
@@ -100,23 +99,16 @@ async fn parts_listed(bench: &mut Bench) -> Verdict {
             .map(|part| (part.number, part.etag))
             .eq(sent.iter().cloned())
         {
-            return match look {
-                1 => Ok("3 of 3".to_owned()),
-                _ => Err(Failure::No(format!("only at look {look}"))),
-            };
+            return holds(look == 1, "3 of 3", format!("only at look {look}"));
         }
     }
-    Err(Failure::No(format!("not within {LOOKS} looks")))
+    no(format!("not within {LOOKS} looks"))
 }
 
 async fn uploads_listed(bench: &mut Bench) -> Verdict {
     let upload = bench.begin("uploads", false).await?;
     let listed = bench.api.multiparts_at(&upload.key).await?;
-    if listed.contains(&upload.id) {
-        Ok("listed".to_owned())
-    } else {
-        Err(Failure::No("not listed".to_owned()))
-    }
+    holds(listed.contains(&upload.id), "listed", "not listed")
 }
 
 async fn part_replaced(bench: &mut Bench) -> Verdict {
@@ -125,11 +117,11 @@ async fn part_replaced(bench: &mut Bench) -> Verdict {
     let part = accepted(upload.part(1, RIGHT).await)?;
     accepted(upload.complete(&[part]).await)?;
     let found = bench.api.get_small(&upload.key).await?;
-    if found.is_some_and(|found| found.bytes == RIGHT) {
-        Ok("the second was completed".to_owned())
-    } else {
-        Err(Failure::No("the second was not completed".to_owned()))
-    }
+    holds(
+        found.is_some_and(|found| found.bytes == RIGHT),
+        "the second was completed",
+        "the second was not completed",
+    )
 }
 
 /// Three parts, the last one first; then a range across the boundary of two parts.

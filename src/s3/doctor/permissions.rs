@@ -1,6 +1,6 @@
 //! One check for each permission, by the name that a policy gives it.
 
-use super::bench::{Bench, Failure, Verdict, reason};
+use super::bench::{Bench, Failure, Verdict, no, reason};
 use super::check::{Check, Severity};
 use crate::error::Error;
 use crate::s3::wire::{ApiError, ApiResult};
@@ -98,7 +98,7 @@ impl PermissionAnswers {
 
     fn verdict(self) -> Verdict {
         if !self.forbidden.is_empty() {
-            Err(Failure::No(self.forbidden.join(", ")))
+            no(self.forbidden.join(", "))
         } else if self.allowed {
             Ok("allowed".to_owned())
         } else if self.unclear.is_empty() {

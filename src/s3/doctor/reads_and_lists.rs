@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bench::{Bench, Failure, Verdict, accepted, is_answer};
+use super::bench::{Bench, Verdict, accepted, holds, is_answer, no};
 use super::check::{Check, NOT_THIS_STORE, Severity};
 use crate::error::Result;
 use crate::s3::format::keys::Key;
@@ -116,7 +116,7 @@ async fn read_after(bench: &mut Bench, bytes: Option<&'static [u8]>) -> Verdict 
         Some(_) => "the previous object was read",
         None => "not found",
     };
-    Err(Failure::No(detail.to_owned()))
+    no(detail)
 }
 
 /// Writes the objects of a listing, in an order in which no store would list them.
@@ -144,14 +144,11 @@ async fn look(bench: &Bench, prefix: &str, is_right: impl Fn(&[Key]) -> bool) ->
     for look in 1..=LOOKS {
         let listed = walk(bench, prefix, Sought::default()).await?;
         if is_right(&listed) {
-            return match look {
-                1 => Ok("at once".to_owned()),
-                _ => Err(Failure::No(format!("only at look {look}"))),
-            };
+            return holds(look == 1, "at once", format!("only at look {look}"));
         }
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
-    Err(Failure::No(format!("not within {LOOKS} looks")))
+    no(format!("not within {LOOKS} looks"))
 }
 
 /// All pages, by continuation token.
@@ -177,7 +174,7 @@ async fn list_pages(bench: &mut Bench) -> Verdict {
     let listed = walk(bench, &prefix, by_two).await?;
     if listed != keys {
         let names = names(&listed, &prefix);
-        return Err(Failure::No(format!("pages of two are {names}")));
+        return no(format!("pages of two are {names}"));
     }
     for (at, key) in keys.iter().enumerate() {
         let after = Sought {
@@ -187,7 +184,7 @@ async fn list_pages(bench: &mut Bench) -> Verdict {
         let listed = walk(bench, &prefix, after).await?;
         if listed != keys[at + 1..] {
             let listed = names(&listed, &prefix);
-            return Err(Failure::No(format!("after {} comes {listed}", NAMES[at])));
+            return no(format!("after {} comes {listed}", NAMES[at]));
         }
     }
     Ok("by continuation token and by start-after".to_owned())
@@ -215,14 +212,11 @@ pub(super) async fn range_is(bench: &Bench, key: &Key, from: u64, bytes: &[u8]) 
     while let Some(chunk) = body.next().await {
         match chunk {
             Ok(chunk) => read.extend_from_slice(&chunk),
-            Err(error) => return Err(Failure::No(format!("the body ended early: {error}"))),
+            Err(error) => return no(format!("the body ended early: {error}")),
         }
     }
-    if read == bytes {
-        Ok(format!("{} bytes, as expected", read.len()))
-    } else {
-        Err(Failure::No("other bytes".to_owned()))
-    }
+    let expected = format!("{} bytes, as expected", read.len());
+    holds(read == bytes, expected, "other bytes")
 }
 
 /// A DELETE with If-Match must be refused for an old ETag, and accepted for the current one.
@@ -235,11 +229,7 @@ async fn conditional_delete(bench: &mut Bench) -> Verdict {
             Ok(removed) if removed == removes => {}
             Err(error) if !is_answer(&error) => return Err(error.into()),
             // The store does not know the condition, or ignores it.
-            _ => {
-                return Err(Failure::No(
-                    "the condition is ignored or unknown".to_owned(),
-                ));
-            }
+            _ => return no("the condition is ignored or unknown"),
         }
     }
     Ok("refused".to_owned())
@@ -253,7 +243,7 @@ async fn batch_delete(bench: &mut Bench) -> Verdict {
     accepted(bench.api.delete_all(&keys, true).await)?;
     for key in &keys {
         if bench.api.get_small(key).await?.is_some() {
-            return Err(Failure::No("accepted, but not deleted".to_owned()));
+            return no("accepted, but not deleted");
         }
     }
     Ok("2 of 2".to_owned())
