@@ -135,15 +135,14 @@ pub(crate) fn failed(error: impl Into<redb::Error>) -> io::Error {
     }
 }
 
-/// Errors of redb, each of which is an I/O error.
-macro_rules! from_redb {
-    ($($error:ident),+) => {
-        $(impl From<redb::$error> for Refusal {
-            fn from(error: redb::$error) -> Self {
-                Self::Failure(failed(error))
-            }
-        })+
-    };
+impl From<redb::StorageError> for Refusal {
+    fn from(error: redb::StorageError) -> Self {
+        Self::Failure(failed(error))
+    }
 }
 
-from_redb!(StorageError, TableError);
+impl From<redb::TableError> for Refusal {
+    fn from(error: redb::TableError) -> Self {
+        Self::Failure(failed(error))
+    }
+}

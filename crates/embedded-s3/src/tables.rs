@@ -58,6 +58,11 @@ fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Refusal> {
     Ok(serde_json::from_slice(json).map_err(io::Error::from)?)
 }
 
+/// The first name behind this one: where the rows of a bucket end.
+fn next_name(name: &str) -> String {
+    format!("{name}\0")
+}
+
 /// What can be read, in a snapshot or in a transaction.
 pub(crate) trait Tables {
     type Table<'a, K: Key + 'static, V: Value + 'static>: ReadableTable<K, V>
@@ -150,18 +155,12 @@ impl Snapshot {
 
     /// The objects of a bucket from this key on.
     pub(crate) fn objects(&self, bucket: &str, from: &str) -> Result<Rows<Object>, Refusal> {
-        let rows = self.table(OBJECTS)?.range((bucket, from)..)?;
-        let bucket = bucket.to_owned();
-        Ok(Box::new(rows.map_while(move |row| {
-            row.map_err(Refusal::from)
-                .and_then(|(place, json)| {
-                    let (in_bucket, key) = place.value();
-                    let is_in = in_bucket == bucket;
-                    is_in
-                        .then(|| Ok((key.to_owned(), parse(json.value())?)))
-                        .transpose()
-                })
-                .transpose()
+        let end: &str = &next_name(bucket);
+        let rows = self.table(OBJECTS)?.range((bucket, from)..(end, ""))?;
+        Ok(Box::new(rows.map(|row| {
+            let (place, json) = row?;
+            let (_, key) = place.value();
+            Ok((key.to_owned(), parse(json.value())?))
         })))
     }
 
@@ -171,17 +170,14 @@ impl Snapshot {
         bucket: &str,
         from: &str,
     ) -> Result<Rows<(String, Upload)>, Refusal> {
-        let rows = self.table(UPLOADS)?.range((bucket, from, "")..)?;
-        let bucket = bucket.to_owned();
-        Ok(Box::new(rows.map_while(move |row| {
-            row.map_err(Refusal::from)
-                .and_then(|(place, json)| {
-                    let (in_bucket, key, id) = place.value();
-                    let is_in = in_bucket == bucket;
-                    let upload = || Ok((key.to_owned(), (id.to_owned(), parse(json.value())?)));
-                    is_in.then(upload).transpose()
-                })
-                .transpose()
+        let end: &str = &next_name(bucket);
+        let rows = self
+            .table(UPLOADS)?
+            .range((bucket, from, "")..(end, "", ""))?;
+        Ok(Box::new(rows.map(|row| {
+            let (place, json) = row?;
+            let (_, key, id) = place.value();
+            Ok((key.to_owned(), (id.to_owned(), parse(json.value())?)))
         })))
     }
 
@@ -248,18 +244,15 @@ impl Transaction {
     /// Removes an empty bucket, and the uploads in it.
     pub(crate) fn delete_bucket(&mut self, name: &str) -> Result<(), Refusal> {
         self.bucket(name)?;
-        if let Some(first) = self.table(OBJECTS)?.range((name, "")..)?.next()
-            && first?.0.value().0 == name
-        {
+        let end: &str = &next_name(name);
+        if let Some(first) = self.table(OBJECTS)?.range((name, "")..(end, ""))?.next() {
+            first?;
             return Err(Refusal::BucketNotEmpty);
         }
         let mut uploads = Vec::new();
-        for row in self.table(UPLOADS)?.range((name, "", "")..)? {
+        for row in self.table(UPLOADS)?.range((name, "", "")..(end, "", ""))? {
             let (place, _) = row?;
-            let (bucket, key, id) = place.value();
-            if bucket != name {
-                break;
-            }
+            let (_, key, id) = place.value();
             uploads.push((key.to_owned(), id.to_owned()));
         }
         for (key, id) in uploads {
