@@ -6,11 +6,10 @@
 
 pub(crate) use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use http::header::{self, CONTENT_LENGTH, DATE, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode};
@@ -19,32 +18,19 @@ use jiff::Timestamp;
 
 use crate::service::{HttpService, SERVER};
 
+/// A client whose requests go to the service.
+pub(crate) fn in_process(service: HttpService) -> SharedHttpClient {
+    let connector = SharedHttpConnector::new(InProcess(service));
+    http_client_fn(move |_, _| connector.clone())
+}
+
 /// Hands requests of the SDK to the service.
-#[derive(Clone, Debug)]
-pub(crate) struct InProcess {
-    service: HttpService,
-}
-
-impl InProcess {
-    /// To this service.
-    pub(crate) fn new(service: HttpService) -> Self {
-        Self { service }
-    }
-}
-
-impl HttpClient for InProcess {
-    fn http_connector(
-        &self,
-        _: &HttpConnectorSettings,
-        _: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
+#[derive(Debug)]
+struct InProcess(HttpService);
 
 impl HttpConnector for InProcess {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let service = self.service.clone();
+        let service = self.0.clone();
         HttpConnectorFuture::new(async move {
             let user = |error| ConnectorError::user(error);
             let request = request

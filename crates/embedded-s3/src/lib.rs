@@ -92,7 +92,7 @@ use s3s::auth::SecretKey;
 use uuid::Uuid;
 
 use self::blob::Blobs;
-use self::connector::{InProcess, SharedHttpClient};
+use self::connector::SharedHttpClient;
 use self::engine::Engine;
 use self::folder::Folder;
 use self::metadata::Metadata;
@@ -233,7 +233,7 @@ impl EmbeddedStore {
     /// Every endpoint is possible (`http://embedded` for instance), with path-style addressing and this
     /// store's keys. Dropping a request's future cancels the request, as closing a connection does.
     pub fn http_client(&self) -> SharedHttpClient {
-        SharedHttpClient::new(InProcess::new(self.service()))
+        connector::in_process(self.service())
     }
 
     /// Serves any S3 client on this listener until `shutdown` resolves, within the usual [`Limits`].
