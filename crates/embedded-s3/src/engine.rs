@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::blob::{Blob, Blobs, Pins, Sink, locked};
+use crate::blob::{Blob, Blobs, NewBlob, Pins, Sink, locked};
 use crate::folder::Folder;
 use crate::metadata::Metadata;
-use crate::model::{BlobId, Object, Part};
+use crate::model::{BlobId, Bucket, Object, Part};
 use crate::refusal::Refusal;
 use crate::tables::{Snapshot, Tables as _, Transaction};
 
@@ -24,53 +24,24 @@ use crate::tables::{Snapshot, Tables as _, Transaction};
 pub(crate) struct Engine {
     metadata: Metadata,
     blobs: Blobs,
-    waiting: Mutex<Vec<Box<dyn Commit>>>,
+    waiting: Mutex<Vec<PendingCommit>>,
     /// Dropped last: the folder is unlocked when all of it is closed.
     _folder: Option<Folder>,
 }
 
 /// A commit that waits for its transaction.
-trait Commit: Send {
-    /// Decides over the result of the commits before, and changes the transaction. An error fails all of it.
-    fn decide(&mut self, transaction: &mut Transaction) -> io::Result<()>;
-    /// Sends the answer. A client that has disconnected is ignored.
-    fn answer(self: Box<Self>, stored: Result<(), Arc<io::Error>>);
+struct PendingCommit {
+    decide: Decide,
+    /// Whether the transaction was stored.
+    stored: oneshot::Sender<Result<(), Arc<io::Error>>>,
 }
 
-impl std::fmt::Debug for dyn Commit {
+/// Decides over the result of the commits before, and changes the transaction. An error fails all of it.
+type Decide = Box<dyn FnOnce(&mut Transaction) -> io::Result<()> + Send>;
+
+impl std::fmt::Debug for PendingCommit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Commit")
-    }
-}
-
-struct PendingCommit<T, D> {
-    decide: Option<D>,
-    result: Option<Result<T, Refusal>>,
-    sender: oneshot::Sender<Result<T, Refusal>>,
-}
-
-impl<T, D> Commit for PendingCommit<T, D>
-where
-    T: Send,
-    D: FnOnce(&mut Transaction) -> Result<T, Refusal> + Send,
-{
-    fn decide(&mut self, transaction: &mut Transaction) -> io::Result<()> {
-        let result = self.decide.take().map(|decide| decide(transaction));
-        self.result = match result {
-            Some(Err(refusal)) => Some(Err(refusal.or_failure()?)),
-            result => result,
-        };
-        Ok(())
-    }
-
-    fn answer(self: Box<Self>, stored: Result<(), Arc<io::Error>>) {
-        let Self { result, sender, .. } = *self;
-        let undecided = || Err(io::Error::other("the commit was not decided").into());
-        let result = match stored {
-            Ok(()) => result.unwrap_or_else(undecided),
-            Err(error) => Err(io::Error::new(error.kind(), error).into()),
-        };
-        let _ = sender.send(result);
+        f.write_str("PendingCommit")
     }
 }
 
@@ -152,14 +123,29 @@ impl Engine {
         T: Send + 'static,
         D: FnOnce(&mut Transaction) -> Result<T, Refusal> + Send + 'static,
     {
-        let (sender, answer) = oneshot::channel();
-        locked(&self.waiting).push(Box::new(PendingCommit {
-            decide: Some(decide),
-            result: None,
-            sender,
-        }));
+        let (decision, decided) = oneshot::channel();
+        let (stored, is_stored) = oneshot::channel();
+        let decide = move |transaction: &mut Transaction| -> io::Result<()> {
+            let result = match decide(transaction) {
+                Err(refusal) => Err(refusal.or_failure()?),
+                decided => decided,
+            };
+            // A client that has disconnected is ignored.
+            let _ = decision.send(result);
+            Ok(())
+        };
+        let decide = Box::new(decide);
+        locked(&self.waiting).push(PendingCommit { decide, stored });
         self.run(Self::commit_waiting).await?;
-        answer.await.map_err(io::Error::other)?
+        let is_stored = is_stored.await.map_err(io::Error::other)?;
+        is_stored.map_err(|error| io::Error::new(error.kind(), error))?;
+        decided.await.map_err(io::Error::other)?
+    }
+
+    /// The bucket.
+    pub(crate) async fn bucket(self: &Arc<Self>, name: &str) -> Result<Bucket, Refusal> {
+        let name = name.to_owned();
+        self.read(move |store| store.bucket(&name)).await
     }
 
     /// The bucket exists afterwards. If it does already, nothing is written: the folder may be read-only.
@@ -168,8 +154,7 @@ impl Engine {
         name: String,
         region: Option<String>,
     ) -> Result<(), Refusal> {
-        let lookup = name.clone();
-        match self.read(move |store| store.bucket(&lookup)).await {
+        match self.bucket(&name).await {
             Err(Refusal::NoSuchBucket) => {
                 let create = move |store: &mut Transaction| store.create_bucket(&name, region);
                 self.commit(create).await
@@ -194,25 +179,28 @@ impl Engine {
     /// Stores all commits that wait, in one transaction: an fsync takes longer than all else. Blocks.
     fn commit_waiting(&self) {
         let mut commits = self.metadata.writer();
-        let mut waiting = std::mem::take(&mut *locked(&self.waiting));
+        let waiting = std::mem::take(&mut *locked(&self.waiting));
         if waiting.is_empty() {
             return;
         }
-        let stored = self.store(&mut waiting, &mut commits);
+        let waiting = waiting.into_iter();
+        let (decisions, answers): (Vec<_>, Vec<_>) =
+            waiting.map(|commit| (commit.decide, commit.stored)).unzip();
+        let stored = self.store(decisions, &mut commits);
         drop(commits);
         let stored = stored
             .map(|freed| self.blobs.remove(freed))
             .map_err(Arc::new);
-        for commit in waiting {
-            commit.answer(stored.clone());
+        for answer in answers {
+            let _ = answer.send(stored.clone());
         }
     }
 
     /// The blobs that no row names any longer.
-    fn store(&self, waiting: &mut [Box<dyn Commit>], commits: &mut u64) -> io::Result<Vec<BlobId>> {
+    fn store(&self, decisions: Vec<Decide>, commits: &mut u64) -> io::Result<Vec<BlobId>> {
         let mut transaction = self.metadata.begin()?;
-        for commit in waiting {
-            if let Err(error) = commit.decide(&mut transaction) {
+        for decide in decisions {
+            if let Err(error) = decide(&mut transaction) {
                 drop(transaction);
                 self.metadata.close();
                 return Err(error);
@@ -223,19 +211,15 @@ impl Engine {
         };
         self.blobs.add(&new);
         let committed = self.metadata.commit(transaction, commits);
-        if committed
-            .as_ref()
-            .err()
-            .is_none_or(|failure| failure.is_unknown)
-        {
-            new.iter().for_each(|blob| blob.keep());
-        } else {
-            self.blobs.remove(new.iter().map(|blob| blob.id));
+        match &committed {
+            Err(failure) if !failure.is_unknown => {
+                self.blobs.remove(new.iter().map(|blob| blob.id));
+            }
+            // Stored, or perhaps.
+            _ => new.iter().for_each(NewBlob::keep),
         }
-        match committed {
-            Ok(()) => Ok(freed),
-            Err(failure) => Err(failure.error),
-        }
+        committed.map_err(|failure| failure.error)?;
+        Ok(freed)
     }
 }
 

@@ -4,7 +4,7 @@ use s3s::dto;
 
 use super::{Service, convert};
 use crate::refusal::Refusal;
-use crate::tables::{Snapshot, Tables as _, Transaction};
+use crate::tables::{Snapshot, Transaction};
 
 /// The region of a bucket that names none.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -32,19 +32,11 @@ pub(super) async fn delete_bucket(
     Ok(dto::DeleteBucketOutput::default())
 }
 
-impl Service {
-    /// The region of a bucket, if it names one.
-    async fn region(&self, bucket: String) -> Result<Option<String>, Refusal> {
-        let region = move |store: &Snapshot| Ok(store.bucket(&bucket)?.region);
-        self.engine.read(region).await
-    }
-}
-
 pub(super) async fn head_bucket(
     service: &Service,
     input: dto::HeadBucketInput,
 ) -> Result<dto::HeadBucketOutput, Refusal> {
-    let region = service.region(input.bucket).await?;
+    let region = service.engine.bucket(&input.bucket).await?.region;
     Ok(dto::HeadBucketOutput {
         bucket_region: Some(region.unwrap_or_else(|| DEFAULT_REGION.to_owned())),
         ..Default::default()
@@ -55,7 +47,7 @@ pub(super) async fn get_bucket_location(
     service: &Service,
     input: dto::GetBucketLocationInput,
 ) -> Result<dto::GetBucketLocationOutput, Refusal> {
-    let region = service.region(input.bucket).await?;
+    let region = service.engine.bucket(&input.bucket).await?.region;
     Ok(dto::GetBucketLocationOutput {
         location_constraint: region.map(dto::BucketLocationConstraint::from),
     })
@@ -66,7 +58,7 @@ pub(super) async fn get_bucket_versioning(
     service: &Service,
     input: dto::GetBucketVersioningInput,
 ) -> Result<dto::GetBucketVersioningOutput, Refusal> {
-    service.region(input.bucket).await?;
+    service.engine.bucket(&input.bucket).await?;
     Ok(dto::GetBucketVersioningOutput::default())
 }
 

@@ -58,7 +58,7 @@ pub(super) async fn copy_object(
     mut input: dto::CopyObjectInput,
 ) -> Result<dto::CopyObjectOutput, Refusal> {
     convert::refuse_unsupported!(input; sse_customer_algorithm, copy_source_sse_customer_algorithm, tagging);
-    service.check_bucket(&input.bucket).await?;
+    service.engine.bucket(&input.bucket).await?;
     let (object, parts) = source(service, &input.copy_source, &source_conditions!(input)).await?;
     if object.size > MAX_BODY {
         return Err(Refusal::InvalidRequest(

@@ -14,7 +14,7 @@ use crate::quirks::Quirks;
 use crate::receive::{EtagSource, ReceivedBody, receive};
 use crate::refusal::Refusal;
 use crate::send::OutgoingBody;
-use crate::tables::{Snapshot, Tables as _, Transaction};
+use crate::tables::{Tables as _, Transaction};
 
 pub(super) async fn put_object(
     service: &Service,
@@ -22,7 +22,7 @@ pub(super) async fn put_object(
 ) -> Result<dto::PutObjectOutput, Refusal> {
     let mut input = request.input;
     convert::refuse_unsupported!(input; sse_customer_algorithm, tagging, object_lock_mode, write_offset_bytes);
-    service.check_bucket(&input.bucket).await?;
+    service.engine.bucket(&input.bucket).await?;
     let expected = convert::expected_digests!(input);
     let declared = DeclaredSums::new(expected, &request.headers)?;
     let named = convert::algorithm(input.checksum_algorithm.as_ref())?;
@@ -90,13 +90,6 @@ pub(super) fn check_conditions(
 }
 
 impl Service {
-    /// Fails if the bucket does not exist.
-    pub(super) async fn check_bucket(&self, bucket: &str) -> Result<(), Refusal> {
-        let bucket = bucket.to_owned();
-        let check = move |store: &Snapshot| store.bucket(&bucket).map(drop);
-        self.engine.read(check).await
-    }
-
     /// Receives a body and checks it against the declared checksums. `algorithm` is computed in any case.
     pub(super) async fn receive(
         &self,
