@@ -1,31 +1,23 @@
 //! Conditional requests, decided without touching anything.
 
+use s3s::dto::ETagCondition;
+
 use crate::quirks::Quirks;
 use crate::refusal::Refusal;
 
-/// The value of `If-Match` or `If-None-Match`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Match {
-    /// `*`: any version.
-    Any,
-    /// This version, named by its ETag without quotes.
-    Version(String),
-}
-
-impl Match {
-    fn holds_for(&self, etag: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Version(version) => version == etag,
-        }
+/// Whether a condition names this version. Our ETags are all strong, so a weak one names none.
+fn names(condition: &ETagCondition, etag: &str) -> bool {
+    match condition {
+        ETagCondition::Any => true,
+        ETagCondition::ETag(named) => named.as_strong() == Some(etag),
     }
 }
 
 /// The conditions of a write or a delete.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WriteConditions {
-    pub(crate) if_match: Option<Match>,
-    pub(crate) if_none_match: Option<Match>,
+    pub(crate) if_match: Option<ETagCondition>,
+    pub(crate) if_none_match: Option<ETagCondition>,
 }
 
 /// Whether a write may replace `current`, the ETag that the key has now.
@@ -38,20 +30,20 @@ pub(crate) fn may_write(
         return Ok(());
     }
     match (&conditions.if_none_match, current) {
-        (Some(Match::Version(_)), _) => {
+        (Some(ETagCondition::ETag(_)), _) => {
             return Err(Refusal::NotImplemented(
                 "If-None-Match of a write must be *.".into(),
             ));
         }
-        (Some(Match::Any), Some(_)) => return Err(Refusal::PreconditionFailed),
-        (Some(Match::Any), None) | (None, _) => {}
+        (Some(ETagCondition::Any), Some(_)) => return Err(Refusal::PreconditionFailed),
+        (Some(ETagCondition::Any), None) | (None, _) => {}
     }
     match (&conditions.if_match, current) {
         (None, _) => Ok(()),
         // AWS: a 404 here, not a 412.
         (Some(_), None) if quirks.if_match_absent_succeeds => Ok(()),
         (Some(_), None) => Err(Refusal::NoSuchKey),
-        (Some(condition), Some(etag)) if condition.holds_for(etag) => Ok(()),
+        (Some(condition), Some(etag)) if names(condition, etag) => Ok(()),
         (Some(_), Some(_)) => Err(Refusal::PreconditionFailed),
     }
 }
@@ -59,8 +51,8 @@ pub(crate) fn may_write(
 /// The conditions of a read. Times are whole seconds, as HTTP dates are.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReadConditions {
-    pub(crate) if_match: Option<Match>,
-    pub(crate) if_none_match: Option<Match>,
+    pub(crate) if_match: Option<ETagCondition>,
+    pub(crate) if_none_match: Option<ETagCondition>,
     pub(crate) if_modified_since: Option<i64>,
     pub(crate) if_unmodified_since: Option<i64>,
 }
@@ -73,7 +65,7 @@ pub(crate) fn may_read(
     conditions: &ReadConditions,
 ) -> Result<(), Refusal> {
     let fresh = match (&conditions.if_match, conditions.if_unmodified_since) {
-        (Some(condition), _) => condition.holds_for(etag),
+        (Some(condition), _) => names(condition, etag),
         (None, Some(since)) => modified <= since,
         (None, None) => true,
     };
@@ -81,7 +73,7 @@ pub(crate) fn may_read(
         return Err(Refusal::PreconditionFailed);
     }
     let known = match (&conditions.if_none_match, conditions.if_modified_since) {
-        (Some(had), _) => had.holds_for(etag),
+        (Some(had), _) => names(had, etag),
         (None, Some(since)) => modified <= since,
         (None, None) => false,
     };
@@ -94,9 +86,10 @@ pub(crate) fn may_read(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use s3s::dto::ETag;
 
-    fn version(etag: &str) -> Option<Match> {
-        Some(Match::Version(etag.into()))
+    fn version(etag: &str) -> Option<ETagCondition> {
+        Some(ETagCondition::ETag(ETag::Strong(etag.into())))
     }
 
     /// The name of the verdict, so that a table can hold it.
@@ -125,12 +118,19 @@ mod tests {
         for (case, current, if_match, if_none_match, quirks, want) in [
             ("unconditional, absent", None, None, None, none, "yes"),
             ("unconditional, present", Some("a"), None, None, none, "yes"),
-            ("create, absent", None, None, Some(Match::Any), none, "yes"),
+            (
+                "create, absent",
+                None,
+                None,
+                Some(ETagCondition::Any),
+                none,
+                "yes",
+            ),
             (
                 "create, present",
                 Some("a"),
                 None,
-                Some(Match::Any),
+                Some(ETagCondition::Any),
                 none,
                 "412",
             ),
@@ -148,7 +148,7 @@ mod tests {
             (
                 "if-match any, present",
                 Some("a"),
-                Some(Match::Any),
+                Some(ETagCondition::Any),
                 None,
                 none,
                 "yes",
@@ -156,7 +156,7 @@ mod tests {
             (
                 "if-match any, absent",
                 None,
-                Some(Match::Any),
+                Some(ETagCondition::Any),
                 None,
                 none,
                 "404",
@@ -165,7 +165,7 @@ mod tests {
                 "ignored: create, present",
                 Some("a"),
                 None,
-                Some(Match::Any),
+                Some(ETagCondition::Any),
                 garage,
                 "yes",
             ),
@@ -212,7 +212,14 @@ mod tests {
             ("unconditional", None, None, None, None, "yes"),
             ("the version", version("a"), None, None, None, "yes"),
             ("another version", version("b"), None, None, None, "412"),
-            ("any version", Some(Match::Any), None, None, None, "yes"),
+            (
+                "any version",
+                Some(ETagCondition::Any),
+                None,
+                None,
+                None,
+                "yes",
+            ),
             ("already had", None, version("a"), None, None, "304"),
             ("had another", None, version("b"), None, None, "yes"),
             ("not modified since", None, None, Some(100), None, "304"),

@@ -13,7 +13,6 @@ use s3s::{StdError, TrailingHeaders};
 
 use crate::checksum::{Algorithm, Sum};
 use crate::multipart::MAX_BODY;
-use crate::precondition::Match;
 use crate::receive::{EtagSource, ExpectedDigests};
 use crate::refusal::Refusal;
 use crate::send::OutgoingBody;
@@ -23,16 +22,7 @@ pub(super) fn etag(etag: &str) -> Option<dto::ETag> {
     Some(dto::ETag::Strong(etag.to_owned()))
 }
 
-/// A weak ETag matches none of ours, so its `W/` stays.
-pub(super) fn condition(condition: Option<dto::ETagCondition>) -> Option<Match> {
-    condition.map(|condition| match condition {
-        dto::ETagCondition::Any => Match::Any,
-        dto::ETagCondition::ETag(dto::ETag::Strong(etag)) => Match::Version(etag),
-        dto::ETagCondition::ETag(dto::ETag::Weak(etag)) => Match::Version(format!("W/{etag}")),
-    })
-}
-
-/// In milliseconds, as in S3.
+/// A time as S3 writes it.
 pub(super) fn timestamp(time: Timestamp) -> dto::Timestamp {
     let since = Duration::from_millis(time.as_millisecond().unsigned_abs());
     let epoch = SystemTime::UNIX_EPOCH;

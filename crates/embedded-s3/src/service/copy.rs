@@ -45,8 +45,8 @@ async fn source(
 macro_rules! source_conditions {
     ($input:expr) => {
         ReadConditions {
-            if_match: convert::condition($input.copy_source_if_match.take()),
-            if_none_match: convert::condition($input.copy_source_if_none_match.take()),
+            if_match: $input.copy_source_if_match.take(),
+            if_none_match: $input.copy_source_if_none_match.take(),
             if_modified_since: convert::seconds($input.copy_source_if_modified_since.take()),
             if_unmodified_since: convert::seconds($input.copy_source_if_unmodified_since.take()),
         }

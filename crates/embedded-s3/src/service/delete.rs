@@ -48,7 +48,7 @@ fn delete(
     }
     let key = &object.key;
     let conditions = WriteConditions {
-        if_match: convert::condition(if_match.filter(|_| !quirks.ignore_delete_conditions)),
+        if_match: if_match.filter(|_| !quirks.ignore_delete_conditions),
         if_none_match: None,
     };
     check_conditions(store, bucket, key, &conditions, quirks)?;

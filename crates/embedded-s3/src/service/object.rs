@@ -34,8 +34,8 @@ pub(super) async fn put_object(
         .receive(body, declared, algorithm, EtagSource::Md5, trailers)
         .await?;
     let conditions = WriteConditions {
-        if_match: convert::condition(input.if_match.take()),
-        if_none_match: convert::condition(input.if_none_match.take()),
+        if_match: input.if_match.take(),
+        if_none_match: input.if_none_match.take(),
     };
     let attributes = convert::attributes!(input);
     let (object, blob) = plain_object(received, attributes, algorithm, service.quirks);
@@ -209,8 +209,8 @@ macro_rules! describe {
 macro_rules! check_read {
     ($input:expr, $object:expr) => {{
         let conditions = ReadConditions {
-            if_match: convert::condition($input.if_match.take()),
-            if_none_match: convert::condition($input.if_none_match.take()),
+            if_match: $input.if_match.take(),
+            if_none_match: $input.if_none_match.take(),
             if_modified_since: convert::seconds($input.if_modified_since.take()),
             if_unmodified_since: convert::seconds($input.if_unmodified_since.take()),
         };

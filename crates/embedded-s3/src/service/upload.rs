@@ -174,8 +174,8 @@ pub(super) async fn complete_multipart_upload(
 ) -> Result<dto::CompleteMultipartUploadOutput, Refusal> {
     convert::refuse_unsupported!(input; sse_customer_algorithm);
     let conditions = WriteConditions {
-        if_match: convert::condition(input.if_match.take()),
-        if_none_match: convert::condition(input.if_none_match.take()),
+        if_match: input.if_match.take(),
+        if_none_match: input.if_none_match.take(),
     };
     let named = completion(&input)?;
     let quirks = service.quirks;
