@@ -44,14 +44,8 @@ impl Algorithm {
     }
 
     /// The header or trailer that carries it.
-    pub(crate) fn header(self) -> &'static str {
-        match self {
-            Self::Crc32 => "x-amz-checksum-crc32",
-            Self::Crc32c => "x-amz-checksum-crc32c",
-            Self::Crc64Nvme => "x-amz-checksum-crc64nvme",
-            Self::Sha1 => "x-amz-checksum-sha1",
-            Self::Sha256 => "x-amz-checksum-sha256",
-        }
+    pub(crate) fn header(self) -> String {
+        format!("x-amz-checksum-{}", self.name().to_lowercase())
     }
 
     /// The algorithm with this name.

@@ -5,13 +5,12 @@
 //! that fits one small batch is hashed in place.
 
 use std::io;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_core::Stream;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use md5::Digest as _;
 
 use crate::blob::{NewBlob, Sink};
@@ -152,16 +151,12 @@ fn crc64_etag(sums: &[Sum], size: u64) -> io::Result<String> {
 }
 
 /// Reads the body to its end. If the future is dropped, nothing is left behind.
-pub(crate) async fn receive<S, E>(
-    engine: &Arc<Engine>,
-    body: S,
+pub(crate) async fn receive(
+    engine: &Engine,
+    body: impl Stream<Item = Result<Bytes, Refusal>>,
     algorithms: &[Algorithm],
     etag: EtagSource,
-) -> Result<ReceivedBody, Refusal>
-where
-    S: Stream<Item = Result<Bytes, E>>,
-    Refusal: From<E>,
-{
+) -> Result<ReceivedBody, Refusal> {
     let mut body = std::pin::pin!(body);
     let hashers = algorithms
         .iter()
@@ -205,22 +200,17 @@ fn total(batch: &[Bytes]) -> usize {
 }
 
 /// The next bytes: less than a batch only at the end of the body.
-async fn next_batch<S, E>(body: &mut std::pin::Pin<&mut S>) -> Result<Vec<Bytes>, Refusal>
-where
-    S: Stream<Item = Result<Bytes, E>>,
-    Refusal: From<E>,
-{
+async fn next_batch(
+    body: &mut (impl Stream<Item = Result<Bytes, Refusal>> + Unpin),
+) -> Result<Vec<Bytes>, Refusal> {
     let mut batch = Vec::new();
     let mut size = 0;
-    while size < BATCH {
-        match body.next().await {
-            Some(Ok(bytes)) if bytes.is_empty() => {}
-            Some(Ok(bytes)) => {
-                size += bytes.len();
-                batch.push(bytes);
-            }
-            Some(Err(error)) => return Err(error.into()),
-            None => break,
+    while size < BATCH
+        && let Some(bytes) = body.try_next().await?
+    {
+        size += bytes.len();
+        if !bytes.is_empty() {
+            batch.push(bytes);
         }
     }
     Ok(batch)

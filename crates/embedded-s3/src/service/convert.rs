@@ -1,17 +1,20 @@
 //! Conversions between the types of s3s and ours.
 
-use std::time::{Duration, SystemTime};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures_core::Stream;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use s3s::dto;
 use s3s::stream::{ByteStream, RemainingLength};
 use s3s::{StdError, TrailingHeaders};
 
-use crate::checksum::{Algorithm, Sum};
+use crate::checksum::{Algorithm, Kind, Sum};
 use crate::multipart::MAX_BODY;
 use crate::receive::{EtagSource, ExpectedDigests};
 use crate::refusal::Refusal;
@@ -24,15 +27,8 @@ pub(super) fn etag(etag: &str) -> Option<dto::ETag> {
 
 /// A time as S3 writes it.
 pub(super) fn timestamp(time: Timestamp) -> dto::Timestamp {
-    let since = Duration::from_millis(time.as_millisecond().unsigned_abs());
-    let epoch = SystemTime::UNIX_EPOCH;
-    let before = time < Timestamp::UNIX_EPOCH;
-    let time = if before {
-        epoch.checked_sub(since)
-    } else {
-        epoch.checked_add(since)
-    };
-    dto::Timestamp::from(time.unwrap_or(epoch))
+    let time = SystemTime::try_from(time).unwrap_or(SystemTime::UNIX_EPOCH);
+    dto::Timestamp::from(time)
 }
 
 /// A time of S3's, if it lies in the range of ours (the years -9999 to 9999).
@@ -62,9 +58,21 @@ pub(super) fn algorithm(
         .transpose()
 }
 
+/// The checksum type that a request names.
+pub(super) fn kind(name: Option<&dto::ChecksumType>) -> Result<Option<Kind>, Refusal> {
+    let unknown = || Refusal::InvalidRequest("The checksum type is unknown here.".into());
+    name.map(|name| Kind::named(name.as_str()).ok_or_else(unknown))
+        .transpose()
+}
+
 /// The name of an algorithm.
 pub(super) fn algorithm_name(algorithm: Algorithm) -> dto::ChecksumAlgorithm {
     dto::ChecksumAlgorithm::from_static(algorithm.name())
+}
+
+/// The name of a checksum type.
+pub(super) fn checksum_type(kind: Kind) -> dto::ChecksumType {
+    dto::ChecksumType::from_static(kind.name())
 }
 
 /// The length that a body will have. A body that is too large is refused before it is read.
@@ -121,6 +129,15 @@ macro_rules! set_sum {
     }};
 }
 
+/// The same of an object, with its type.
+macro_rules! set_object_sum {
+    ($output:expr, $object:expr) => {{
+        let sum = &$object.sum;
+        convert::set_sum!($output, sum);
+        $output.checksum_type = sum.as_ref().map(|_| convert::checksum_type($object.kind));
+    }};
+}
+
 /// Takes the attributes out of any input that has them.
 macro_rules! attributes {
     ($input:expr) => {
@@ -158,7 +175,7 @@ macro_rules! refuse_unsupported {
     };
 }
 
-pub(super) use {attributes, expected_digests, refuse_unsupported, set_sum, sums};
+pub(super) use {attributes, expected_digests, refuse_unsupported, set_object_sum, set_sum, sums};
 
 /// `aws-chunked` describes the request, not the object.
 pub(super) fn stored_encoding(encoding: Option<String>) -> Option<String> {
@@ -229,7 +246,7 @@ impl DeclaredSums {
     ) -> Result<ExpectedDigests, Refusal> {
         let trailers = trailers.and_then(TrailingHeaders::take).unwrap_or_default();
         let announced = self.trailer.map(Algorithm::header);
-        if announced.is_some_and(|name| !trailers.contains_key(name)) {
+        if announced.is_some_and(|name| !trailers.contains_key(&name)) {
             return Err(Refusal::MalformedTrailer);
         }
         for (name, value) in &trailers {
@@ -247,37 +264,24 @@ impl DeclaredSums {
     }
 }
 
-/// The error of s3s for a body that could not be read to its end.
-pub(super) struct BodyError(StdError);
-
-impl From<StdError> for BodyError {
-    fn from(error: StdError) -> Self {
-        Self(error)
-    }
-}
-
-impl From<BodyError> for Refusal {
-    fn from(BodyError(error): BodyError) -> Self {
-        // s3s 0.14 keeps the types of these errors private: their text is all there is.
-        let text = error.to_string();
-        if text.ends_with("Sha256Mismatch") {
-            Self::ContentSha256Mismatch
-        } else if text.contains("SignatureMismatch") {
-            Self::InvalidRequest("The signature of a chunk does not match.".into())
-        } else {
-            Self::IncompleteBody
-        }
-    }
-}
-
 /// The stream of a body, or of none.
 pub(super) fn body(
     blob: Option<dto::StreamingBlob>,
-) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
-    use futures_util::{StreamExt as _, stream};
-    stream::iter(blob)
-        .flatten()
-        .map(|bytes| bytes.map_err(BodyError))
+) -> impl Stream<Item = Result<Bytes, Refusal>> + Send {
+    stream::iter(blob).flatten().map_err(unreadable_body)
+}
+
+/// The refusal of a body that s3s could not read to its end.
+fn unreadable_body(error: StdError) -> Refusal {
+    // s3s 0.14 keeps the types of these errors private: their text is all there is.
+    let text = error.to_string();
+    if text.ends_with("Sha256Mismatch") {
+        Refusal::ContentSha256Mismatch
+    } else if text.contains("SignatureMismatch") {
+        Refusal::InvalidRequest("The signature of a chunk does not match.".into())
+    } else {
+        Refusal::IncompleteBody
+    }
 }
 
 /// A body for an answer, with its length known.
@@ -290,12 +294,8 @@ struct SizedBody(OutgoingBody);
 impl Stream for SizedBody {
     type Item = Result<Bytes, StdError>;
 
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        let bytes = std::task::ready!(std::pin::Pin::new(&mut self.0).poll_next(cx));
-        std::task::Poll::Ready(bytes.map(|bytes| bytes.map_err(StdError::from)))
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.0).poll_next(cx).map_err(StdError::from)
     }
 }
 

@@ -1,18 +1,21 @@
 //! Copies: a GET and a PUT inside the store. The bytes are read and hashed once more, since the
 //! ETag of a copy is the MD5 of its bytes.
 
+use std::ops::Range;
+
+use futures_util::TryStreamExt as _;
 use s3s::dto;
 
 use super::Service;
 use super::convert;
-use super::object::{checksum_type, plain_object};
+use super::object::plain_object;
 use super::upload::part_of;
 use crate::checksum::{Algorithm, Sum};
 use crate::engine::PinnedPart;
 use crate::model::Object;
 use crate::multipart::{self, MAX_BODY};
 use crate::precondition::{self, ReadConditions, WriteConditions};
-use crate::receive::{EtagSource, receive};
+use crate::receive::{EtagSource, ReceivedBody, receive};
 use crate::refusal::Refusal;
 use crate::send::OutgoingBody;
 
@@ -39,6 +42,17 @@ async fn source(
         Err(refusal) => Err(refusal),
         Ok(()) => Ok((object, parts)),
     }
+}
+
+/// Receives bytes that are stored already.
+async fn receive_again(
+    service: &Service,
+    parts: Vec<PinnedPart>,
+    range: Range<u64>,
+    algorithm: Algorithm,
+) -> Result<ReceivedBody, Refusal> {
+    let body = OutgoingBody::new(parts, range)?.map_err(Refusal::from);
+    receive(&service.engine, body, &[algorithm], EtagSource::Md5).await
 }
 
 /// Takes the conditions out of either copy.
@@ -80,21 +94,14 @@ pub(super) async fn copy_object(
         object.attributes.clone()
     };
     let algorithm = copied_algorithm(&input, &object)?;
-    let received = receive(
-        &service.engine,
-        OutgoingBody::new(parts, 0..object.size)?,
-        &[algorithm],
-        EtagSource::Md5,
-    )
-    .await?;
+    let received = receive_again(service, parts, 0..object.size, algorithm).await?;
     let (copy, blob) = plain_object(received, attributes, algorithm, service.quirks);
     let mut result = dto::CopyObjectResult {
         e_tag: convert::etag(&copy.etag),
         last_modified: Some(convert::timestamp(copy.modified)),
         ..Default::default()
     };
-    convert::set_sum!(result, &copy.sum);
-    result.checksum_type = copy.sum.as_ref().map(|_| checksum_type(copy.kind));
+    convert::set_object_sum!(result, copy);
     service
         .put(
             input.bucket,
@@ -128,18 +135,13 @@ pub(super) async fn upload_part_copy(
 ) -> Result<dto::UploadPartCopyOutput, Refusal> {
     convert::refuse_unsupported!(input; sse_customer_algorithm, copy_source_sse_customer_algorithm);
     let number = multipart::part_number(input.part_number)?;
-    let (algorithm, declared) = service
-        .upload_checksum(&input.bucket, &input.key, &input.upload_id)
+    let upload = service
+        .upload(&input.bucket, &input.key, &input.upload_id)
         .await?;
+    let algorithm = upload.algorithm;
     let (object, parts) = source(service, &input.copy_source, &source_conditions!(input)).await?;
     let range = copied_range(input.copy_source_range.as_deref(), object.size)?;
-    let received = receive(
-        &service.engine,
-        OutgoingBody::new(parts, range)?,
-        &[algorithm],
-        EtagSource::Md5,
-    )
-    .await?;
+    let received = receive_again(service, parts, range, algorithm).await?;
     let (part, blob) = part_of(number, received, algorithm);
     let mut result = dto::CopyPartResult {
         e_tag: convert::etag(&part.etag),
@@ -149,7 +151,7 @@ pub(super) async fn upload_part_copy(
     let returned = part
         .sum
         .clone()
-        .filter(|_| declared)
+        .filter(|_| upload.declared)
         .map(|value| Sum { algorithm, value });
     convert::set_sum!(result, &returned);
     service
@@ -162,7 +164,7 @@ pub(super) async fn upload_part_copy(
 }
 
 /// `bytes=first-last`, both given and inside the source.
-fn copied_range(range: Option<&str>, size: u64) -> Result<std::ops::Range<u64>, Refusal> {
+fn copied_range(range: Option<&str>, size: u64) -> Result<Range<u64>, Refusal> {
     let range = match range {
         None => 0..size,
         Some(text) => match dto::Range::parse(text) {

@@ -58,8 +58,8 @@ fn delete(
 /// Whether the request says what its body must be. A web page cannot set these headers in a request to
 /// another origin unless that origin allows it.
 fn has_checksum(headers: &http::HeaderMap) -> bool {
-    let sums = Algorithm::ALL.map(Algorithm::header);
-    headers.contains_key("content-md5") || sums.iter().any(|sum| headers.contains_key(*sum))
+    let mut sums = Algorithm::ALL.into_iter().map(Algorithm::header);
+    headers.contains_key("content-md5") || sums.any(|sum| headers.contains_key(sum))
 }
 
 pub(super) async fn delete_objects(

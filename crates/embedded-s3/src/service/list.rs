@@ -4,7 +4,6 @@ use s3s::dto;
 
 use super::Service;
 use super::convert;
-use super::object::checksum_type;
 use crate::checksum::Sum;
 use crate::listing::{self, Marker, Page, Query};
 use crate::model::{Object, Part, Upload};
@@ -62,7 +61,7 @@ impl Encoder {
                     dto::ObjectStorageClass::STANDARD,
                 )),
                 checksum_algorithm: sum.map(|sum| vec![convert::algorithm_name(sum.algorithm)]),
-                checksum_type: sum.map(|_| checksum_type(object.kind)),
+                checksum_type: sum.map(|_| convert::checksum_type(object.kind)),
                 ..Default::default()
             }
         };
@@ -170,19 +169,15 @@ pub(super) async fn list_multipart_uploads(
         id: id.unwrap_or_else(|| listing::behind("")),
     };
     let query = query!(input, after, max_uploads);
+    let encoder = Encoder::new(input.encoding_type.as_ref());
     let (bucket, quirks, asked) = (input.bucket.clone(), service.quirks, query.clone());
     let page = move |store: &Snapshot| {
         store.bucket(&bucket)?;
-        uploads_page(store, &bucket, &asked, quirks)
+        uploads_page(store, &bucket, &asked, quirks, encoder)
     };
     let page = service.engine.read(page).await?;
-    let encoder = Encoder::new(input.encoding_type.as_ref());
     let is_truncated = page.next.is_some();
     let (next_key, next_id) = page.next.map(|next| (next.name, next.id)).unzip();
-    let encoded = |upload: dto::MultipartUpload| dto::MultipartUpload {
-        key: upload.key.and_then(|key| encoder.text(key)),
-        ..upload
-    };
     Ok(dto::ListMultipartUploadsOutput {
         bucket: Some(input.bucket),
         prefix: encoder.text(query.prefix),
@@ -193,7 +188,7 @@ pub(super) async fn list_multipart_uploads(
         is_truncated: Some(is_truncated),
         next_key_marker: next_key.and_then(|key| encoder.text(key)),
         next_upload_id_marker: next_id.filter(|id| !id.is_empty()),
-        uploads: Some(page.items.into_iter().map(encoded).collect()),
+        uploads: Some(page.items),
         common_prefixes: encoder.prefixes(page.groups),
         encoding_type: input.encoding_type,
         ..Default::default()
@@ -205,6 +200,7 @@ fn uploads_page(
     bucket: &str,
     query: &Query,
     quirks: Quirks,
+    encoder: Encoder,
 ) -> Result<Page<dto::MultipartUpload>, Refusal> {
     let is_listed = |key: &str| !quirks.list_uploads_by_exact_key || key == query.prefix;
     let uploads = |from: &str| {
@@ -212,7 +208,11 @@ fn uploads_page(
         Ok(rows.filter_map(|row| match row {
             Ok((key, _)) if !is_listed(&key) => None,
             Ok((name, (id, upload))) => {
-                let item = describe_upload(name.clone(), id.clone(), &upload);
+                let item = dto::MultipartUpload {
+                    key: encoder.text(name.clone()),
+                    upload_id: Some(id.clone()),
+                    ..describe_upload(&upload)
+                };
                 Some(Ok((Marker { name, id }, item)))
             }
             Err(refusal) => Some(Err(refusal)),
@@ -221,15 +221,14 @@ fn uploads_page(
     listing::page(uploads, query)
 }
 
-fn describe_upload(key: String, upload_id: String, upload: &Upload) -> dto::MultipartUpload {
+/// An upload without its name.
+fn describe_upload(upload: &Upload) -> dto::MultipartUpload {
     let is_declared = upload.declared;
     dto::MultipartUpload {
-        key: Some(key),
-        upload_id: Some(upload_id),
         initiated: Some(convert::timestamp(upload.initiated)),
         storage_class: Some(dto::StorageClass::from_static(dto::StorageClass::STANDARD)),
         checksum_algorithm: is_declared.then(|| convert::algorithm_name(upload.algorithm)),
-        checksum_type: is_declared.then(|| checksum_type(upload.kind)),
+        checksum_type: is_declared.then(|| convert::checksum_type(upload.kind)),
         ..Default::default()
     }
 }
@@ -262,7 +261,7 @@ pub(super) async fn list_parts(
     let parts = parts
         .into_iter()
         .map(|part| describe_part(part, &upload, quirks));
-    let upload_info = describe_upload(String::new(), String::new(), &upload);
+    let upload_info = describe_upload(&upload);
     Ok(dto::ListPartsOutput {
         bucket: Some(input.bucket),
         key: Some(input.key),

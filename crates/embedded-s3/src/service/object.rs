@@ -7,8 +7,9 @@ use s3s::{S3Request, dto};
 use super::Service;
 use super::convert::{self, DeclaredSums};
 use crate::blob::NewBlob;
-use crate::checksum::{Algorithm, Kind, Sum};
-use crate::model::{Attributes, Object, Part, now};
+use crate::checksum::{Algorithm, Kind};
+use crate::engine::PinnedPart;
+use crate::model::{Attributes, Object, now};
 use crate::precondition::{self, ReadConditions, WriteConditions};
 use crate::quirks::Quirks;
 use crate::receive::{EtagSource, ReceivedBody, receive};
@@ -43,16 +44,11 @@ pub(super) async fn put_object(
         e_tag: convert::etag(&object.etag),
         ..Default::default()
     };
-    convert::set_sum!(output, &object.sum);
-    output.checksum_type = object.sum.as_ref().map(|_| checksum_type(object.kind));
+    convert::set_object_sum!(output, object);
     service
         .put(input.bucket, input.key, object, blob, conditions)
         .await?;
     Ok(output)
-}
-
-pub(super) fn checksum_type(kind: Kind) -> dto::ChecksumType {
-    dto::ChecksumType::from_static(kind.name())
 }
 
 /// An object of one body.
@@ -145,7 +141,7 @@ struct Selection {
 /// Resolves a range or a part number.
 fn select(
     size: u64,
-    parts: &[&Part],
+    parts: &[PinnedPart],
     range: Option<dto::Range>,
     part_number: Option<i32>,
 ) -> Result<Selection, Refusal> {
@@ -174,14 +170,15 @@ fn select(
     })
 }
 
-fn part_range(parts: &[&Part], number: i32) -> Result<Range<u64>, Refusal> {
-    let is_it = |part: &&&Part| i32::from(part.number) == number;
-    let part = parts.iter().find(is_it).ok_or(Refusal::InvalidPartNumber)?;
-    let before = parts
-        .iter()
-        .take_while(|before| before.number < part.number);
-    let start = before.map(|part| part.size).sum();
-    Ok(start..start + part.size)
+fn part_range(parts: &[PinnedPart], number: i32) -> Result<Range<u64>, Refusal> {
+    let mut start = 0;
+    for PinnedPart { part, .. } in parts {
+        if i32::from(part.number) == number {
+            return Ok(start..start + part.size);
+        }
+        start += part.size;
+    }
+    Err(Refusal::InvalidPartNumber)
 }
 
 /// Fills what GET and HEAD have in common. S3 returns the number of parts only to a request by part number,
@@ -195,11 +192,9 @@ macro_rules! describe {
         let by_part = $input.part_number.and($object.upload_id.as_ref());
         $output.parts_count = by_part.and_then(|_| i32::try_from($parts).ok());
         let mode = $input.checksum_mode.as_ref().map(|mode| mode.as_str());
-        let with_sum =
-            mode == Some(dto::ChecksumMode::ENABLED) && $selection.content_range.is_none();
-        let sum: Option<Sum> = $object.sum.filter(|_| with_sum);
-        $output.checksum_type = sum.as_ref().map(|_| checksum_type($object.kind));
-        convert::set_sum!($output, &sum);
+        if mode == Some(dto::ChecksumMode::ENABLED) && $selection.content_range.is_none() {
+            convert::set_object_sum!($output, $object);
+        }
         $output.content_range = $selection.content_range;
         convert::set_attributes!($output, $object.attributes);
     }};
@@ -226,8 +221,7 @@ pub(super) async fn get_object(
     convert::refuse_unsupported!(input; sse_customer_algorithm, version_id);
     let (object, parts) = service.engine.pinned(&input.bucket, &input.key).await?;
     check_read!(input, object);
-    let numbers: Vec<&Part> = parts.iter().map(|pinned| &pinned.part).collect();
-    let selection = select(object.size, &numbers, input.range, input.part_number)?;
+    let selection = select(object.size, &parts, input.range, input.part_number)?;
     let count = parts.len();
     let mut output = dto::GetObjectOutput {
         body: Some(convert::blob(OutgoingBody::new(
@@ -247,8 +241,7 @@ pub(super) async fn head_object(
     convert::refuse_unsupported!(input; sse_customer_algorithm, version_id);
     let (object, parts) = service.engine.pinned(&input.bucket, &input.key).await?;
     check_read!(input, object);
-    let numbers: Vec<&Part> = parts.iter().map(|pinned| &pinned.part).collect();
-    let selection = select(object.size, &numbers, input.range, input.part_number)?;
+    let selection = select(object.size, &parts, input.range, input.part_number)?;
     let mut output = dto::HeadObjectOutput::default();
     describe!(output, input, object, parts.len(), selection);
     Ok(output)

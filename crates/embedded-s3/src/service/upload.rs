@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::Service;
 use super::convert::{self, DeclaredSums};
-use super::object::{check_conditions, checksum_type};
+use super::object::check_conditions;
 use crate::blob::NewBlob;
 use crate::checksum::{Algorithm, Kind};
 use crate::model::{Object, Part, Upload, now};
@@ -35,7 +35,7 @@ pub(super) async fn create_multipart_upload(
         bucket: Some(input.bucket.clone()),
         key: Some(input.key.clone()),
         upload_id: Some(upload_id.clone()),
-        checksum_type: named.is_some().then(|| checksum_type(kind)),
+        checksum_type: named.is_some().then(|| convert::checksum_type(kind)),
         checksum_algorithm: named.map(convert::algorithm_name),
         ..Default::default()
     };
@@ -52,11 +52,7 @@ fn checksum_of(
     kind: Option<&dto::ChecksumType>,
 ) -> Result<(Algorithm, Kind), Refusal> {
     let algorithm = named.unwrap_or(Algorithm::Crc64Nvme);
-    let unknown = || Refusal::InvalidRequest("The checksum type is unknown here.".into());
-    let kind = match kind {
-        None => algorithm.usual_kind(),
-        Some(name) => Kind::named(name.as_str()).ok_or_else(unknown)?,
-    };
+    let kind = convert::kind(kind)?.unwrap_or_else(|| algorithm.usual_kind());
     if !algorithm.allows(kind) {
         return Err(Refusal::InvalidRequest(format!(
             "The checksum type {} is not for {}.",
@@ -77,17 +73,16 @@ fn new_upload_id(upload: &Upload) -> String {
 }
 
 impl Service {
-    /// Which checksum the parts of an upload have, and whether the client chose it.
-    pub(super) async fn upload_checksum(
+    /// An upload as it is now.
+    pub(super) async fn upload(
         &self,
         bucket: &str,
         key: &str,
         upload_id: &str,
-    ) -> Result<(Algorithm, bool), Refusal> {
+    ) -> Result<Upload, Refusal> {
         let (bucket, key, id) = (bucket.to_owned(), key.to_owned(), upload_id.to_owned());
         let look = move |store: &Snapshot| store.upload(&bucket, &key, &id);
-        let upload = self.engine.read(look).await?;
-        Ok((upload.algorithm, upload.declared))
+        self.engine.read(look).await
     }
 
     /// Adds a received part to its upload, if that still exists.
@@ -133,12 +128,13 @@ pub(super) async fn upload_part(
     convert::refuse_unsupported!(input; sse_customer_algorithm);
     convert::algorithm(input.checksum_algorithm.as_ref())?;
     let number = multipart::part_number(input.part_number)?;
-    let (algorithm, is_declared) = service
-        .upload_checksum(&input.bucket, &input.key, &input.upload_id)
+    let upload = service
+        .upload(&input.bucket, &input.key, &input.upload_id)
         .await?;
+    let algorithm = upload.algorithm;
     let declared = DeclaredSums::new(convert::expected_digests!(input), &request.headers)?;
     let named = declared.algorithms().first().copied();
-    if is_declared
+    if upload.declared
         && named.is_some_and(|named| named != algorithm)
         && !service.quirks.ignore_checksums
     {
@@ -158,7 +154,7 @@ pub(super) async fn upload_part(
     };
     // S3 returns a checksum only if the client chose it.
     let returned = named
-        .or(is_declared.then_some(algorithm))
+        .or(upload.declared.then_some(algorithm))
         .and_then(|algorithm| received.sum(algorithm));
     convert::set_sum!(output, returned);
     let (part, blob) = part_of(number, received, algorithm);
@@ -211,10 +207,9 @@ pub(super) async fn complete_multipart_upload(
         bucket: Some(input.bucket),
         key: Some(input.key),
         e_tag: convert::etag(&object.etag),
-        checksum_type: object.sum.as_ref().map(|_| checksum_type(object.kind)),
         ..Default::default()
     };
-    convert::set_sum!(output, &object.sum);
+    convert::set_object_sum!(output, object);
     Ok(output)
 }
 
@@ -226,14 +221,10 @@ fn completion(input: &dto::CompleteMultipartUploadInput) -> Result<Completion, R
     };
     let parts = input.multipart_upload.as_ref();
     let parts = parts.and_then(|upload| upload.parts.as_deref());
-    let unknown = || Refusal::InvalidRequest("The checksum type is unknown here.".into());
-    let kind = input.checksum_type.as_ref();
     Ok(Completion {
         parts: parts.unwrap_or_default().iter().map(named).collect(),
         sums: convert::sums!(input),
-        kind: kind
-            .map(|name| Kind::named(name.as_str()).ok_or_else(unknown))
-            .transpose()?,
+        kind: convert::kind(input.checksum_type.as_ref())?,
         size: input
             .mpu_object_size
             .and_then(|size| u64::try_from(size).ok()),
