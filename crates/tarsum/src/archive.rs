@@ -347,7 +347,7 @@ impl Archive {
             }
         }
         if body.run == 0 {
-            self.entries.push(body.name, &body.hasher.digest());
+            self.entries.push(body.name, &body.hasher.value());
             self.state = State::skipped(body.stored, body.padding);
         }
         Ok(())

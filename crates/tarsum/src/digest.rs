@@ -48,11 +48,9 @@ impl Algorithm {
 
     /// The algorithm of this name, where this crate computes it.
     pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "sha256" => Some(Algorithm::Sha256),
-            "sha512" => Some(Algorithm::Sha512),
-            _ => None,
-        }
+        Algorithm::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.as_str() == name)
     }
 }
 
@@ -123,39 +121,33 @@ pub struct InvalidDigest {
     reason: &'static str,
 }
 
-impl InvalidDigest {
-    fn new(input: &str, reason: &'static str) -> Self {
-        let input = input.chars().take(200).collect();
-        InvalidDigest { input, reason }
-    }
-}
-
 /// Whether a text has only the digits 0 to 9 and a to f.
 pub fn is_lower_hex(text: &str) -> bool {
     text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn parse(input: &str) -> Result<Digest, &'static str> {
+    let (name, hex) = input.split_once(':').ok_or("it has no colon")?;
+    let algorithm = Algorithm::from_name(name).ok_or("its algorithm is not supported")?;
+    if hex.len() != algorithm.hex_len() {
+        return Err("it has the wrong length");
+    }
+    if !is_lower_hex(hex) {
+        return Err("it has other than lower-case hex digits");
+    }
+    Ok(Digest {
+        algorithm,
+        hex: hex.into(),
+    })
 }
 
 impl FromStr for Digest {
     type Err = InvalidDigest;
 
     fn from_str(input: &str) -> Result<Self, InvalidDigest> {
-        let (name, hex) = input
-            .split_once(':')
-            .ok_or_else(|| InvalidDigest::new(input, "it has no colon"))?;
-        let algorithm = Algorithm::from_name(name)
-            .ok_or_else(|| InvalidDigest::new(input, "its algorithm is not supported"))?;
-        if hex.len() != algorithm.hex_len() {
-            return Err(InvalidDigest::new(input, "it has the wrong length"));
-        }
-        if !is_lower_hex(hex) {
-            return Err(InvalidDigest::new(
-                input,
-                "it has other than lower-case hex digits",
-            ));
-        }
-        Ok(Digest {
-            algorithm,
-            hex: hex.into(),
+        parse(input).map_err(|reason| InvalidDigest {
+            input: input.chars().take(200).collect(),
+            reason,
         })
     }
 }
@@ -199,13 +191,17 @@ impl Hasher {
 
     /// The digest of the bytes so far. The hasher can be used further.
     pub fn digest(&self) -> Digest {
-        let hex = match &self.0 {
-            State::Sha256(hash) => to_hex(&hash.clone().finalize()),
-            State::Sha512(hash) => to_hex(&hash.as_ref().clone().finalize()),
-        };
         Digest {
             algorithm: self.algorithm(),
-            hex: hex.into(),
+            hex: to_hex(&self.value()).into(),
+        }
+    }
+
+    /// The digest of the bytes so far, in binary.
+    pub(crate) fn value(&self) -> Vec<u8> {
+        match &self.0 {
+            State::Sha256(hash) => hash.clone().finalize().to_vec(),
+            State::Sha512(hash) => hash.as_ref().clone().finalize().to_vec(),
         }
     }
 
@@ -225,14 +221,11 @@ impl fmt::Debug for Hasher {
     }
 }
 
-fn to_hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+/// Lower-case hex digits.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    let nibbles = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    nibbles.map(digit).collect()
 }
 
 /// The layout of the state that `sha2` 0.11 serializes. Vectors below pin it.

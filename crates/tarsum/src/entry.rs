@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::digest::{Algorithm, Digest, Hasher};
+use crate::digest::{Algorithm, Hasher};
 use crate::tar_sum::TarSumVersion;
 
 use super::error::Cause;
@@ -91,21 +91,10 @@ pub(super) fn add_zeros(hasher: &mut Hasher, len: u64) {
     }
 }
 
-/// The value of a digest, of which the hex digits come in pairs.
-pub(super) fn value(digest: &Digest) -> impl Iterator<Item = u8> {
-    let nibble = |digit: u8| match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => digit.wrapping_sub(b'a').wrapping_add(10),
-    };
-    let (pairs, _) = digest.hex().as_bytes().as_chunks::<2>();
-    pairs
-        .iter()
-        .map(move |[high, low]| nibble(*high) << 4 | nibble(*low))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
 
     fn header() -> Header {
         Header {
@@ -186,12 +175,5 @@ mod tests {
                 Digest::of(Algorithm::Sha256, &vec![0; len])
             );
         }
-    }
-
-    #[test]
-    fn a_value_is_its_hex_digits() {
-        let digest = Digest::of(Algorithm::Sha512, b"");
-        let hex: String = value(&digest).map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, digest.hex());
     }
 }

@@ -7,9 +7,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use crate::digest::{Algorithm, Digest, Hasher};
+use crate::digest::{Algorithm, Digest, Hasher, to_hex};
 
-use super::entry::value;
 use super::go_sort;
 
 /// The entries so far.
@@ -49,9 +48,9 @@ impl Entries {
         high << 64 | low
     }
 
-    pub(super) fn push(&mut self, name: u128, hash: &Digest) {
+    pub(super) fn push(&mut self, name: u128, hash: &[u8]) {
         self.names.push(name);
-        self.hashes.extend(value(hash));
+        self.hashes.extend_from_slice(hash);
     }
 
     fn hash(&self, position: u32) -> &[u8] {
@@ -67,12 +66,8 @@ impl Entries {
     /// The hash over the hashes, in hex digits, in their order. Takes four bytes an entry.
     pub(super) fn sum(&self) -> Digest {
         let mut sum = Hasher::new(self.algorithm);
-        let mut hex = Vec::new();
         for position in self.order() {
-            hex.clear();
-            let digits = |byte: &u8| [byte >> 4, byte & 15].map(hex_digit);
-            hex.extend(self.hash(position).iter().flat_map(digits));
-            sum.update(&hex);
+            sum.update(to_hex(self.hash(position)).as_bytes());
         }
         sum.digest()
     }
@@ -95,13 +90,6 @@ impl Entries {
             order.sort_unstable_by_key(|&position| self.hash(position));
         }
         order
-    }
-}
-
-fn hex_digit(nibble: u8) -> u8 {
-    match nibble {
-        0..=9 => b'0' + nibble,
-        _ => b'a' + (nibble - 10),
     }
 }
 
@@ -137,7 +125,9 @@ mod tests {
         let mut list = Entries::new(Algorithm::Sha256);
         for (name, content) in entries {
             let name = list.fingerprint(name.as_bytes());
-            list.push(name, &Digest::of(Algorithm::Sha256, content.as_bytes()));
+            let mut hasher = Hasher::new(Algorithm::Sha256);
+            hasher.update(content.as_bytes());
+            list.push(name, &hasher.value());
         }
         list.order()
     }
