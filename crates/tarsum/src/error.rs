@@ -65,28 +65,19 @@ impl std::error::Error for BrokenArchive {
 
 /// A TarSum version or a hash function that this crate does not compute.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} cannot be computed: {}", self.reason())]
+#[error("{what} cannot be computed: {reason}")]
 pub struct UnsupportedTarSum {
     what: String,
-    of: Unsupported,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unsupported {
-    Version,
-    Algorithm,
+    reason: &'static str,
 }
 
 impl UnsupportedTarSum {
-    pub(super) fn new(what: String, of: Unsupported) -> Self {
-        UnsupportedTarSum { what, of }
+    pub(super) fn new(what: String, reason: &'static str) -> Self {
+        UnsupportedTarSum { what, reason }
     }
 
     /// What is missing, in words that follow "cannot be computed".
     pub fn reason(&self) -> &'static str {
-        match self.of {
-            Unsupported::Version => "the versions are tarsum, tarsum.v1 and tarsum.dev",
-            Unsupported::Algorithm => "the algorithms are sha256 and sha512",
-        }
+        self.reason
     }
 }

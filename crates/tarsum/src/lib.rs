@@ -48,7 +48,6 @@ use self::archive::{Archive, Limits};
 use self::compression::Compression;
 pub use self::digest::{Algorithm, Digest, Hasher, InvalidDigest, SavedHasher, is_lower_hex};
 pub use self::error::{BrokenArchive, UnsupportedTarSum};
-use self::error::{Cause, Unsupported};
 pub use self::tar_sum::{InvalidTarSumText, TarSum, TarSumVersion};
 
 #[macro_use]
@@ -108,7 +107,8 @@ impl TarSummer {
     pub fn new(version: TarSumVersion, algorithm: Algorithm) -> Result<Self, UnsupportedTarSum> {
         if let TarSumVersion::Other(name) = &version {
             let what = format!("tarsum.{name}");
-            return Err(UnsupportedTarSum::new(what, Unsupported::Version));
+            let reason = "the versions are tarsum, tarsum.v1 and tarsum.dev";
+            return Err(UnsupportedTarSum::new(what, reason));
         }
         let limits = Limits {
             entries: DEFAULT_ENTRY_LIMIT,
@@ -129,10 +129,8 @@ impl TarSummer {
     /// If either is not known here.
     pub fn for_tar_sum(claimed: &TarSum) -> Result<Self, UnsupportedTarSum> {
         let Some(algorithm) = Algorithm::from_name(claimed.algorithm()) else {
-            return Err(UnsupportedTarSum::new(
-                claimed.to_string(),
-                Unsupported::Algorithm,
-            ));
+            let reason = "the algorithms are sha256 and sha512";
+            return Err(UnsupportedTarSum::new(claimed.to_string(), reason));
         };
         TarSummer::new(claimed.version().clone(), algorithm)
     }
@@ -184,18 +182,7 @@ impl TarSummer {
             return Err(error.clone());
         }
         self.compression.end(&self.archive)?;
-        let digest = self.archive.sum()?;
-        let dot = if self.version == TarSumVersion::V0 {
-            ""
-        } else {
-            "."
-        };
-        let version = self.version.as_str();
-        let text = format!("tarsum{dot}{version}+{digest}");
-        // It always is one; the error saves a panic.
-        let not_a_tar_sum = Cause::Malformed("its sum makes no TarSum");
-        text.parse()
-            .map_err(|_| BrokenArchive::new(self.archive.position(), not_a_tar_sum))
+        Ok(TarSum::new(self.version.clone(), &self.archive.sum()?))
     }
 
     /// The TarSum of all bytes.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::digest::is_lower_hex;
+use crate::digest::{Digest, is_lower_hex};
 
 /// Which rules a TarSum was computed by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,6 +56,14 @@ pub struct TarSum {
 }
 
 impl TarSum {
+    pub(crate) fn new(version: TarSumVersion, digest: &Digest) -> Self {
+        TarSum {
+            version,
+            algorithm: digest.algorithm().as_str().into(),
+            hex: digest.hex().into(),
+        }
+    }
+
     /// The version.
     pub fn version(&self) -> &TarSumVersion {
         &self.version
