@@ -252,6 +252,12 @@ pub(super) async fn assert_closed(upload: &mut Box<dyn LayerUpload>) {
     refused!(upload.cancel().await, Error::UploadClosed { uuid } if uuid == closed);
 }
 
+/// Writes the bytes of `bytes` from the handle's offset on.
+pub(super) async fn write_rest(upload: &mut Box<dyn LayerUpload>, bytes: &Bytes) -> Result<()> {
+    let offset = usize::try_from(upload.offset()).unwrap();
+    upload.write_bytes(bytes.slice(offset..)).await
+}
+
 /// Writes and closes; the first error.
 pub(super) async fn write_and_close(upload: &mut Box<dyn LayerUpload>, bytes: Bytes) -> Result<()> {
     upload.write_bytes(bytes).await?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::case::{Case, FEW, try_finish};
+use super::case::{Case, FEW, try_finish, write_rest};
 use s3layers::Error;
 
 /// How long a caller waits before it drops the future, in milliseconds.
@@ -25,13 +25,11 @@ pub(super) async fn abandoned_write_counts_the_bytes_that_it_accepted(case: Case
     let mut upload = case.begin().await;
     for millis in PATIENCE {
         let before = upload.offset();
-        let rest = bytes.slice(usize::try_from(before).unwrap()..);
         // The offset shows how much was accepted.
-        let _ = timeout(patience(millis), upload.write_bytes(rest)).await;
+        let _ = timeout(patience(millis), write_rest(&mut upload, &bytes)).await;
         assert!((before..=bytes.len() as u64).contains(&upload.offset()));
     }
-    let rest = bytes.slice(usize::try_from(upload.offset()).unwrap()..);
-    upload.write_bytes(rest).await.unwrap();
+    write_rest(&mut upload, &bytes).await.unwrap();
     case.finish_stored(&mut upload, &bytes).await;
 }
 
@@ -65,8 +63,7 @@ async fn complete_elsewhere(case: &Case, uuid: Uuid, bytes: &Bytes) {
         let mut upload = case.resume_elsewhere(uuid).await;
         let offset = upload.offset();
         assert!((FEW..=bytes.len() as u64).contains(&offset), "{offset}");
-        let rest = bytes.slice(usize::try_from(offset).unwrap()..);
-        let mut outcome = upload.write_bytes(rest).await;
+        let mut outcome = write_rest(&mut upload, bytes).await;
         if outcome.is_ok() {
             outcome = try_finish(&mut upload, bytes).await.map(drop);
         }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::case::{
     Case, FEW, TINY, assert_conflict, assert_over, assert_replaced, finish, sha256, try_finish, write_and_close,
+    write_rest,
 };
 use s3layers::{Error, Result, LayerUpload};
 
@@ -14,12 +15,6 @@ use s3layers::{Error, Result, LayerUpload};
 fn spliced(first: &Bytes, at: u64, second: &Bytes) -> Bytes {
     let at = usize::try_from(at).unwrap();
     [&first[..at], &second[at..]].concat().into()
-}
-
-/// Writes the bytes of `bytes` from the handle's offset on.
-async fn write_rest(upload: &mut Box<dyn LayerUpload>, bytes: &Bytes) -> Result<()> {
-    let offset = usize::try_from(upload.offset()).unwrap();
-    upload.write_bytes(bytes.slice(offset..)).await
 }
 
 pub(super) async fn status_requests_do_not_disturb_the_writer(case: Case) {

@@ -3,27 +3,24 @@
 use super::case::{Case, FEW, TINY, assert_layer, finish, refused, sha256, sha512, tar_sum};
 use s3layers::{Error, LayerId};
 
-pub(super) async fn unknown_layer_does_not_exist(case: Case) {
-    let bytes = case.bytes(FEW);
-    let ids: [LayerId; 3] = [
-        sha256(&bytes).into(),
-        sha512(&bytes).into(),
+/// An id of each kind.
+fn ids(bytes: &[u8]) -> [LayerId; 3] {
+    [
+        sha256(bytes).into(),
+        sha512(bytes).into(),
         tar_sum("tarsum.v1").into(),
-    ];
-    for id in ids {
+    ]
+}
+
+pub(super) async fn unknown_layer_does_not_exist(case: Case) {
+    for id in ids(&case.bytes(FEW)) {
         assert!(!case.here.exists(&id).await.unwrap(), "{id}");
         assert!(!case.elsewhere.exists(&id).await.unwrap(), "{id}");
     }
 }
 
 pub(super) async fn fetching_an_unknown_layer_is_layer_unknown(case: Case) {
-    let bytes = case.bytes(FEW);
-    let ids: [LayerId; 3] = [
-        sha256(&bytes).into(),
-        sha512(&bytes).into(),
-        tar_sum("tarsum.v1").into(),
-    ];
-    for id in ids {
+    for id in ids(&case.bytes(FEW)) {
         let fetched = case.here.fetch(&id).await;
         refused!(fetched, Error::LayerUnknown { id: stored } if stored == id);
     }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use uuid::Uuid;
 
-use super::case::{Case, FEW, assert_closed, finish, refused, sha256, sha512};
+use super::case::{Case, FEW, assert_closed, finish, refused, sha256, sha512, write_rest};
 use s3layers::{Error, LayerId, LayerUpload};
 
 pub(super) async fn upload_that_never_began_is_unknown(case: Case) {
@@ -71,8 +71,7 @@ pub(super) async fn an_upload_is_resumed_with_its_declared_id_or_without(case: C
 
 /// Writes the bytes of `bytes` that the upload does not have yet, and finishes it.
 async fn complete(upload: &mut Box<dyn LayerUpload>, bytes: &Bytes) {
-    let offset = usize::try_from(upload.offset()).unwrap();
-    upload.write_bytes(bytes.slice(offset..)).await.unwrap();
+    write_rest(upload, bytes).await.unwrap();
     finish(upload, bytes).await;
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::bytes::assert_same;
 use super::super::case::{FEW, read_rest, sha256, sha512};
-use super::{Case, opened};
+use super::Case;
 use s3layers::LayerId;
 
 pub(super) async fn a_finished_layer_is_linked_in_its_repository_alone(case: Case) {
@@ -24,7 +24,7 @@ pub(super) async fn a_linked_layer_reads_as_the_same_bytes(case: Case) {
     let id = case.push(&bytes).await;
     for service in [&case.here, &case.elsewhere] {
         for _ in 0..2 {
-            let mut layer = opened(service, &case.name, &id).await.unwrap();
+            let mut layer = service.layer(&case.name, &id).await.unwrap();
             assert_eq!(layer.size(), 100_000);
             assert_eq!(*layer.digest(), sha256(&bytes));
             assert_same(&read_rest(&mut layer).await, &bytes, "the layer");

@@ -14,9 +14,7 @@ use tokio::time::Instant;
 use super::NamedCase as Named;
 use super::bytes::ramp;
 use super::case::{seed_of, sha256};
-use s3layers::{
-    Digest, Error, Layer, LayerId, Manifest, RepositoryName, RepositoryService, Result, Tag,
-};
+use s3layers::{Digest, Error, LayerId, Manifest, RepositoryName, RepositoryService, Tag};
 
 /// What the suite is run on: two instances of one implementation over the same storage, as two
 /// processes would have them.
@@ -176,19 +174,11 @@ async fn is_linked(
     name: &RepositoryName,
     id: &LayerId,
 ) -> bool {
-    match opened(service, name, id).await {
+    match service.layer(name, id).await {
         Ok(_) => true,
         Err(Error::LayerUnknown { id: stored }) if stored == *id => false,
         Err(error) => panic!("{id} in {name}: {error:?}"),
     }
-}
-
-async fn opened(
-    service: &Arc<dyn RepositoryService>,
-    name: &RepositoryName,
-    id: &LayerId,
-) -> Result<Box<dyn Layer>> {
-    service.layer(name, id).await
 }
 
 /// How long an answer of another instance is waited for.
