@@ -24,8 +24,7 @@ pub(super) struct Limits {
 
 /// An archive, as far as it was read.
 pub(super) struct Archive {
-    version: TarSumVersion,
-    algorithm: Algorithm,
+    pub(super) version: TarSumVersion,
     pub(super) limits: Limits,
     entries: Entries,
     hole_bytes: u64,
@@ -100,7 +99,6 @@ impl Archive {
     pub(super) fn new(version: TarSumVersion, algorithm: Algorithm, limits: Limits) -> Self {
         Archive {
             version,
-            algorithm,
             limits,
             entries: Entries::new(algorithm),
             hole_bytes: 0,
@@ -288,7 +286,7 @@ impl Archive {
         }
         let (xattrs, sparse) = mem::take(&mut self.pending).apply(&mut header)?;
         let body = Body {
-            hasher: entry::begin(&self.version, self.algorithm, &header, &xattrs)?,
+            hasher: entry::begin(&self.version, self.entries.algorithm, &header, &xattrs)?,
             name: self.entries.fingerprint(&header.name),
             stored: header.stored,
             padding: padding(header.stored),

@@ -92,7 +92,6 @@ pub const DEFAULT_HOLE_LIMIT: u64 = 16 << 30;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct TarSummer {
-    version: TarSumVersion,
     compression: Compression,
     archive: Archive,
     error: Option<BrokenArchive>,
@@ -116,8 +115,7 @@ impl TarSummer {
         };
         Ok(TarSummer {
             compression: Compression::new(),
-            archive: Archive::new(version.clone(), algorithm, limits),
-            version,
+            archive: Archive::new(version, algorithm, limits),
             error: None,
         })
     }
@@ -182,7 +180,10 @@ impl TarSummer {
             return Err(error.clone());
         }
         self.compression.end(&self.archive)?;
-        Ok(TarSum::new(self.version.clone(), &self.archive.sum()?))
+        Ok(TarSum::new(
+            self.archive.version.clone(),
+            &self.archive.sum()?,
+        ))
     }
 
     /// The TarSum of all bytes.
@@ -198,7 +199,7 @@ impl TarSummer {
 impl fmt::Debug for TarSummer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TarSummer")
-            .field("version", &self.version)
+            .field("version", &self.archive.version)
             .field("position", &self.archive.position())
             .field("error", &self.error)
             .finish_non_exhaustive()

@@ -17,7 +17,7 @@ use super::go_sort;
 /// compared for equality, so a fingerprint stands for it. It is made with a random key, so no
 /// archive can be built to have two names that share one.
 pub(super) struct Entries {
-    algorithm: Algorithm,
+    pub(super) algorithm: Algorithm,
     /// The values of the hashes, one behind the other.
     hashes: Vec<u8>,
     names: Vec<u128>,
