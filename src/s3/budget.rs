@@ -150,15 +150,10 @@ impl State {
     /// Grants what can be granted, to the holder of least first.
     fn grant(&mut self) {
         let held = |state: &State, account| state.accounts.get(&account).map(|a| a.held);
-        let waiting = self
-            .requests
-            .iter()
-            .filter(|(_, request)| !request.is_granted);
-        let mut waiting: BinaryHeap<_> = waiting
-            .map(|(number, request)| {
-                Reverse((held(self, request.account), *number, request.account))
-            })
-            .collect();
+        let waiting = self.waiting().map(|(number, request)| {
+            Reverse((held(self, request.account), *number, request.account))
+        });
+        let mut waiting: BinaryHeap<_> = waiting.collect();
         while let Some(Reverse((had, number, account))) = waiting.pop() {
             let has = held(self, account);
             if has != had {
@@ -213,13 +208,18 @@ impl State {
     }
 
     fn is_contended(&self) -> bool {
-        self.requests.values().any(|request| !request.is_granted)
+        self.waiting().next().is_some()
+    }
+
+    /// By order of asking.
+    fn waiting(&self) -> impl Iterator<Item = (&u64, &Request)> {
+        let requests = self.requests.iter();
+        requests.filter(|(_, request)| !request.is_granted)
     }
 
     /// Asks one holder more, and as many as it takes to release what is waited for.
     fn ask_holders(&mut self, now: Instant) {
-        let waiting = self.requests.values().filter(|request| !request.is_granted);
-        let waiting: u32 = waiting.map(|request| request.units).sum();
+        let waiting: u32 = self.waiting().map(|(_, request)| request.units).sum();
         let mut expected = self.asked_units();
         while let Some(account) = self.choose(now) {
             account.ask();
@@ -306,11 +306,7 @@ impl Pool {
         PoolLoad {
             total: self.bytes(),
             held: u64::from(self.0.total - state.free) * UNIT,
-            waiting: state
-                .requests
-                .values()
-                .filter(|request| !request.is_granted)
-                .count(),
+            waiting: state.waiting().count(),
         }
     }
 

@@ -77,7 +77,10 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 impl Slot {
     /// Begins to fetch, once there is memory.
     pub(super) fn begin(source: &Arc<Source>, job: Job, memory: Memory) -> Result<Self> {
-        let runtime = Handle::try_current().map_err(|error| outside_a_runtime(source, error))?;
+        let runtime = Handle::try_current().map_err(|error| {
+            let kind = StorageErrorKind::Other;
+            StorageError::new("GetObject", source.name(), kind, error)
+        })?;
         let state = Arc::new(Mutex::new(State::Loading(None)));
         let keep = job.keep.clone();
         let is_checked = job.check.is_some();
@@ -141,14 +144,6 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-fn outside_a_runtime(
-    source: &Source,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> Error {
-    let kind = StorageErrorKind::Other;
-    StorageError::new("GetObject", source.name(), kind, error).into()
 }
 
 /// The task's end of a slot. Dropped before it has a result, it reports that to the reader, which
