@@ -9,7 +9,6 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::blob::{Blob, Blobs, NewBlob, Pins, Sink, locked};
@@ -92,21 +91,22 @@ impl Engine {
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         let pin = move |pins: &mut Pins<'_>, snapshot: &Snapshot| {
             let object = snapshot.object(&bucket, &key)?.ok_or(Refusal::NoSuchKey)?;
-            let mut is_lost = false;
-            let mut pin = |id: BlobId| {
-                let small = snapshot.blob(id)?.filter(|small| !small.is_empty());
-                let small = small.map(|bytes: Bytes| Arc::new(Blob::Memory(vec![bytes])));
-                Ok::<_, Refusal>(small.or_else(|| pins.pin(id)))
-            };
-            let parts = snapshot.parts_of(&object)?.into_iter().map(|part| {
-                let blob = part.blob.map(&mut pin).transpose()?.flatten();
-                is_lost |= blob.as_ref().is_some_and(|blob| blob.is_lost(part.size));
-                Ok(PinnedPart { part, blob })
-            });
-            let parts = parts.collect::<Result<_, Refusal>>()?;
-            if is_lost {
-                tracing::warn!(bucket, key, "the bytes of an object are lost");
-                return Err(Refusal::NoSuchKey);
+            let mut parts = Vec::new();
+            for part in snapshot.parts_of(&object)? {
+                let blob = match part.blob {
+                    Some(id) => match snapshot.blob(id)? {
+                        Some(small) if !small.is_empty() => {
+                            Some(Arc::new(Blob::Memory(vec![small])))
+                        }
+                        _ => pins.pin(id),
+                    },
+                    None => None,
+                };
+                if blob.as_ref().is_some_and(|blob| blob.is_lost(part.size)) {
+                    tracing::warn!(bucket, key, "the bytes of an object are lost");
+                    return Err(Refusal::NoSuchKey);
+                }
+                parts.push(PinnedPart { part, blob });
             }
             Ok((object, parts))
         };
