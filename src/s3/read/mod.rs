@@ -113,14 +113,14 @@ impl S3Layer {
             layer: Some(Arc::clone(&layer)),
             found: OnceCell::new(),
         };
-        let reader = match &layer.content {
-            Content::Inline(bytes) => Reader::over(source, bytes.0.clone()),
-            Content::Segments(_) => Reader::new(source),
+        let inline = match &layer.content {
+            Content::Inline(bytes) => Some(bytes.0.clone()),
+            Content::Segments(_) => None,
         };
         S3Layer {
             store,
             layer,
-            reader,
+            reader: Reader::new(source, inline),
         }
     }
 }
@@ -184,25 +184,19 @@ impl Layer for S3Layer {
 
     /// Requests ranges ahead at once, since all bytes are needed. Ends after an error.
     fn into_stream_to(self: Box<Self>, end: u64) -> BoxStream<'static, Result<Bytes>> {
-        let mut reader = Some(self.reader.wanting_all_to(end));
-        Box::pin(stream::poll_fn(move |cx| {
-            let Some(left) = &mut reader else {
-                return Poll::Ready(None);
-            };
-            let next = ready!(left.poll_next(cx)).transpose();
-            if !matches!(next, Some(Ok(_))) {
-                reader = None;
-            }
-            Poll::Ready(next)
-        }))
+        let rest = self.reader.position()..end;
+        self.into_stream_of(vec![rest])
     }
 
     fn into_stream_of(
         self: Box<Self>,
         parts: Vec<Range<u64>>,
     ) -> BoxStream<'static, Result<Bytes>> {
-        let mut parts = Parts::new(self.reader, parts, self.layer.size);
-        Box::pin(stream::poll_fn(move |cx| parts.poll_next(cx)))
+        let parts = Parts::new(self.reader, parts, self.layer.size);
+        Box::pin(stream::try_unfold(parts, |mut parts| async move {
+            let bytes = parts.next().await?;
+            Ok(bytes.map(|bytes| (bytes, parts)))
+        }))
     }
 
     async fn is_stored(&self) -> Result<bool> {
@@ -249,7 +243,9 @@ impl ReadBack {
             layer: None,
             found: OnceCell::new(),
         };
-        ReadBack(Reader::new(source).wanting_all_to(size))
+        let mut reader = Reader::new(source, None);
+        reader.want_all_to(size);
+        ReadBack(reader)
     }
 
     /// The next bytes; `None` after the last.

@@ -2,8 +2,8 @@
 //! costs less than another request.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::ops::Range;
-use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
@@ -49,18 +49,16 @@ impl Parts {
         Parts { reader, left }
     }
 
-    /// The next piece; `None` after the last one, and after an error.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+    /// The next piece; `None` after the last one.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
         let Some(Part { range, run_end }) = self.left.front_mut() else {
-            self.reader.close();
-            return Poll::Ready(None);
+            return Ok(None);
         };
         self.reader.seek(range.start);
         self.reader.want_all_to(*run_end);
-        let piece = ready!(self.reader.poll_piece(cx));
-        let Ok(Some(mut bytes)) = piece else {
-            self.left.clear();
-            return Poll::Ready(piece.transpose());
+        let piece = poll_fn(|cx| self.reader.poll_piece(cx)).await?;
+        let Some(mut bytes) = piece else {
+            return Ok(None);
         };
         let length = range.end - range.start;
         bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
@@ -69,7 +67,7 @@ impl Parts {
         if range.is_empty() {
             self.left.pop_front();
         }
-        Poll::Ready(Some(Ok(bytes)))
+        Ok(Some(bytes))
     }
 }
 

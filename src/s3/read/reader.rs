@@ -51,12 +51,12 @@ struct Behind {
 }
 
 impl Reader {
-    /// At the first byte. Nothing is asked for yet.
-    pub(super) fn new(source: Source) -> Self {
+    /// At the first byte. Nothing is asked for yet, and never if the bytes are in memory.
+    pub(super) fn new(source: Source, inline: Option<Bytes>) -> Self {
         Reader {
             memory: source.store.budget.readers.holder(),
             source: Arc::new(source),
-            inline: None,
+            inline,
             position: 0,
             run_start: 0,
             wanted: None,
@@ -67,25 +67,12 @@ impl Reader {
         }
     }
 
-    /// Over bytes that are in memory. Nothing is ever asked for.
-    pub(super) fn over(source: Source, bytes: Bytes) -> Self {
-        Reader {
-            inline: Some(bytes),
-            ..Reader::new(source)
-        }
-    }
-
     pub(super) fn position(&self) -> u64 {
         self.position
     }
 
     /// Everything from here to `end` is needed, and nothing beyond: as many ranges as permitted are
     /// requested at once, and the reader ends there.
-    pub(super) fn wanting_all_to(mut self, end: u64) -> Self {
-        self.want_all_to(end);
-        self
-    }
-
     pub(super) fn want_all_to(&mut self, end: u64) {
         self.wanted = Some(end.min(self.source.size));
     }
