@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_core::Stream;
+use futures_util::Stream;
 use tokio::task::JoinHandle;
 
 use crate::blob::Blob;

@@ -47,10 +47,7 @@ pub(crate) async fn serve(
         requests: Semaphore::new(requests),
         limits,
     });
-    let serve = |stream, stopped| {
-        let served = Arc::clone(&served);
-        async move { connection(&served, stream, stopped).await }
-    };
+    let serve = |stream, stopped| connection(Arc::clone(&served), stream, stopped);
     let connections = accept_until(listener, limit, shutdown, serve).await;
     let mut connections = connections.map_err(EmbeddedError::Serve)?;
     let ended = async { while connections.join_next().await.is_some() {} };
@@ -92,7 +89,7 @@ impl ServerState {
 }
 
 /// One connection, until it ends by itself, or shutdown began and its request is done.
-async fn connection(served: &ServerState, stream: TcpStream, stopped: CancellationToken) {
+async fn connection(served: Arc<ServerState>, stream: TcpStream, stopped: CancellationToken) {
     // A client that asks for an object and does not read it would keep the connection open.
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(served.limits.write_timeout));
