@@ -45,7 +45,7 @@ impl Query {
 /// One page.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Page<T> {
-    pub(crate) items: Vec<T>,
+    pub(crate) items: Vec<(Marker, T)>,
     pub(crate) groups: Vec<String>,
     /// Where the next page begins; `None` if this is the last.
     pub(crate) next: Option<Marker>,
@@ -78,7 +78,7 @@ pub(crate) fn page<T, E, I: Iterator<Item = Result<(Marker, T), E>>>(
         let group = query.group_of(&place.name).map(str::to_owned);
         let jump = group.as_deref().map(behind);
         let jump = jump.filter(|next| place.name < *next);
-        let label = group.clone().map_or(place, Marker::of_name);
+        let label = group.clone().map_or_else(|| place.clone(), Marker::of_name);
         if label > last {
             if page.items.len() + page.groups.len() == query.limit {
                 // A page of none is complete: S3 answers `max-keys=0` with "not truncated".
@@ -87,7 +87,7 @@ pub(crate) fn page<T, E, I: Iterator<Item = Result<(Marker, T), E>>>(
             }
             match group {
                 Some(group) => page.groups.push(group),
-                None => page.items.push(item),
+                None => page.items.push((place, item)),
             }
             last = label;
         }
@@ -119,12 +119,24 @@ mod tests {
 
     const NAMES: [&str; 8] = ["a", "b-x", "b/1", "b/2", "c/1", "d", "e//x", "é"];
 
-    fn from(start: &str) -> Result<impl Iterator<Item = Result<(Marker, String), ()>> + use<>, ()> {
-        let names = NAMES.into_iter().map(str::to_owned);
-        let names: Vec<_> = names.filter(|name| name.as_str() >= start).collect();
-        Ok(names
-            .into_iter()
-            .map(|name| Ok((Marker::of_name(name.clone()), name))))
+    /// Those of the names that do not come before `start`.
+    fn entries(
+        names: &[&str],
+        start: &str,
+    ) -> Result<impl Iterator<Item = Result<(Marker, ()), ()>> + use<>, ()> {
+        let names = names.iter().filter(|name| **name >= start);
+        let places: Vec<_> = names.map(|name| Marker::of_name((*name).into())).collect();
+        Ok(places.into_iter().map(|place| Ok((place, ()))))
+    }
+
+    fn from(start: &str) -> Result<impl Iterator<Item = Result<(Marker, ()), ()>> + use<>, ()> {
+        entries(&NAMES, start)
+    }
+
+    /// The names and groups of a page.
+    fn listed(page: Page<()>) -> Vec<String> {
+        let names = page.items.into_iter().map(|(place, ())| place.name);
+        names.chain(page.groups).collect()
     }
 
     /// All pages of `NAMES`, one after the other.
@@ -138,8 +150,9 @@ mod tests {
         let mut pages = Vec::new();
         loop {
             let page = page(from, &query).unwrap();
-            pages.push([page.items, page.groups].concat());
-            match page.next {
+            let next = page.next.clone();
+            pages.push(listed(page));
+            match next {
                 Some(next) => query.after = next,
                 None => return pages,
             }
@@ -234,7 +247,7 @@ mod tests {
             };
             let page = page(from, &query).unwrap();
             let case = format!("{prefix:?}, {after:?}");
-            assert_eq!([page.items, page.groups].concat(), want, "{case}");
+            assert_eq!(listed(page), want, "{case}");
         }
     }
 
@@ -246,10 +259,7 @@ mod tests {
             let reads = std::cell::RefCell::new(Vec::new());
             let from = |start: &str| {
                 reads.borrow_mut().push(start.to_owned());
-                let names = names.into_iter().map(str::to_owned);
-                let names: Vec<_> = names.filter(|name| name.as_str() >= start).collect();
-                let entry = |name: String| Ok::<_, ()>((Marker::of_name(name.clone()), name));
-                Ok(names.into_iter().map(entry))
+                entries(&names, start)
             };
             let query = Query {
                 delimiter: Some("/".into()),
@@ -258,7 +268,7 @@ mod tests {
                 ..Query::default()
             };
             let page = page(from, &query).unwrap();
-            assert_eq!([page.items, page.groups].concat(), want, "{after:?}");
+            assert_eq!(listed(page), want, "{after:?}");
             assert_eq!(reads.take(), [after, "b/\u{10ffff}"], "{after:?}");
         }
     }

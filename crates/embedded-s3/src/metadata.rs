@@ -388,7 +388,7 @@ mod tests {
     fn names(metadata: &Metadata) -> Vec<String> {
         let names = |snapshot: &Snapshot| {
             let buckets = snapshot.buckets("").unwrap();
-            buckets.map(|bucket| bucket.unwrap().0).collect()
+            buckets.map(|bucket| bucket.unwrap().0.name).collect()
         };
         metadata.read(names).unwrap()
     }

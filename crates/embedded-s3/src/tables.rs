@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::blob::NewBlob;
+use crate::listing::Marker;
 use crate::model::{BlobId, Bucket, Object, Part, Upload, now};
 use crate::refusal::{Refusal, failed};
 
@@ -140,8 +141,8 @@ impl Tables for Snapshot {
     }
 }
 
-/// Rows with their names, in the order of bytes.
-pub(crate) type Rows<T> = Box<dyn Iterator<Item = Result<(String, T), Refusal>>>;
+/// Rows with their places, in the order of bytes.
+pub(crate) type Rows<T> = Box<dyn Iterator<Item = Result<(Marker, T), Refusal>>>;
 
 impl Snapshot {
     /// The buckets from this name on.
@@ -149,7 +150,8 @@ impl Snapshot {
         let rows = self.table(BUCKETS)?.range(from..)?;
         Ok(Box::new(rows.map(|row| {
             let (name, json) = row?;
-            Ok((name.value().to_owned(), parse(json.value())?))
+            let place = Marker::of_name(name.value().to_owned());
+            Ok((place, parse(json.value())?))
         })))
     }
 
@@ -160,24 +162,21 @@ impl Snapshot {
         Ok(Box::new(rows.map(|row| {
             let (place, json) = row?;
             let (_, key) = place.value();
-            Ok((key.to_owned(), parse(json.value())?))
+            Ok((Marker::of_name(key.to_owned()), parse(json.value())?))
         })))
     }
 
-    /// The uploads of a bucket from this key on, each with its id.
-    pub(crate) fn uploads(
-        &self,
-        bucket: &str,
-        from: &str,
-    ) -> Result<Rows<(String, Upload)>, Refusal> {
+    /// The uploads of a bucket from this key on.
+    pub(crate) fn uploads(&self, bucket: &str, from: &str) -> Result<Rows<Upload>, Refusal> {
         let end: &str = &next_name(bucket);
         let rows = self
             .table(UPLOADS)?
             .range((bucket, from, "")..(end, "", ""))?;
         Ok(Box::new(rows.map(|row| {
             let (place, json) = row?;
-            let (_, key, id) = place.value();
-            Ok((key.to_owned(), (id.to_owned(), parse(json.value())?)))
+            let (_, name, id) = place.value();
+            let (name, id) = (name.to_owned(), id.to_owned());
+            Ok((Marker { name, id }, parse(json.value())?))
         })))
     }
 

@@ -3,6 +3,8 @@
 use s3s::dto;
 
 use super::{Service, convert};
+use crate::listing::{self, Marker, Query};
+use crate::model::Bucket;
 use crate::refusal::Refusal;
 use crate::tables::{Snapshot, Transaction};
 
@@ -67,31 +69,22 @@ pub(super) async fn list_buckets(
     input: dto::ListBucketsInput,
 ) -> Result<dto::ListBucketsOutput, Refusal> {
     let limit = usize::try_from(input.max_buckets.unwrap_or(10_000)).unwrap_or_default();
-    let prefix = input.prefix.clone().unwrap_or_default();
-    let after = input.continuation_token.unwrap_or_default();
-    let page = move |store: &Snapshot| {
-        let rows = store.buckets(after.as_str().max(&prefix))?;
-        let listed = rows.filter(|row| match row {
-            Ok((name, _)) => name.starts_with(&prefix) && *name > after,
-            Err(_) => true,
-        });
-        listed
-            .take(limit.saturating_add(1))
-            .collect::<Result<Vec<_>, _>>()
+    let query = Query {
+        prefix: input.prefix.clone().unwrap_or_default(),
+        delimiter: None,
+        after: Marker::of_name(input.continuation_token.unwrap_or_default()),
+        limit,
     };
-    let mut buckets = service.engine.read(page).await?;
-    let has_more = buckets.len() > limit;
-    buckets.truncate(limit);
-    let last = buckets.last().filter(|_| has_more);
-    let continuation_token = last.map(|(name, _)| name.clone());
-    let describe = |(name, bucket): (_, crate::model::Bucket)| dto::Bucket {
-        name: Some(name),
+    let page = move |store: &Snapshot| listing::page(|from| store.buckets(from), &query);
+    let page = service.engine.read(page).await?;
+    let describe = |(place, bucket): (Marker, Bucket)| dto::Bucket {
+        name: Some(place.name),
         creation_date: Some(convert::timestamp(bucket.created)),
         ..Default::default()
     };
     Ok(dto::ListBucketsOutput {
-        buckets: Some(buckets.into_iter().map(describe).collect()),
-        continuation_token,
+        buckets: Some(page.items.into_iter().map(describe).collect()),
+        continuation_token: page.next.map(|next| next.name),
         prefix: input.prefix,
         ..Default::default()
     })

@@ -49,11 +49,11 @@ impl Encoder {
         Some(groups.collect())
     }
 
-    fn objects(self, objects: Vec<(String, Object)>) -> Option<dto::ObjectList> {
-        let describe = |(key, object): (String, Object)| {
+    fn objects(self, objects: Vec<(Marker, Object)>) -> Option<dto::ObjectList> {
+        let describe = |(place, object): (Marker, Object)| {
             let sum = object.sum.as_ref();
             dto::Object {
-                key: self.text(key),
+                key: self.text(place.name),
                 e_tag: convert::etag(&object.etag),
                 size: convert::size(object.size),
                 last_modified: Some(convert::timestamp(object.modified)),
@@ -70,22 +70,12 @@ impl Encoder {
 }
 
 impl Service {
-    async fn objects_page(
-        &self,
-        bucket: &str,
-        query: &Query,
-    ) -> Result<Page<(String, Object)>, Refusal> {
+    async fn objects_page(&self, bucket: &str, query: &Query) -> Result<Page<Object>, Refusal> {
         let (bucket, mut query) = (bucket.to_owned(), query.clone());
         query.limit = self.quirks.page_limit(query.limit);
         let page = move |store: &Snapshot| {
             store.bucket(&bucket)?;
-            let objects = |from: &str| {
-                let named = |row: Result<(String, _), _>| {
-                    row.map(|(key, object)| (Marker::of_name(key.clone()), (key, object)))
-                };
-                Ok(store.objects(&bucket, from)?.map(named))
-            };
-            listing::page(objects, &query)
+            listing::page(|from| store.objects(&bucket, from), &query)
         };
         self.engine.read(page).await
     }
@@ -169,13 +159,26 @@ pub(super) async fn list_multipart_uploads(
         id: id.unwrap_or_else(|| listing::behind("")),
     };
     let query = query!(input, after, max_uploads);
-    let encoder = Encoder::new(input.encoding_type.as_ref());
     let (bucket, quirks, asked) = (input.bucket.clone(), service.quirks, query.clone());
     let page = move |store: &Snapshot| {
         store.bucket(&bucket)?;
-        uploads_page(store, &bucket, &asked, quirks, encoder)
+        let is_listed = |key: &str| !quirks.list_uploads_by_exact_key || key == asked.prefix;
+        let uploads = |from: &str| {
+            let rows = store.uploads(&bucket, from)?;
+            Ok(rows.filter(|row| {
+                row.as_ref()
+                    .map_or(true, |(place, _)| is_listed(&place.name))
+            }))
+        };
+        listing::page(uploads, &asked)
     };
     let page = service.engine.read(page).await?;
+    let encoder = Encoder::new(input.encoding_type.as_ref());
+    let describe = |(place, upload): (Marker, Upload)| dto::MultipartUpload {
+        key: encoder.text(place.name),
+        upload_id: Some(place.id),
+        ..describe_upload(&upload)
+    };
     let is_truncated = page.next.is_some();
     let (next_key, next_id) = page.next.map(|next| (next.name, next.id)).unzip();
     Ok(dto::ListMultipartUploadsOutput {
@@ -188,37 +191,11 @@ pub(super) async fn list_multipart_uploads(
         is_truncated: Some(is_truncated),
         next_key_marker: next_key.and_then(|key| encoder.text(key)),
         next_upload_id_marker: next_id.filter(|id| !id.is_empty()),
-        uploads: Some(page.items),
+        uploads: Some(page.items.into_iter().map(describe).collect()),
         common_prefixes: encoder.prefixes(page.groups),
         encoding_type: input.encoding_type,
         ..Default::default()
     })
-}
-
-fn uploads_page(
-    store: &Snapshot,
-    bucket: &str,
-    query: &Query,
-    quirks: Quirks,
-    encoder: Encoder,
-) -> Result<Page<dto::MultipartUpload>, Refusal> {
-    let is_listed = |key: &str| !quirks.list_uploads_by_exact_key || key == query.prefix;
-    let uploads = |from: &str| {
-        let rows = store.uploads(bucket, from)?;
-        Ok(rows.filter_map(|row| match row {
-            Ok((key, _)) if !is_listed(&key) => None,
-            Ok((name, (id, upload))) => {
-                let item = dto::MultipartUpload {
-                    key: encoder.text(name.clone()),
-                    upload_id: Some(id.clone()),
-                    ..describe_upload(&upload)
-                };
-                Some(Ok((Marker { name, id }, item)))
-            }
-            Err(refusal) => Some(Err(refusal)),
-        }))
-    };
-    listing::page(uploads, query)
 }
 
 /// An upload without its name.
