@@ -37,23 +37,6 @@ pub(super) struct Header {
     pub(super) stored: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
-    V7,
-    Posix,
-    Gnu,
-    Star,
-}
-
-fn format(block: &Block) -> Format {
-    match (&block[257..263], &block[257..265], &block[508..512]) {
-        (b"ustar\0", _, b"tar\0") => Format::Star,
-        (b"ustar\0", _, _) => Format::Posix,
-        (_, b"ustar  \0", _) => Format::Gnu,
-        _ => Format::V7,
-    }
-}
-
 impl Header {
     /// Reads a block that is not all zeros.
     pub(super) fn parse(block: &Block) -> Result<Header, Cause> {
@@ -71,16 +54,18 @@ impl Header {
             stored: u64::try_from(size).map_err(|_| Cause::Malformed("the size is negative"))?,
             ..Header::default()
         };
-        let prefix = match format(block) {
-            Format::V7 => return Ok(header),
-            // Old GNU archives keep times where POSIX has the prefix, and the reader of 2014 took
-            // them for one.
-            Format::Posix | Format::Gnu => text(&block[345..500]),
-            Format::Star => {
+        let prefix = match (&block[257..263], &block[257..265], &block[508..512]) {
+            // star
+            (b"ustar\0", _, b"tar\0") => {
                 number(&block[476..488], "the header's atime")?;
                 number(&block[488..500], "the header's ctime")?;
                 text(&block[345..476])
             }
+            // POSIX, and GNU: old GNU archives keep times where POSIX has the prefix, and the reader
+            // of 2014 took them for one.
+            (b"ustar\0", _, _) | (_, b"ustar  \0", _) => text(&block[345..500]),
+            // The seventh edition of Unix
+            _ => return Ok(header),
         };
         header.uname = text(&block[265..297]).to_vec();
         header.gname = text(&block[297..329]).to_vec();
