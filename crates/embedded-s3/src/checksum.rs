@@ -194,18 +194,16 @@ fn full_object<'a>(
     parts: impl Iterator<Item = (&'a str, u64)>,
 ) -> Option<String> {
     let crc = algorithm.crc()?;
-    let mut whole: Option<u64> = None;
+    // That of no bytes.
+    let mut whole = 0;
     for (value, size) in parts {
         let bytes = STANDARD.decode(value).ok()?;
         let part = bytes
             .iter()
             .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        whole = Some(match whole {
-            None => part,
-            Some(before) => crc_fast::checksum_combine(crc, before, part, size),
-        });
+        whole = crc_fast::checksum_combine(crc, whole, part, size);
     }
-    Some(STANDARD.encode(crc_bytes(algorithm, whole?)))
+    Some(STANDARD.encode(crc_bytes(algorithm, whole)))
 }
 
 #[cfg(test)]
