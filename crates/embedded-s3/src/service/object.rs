@@ -200,17 +200,20 @@ macro_rules! describe {
     }};
 }
 
-/// Checks the conditions of a GET or HEAD.
-macro_rules! check_read {
-    ($input:expr, $object:expr) => {{
+/// Finds what a GET or HEAD selects: the object, its parts, and which bytes of them.
+macro_rules! find {
+    ($service:expr, $input:expr) => {{
+        convert::refuse_unsupported!($input; sse_customer_algorithm, version_id);
+        let (object, parts) = $service.engine.pinned(&$input.bucket, &$input.key).await?;
         let conditions = ReadConditions {
             if_match: $input.if_match.take(),
             if_none_match: $input.if_none_match.take(),
             if_modified_since: convert::seconds($input.if_modified_since.take()),
             if_unmodified_since: convert::seconds($input.if_unmodified_since.take()),
         };
-        let modified = $object.modified.as_second();
-        precondition::may_read(&$object.etag, modified, &conditions)?;
+        precondition::may_read(&object.etag, object.modified.as_second(), &conditions)?;
+        let selection = select(object.size, &parts, $input.range, $input.part_number)?;
+        (object, parts, selection)
     }};
 }
 
@@ -218,10 +221,7 @@ pub(super) async fn get_object(
     service: &Service,
     mut input: dto::GetObjectInput,
 ) -> Result<dto::GetObjectOutput, Refusal> {
-    convert::refuse_unsupported!(input; sse_customer_algorithm, version_id);
-    let (object, parts) = service.engine.pinned(&input.bucket, &input.key).await?;
-    check_read!(input, object);
-    let selection = select(object.size, &parts, input.range, input.part_number)?;
+    let (object, parts, selection) = find!(service, input);
     let count = parts.len();
     let mut output = dto::GetObjectOutput {
         body: Some(convert::blob(OutgoingBody::new(
@@ -238,10 +238,7 @@ pub(super) async fn head_object(
     service: &Service,
     mut input: dto::HeadObjectInput,
 ) -> Result<dto::HeadObjectOutput, Refusal> {
-    convert::refuse_unsupported!(input; sse_customer_algorithm, version_id);
-    let (object, parts) = service.engine.pinned(&input.bucket, &input.key).await?;
-    check_read!(input, object);
-    let selection = select(object.size, &parts, input.range, input.part_number)?;
+    let (object, parts, selection) = find!(service, input);
     let mut output = dto::HeadObjectOutput::default();
     describe!(output, input, object, parts.len(), selection);
     Ok(output)
