@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use super::bench::{Bench, Failure, Verdict, accepted, refused};
-use super::check::{Answer, Check, Severity};
+use super::check::{Bench, Check};
 use super::parts::{OTHER, RIGHT, completes};
+use super::topic::{Answer, Severity};
+use super::verdict::{Failure, Verdict, accepted, refused};
 use crate::s3::format::checksum::Crc64;
 use crate::s3::wire::{CompletePart, Payload};
 

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::bench::{Bench, Failure, Verdict, is_answer, no};
-use super::check::{Check, Severity};
+use super::check::{Bench, Check};
+use super::topic::Severity;
+use super::verdict::{Failure, Verdict, is_answer, no};
 use crate::s3::format::keys::Key;
 use crate::s3::wire::{ApiError, Condition, ConditionForm, ETag, Payload, Put};
 

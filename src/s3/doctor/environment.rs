@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::bench::{Bench, Failure, Verdict, no};
-use super::check::{Check, Severity};
+use super::check::{Bench, Check};
+use super::topic::Severity;
+use super::verdict::{Failure, Verdict, no};
 use crate::clock;
 use crate::s3::vendors;
 use crate::s3::wire::{LifecycleRule, Versioning};

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::bench::{Bench, reason};
+use self::check::Bench;
+use self::verdict::reason;
 use super::config::{ConnectError, S3Config};
 use super::vendors;
 use crate::error::{Error, Result};
@@ -28,7 +29,6 @@ use crate::s3::format::profile::StoreProfile;
 use crate::s3::wire::{Api, Client, ConditionForm, Listing, Payload};
 use crate::telemetry::Usage;
 
-mod bench;
 mod check;
 mod checksums;
 mod conditional_writes;
@@ -37,9 +37,12 @@ mod parts;
 mod permissions;
 mod probe;
 mod reads_and_lists;
+mod topic;
+mod verdict;
 
-pub use check::{Answer, Check, Finding, Severity, Topic};
+pub use check::{Check, Finding};
 pub(crate) use probe::profile;
+pub use topic::{Answer, Severity, Topic};
 
 /// All checks, in the order in which they run.
 pub const TOPICS: [(Topic, &[Check]); 6] = [

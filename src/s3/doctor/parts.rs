@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use super::bench::{Bench, Verdict, accepted, holds, no};
-use super::check::{Check, NOT_THIS_STORE, Severity};
+use super::check::{Bench, Check, NOT_THIS_STORE};
 use super::reads_and_lists::range_is;
+use super::topic::Severity;
+use super::verdict::{Verdict, accepted, holds, no};
 use crate::s3::config::MIB;
 use crate::s3::wire::ApiError;
 

@@ -1,7 +1,8 @@
 //! One check for each permission, by the name that a policy gives it.
 
-use super::bench::{Bench, Failure, Verdict, no, reason};
-use super::check::{Check, Severity};
+use super::check::{Bench, Check};
+use super::topic::Severity;
+use super::verdict::{Failure, Verdict, no, reason};
 use crate::error::Error;
 use crate::s3::wire::{ApiError, ApiResult};
 

@@ -1,8 +1,8 @@
 //! The checks that decide the profile, run by the first `connect` to a bucket and root. Costs about
 //! ninety small requests, and leaves nothing but the profile.
 
-use super::bench::Bench;
-use super::check::{Answer, Topic};
+use super::check::Bench;
+use super::topic::{Answer, Topic};
 use super::{TOPICS, profile_of};
 use crate::error::{Error, Result};
 use crate::s3::config::ConnectError;

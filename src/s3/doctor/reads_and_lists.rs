@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::bench::{Bench, Verdict, accepted, holds, is_answer, no};
-use super::check::{Check, NOT_THIS_STORE, Severity};
+use super::check::{Bench, Check, NOT_THIS_STORE};
+use super::topic::Severity;
+use super::verdict::{Verdict, accepted, holds, is_answer, no};
 use crate::error::Result;
 use crate::s3::format::keys::Key;
 use crate::s3::wire::Sought;
