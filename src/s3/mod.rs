@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
 
 use crate::contract::{Layer, LayerService, LayerUpload};
@@ -239,7 +239,10 @@ impl S3LayerService {
         older_than: Duration,
         dry_run: bool,
     ) -> BoxStream<'static, Result<SweptUpload>> {
+        let service = self.clone();
         maintenance::sweep::sweep(Arc::clone(&self.store), older_than, dry_run)
+            .inspect_ok(move |swept| service.sessions.forget(&service.store.keys, swept.uuid))
+            .boxed()
     }
 
     /// Removes links that no manifest names, and layers that no link names, and gives their bytes back:

@@ -158,8 +158,8 @@ async fn connection(
     }
 }
 
-/// Serves one connection until it ends. Its requests get the extensions of `origin`. After `stopped`, it ends with the running request, or at
-/// once where none is complete.
+/// Serves one connection until it ends. Its requests get the extensions of `origin`. After `stopped`, it ends with the
+/// running request, or at once where none is complete.
 async fn exchange(
     registry: Registry,
     stream: impl AsyncRead + AsyncWrite + Send + 'static,

@@ -25,7 +25,7 @@ async fn forget(store: &Arc<Store>, least: Duration, most: Duration) -> Result<u
         // One after the other: as JSON values a manifest takes many times its 4 MiB.
         for object in &page.objects {
             let age = page.age(object, now);
-            if age >= most || age >= least && is_lost(store, &object.key).await? {
+            if age >= most || (age >= least && is_lost(store, &object.key).await?) {
                 keys.push(object.key.clone());
             }
         }

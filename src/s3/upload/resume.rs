@@ -26,7 +26,10 @@ pub(crate) async fn resume(
     let unknown = || Error::UploadUnknown { uuid };
     let mut lost: Option<String> = None;
     loop {
-        let mut owned = OwnedSession::load(store, uuid).await?.ok_or_else(unknown)?;
+        let Some(mut owned) = OwnedSession::load(store, uuid).await? else {
+            sessions.forget(&store.keys, uuid);
+            return Err(unknown());
+        };
         let session = owned.get();
         sessions.revalidate(&store.keys, session);
         let ids = id.zip(session.declared_id.as_ref());

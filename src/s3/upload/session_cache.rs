@@ -8,7 +8,9 @@
 //!    taking an upload removes it, so that no two handles have it.
 //! 2. The handle that takes it *assumes* to be the owner. Its first write of the session, which is
 //!    conditional, confirms that; until then it acknowledges nothing and sends no part.
-//! 3. The bytes of tails stay in memory under their reservation for a few seconds, and are released
+//! 3. An upload that ends in this process is forgotten. One that another process ends is not; the first write
+//!    of the session finds that out as well.
+//! 4. The bytes of tails stay in memory under their reservation for a few seconds, and are released
 //!    as soon as others wait for memory.
 
 use std::time::Duration;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::uploader::Uploader;
 use crate::name::RepositoryName;
@@ -81,10 +84,9 @@ impl SessionCache {
         drop(self.0.take_if(&keys.session(now.uuid), is_old));
     }
 
-    /// Forgets an upload that another handle is about to end.
-    pub(super) fn forget(&self, uploader: &Uploader) {
-        let uuid = uploader.session().uuid;
-        self.0.forget(&uploader.store().keys.session(uuid));
+    /// Forgets an upload that ends.
+    pub(crate) fn forget(&self, keys: &Keys, uuid: Uuid) {
+        self.0.forget(&keys.session(uuid));
     }
 
     /// Gives up an upload that is at this offset.

@@ -76,7 +76,7 @@ pub(super) async fn run(
                     return Ok(());
                 };
                 if command.ends_upload() {
-                    sessions.forget(&uploader);
+                    sessions.forget(&uploader.store().keys, uploader.session().uuid);
                 }
                 match carry_out(&mut uploader, &mut commands, command).await? {
                     Then::Continue => continue,

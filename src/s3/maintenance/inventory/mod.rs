@@ -201,6 +201,7 @@ impl S3LayerService {
     /// The upload may be there as before, or be cancelled with some of it left. Calling again continues,
     /// and so does a sweep.
     pub async fn cancel_upload(&self, uuid: Uuid) -> Result<()> {
+        self.sessions.forget(&self.store.keys, uuid);
         match OwnedSession::load(&self.store, uuid).await {
             Ok(Some(mut owned)) => commit::cancel(&self.store, &mut owned, CancelScope::Open).await,
             Ok(None) => cleanup::remove_orphaned_tails(&self.store, uuid).await,
