@@ -4,6 +4,7 @@
 use std::error::Error as StdError;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::OnceCell;
@@ -33,6 +34,8 @@ pub(super) struct Source {
     pub(super) layer: Option<Arc<StoredLayer>>,
     /// Where the bytes were found when an answer had said that they are not there.
     pub(super) found: OnceCell<Place>,
+    /// A range took longer than [`NEAR`](super::plan::NEAR).
+    pub(super) is_distant: AtomicBool,
 }
 
 /// Objects of an upload that hold bytes one after the other.

@@ -56,6 +56,7 @@ use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
@@ -112,6 +113,7 @@ impl S3Layer {
             size: layer.size,
             layer: Some(Arc::clone(&layer)),
             found: OnceCell::new(),
+            is_distant: AtomicBool::new(false),
         };
         let inline = match &layer.content {
             Content::Inline(bytes) => Some(bytes.0.clone()),
@@ -242,6 +244,7 @@ impl ReadBack {
             size,
             layer: None,
             found: OnceCell::new(),
+            is_distant: AtomicBool::new(false),
         };
         let mut reader = Reader::new(source, None);
         reader.want_all_to(size);

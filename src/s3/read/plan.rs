@@ -1,6 +1,7 @@
 //! Which range to ask for next. Pure: no clock, no request, no memory is moved here.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::s3::format::checksum::BLOCK;
 
@@ -20,6 +21,12 @@ const PROOF: u64 = FIRST / 2;
 /// eight connections are busy some 50 ms after the first read (512 KiB were read then), and a
 /// caller that stops after 64 KiB has asked for 2 MiB.
 const AHEAD: u64 = 32;
+
+/// Within this time the ranges of a near store arrive.
+pub(super) const NEAR: Duration = Duration::from_millis(100);
+/// How many ranges of a known end are under way at a near store. They arrive as fast as bytes are handed out: more of
+/// them would take more memory, which costs a near reader more time than a request.
+pub(super) const NEAR_RANGES: usize = 4;
 
 /// Where a reader stands.
 #[derive(Clone, Copy, Debug)]

@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
 use super::fetch::{Check, Job, Piece, Source};
-use super::plan::{self, LITTLE, View, WINDOW, block_at};
+use super::plan::{self, LITTLE, NEAR_RANGES, View, WINDOW, block_at};
 use super::window::{Found, Memory, Slot, Window};
 use crate::error::{Error, Result};
 use crate::s3::budget::{self, Holder};
@@ -169,7 +170,7 @@ impl Reader {
                 end,
                 size: self.source.size,
                 loading: self.window.loading(),
-                parallelism: (self.source.store.parallelism * RANGES_PER_PART).min(budget::READS),
+                parallelism: self.parallelism(),
                 wanted: self.wanted,
                 suspect: self.is_suspect(end),
                 held: self.memory.held(),
@@ -183,6 +184,16 @@ impl Reader {
             };
             let slot = Slot::begin(&self.source, job, memory)?;
             self.window.push(slot);
+        }
+    }
+
+    /// How many ranges may be under way. A store is near until a range takes long.
+    fn parallelism(&self) -> usize {
+        let most = (self.source.store.parallelism * RANGES_PER_PART).min(budget::READS);
+        if self.wanted.is_some() && !self.source.is_distant.load(Relaxed) {
+            most.min(NEAR_RANGES)
+        } else {
+            most
         }
     }
 

@@ -3,13 +3,17 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::pin::pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::fetch::{Job, LoadedRange, Piece, Source};
+use super::plan::NEAR;
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
 use crate::s3::budget::{Grant, Holder};
 use crate::s3::format::checksum::Crc64;
@@ -159,7 +163,16 @@ impl Filler {
         // releases it.
         let mut grant = memory.grant().await;
         grant.pin();
-        match self.source.load(&job).await {
+        let mut load = pin!(self.source.load(&job));
+        let loaded = match timeout(NEAR, load.as_mut()).await {
+            Ok(loaded) => loaded,
+            Err(_) => {
+                self.source.is_distant.store(true, Relaxed);
+                self.wake();
+                load.await
+            }
+        };
+        match loaded {
             Ok(loaded) => {
                 self.set(State::Ready(loaded));
                 grant.unpin();
@@ -167,6 +180,17 @@ impl Filler {
                 self.set(State::Gone);
             }
             Err(error) => self.set(State::Failed(error)),
+        }
+    }
+
+    /// Lets a reader that waits ask for more.
+    fn wake(&self) {
+        let waker = match &mut *lock(&self.state) {
+            State::Loading(waker) => waker.take(),
+            _ => None,
+        };
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 

@@ -66,6 +66,8 @@ pub(super) struct Fake {
     pub(super) size: u64,
     script: Mutex<Script>,
     pub(super) log: Mutex<Vec<Range<u64>>>,
+    /// Until the head of an answer comes.
+    pub(super) latency: Mutex<Duration>,
     open: AtomicUsize,
     pub(super) most_open: AtomicUsize,
     /// Bytes that bodies have given.
@@ -99,6 +101,7 @@ impl Fake {
             size,
             script: Mutex::new(Box::new(|_, _| Answer::Right)),
             log: Mutex::default(),
+            latency: Mutex::new(LATENCY),
             open: AtomicUsize::new(0),
             most_open: AtomicUsize::new(0),
             served: AtomicUsize::new(0),
@@ -269,7 +272,8 @@ impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let open = Open::begin(&self.0);
         HttpConnectorFuture::new(async move {
-            tokio::time::sleep(LATENCY).await;
+            let latency = *open.0.latency.lock().unwrap();
+            tokio::time::sleep(latency).await;
             let fake = Arc::clone(&open.0);
             Ok(fake.answer(&request, open))
         })

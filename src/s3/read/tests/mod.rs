@@ -232,18 +232,34 @@ async fn stream_all(layer: S3Layer) -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn large_layer_is_read_by_sixteen_requests_at_a_time() {
-    let size = 512 * MIB;
-    let fake = Fake::new(noise(BLOCK as usize), size);
+async fn large_layer_is_read_by_four_requests_at_a_time_or_sixteen_from_a_distant_store() {
+    for (latency, most) in [(10, 4), (90, 4), (110, 16)] {
+        let size = 512 * MIB;
+        let fake = Fake::new(noise(BLOCK as usize), size);
+        *fake.latency.lock().unwrap() = Duration::from_millis(latency);
+        let layer = S3Layer::new(store(&fake, 256 * MIB), Arc::new(layer_of(&fake)));
+        let mut stream = Box::new(layer).into_stream();
+        let mut read = 0;
+        while let Some(piece) = stream.next().await {
+            read += piece.unwrap().len() as u64;
+        }
+        assert_eq!(read, size);
+        assert_eq!(fake.most_open.load(SeqCst), most, "{latency} ms");
+        assert!(fake.requests() <= 140, "{} requests", fake.requests());
+    }
+}
+
+/// The reader waits for its first range when that turns out to be slow.
+#[tokio::test(start_paused = true)]
+async fn distant_store_is_asked_for_more_before_its_first_answer() {
+    let fake = Fake::new(noise(BLOCK as usize), 512 * MIB);
+    *fake.latency.lock().unwrap() = Duration::from_secs(1);
     let layer = S3Layer::new(store(&fake, 256 * MIB), Arc::new(layer_of(&fake)));
     let mut stream = Box::new(layer).into_stream();
-    let mut read = 0;
-    while let Some(piece) = stream.next().await {
-        read += piece.unwrap().len() as u64;
-    }
-    assert_eq!(read, size);
+    let begun = tokio::time::Instant::now();
+    stream.next().await.unwrap().unwrap();
     assert_eq!(fake.most_open.load(SeqCst), 16);
-    assert!(fake.requests() <= 140, "{} requests", fake.requests());
+    assert!(begun.elapsed() < Duration::from_secs(2));
 }
 
 /// In ranges smaller than a block, each block is still compared before any of it is handed out.
