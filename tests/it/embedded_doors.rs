@@ -123,3 +123,27 @@ async fn stopped_server_completes_running_requests() {
         "it still listens"
     );
 }
+
+/// Its client sends no body after a refusal, and the next request of the connection would be read as that body.
+#[tokio::test]
+async fn refusal_of_a_body_that_was_not_sent_ends_the_connection() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let store = EmbeddedStore::in_memory();
+        store.serve(listener, std::future::pending()).await
+    });
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head =
+        "PUT /bucket/y HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\nexpect: 100-continue\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    let (head, _) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(
+        head.to_lowercase().contains("\r\nconnection: close"),
+        "{answer}"
+    );
+    server.abort();
+}

@@ -51,22 +51,31 @@ impl Default for Limits {
 #[error("the body brought nothing for {} seconds", .0.as_secs_f32())]
 struct StallError(Duration);
 
+/// What became of a request body. What reads it may hide its error, or not read it.
+#[derive(Debug, Default)]
+pub(crate) struct BodyState {
+    pub(crate) has_stalled: AtomicBool,
+    pub(crate) was_read: AtomicBool,
+}
+
 /// A body that fails once it brought nothing for so long.
 pub(crate) struct TimedBody<B> {
     body: B,
     timeout: Duration,
-    /// Set when the body fails so. What reads it may hide the error.
-    has_stalled: Arc<AtomicBool>,
+    state: Arc<BodyState>,
     /// Runs while the body brings nothing.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl<B> TimedBody<B> {
-    pub(crate) fn new(body: B, timeout: Duration, has_stalled: Arc<AtomicBool>) -> Self {
+impl<B: Body> TimedBody<B> {
+    pub(crate) fn new(body: B, timeout: Duration, state: Arc<BodyState>) -> Self {
+        state
+            .was_read
+            .store(body.is_end_stream(), Ordering::Relaxed);
         Self {
             body,
             timeout,
-            has_stalled,
+            state,
             waiting: None,
         }
     }
@@ -85,12 +94,15 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.waiting = None;
+            if frame.is_none() || self.body.is_end_stream() {
+                self.state.was_read.store(true, Ordering::Relaxed);
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let timeout = self.timeout;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(timeout)));
         waiting.as_mut().poll(context).map(|()| {
-            self.has_stalled.store(true, Ordering::Relaxed);
+            self.state.has_stalled.store(true, Ordering::Relaxed);
             Some(Err(StallError(timeout).into()))
         })
     }

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_io_timeout::TimeoutWriter;
 
 use crate::error::EmbeddedError;
-use crate::limits::{Limits, TimedBody};
+use crate::limits::{BodyState, Limits, TimedBody};
 use crate::refusal::Refusal;
 use crate::service::{HttpService, SERVER, answer};
 
@@ -75,14 +75,21 @@ impl ServerState {
         let Ok(_permit) = timeout(self.limits.patience, self.requests.acquire()).await else {
             return answer(Refusal::SlowDown);
         };
-        let has_stalled = Arc::new(AtomicBool::new(false));
+        let expects = request.headers().contains_key(header::EXPECT);
+        let body_state = Arc::new(BodyState::default());
         let request = request.map(|body| {
-            let timed = TimedBody::new(body, self.limits.body_timeout, has_stalled.clone());
+            let timed = TimedBody::new(body, self.limits.body_timeout, Arc::clone(&body_state));
             s3s::Body::http_body(timed)
         });
-        let answered = self.service.call(request).await?;
-        if has_stalled.load(Ordering::Relaxed) && !answered.status().is_success() {
+        let mut answered = self.service.call(request).await?;
+        if body_state.has_stalled.load(Ordering::Relaxed) && !answered.status().is_success() {
             return answer(Refusal::BodyTimeout);
+        }
+        // A client that waits for 100 sends no body after another answer, and hyper would read the body from its next
+        // request (RFC 9110, 10.1.1).
+        if expects && !body_state.was_read.load(Ordering::Relaxed) {
+            let close = HeaderValue::from_static("close");
+            answered.headers_mut().insert(header::CONNECTION, close);
         }
         Ok(answered)
     }

@@ -58,6 +58,11 @@ impl Activity {
         !self.is_in_request() && !self.is_writing.load(SeqCst)
     }
 
+    /// Whether a body was dropped before its end.
+    pub(super) fn has_unread(&self) -> bool {
+        self.has_unread.load(SeqCst)
+    }
+
     /// A client that is not authorized may send little more before its connection is closed.
     pub(super) fn limit_linger(&self) {
         self.is_unauthorized.store(true, SeqCst);
@@ -276,7 +281,7 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for ClientStream<S> {
         if self.linger.is_none() {
             ready!(self.stream.as_mut().poll_shutdown(context))?;
         }
-        if self.activity.has_unread.load(SeqCst) {
+        if self.activity.has_unread() {
             ready!(self.poll_linger(context));
         }
         Poll::Ready(Ok(()))

@@ -345,6 +345,9 @@ fn answer_that_cannot_be_read_is_requested_three_times() {
             }
         });
         let said = fails_at_once(&user, &at(&url), &["ls"]);
-        assert_eq!(connections.try_iter().count(), 3, "{said}");
+        assert!(said.contains("(3 attempts in "), "{said}");
+        // A connection that failed before the request was sent is replaced within the attempt.
+        let connections = connections.try_iter().count();
+        assert!((3..=6).contains(&connections), "{connections}: {said}");
     }
 }

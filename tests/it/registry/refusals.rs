@@ -158,7 +158,9 @@ async fn a_refusal_is_read_before_a_large_body_is_sent_in_vain() {
     // Who asks first need not send it.
     let headers = [("content-length", "3145728"), ("expect", "100-continue")];
     let mut conversation = client.begin("PATCH", absent, &headers).await;
-    conversation.reply().await.is(404);
+    let refused = conversation.reply().await.is(404);
+    // The next request would be read as that body.
+    assert_eq!(refused.header("connection"), Some("close"));
 }
 
 #[tokio::test]
