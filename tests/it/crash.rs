@@ -59,10 +59,13 @@ fn run(case: &Case) -> Result<(), String> {
 }
 
 fn all(what: &str, ends: &[fn(usize) -> End]) {
-    let is_full = std::env::var("S3LAYERS_FAULTS").is_ok_and(|extent| extent == "full");
     let mut cases = Vec::new();
     for scenario in SCENARIOS {
-        let stride = if is_full || scenario.size < MIB { 1 } else { 3 };
+        let stride = if cases::is_full() || scenario.size < MIB {
+            1
+        } else {
+            3
+        };
         for number in 1..=requests(scenario) {
             let all = ends.iter().enumerate();
             let ends = all.filter(|(place, _)| (number + place).is_multiple_of(stride));

@@ -59,10 +59,6 @@ const RARE: &[Fault] = &[
 /// Faults that no retry can repair.
 const LASTING: &[Fault] = &[Fault::Status(403), Fault::Expire];
 
-fn is_full() -> bool {
-    std::env::var("S3LAYERS_FAULTS").is_ok_and(|extent| extent == "full")
-}
-
 /// What a request is about: the operation, and the words of its key.
 fn sort(request: &Request) -> (Operation, String) {
     let is_word = |word: &&str| word.len() > 2 && !word.contains(|c: char| c.is_ascii_digit());
@@ -157,7 +153,7 @@ fn cases(
         for request in run(scenario, None).unwrap().log() {
             for (place, &fault) in faults.iter().enumerate() {
                 let can = applies(fault, &request, reads_layer);
-                if can && (is_full() || is_tried(scenario, &request, place)) {
+                if can && (cases::is_full() || is_tried(scenario, &request, place)) {
                     cases.push(Case {
                         scenario,
                         request: request.clone(),
@@ -257,7 +253,7 @@ fn probe_is_right_despite_any_failed_request() {
     let all = clean.iter().flat_map(|request| {
         let faults = COMMON.iter().chain(RARE).enumerate();
         let kinds = faults.filter(|(place, fault)| {
-            let is_tried = is_full() || (request.number + place).is_multiple_of(6);
+            let is_tried = cases::is_full() || (request.number + place).is_multiple_of(6);
             is_tried && applies(**fault, request, false)
         });
         kinds.map(move |(_, fault)| (request, *fault))

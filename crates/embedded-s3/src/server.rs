@@ -75,7 +75,7 @@ impl ServerState {
         let Ok(_permit) = timeout(self.limits.patience, self.requests.acquire()).await else {
             return answer(Refusal::SlowDown);
         };
-        let expects = request.headers().contains_key(header::EXPECT);
+        let is_waiting = http_listener::is_waiting(request.headers());
         let body_state = Arc::new(BodyState::default());
         let request = request.map(|body| {
             let timed = TimedBody::new(body, self.limits.body_timeout, Arc::clone(&body_state));
@@ -85,11 +85,8 @@ impl ServerState {
         if body_state.has_stalled.load(Ordering::Relaxed) && !answered.status().is_success() {
             return answer(Refusal::BodyTimeout);
         }
-        // A client that waits for 100 sends no body after another answer, and hyper would read the body from its next
-        // request (RFC 9110, 10.1.1).
-        if expects && !body_state.was_read.load(Ordering::Relaxed) {
-            let close = HeaderValue::from_static("close");
-            answered.headers_mut().insert(header::CONNECTION, close);
+        if is_waiting && !body_state.was_read.load(Ordering::Relaxed) {
+            http_listener::end_connection(answered.headers_mut());
         }
         Ok(answered)
     }

@@ -1,4 +1,5 @@
-//! The accept loop that the registry, its metrics and the embedded store have in common.
+//! What the registry, its metrics and the embedded store have in common: the accept loop, and the refusal of a body that
+//! its client has not sent.
 
 use std::future::Future;
 use std::io;
@@ -6,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue, header};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -76,4 +78,15 @@ async fn accept(
     let place = place.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, place))
+}
+
+/// Whether the client waits for 100 (Continue) before it sends the body.
+pub fn is_waiting(request: &HeaderMap) -> bool {
+    request.contains_key(header::EXPECT)
+}
+
+/// Ends the connection after this answer to a client that [waited](is_waiting) and was not asked for all of its body: it
+/// sends no more of it, and hyper would read the body from the next request (RFC 9110, 10.1.1).
+pub fn end_connection(answer: &mut HeaderMap) {
+    answer.insert(header::CONNECTION, HeaderValue::from_static("close"));
 }

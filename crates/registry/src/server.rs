@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Extensions, HeaderValue, Request, Response, StatusCode, header};
+use http::{Extensions, Request, Response, StatusCode};
 use http_listener::{CancellationToken, accept_until};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -208,15 +208,12 @@ async fn answer(
     activity: &Arc<Activity>,
 ) -> Result<Response<TrackedBody<ResponseBody>>, Infallible> {
     let guard = activity.begin();
-    let expects = request.headers().contains_key(header::EXPECT);
+    let is_waiting = http_listener::is_waiting(request.headers());
     let mut request = request.map(|body| TrackedBody::of_request(body, Arc::clone(&guard)));
     request.extensions_mut().extend(origin);
     let mut response = registry.respond(request, check_http1).await;
-    // A client that waits for 100 sends no body after another answer, and hyper would read the body from its next request
-    // (RFC 9110, 10.1.1).
-    if expects && activity.has_unread() {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
+    if is_waiting && activity.has_unread() {
+        http_listener::end_connection(response.headers_mut());
     }
     if matches!(
         response.status(),

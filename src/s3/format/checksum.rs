@@ -239,11 +239,13 @@ impl Tracker {
 
     pub(crate) fn update(&mut self, mut bytes: &[u8]) {
         loop {
-            let room = BLOCK - self.open_block.len() - self.piece.0.get_amount();
-            let take = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+            let missing = BLOCK - self.open_block.len() - self.piece.0.get_amount();
+            let take = bytes
+                .len()
+                .min(usize::try_from(missing).unwrap_or(usize::MAX));
             let (now, later) = bytes.split_at(take);
             self.piece.update(now);
-            if take as u64 == room {
+            if take as u64 == missing {
                 self.settle();
                 self.blocks.0.push(self.open_block.value);
                 self.open_block = Crc64::default();

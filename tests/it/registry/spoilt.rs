@@ -165,11 +165,10 @@ fn play(layer: &Bytes, fault: Option<(&Asked, Fault)>) -> Result<Vec<Asked>, Str
 #[test]
 fn no_fault_at_any_request_to_the_store_reaches_the_client_of_a_push() {
     let layer = ramp(3, 12 * MIB);
-    let is_full = std::env::var("S3LAYERS_FAULTS").is_ok_and(|extent| extent == "full");
     let mut cases = Vec::new();
     for asked in play(&layer, None).unwrap() {
         for (place, fault) in FAULTS.into_iter().enumerate() {
-            let is_tried = is_full || (asked.number + place).is_multiple_of(3);
+            let is_tried = cases::is_full() || (asked.number + place).is_multiple_of(3);
             if is_tried && applies(fault, &asked) {
                 cases.push((asked.clone(), fault));
             }

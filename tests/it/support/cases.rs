@@ -64,3 +64,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// Whether every fault strikes every request.
+pub fn is_full() -> bool {
+    std::env::var("S3LAYERS_FAULTS").is_ok_and(|extent| extent == "full")
+}
