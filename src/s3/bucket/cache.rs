@@ -3,9 +3,9 @@
 //! A fetched value may be older than what was learned since it was asked for, so it is kept only
 //! under a [`Ticket`] drawn before, and only if its key was not forgotten in between.
 //! Time is tokio's, so that tests can pause it. As all entries live equally long, the oldest is
-//! the first to go, and a queue will do.
+//! the first to go.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::{Mutex, MutexGuard};
@@ -38,8 +38,10 @@ pub(crate) struct Cache<V> {
 
 struct Inner<V> {
     entries: HashMap<Key, Entry<V>>,
-    /// In the order of their ends. An entry that was replaced stands there twice.
-    queue: VecDeque<(Instant, Key)>,
+    /// The end of each entry, by its number: the oldest comes first.
+    ends: BTreeMap<u64, (Instant, Key)>,
+    /// How many entries there have been.
+    count: u64,
     bytes: u64,
     forgotten: [u64; SLOTS],
 }
@@ -48,6 +50,7 @@ struct Entry<V> {
     value: V,
     weight: u64,
     until: Instant,
+    number: u64,
 }
 
 /// Detects that a key was forgotten since this was drawn.
@@ -65,7 +68,8 @@ impl<V: Weigh> Cache<V> {
             capacity,
             inner: Mutex::new(Inner {
                 entries: HashMap::new(),
-                queue: VecDeque::new(),
+                ends: BTreeMap::new(),
+                count: 0,
                 bytes: 0,
                 forgotten: [0; SLOTS],
             }),
@@ -125,18 +129,22 @@ impl<V: Weigh> Cache<V> {
             return;
         }
         let now = Instant::now();
-        while let Some((until, _)) = inner.queue.front()
+        while let Some((_, (until, oldest))) = inner.ends.first_key_value()
             && (*until <= now || inner.bytes + weight > self.capacity)
         {
-            inner.drop_oldest();
+            let oldest = oldest.clone();
+            inner.remove(&oldest);
         }
         let until = now + self.lifetime;
-        inner.queue.push_back((until, key.clone()));
+        inner.count += 1;
+        let number = inner.count;
+        inner.ends.insert(number, (until, key.clone()));
         inner.bytes += weight;
         let entry = Entry {
             value,
             weight,
             until,
+            number,
         };
         inner.entries.insert(key.clone(), entry);
     }
@@ -145,16 +153,9 @@ impl<V: Weigh> Cache<V> {
 impl<V> Inner<V> {
     fn remove(&mut self, key: &Key) -> Option<Entry<V>> {
         let entry = self.entries.remove(key)?;
+        self.ends.remove(&entry.number);
         self.bytes -= entry.weight;
         Some(entry)
-    }
-
-    fn drop_oldest(&mut self) {
-        if let Some((until, key)) = self.queue.pop_front()
-            && self.entries.get(&key).is_some_and(|e| e.until == until)
-        {
-            self.remove(&key);
-        }
     }
 }
 
@@ -229,5 +230,18 @@ mod tests {
         cache.forget(&keys[4]);
         assert_eq!(cache.get(&keys[4]), None, "it was forgotten");
         assert_eq!(cache.inner().bytes, 2 * (OVERHEAD + 100));
+    }
+
+    /// An upload that a client appends to is kept and taken out by each request.
+    #[tokio::test]
+    async fn entry_that_is_taken_out_again_and_again_leaves_nothing() {
+        let (cache, a) = (Cache::new(LIFETIME, 10_000), key("a"));
+        for value in 0..1_000 {
+            cache.insert(cache.ticket(&a), &a, value);
+            assert_eq!(cache.take_if(&a, |_| true), Some(value));
+        }
+        let inner = cache.inner();
+        let left = (inner.entries.len(), inner.ends.len(), inner.bytes);
+        assert_eq!(left, (0, 0, 0));
     }
 }
