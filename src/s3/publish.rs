@@ -14,9 +14,8 @@ use crate::id::LayerId;
 use crate::name::RepositoryName;
 use crate::s3::bucket::live::{self, LiveLayer};
 use crate::s3::bucket::presence;
-use crate::s3::bucket::{ROUNDS, Store, contended};
+use crate::s3::bucket::{ROUNDS, Store, check_layer, contended};
 use crate::s3::format::document::{Document as _, decode, encode, is_tombstone};
-use crate::s3::format::keys::Key;
 use crate::s3::format::record::{Alias, EntryState, Link, Record, RecordState, StoredLayer};
 use crate::s3::names;
 use crate::s3::wire::{Condition, ETag, Put, SmallObject};
@@ -34,7 +33,8 @@ pub(crate) async fn publish(
     layer: &StoredLayer,
     until: Option<(Moment, Duration)>,
 ) -> Result<LiveLayer> {
-    let key = store.keys.layer(&layer.id());
+    let id = layer.id();
+    let key = store.keys.layer(&id);
     let mut candidate = layer.clone();
     let mut standing: Option<ETag> = None;
     for _ in 0..ROUNDS {
@@ -56,7 +56,8 @@ pub(crate) async fn publish(
             Put::Held(held) => held,
         };
         standing = Some(held.etag);
-        let Some(record) = readable(store, &key, &held.bytes, &mut standing).await? else {
+        let record = readable(store, &id, &held.bytes, &mut standing).await?;
+        let Some(record) = record else {
             continue;
         };
         candidate = layer.clone();
@@ -79,38 +80,36 @@ pub(crate) async fn publish(
     Err(contended(&key))
 }
 
-/// The record that held its key against ours, with its ETag; `None` where it is gone, or damaged
-/// or that of another layer, and to be replaced. A tombstone is replaced.
+/// The record of this id that held its key against ours, with its ETag; `None` where it is gone, or damaged, and to be
+/// replaced. A tombstone is replaced.
 async fn readable(
     store: &Store,
-    key: &Key,
+    id: &LayerId,
     held: &Bytes,
     etag: &mut Option<ETag>,
 ) -> Result<Option<Record>> {
-    if is_tombstone(key, held) {
+    let key = store.keys.layer(id);
+    if is_tombstone(&key, held) {
         return Ok(None);
     }
-    let is_of_key = |record: &Record| store.keys.layer(&record.layer.id()) == *key;
-    match decode::<Record>(key, held) {
-        Ok(record) if is_of_key(&record) => return Ok(Some(record)),
-        Ok(_) | Err(Error::Damaged { .. }) => {}
+    let checked = |record: Record| check_layer(&key, id, &record.layer).map(|()| record);
+    match decode(&key, held).and_then(checked) {
+        Ok(record) => return Ok(Some(record)),
+        Err(Error::Damaged { .. }) => {}
         Err(error) => return Err(error),
     }
     // Once may have been the wire; a record replaced for that would leave its data behind.
-    match store.load::<Record>(key).await {
-        Ok(None) => {
-            *etag = None;
-            Ok(None)
-        }
-        Ok(Some(loaded)) => {
-            *etag = Some(loaded.etag);
-            Ok(Some(loaded.document).filter(is_of_key))
-        }
+    let loaded = store.load::<Record>(&key).await;
+    let checked = loaded.and_then(|loaded| {
+        *etag = loaded.as_ref().map(|loaded| loaded.etag.clone());
+        loaded.map(|loaded| checked(loaded.document)).transpose()
+    });
+    match checked {
         Err(error @ Error::Damaged { .. }) => {
             tracing::warn!(%key, %error, "replaced a damaged record");
             Ok(None)
         }
-        Err(error) => Err(error),
+        checked => checked,
     }
 }
 

@@ -225,7 +225,7 @@ impl Store {
         if document.id != *id {
             return Err(Error::damaged(&key, format!("it is of {}", document.id)));
         }
-        check(&key, id, &document.layer)?;
+        check_layer(&key, id, &document.layer)?;
         Ok(Some(document.layer.id()))
     }
 
@@ -239,7 +239,7 @@ impl Store {
         let Some(loaded) = self.load::<Record>(&key).await? else {
             return Ok(None);
         };
-        check(&key, id, &loaded.document.layer)?;
+        check_layer(&key, id, &loaded.document.layer)?;
         Ok(Some(loaded))
     }
 
@@ -399,11 +399,11 @@ pub(crate) fn check_link(
         let reason = format!("it is the link of {} in {}", link.id, link.repository);
         return Err(Error::damaged(key, reason));
     }
-    check(key, id, &link.layer)
+    check_layer(key, id, &link.layer)
 }
 
 /// Whether the document of a layer can be of this id and does not contradict itself.
-fn check(key: &Key, id: &LayerId, layer: &StoredLayer) -> Result<()> {
+pub(crate) fn check_layer(key: &Key, id: &LayerId, layer: &StoredLayer) -> Result<()> {
     if !layer.has_id(id) {
         let reason = format!("it is of {} and not of {id}", layer.digest);
         return Err(Error::damaged(key, reason));
