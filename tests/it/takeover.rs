@@ -7,12 +7,15 @@ use bytes::Bytes;
 use embedded_s3::EmbeddedStore;
 use s3layers::{Error, LayerService as _, LayerServiceExt as _, LayerUpload, S3LayerService};
 use tokio::io::AsyncWriteExt as _;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::support::bucket;
 use crate::support::bytes::{KIB, assert_same, ramp, sha256};
-use crate::support::fault_client::{CompleteMultipartUpload, FaultClient, Gate, On, UploadPart};
-use crate::support::stores::{self, PART, name};
+use crate::support::fault_client::{
+    CompleteMultipartUpload, FaultClient, Gate, HeadObject, On, UploadPart,
+};
+use crate::support::stores::{self, BUCKET, PART, name};
 
 /// Four parts and a tail.
 const SIZE: u64 = 4 * PART + 100 * KIB;
@@ -138,6 +141,40 @@ async fn takeover_of_a_takeover_completes_the_parts_once() {
     assert_stored(&store, &bytes, 2, "two owners freeze").await;
 }
 
+/// S3 knows the parts no more, and shows the object a moment later.
+#[tokio::test(flavor = "multi_thread")]
+async fn upload_whose_parts_are_being_completed_can_be_resumed() {
+    let store = stores::in_memory().await;
+    let bytes = ramp(8, SIZE);
+    let service = stores::service(&store).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    let part = bytes.slice(..PART as usize);
+    upload.write_bytes(part.clone()).await.unwrap();
+    upload.close().await.unwrap();
+    abandon(&store, uuid).await;
+
+    let wire = FaultClient::over(store.http_client());
+    let second = stores::connect(&store, &wire).await;
+    let mut second = second.resume(&name(), None, uuid).await.unwrap();
+    let complete = wire.hold(On::every(CompleteMultipartUpload));
+    second.write_bytes(ramp(9, 10)).await.unwrap();
+    complete.reached_by(1).await;
+
+    let client = stores::sdk_client(&store);
+    let key = format!("data/{}/{uuid}.0", &uuid.to_string()[..2]);
+    bucket::abort_multiparts(&client).await;
+    let wire = FaultClient::over(store.http_client());
+    let third = stores::connect(&store, &wire).await;
+    let last = wire.hold(On::nth(HeadObject, 5));
+    let resumed = tokio::spawn(async move { third.resume(&name(), None, uuid).await });
+    assert!(is_reached(&last, &resumed).await, "given up too early");
+    let put = client.put_object().bucket(BUCKET).key(key);
+    put.body(part.into()).send().await.unwrap();
+    last.open();
+    assert_eq!(resumed.await.unwrap().unwrap().offset(), PART);
+}
+
 /// Sends bytes until it is replaced, if it is.
 async fn older(mut upload: Box<dyn LayerUpload>, bytes: Bytes) -> Result<(), Error> {
     upload
@@ -151,7 +188,7 @@ async fn older(mut upload: Box<dyn LayerUpload>, bytes: Bytes) -> Result<(), Err
 }
 
 /// Whether the gate was reached before the owner was done.
-async fn is_reached(gate: &Gate, owner: &tokio::task::JoinHandle<Result<(), Error>>) -> bool {
+async fn is_reached<T>(gate: &Gate, owner: &JoinHandle<T>) -> bool {
     loop {
         let reached = gate.reached_by(1);
         if tokio::time::timeout(Duration::from_millis(20), reached)

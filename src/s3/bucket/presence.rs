@@ -8,6 +8,10 @@
 //! An object with another ETag, but the recorded size and CRC64NVME, is the right one: the bucket
 //! was copied or encrypted with another key.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::s3::bucket::Store;
@@ -17,6 +21,11 @@ use crate::s3::format::keys::Key;
 use crate::s3::format::record::{Content, Record, Segment, StoredLayer};
 use crate::s3::wire::{ETag, ObjectInfo, Put};
 use crate::telemetry::Event;
+
+/// How long an object is waited for that another process may be completing.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The first pause between two looks; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// What an object is to a segment that should be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +100,26 @@ pub(crate) async fn head(
     match store.api.head(key).await? {
         Some(head) if !is_right(&head) => Ok(store.api.head(key).await?),
         head => Ok(head),
+    }
+}
+
+/// As [`head`], of an object that another process may be completing: repeated for some seconds while it is absent.
+pub(crate) async fn awaited(
+    store: &Store,
+    key: &Key,
+    is_right: impl Fn(&ObjectInfo) -> bool,
+) -> Result<Option<(ObjectInfo, Looking)>> {
+    let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
+    loop {
+        let looking = self::begin(store, key);
+        if let Some(head) = head(store, key, &is_right).await? {
+            return Ok(Some((head, looking)));
+        }
+        if begun.elapsed() >= PATIENCE {
+            return Ok(None);
+        }
+        sleep(pause).await;
+        pause *= 2;
     }
 }
 

@@ -1,9 +1,6 @@
 //! Makes the requests of a commit, one step after the other, as [`next`] decides.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
 
 use super::cleanup;
 use super::next::{
@@ -28,11 +25,6 @@ use crate::s3::session::plan::resume::{Parts, compare};
 use crate::s3::session::{CommitIntent, Multipart, Phase, Session};
 use crate::s3::wire::{ApiError, CompletePart, ETag, ListedPart, ObjectInfo};
 use crate::telemetry::UsageCounter;
-
-/// How long an object is waited for that another process may be completing.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// The first pause between two looks; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Completes a `committing` upload from the step at which the last driver stopped.
 ///
@@ -358,22 +350,12 @@ impl<'a> Driver<'a> {
             return Ok(Bytes::Gone);
         };
         let sum = open.sum();
-        let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
         let judge = |head: &ObjectInfo| judge_completed(head, sum, &self.store.profile);
         let is_right = |head: &ObjectInfo| matches!(judge(head), Bytes::Complete(_));
-        let (head, looking) = loop {
-            let looking = presence::begin(self.store, &key);
-            let head = presence::head(self.store, &key, is_right).await?;
-            if head.is_some() || begun.elapsed() >= PATIENCE {
-                break (head, looking);
-            }
-            sleep(pause).await;
-            pause *= 2;
-        };
-        Ok(match head {
+        Ok(match presence::awaited(self.store, &key, is_right).await? {
             None if self.facts.bytes == Bytes::UploadGone => Bytes::Gone,
             None => Bytes::InParts,
-            Some(head) => {
+            Some((head, looking)) => {
                 let judged = judge(&head);
                 if matches!(judged, Bytes::Complete(_)) {
                     self.found(head.etag, sum, head.size, looking);

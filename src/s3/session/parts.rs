@@ -6,7 +6,7 @@ use super::Phase;
 use super::owned::OwnedSession;
 use super::plan::resume::{Parts, compare};
 use crate::error::{Error, Result};
-use crate::s3::bucket::Store;
+use crate::s3::bucket::{Store, presence};
 
 /// How often the parts are listed before they count as lost: a listing may lag behind.
 const LOOKS: u32 = 2;
@@ -16,7 +16,8 @@ const LOOKS: u32 = 2;
 ///
 /// # Cost
 ///
-/// None without recorded parts; else 1 request for every 1,000 parts.
+/// None without recorded parts; else 1 request for every 1,000 parts. At least 1 more where the upload is frozen, and 3 s
+/// more where its object is not there either.
 pub(crate) async fn confirm_parts(store: &Store, owned: &mut OwnedSession) -> Result<bool> {
     let session = owned.get();
     let uuid = session.uuid;
@@ -31,8 +32,9 @@ pub(crate) async fn confirm_parts(store: &Store, owned: &mut OwnedSession) -> Re
     let key = store.keys.multipart(uuid, open.number);
     for look in 1..=LOOKS {
         let listed = store.api.list_parts(&key, &open.upload_id).await?;
-        if listed.is_none() && open.freezing && store.api.head(&key).await?.is_some() {
-            return Ok(true);
+        if listed.is_none() && open.freezing {
+            let completed = presence::awaited(store, &key, |_| true).await?;
+            return Ok(completed.is_some());
         }
         match compare(&open.parts, listed.as_deref()) {
             Parts::Present(parts) => {
