@@ -25,6 +25,8 @@ struct TagDocument {
     version: u32,
     /// Fresh in every write, so that a removal never hits a later write of the same digest.
     nonce: String,
+    repository: RepositoryName,
+    tag: Tag,
     manifest: Digest,
     /// Makes up the size.
     padding: String,
@@ -35,8 +37,8 @@ impl Document for TagDocument {
     const VERSION: u32 = 1;
 }
 
-/// The smallest size of a tag's document, in bytes. The same in every version.
-const MIN_SIZE: u64 = 512;
+/// The smallest size of a tag's document, in bytes, which the longest names fit in. The same in every version.
+const MIN_SIZE: u64 = 1024;
 
 /// The size of the document of a tag that names this digest.
 fn size_of(digest: &Digest) -> u64 {
@@ -46,10 +48,12 @@ fn size_of(digest: &Digest) -> u64 {
 }
 
 impl TagDocument {
-    fn new(digest: &Digest) -> Result<Self> {
+    fn new(repository: &RepositoryName, tag: &Tag, digest: &Digest) -> Result<Self> {
         let mut stored = TagDocument {
             version: Self::VERSION,
             nonce: clock::new_nonce(),
+            repository: repository.clone(),
+            tag: tag.clone(),
             manifest: digest.clone(),
             padding: String::new(),
         };
@@ -58,6 +62,31 @@ impl TagDocument {
         stored.padding = (0..missing).map(|_| '0').collect();
         Ok(stored)
     }
+
+    /// Whether it was stored under this tag.
+    fn check(self, key: &Key, name: &RepositoryName, tag: &Tag) -> Result<Self> {
+        if self.repository == *name && self.tag == *tag {
+            return Ok(self);
+        }
+        let reason = format!("it is the tag {} in {}", self.tag, self.repository);
+        Err(Error::damaged(key, reason))
+    }
+}
+
+/// The document of a tag, which may be damaged.
+async fn read(
+    store: &Store,
+    name: &RepositoryName,
+    tag: &Tag,
+) -> Result<Option<StoredDocument<Result<TagDocument>>>> {
+    let key = store.keys.tag(name, tag);
+    let read = store.read::<TagDocument>(&key).await?;
+    Ok(read.map(|mut read| {
+        read.document = read
+            .document
+            .and_then(|stored| stored.check(&key, name, tag));
+        read
+    }))
 }
 
 /// How many tags are read and removed at a time.
@@ -71,20 +100,18 @@ pub(super) async fn put(
     tag: &Tag,
     digest: &Digest,
 ) -> Result<()> {
-    let stored = TagDocument::new(digest)?;
+    let stored = TagDocument::new(name, tag, digest)?;
     store.overwrite(&store.keys.tag(name, tag), &stored).await
 }
 
 pub(crate) async fn get(store: &Store, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>> {
-    let loaded = store
-        .load::<TagDocument>(&store.keys.tag(name, tag))
-        .await?;
-    Ok(loaded.map(|loaded| loaded.document.manifest))
+    let read = read(store, name, tag).await?;
+    read.map(|read| Ok(read.document?.manifest)).transpose()
 }
 
 pub(super) async fn delete(store: &Store, name: &RepositoryName, tag: &Tag) -> Result<bool> {
     let key = store.keys.tag(name, tag);
-    let Some(read) = store.read::<TagDocument>(&key).await? else {
+    let Some(read) = read(store, name, tag).await? else {
         return Ok(false);
     };
     store.remove(&key, &read.etag).await?;
@@ -98,7 +125,7 @@ pub(super) async fn delete_dangling(
     tag: &Tag,
 ) -> Result<bool> {
     let key = store.keys.tag(name, tag);
-    let Some(read) = store.read::<TagDocument>(&key).await? else {
+    let Some(read) = read(store, name, tag).await? else {
         return Ok(false);
     };
     // One that cannot be read names nothing.
@@ -136,16 +163,15 @@ pub(crate) async fn tags_of(
         let listed = names_below(store, &folder, "", from, LISTED_AT_ONCE, candidate).await?;
         after = listed.items.last().filter(|_| listed.more).cloned();
         let reads = listed.items.into_iter().map(async |tag| {
-            let key = store.keys.tag(name, &tag);
-            Ok::<_, Error>(match store.read::<TagDocument>(&key).await? {
+            Ok::<_, Error>(match read(store, name, &tag).await? {
                 Some(StoredDocument {
                     document: Ok(TagDocument { manifest, .. }),
                     etag,
                     ..
                 }) if digests.contains(&manifest) => Some(NamedTag {
+                    key: store.keys.tag(name, &tag),
                     tag,
                     manifest,
-                    key,
                     etag,
                 }),
                 // One that cannot be read names nothing.
@@ -178,7 +204,7 @@ pub(super) async fn put_if_absent(
     digest: &Digest,
 ) -> Result<bool> {
     let key = store.keys.tag(name, tag);
-    let document = encode(&TagDocument::new(digest)?)?;
+    let document = encode(&TagDocument::new(name, tag, digest)?)?;
     let put = store.replace(&key, None, |held| {
         let is_absent = held.is_none_or(|held| is_tombstone(&key, &held.bytes));
         Ok(is_absent.then(|| document.clone()))
@@ -205,17 +231,21 @@ mod tests {
 
     #[test]
     fn size_of_a_tag_gives_12_bits_of_its_digest() {
+        let longest = ("r".repeat(255), "t".repeat(128));
         for (algorithm, hex, want) in [
-            (Algorithm::Sha256, "000", 512),
-            (Algorithm::Sha256, "fff", 512 + 4095),
-            (Algorithm::Sha512, "000", 512),
-            (Algorithm::Sha512, "01f", 512 + 31),
+            (Algorithm::Sha256, "000", 1024),
+            (Algorithm::Sha256, "fff", 1024 + 4095),
+            (Algorithm::Sha512, "000", 1024),
+            (Algorithm::Sha512, "01f", 1024 + 31),
         ] {
             let hex = format!("{hex:0<length$}", length = algorithm.hex_len());
             let digest: Digest = format!("{algorithm}:{hex}").parse().unwrap();
-            let stored = TagDocument::new(&digest).unwrap();
-            let size = encode(&stored).unwrap().len() as u64;
-            assert_eq!((size, size_of(&digest)), (want, want), "{digest}");
+            for (name, tag) in [("a", "b"), (&longest.0, &longest.1)] {
+                let (name, tag) = (name.parse().unwrap(), tag.parse().unwrap());
+                let stored = TagDocument::new(&name, &tag, &digest).unwrap();
+                let size = encode(&stored).unwrap().len() as u64;
+                assert_eq!((size, size_of(&digest)), (want, want), "{digest}");
+            }
         }
     }
 }

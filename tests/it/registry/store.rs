@@ -96,3 +96,30 @@ async fn document_of_a_newer_version_is_refused_and_not_overwritten() {
         }
     }
 }
+
+/// A tag that led to the image of another one would deploy it.
+#[tokio::test]
+async fn tag_under_the_key_of_another_one_is_damaged_until_it_is_put() {
+    let site = Site::embedded().await;
+    let Site::Embedded(store) = &site else {
+        panic!("it was made embedded");
+    };
+    let bucket = stores::sdk_client(store);
+    let client = site.process().await.client;
+    let manifest = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).to_string();
+    let headers = [("content-type", INDEX)];
+    let put = |path| client.send("PUT", path, &headers, manifest.as_bytes());
+    put("/v2/a/manifests/v1").await.is(201);
+    put("/v2/b/manifests/v2").await.is(201);
+    let stored = bucket::get(&bucket, "repositories/a/_tags/v1").await;
+    for (key, path) in [
+        ("repositories/a/_tags/v2", "/v2/a/manifests/v2"),
+        ("repositories/b/_tags/v1", "/v2/b/manifests/v1"),
+    ] {
+        let write = bucket.put_object().bucket(BUCKET).key(key);
+        write.body(stored.clone().into()).send().await.unwrap();
+        client.get(path).await.is(500);
+        put(path).await.is(201);
+        assert_eq!(client.get(path).await.is(200).body, manifest.as_bytes());
+    }
+}
