@@ -9,5 +9,5 @@ mod passes;
 mod rescue;
 mod scale;
 mod schedules;
-mod site;
+pub mod site;
 mod trash;
