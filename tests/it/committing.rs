@@ -79,6 +79,49 @@ async fn flipped_bit_during_readback_is_retried() {
     upload.finish(SIZE, &right).await.unwrap();
 }
 
+/// Each would read all of the bytes.
+#[tokio::test(start_paused = true)]
+async fn second_finish_waits_for_the_readback_of_the_first() {
+    let (_, wire, service) = stores::connected().await;
+    let service = std::sync::Arc::new(service);
+    let bytes = ramp(14, SIZE);
+    let right = Digest::of(Algorithm::Sha512, &bytes);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    wire.fault(On::nth(GetObject, 1).key_contains("data/").status(403));
+    let ended = upload.finish(SIZE, &right).await.map(drop);
+    assert!(ended.unwrap_err().is_permission());
+    drop(upload);
+
+    wire.reset();
+    let read_back = wire.hold(On::every(GetObject).key_contains("data/"));
+    let finish = || {
+        let (service, right) = (std::sync::Arc::clone(&service), right.clone());
+        tokio::spawn(async move {
+            let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+            upload.finish(SIZE, &right).await.map(drop)
+        })
+    };
+    let first = finish();
+    read_back.reached_by(1).await;
+    let second = finish();
+    // It has read the session.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    read_back.open();
+    for finish in [first, second] {
+        finish.await.unwrap().unwrap();
+    }
+    let log = wire.log();
+    let reads = log.iter().filter(|one| one.operation == GetObject);
+    let reads: Vec<_> = reads.filter(|one| one.key.contains("data/")).collect();
+    assert_eq!(reads.len(), 1, "{reads:?}");
+    let sessions = log.iter().filter(|one| one.key.ends_with("/session"));
+    let sessions = sessions.filter(|one| one.operation == GetObject);
+    assert!(sessions.count() >= 2, "{log:?}");
+    assert!(service.exists(&right.into()).await.unwrap());
+}
+
 /// A gateway may answer for the store. What it says is no reason to remove what was acknowledged.
 #[tokio::test(start_paused = true)]
 async fn refused_read_during_readback_loses_nothing() {

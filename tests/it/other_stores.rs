@@ -403,6 +403,28 @@ async fn parts_that_cannot_be_left_out_are_no_part_of_the_layer() {
     }
 }
 
+/// The checksum of a part as S3 has it is not that of its ETag any more: the parts are listed, and
+/// named as they are.
+#[tokio::test]
+async fn complete_that_is_refused_for_a_checksum_once_is_repeated() {
+    let store = stores::in_memory().await;
+    let refused = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&refused);
+    let http = refusing(&store, move |request| {
+        let is_first = is_complete(request) && counted.fetch_add(1, Ordering::Relaxed) == 0;
+        is_first.then_some((400, "BadDigest"))
+    });
+    let client = stores::client(&store, http);
+    let config = stores::config().profile(StoreProfile::AWS);
+    let service = S3LayerService::connect(client, config).await.unwrap();
+    let bytes = ramp(7, PART + 1000);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    upload.finish(PART + 1000, &sha256(&bytes)).await.unwrap();
+    assert_eq!(refused.load(Ordering::Relaxed), 2);
+    assert_reads(&service, &bytes).await;
+}
+
 /// Listings of another order, with entries twice, or without an end.
 struct Lying(fn(String) -> String);
 

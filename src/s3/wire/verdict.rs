@@ -243,6 +243,12 @@ mod tests {
                 Verdict::InvalidPart,
             ),
             (UploadPart, 400, Some("BadDigest"), Verdict::BadDigest),
+            (
+                CompleteMultipartUpload,
+                400,
+                Some("BadDigest"),
+                Verdict::InvalidPart,
+            ),
             (GetObject, 416, Some("InvalidRange"), Verdict::InvalidRange),
             (GetObject, 403, Some("AccessDenied"), Verdict::Permission),
             (HeadObject, 403, None, Verdict::Permission),

@@ -1,0 +1,130 @@
+//! A layer in several objects: one for each owner that did not close, and one more.
+
+use bytes::Bytes;
+use embedded_s3::EmbeddedStore;
+use s3layers::{Error, LayerService as _, LayerServiceExt as _, S3LayerService, StoreProfile};
+use serde_json::Value;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use uuid::Uuid;
+
+use crate::support::bucket;
+use crate::support::bytes::{MIB, assert_same, ramp, sha256};
+use crate::support::session;
+use crate::support::stores::{self, PART, name};
+
+async fn process(store: &EmbeddedStore, max_object_size: u64) -> S3LayerService {
+    let mut profile = StoreProfile::AWS;
+    profile.max_object_size = max_object_size;
+    let client = stores::sdk_client(store);
+    let config = stores::config().profile(profile);
+    S3LayerService::connect(client, config).await.unwrap()
+}
+
+/// An upload with so many segments of one part each. The last owner did not close.
+async fn begun(store: &EmbeddedStore, bytes: &Bytes, segments: usize, limit: u64) -> Uuid {
+    let service = process(store, limit).await;
+    let uuid = service.upload(&name(), None).await.unwrap().uuid();
+    for _ in 0..segments {
+        let service = process(store, limit).await;
+        let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+        let from = upload.offset() as usize;
+        let part = bytes.slice(from..from + PART as usize);
+        upload.write_bytes(part).await.unwrap();
+        upload.close().await.unwrap();
+        let service = process(store, limit).await;
+        let mut dies = service.resume(&name(), None, uuid).await.unwrap();
+        dies.write_bytes(ramp(99, 10)).await.unwrap();
+        dies.flush().await.unwrap();
+    }
+    uuid
+}
+
+/// The largest layer has two parts, in whichever objects they are.
+#[tokio::test]
+async fn limit_of_size_is_that_of_all_segments_together() {
+    let limit = 12 * MIB;
+    let size = 2 * PART;
+    for segments in [0, 1] {
+        let store = stores::in_memory().await;
+        let bytes = ramp(1, size + 1);
+        let uuid = begun(&store, &bytes, segments, limit).await;
+        let service = process(&store, limit).await;
+        let resume = || async { service.resume(&name(), None, uuid).await.unwrap() };
+        let mut upload = resume().await;
+        let rest = bytes.slice(upload.offset() as usize..);
+        let refused = async {
+            upload.write_bytes(rest).await?;
+            upload.flush().await.map_err(Error::from_io)
+        };
+        let refused = refused.await;
+        assert!(
+            matches!(refused, Err(Error::LayerTooLarge { limit }) if limit == 2 * PART),
+            "{segments}: {refused:?}"
+        );
+        drop(upload);
+
+        let bytes = bytes.slice(..size as usize);
+        let mut upload = process(&store, limit)
+            .await
+            .resume(&name(), None, uuid)
+            .await
+            .unwrap();
+        let rest = bytes.slice(upload.offset() as usize..);
+        upload.write_bytes(rest).await.unwrap();
+        upload.finish(size, &sha256(&bytes)).await.unwrap();
+        let mut got = Vec::new();
+        let id = sha256(&bytes).into();
+        service.pull(&id, &mut got).await.unwrap();
+        assert_same(&got, &bytes, "the layer");
+    }
+}
+
+/// Each object is as it was sent, and has its own checksum.
+#[tokio::test]
+async fn segments_in_another_order_than_they_were_received_are_never_published() {
+    let store = stores::in_memory().await;
+    let size = 3 * PART;
+    let bytes = ramp(2, size);
+    let uuid = begun(&store, &bytes, 2, u64::MAX).await;
+    let service = process(&store, u64::MAX).await;
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    let rest = bytes.slice(upload.offset() as usize..);
+    upload.write_bytes(rest).await.unwrap();
+    upload.close().await.unwrap();
+    session::edit(&store, uuid, |document| {
+        let (head, rest) = document.split_once(r#""segments":"#).unwrap();
+        let (segments, tail) = rest.split_once(r#","segment_parts""#).unwrap();
+        let mut segments: Vec<Value> = serde_json::from_str(segments).unwrap();
+        assert_eq!(segments.len(), 2);
+        segments.swap(0, 1);
+        let segments = Value::from(segments);
+        format!(r#"{head}"segments":{segments},"segment_parts"{tail}"#)
+    })
+    .await;
+    let service = process(&store, u64::MAX).await;
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    let refused = upload.finish(size, &sha256(&bytes)).await.map(drop);
+    assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
+    let client = stores::sdk_client(&store);
+    let keys = bucket::keys(&client).await;
+    assert!(!keys.iter().any(|key| key.contains("layers/")), "{keys:?}");
+}
+
+/// A URL is of one object.
+#[tokio::test]
+async fn layer_of_several_segments_has_no_presigned_url() {
+    let store = stores::in_memory().await;
+    for segments in [0, 1] {
+        let bytes = ramp(3 + segments as u32, PART + 1000);
+        let uuid = begun(&store, &bytes, segments, u64::MAX).await;
+        let service = process(&store, u64::MAX).await;
+        let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+        let rest = bytes.slice(upload.offset() as usize..);
+        upload.write_bytes(rest).await.unwrap();
+        upload.finish(PART + 1000, &sha256(&bytes)).await.unwrap();
+        let layer = service.fetch(&sha256(&bytes).into()).await.unwrap();
+        let url = layer.presigned_url(Duration::from_secs(60)).await.unwrap();
+        assert_eq!(url.is_some(), segments == 0, "{url:?}");
+    }
+}
