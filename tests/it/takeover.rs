@@ -27,9 +27,15 @@ fn is_replaced(error: &Error) -> bool {
     )
 }
 
+/// A process that need not probe the store first.
+async fn process(store: &EmbeddedStore) -> S3LayerService {
+    let (_, service) = stores::over_wire(store).await;
+    service
+}
+
 /// The upload in a process of its own.
 async fn resumed(store: &EmbeddedStore, uuid: Uuid) -> Box<dyn LayerUpload> {
-    let service = stores::service(store).await;
+    let service = process(store).await;
     service.resume(&name(), None, uuid).await.unwrap()
 }
 
@@ -42,7 +48,7 @@ async fn abandon(store: &EmbeddedStore, uuid: Uuid) {
 
 /// The layer is there, and nothing else of any upload.
 async fn assert_stored(store: &EmbeddedStore, bytes: &Bytes, segments: usize, case: &str) {
-    let service = stores::service(store).await;
+    let service = process(store).await;
     let mut got = Vec::new();
     let id = sha256(bytes).into();
     service.pull(&id, &mut got).await.unwrap();
@@ -59,21 +65,25 @@ async fn assert_stored(store: &EmbeddedStore, bytes: &Bytes, segments: usize, ca
 }
 
 async fn finish(store: &EmbeddedStore, uuid: Uuid, bytes: &Bytes) -> u64 {
-    let service = stores::service(store).await;
+    let service = process(store).await;
+    finish_in(&service, uuid, bytes).await;
+    service.usage().bytes_received
+}
+
+async fn finish_in(service: &S3LayerService, uuid: Uuid, bytes: &Bytes) {
     let mut upload = service.resume(&name(), None, uuid).await.unwrap();
     let rest = bytes.slice(upload.offset() as usize..);
     upload.write_bytes(rest).await.unwrap();
     let size = bytes.len() as u64;
     upload.finish(size, &sha256(bytes)).await.unwrap();
     service.wait_for_background().await;
-    service.usage().bytes_received
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn late_part_of_a_replaced_owner_is_refused() {
     let store = stores::in_memory().await;
     let bytes = ramp(1, SIZE);
-    let first = stores::service(&store).await;
+    let first = process(&store).await;
     let mut upload = first.upload(&name(), None).await.unwrap();
     let uuid = upload.uuid();
     upload
@@ -99,7 +109,7 @@ async fn late_part_of_a_replaced_owner_is_refused() {
 async fn each_takeover_adds_a_segment_and_reads_nothing_back() {
     let store = stores::in_memory().await;
     let bytes = ramp(3, SIZE);
-    let service = stores::service(&store).await;
+    let service = process(&store).await;
     let uuid = service.upload(&name(), None).await.unwrap().uuid();
     for part in 1..=3 {
         let mut upload = resumed(&store, uuid).await;
@@ -118,7 +128,7 @@ async fn each_takeover_adds_a_segment_and_reads_nothing_back() {
 async fn takeover_of_a_takeover_completes_the_parts_once() {
     let store = stores::in_memory().await;
     let bytes = ramp(4, SIZE);
-    let service = stores::service(&store).await;
+    let service = process(&store).await;
     let mut upload = service.upload(&name(), None).await.unwrap();
     let uuid = upload.uuid();
     upload
@@ -226,15 +236,84 @@ async fn takeover_at_every_request_mixes_nothing() {
         let case = format!("at request {nth}");
         assert!(is_replaced(&replaced), "{case}: {replaced}");
         // A tail that arrives last is found by the sweep.
-        stores::sweep(&stores::service(&store).await).await.unwrap();
+        stores::sweep(&process(&store).await).await.unwrap();
         let segments = bucket_segments(&store, &bytes).await;
         assert_stored(&store, &bytes, segments, &case).await;
     }
 }
 
+/// The store gets the older owner's part just before the nth request of the newer one, and answers it.
+#[tokio::test(flavor = "multi_thread")]
+async fn late_part_before_any_request_of_a_takeover_is_left_out() {
+    let (theirs, ours) = (ramp(8, PART), ramp(9, 2 * PART + 100 * KIB));
+    // An owner that was replaced and had replaced another one itself: every second request.
+    for (is_second_takeover, stride) in [(false, 1), (true, 2)] {
+        for nth in (1..).step_by(stride) {
+            let case = format!("before request {nth}, second takeover: {is_second_takeover}");
+            if !late_part_before(nth, is_second_takeover, &theirs, &ours, &case).await {
+                assert!(nth > 12, "only {nth} requests");
+                break;
+            }
+        }
+    }
+}
+
+/// Whether the newer owner made so many requests.
+async fn late_part_before(
+    nth: usize,
+    is_second_takeover: bool,
+    theirs: &Bytes,
+    ours: &Bytes,
+    case: &str,
+) -> bool {
+    let store = stores::in_memory().await;
+    let service = process(&store).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    let acknowledged = ours.slice(..PART as usize + 20);
+    upload.write_bytes(acknowledged).await.unwrap();
+    upload.close().await.unwrap();
+    if is_second_takeover {
+        abandon(&store, uuid).await;
+    }
+
+    let older_wire = FaultClient::over(store.http_client());
+    let older = stores::connect(&store, &older_wire).await;
+    let mut older = older.resume(&name(), None, uuid).await.unwrap();
+    let late = older_wire.hold(On::nth(UploadPart, 1));
+    older.write_bytes(theirs.clone()).await.unwrap();
+    late.reached_by(1).await;
+
+    let newer_wire = FaultClient::over(store.http_client());
+    let newer = stores::connect(&store, &newer_wire).await;
+    let gate = newer_wire.hold(On::request(nth));
+    let whole = ours.clone();
+    let mut newer = tokio::spawn(async move { finish_in(&newer, uuid, &whole).await });
+    let is_reached = tokio::select! {
+        () = gate.reached_by(1) => true,
+        _ = &mut newer => false,
+    };
+    late.open();
+    // The part has arrived, or it is refused.
+    if let Err(error) = older.flush().await {
+        let error = Error::from_io(error);
+        assert!(is_replaced(&error), "{case}: {error}");
+    }
+    gate.open();
+    if is_reached {
+        newer.await.expect(case);
+    }
+    let closed = older.close().await.expect_err(case);
+    assert!(is_replaced(&closed), "{case}: {closed}");
+    stores::sweep(&service).await.unwrap();
+    let segments = bucket_segments(&store, ours).await;
+    assert_stored(&store, ours, segments, case).await;
+    is_reached
+}
+
 /// How many objects the layer has.
 async fn bucket_segments(store: &EmbeddedStore, bytes: &Bytes) -> usize {
-    let service = stores::service(store).await;
+    let service = process(store).await;
     let stat = service.stat(&sha256(bytes).into()).await.unwrap();
     stat.info.objects.len()
 }

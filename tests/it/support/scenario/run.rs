@@ -1,26 +1,27 @@
 //! Runs a scenario in one process, and recovers it in a second process after the first one ended.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use s3layers::Algorithm::{self, Sha256, Sha512};
 use s3layers::{Digest, Error, LayerService as _, LayerUpload, S3LayerService};
 use s3layers_registry::RepositoryService as _;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, SeekFrom};
 use uuid::Uuid;
 
 use super::content::Content;
 use super::registry_call;
 use super::table::Scenario;
 use super::table::Step::{self, *};
-use crate::support::bytes::KIB;
+use crate::support::bytes::{KIB, ramp};
 use crate::support::cases::chain;
-use crate::support::stores::{name, sweep};
+use crate::support::stores::{PART, name, sweep};
 
 /// The acknowledgements that a client received before its process ended.
 #[derive(Debug, Default)]
 pub struct ClientState {
     uuid: Option<Uuid>,
-    /// The offset that the last close acknowledged.
+    /// The offset that the last close or takeover acknowledged.
     stored: u64,
     /// A finish, cancel or sweep was requested. Its answer may have been lost.
     ending: bool,
@@ -56,6 +57,8 @@ pub async fn try_run(
 struct Handles {
     upload: Option<Box<dyn LayerUpload>>,
     twin: Option<Box<dyn LayerUpload>>,
+    /// Replaced by later ones.
+    older: Vec<Box<dyn LayerUpload>>,
 }
 
 async fn run_step(
@@ -96,6 +99,30 @@ async fn run_step(
             assert_eq!(resumed.offset(), stored, "the acknowledged offset");
             handles.upload = Some(resumed);
         }
+        (TakeOver, _) => {
+            // A session that the older handle writes while the newer one is resumed would be a conflict.
+            if let Some(mut older) = handles.upload.take() {
+                older.flush().await.map_err(Error::from_io)?;
+                handles.older.push(older);
+            }
+            settle().await;
+            let resumed = service.resume(&name(), None, uuid.unwrap()).await?;
+            let mut state = state.lock().unwrap();
+            let (offset, stored) = (resumed.offset(), state.stored);
+            assert!(offset >= stored, "{stored} were acknowledged, not {offset}");
+            state.stored = offset;
+            handles.upload = Some(resumed);
+        }
+        (WriteOlder, _) => {
+            settle().await;
+            for older in &mut handles.older {
+                match write_late(older).await {
+                    Err(Error::UploadUnknown { .. } | Error::UploadConflict { .. }) => {}
+                    Err(error) => return Err(error),
+                    Ok(()) => panic!("the late bytes of a replaced handle were acknowledged"),
+                }
+            }
+        }
         (Write(to), Some(upload)) => write(upload, &content, to).await?,
         (Close, Some(upload)) => {
             upload.close().await?;
@@ -135,6 +162,18 @@ async fn write(upload: &mut Box<dyn LayerUpload>, content: &Content, to: u64) ->
         upload.write_bytes(piece).await?;
     }
     Ok(())
+}
+
+/// Bytes that are not those of the layer there, so that a mix-up is noticed.
+async fn write_late(older: &mut Box<dyn LayerUpload>) -> Result<(), Error> {
+    older.write_bytes(ramp(99, PART)).await?;
+    older.close().await
+}
+
+/// Waits until the requests in flight are answered, so that all runs have the same order of requests. The clock of
+/// these suites is paused, and moves only when every task waits for it.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 async fn finish(
