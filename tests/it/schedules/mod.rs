@@ -9,7 +9,6 @@
 
 use bytes::Bytes;
 use s3layers::{Error, LayerService as _, S3LayerService};
-use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
 use self::judge::judge;
@@ -29,8 +28,6 @@ enum Role {
     Append(u32),
     /// The same, and finishes instead.
     AppendFinish(u32),
-    /// Resumes, sends a part of other bytes, and does not close: the next owner has to take the upload over.
-    Abandon,
     /// Resumes and finishes what is there.
     Finish,
     Cancel,
@@ -149,12 +146,6 @@ const LONG: &[Script] = &[
         roles: &[AppendFinish(1), AppendFinish(2)],
     },
     Script {
-        name: "parts: two who append and finish, and one who does not close",
-        start: PART + KIB,
-        more: PART,
-        roles: &[Abandon, AppendFinish(1), AppendFinish(2)],
-    },
-    Script {
         name: "parts: finisher, duplicate and sweeper",
         start: PART + KIB,
         more: 0,
@@ -177,7 +168,7 @@ impl Script {
         match role {
             AppendFinish(seed) => Some(self.appended(seed)),
             Finish | Push | PushDeclared => Some(self.base()),
-            Append(_) | Abandon | Cancel | Sweep => None,
+            Append(_) | Cancel | Sweep => None,
         }
     }
 }
@@ -217,11 +208,6 @@ async fn run_role(
                 Append(_) => upload.close().await,
                 _ => upload.finish(size, &sha256(&layer)).await.map(drop),
             }
-        }
-        Abandon => {
-            let mut upload = service.resume(&name(), None, uuid).await?;
-            upload.write_bytes(ramp(9, PART)).await?;
-            upload.flush().await.map_err(Error::from_io)
         }
         Finish => {
             let mut upload = service.resume(&name(), None, uuid).await?;
