@@ -21,7 +21,7 @@ async fn process(store: &EmbeddedStore, max_object_size: u64) -> S3LayerService 
     S3LayerService::connect(client, config).await.unwrap()
 }
 
-/// An upload with so many segments of one part each. The last owner did not close.
+/// An upload with so many segments of one part each, and a few bytes more.
 async fn begun(store: &EmbeddedStore, bytes: &Bytes, segments: usize, limit: u64) -> Uuid {
     let service = process(store, limit).await;
     let uuid = service.upload(&name(), None).await.unwrap().uuid();
@@ -36,6 +36,13 @@ async fn begun(store: &EmbeddedStore, bytes: &Bytes, segments: usize, limit: u64
         let mut dies = service.resume(&name(), None, uuid).await.unwrap();
         dies.write_bytes(ramp(99, 10)).await.unwrap();
         dies.flush().await.unwrap();
+        let service = process(store, limit).await;
+        let mut next = service.resume(&name(), None, uuid).await.unwrap();
+        let from = next.offset() as usize;
+        next.write_bytes(bytes.slice(from..from + 10))
+            .await
+            .unwrap();
+        next.close().await.unwrap();
     }
     uuid
 }
