@@ -108,8 +108,9 @@ pub(crate) async fn release(
             }
             Ok(())
         }
-        // The next upload that declares the id replaces a damaged one.
-        Ok(_) | Err(Error::Damaged { .. }) => Ok(()),
+        // The next upload that declares the id replaces a damaged one. A newer one is another upload's.
+        Ok(_) => Ok(()),
+        Err(error) if error.is_unreadable() => Ok(()),
         Err(error) => Err(error),
     }
 }
