@@ -41,6 +41,9 @@ const WRITES: usize = 64;
 /// not counted; what has arrived waits for its reader without one.
 pub(crate) const READS: usize = 32;
 
+/// Readers that keep buffers at a time.
+const BUFFERS: usize = 8;
+
 /// How long nothing is released before a holder is asked to release.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// A holder with fewer idle units is asked only if it was silent for [`SILENCE`].
@@ -63,6 +66,8 @@ pub(crate) struct Budget {
     pub(crate) writes: Semaphore,
     /// Requests that read ranges. Taken last too.
     pub(crate) reads: Semaphore,
+    /// Readers that keep the buffers of connections. A client that stalls keeps two of 400 KiB, which are not counted.
+    pub(crate) buffers: Arc<Semaphore>,
     /// Bodies that may be read at a time, so that each can have two units.
     pub(crate) bodies: Arc<Semaphore>,
 }
@@ -76,6 +81,7 @@ impl Budget {
             streams: Semaphore::new(STREAMS),
             writes: Semaphore::new(WRITES),
             reads: Semaphore::new(READS),
+            buffers: Arc::new(Semaphore::new(BUFFERS)),
             uploads,
             readers: Pool::new(bytes / 4),
         }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::fetch::{Check, Job, Piece, Source};
 use super::plan::{self, LITTLE, NEAR_RANGES, View, WINDOW, block_at};
@@ -42,6 +43,8 @@ pub(super) struct Reader {
     /// Blocks that did not have their checksum. Nothing more is handed out of one before all of
     /// it is right.
     suspects: BTreeSet<u64>,
+    /// Large buffers are kept as they arrived.
+    buffers: Option<OwnedSemaphorePermit>,
 }
 
 /// The bytes of a block up to `end`. Empty where the first ones were not read.
@@ -65,6 +68,7 @@ impl Reader {
             hand: None,
             behind: Behind::default(),
             suspects: BTreeSet::new(),
+            buffers: None,
         }
     }
 
@@ -76,6 +80,10 @@ impl Reader {
     /// requested at once, and the reader ends there.
     pub(super) fn want_all_to(&mut self, end: u64) {
         self.wanted = Some(end.min(self.source.size));
+        if self.buffers.is_none() {
+            let buffers = Arc::clone(&self.source.store.budget.buffers);
+            self.buffers = buffers.try_acquire_owned().ok();
+        }
     }
 
     /// Where the reader ends.
@@ -233,6 +241,8 @@ impl Reader {
     fn job(&self, keep: Range<u64>) -> Job {
         let block = self.block_at(keep.start);
         let is_suspect = self.is_suspect(keep.start);
+        // The last range is copied: a connection can hold the end of a body after the reader is gone.
+        let keeps_buffers = self.buffers.is_some() && keep == block && keep.end < self.until();
         let check = (is_suspect || keep == block)
             .then(|| self.source.block_sum(&block))
             .flatten()
@@ -243,7 +253,11 @@ impl Reader {
                 prefix: self.behind_in(&block, keep.start),
                 block,
             });
-        Job { keep, check }
+        Job {
+            keep,
+            check,
+            keeps_buffers,
+        }
     }
 
     /// What was left behind of this block, no further than a position in it.

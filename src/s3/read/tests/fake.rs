@@ -28,7 +28,7 @@ use crate::s3::format::profile::StoreProfile;
 use crate::s3::format::record::{Content, Segment, SegmentName, StoredLayer};
 use crate::s3::wire::Api;
 
-/// What a body comes in, in bytes.
+/// What a body comes in, in bytes, if nothing else is said.
 const FRAME: usize = 64 * 1024;
 /// The way to the store and back.
 const LATENCY: Duration = Duration::from_millis(10);
@@ -68,6 +68,8 @@ pub(super) struct Fake {
     pub(super) log: Mutex<Vec<Range<u64>>>,
     /// Until the head of an answer comes.
     pub(super) latency: Mutex<Duration>,
+    /// What a body comes in, in bytes.
+    pub(super) frame: AtomicUsize,
     open: AtomicUsize,
     pub(super) most_open: AtomicUsize,
     /// Bytes that bodies have given.
@@ -102,6 +104,7 @@ impl Fake {
             script: Mutex::new(Box::new(|_, _| Answer::Right)),
             log: Mutex::default(),
             latency: Mutex::new(LATENCY),
+            frame: AtomicUsize::new(FRAME),
             open: AtomicUsize::new(0),
             most_open: AtomicUsize::new(0),
             served: AtomicUsize::new(0),
@@ -123,7 +126,9 @@ impl Fake {
         let mut at = range.start;
         while at < range.end {
             let from = (at % self.period.len() as u64) as usize;
-            let length = FRAME
+            let length = self
+                .frame
+                .load(SeqCst)
                 .min(self.period.len() - from)
                 .min((range.end - at) as usize);
             frames.push(self.period.slice(from..from + length));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 
 use super::plan::FIRST;
@@ -15,7 +16,7 @@ use s3layers_tarsum::{Algorithm, Hasher};
 use uuid::Uuid;
 
 use crate::contract::Layer as _;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::s3::bucket::Store;
 use crate::s3::bucket::objects::ObjectBytes;
 use crate::s3::bucket::presence;
@@ -27,6 +28,7 @@ mod fake;
 
 use fake::{Answer, Fake, etag, layer as layer_of, noise, store};
 
+const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 /// Two whole blocks and a short one.
 const SIZE: u64 = 2 * BLOCK + 3 * MIB + 5;
@@ -229,6 +231,52 @@ async fn stream_all(layer: S3Layer) -> Vec<u8> {
         bytes.extend_from_slice(&piece.unwrap());
     }
     bytes
+}
+
+/// How many of the next bytes of a stream, up to `most`, are in memory that the store's answers came in.
+async fn kept(stream: &mut BoxStream<'static, Result<Bytes>>, answers: &Bytes, most: u64) -> u64 {
+    let answers = answers.as_ptr_range();
+    let (mut read, mut kept) = (0, 0);
+    while read < most {
+        let Some(piece) = stream.next().await else {
+            return kept;
+        };
+        let piece = piece.unwrap();
+        read += piece.len() as u64;
+        if answers.contains(&piece.as_ptr()) {
+            kept += piece.len() as u64;
+        }
+    }
+    kept
+}
+
+/// A client that stalls keeps the buffers of its last pieces, so few readers may, and not at their end.
+#[tokio::test(start_paused = true)]
+async fn large_buffers_are_kept_by_eight_readers_and_not_at_the_end() {
+    let answers = noise(BLOCK as usize);
+    let fake = Fake::new(answers.clone(), 3 * BLOCK);
+    let store = store(&fake, PLENTY);
+    for (frame, want) in [(400, 14 * MIB..2 * BLOCK), (256, 0..1)] {
+        fake.frame.store(frame * KIB as usize, SeqCst);
+        let open = || {
+            let layer = S3Layer::new(Arc::clone(&store), Arc::new(layer_of(&fake)));
+            Box::new(layer).into_stream()
+        };
+        let mut streams: Vec<_> = (0..9).map(|_| open()).collect();
+        let mut last = streams.pop().unwrap();
+        for stream in &mut streams {
+            kept(stream, &answers, 1).await;
+        }
+        assert_eq!(kept(&mut last, &answers, u64::MAX).await, 0, "the ninth");
+        for stream in &mut streams {
+            let begun = kept(stream, &answers, 2 * BLOCK).await;
+            assert!(want.contains(&begun), "{frame} KiB: {begun}");
+            assert_eq!(kept(stream, &answers, u64::MAX).await, 0, "the last range");
+        }
+        drop(streams);
+        let mut next = open();
+        assert!(want.contains(&kept(&mut next, &answers, u64::MAX).await));
+    }
 }
 
 #[tokio::test(start_paused = true)]
