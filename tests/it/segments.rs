@@ -47,7 +47,7 @@ async fn begun(store: &EmbeddedStore, bytes: &Bytes, segments: usize, limit: u64
     uuid
 }
 
-/// The largest layer has two parts, in whichever objects they are.
+/// The largest layer has two parts, in one object or in two.
 #[tokio::test]
 async fn limit_of_size_is_that_of_all_segments_together() {
     let limit = 12 * MIB;

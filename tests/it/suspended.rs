@@ -118,7 +118,7 @@ async fn commit_that_is_suspended_before_its_record_looks_at_its_bytes_again() {
     assert!(!elsewhere.exists(&id).await.unwrap());
 }
 
-/// Who cancelled the upload was told that nothing comes of it. A later sweep finds the layer, and
+/// The cancellation has reported that nothing comes of the upload. A later sweep finds the layer, and
 /// keeps it.
 #[tokio::test(start_paused = true)]
 async fn commit_that_is_cancelled_while_it_is_suspended_does_not_answer_for_its_layer() {
