@@ -123,27 +123,30 @@ async fn each_takeover_adds_a_segment_and_reads_nothing_back() {
     assert_stored(&store, &bytes, 4, "three takeovers").await;
 }
 
+/// An upload of one part, and the owner that took it over: its request to complete that part waits.
+async fn freezing(store: &EmbeddedStore, part: Bytes) -> (Uuid, Box<dyn LayerUpload>, Gate) {
+    let service = process(store).await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    upload.write_bytes(part).await.unwrap();
+    upload.close().await.unwrap();
+    abandon(store, uuid).await;
+
+    let wire = FaultClient::over(store.http_client());
+    let second = stores::connect(store, &wire).await;
+    let mut second = second.resume(&name(), None, uuid).await.unwrap();
+    let complete = wire.hold(On::every(CompleteMultipartUpload));
+    second.write_bytes(ramp(5, 10)).await.unwrap();
+    complete.reached_by(1).await;
+    (uuid, second, complete)
+}
+
 /// The owner between them is still completing the parts of the first.
 #[tokio::test(flavor = "multi_thread")]
 async fn takeover_of_a_takeover_completes_the_parts_once() {
     let store = stores::in_memory().await;
     let bytes = ramp(4, SIZE);
-    let service = process(&store).await;
-    let mut upload = service.upload(&name(), None).await.unwrap();
-    let uuid = upload.uuid();
-    upload
-        .write_bytes(bytes.slice(..PART as usize))
-        .await
-        .unwrap();
-    upload.close().await.unwrap();
-    abandon(&store, uuid).await;
-
-    let wire = FaultClient::over(store.http_client());
-    let second = stores::connect(&store, &wire).await;
-    let mut second = second.resume(&name(), None, uuid).await.unwrap();
-    let complete = wire.hold(On::every(CompleteMultipartUpload));
-    second.write_bytes(ramp(5, 10)).await.unwrap();
-    complete.reached_by(1).await;
+    let (uuid, mut second, complete) = freezing(&store, bytes.slice(..PART as usize)).await;
     finish(&store, uuid, &bytes).await;
     complete.open();
     let closed = second.close().await.unwrap_err();
@@ -155,21 +158,8 @@ async fn takeover_of_a_takeover_completes_the_parts_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn upload_whose_parts_are_being_completed_can_be_resumed() {
     let store = stores::in_memory().await;
-    let bytes = ramp(8, SIZE);
-    let service = stores::service(&store).await;
-    let mut upload = service.upload(&name(), None).await.unwrap();
-    let uuid = upload.uuid();
-    let part = bytes.slice(..PART as usize);
-    upload.write_bytes(part.clone()).await.unwrap();
-    upload.close().await.unwrap();
-    abandon(&store, uuid).await;
-
-    let wire = FaultClient::over(store.http_client());
-    let second = stores::connect(&store, &wire).await;
-    let mut second = second.resume(&name(), None, uuid).await.unwrap();
-    let complete = wire.hold(On::every(CompleteMultipartUpload));
-    second.write_bytes(ramp(9, 10)).await.unwrap();
-    complete.reached_by(1).await;
+    let part = ramp(8, PART);
+    let (uuid, _second, _complete) = freezing(&store, part.clone()).await;
 
     let client = stores::sdk_client(&store);
     let key = format!("data/{}/{uuid}.0", &uuid.to_string()[..2]);

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde_json::json;
 
+use super::client::Client;
 use super::manifests::INDEX;
 use super::site::Site;
 use crate::support::bucket;
@@ -64,16 +65,26 @@ async fn readiness_is_that_of_the_storage() {
     process.client.get("/livez").await.is(200);
 }
 
-/// A fleet is upgraded process by process.
-#[tokio::test]
-async fn document_of_a_newer_version_is_refused_and_not_overwritten() {
+/// A registry, and a client of its bucket.
+async fn beside_its_bucket() -> (Site, aws_sdk_s3::Client, Client) {
     let site = Site::embedded().await;
     let Site::Embedded(store) = &site else {
         panic!("it was made embedded");
     };
     let bucket = stores::sdk_client(store);
     let client = site.process().await.client;
-    let manifest = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).to_string();
+    (site, bucket, client)
+}
+
+fn empty_index() -> String {
+    json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).to_string()
+}
+
+/// A fleet is upgraded process by process.
+#[tokio::test]
+async fn document_of_a_newer_version_is_refused_and_not_overwritten() {
+    let (_site, bucket, client) = beside_its_bucket().await;
+    let manifest = empty_index();
     let headers = [("content-type", INDEX)];
     let put = || client.send("PUT", "/v2/a/manifests/v1", &headers, manifest.as_bytes());
     put().await.is(201);
@@ -100,13 +111,8 @@ async fn document_of_a_newer_version_is_refused_and_not_overwritten() {
 /// A tag that led to the image of another one would deploy it.
 #[tokio::test]
 async fn tag_under_the_key_of_another_one_is_damaged_until_it_is_put() {
-    let site = Site::embedded().await;
-    let Site::Embedded(store) = &site else {
-        panic!("it was made embedded");
-    };
-    let bucket = stores::sdk_client(store);
-    let client = site.process().await.client;
-    let manifest = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).to_string();
+    let (_site, bucket, client) = beside_its_bucket().await;
+    let manifest = empty_index();
     let headers = [("content-type", INDEX)];
     let put = |path| client.send("PUT", path, &headers, manifest.as_bytes());
     put("/v2/a/manifests/v1").await.is(201);
