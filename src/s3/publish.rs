@@ -99,17 +99,16 @@ async fn readable(
         Err(error) => return Err(error),
     }
     // Once may have been the wire; a record replaced for that would leave its data behind.
-    let loaded = store.load::<Record>(&key).await;
-    let checked = loaded.and_then(|loaded| {
-        *etag = loaded.as_ref().map(|loaded| loaded.etag.clone());
-        loaded.map(|loaded| checked(loaded.document)).transpose()
-    });
-    match checked {
+    match store.record(id).await {
+        Ok(loaded) => {
+            *etag = loaded.as_ref().map(|loaded| loaded.etag.clone());
+            Ok(loaded.map(|loaded| loaded.document))
+        }
         Err(error @ Error::Damaged { .. }) => {
             tracing::warn!(%key, %error, "replaced a damaged record");
             Ok(None)
         }
-        checked => checked,
+        Err(error) => Err(error),
     }
 }
 

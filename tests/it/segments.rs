@@ -33,9 +33,7 @@ async fn begun(store: &EmbeddedStore, bytes: &Bytes, segments: usize, limit: u64
         upload.write_bytes(part).await.unwrap();
         upload.close().await.unwrap();
         let service = process(store, limit).await;
-        let mut dies = service.resume(&name(), None, uuid).await.unwrap();
-        dies.write_bytes(ramp(99, 10)).await.unwrap();
-        dies.flush().await.unwrap();
+        stores::abandon(&service, uuid).await;
         let service = process(store, limit).await;
         let mut next = service.resume(&name(), None, uuid).await.unwrap();
         let from = next.offset() as usize;

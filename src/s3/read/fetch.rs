@@ -425,24 +425,19 @@ impl Sections {
         if self.filling.is_empty() {
             self.start = self.at;
             self.before = self.sums[KEPT].get();
-            if is_kept && bytes.len() >= PIECE {
-                let piece = bytes.split_to(PIECE);
-                self.sums[KEPT].update(&piece);
-                self.at += PIECE as u64;
-                self.pieces.push(Piece {
-                    start: self.start,
-                    bytes: piece,
-                    before: self.before,
-                });
-                return;
-            }
-            let missing = usize::try_from(self.ends[KEPT] - self.at).unwrap_or(PIECE);
+        }
+        let now = bytes.split_to(bytes.len().min(PIECE - self.filling.len()));
+        self.sums[KEPT].update(&now);
+        self.at += now.len() as u64;
+        if is_kept && now.len() == PIECE {
+            self.push(now);
+            return;
+        }
+        if self.filling.is_empty() {
+            let missing = usize::try_from(self.ends[KEPT] - self.start).unwrap_or(PIECE);
             self.filling = BytesMut::with_capacity(missing.min(PIECE));
         }
-        let copied = bytes.split_to(bytes.len().min(PIECE - self.filling.len()));
-        self.filling.extend_from_slice(&copied);
-        self.sums[KEPT].update(&copied);
-        self.at += copied.len() as u64;
+        self.filling.extend_from_slice(&now);
         if self.filling.len() == PIECE {
             self.end_piece();
         }
@@ -451,12 +446,17 @@ impl Sections {
     fn end_piece(&mut self) {
         let bytes = std::mem::take(&mut self.filling).freeze();
         if !bytes.is_empty() {
-            self.pieces.push(Piece {
-                start: self.start,
-                bytes,
-                before: self.before,
-            });
+            self.push(bytes);
         }
+    }
+
+    /// The bytes from `start` on.
+    fn push(&mut self, bytes: Bytes) {
+        self.pieces.push(Piece {
+            start: self.start,
+            bytes,
+            before: self.before,
+        });
     }
 
     fn verify(&self, check: &Check) -> Result<(), String> {

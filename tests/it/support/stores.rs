@@ -6,9 +6,13 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
 use embedded_s3::EmbeddedStore;
 use futures_util::TryStreamExt as _;
-use s3layers::{Error, RepositoryName, S3Config, S3LayerService, StoreProfile, SweptUpload};
+use s3layers::SweptUpload;
+use s3layers::{Error, LayerService as _, RepositoryName, S3Config, S3LayerService, StoreProfile};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+use uuid::Uuid;
 
+use super::bytes::ramp;
 use super::fault_client::FaultClient;
 
 /// The bucket that every embedded store of the tests has.
@@ -116,6 +120,13 @@ pub async fn swept(
     dry_run: bool,
 ) -> Result<Vec<SweptUpload>, Error> {
     service.sweep(older_than, dry_run).try_collect().await
+}
+
+/// An owner that has taken bytes, and ends without a close.
+pub async fn abandon(service: &S3LayerService, uuid: Uuid) {
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    upload.write_bytes(ramp(99, 10)).await.unwrap();
+    upload.flush().await.unwrap();
 }
 
 /// Of everything, however young.
