@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::support::bucket;
 use crate::support::bytes::{MIB, assert_same, ramp, sha256};
+use crate::support::fault_client::{Fault, On, PutObject};
 use crate::support::session;
 use crate::support::stores::{self, PART, name};
 
@@ -132,4 +133,33 @@ async fn layer_of_several_segments_has_no_presigned_url() {
         let url = layer.presigned_url(Duration::from_secs(60)).await.unwrap();
         assert_eq!(url.is_some(), segments == 0, "{url:?}");
     }
+}
+
+/// The write that would have named its last object is refused, and the object removed.
+#[tokio::test(start_paused = true)]
+async fn finish_that_is_repeated_over_a_takeover_stores_its_last_bytes_again() {
+    let (store, wire) = stores::with_wire().await;
+    let size = PART + 10;
+    let bytes = ramp(5, size);
+    let uuid = begun(&store, &bytes, 1, u64::MAX).await;
+    stores::abandon(&process(&store, u64::MAX).await, uuid).await;
+
+    let client = stores::client(&store, wire.http_client());
+    let config = stores::config().profile(StoreProfile::AWS);
+    let service = S3LayerService::connect(client, config).await.unwrap();
+    let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+    wire.fault(On::every(PutObject).key_contains("data/").with(Fault::Late));
+    let digest = sha256(&bytes);
+    let finish = tokio::spawn(async move { upload.finish(size, &digest).await.map(drop) });
+    // The paused clock moves when nothing else is left to do.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!finish.is_finished());
+    stores::abandon(&process(&store, u64::MAX).await, uuid).await;
+
+    finish.await.unwrap().unwrap();
+    let mut got = Vec::new();
+    let elsewhere = stores::service(&store).await;
+    let id = sha256(&bytes).into();
+    elsewhere.pull(&id, &mut got).await.unwrap();
+    assert_same(&got, &bytes, "the layer");
 }

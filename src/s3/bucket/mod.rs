@@ -143,8 +143,11 @@ impl Store {
         }
     }
 
-    /// Removes several objects, in one request where the store can.
+    /// Removes several objects, in one request where the store can. None counts as looked at any more.
     pub(crate) async fn remove_all(&self, keys: &[Key]) -> Result<()> {
+        for key in keys {
+            self.looks.forget(key);
+        }
         let batched = self.profile.batch_delete;
         Ok(self.api.delete_all(keys, batched).await?)
     }

@@ -32,6 +32,8 @@ pub(in crate::s3::upload) async fn finish(
         if !may_follow || !uploader.journal.owned().follow(&uploader.store).await? {
             return finished;
         }
+        // The refused write has removed it.
+        uploader.last = None;
     }
     Box::pin(try_finish(uploader, size, digest)).await
 }
