@@ -163,3 +163,38 @@ async fn finish_that_is_repeated_over_a_takeover_stores_its_last_bytes_again() {
     elsewhere.pull(&id, &mut got).await.unwrap();
     assert_same(&got, &bytes, "the layer");
 }
+
+/// As a proxy does that gets no answer. Meanwhile another process publishes what the first attempt has recorded.
+#[tokio::test(start_paused = true)]
+async fn session_write_that_is_carried_out_again_after_the_commit_costs_no_bytes() {
+    let (store, wire) = stores::with_wire().await;
+    let size = 100_000;
+    let bytes = ramp(6, size);
+    let client = stores::client(&store, wire.http_client());
+    let config = stores::config().profile(StoreProfile::AWS);
+    let service = S3LayerService::connect(client, config).await.unwrap();
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    let committing = On::every(PutObject).key_contains("/session");
+    wire.fault(committing.with(Fault::LateDuplicate));
+    let digest = sha256(&bytes);
+    let finish = tokio::spawn(async move { upload.finish(size, &digest).await.map(drop) });
+    // The paused clock moves when nothing else is left to do.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!finish.is_finished());
+    let elsewhere = stores::service(&store).await;
+    stores::sweep(&elsewhere).await.unwrap();
+    elsewhere.wait_for_background().await;
+
+    let ended = finish.await.unwrap();
+    let is_over = matches!(ended, Ok(()) | Err(Error::UploadUnknown { .. }));
+    assert!(is_over, "{ended:?}");
+    let mut got = Vec::new();
+    let id = sha256(&bytes).into();
+    stores::service(&store)
+        .await
+        .pull(&id, &mut got)
+        .await
+        .unwrap();
+    assert_same(&got, &bytes, "the layer");
+}

@@ -121,8 +121,9 @@ async fn remove_objects(
     store.remove_all(&remove).await
 }
 
-/// Removes objects that were stored for a write of the session that was refused in the end, as `refused`. If its first
-/// attempt took effect, and the answer was lost, a newer owner has continued from it, or published it.
+/// Removes objects that were stored for a write of the session that was refused in the end, as `refused`. If an attempt
+/// before took effect, of this process or of a proxy that repeats requests, a newer owner has continued from it, or
+/// published it.
 pub(crate) async fn remove_unrecorded(
     store: &Store,
     owned: &OwnedSession,
@@ -131,8 +132,8 @@ pub(crate) async fn remove_unrecorded(
 ) -> Result<()> {
     let (keys, session, uuid) = (&store.keys, owned.get(), owned.uuid());
     let mut remove: Vec<Key> = stored.iter().map(|tail| tail.key(keys, uuid)).collect();
-    if remove.is_empty() || !owned.is_refusal_late() {
-        return store.remove_all(&remove).await;
+    if remove.is_empty() {
+        return Ok(());
     }
     match (OwnedSession::load(store, uuid).await?, refused) {
         (Some(now), _) => {
@@ -149,10 +150,11 @@ pub(crate) async fn remove_unrecorded(
             }
         }
         // A layer of any digest may have begun with it. What a layer never names goes.
-        (None, _) => {
+        (None, _) if owned.is_refusal_late() => {
             let data = store.keys.data_prefix(uuid);
             remove.retain(|key| !key.as_str().starts_with(&data));
         }
+        (None, _) => {}
     }
     store.remove_all(&remove).await
 }

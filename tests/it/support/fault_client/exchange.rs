@@ -92,9 +92,12 @@ impl Exchange {
                 });
                 return Err(broken());
             }
-            Some(Fault::Duplicate) => {
+            Some(Fault::Duplicate | Fault::LateDuplicate) => {
                 let first = twice(&mut request).await;
                 inner.call(first).await?;
+                if matches!(self.fault, Some(Fault::LateDuplicate)) {
+                    tokio::time::sleep(LATE).await;
+                }
             }
             Some(Fault::ErrorIn200 { done }) => {
                 let sent = twice(&mut request).await;

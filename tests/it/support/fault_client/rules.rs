@@ -173,6 +173,8 @@ pub enum Fault {
     Silence,
     /// The store carries it out twice; the second answer is heard.
     Duplicate,
+    /// As [`Duplicate`](Self::Duplicate), the second time [late](LATE).
+    LateDuplicate,
     /// The connection breaks, and the store executes the request [later](STRAYED), after later requests.
     Stray,
     /// The answer comes after that of a later request, or, where there is none, [late](LATE).
