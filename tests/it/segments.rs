@@ -138,15 +138,13 @@ async fn layer_of_several_segments_has_no_presigned_url() {
 /// The write that would have named its last object is refused, and the object removed.
 #[tokio::test(start_paused = true)]
 async fn finish_that_is_repeated_over_a_takeover_stores_its_last_bytes_again() {
-    let (store, wire) = stores::with_wire().await;
+    let store = stores::in_memory().await;
     let size = PART + 10;
     let bytes = ramp(5, size);
     let uuid = begun(&store, &bytes, 1, u64::MAX).await;
     stores::abandon(&process(&store, u64::MAX).await, uuid).await;
 
-    let client = stores::client(&store, wire.http_client());
-    let config = stores::config().profile(StoreProfile::AWS);
-    let service = S3LayerService::connect(client, config).await.unwrap();
+    let (wire, service) = stores::over_wire(&store).await;
     let mut upload = service.resume(&name(), None, uuid).await.unwrap();
     wire.fault(On::every(PutObject).key_contains("data/").with(Fault::Late));
     let digest = sha256(&bytes);
@@ -157,22 +155,15 @@ async fn finish_that_is_repeated_over_a_takeover_stores_its_last_bytes_again() {
     stores::abandon(&process(&store, u64::MAX).await, uuid).await;
 
     finish.await.unwrap().unwrap();
-    let mut got = Vec::new();
-    let elsewhere = stores::service(&store).await;
-    let id = sha256(&bytes).into();
-    elsewhere.pull(&id, &mut got).await.unwrap();
-    assert_same(&got, &bytes, "the layer");
+    stores::assert_served(&store, &bytes).await;
 }
 
 /// As a proxy does that gets no answer. Meanwhile another process publishes what the first attempt has recorded.
 #[tokio::test(start_paused = true)]
 async fn session_write_that_is_carried_out_again_after_the_commit_costs_no_bytes() {
-    let (store, wire) = stores::with_wire().await;
+    let (store, wire, service) = stores::connected().await;
     let size = 100_000;
     let bytes = ramp(6, size);
-    let client = stores::client(&store, wire.http_client());
-    let config = stores::config().profile(StoreProfile::AWS);
-    let service = S3LayerService::connect(client, config).await.unwrap();
     let mut upload = service.upload(&name(), None).await.unwrap();
     upload.write_bytes(bytes.clone()).await.unwrap();
     let committing = On::every(PutObject).key_contains("/session");
@@ -189,12 +180,5 @@ async fn session_write_that_is_carried_out_again_after_the_commit_costs_no_bytes
     let ended = finish.await.unwrap();
     let is_over = matches!(ended, Ok(()) | Err(Error::UploadUnknown { .. }));
     assert!(is_over, "{ended:?}");
-    let mut got = Vec::new();
-    let id = sha256(&bytes).into();
-    stores::service(&store)
-        .await
-        .pull(&id, &mut got)
-        .await
-        .unwrap();
-    assert_same(&got, &bytes, "the layer");
+    stores::assert_served(&store, &bytes).await;
 }

@@ -142,14 +142,7 @@ async fn commit_that_is_cancelled_while_it_is_suspended_does_not_answer_for_its_
     );
     service.wait_for_background().await;
     crate::support::aged::sweep(&store).await;
-    let mut got = Vec::new();
-    let id = sha256(&bytes).into();
-    stores::service(&store)
-        .await
-        .pull(&id, &mut got)
-        .await
-        .unwrap();
-    assert_same(&got, &bytes, "the layer");
+    stores::assert_served(&store, &bytes).await;
 }
 
 /// It found an equal layer, which a collection has removed since. Then another process has published

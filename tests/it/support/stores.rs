@@ -7,12 +7,13 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, SharedHttpClient}
 use embedded_s3::EmbeddedStore;
 use futures_util::TryStreamExt as _;
 use s3layers::SweptUpload;
-use s3layers::{Error, LayerService as _, RepositoryName, S3Config, S3LayerService, StoreProfile};
+use s3layers::{Error, LayerService as _, LayerServiceExt as _, RepositoryName};
+use s3layers::{S3Config, S3LayerService, StoreProfile};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
-use super::bytes::ramp;
+use super::bytes::{assert_same, ramp, sha256};
 use super::fault_client::FaultClient;
 
 /// The bucket that every embedded store of the tests has.
@@ -120,6 +121,14 @@ pub async fn swept(
     dry_run: bool,
 ) -> Result<Vec<SweptUpload>, Error> {
     service.sweep(older_than, dry_run).try_collect().await
+}
+
+/// A layer with these bytes is there, for a process that knows nothing of it.
+pub async fn assert_served(store: &EmbeddedStore, bytes: &[u8]) {
+    let mut got = Vec::new();
+    let id = sha256(bytes).into();
+    service(store).await.pull(&id, &mut got).await.unwrap();
+    assert_same(&got, bytes, "the layer");
 }
 
 /// An owner that has taken bytes, and ends without a close.
