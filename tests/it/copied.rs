@@ -12,7 +12,7 @@ use s3layers::{
     ReadShare,
 };
 use s3layers_registry::RepositoryService as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, SeekFrom};
 
 use crate::support::bucket::{get, keys};
 use crate::support::bytes::{KIB, assert_same, ramp, sha256};
@@ -104,6 +104,27 @@ async fn every_layer_of_a_copied_bucket_is_read_and_its_record_is_repaired() {
             let head = head.send().await.unwrap();
             let present = head.e_tag().unwrap().trim_matches('"');
             assert_eq!(object.etag, present, "the record of {}", object.key);
+        }
+    }
+}
+
+/// It was seen just before.
+#[tokio::test(flavor = "multi_thread")]
+async fn layer_whose_objects_get_other_etags_is_read_by_a_process_that_remembers_the_old_ones() {
+    let store = opaque().await;
+    let layers = fill(&store).await;
+    let client = stores::sdk_client(&store);
+    let service = stores::service(&store).await;
+    for bytes in &layers {
+        let id = sha256(bytes).into();
+        let mut layer = service.fetch(&id).await.unwrap();
+        assert!(layer.is_stored().await.unwrap());
+        copy(&client, &client, ChecksumAlgorithm::Crc64Nvme).await;
+        for at in [0, bytes.len() - 5] {
+            layer.seek(SeekFrom::Start(at as u64)).await.unwrap();
+            let mut got = [0; 5];
+            layer.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, bytes[at..at + 5]);
         }
     }
 }

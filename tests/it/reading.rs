@@ -7,9 +7,10 @@ use futures_util::StreamExt as _;
 use s3layers::{Error, Layer, LayerService as _, LayerServiceExt as _, S3LayerService};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 
+use crate::support::bucket;
 use crate::support::bytes::{KIB, MIB, assert_same, ramp};
 use crate::support::fault_client::{FaultClient, GetObject, On, Position, Request};
-use crate::support::stores::{self, name};
+use crate::support::stores::{self, BUCKET, name};
 
 const BLOCK: u64 = 8 * MIB;
 
@@ -27,6 +28,29 @@ async fn layer(size: u64) -> (EmbeddedStore, FaultClient, Box<dyn Layer>, Bytes)
     let layer = service.fetch(&id).await.unwrap();
     wire.reset();
     (store, wire, layer, bytes)
+}
+
+/// By pushes that found the bytes gone.
+#[tokio::test]
+async fn open_layer_that_is_replaced_again_and_again_is_read() {
+    let (store, _, mut layer, bytes) = layer(5 * BLOCK).await;
+    let client = stores::sdk_client(&store);
+    for block in [0, 4, 2] {
+        for key in bucket::keys(&client).await {
+            if key.starts_with("data/") {
+                let delete = client.delete_object().bucket(BUCKET).key(&key);
+                delete.send().await.unwrap();
+            }
+        }
+        let elsewhere = stores::service(&store).await;
+        elsewhere.push(&name(), &mut &bytes[..]).await.unwrap();
+        elsewhere.wait_for_background().await;
+        let at = block * BLOCK;
+        layer.seek(SeekFrom::Start(at)).await.unwrap();
+        let mut got = [0; 10];
+        layer.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, bytes[at as usize..at as usize + 10], "block {block}");
+    }
 }
 
 /// The range that a request asks for.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -28,12 +28,12 @@ type Broken = Box<dyn StdError + Send + Sync>;
 pub(super) struct Source {
     pub(super) store: Arc<Store>,
     /// The objects that hold them.
-    pub(super) place: Place,
+    pub(super) place: Arc<Place>,
     pub(super) size: u64,
     /// The layer, which has the checksums of the blocks.
     pub(super) layer: Option<Arc<StoredLayer>>,
-    /// Where the bytes were found when an answer had said that they are not there.
-    pub(super) found: OnceCell<Place>,
+    /// Where the bytes were found last, when an answer had said that they are not there.
+    pub(super) found: Mutex<Option<Arc<Place>>>,
     /// A range took longer than [`NEAR`](super::plan::NEAR).
     pub(super) is_distant: AtomicBool,
 }
@@ -261,7 +261,8 @@ impl Source {
 
     /// Begins to read the first part of the range that is in one object, and how long that is.
     async fn ask(&self, range: &Range<u64>) -> Result<(RangeBody, u64)> {
-        let mut place = self.found.get().unwrap_or(&self.place);
+        let found = self.found.lock().await.clone();
+        let mut place = found.unwrap_or_else(|| Arc::clone(&self.place));
         let mut has_looked = false;
         loop {
             let Some(section) = place.locate(&self.store.keys, range) else {
@@ -277,13 +278,17 @@ impl Source {
                     | ApiError::Precondition(_)
                     | ApiError::InvalidRange(_)),
                 ) => {
-                    presence::lost(&self.store, &section.key);
-                    match self.find().await? {
-                        // One odd answer is no damage: what is there as recorded is asked for again.
-                        Some(found) if !has_looked || found != place => place = found,
-                        _ => return Err(self.explain(gone)),
-                    }
-                    has_looked = true;
+                    // One odd answer is no damage: what is there as recorded is asked for again.
+                    let found = if has_looked {
+                        None
+                    } else {
+                        self.find(&place).await?
+                    };
+                    let Some(found) = found else {
+                        presence::lost(&self.store, &section.key);
+                        return Err(self.explain(gone));
+                    };
+                    (place, has_looked) = found;
                 }
                 Err(error) => return Err(self.explain(error)),
             }
@@ -291,17 +296,19 @@ impl Source {
     }
 
     /// Where the bytes are: the objects have other ETags since the bucket was copied, or a link
-    /// repeats a record that was replaced. Only the first of the ranges that ask looks.
-    async fn find(&self) -> Result<Option<&Place>> {
-        let found = self.found.get_or_try_init(|| async {
-            let place = self.look().await.map_err(Some)?;
-            place.ok_or(None)
-        });
-        match found.await {
-            Ok(place) => Ok(Some(place)),
-            Err(None) => Ok(None),
-            Err(Some(error)) => Err(error),
+    /// repeats a record that was replaced. Only the first of the ranges that `lost` them looks: whether it was this one.
+    async fn find(&self, lost: &Place) -> Result<Option<(Arc<Place>, bool)>> {
+        let mut found = self.found.lock().await;
+        if let Some(place) = found.as_ref().filter(|place| ***place != *lost) {
+            return Ok(Some((Arc::clone(place), false)));
         }
+        // The others may have been written again as well.
+        for segment in &lost.segments {
+            let key = self.store.keys.segment(lost.upload, &segment.name);
+            presence::lost(&self.store, &key);
+        }
+        *found = self.look().await?.map(Arc::new);
+        Ok(found.clone().map(|place| (place, true)))
     }
 
     async fn look(&self) -> Result<Option<Place>> {
@@ -318,7 +325,7 @@ impl Source {
             upload: now.upload,
             segments: now.segments().to_vec(),
         };
-        if place == self.place {
+        if place == *self.place {
             return Ok(Some(place));
         }
         self.store.api.telemetry().note(Event::ObjectMoved);

@@ -64,7 +64,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf, SeekFrom};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use self::fetch::{Place, Source};
@@ -106,13 +106,13 @@ impl S3Layer {
     pub(crate) fn new(store: Arc<Store>, layer: Arc<StoredLayer>) -> Self {
         let source = Source {
             store: Arc::clone(&store),
-            place: Place {
+            place: Arc::new(Place {
                 upload: layer.upload,
                 segments: layer.segments().to_vec(),
-            },
+            }),
             size: layer.size,
             layer: Some(Arc::clone(&layer)),
-            found: OnceCell::new(),
+            found: Mutex::default(),
             is_distant: AtomicBool::new(false),
         };
         let inline = match &layer.content {
@@ -237,13 +237,13 @@ impl ReadBack {
     pub(crate) fn of(store: &Arc<Store>, upload: Uuid, segments: &[Segment], size: u64) -> Self {
         let source = Source {
             store: Arc::clone(store),
-            place: Place {
+            place: Arc::new(Place {
                 upload,
                 segments: segments.to_vec(),
-            },
+            }),
             size,
             layer: None,
-            found: OnceCell::new(),
+            found: Mutex::default(),
             is_distant: AtomicBool::new(false),
         };
         let mut reader = Reader::new(source, None);
