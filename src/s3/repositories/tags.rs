@@ -13,7 +13,7 @@ use crate::contract::Page;
 use crate::error::{Error, Result};
 use crate::name::{RepositoryName, Tag};
 use crate::s3::bucket::{Store, StoredDocument};
-use crate::s3::format::document::{Document, TOMBSTONE_SIZE, encode, is_tombstone};
+use crate::s3::format::document::{Document, TOMBSTONE_SIZE, decode, encode, is_tombstone};
 use crate::s3::format::keys::Key;
 use crate::s3::wire::ETag;
 use s3layers_tarsum::Digest;
@@ -207,7 +207,10 @@ pub(super) async fn put_if_absent(
     let document = encode(&TagDocument::new(name, tag, digest)?)?;
     let put = store.replace(&key, None, |held| {
         let is_absent = held.is_none_or(|held| is_tombstone(&key, &held.bytes));
-        Ok(is_absent.then(|| document.clone()))
+        // A deletion that has read the tag before its image was brought back must not find it as it was.
+        let names_it = |tag: TagDocument| tag.manifest == *digest;
+        let has_it = held.is_some_and(|held| decode(&key, &held.bytes).is_ok_and(names_it));
+        Ok((is_absent || has_it).then(|| document.clone()))
     });
     put.await?;
     Ok(get(store, name, tag).await?.as_ref() == Some(digest))

@@ -8,7 +8,7 @@ use s3layers::{
 
 use super::site::{BOTH, By, Image, Site, hours, pull, push, push_layer, put_manifest};
 use crate::support::bytes::sha256;
-use crate::support::fault_client::{GetObject, ListObjectsV2, On};
+use crate::support::fault_client::{DeleteObject, GetObject, ListObjectsV2, On, PutObject};
 use crate::support::stores::{BUCKET, PART, name};
 
 fn by_tag() -> TrashReference {
@@ -155,6 +155,33 @@ async fn tag_that_names_another_image_by_now_stays() {
     assert_eq!((restored.tags.len(), restored.taken_tags.len()), (0, 1));
     assert_eq!(tagged(&service).await, Some(new.manifest.digest.clone()));
     assert!(pull(&service, &name(), &old).await);
+}
+
+/// It has removed nothing yet, and the operator has seen that the image is in the trash.
+#[tokio::test]
+async fn image_that_is_restored_while_it_is_being_deleted_keeps_its_tag() {
+    for by in BOTH {
+        let site = Site::new(by).await;
+        let service = site.process().await;
+        let image = Image::new(1, 1_000);
+        push(&service, &name(), &image).await;
+        let digest = image.manifest.digest.clone();
+        let (deleting, wire) = site.process_over_faults().await;
+        let removal = match by {
+            By::Delete => On::every(DeleteObject),
+            By::Tombstone => On::every(PutObject),
+        };
+        let removal = wire.hold(removal.key_contains("/_tags/"));
+        let deletion =
+            tokio::spawn(async move { deleting.delete_manifest(&name(), &digest).await });
+        removal.reached_by(1).await;
+        let restored = service.restore(&name(), &by_tag()).await.unwrap();
+        assert_eq!(restored.tags.len(), 1, "{by:?}");
+        removal.open();
+        deletion.await.unwrap().unwrap();
+        assert_eq!(tagged(&service).await, Some(image.manifest.digest.clone()));
+        assert!(pull(&service, &name(), &image).await, "{by:?}");
+    }
 }
 
 /// Children of an index that were deleted too come back with it.
