@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::support::bytes::{assert_same, ramp, sha256};
 use crate::support::fault_client::{
-    CompleteMultipartUpload, FaultClient, GetObject, HeadObject, On, Position, PutObject,
+    CompleteMultipartUpload, Fault, FaultClient, GetObject, HeadObject, On, Position, PutObject,
     UploadPart,
 };
 use crate::support::stores::{self, BUCKET, PART, name};
@@ -138,6 +138,38 @@ async fn refused_read_during_readback_loses_nothing() {
     let mut got = Vec::new();
     service.pull(&right.into(), &mut got).await.unwrap();
     assert_same(&got, &bytes, "the published layer");
+}
+
+/// No client has asked for the end of the upload, and the next sweep finds the store well.
+#[tokio::test(start_paused = true)]
+async fn sweep_whose_commit_is_refused_for_a_time_loses_nothing() {
+    let odd_read = || On::nth(GetObject, 1).key_contains("data/").status(412);
+    let expired = || On::every(CompleteMultipartUpload).with(Fault::Expire);
+    let of_a_proxy = || On::every(CompleteMultipartUpload).status(412);
+    for (case, fault) in [
+        ("an odd answer to a read", odd_read as fn() -> _),
+        ("an expired credential", expired),
+        ("an answer of a proxy", of_a_proxy),
+    ] {
+        let (store, wire, service) = stores::connected().await;
+        let bytes = ramp(7, SIZE);
+        let right = Digest::of(Algorithm::Sha512, &bytes);
+        let mut upload = service.upload(&name(), None).await.unwrap();
+        let uuid = upload.uuid();
+        upload.write_bytes(bytes.clone()).await.unwrap();
+        wire.fault(fault());
+        upload.finish(SIZE, &right).await.map(drop).unwrap_err();
+        drop(upload);
+
+        let (wire, elsewhere) = stores::over_wire(&store).await;
+        wire.fault(fault());
+        stores::sweep(&elsewhere).await.unwrap_err();
+        wire.clear_faults();
+        let mut upload = elsewhere.resume(&name(), None, uuid).await.unwrap();
+        assert_eq!(upload.offset(), SIZE, "{case}");
+        upload.finish(SIZE, &right).await.unwrap();
+        stores::assert_served(&store, &bytes).await;
+    }
 }
 
 /// One HEAD that contradicts the record is no reason to give up what was acknowledged.
@@ -275,7 +307,7 @@ async fn nothing_is_left_in_the_end(store: &EmbeddedStore) {
 /// A policy may deny Complete for good: the upload must not stay for that.
 #[tokio::test(start_paused = true)]
 async fn upload_that_s3_refuses_to_complete_can_be_cancelled_and_swept() {
-    for by_its_handle in [true, false] {
+    for by in ["its handle", "its UUID", "a sweep"] {
         let (store, wire, service) = stores::connected().await;
         wire.fault(On::every(CompleteMultipartUpload).status(403));
         let bytes = ramp(12, SIZE);
@@ -285,10 +317,10 @@ async fn upload_that_s3_refuses_to_complete_can_be_cancelled_and_swept() {
         upload.write_bytes(bytes.clone()).await.unwrap();
         let ended = upload.finish(SIZE, &sha256(&bytes)).await.map(drop);
         assert!(ended.unwrap_err().is_permission());
-        if by_its_handle {
-            upload.cancel().await.unwrap()
-        } else {
-            service.cancel_upload(uuid).await.unwrap()
+        match by {
+            "its handle" => upload.cancel().await.unwrap(),
+            "its UUID" => service.cancel_upload(uuid).await.unwrap(),
+            _ => stores::sweep(&service).await.unwrap(),
         }
         let again = service.resume(&name(), None, uuid).await.map(drop);
         assert!(

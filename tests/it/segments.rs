@@ -12,7 +12,7 @@ use crate::support::bucket;
 use crate::support::bytes::{MIB, assert_same, ramp, sha256};
 use crate::support::fault_client::{Fault, On, PutObject};
 use crate::support::session;
-use crate::support::stores::{self, PART, name};
+use crate::support::stores::{self, BUCKET, PART, name};
 
 async fn process(store: &EmbeddedStore, max_object_size: u64) -> S3LayerService {
     let mut profile = StoreProfile::AWS;
@@ -26,6 +26,17 @@ async fn process(store: &EmbeddedStore, max_object_size: u64) -> S3LayerService 
 async fn begun(store: &EmbeddedStore, bytes: &Bytes, segments: usize, limit: u64) -> Uuid {
     let service = process(store, limit).await;
     let uuid = service.upload(&name(), None).await.unwrap().uuid();
+    continue_over(store, bytes, uuid, segments, limit).await;
+    uuid
+}
+
+async fn continue_over(
+    store: &EmbeddedStore,
+    bytes: &Bytes,
+    uuid: Uuid,
+    segments: usize,
+    limit: u64,
+) {
     for _ in 0..segments {
         let service = process(store, limit).await;
         let mut upload = service.resume(&name(), None, uuid).await.unwrap();
@@ -43,7 +54,6 @@ async fn begun(store: &EmbeddedStore, bytes: &Bytes, segments: usize, limit: u64
             .unwrap();
         next.close().await.unwrap();
     }
-    uuid
 }
 
 /// The largest layer has two parts, in one object or in two.
@@ -155,6 +165,88 @@ async fn finish_that_is_repeated_over_a_takeover_stores_its_last_bytes_again() {
     stores::abandon(&process(&store, u64::MAX).await, uuid).await;
 
     finish.await.unwrap().unwrap();
+    stores::assert_served(&store, &bytes).await;
+}
+
+/// Something between us and the store delivers it again, of which we never receive: no later session names what the layer has.
+#[tokio::test(start_paused = true)]
+async fn first_session_that_comes_back_costs_a_layer_of_several_segments_nothing() {
+    let size = 2 * PART + 10;
+    for by in ["a sweep", "a client that continues it", "and cancels it"] {
+        let store = stores::in_memory().await;
+        let client = stores::sdk_client(&store);
+        let bytes = ramp(7, size);
+        let service = process(&store, u64::MAX).await;
+        let uuid = service.upload(&name(), None).await.unwrap().uuid();
+        let key = format!("uploads/{uuid}/session");
+        let first = bucket::get(&client, &key).await;
+        continue_over(&store, &bytes, uuid, 1, u64::MAX).await;
+        let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+        // Into an object of its own, and the last bytes into another one.
+        let rest = bytes.slice(upload.offset() as usize..);
+        upload
+            .write_bytes(rest.slice(..rest.len() - 10))
+            .await
+            .unwrap();
+        upload.close().await.unwrap();
+        stores::abandon(&process(&store, u64::MAX).await, uuid).await;
+        let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+        let rest = bytes.slice(upload.offset() as usize..);
+        upload.write_bytes(rest).await.unwrap();
+        upload.finish(size, &sha256(&bytes)).await.unwrap();
+        service.wait_for_background().await;
+        let objects = bucket::stored_layers(&client).await.remove(0).objects;
+        assert!(
+            objects.iter().any(|key| key.contains(".whole-")),
+            "{objects:?}"
+        );
+        let put = client.put_object().bucket(BUCKET).key(&key);
+        put.body(first.into()).send().await.unwrap();
+
+        let elsewhere = process(&store, u64::MAX).await;
+        if by == "a sweep" {
+            stores::sweep(&elsewhere).await.unwrap();
+        } else {
+            let mut upload = elsewhere.resume(&name(), None, uuid).await.unwrap();
+            let refused = async {
+                upload.write_bytes(ramp(8, size)).await?;
+                upload.flush().await.map_err(Error::from_io)
+            };
+            let refused = refused.await;
+            let is_over = matches!(refused, Err(Error::UploadUnknown { .. }));
+            assert!(is_over, "{by}: {refused:?}");
+            if by == "and cancels it" {
+                drop(upload);
+                elsewhere.cancel_upload(uuid).await.unwrap();
+            }
+        }
+        stores::assert_served(&store, &bytes).await;
+        assert_eq!(bucket::multiparts(&client).await, [""; 0], "{by}");
+    }
+}
+
+/// As a proxy does that gets no answer. Meanwhile another process publishes what the first attempt has recorded.
+#[tokio::test(start_paused = true)]
+async fn close_whose_session_is_written_again_after_the_commit_costs_no_bytes() {
+    let (store, wire, service) = stores::connected().await;
+    let size = 100_000;
+    let bytes = ramp(8, size);
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    let uuid = upload.uuid();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    let closed = On::every(PutObject).key_contains("/session");
+    wire.fault(closed.with(Fault::LateDuplicate));
+    let close = tokio::spawn(async move { upload.close().await });
+    // The paused clock moves when nothing else is left to do.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!close.is_finished());
+    let elsewhere = stores::service(&store).await;
+    let mut other = elsewhere.resume(&name(), None, uuid).await.unwrap();
+    assert_eq!(other.offset(), size);
+    other.finish(size, &sha256(&bytes)).await.unwrap();
+    elsewhere.wait_for_background().await;
+
+    let _ = close.await.unwrap();
     stores::assert_served(&store, &bytes).await;
 }
 

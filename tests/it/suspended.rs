@@ -2,6 +2,7 @@
 //! upload or an equal layer may have been removed meanwhile. It looks again, so that no record names
 //! bytes that are gone.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -15,12 +16,12 @@ use s3layers_registry::RepositoryService as _;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::support::bucket;
 use crate::support::bytes::{assert_same, ramp, sha256};
 use crate::support::fault_client::{
     DeleteObject, Fault, FaultClient, GetObject, HeadObject, On, PutObject,
 };
 use crate::support::stores::{self, BUCKET, PART, name};
+use crate::support::{aged, bucket};
 
 const SIZE: u64 = PART + 1000;
 /// Less than the late answers take.
@@ -118,6 +119,71 @@ async fn commit_that_is_suspended_before_its_record_looks_at_its_bytes_again() {
     assert!(!elsewhere.exists(&id).await.unwrap());
 }
 
+/// It looks at its bytes just before a sweep removes them.
+#[tokio::test(start_paused = true)]
+async fn commit_that_was_cancelled_long_ago_publishes_nothing_that_a_sweep_is_removing() {
+    let (store, wire) = stores::with_wire().await;
+    let bucket = stores::sdk_client(&store);
+    let bytes = ramp(4, SIZE);
+    let service = forgetful(&store, &wire).await;
+    let read_back = wire.hold(On::every(GetObject).key_contains("data/"));
+    let mut upload = service.upload(&other(), None).await.unwrap();
+    let uuid = upload.uuid();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    // A digest that only reading can verify.
+    let digest = Digest::of(Algorithm::Sha512, &bytes);
+    let finish = tokio::spawn(async move { upload.finish(SIZE, &digest).await.map(drop) });
+    read_back.reached_by(1).await;
+
+    let denied = FaultClient::over(store.http_client());
+    denied.fault(On::every(HeadObject).status(403));
+    let elsewhere = stores::connect(&store, &denied).await;
+    elsewhere.cancel_upload(uuid).await.unwrap();
+    let sweeper = FaultClient::over(store.http_client());
+    let removal = sweeper.hold(On::every(DeleteObject).key_contains("data/"));
+    let sweep = aged::sweep_by(aged::client(&store, sweeper.http_client()));
+    let sweep = tokio::spawn(sweep);
+    removal.reached_by(1).await;
+    tokio::time::sleep(Duration::from_secs(2 * LOOK)).await;
+
+    read_back.open();
+    let ended = finish.await.unwrap();
+    let is_over = matches!(ended, Err(Error::UploadUnknown { .. }));
+    assert!(is_over, "{ended:?}");
+    removal.open();
+    sweep.await.unwrap();
+    assert_nothing_names_lost_bytes(&bucket).await;
+    assert_eq!(bucket::stored_layers(&bucket).await.len(), 0);
+}
+
+/// The equal layer may be collected, and the upload be published by another process.
+#[tokio::test(start_paused = true)]
+async fn removal_of_a_duplicate_that_takes_too_long_is_left_to_the_sweep() {
+    let (store, wire) = stores::with_wire().await;
+    let bucket = stores::sdk_client(&store);
+    let bytes = ramp(5, SIZE);
+    let elsewhere = stores::service(&store).await;
+    elsewhere.push(&name(), &mut &bytes[..]).await.unwrap();
+    elsewhere.wait_for_background().await;
+    let service = forgetful(&store, &wire).await;
+    wire.fault(On::every(DeleteObject).key_contains("data/").status(503));
+    let mut upload = service.upload(&other(), None).await.unwrap();
+    let uuid = upload.uuid().to_string();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    upload.finish(SIZE, &sha256(&bytes)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2 * LOOK)).await;
+    assert!(wire.count(DeleteObject) > 0);
+    wire.clear_faults();
+    service.wait_for_background().await;
+    let of_upload = |keys: &BTreeSet<String>| keys.iter().filter(|key| key.contains(&uuid)).count();
+    assert_eq!(of_upload(&bucket::keys(&bucket).await), 2);
+
+    stores::sweep(&elsewhere).await.unwrap();
+    elsewhere.wait_for_background().await;
+    assert_eq!(of_upload(&bucket::keys(&bucket).await), 0);
+    stores::assert_served(&store, &bytes).await;
+}
+
 /// The cancellation has reported that nothing comes of the upload. A later sweep finds the layer, and
 /// keeps it.
 #[tokio::test(start_paused = true)]
@@ -141,7 +207,7 @@ async fn commit_that_is_cancelled_while_it_is_suspended_does_not_answer_for_its_
         "{ended:?}"
     );
     service.wait_for_background().await;
-    crate::support::aged::sweep(&store).await;
+    aged::sweep(&store).await;
     stores::assert_served(&store, &bytes).await;
 }
 

@@ -145,11 +145,22 @@ impl Store {
 
     /// Removes several objects, in one request where the store can. None counts as looked at any more.
     pub(crate) async fn remove_all(&self, keys: &[Key]) -> Result<()> {
-        for key in keys {
-            self.looks.forget(key);
-        }
+        self.remove_all_until(keys, None).await
+    }
+
+    /// As [`remove_all`](Self::remove_all). No request is signed later than `until`: so long after that moment.
+    pub(crate) async fn remove_all_until(
+        &self,
+        keys: &[Key],
+        until: Option<(Moment, Duration)>,
+    ) -> Result<()> {
+        let forget = || keys.iter().for_each(|key| self.looks.forget(key));
+        forget();
         let batched = self.profile.batch_delete;
-        Ok(self.api.delete_all(keys, batched).await?)
+        let removed = self.api.delete_all(keys, batched, until).await;
+        // A look that began before the removal may have ended meanwhile.
+        forget();
+        Ok(removed?)
     }
 
     /// Whether writes carry conditions that the store keeps.

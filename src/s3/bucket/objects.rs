@@ -103,13 +103,13 @@ impl<'a> ObjectBytes<'a> {
     }
 }
 
-/// The SHA-256 of an object of any size; `None` where it is gone.
+/// The SHA-256 of an object of so many bytes; `None` where it is gone.
 ///
 /// # Cost
 ///
 /// 1 request.
-pub(crate) async fn sha256(store: &Store, object: &ListedObject) -> Result<Option<Digest>> {
-    let mut bytes = ObjectBytes::of(store, &object.key, object.size);
+pub(crate) async fn sha256(store: &Store, key: &Key, size: u64) -> Result<Option<Digest>> {
+    let mut bytes = ObjectBytes::of(store, key, size);
     let mut hasher = Hasher::new(Algorithm::Sha256);
     loop {
         match bytes.next().await {

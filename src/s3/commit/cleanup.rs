@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::error::{Error, Result, StorageError, StorageErrorKind};
+use crate::id::LayerId;
 use crate::s3::bucket::live::{self, LiveLayer};
 use crate::s3::bucket::{Store, objects};
 use crate::s3::format::keys::Key;
@@ -15,7 +16,7 @@ use crate::s3::format::record::{SegmentName, StoredLayer};
 use crate::s3::publish;
 use crate::s3::session::owned::{CancelScope, OwnedSession};
 use crate::s3::session::{CommitIntent, Phase, Session, Tail, claim};
-use crate::s3::wire::{UploadId, pause};
+use crate::s3::wire::{ListedObject, UploadId, pause};
 
 /// Removes an upload whose layer is published, and its data where the layer does not name it.
 pub(super) async fn remove_finished(
@@ -33,7 +34,9 @@ pub(super) async fn remove_finished(
     if session.orphans || (session.multipart.is_some() && !session.has_parts()) {
         abort_multiparts(store, session).await?;
     }
-    remove_objects(store, session, Some(&standing.layer)).await?;
+    let is_duplicate = standing.layer.upload != session.uuid;
+    let until = is_duplicate.then(|| (standing.live_at, store.times().look()));
+    remove_objects(store, session, Some(&standing.layer), until).await?;
     remove_claim_and_session(store, session).await
 }
 
@@ -65,14 +68,14 @@ pub(crate) async fn remove_cancelled(
     };
     abort_multiparts(store, session).await?;
     let Some(intent) = &cancellation.intent else {
-        remove_objects(store, session, None).await?;
+        remove_objects(store, session, None, None).await?;
         return remove_claim_and_session(store, session).await;
     };
     if age < store.times().wait() {
         return release_claim(store, session).await;
     }
     let published = published_after_all(store, session, intent).await?;
-    remove_objects(store, session, published.as_ref()).await?;
+    remove_objects(store, session, published.as_ref(), None).await?;
     remove_claim_and_session(store, session).await
 }
 
@@ -84,7 +87,7 @@ async fn published_after_all(
     intent: &CommitIntent,
 ) -> Result<Option<StoredLayer>> {
     let id = intent.digest.clone().into();
-    let record = store.layer(&id).await?;
+    let record = recorded(store, &id).await?;
     let link = store.linked(&session.repository, &id).await?;
     let is_ours = |layer: &StoredLayer| layer.upload == session.uuid;
     let (record, link) = (record.filter(is_ours), link.filter(is_ours));
@@ -100,17 +103,23 @@ async fn published_after_all(
     Ok(record.or(link))
 }
 
-/// Removes the objects below the upload and its data, but not those that the layer names.
+/// Removes the objects below the upload and its data, but not those that the layer names. No request is signed later
+/// than `until`: so long after that moment.
 async fn remove_objects(
     store: &Store,
     session: &Session,
     standing: Option<&StoredLayer>,
+    until: Option<(Moment, Duration)>,
 ) -> Result<()> {
     let uuid = session.uuid;
     let kept = standing.map_or_else(Vec::new, |layer| data_of(store, layer));
     let mut remove = named_by(store, session);
     if session.orphans {
-        remove.extend(orphans_of(store, uuid).await?);
+        let data = below_data(store, uuid).await?;
+        // A layer may end with any of them, if a stray request has brought this session back.
+        if !has_later(&data, session) {
+            remove.extend(orphans_among(store, data).await?);
+        }
     }
     if session.orphans || standing.is_none() {
         remove.extend(tails_of(store, uuid).await?);
@@ -118,7 +127,7 @@ async fn remove_objects(
     remove.sort();
     remove.dedup();
     remove.retain(|key| !kept.contains(key));
-    store.remove_all(&remove).await
+    store.remove_all_until(&remove, until).await
 }
 
 /// Removes objects that were stored for a write of the session that was refused in the end, as `refused`. If an attempt
@@ -130,31 +139,35 @@ pub(crate) async fn remove_unrecorded(
     stored: &[Tail],
     refused: &Phase,
 ) -> Result<()> {
-    let (keys, session, uuid) = (&store.keys, owned.get(), owned.uuid());
-    let mut remove: Vec<Key> = stored.iter().map(|tail| tail.key(keys, uuid)).collect();
-    if remove.is_empty() {
+    if stored.is_empty() {
         return Ok(());
     }
-    match (OwnedSession::load(store, uuid).await?, refused) {
-        (Some(now), _) => {
-            let named = named_by(store, now.get());
-            remove.retain(|key| !named.contains(key));
+    let (session, uuid) = (owned.get(), owned.uuid());
+    let mut kept = match OwnedSession::load(store, uuid).await? {
+        Some(now) => named_by(store, now.get()),
+        None => Vec::new(),
+    };
+    if let Phase::Committing(intent) = refused {
+        let id = intent.digest.clone().into();
+        let record = recorded(store, &id).await?;
+        let link = store.linked(&session.repository, &id).await?;
+        kept.extend(
+            record
+                .iter()
+                .chain(&link)
+                .flat_map(|layer| data_of(store, layer)),
+        );
+    }
+    let mut remove = Vec::new();
+    for tail in stored {
+        let key = tail.key(&store.keys, uuid);
+        // Else data was all that there was of the upload, so a newer owner has published it alone, or not at all.
+        let may_be_layer = tail.as_segment().is_some() && !matches!(refused, Phase::Committing(_));
+        let is_kept =
+            kept.contains(&key) || (may_be_layer && is_layer(store, &key, tail.sum.len()).await?);
+        if !is_kept {
+            remove.push(key);
         }
-        (None, Phase::Committing(intent)) => {
-            let id = intent.digest.clone().into();
-            let record = store.layer(&id).await?;
-            let link = store.linked(&session.repository, &id).await?;
-            for layer in [record, link].iter().flatten() {
-                let data = data_of(store, layer);
-                remove.retain(|key| !data.contains(key));
-            }
-        }
-        // A layer of any digest may have begun with it. What a layer never names goes.
-        (None, _) if owned.is_refusal_late() => {
-            let data = store.keys.data_prefix(uuid);
-            remove.retain(|key| !key.as_str().starts_with(&data));
-        }
-        (None, _) => {}
     }
     store.remove_all(&remove).await
 }
@@ -171,6 +184,12 @@ fn named_by(store: &Store, session: &Session) -> Vec<Key> {
     tails.chain(segments).chain(open).collect()
 }
 
+/// The layer of a record in any state: one that is dead can still be restored.
+async fn recorded(store: &Store, id: &LayerId) -> Result<Option<StoredLayer>> {
+    let record = store.record(id).await?;
+    Ok(record.map(|record| record.document.layer))
+}
+
 /// The objects with the bytes of a layer.
 fn data_of(store: &Store, layer: &StoredLayer) -> Vec<Key> {
     let segments = layer.segments().iter();
@@ -179,29 +198,48 @@ fn data_of(store: &Store, layer: &StoredLayer) -> Vec<Key> {
         .collect()
 }
 
-/// Objects that an owner wrote with one request and could not record. A session that a stray request
-/// brought back after the end of its upload names nothing, so each is compared with what is published.
-async fn orphans_of(store: &Store, uuid: Uuid) -> Result<Vec<Key>> {
-    let prefix = store.keys.data_prefix(uuid);
+/// Objects that an owner wrote with one request and could not record: those that are no published layer.
+async fn orphans_among(store: &Store, data: Vec<(ListedObject, SegmentName)>) -> Result<Vec<Key>> {
     let mut orphans = Vec::new();
-    for object in objects::below(store, &prefix).await? {
-        let name = object.key.as_str().strip_prefix(&prefix).map(str::parse);
-        let Some(Ok(name @ SegmentName::Whole(_))) = name else {
+    for (object, name) in data {
+        let SegmentName::Whole(_) = name else {
             continue;
         };
-        let Some(digest) = objects::sha256(store, &object).await? else {
-            continue;
-        };
-        let published = store.layer(&digest.into()).await?;
-        let is_it = |layer: &StoredLayer| {
-            let mut names = layer.segments().iter().map(|segment| &segment.name);
-            layer.upload == uuid && names.any(|other| *other == name)
-        };
-        if !published.is_some_and(|layer| is_it(&layer)) {
+        if !is_layer(store, &object.key, object.size).await? {
             orphans.push(object.key);
         }
     }
     Ok(orphans)
+}
+
+/// Whether an object of so many bytes is a published layer.
+async fn is_layer(store: &Store, key: &Key, size: u64) -> Result<bool> {
+    let Some(digest) = objects::sha256(store, key, size).await? else {
+        return Ok(false);
+    };
+    let layer = recorded(store, &digest.into()).await?;
+    Ok(layer.is_some_and(|layer| data_of(store, &layer).contains(key)))
+}
+
+/// Whether the upload has gone further than this session of it, which a stray request has brought back, by what was
+/// completed from parts: no session names it before it has named the multipart upload.
+pub(crate) async fn is_over(store: &Store, session: &Session) -> Result<bool> {
+    Ok(has_later(&below_data(store, session.uuid).await?, session))
+}
+
+fn has_later(data: &[(ListedObject, SegmentName)], session: &Session) -> bool {
+    let is_later = |name: &SegmentName| matches!(name, SegmentName::Multipart(number) if *number >= session.multiparts);
+    data.iter().any(|(_, name)| is_later(name))
+}
+
+async fn below_data(store: &Store, uuid: Uuid) -> Result<Vec<(ListedObject, SegmentName)>> {
+    let prefix = store.keys.data_prefix(uuid);
+    let objects = objects::below(store, &prefix).await?.into_iter();
+    let named = objects.filter_map(|object| {
+        let name = object.key.as_str().strip_prefix(&prefix)?.parse().ok()?;
+        Some((object, name))
+    });
+    Ok(named.collect())
 }
 
 /// Every tail below the upload, named by the session or not.

@@ -36,7 +36,7 @@ mod perform;
 mod readback;
 mod recover;
 
-pub(crate) use cleanup::remove_unrecorded;
+pub(crate) use cleanup::{is_over, remove_unrecorded};
 pub(crate) use next::Concurrency;
 pub(crate) use perform::{cancel, commit, commit_inline, freeze};
 pub(crate) use readback::wrong_claim;

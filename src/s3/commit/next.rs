@@ -176,7 +176,13 @@ fn towards_publication(facts: &Facts, proof: Proof) -> Step {
         _ if has_to_be_read => Step::ReadBack,
         _ if facts.is_inline => Step::PublishInline,
         _ if !facts.is_fresh => Step::Look,
-        _ => Step::Publish,
+        (_, published) => match facts.session {
+            SessionState::Committing => Step::Publish,
+            // A sweep may be removing the bytes that were just seen.
+            SessionState::Stale => Step::ReadSession,
+            SessionState::Removed if published == PublishState::Unknown => Step::FindPublished,
+            SessionState::Removed | SessionState::Cancelled => Step::End(End::UploadUnknown),
+        },
     }
 }
 
@@ -256,6 +262,10 @@ mod tests {
             ("completed", complete(), Step::Publish),
             ("frozen", Facts { goal: Goal::Freeze, ..complete() }, Step::End(End::Frozen)),
             ("completed long ago", Facts { is_fresh: false, ..complete() }, Step::Look),
+            ("the session was seen long ago", Facts { session: SessionState::Stale, ..complete() }, Step::ReadSession),
+            ("cancelled", Facts { session: SessionState::Cancelled, ..complete() }, Step::End(End::UploadUnknown)),
+            ("ended", Facts { session: SessionState::Removed, ..complete() }, Step::FindPublished),
+            ("ended by a cancel", Facts { session: SessionState::Removed, published: PublishState::Absent, ..complete() }, Step::End(End::UploadUnknown)),
             ("a store that verifies nothing", Facts { read_back: ReadBack::Needed, ..complete() }, Step::ReadBack),
             ("no checksum", Facts { bytes: Bytes::Complete(Proof::None), ..complete() }, Step::ReadBack),
             ("read back", Facts { bytes: Bytes::Complete(Proof::None), read_back: ReadBack::Verified, ..complete() }, Step::Publish),
@@ -333,6 +343,13 @@ mod tests {
                         facts.session = SessionState::Removed;
                     }
                 }
+                Step::ReadSession => {
+                    facts.session = if self.has_session {
+                        SessionState::Committing
+                    } else {
+                        SessionState::Removed
+                    };
+                }
                 Step::End(End::Published) => {
                     self.has_object &= self.record == Some(Owner::Us);
                     self.has_session = false;
@@ -359,9 +376,14 @@ mod tests {
             if !seen.insert(start) {
                 continue;
             }
-            for concurrency in [Concurrency::None, Concurrency::Possible] {
+            let possible = Concurrency::Possible;
+            for (concurrency, session) in [
+                (Concurrency::None, SessionState::Committing),
+                (possible, SessionState::Committing),
+                (possible, SessionState::Stale),
+            ] {
                 let (mut world, mut facts) = (start, facts());
-                facts.concurrency = concurrency;
+                (facts.concurrency, facts.session) = (concurrency, session);
                 let mut steps = 0;
                 loop {
                     let step = next(&facts);

@@ -24,7 +24,7 @@ use crate::s3::session::owned::{CancelScope, OwnedSession};
 use crate::s3::session::plan::resume::{Parts, compare};
 use crate::s3::session::{CommitIntent, Multipart, Phase, Session};
 use crate::s3::wire::{ApiError, CompletePart, ETag, ListedPart, ObjectInfo};
-use crate::telemetry::UsageCounter;
+use crate::telemetry::{Operation, UsageCounter};
 
 /// Completes a `committing` upload from the step at which the last driver stopped.
 ///
@@ -58,8 +58,8 @@ pub(crate) async fn commit(
     driver.end(&intent, owned).await
 }
 
-/// Cancels an upload in any state. One that is being committed is committed, unless that
-/// can never succeed.
+/// Cancels an upload in any state. One that is being committed is committed, unless that fails and cannot be retried,
+/// or, for a sweep, which comes again, unless it can never succeed.
 ///
 /// # Errors
 ///
@@ -85,11 +85,30 @@ pub(crate) async fn cancel(
         Err(_) if matches!(owned.get().phase, Phase::Cancelled(_)) => Ok(()),
         Err(error @ (Error::UploadConflict { .. } | Error::UploadUnknown { .. })) => Err(error),
         Err(error) if error.is_retryable() => Err(error),
+        Err(error) if spares_commit(scope, owned.get()) && !is_for_good(&error) => Err(error),
         Err(error) => {
             tracing::warn!(%uuid, %error, "cancelled an upload that cannot be committed");
             cleanup::cancel(store, owned, CancelScope::Committing).await
         }
     }
+}
+
+/// A read-back that has rejected the claims ends the commit.
+fn spares_commit(scope: CancelScope, session: &Session) -> bool {
+    scope == CancelScope::AsRead && matches!(session.phase, Phase::Committing(_))
+}
+
+/// Whether S3 refuses to complete the parts, and says why: a policy denies it, the object is too large, its key of
+/// encryption cannot be used. Want of space, a credential that has expired, or the answer of a proxy are no such reasons.
+fn is_for_good(error: &Error) -> bool {
+    let Error::Storage(refusal) = error else {
+        return false;
+    };
+    let code = refusal.answer().and_then(|answer| answer.split_once(' '));
+    let (_, code) = code.unwrap_or_default();
+    let is_of_upload =
+        matches!(code, "AccessDenied" | "EntityTooLarge") || code.starts_with("KMS.");
+    is_of_upload && refusal.operation() == Operation::CompleteMultipartUpload.as_str()
 }
 
 /// Publishes a layer whose bytes are in the session `committing`, which is written with it.
@@ -490,7 +509,8 @@ impl<'a> Driver<'a> {
             self.facts.bytes = Bytes::Damaged(reason);
             return Ok(());
         }
-        let until = self.looked_at.map(|at| (at, self.store.times().look()));
+        let seen_at = self.looked_at.map(|at| at.min(self.seen_at));
+        let until = seen_at.map(|at| (at, self.store.times().look()));
         let standing = publish::publish(self.store, &layer, until).await?;
         // These ids may not have been known of the same bytes.
         self.published = Some(standing.with_aliases(&layer.aliases));
@@ -574,7 +594,8 @@ impl<'a> Driver<'a> {
     async fn read_session(&mut self) -> Result<()> {
         let now = OwnedSession::load(self.store, self.session.uuid).await?;
         self.facts.session = match now.as_ref().map(|now| &now.get().phase) {
-            None => SessionState::Removed,
+            // An open one is a first session that a stray request has brought back.
+            None | Some(Phase::Open) => SessionState::Removed,
             Some(Phase::Cancelled(_)) => SessionState::Cancelled,
             Some(_) => SessionState::Committing,
         };

@@ -311,13 +311,16 @@ impl Bench {
         }
         let batched = self.answer("batch_delete") == Some(Answer::Yes);
         let used: Vec<_> = self.used.iter().cloned().collect();
-        keep_first(&mut outcome, self.api.delete_all(&used, batched).await)?;
+        keep_first(
+            &mut outcome,
+            self.api.delete_all(&used, batched, None).await,
+        )?;
         for _ in 0..CLEAN_ROUNDS {
             let left = self.listing().await.unwrap_or_default().keys;
             if left.is_empty() {
                 break;
             }
-            keep_first(&mut outcome, self.api.delete_all(&left, false).await)?;
+            keep_first(&mut outcome, self.api.delete_all(&left, false, None).await)?;
         }
         outcome
     }

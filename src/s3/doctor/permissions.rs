@@ -136,7 +136,7 @@ async fn may_delete(bench: &mut Bench) -> Verdict {
     let mut tried = PermissionAnswers::default();
     let keys = [bench.key("may"), bench.key("may-too")];
     tried.note(bench.api.delete(&keys[0]).await);
-    tried.note(bench.api.delete_all(&keys, true).await);
+    tried.note(bench.api.delete_all(&keys, true, None).await);
     tried.verdict()
 }
 

@@ -241,7 +241,7 @@ async fn batch_delete(bench: &mut Bench) -> Verdict {
     for key in &keys {
         bench.put(key, b"to be deleted").await?;
     }
-    accepted(bench.api.delete_all(&keys, true).await)?;
+    accepted(bench.api.delete_all(&keys, true, None).await)?;
     for key in &keys {
         if bench.api.get_small(key).await?.is_some() {
             return no("accepted, but not deleted");

@@ -42,8 +42,6 @@ pub(crate) struct OwnedSession {
     session: Session,
     etag: ETag,
     ownership: Ownership,
-    /// The last write was refused after an attempt without an answer, which may have taken effect.
-    is_refusal_late: bool,
     /// When the bucket was known to hold exactly this.
     seen_at: Moment,
 }
@@ -54,7 +52,6 @@ impl OwnedSession {
             session,
             etag,
             ownership,
-            is_refusal_late: false,
             seen_at,
         }
     }
@@ -122,11 +119,6 @@ impl OwnedSession {
         self.seen_at
     }
 
-    /// Whether an attempt of the write that was refused last may have taken effect first.
-    pub(crate) fn is_refusal_late(&self) -> bool {
-        self.is_refusal_late
-    }
-
     /// Whether this is the version that had this ETag.
     pub(crate) fn is(&self, etag: &ETag) -> bool {
         self.etag == *etag
@@ -155,10 +147,7 @@ impl OwnedSession {
         let key = store.keys.session(self.session.uuid);
         let seen_at = Moment::now();
         let condition = Condition::Matches(&self.etag);
-        let put = store.api.put_if_counted(&key, encode(&next)?, condition);
-        let (put, repeated) = put.await?;
-        self.is_refusal_late = repeated;
-        match put {
+        match store.api.put_if(&key, encode(&next)?, condition).await? {
             Put::Written(etag) => {
                 *self = Self::new(next, etag, Ownership::Confirmed, seen_at);
                 Ok(())

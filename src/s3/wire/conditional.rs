@@ -63,7 +63,7 @@ impl Api {
     pub(crate) async fn delete_if(&self, key: &Key, etag: &ETag) -> ApiResult<bool> {
         let mut looks = 0;
         loop {
-            let refusal = match self.delete_matching(key, Some(etag)).await {
+            let refusal = match self.delete_matching(key, Some(etag), None).await {
                 Ok(()) => return Ok(true),
                 Err(error @ ApiError::Precondition(_)) => error,
                 Err(error) => return Err(error),

@@ -235,6 +235,22 @@ impl Api {
         self.call_while(call, send, None, || ready(Ok(true))).await
     }
 
+    /// As [`call`](Self::call). No attempt is signed after `until`: so long after that moment.
+    async fn call_until<T, E, F, Sent>(
+        &self,
+        call: Call<'_>,
+        send: F,
+        until: Option<(Moment, Duration)>,
+    ) -> ApiResult<T>
+    where
+        F: Fn() -> Sent,
+        Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let holds = || ready(Ok(true));
+        Ok(self.call_while(call, send, until, holds).await?.answer)
+    }
+
     /// As [`call_attempted`](Self::call_attempted). No attempt is signed after `until`: so long after that
     /// moment. A condition `holds` before each attempt but the first.
     async fn call_while<T, E, F, Sent, Held>(
@@ -253,7 +269,7 @@ impl Api {
         let is_late = || until.is_some_and(|(at, lifetime)| !at.is_within(lifetime));
         telemetry::turn().await;
         if is_late() {
-            let why = "the last look at the bytes of the layer is too long ago";
+            let why = "what it relies on was seen too long ago";
             return Err(ApiError::Other(
                 call.failed(StorageErrorKind::Unavailable, why),
             ));

@@ -295,12 +295,17 @@ impl Api {
     /// Removes an object, or finds that it is gone. Not for documents that another process may
     /// write: see [`delete_if`](Self::delete_if).
     pub(crate) async fn delete(&self, key: &Key) -> ApiResult<()> {
-        self.delete_matching(key, None).await
+        self.delete_matching(key, None, None).await
     }
 
-    pub(super) async fn delete_matching(&self, key: &Key, etag: Option<&ETag>) -> ApiResult<()> {
+    pub(super) async fn delete_matching(
+        &self,
+        key: &Key,
+        etag: Option<&ETag>,
+        until: Option<(Moment, Duration)>,
+    ) -> ApiResult<()> {
         let call = Call::of(Operation::DeleteObject, key.as_str());
-        let sent = self.call(call, || {
+        let send = || {
             self.client
                 .delete_object()
                 .bucket(&self.bucket)
@@ -309,28 +314,33 @@ impl Api {
                 .customize()
                 .config_override(Self::settings(SMALL_TIMEOUT))
                 .send()
-        });
-        match sent.await {
+        };
+        match self.call_until(call, send, until).await {
             Ok(_) | Err(ApiError::NoSuchKey(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Removes several objects, in one request where the store can.
-    pub(crate) async fn delete_all(&self, keys: &[Key], batched: bool) -> ApiResult<()> {
+    /// Removes several objects, in one request where the store can. None is signed after `until`.
+    pub(crate) async fn delete_all(
+        &self,
+        keys: &[Key],
+        batched: bool,
+        until: Option<(Moment, Duration)>,
+    ) -> ApiResult<()> {
         if !batched || keys.len() < 2 {
             for key in keys {
-                self.delete(key).await?;
+                self.delete_matching(key, None, until).await?;
             }
             return Ok(());
         }
         for batch in keys.chunks(1000) {
-            self.delete_batch(batch).await?;
+            self.delete_batch(batch, until).await?;
         }
         Ok(())
     }
 
-    async fn delete_batch(&self, keys: &[Key]) -> ApiResult<()> {
+    async fn delete_batch(&self, keys: &[Key], until: Option<(Moment, Duration)>) -> ApiResult<()> {
         let call = Call::of(Operation::DeleteObjects, keys[0].as_str());
         let refused = |why: String| ApiError::Other(call.failed(StorageErrorKind::Other, why));
         let objects = keys
@@ -343,23 +353,22 @@ impl Api {
             .quiet(true)
             .build()
             .map_err(|error| refused(error.to_string()))?;
-        let answer = self
-            .call(call, || {
-                self.client
-                    .delete_objects()
-                    .bucket(&self.bucket)
-                    .delete(delete.clone())
-                    .customize()
-                    .config_override(Self::settings(SMALL_TIMEOUT))
-                    .send()
-            })
-            .await?;
+        let send = || {
+            self.client
+                .delete_objects()
+                .bucket(&self.bucket)
+                .delete(delete.clone())
+                .customize()
+                .config_override(Self::settings(SMALL_TIMEOUT))
+                .send()
+        };
+        let answer = self.call_until(call, send, until).await?;
         // One that was throttled is repeated on its own, as any request is.
         for failed in answer.errors() {
             match failed.code() {
                 Some("NoSuchKey") => {}
                 code => match keys.iter().find(|key| Some(key.as_str()) == failed.key()) {
-                    Some(key) => self.delete(key).await?,
+                    Some(key) => self.delete_matching(key, None, until).await?,
                     None => return Err(refused(format!("{:?}: {code:?}", failed.key()))),
                 },
             }

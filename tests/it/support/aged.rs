@@ -1,5 +1,7 @@
 //! A store in which everything is old.
 
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use embedded_s3::EmbeddedStore;
 use s3layers::{S3LayerService, SweptUpload};
@@ -30,7 +32,16 @@ impl Reword for Aged {
 
 /// A sweep as of 21 hours from now.
 pub async fn sweep(store: &EmbeddedStore) -> Vec<SweptUpload> {
-    let client = stores::client(store, reword(store.http_client(), Aged));
+    sweep_by(client(store, store.http_client())).await
+}
+
+/// A client for [`sweep_by`].
+pub fn client(store: &EmbeddedStore, http: SharedHttpClient) -> Client {
+    stores::client(store, reword(http, Aged))
+}
+
+/// As [`sweep`].
+pub async fn sweep_by(client: Client) -> Vec<SweptUpload> {
     let service = S3LayerService::connect(client, stores::config());
     let service = service.await.unwrap();
     let swept = stores::swept(&service, std::time::Duration::ZERO, false).await;

@@ -180,7 +180,7 @@ impl S3LayerService {
 
     /// Removes an upload and all its bytes, also if its handle is in another process: that handle fails with
     /// [`UploadUnknown`](crate::Error::UploadUnknown). One that is being committed is committed
-    /// instead, unless that can never succeed: then it is cancelled, and its data stays for 20
+    /// instead, unless that fails and cannot be retried: then it is cancelled, and its data stays for 20
     /// hours, since another process may publish it; a [`sweep`](Self::sweep) removes it then.
     /// Objects without a session, and one that is damaged, are removed too; data of the latter stays, and a
     /// [`check`](Self::check) lists it.

@@ -19,7 +19,7 @@ impl PartCursor {
     pub(crate) fn new(schedule: Schedule, parts: u32, filled: u64) -> Self {
         PartCursor {
             schedule,
-            number: parts + 1,
+            number: parts.saturating_add(1),
             filled,
         }
     }

@@ -226,6 +226,12 @@ impl Uploader {
     async fn begin_multipart(&mut self) -> Result<Target> {
         let (uuid, number) = (self.journal.uuid(), self.session().multiparts);
         let key = self.store.keys.multipart(uuid, number);
+        // A stray request may have brought back the first session of an upload that has ended since: its layer may have
+        // this key.
+        let session = self.session();
+        if number == 0 && session.orphans && commit::is_over(&self.store, session).await? {
+            return Err(Error::UploadUnknown { uuid });
+        }
         let checksummed = self.store.profile.crc64nvme;
         let created = self.store.api.create_multipart(&key, checksummed).await?;
         let mut others = Vec::new();
