@@ -81,18 +81,14 @@ fn is_kept_elsewhere(descriptor: &Value) -> bool {
         .any(|prefix| media_type.starts_with(prefix))
 }
 
-/// What a manifest cannot be pulled without.
+/// What a manifest cannot be pulled without. Nothing but what its push had to have in the repository: what is linked for
+/// a manifest can be read by all who may read the repository.
 pub(crate) fn needed(bytes: &[u8]) -> BTreeSet<Digest> {
     let manifest = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
-    let config = digest_of(&manifest["config"], "digest");
-    let mut needed = BTreeSet::from_iter(config);
-    for (list, field) in [
-        ("layers", "digest"),
-        ("blobs", "digest"),
-        ("manifests", "digest"),
-        ("fsLayers", "blobSum"),
-    ] {
-        needed.extend(listed(&manifest, list, field));
+    let config = Some(&manifest["config"]).filter(|config| !is_kept_elsewhere(config));
+    let mut needed = BTreeSet::from_iter(config.and_then(digest_of));
+    for list in ["layers", "manifests"] {
+        needed.extend(listed(&manifest, list));
     }
     needed
 }
@@ -100,17 +96,17 @@ pub(crate) fn needed(bytes: &[u8]) -> BTreeSet<Digest> {
 /// The manifests of an index.
 pub(crate) fn children(bytes: &[u8]) -> BTreeSet<Digest> {
     let manifest = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
-    listed(&manifest, "manifests", "digest").collect()
+    listed(&manifest, "manifests").collect()
 }
 
-fn listed(manifest: &Value, list: &str, field: &str) -> impl Iterator<Item = Digest> {
+fn listed(manifest: &Value, list: &str) -> impl Iterator<Item = Digest> {
     let list = manifest[list].as_array().into_iter().flatten();
     let list = list.filter(|descriptor| !is_kept_elsewhere(descriptor));
-    list.filter_map(move |descriptor| digest_of(descriptor, field))
+    list.filter_map(digest_of)
 }
 
-fn digest_of(descriptor: &Value, field: &str) -> Option<Digest> {
-    descriptor[field].as_str()?.parse().ok()
+fn digest_of(descriptor: &Value) -> Option<Digest> {
+    descriptor["digest"].as_str()?.parse().ok()
 }
 
 /// What is restored, and what cannot be.
@@ -350,9 +346,17 @@ mod tests {
                 vec![&a, &c],
             ),
             (
-                "schema 1",
-                format!(r#"{{"fsLayers":[{{"blobSum":"{b}"}}]}}"#),
-                vec![&b],
+                "members that a push does not look at",
+                format!(r#"{{"blobs":[{{"digest":"{b}"}}],"fsLayers":[{{"blobSum":"{c}"}}]}}"#),
+                vec![],
+            ),
+            (
+                "a config that is kept elsewhere",
+                format!(
+                    r#"{{"config":{{"digest":"{a}","mediaType":"{}"}}}}"#,
+                    KEPT_ELSEWHERE[0]
+                ),
+                vec![],
             ),
             (
                 "a layer that is kept elsewhere",

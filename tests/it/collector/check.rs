@@ -7,8 +7,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
 use s3layers::{
-    CheckOptions, CheckReport, CheckVerdict, DefectKind, Digest, LayerService as _, Manifest,
-    ReadShare, RepositoryService as _,
+    CheckOptions, CheckReport, CheckVerdict, DefectKind, Digest, Error, LayerService as _,
+    Manifest, ReadShare, RepositoryName, RepositoryService as _, TrashReference,
 };
 
 use super::site::{By, Image, Site, hours, manifest, push, push_by_sha512, push_layer};
@@ -537,6 +537,81 @@ async fn layer_that_a_client_removed_is_not_brought_back() {
     assert_eq!(checked.verdict(), CheckVerdict::Damaged);
     let layer = site.process().await.layer(&name(), &image.id()).await;
     assert!(layer.is_err());
+}
+
+/// A client that knows the digest of a layer elsewhere must not get it by naming it where a push does not look.
+#[tokio::test]
+async fn what_a_push_need_not_have_is_linked_by_no_repair_and_no_restore() {
+    let bucket = Bucket::new().await;
+    let service = bucket.site.process().await;
+    let own: RepositoryName = "library/other".parse().unwrap();
+    let (digest, id) = (sha256(&bucket.large.layer), bucket.large.id());
+    let kept_elsewhere = "application/vnd.oci.image.layer.nondistributable.v1.tar";
+    for (case, text) in [
+        (
+            "blobs",
+            format!(r#"{{"schemaVersion":2,"layers":[],"blobs":[{{"digest":"{digest}"}}]}}"#),
+        ),
+        (
+            "config",
+            format!(
+                r#"{{"schemaVersion":2,"config":{{"digest":"{digest}","mediaType":"{kept_elsewhere}"}},"layers":[]}}"#
+            ),
+        ),
+    ] {
+        let manifest = of(&text);
+        service.put_manifest(&own, &manifest).await.unwrap();
+        let checked = bucket.check(&options(true)).await;
+        assert_eq!(kinds(&checked), [], "{case}");
+        assert!(
+            service
+                .delete_manifest(&own, &manifest.digest)
+                .await
+                .unwrap()
+        );
+        let by_digest = TrashReference::Digest(manifest.digest.clone());
+        service.restore(&own, &by_digest).await.unwrap();
+        let found = service.layer(&own, &id).await.map(drop);
+        assert!(
+            matches!(found, Err(Error::LayerUnknown { .. })),
+            "{case}: {found:?}"
+        );
+    }
+}
+
+/// Its layer is lost while it is being linked.
+#[tokio::test]
+async fn damage_that_has_become_worse_is_reported() {
+    let bucket = Bucket::new().await;
+    Seed::LinkDeleted.apply(&bucket).await;
+    bucket.site.clock.advance(hours(2));
+    let (service, faults) = bucket.site.process_over_faults().await;
+    let linked = faults.hold(On::every(PutObject).key_contains("/_layers/"));
+    let options = options(true);
+    let lose = async {
+        linked.reached_by(1).await;
+        let data = bucket.data().await;
+        bucket.delete(&data).await;
+        bucket.delete(&bucket.record()).await;
+        linked.open();
+    };
+    let (checked, ()) = tokio::join!(service.check(&options), lose);
+    let checked = checked.unwrap();
+    assert_eq!(kinds(&checked), [LayerNotLinked, ContentMissing]);
+    assert_eq!(checked.verdict(), CheckVerdict::Damaged);
+    assert_eq!(checked.broken.len(), 1, "{checked:?}");
+}
+
+#[tokio::test]
+async fn missing_marker_is_found_beside_a_push_that_is_under_way() {
+    let bucket = Bucket::new().await;
+    Seed::MarkerDeleted.apply(&bucket).await;
+    bucket.site.clock.advance(hours(2));
+    let service = bucket.site.process().await;
+    let id = sha256(b"not pushed yet").into();
+    service.upload(&name(), Some(&id)).await.unwrap();
+    let checked = service.check(&options(false)).await.unwrap();
+    assert_eq!(kinds(&checked), [MarkerMissing]);
 }
 
 #[tokio::test]

@@ -275,9 +275,11 @@ impl Check<'_> {
         let mut left = left.iter().peekable();
         for (subject, kinds) in found {
             let left = left.next_if(|(other, _)| *other == subject);
-            let is_left = |kind| left.is_some_and(|(_, kinds)| kinds.contains(kind));
+            let left = left.map_or(&[][..], |(_, kinds)| kinds);
+            let is_left = |kind| left.contains(kind);
             let key = subject.key(&self.store.keys);
-            let defects = kinds.iter().map(|kind| Defect {
+            let new = left.iter().filter(|kind| !kinds.contains(kind));
+            let defects = kinds.iter().chain(new).map(|kind| Defect {
                 kind: match kind {
                     DefectKind::OrphanData if self.has_unread() => DefectKind::OrphanUnproven,
                     kind => *kind,
@@ -296,7 +298,15 @@ impl Check<'_> {
             let looked = Box::pin(look::at(self, subject)).await;
             let kinds = match self.or_unchecked(subject, looked.map(Some))? {
                 Some(mut kinds) => {
-                    kinds.retain(|kind| before.contains(kind));
+                    let is_damage = |kind: &DefectKind| kind.severity() == DefectSeverity::Damage;
+                    if kinds.iter().any(|kind| before.contains(kind)) {
+                        kinds.retain(|kind| before.contains(kind));
+                    } else if before.iter().any(is_damage) {
+                        // It has become another kind of damage: what was gone in part is gone.
+                        kinds.retain(is_damage);
+                    } else {
+                        kinds.clear();
+                    }
                     kinds
                 }
                 None if keeps_unknown => before.clone(),

@@ -223,6 +223,7 @@ impl Walk<'_, '_> {
         let canaries = store.keys.canary("");
         let mut pages = pages(store, store.keys.repositories());
         let (mut current, mut links) = (None, Marks::precise());
+        let mut looked_up = None;
         while let Some(page) = pages.try_next().await? {
             let (mut subjects, mut manifests) = (Vec::new(), Vec::new());
             for object in page.objects {
@@ -239,13 +240,15 @@ impl Walk<'_, '_> {
                         .await?;
                     links = Marks::precise();
                     current = Some(name.clone());
-                    if self.is_old(&object) {
-                        subjects.push(Subject::Marker(name.clone()));
-                    }
                     self.check.report(|report| report.repositories += 1);
                 }
                 if !matches!(kind, EntryKind::Claim | EntryKind::Referrer) {
                     self.repositories.insert(name.as_str());
+                }
+                // Its first entries may be those of a push that is under way.
+                if looked_up.as_ref() != Some(&name) && self.is_old(&object) {
+                    subjects.push(Subject::Marker(name.clone()));
+                    looked_up = Some(name.clone());
                 }
                 self.count(&kind);
                 if let EntryKind::Link(digest) = &kind {
