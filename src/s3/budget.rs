@@ -195,7 +195,7 @@ impl State {
             if let Some(counted) = account.units(used) {
                 *counted -= units;
             }
-            account.is_asked &= used != Use::Idle;
+            account.is_asked &= used != Use::Idle && account.idle > 0;
         }
         self.grant();
     }
@@ -611,7 +611,8 @@ impl Grant {
         if let Some(units) = account.units(used) {
             *units += self.units;
         }
-        account.is_asked &= used != Use::Pinned;
+        // One that has nothing to give is not asked: its task would look for what to give, again and again.
+        account.is_asked &= used != Use::Pinned && account.idle > 0;
     }
 
     /// The bytes are being sent, or moved otherwise: the units are released without being asked for.
@@ -768,6 +769,26 @@ mod tests {
         tokio::time::sleep(PATIENCE + PATIENCE / 2).await;
         let is_asked = |holder: &&Holder| holder.reclaim_requested().now_or_never().is_some();
         assert_eq!(holders.iter().filter(is_asked).count(), 3);
+    }
+
+    /// Its task is late: it is asked before it has seen what it was given.
+    #[tokio::test(start_paused = true)]
+    async fn holder_whose_units_arrive_is_not_asked_for_them() {
+        let pool = pool(2);
+        let [other, late, waiter] = [(); 3].map(|()| pool.holder());
+        let mut pinned = other.reserve(UNIT).await;
+        pinned.pin();
+        let idle = other.reserve(UNIT).await;
+        let mut arrival = Box::pin(late.reserve_for_arrival());
+        assert!(arrival.as_mut().now_or_never().is_none());
+        let mut waiting = Box::pin(waiter.reserve(UNIT));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        tokio::time::sleep(SILENCE).await;
+        drop(idle);
+        tokio::time::sleep(2 * PATIENCE).await;
+        assert!(late.reclaim_requested().now_or_never().is_some());
+        let _arriving = arrival.await;
+        assert!(late.reclaim_requested().now_or_never().is_none());
     }
 
     #[tokio::test(start_paused = true)]
