@@ -1,7 +1,8 @@
 //! Verification of passwords: what bcrypt costs is bounded.
 //!
-//! 1. A password that was right within the last minutes is recognized by a keyed hash. The hash
-//!    includes the generation of the file of users, so a reload forgets all.
+//! 1. A password that was right, and was used within the last hour, is recognized by a keyed hash: wrong passwords from
+//!    many addresses delay no user who is active. The hash includes the generation of the file of users, so a reload
+//!    forgets all.
 //! 2. Each address has a few attempts. A right password gives its attempt back, a wrong one is given
 //!    back by time. An address without attempts is answered before bcrypt runs.
 //! 3. bcrypt runs on the blocking pool, on half of the processors at most, and not more than an address
@@ -22,8 +23,8 @@ use super::htpasswd::Users;
 use crate::locks::lock;
 use crate::proxies::network;
 
-/// How long a right password is remembered.
-const REMEMBERED: Duration = Duration::from_secs(300);
+/// How long a right password is remembered after its last use.
+const REMEMBERED: Duration = Duration::from_secs(3600);
 /// So many passwords, or addresses.
 const ENTRIES: usize = 10_000;
 /// bcrypt reads no more of a password: what follows would not count.
@@ -151,16 +152,19 @@ impl Passwords {
 
 impl History {
     fn is_right(&self, tag: &[u8; 32]) -> bool {
-        let right = lock(&self.right);
-        right
-            .get(tag)
-            .is_some_and(|since| since.elapsed() < REMEMBERED)
+        let mut right = lock(&self.right);
+        let used_at = right.get_mut(tag);
+        let Some(used_at) = used_at.filter(|used_at| used_at.elapsed() < REMEMBERED) else {
+            return false;
+        };
+        *used_at = Instant::now();
+        true
     }
 
     fn remember(&self, tag: [u8; 32]) {
         let mut right = lock(&self.right);
         if right.len() >= ENTRIES {
-            right.retain(|_, since| since.elapsed() < REMEMBERED);
+            right.retain(|_, used_at| used_at.elapsed() < REMEMBERED);
         }
         if right.len() < ENTRIES {
             right.insert(tag, Instant::now());
@@ -211,6 +215,23 @@ mod tests {
 
     fn passwords() -> Passwords {
         Passwords::new(Key::new(HMAC_SHA256, &[1; 32]))
+    }
+
+    /// Wrong ones from a few addresses are enough for that.
+    #[tokio::test(start_paused = true)]
+    async fn password_in_use_needs_no_processor() {
+        let (passwords, users) = (passwords(), users());
+        let login = || passwords.verify(&users, 1, ("alice", "right"), None);
+        assert_eq!(login().await, Verdict::Right);
+        let all = Arc::clone(&passwords.processors);
+        let count = u32::try_from(all.available_permits()).unwrap();
+        let _taken = all.acquire_many_owned(count).await.unwrap();
+        for _ in 0..3 {
+            tokio::time::advance(REMEMBERED - Duration::from_secs(1)).await;
+            assert_eq!(login().await, Verdict::Right);
+        }
+        tokio::time::advance(REMEMBERED).await;
+        assert!(matches!(login().await, Verdict::Busy(_)));
     }
 
     #[tokio::test(start_paused = true)]
