@@ -214,12 +214,13 @@ impl S3LayerService {
 
     /// Removes what dead uploads left behind: multipart uploads, sessions, claims, tails and
     /// unpublished data that were not touched for `older_than`, by the store's clock. An upload
-    /// that was being committed is committed, or cancelled where it cannot be. The data of a commit
-    /// that was cancelled is removed 20 hours later, unless it was published after all. An upload
+    /// that was being committed is committed, or cancelled where it never can be: its bytes are lost or damaged, its id
+    /// is wrong, or S3 refuses to complete its parts. After any other failure the next sweep tries again. The data of a commit
+    /// that was cancelled is removed by a sweep 20 hours later, unless it was published after all. An upload
     /// that receives bytes writes its session every ten minutes at least, so an hour spares all but
     /// clients that were silent for as long. With `dry_run` nothing is changed.
     ///
-    /// Looks at uploads only: data without an upload is published. Works on 16 uploads at a time
+    /// Looks at uploads only: data without an upload is published, with few exceptions. Works on 16 uploads at a time
     /// while the stream is polled: requests that wait for a poll run into their time limits.
     ///
     /// # Errors

@@ -161,7 +161,7 @@ pub(crate) async fn remove_unrecorded(
     let mut remove = Vec::new();
     for tail in stored {
         let key = tail.key(&store.keys, uuid);
-        // Else data was all that there was of the upload, so a newer owner has published it alone, or not at all.
+        // Else it is all that there was of the upload: a newer owner may have published it as a layer.
         let may_be_layer = tail.as_segment().is_some() && !matches!(refused, Phase::Committing(_));
         let is_kept =
             kept.contains(&key) || (may_be_layer && is_layer(store, &key, tail.sum.len()).await?);
@@ -221,8 +221,8 @@ async fn is_layer(store: &Store, key: &Key, size: u64) -> Result<bool> {
     Ok(layer.is_some_and(|layer| data_of(store, &layer).contains(key)))
 }
 
-/// Whether the upload has gone further than this session of it, which a stray request has brought back, by what was
-/// completed from parts: no session names it before it has named the multipart upload.
+/// Whether an object was completed from a multipart upload that this session has not named yet. Then the session is an
+/// old one, which a stray request has brought back.
 pub(crate) async fn is_over(store: &Store, session: &Session) -> Result<bool> {
     Ok(has_later(&below_data(store, session.uuid).await?, session))
 }

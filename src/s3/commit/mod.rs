@@ -14,17 +14,17 @@
 //!    ([`cleanup`]).
 //!
 //! A layer of at most 16 KiB has no data object: record and link hold its bytes and are written at
-//! once. Its session stays open until it is removed, since nothing depends on it.
+//! once, beside the session, on which nothing depends.
 //!
 //! # Rules
 //!
-//! 1. A driver has looked at the bytes at most 15 minutes before it signs the PUT of the
-//!    record: one that was suspended must not publish what was removed meanwhile.
+//! 1. A driver has looked at the bytes, and seen the session `committing`, at most 15 minutes before it signs the PUT of
+//!    the record: one that was suspended must not publish what was removed meanwhile.
 //! 2. A driver answers only if it saw the session `committing` at most 15 minutes ago, else
 //!    it reads the session again: a cancelled upload is unknown.
-//! 3. What is known to be damaged, and what S3 refuses to complete, can be cancelled. The data
-//!    stays, since another driver may be publishing it; a sweep removes it long after, unless
-//!    the record or the link names it.
+//! 3. What is known to be damaged, and what S3 refuses to complete, can be cancelled. Its data objects
+//!    stay, since another driver may be publishing them; a sweep removes them long after, unless
+//!    the record or the link names them. Its multipart upload is aborted at once.
 //! 4. A link relies on a record that was live at most 15 minutes ago ([`publish`](crate::s3::publish)), and so does the removal of
 //!    the data of a duplicate: another driver that looked at them since would publish them if the record is dead.
 //! 5. Commits of one upload take turns within a process, so retries never read back in parallel.

@@ -63,8 +63,7 @@ pub(crate) async fn commit(
 ///
 /// # Errors
 ///
-/// `UploadUnknown` where it was committed or is over, `UploadConflict` where the handle lost it or
-/// where it cannot be committed at this time.
+/// `UploadUnknown` where it was committed or is over, `UploadConflict` where the handle lost it; those of the commit.
 pub(crate) async fn cancel(
     store: &Arc<Store>,
     owned: &mut OwnedSession,

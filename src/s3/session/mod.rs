@@ -139,7 +139,7 @@ pub(crate) struct CommitIntent {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cancellation {
     pub(crate) at: Timestamp,
-    /// The commit that was under way. Another process may still publish it, so the data is kept
+    /// The commit that was under way. Another process may still publish it, so the data objects are kept
     /// until a sweep has looked at the record and the link long after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) intent: Option<CommitIntent>,

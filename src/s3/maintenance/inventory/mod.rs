@@ -180,17 +180,17 @@ impl S3LayerService {
 
     /// Removes an upload and all its bytes, also if its handle is in another process: that handle fails with
     /// [`UploadUnknown`](crate::Error::UploadUnknown). One that is being committed is committed
-    /// instead, unless that fails and cannot be retried: then it is cancelled, and its data stays for 20
-    /// hours, since another process may publish it; a [`sweep`](Self::sweep) removes it then.
-    /// Objects without a session, and one that is damaged, are removed too; data of the latter stays, and a
-    /// [`check`](Self::check) lists it.
+    /// instead, and the answer is `UploadUnknown`. A failure of that which can be retried is returned, and
+    /// nothing changes. After any other one it is cancelled: parts that are not assembled go at once, data objects stay for
+    /// 20 hours, since another process may publish them, and a [`sweep`](Self::sweep) removes them then.
+    /// Objects without a session, and a damaged session, are removed too; data and multipart upload of the latter stay, and a
+    /// [`check`](Self::check) lists the data.
     ///
     /// # Errors
     ///
     /// [`UploadUnknown`](crate::Error::UploadUnknown) where there is none, or where it was committed;
-    /// an [`UploadConflict`](crate::Error::UploadConflict) where its owner keeps writing, or where it
-    /// cannot be committed at this time;
-    /// [`Storage`](crate::Error::Storage).
+    /// an [`UploadConflict`](crate::Error::UploadConflict) where its owner keeps writing;
+    /// `NewerVersion` where its session is of a newer version; [`Storage`](crate::Error::Storage).
     ///
     /// # Cost
     ///

@@ -1,11 +1,11 @@
 //! Removing what dead uploads left behind.
 //!
 //! 1. Only `uploads/` is listed: an upload's session goes last, so data without a session is
-//!    published.
+//!    published (RELIABILITY.md has the exceptions).
 //! 2. Age is by the store's clock, and is that of the youngest object below an upload.
-//! 3. Nothing is deleted before the session that was found old says `cancelled`, by a conditional
+//! 3. Where there is a session that can be read, nothing is deleted before it says `cancelled`, by a conditional
 //!    write: an owner that comes back cannot acknowledge bytes after that.
-//! 4. An upload that was being committed is committed, or cancelled where that cannot succeed. The
+//! 4. An upload that was being committed is committed, or cancelled where that can never succeed. The
 //!    data of a cancelled commit is removed much later, unless the record or the link names it.
 
 use std::future::ready;

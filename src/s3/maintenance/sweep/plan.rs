@@ -7,7 +7,7 @@ use crate::s3::session::Phase;
 pub enum SweepAction {
     /// It was being committed: commit it.
     Commit,
-    /// It was being committed and never can be: cancelled. Its bytes go 20 hours later.
+    /// It was being committed and never can be: cancelled. Its data objects go 20 hours later.
     CancelCommit,
     /// It was not touched for long: cancel and remove it.
     Remove,
