@@ -24,9 +24,10 @@ pub(super) async fn remove_finished(
     session: &Session,
     standing: &LiveLayer,
 ) -> Result<()> {
+    let is_duplicate = standing.layer.upload != session.uuid;
     // A process that was suspended: another driver may have looked at the data meanwhile, and publish it if the
     // equal layer has been collected since.
-    if standing.layer.upload != session.uuid && !standing.is_fresh(store) {
+    if is_duplicate && !standing.is_fresh(store) {
         tracing::info!(uuid = %session.uuid, "left a duplicate to the sweep");
         return Ok(());
     }
@@ -34,7 +35,6 @@ pub(super) async fn remove_finished(
     if session.orphans || (session.multipart.is_some() && !session.has_parts()) {
         abort_multiparts(store, session).await?;
     }
-    let is_duplicate = standing.layer.upload != session.uuid;
     let until = is_duplicate.then(|| (standing.live_at, store.times().look()));
     remove_objects(store, session, Some(&standing.layer), until).await?;
     remove_claim_and_session(store, session).await
