@@ -30,6 +30,7 @@
 //! - The contract: the traits, [`Error`], [`LayerId`], [`Digest`], [`TarSum`], [`RepositoryName`], [`Tag`].
 //! - [`S3LayerService`], built from an SDK client and an [`S3Config`].
 //! - [`doctor`]: what a store can do, and what that means for the promises.
+//! - [`manifest`]: what a manifest names.
 //! - [`MemoryLayerService`]: layers in a map, the model of the contract.
 //!
 //! Member crates of the workspace build on it: `s3layers-registry` (a container registry),
@@ -44,6 +45,7 @@ mod contract;
 mod error;
 mod id;
 mod locks;
+pub mod manifest;
 mod memory;
 mod name;
 mod pace;

@@ -53,7 +53,6 @@ pub(crate) use manifests::restore_referrer;
 pub(crate) use referrers::{has_referrer, referring_manifest};
 pub use removal::RemovedRepository;
 pub use restore::{RestoreError, RestoreReport, TrashReference};
-pub(crate) use restore::{children, needed};
 pub(crate) use tags::{get as tag, tags_of};
 pub use trash::TrashEntry;
 

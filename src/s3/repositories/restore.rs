@@ -4,14 +4,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::trash::{self, ListedManifest};
 use super::{manifest_document, manifests, tags};
 use crate::clock::Moment;
 use crate::contract::Manifest;
 use crate::error::{Error, Result};
 use crate::id::LayerId;
+use crate::manifest;
 use crate::name::{RepositoryName, Tag};
 use crate::s3::S3LayerService;
 use crate::s3::bucket::live::{self, LiveLayer};
@@ -68,47 +67,6 @@ fn list(digests: &[Digest]) -> String {
     texts.join(", ")
 }
 
-/// Layers with these media types are kept elsewhere.
-const KEPT_ELSEWHERE: [&str; 2] = [
-    "application/vnd.oci.image.layer.nondistributable.v1.tar",
-    "application/vnd.docker.image.rootfs.foreign.diff.tar",
-];
-
-fn is_kept_elsewhere(descriptor: &Value) -> bool {
-    let media_type = descriptor["mediaType"].as_str().unwrap_or_default();
-    KEPT_ELSEWHERE
-        .iter()
-        .any(|prefix| media_type.starts_with(prefix))
-}
-
-/// What a manifest cannot be pulled without. Nothing but what its push had to have in the repository: what is linked for
-/// a manifest can be read by all who may read the repository.
-pub(crate) fn needed(bytes: &[u8]) -> BTreeSet<Digest> {
-    let manifest = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
-    let config = Some(&manifest["config"]).filter(|config| !is_kept_elsewhere(config));
-    let mut needed = BTreeSet::from_iter(config.and_then(digest_of));
-    for list in ["layers", "manifests"] {
-        needed.extend(listed(&manifest, list));
-    }
-    needed
-}
-
-/// The manifests of an index.
-pub(crate) fn children(bytes: &[u8]) -> BTreeSet<Digest> {
-    let manifest = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
-    listed(&manifest, "manifests").collect()
-}
-
-fn listed(manifest: &Value, list: &str) -> impl Iterator<Item = Digest> {
-    let list = manifest[list].as_array().into_iter().flatten();
-    let list = list.filter(|descriptor| !is_kept_elsewhere(descriptor));
-    list.filter_map(digest_of)
-}
-
-fn digest_of(descriptor: &Value) -> Option<Digest> {
-    descriptor["digest"].as_str()?.parse().ok()
-}
-
 /// What is restored, and what cannot be.
 #[derive(Default)]
 struct Plan {
@@ -132,7 +90,9 @@ impl Plan {
         digest: &Digest,
     ) -> Result<(), RestoreError> {
         let same = entries_of(store, name, digest).await?;
-        let needed = same.first().map(|entry| needed(&entry.document.bytes.0));
+        let needed = same
+            .first()
+            .map(|entry| manifest::needed(&entry.document.bytes.0));
         drop(same);
         let (mut layers, mut gone) = (Vec::new(), Vec::new());
         for digest in needed.ok_or(RestoreError::Unknown)? {
@@ -190,7 +150,7 @@ enum Needed {
 /// Whether all that a deleted manifest needs is there, or was deleted as well and can be restored in turn.
 pub(super) async fn is_possible(store: &Arc<Store>, entry: &TrashedManifest) -> Result<bool> {
     let name = &entry.repository;
-    for digest in needed(&entry.bytes.0) {
+    for digest in manifest::needed(&entry.bytes.0) {
         if live::can_be_revived(store, &LayerId::from(digest.clone())).await? {
             continue;
         }
@@ -321,58 +281,5 @@ impl S3LayerService {
             TrashReference::Tag(tag) => &tagged(&self.store, name, tag).await?,
         };
         restore(&self.store, name, digest).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_manifest_needs() {
-        let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
-        let [a, b, c] = ["a", "b", "c"].map(digest);
-        for (case, manifest, want) in [
-            (
-                "an image",
-                format!(
-                    r#"{{"config":{{"digest":"{a}"}},"layers":[{{"digest":"{b}"}}],"subject":{{"digest":"{c}"}}}}"#
-                ),
-                vec![&a, &b],
-            ),
-            (
-                "an index",
-                format!(r#"{{"manifests":[{{"digest":"{a}"}},{{"digest":"{c}"}}]}}"#),
-                vec![&a, &c],
-            ),
-            (
-                "members that a push does not look at",
-                format!(r#"{{"blobs":[{{"digest":"{b}"}}],"fsLayers":[{{"blobSum":"{c}"}}]}}"#),
-                vec![],
-            ),
-            (
-                "a config that is kept elsewhere",
-                format!(
-                    r#"{{"config":{{"digest":"{a}","mediaType":"{}"}}}}"#,
-                    KEPT_ELSEWHERE[0]
-                ),
-                vec![],
-            ),
-            (
-                "a layer that is kept elsewhere",
-                format!(
-                    r#"{{"layers":[{{"digest":"{b}"}},{{"digest":"{c}","mediaType":"{}+gzip"}}]}}"#,
-                    KEPT_ELSEWHERE[0]
-                ),
-                vec![&b],
-            ),
-            ("no JSON", "x".to_owned(), vec![]),
-        ] {
-            let needed: Vec<String> = needed(manifest.as_bytes())
-                .iter()
-                .map(ToString::to_string)
-                .collect();
-            assert_eq!(needed.iter().collect::<Vec<_>>(), want, "{case}");
-        }
     }
 }

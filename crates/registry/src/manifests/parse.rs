@@ -20,12 +20,6 @@ const INDEXES: &[&str] = &[
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
 
-/// Layers that may be kept elsewhere by what their type says.
-const KEPT_ELSEWHERE: &[&str] = &[
-    "application/vnd.oci.image.layer.nondistributable.v1.tar",
-    "application/vnd.docker.image.rootfs.foreign.diff.tar",
-];
-
 /// The manifests of OCI 1.1's release candidates, which have no `schemaVersion`.
 const ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
 
@@ -166,11 +160,8 @@ fn kind_of(entry: &Descriptor) -> Kind {
 }
 
 fn is_kept_elsewhere(descriptor: &Descriptor) -> bool {
-    descriptor.media_type.as_deref().is_some_and(|media_type| {
-        KEPT_ELSEWHERE
-            .iter()
-            .any(|prefix| media_type.starts_with(prefix))
-    })
+    let media_type = descriptor.media_type.as_deref();
+    media_type.is_some_and(s3layers::manifest::is_kept_elsewhere)
 }
 
 #[cfg(test)]
@@ -180,6 +171,10 @@ mod tests {
     use crate::manifests::json::Object as _;
     use s3layers::Algorithm;
     use serde_json::{Value, json};
+    use std::collections::BTreeSet;
+
+    /// A type of layers that are kept elsewhere.
+    const FAR: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
 
     fn digest(text: &str) -> Digest {
         Digest::of(Algorithm::Sha256, text.as_bytes())
@@ -240,18 +235,22 @@ mod tests {
         );
     }
 
-    #[test]
-    fn an_index() {
-        let index = json!({
+    fn index() -> Value {
+        json!({
             "schemaVersion": 2,
             "artifactType": "application/vnd.x",
             "manifests": [
                 descriptor("a", IMAGES[0]),
                 descriptor("b", IMAGES[1]),
                 descriptor("c", "application/vnd.buildkit.cacheconfig.v0"),
-                descriptor("far", "application/vnd.oci.image.layer.nondistributable.v1.tar"),
+                descriptor("far", FAR),
             ],
-        });
+        })
+    }
+
+    #[test]
+    fn an_index() {
+        let index = index();
         let parsed = read(&index, None).unwrap();
         assert_eq!(parsed.manifest.media_type, INDEXES[0]);
         let kinds: Vec<Kind> = parsed.named.iter().map(|(kind, _)| *kind).collect();
@@ -261,6 +260,35 @@ mod tests {
         assert_eq!(artifact_type, Some("application/vnd.x"));
         let docker = read(&index, Some(INDEXES[1])).unwrap();
         assert_eq!(docker.manifest.media_type, INDEXES[1]);
+    }
+
+    /// A restore links what a manifest needs: nothing may be among it that the push did not have to have.
+    #[test]
+    fn what_is_needed_is_what_a_push_looks_for() {
+        let with = |key: &str, value: Value| {
+            let mut image = image();
+            image[key] = value;
+            image
+        };
+        for document in [
+            image(),
+            index(),
+            with("blobs", json!([descriptor("other", "x")])),
+            with("layers", Value::Null),
+            with("manifests", Value::Null),
+            with("config", descriptor("far", FAR)),
+            with("config", json!({"digest": digest("no type"), "size": 1})),
+        ] {
+            let parsed = read(&document, None).unwrap();
+            let looked_for: BTreeSet<Digest> = parsed
+                .named
+                .iter()
+                .filter(|(kind, _)| *kind != Kind::Subject)
+                .map(|(_, content)| content.digest.clone())
+                .collect();
+            let needed = s3layers::manifest::needed(&parsed.manifest.bytes);
+            assert_eq!(needed, looked_for, "{document}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::look::Subject;
 use super::plan::DefectKind;
 use super::{BrokenImage, Check, Found};
 use crate::error::Result;
+use crate::manifest;
 use crate::name::{RepositoryName, Tag};
 use crate::s3::bucket::Store;
 use crate::s3::repositories;
@@ -73,7 +74,7 @@ async fn add_indexes(
         let Ok(Some(manifest)) = repositories::manifest(store, name, &digest).await else {
             continue;
         };
-        let children = repositories::children(&manifest.bytes);
+        let children = manifest::children(&manifest.bytes);
         if !children.is_empty() {
             indexes.insert(digest, children);
         }

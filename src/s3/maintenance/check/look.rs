@@ -6,6 +6,7 @@ use super::Check;
 use super::plan::{self, DefectKind};
 use crate::error::{Error, Result};
 use crate::id::LayerId;
+use crate::manifest;
 use crate::name::{RepositoryName, Tag};
 use crate::s3::bucket::presence::{self, Judgement};
 use crate::s3::bucket::{StoredDocument, check_link, live};
@@ -309,7 +310,7 @@ pub(super) async fn manifest(
         Ok(Some(manifest)) => manifest,
     };
     let mut kinds = Vec::new();
-    for needed in repositories::needed(&manifest.bytes) {
+    for needed in manifest::needed(&manifest.bytes) {
         if !is_right(&needed) {
             kinds.extend(content(check, name, &needed).await?);
         }

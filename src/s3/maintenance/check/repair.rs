@@ -6,6 +6,7 @@ use super::{Check, Found};
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::id::LayerId;
+use crate::manifest;
 use crate::name::RepositoryName;
 use crate::s3::bucket::{live, presence};
 use crate::s3::format::keys::Key;
@@ -110,7 +111,7 @@ async fn link_named_layers(
     let Some(manifest) = repositories::manifest(store, name, digest).await? else {
         return Ok(());
     };
-    for needed in repositories::needed(&manifest.bytes) {
+    for needed in manifest::needed(&manifest.bytes) {
         let id = LayerId::from(needed);
         let link = live::find_link(store, name, &id).await;
         let is_linked = matches!(link, Ok(Some(link)) if link.layer().has_id(&id));
