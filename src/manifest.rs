@@ -22,7 +22,7 @@ pub fn is_kept_elsewhere(media_type: &str) -> bool {
 /// What a manifest cannot be pulled without: its config, its layers, the manifests of an index. Of bytes that are not a
 /// manifest, nothing.
 ///
-/// Whoever stores a manifest has to see these in the repository first: a restore and `check --repair` link them to it, and
+/// A registry has to see these in the repository before it stores the manifest: a restore and `check --repair` link them, and
 /// what is linked can be read by all who may read the repository.
 pub fn needed(bytes: &[u8]) -> BTreeSet<Digest> {
     let manifest = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
