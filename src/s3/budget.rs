@@ -148,6 +148,7 @@ struct Account {
 struct Request {
     account: u64,
     units: u32,
+    used: Use,
     is_granted: bool,
     waker: Option<Waker>,
 }
@@ -173,17 +174,20 @@ impl State {
                 return;
             };
             request.is_granted = true;
-            let (account, units, waker) = (request.account, request.units, request.waker.take());
-            self.take(account, units);
+            let (account, units, used) = (request.account, request.units, request.used);
+            let waker = request.waker.take();
+            self.take(account, units, used);
             waker.into_iter().for_each(Waker::wake);
         }
     }
 
-    fn take(&mut self, account: u64, units: u32) {
+    fn take(&mut self, account: u64, units: u32, used: Use) {
         self.free -= units;
         if let Some(account) = self.accounts.get_mut(&account) {
             account.held += units;
-            account.idle += units;
+            if let Some(counted) = account.units(used) {
+                *counted += units;
+            }
         }
     }
 
@@ -409,29 +413,33 @@ impl Holder {
     ///
     /// Cancelling takes the request back.
     pub(crate) async fn reserve(&self, bytes: u64) -> Grant {
-        if let Some(grant) = self.try_reserve(bytes) {
+        self.reserve_for(bytes, Use::Idle).await
+    }
+
+    /// As [`reserve`](Self::reserve), one unit, for the bytes that are read from a socket. It is never asked for, not even
+    /// before the task that waits has seen it: another task of this holder would be asked, and has nothing to release.
+    pub(crate) async fn reserve_for_arrival(&self) -> Grant {
+        self.reserve_for(UNIT, Use::Arriving).await
+    }
+
+    async fn reserve_for(&self, bytes: u64, used: Use) -> Grant {
+        if let Some(grant) = self.try_reserve(bytes, used) {
             return grant;
         }
-        let mut waiting = Waiting::begin(self, self.0.pool.units_of(bytes));
+        let units = self.0.pool.units_of(bytes);
+        let mut waiting = Waiting::begin(self, units, used);
         poll_fn(|context| waiting.poll(context)).await
     }
 
-    /// As [`reserve`](Self::reserve), one unit, for the bytes that are read from a socket.
-    pub(crate) async fn reserve_for_arrival(&self) -> Grant {
-        let mut grant = self.reserve(UNIT).await;
-        grant.set_use(Use::Arriving);
-        grant
-    }
-
     /// Never waits, and takes nothing while others wait.
-    pub(crate) fn try_reserve(&self, bytes: u64) -> Option<Grant> {
+    fn try_reserve(&self, bytes: u64, used: Use) -> Option<Grant> {
         let units = self.0.pool.units_of(bytes);
         let mut state = self.0.pool.lock();
         if state.is_contended() || state.free < units {
             return None;
         }
-        state.take(self.0.id, units);
-        Some(self.grant(units))
+        state.take(self.0.id, units, used);
+        Some(self.grant(units, used))
     }
 
     /// As `try_reserve`, and takes nothing while a holder of less was refused a moment ago.
@@ -446,9 +454,9 @@ impl Holder {
             state.ask_silent(self.0.id, units, Instant::now());
             return None;
         }
-        state.take(self.0.id, units);
+        state.take(self.0.id, units, Use::Idle);
         drop(state);
-        Some(self.grant(units))
+        Some(self.grant(units, Use::Idle))
     }
 
     /// What this holds, in bytes.
@@ -484,11 +492,11 @@ impl Holder {
         }
     }
 
-    fn grant(&self, units: u32) -> Grant {
+    fn grant(&self, units: u32, used: Use) -> Grant {
         Grant {
             holder: self.clone(),
             units,
-            used: Use::Idle,
+            used,
         }
     }
 }
@@ -498,10 +506,11 @@ struct Waiting<'a> {
     holder: &'a Holder,
     number: u64,
     units: u32,
+    used: Use,
 }
 
 impl<'a> Waiting<'a> {
-    fn begin(holder: &'a Holder, units: u32) -> Self {
+    fn begin(holder: &'a Holder, units: u32, used: Use) -> Self {
         let pool = &holder.0.pool;
         let mut state = pool.lock();
         let number = state.next_number;
@@ -509,6 +518,7 @@ impl<'a> Waiting<'a> {
         let request = Request {
             account: holder.0.id,
             units,
+            used,
             is_granted: false,
             waker: None,
         };
@@ -519,6 +529,7 @@ impl<'a> Waiting<'a> {
             holder,
             number,
             units,
+            used,
         }
     }
 
@@ -531,7 +542,7 @@ impl<'a> Waiting<'a> {
             }
             _ => {
                 state.requests.remove(&self.number);
-                Poll::Ready(self.holder.grant(self.units))
+                Poll::Ready(self.holder.grant(self.units, self.used))
             }
         }
     }
@@ -544,7 +555,7 @@ impl Drop for Waiting<'_> {
             return;
         };
         if request.is_granted {
-            state.release(self.holder.0.id, self.units, Use::Idle);
+            state.release(self.holder.0.id, self.units, self.used);
         } else {
             // It may have been the first, and have asked for more than the next one.
             state.grant();
@@ -707,10 +718,10 @@ mod tests {
         let mut second = Box::pin(small.reserve(UNIT));
         assert!(first.as_mut().now_or_never().is_none());
         assert!(second.as_mut().now_or_never().is_none());
-        assert!(pool.holder().try_reserve(1).is_none(), "others wait");
+        assert!(pool.holder().try_grow(1).is_none(), "others wait");
 
         held.units -= 1;
-        drop(large.grant(1));
+        drop(large.grant(1, Use::Idle));
         assert!(first.as_mut().now_or_never().is_none());
         let two = second.await;
         drop((one, two));
@@ -771,7 +782,7 @@ mod tests {
         assert_eq!(holders.iter().filter(is_asked).count(), 3);
     }
 
-    /// Its task is late: it is asked before it has seen what it was given.
+    /// Also not before its task has seen what it was given.
     #[tokio::test(start_paused = true)]
     async fn holder_whose_units_arrive_is_not_asked_for_them() {
         let pool = pool(2);
@@ -786,7 +797,7 @@ mod tests {
         tokio::time::sleep(SILENCE).await;
         drop(idle);
         tokio::time::sleep(2 * PATIENCE).await;
-        assert!(late.reclaim_requested().now_or_never().is_some());
+        assert!(late.reclaim_requested().now_or_never().is_none());
         let _arriving = arrival.await;
         assert!(late.reclaim_requested().now_or_never().is_none());
     }
@@ -839,9 +850,9 @@ mod tests {
         let (first, second) = (pool.holder(), pool.holder());
         let all = first.reserve(100 * UNIT).await;
         assert_eq!(all.bytes(), pool.bytes());
-        assert!(second.try_reserve(1).is_none());
+        assert!(second.try_grow(1).is_none());
         drop(all);
-        assert!(second.try_reserve(1).is_some());
+        assert!(second.try_grow(1).is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -856,11 +867,11 @@ mod tests {
         assert!(granted.as_mut().now_or_never().is_none());
         drop(held);
         drop(granted);
-        let mut all = first.try_reserve(2 * UNIT).unwrap();
+        let mut all = first.try_grow(2 * UNIT).unwrap();
         all.pin();
         drop(all);
         let mut merged = first.reserve(UNIT).await;
-        merged.merge(first.try_reserve(UNIT).unwrap());
+        merged.merge(first.try_grow(UNIT).unwrap());
         assert_eq!(merged.bytes(), 2 * UNIT);
     }
 }

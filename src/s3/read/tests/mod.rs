@@ -333,7 +333,7 @@ async fn flipped_bit_in_half_a_block_is_fetched_again() {
 async fn reader_waits_while_others_hold_all_memory() {
     let scene = Scene::new(128 * MIB);
     let others = scene.store.budget.readers.holder();
-    let mut taken = others.try_reserve(32 * MIB).unwrap();
+    let mut taken = others.try_grow(32 * MIB).unwrap();
     taken.pin();
     let mut layer = scene.layer();
     let waiting = tokio::time::timeout(Duration::from_secs(600), layer.read_u8());
@@ -348,7 +348,7 @@ async fn reader_waits_while_others_hold_all_memory() {
 async fn little_memory_is_small_ranges() {
     let scene = Scene::new(128 * MIB);
     let others = scene.store.budget.readers.holder();
-    let taken = others.try_reserve(31 * MIB).unwrap();
+    let taken = others.try_grow(31 * MIB).unwrap();
     let read = stream_all(scene.layer()).await;
     assert!(read == scene.bytes);
     assert_eq!(scene.fake.most_open.load(SeqCst), 1);
@@ -388,7 +388,7 @@ async fn stalled_reader_gives_its_memory_back() {
     layer.read_exact(&mut head).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let other = scene.store.budget.readers.holder();
-    assert!(other.try_reserve(32 * MIB).is_none(), "some is held");
+    assert!(other.try_grow(32 * MIB).is_none(), "some is held");
     let waited = tokio::time::timeout(Duration::from_secs(10), other.reserve(32 * MIB));
     drop(waited.await.unwrap());
 
@@ -449,7 +449,7 @@ async fn slow_readers_use_what_they_fetched() {
 async fn part_of_a_block_does_not_wait_for_the_next_part() {
     let scene = Scene::new(128 * MIB);
     let others = scene.store.budget.readers.holder();
-    let _taken = others.try_reserve(29 * MIB).unwrap();
+    let _taken = others.try_grow(29 * MIB).unwrap();
     scene.fake.script(|_, range| match range.start {
         MIB => Answer::Stall(0),
         _ => Answer::Right,
