@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::request_permits::RequestPermit;
 use crate::locks::lock;
+use s3layers::RepositoryName;
 
 /// How long to wait for a receiver to store what it has. After that the storage is asked what it
 /// has, as any other process would ask it.
@@ -23,7 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The active uploads of this process.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ActiveUploads(Arc<Mutex<HashMap<Uuid, Vec<Receiver>>>>);
+pub(super) struct ActiveUploads(Arc<Mutex<HashMap<Place, Vec<Receiver>>>>);
+
+/// An upload. Its repository is a part of it: who may write to another one can end no body by its UUID.
+type Place = (RepositoryName, Uuid);
 
 /// The receiver of a body, as other requests see it.
 #[derive(Clone, Debug)]
@@ -44,7 +48,7 @@ pub(super) struct SyncRequest {
 /// An upload that receives a body, as its receiver sees it. To drop it acknowledges all requests.
 #[derive(Debug)]
 pub(super) struct ActiveUpload {
-    uuid: Uuid,
+    place: Place,
     uploads: ActiveUploads,
     requested: Arc<watch::Sender<SyncRequest>>,
     acknowledged: watch::Sender<u64>,
@@ -52,15 +56,18 @@ pub(super) struct ActiveUpload {
 
 impl ActiveUploads {
     /// Registers one more receiver of this upload.
-    pub(super) fn begin(&self, uuid: Uuid) -> ActiveUpload {
+    pub(super) fn begin(&self, place: Place) -> ActiveUpload {
         let requested = Arc::new(watch::Sender::new(SyncRequest::default()));
         let acknowledged = watch::Sender::new(0);
-        lock(&self.0).entry(uuid).or_default().push(Receiver {
+        let receiver = Receiver {
             requested: requested.clone(),
             acknowledged: acknowledged.subscribe(),
-        });
+        };
+        let mut all = lock(&self.0);
+        all.entry(place.clone()).or_default().push(receiver);
+        drop(all);
         ActiveUpload {
-            uuid,
+            place,
             uploads: self.clone(),
             requested,
             acknowledged,
@@ -70,8 +77,8 @@ impl ActiveUploads {
     /// Waits until the receivers of this upload have stored what has arrived; where the caller
     /// continues the upload (`takes_over`), until they have ended. They need a permit for that, so
     /// the caller holds none meanwhile.
-    pub(super) async fn sync(&self, uuid: Uuid, takes_over: bool, permit: &mut RequestPermit) {
-        let receivers = lock(&self.0).get(&uuid).cloned().unwrap_or_default();
+    pub(super) async fn sync(&self, place: &Place, takes_over: bool, permit: &mut RequestPermit) {
+        let receivers = lock(&self.0).get(place).cloned().unwrap_or_default();
         if receivers.is_empty() {
             return;
         }
@@ -121,10 +128,10 @@ impl ActiveUpload {
 impl Drop for ActiveUpload {
     fn drop(&mut self) {
         let mut all = lock(&self.uploads.0);
-        if let Some(receivers) = all.get_mut(&self.uuid) {
+        if let Some(receivers) = all.get_mut(&self.place) {
             receivers.retain(|receiver| !Arc::ptr_eq(&receiver.requested, &self.requested));
             if receivers.is_empty() {
-                all.remove(&self.uuid);
+                all.remove(&self.place);
             }
         }
     }
@@ -142,15 +149,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn sync_waits_for_its_acknowledgement_or_the_end() {
         let uploads = ActiveUploads::default();
-        let uuid = Uuid::nil();
+        let place = |name: &str| (name.parse().unwrap(), Uuid::nil());
         let permits = RequestPermits::new(1);
         let sync = |takes_over, mut permit: RequestPermit| {
-            let uploads = uploads.clone();
-            tokio::spawn(async move { uploads.sync(uuid, takes_over, &mut permit).await })
+            let (uploads, place) = (uploads.clone(), place("a"));
+            tokio::spawn(async move { uploads.sync(&place, takes_over, &mut permit).await })
         };
         sync(false, permit(&permits).await).await.unwrap();
 
-        let active = uploads.begin(uuid);
+        let active = uploads.begin(place("a"));
+        let mut other = permit(&permits).await;
+        uploads.sync(&place("b"), true, &mut other).await;
+        drop(other);
         assert!(active.sync_request().is_none());
         let syncing = sync(false, permit(&permits).await);
         active.sync_requested().await;

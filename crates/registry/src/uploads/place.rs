@@ -53,7 +53,8 @@ impl Place {
     /// See [`ActiveUploads::sync`](crate::active_uploads::ActiveUploads::sync).
     pub(super) async fn sync(&self, takes_over: bool, permit: &mut RequestPermit) {
         let active = &self.shared.active_uploads;
-        active.sync(self.uuid, takes_over, permit).await;
+        let place = (self.name.clone(), self.uuid);
+        active.sync(&place, takes_over, permit).await;
     }
 
     /// The upload as it is stored.
@@ -68,7 +69,10 @@ impl Place {
         UploadReceiver {
             upload,
             body: call.body,
-            active: self.shared.active_uploads.begin(self.uuid),
+            active: self
+                .shared
+                .active_uploads
+                .begin((self.name.clone(), self.uuid)),
             metrics: self.metrics.clone(),
         }
     }
