@@ -206,24 +206,26 @@ pub(super) struct ForwardedHeaders {
     pub(super) scheme: Option<String>,
     /// The client and the proxies that its request passed, in this order. `None`: not an address.
     clients: Vec<Option<IpAddr>>,
-    /// The request has both kinds of headers: those of the proxy could be those of the client.
+    /// What the headers say could be from the client, not from the proxy.
     is_ambiguous: bool,
 }
 
 impl ForwardedHeaders {
     /// What the headers say. A proxy that adds to a list adds at its end, so the first element is
     /// from the outermost one. Nothing, where `Forwarded` stands beside an older header: a proxy sets only one kind, and
-    /// passes the other as the client sent it.
+    /// passes the other as the client sent it. Nothing, too, where a quote has no end: a client that leaves it open hides what
+    /// a proxy has added to its line.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let has_older = OLDER.iter().any(|name| headers.contains_key(*name));
         if headers.contains_key(FORWARDED) {
-            if has_older {
+            let lines = lines(headers, FORWARDED.as_str());
+            if has_older || lines.iter().any(|line| is_open(line)) {
                 return ForwardedHeaders {
                     is_ambiguous: true,
                     ..ForwardedHeaders::default()
                 };
             }
-            return ForwardedHeaders::parse(&lines(headers, FORWARDED.as_str()));
+            return ForwardedHeaders::parse(&lines);
         }
         let elements = |name| {
             let lines = lines(headers, name);
@@ -286,17 +288,43 @@ fn address(text: &str) -> Option<IpAddr> {
 
 /// `text` at each `separator` that is not within quotes.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    text.split(move |c| {
-        let was_escaped = std::mem::take(&mut is_escaped);
+    let mut quotes = Quotes::default();
+    text.split(move |c| quotes.is_outside(c) && c == separator)
+}
+
+/// Whether a quoted string has no end.
+fn is_open(text: &str) -> bool {
+    let mut quotes = Quotes::default();
+    for c in text.chars() {
+        quotes.is_outside(c);
+    }
+    quotes.is_quoted
+}
+
+/// The quoted strings of a text that is read character by character.
+#[derive(Default)]
+struct Quotes {
+    is_quoted: bool,
+    is_escaped: bool,
+}
+
+impl Quotes {
+    /// Whether the next character is outside of all quoted strings, and no quote.
+    fn is_outside(&mut self, c: char) -> bool {
+        let was_escaped = std::mem::take(&mut self.is_escaped);
         match c {
-            _ if was_escaped => {}
-            '\\' if is_quoted => is_escaped = true,
-            '"' => is_quoted = !is_quoted,
-            _ => return c == separator && !is_quoted,
+            _ if was_escaped => false,
+            '\\' if self.is_quoted => {
+                self.is_escaped = true;
+                false
+            }
+            '"' => {
+                self.is_quoted = !self.is_quoted;
+                false
+            }
+            _ => !self.is_quoted,
         }
-        false
-    })
+    }
 }
 
 /// A token, or the content of a quoted string. No host or scheme has a character that needs an
@@ -418,6 +446,8 @@ mod tests {
             ("for=198.51.100.1, for=203.0.113.1", "203.0.113.1"),
             ("for=203.0.113.1, for=127.0.0.3", "203.0.113.1"),
             ("for=198.51.100.1, for=unknown", "127.0.0.1"),
+            (r#"for=198.51.100.1;x=", for=203.0.113.1"#, "127.0.0.1"),
+            (r#"for=198.51.100.1;x="\", for=203.0.113.1"#, "127.0.0.1"),
             ("for=198.51.100.1, proto=https", "127.0.0.1"),
         ] {
             let (client, _) = identify([("forwarded", line.as_bytes())], &trusted);
