@@ -145,9 +145,9 @@ impl PolicyAuthorizer {
     ) -> Result<Client, Denial> {
         let credentials = Credentials::of(&head.headers);
         let credentials = credentials.map_err(|message| unauthorized(message, None))?;
-        if credentials != Credentials::None
-            && !self.settings.plain_credentials
+        if !self.settings.plain_credentials
             && head.extensions.get::<Confidential>().is_none()
+            && !self.are_public(&credentials, rules)
         {
             let message = "credentials are accepted over https:// only".to_owned();
             return Err(Denial::Forbidden { message });
@@ -182,6 +182,17 @@ impl PolicyAuthorizer {
                 },
                 _ => unauthorized(&error.to_string(), Some(INVALID_TOKEN)),
             })
+    }
+
+    /// Whether these are no secret: none, or a token that every client gets without any.
+    fn are_public(&self, credentials: &Credentials, rules: &Rules) -> bool {
+        match credentials {
+            Credentials::None => true,
+            Credentials::Bearer(token) => self
+                .client_of_token(token, rules)
+                .is_ok_and(|client| client.identity.subject.is_anonymous()),
+            Credentials::Basic { .. } => false,
+        }
     }
 
     /// Who a token says its bearer is. It may be expired.

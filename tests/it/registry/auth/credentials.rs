@@ -12,6 +12,11 @@ async fn credentials_over_connections_without_tls_are_refused() {
     let password = Proof::basic("alice", "ecila");
     let token = site.token(&password, &[]).await.json();
     let token = Proof::Bearer(token["token"].as_str().unwrap().to_owned());
+    let anyone = site
+        .token(&Proof::None, &["repository:a:pull"])
+        .await
+        .json();
+    let anyone = Proof::Bearer(anyone["token"].as_str().unwrap().to_owned());
     let remote = IpAddr::from([203, 0, 113, 7]);
     let local = IpAddr::from([127, 0, 0, 1]);
     for (proof, address, path, want) in [
@@ -20,6 +25,9 @@ async fn credentials_over_connections_without_tls_are_refused() {
         (&password, remote, "/token", 403),
         (&Proof::basic("alice", "wrong"), remote, "/v2/", 403),
         (&Proof::None, remote, "/v2/a/tags/list", 404),
+        // A docker client asks for a token before it pulls, and has to get on with it.
+        (&Proof::None, remote, "/token", 200),
+        (&anyone, remote, "/v2/a/tags/list", 404),
         (&password, local, "/v2/", 200),
         (&token, local, "/v2/", 200),
     ] {
