@@ -12,7 +12,7 @@ use s3layers::{
 use super::site::{By, Image, Site, collect, hours, pull, push, push_layer, put_manifest};
 use crate::support::answers::{Reword, reword};
 use crate::support::bucket;
-use crate::support::fault_client::{DeleteObject, ListObjectsV2, On};
+use crate::support::fault_client::{DeleteObject, GetObject, ListObjectsV2, On};
 use crate::support::stores::{self, BUCKET, name};
 
 /// The `<Contents>` of a listing, in another order or number.
@@ -112,6 +112,34 @@ async fn listing_that_is_much_shorter_than_the_last_one_removes_nothing() {
     assert_eq!((collected.links_removed, collected.layers_removed), (0, 0));
     let collected = service.collect(&CollectOptions::default()).await.unwrap();
     assert_eq!((collected.stopped, collected.links_removed), (None, 1));
+}
+
+/// Else what it counted is more than is left, and no later collection believes its listings.
+#[tokio::test]
+async fn links_that_another_collection_removes_meanwhile_are_not_missed() {
+    let site = Site::new(By::Delete).await;
+    let service = site.process().await;
+    for seed in 0..40 {
+        push(&service, &name(), &Image::new(seed, 100)).await;
+    }
+    for seed in 40..60 {
+        push_layer(&service, &name(), &Image::new(seed, 100)).await;
+    }
+    site.collect_after(hours(73)).await;
+    site.clock.advance(hours(21));
+    let (late, faults) = site.process_over_faults().await;
+    let looks = faults.hold(On::every(GetObject).key_contains("/_layers/"));
+    let other = async {
+        looks.reached_by(1).await;
+        assert_eq!(site.collect().await.links_removed, 20);
+        looks.open();
+    };
+    let options = CollectOptions::default();
+    let (collected, ()) = tokio::join!(late.collect(&options), other);
+    let collected = collected.unwrap();
+    assert_eq!((collected.links, collected.links_removed), (40, 0));
+    let next = service.collect(&options).await.unwrap();
+    assert_eq!(next.stopped, None);
 }
 
 /// The listings of two passes lack all keys of a repository: the record is set to dead, but the bytes stay as long as

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use s3layers::{
-    CheckOptions, CollectOptions, Error, LayerService as _, LayerServiceExt as _, ReadShare,
-    RepositoryService as _,
+    CheckOptions, CheckVerdict, CollectOptions, Error, LayerService as _, LayerServiceExt as _,
+    ReadShare, RepositoryService as _,
 };
 
 use super::site::{
@@ -204,6 +204,36 @@ async fn link_that_is_written_again_protects_a_layer_that_is_named_by_another_id
             site.collect_after(hours(50)).await;
         }
         assert!(is_there().await, "{rewrite:?}");
+    }
+}
+
+/// Whether or not its record knows that id.
+#[tokio::test]
+async fn layer_that_is_named_by_another_id_waits_for_the_repair_of_its_link() {
+    let other = "library/other".parse().unwrap();
+    for is_known in [true, false] {
+        let site = Site::new(By::Delete).await;
+        let service = site.process().await;
+        let image = Image::new(1, 100_000);
+        if !is_known {
+            push_layer(&service, &other, &image).await;
+        }
+        let sha512 = push_by_sha512(&service, &name(), &image.layer).await;
+        let named = manifest(&sha512, 100_000);
+        service.put_manifest(&name(), &named).await.unwrap();
+        site.delete_own_link(&image).await;
+        for _ in 0..25 {
+            site.collect_after(hours(6)).await;
+        }
+        let repair = CheckOptions {
+            repair: true,
+            wait: Some(Duration::ZERO),
+            ..CheckOptions::default()
+        };
+        let checked = site.process().await.check(&repair).await.unwrap();
+        assert_eq!(checked.verdict(), CheckVerdict::Repaired, "{is_known}");
+        let layer = service.confirm_layer(&name(), &sha512.into()).await;
+        assert!(layer.unwrap().is_some(), "{is_known}");
     }
 }
 

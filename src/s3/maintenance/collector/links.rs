@@ -16,6 +16,7 @@ use crate::s3::bucket::StoredDocument;
 use crate::s3::format::keys::Key;
 use crate::s3::format::record::{EntryState, Link};
 use crate::s3::maintenance::bounded_list::BoundedList;
+use crate::s3::maintenance::marks::Marks;
 use crate::s3::names;
 use crate::s3::wire::{ETag, Put, Written};
 use s3layers_tarsum::Digest;
@@ -55,22 +56,24 @@ pub(super) struct Since {
 }
 
 /// Judges the old links of a repository; condemns them, or writes them back to live. Adds those that can
-/// be removed now.
+/// be removed now. A link that was listed and is gone by now, as another collection has removed it, does not count: else
+/// the next collection would miss it. `all_named` is what manifests of all repositories name.
 ///
 /// # Cost
 ///
 /// 1 request for each link that no manifest names by its SHA-256, 2 where these are more than the share that may go,
-/// and 1 more where it is condemned. 2 for each old link by another id.
+/// and 1 more where it is condemned. 2 for each link by another id.
 pub(super) async fn judge(
     pass: &Pass<'_>,
     mut repository: Repository,
     since: Since,
+    all_named: &mut Marks,
     judged: &mut Judged,
 ) -> Result<(), CollectError> {
+    let orphans = orphans(pass, &mut repository, all_named).await?;
     if repository.is_unreadable {
         return Ok(());
     }
-    let orphans = orphans(pass, &mut repository).await?;
     let Repository { old, named, .. } = &repository;
     // Not one that is named: should it be condemned, it stays so, as a listing does not show the state. A client that relies on
     // it after its manifest is deleted writes it back.
@@ -85,13 +88,16 @@ pub(super) async fn judge(
         .into_iter()
         .map(async |digest| Box::pin(judge_one(pass, repository, digest, since)).await);
     let mut judgements = stream::iter(judgements.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    let mut gone = 0;
     while let Some(one) = judgements.try_next().await? {
         match one {
-            Some(Outcome::Condemned(digest)) => judged.condemned.push(digest),
-            Some(Outcome::Removable(link)) => judged.removable.push(link),
-            None => {}
+            Outcome::Condemned(digest) => judged.condemned.push(digest),
+            Outcome::Removable(link) => judged.removable.push(link),
+            Outcome::Gone => gone += 1,
+            Outcome::Stays => {}
         }
     }
+    subtract(pass, repository.old.in_all(gone));
     orphans
         .into_iter()
         .for_each(|link| judged.removable.push(link));
@@ -111,13 +117,18 @@ async fn are_too_many(
     }
     let looks = unnamed.iter().map(async |digest| {
         let looked = Box::pin(look(pass, repository, digest, since)).await?;
-        Ok(looked.is_some_and(|(_, action)| action == LinkAction::Condemn))
+        Ok(match looked {
+            Looked::Link(_, action) => Some(action),
+            Looked::Unreadable => Some(LinkAction::Keep),
+            Looked::Gone => None,
+        })
     });
     let looked = at_once(looks).await?;
-    let due = looked.into_iter().filter(|is_due| *is_due).count();
-    let due = repository.old.in_all(due);
+    let count = |wanted| looked.iter().filter(|looked| **looked == wanted).count();
+    let due = repository.old.in_all(count(Some(LinkAction::Condemn)));
     let are_too_many = plan::is_too_many(due, links, share);
     if are_too_many {
+        subtract(pass, repository.old.in_all(count(None)));
         pass.report(|report| report.repositories_left += 1);
         pass.skip(format_args!(
             "all links of {}: {due} of {links} would be condemned, more than the share that may go",
@@ -127,17 +138,32 @@ async fn are_too_many(
     Ok(are_too_many)
 }
 
-/// A link that no manifest names by its SHA-256, and what is to be done with it; `None` where it is gone or stays.
+/// Links that were listed, and do not count.
+fn subtract(pass: &Pass<'_>, links: u64) {
+    pass.report(|report| report.links = report.links.saturating_sub(links));
+}
+
+/// A link that was listed, and what is to be done with it.
+enum Looked {
+    Link(Box<StoredDocument<Link>>, LinkAction),
+    Unreadable,
+    Gone,
+}
+
+/// Looks at a link that no manifest names by its SHA-256.
 async fn look(
     pass: &Pass<'_>,
     repository: &Repository,
     digest: &Digest,
     since: Since,
-) -> Result<Option<(StoredDocument<Link>, LinkAction)>, CollectError> {
+) -> Result<Looked, CollectError> {
     let id = LayerId::from(digest.clone());
     let read = pass.store.link(&repository.name, &id).await;
+    if matches!(read, Ok(None)) {
+        return Ok(Looked::Gone);
+    }
     let Some(loaded) = pass.or_skip(read)? else {
-        return Ok(None);
+        return Ok(Looked::Unreadable);
     };
     let link = &loaded.document;
     let mut digests = link.layer.aliases.iter().filter_map(LayerId::as_digest);
@@ -148,12 +174,14 @@ async fn look(
         upload_began: since.upload,
     };
     let action = plan::link(facts, pass.times());
-    Ok(Some((loaded, action)))
+    Ok(Looked::Link(Box::new(loaded), action))
 }
 
 enum Outcome {
     Condemned(Digest),
     Removable(Removable),
+    Stays,
+    Gone,
 }
 
 async fn judge_one(
@@ -161,31 +189,34 @@ async fn judge_one(
     repository: &Repository,
     digest: &Digest,
     since: Since,
-) -> Result<Option<Outcome>, CollectError> {
-    let Some((loaded, action)) = look(pass, repository, digest, since).await? else {
-        return Ok(None);
+) -> Result<Outcome, CollectError> {
+    let (loaded, action) = match look(pass, repository, digest, since).await? {
+        Looked::Link(loaded, action) => (*loaded, action),
+        Looked::Unreadable => return Ok(Outcome::Stays),
+        Looked::Gone => return Ok(Outcome::Gone),
     };
     let (link, etag) = (loaded.document, loaded.etag);
     let name = repository.name.clone();
     let key = pass.store.keys.link(&name, &digest.clone().into());
     Ok(match action {
-        LinkAction::Keep => None,
+        LinkAction::Keep => Outcome::Stays,
         LinkAction::Condemn => {
             let nonce = clock::new_nonce();
             let is_written = put(pass, &key, link, EntryState::Condemned { nonce }, &etag).await?;
-            is_written.then(|| {
-                tracing::debug!(%key, "condemned a link");
-                pass.report(|report| report.links_condemned += 1);
-                Outcome::Condemned(digest.clone())
-            })
+            if !is_written {
+                return Ok(Outcome::Stays);
+            }
+            tracing::debug!(%key, "condemned a link");
+            pass.report(|report| report.links_condemned += 1);
+            Outcome::Condemned(digest.clone())
         }
         LinkAction::Restore => {
             if put(pass, &key, link, EntryState::Live, &etag).await? {
                 pass.report(|report| report.links_restored += 1);
             }
-            None
+            Outcome::Stays
         }
-        LinkAction::Remove => Some(Outcome::Removable(Removable { name, key, etag })),
+        LinkAction::Remove => Outcome::Removable(Removable { name, key, etag }),
     })
 }
 
@@ -217,11 +248,12 @@ pub(super) async fn has_link(pass: &Pass<'_>, key: &Key) -> Result<bool, Collect
     }
 }
 
-/// Reads the old links by other ids. A layer is named where one of them is: its link by SHA-256 may have lost that id.
-/// Those whose layer has no link by SHA-256.
+/// Reads the links by other ids. A layer is named where one of them is: its link by SHA-256 may have lost that id.
+/// Those that no manifest names and whose layer has no link by SHA-256.
 async fn orphans(
     pass: &Pass<'_>,
     repository: &mut Repository,
+    all_named: &mut Marks,
 ) -> Result<Vec<Removable>, CollectError> {
     let name = &repository.name;
     let keys = std::mem::take(&mut repository.others.things);
@@ -235,8 +267,11 @@ async fn orphans(
         let id = link.id.as_digest();
         if link.layer.has_id(&link.id) && id.is_some_and(|id| repository.named.contains(id)) {
             repository.named.insert(&link.layer.digest);
+            // Where its link by SHA-256 is lost, a repair writes it again: the bytes stay until then.
+            all_named.insert(&link.layer.digest);
+        } else {
+            orphans.extend(orphan);
         }
-        orphans.extend(orphan);
     }
     Ok(orphans)
 }

@@ -151,7 +151,7 @@ impl Walk<'_, '_> {
                     repository.old.insert(digest);
                 }
             }
-            EntryKind::OtherLink if age > times.link_age() => repository.others.insert(object.key),
+            EntryKind::OtherLink => repository.others.insert(object.key),
             EntryKind::Manifest(digest) => {
                 self.pass.report(|report| report.manifests += 1);
                 self.manifests.push((digest, object.etag));
@@ -177,7 +177,8 @@ impl Walk<'_, '_> {
             listing: walked.began_at,
             upload: self.sessions.began(&repository.name, walked.began_at, skew),
         };
-        links::judge(pass, repository, since, &mut walked.judged).await
+        let (named, judged) = (&mut walked.named, &mut walked.judged);
+        links::judge(pass, repository, since, named, judged).await
     }
 
     /// Marks what the listed manifests name.
