@@ -614,6 +614,32 @@ async fn missing_marker_is_found_beside_a_push_that_is_under_way() {
     assert_eq!(kinds(&checked), [MarkerMissing]);
 }
 
+/// The upload is listed, and its layer is not any more.
+#[tokio::test]
+async fn data_of_an_upload_that_is_published_meanwhile_is_no_orphan() {
+    let bucket = Bucket::new().await;
+    let bytes = ramp(9, 50_000);
+    let service = bucket.site.process().await;
+    let mut upload = service.upload(&name(), None).await.unwrap();
+    upload.write_bytes(bytes.clone()).await.unwrap();
+    let uuid = upload.uuid();
+    upload.close().await.unwrap();
+    bucket.site.clock.advance(hours(2));
+    let (checker, faults) = bucket.site.process_over_faults().await;
+    let records = faults.hold(On::every(GetObject).key_contains("layers/sha256/"));
+    let options = options(false);
+    let publish = async {
+        records.reached_by(1).await;
+        let mut upload = service.resume(&name(), None, uuid).await.unwrap();
+        let digest = sha256(&bytes);
+        upload.finish(bytes.len() as u64, &digest).await.unwrap();
+        service.wait_for_background().await;
+        records.open();
+    };
+    let (checked, ()) = tokio::join!(checker.check(&options), publish);
+    assert_eq!(kinds(&checked.unwrap()), []);
+}
+
 #[tokio::test]
 async fn cursor_of_a_newer_version_stays() {
     let bucket = Bucket::new().await;
@@ -738,6 +764,21 @@ async fn broken_images_are_named_with_their_tags() {
     assert_eq!(broken[0].digest.as_ref(), Some(&bucket.child.digest));
     assert_eq!(broken[1].digest.as_ref(), Some(&bucket.index.digest));
     assert_eq!(broken[1].tags, ["index".parse().unwrap()]);
+
+    // The index cannot be read when it is looked for.
+    let (service, faults) = bucket.site.process_over_faults().await;
+    let index = bucket.index.digest.hex().to_owned();
+    service.check(&options(false)).await.unwrap();
+    let log = faults.log();
+    let reads = log.iter().filter(|request| {
+        request.operation == GetObject
+            && request.key.contains("/_manifests/")
+            && request.key.ends_with(&index)
+    });
+    let last = On::nth(GetObject, reads.count()).key_contains("/_manifests/");
+    faults.fault(last.key_ends(index.leak()).status(403));
+    let refused = service.check(&options(false)).await.unwrap_err();
+    assert!(!refused.report.defects.is_empty(), "{refused}");
 }
 
 #[tokio::test]

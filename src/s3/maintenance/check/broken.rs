@@ -1,7 +1,6 @@
 //! Which images cannot be pulled because of what is left.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
 
@@ -11,7 +10,6 @@ use super::{BrokenImage, Check, Found};
 use crate::error::Result;
 use crate::manifest;
 use crate::name::{RepositoryName, Tag};
-use crate::s3::bucket::Store;
 use crate::s3::repositories;
 use s3layers_tarsum::Digest;
 
@@ -47,7 +45,7 @@ pub(super) async fn images(check: &Check<'_>, left: &[Found]) -> Result<Vec<Brok
         broken.entry(name).or_default().extend(digest);
     }
     for (name, mut digests) in broken {
-        add_indexes(check.store, name, &mut digests).await?;
+        add_indexes(check, name, &mut digests).await?;
         let mut tags: BTreeMap<Digest, Vec<Tag>> = BTreeMap::new();
         for named in repositories::tags_of(check.store, name, &digests).await? {
             tags.entry(named.manifest).or_default().push(named.tag);
@@ -63,17 +61,19 @@ pub(super) async fn images(check: &Check<'_>, left: &[Found]) -> Result<Vec<Brok
 
 /// Adds the indexes that need one of these, at every depth.
 async fn add_indexes(
-    store: &Arc<Store>,
+    check: &Check<'_>,
     name: &RepositoryName,
     broken: &mut BTreeSet<Digest>,
 ) -> Result<()> {
     let mut indexes: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
-    let mut digests = Box::pin(repositories::digests(store, name));
+    let mut digests = Box::pin(repositories::digests(check.store, name));
     while let Some(digest) = digests.try_next().await? {
-        // A damaged one is broken already.
-        let Ok(Some(manifest)) = repositories::manifest(store, name, &digest).await else {
-            continue;
+        let manifest = match repositories::manifest(check.store, name, &digest).await {
+            // It is broken already.
+            Err(error) if error.is_unreadable() => continue,
+            read => check.or_unchecked(&Subject::Manifest(name.clone(), digest.clone()), read)?,
         };
+        let Some(manifest) = manifest else { continue };
         let children = manifest::children(&manifest.bytes);
         if !children.is_empty() {
             indexes.insert(digest, children);

@@ -188,8 +188,8 @@ impl S3LayerService {
     ///
     /// 1 request for a thousand objects of the bucket, twice for data; 1 for each layer, alias, manifest, tag, referrer, claim and
     /// repository. With `objects`, 1 for each data object and each link, too. In memory at most 9 MiB for each of layers,
-    /// data objects, and links of one repository, or 16 where there are more than 900,000; and 24 MiB for defects. Where
-    /// there are defects, the wait.
+    /// open uploads, data objects, and links of one repository, or 16 where there are more than 900,000; and 24 MiB for
+    /// defects. Where there are defects, the wait.
     ///
     /// # Cancellation
     ///

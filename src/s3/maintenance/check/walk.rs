@@ -1,10 +1,9 @@
 //! Lists the bucket, and looks closer at what a listing does not show to be right.
 //!
-//! Data objects are listed first, then uploads, then records: an object that is older than all of that and named by nothing is an
-//! orphan. Layers come before repositories, and links before the manifests of theirs, so that a manifest whose layers are
-//! linked and whole costs one request.
+//! Data objects are listed first, then uploads, then records: an object that is older than all of that, named by nothing and
+//! of no listed upload, is an orphan. Layers come before repositories, and links before the manifests of theirs, so that a
+//! manifest whose layers are linked and whole costs one request.
 
-use std::future::ready;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -20,7 +19,7 @@ use crate::name::RepositoryName;
 use crate::s3::format::keys::{EntryKind, Key};
 use crate::s3::format::record::{Segment, StoredLayer};
 use crate::s3::maintenance::bounded_list::BoundedList;
-use crate::s3::maintenance::inventory::{self, pages};
+use crate::s3::maintenance::inventory::{self, ListedSession, pages};
 use crate::s3::maintenance::marks::Marks;
 use crate::s3::names;
 use crate::s3::read::S3Layer;
@@ -34,6 +33,8 @@ struct Walk<'a, 'b> {
     began_at: Option<SystemTime>,
     /// Data objects that were listed, with their sizes and ETags.
     listed: Marks,
+    /// Uploads that had a session: one that ends meanwhile may have published its data as a layer that was not listed.
+    uploads: Marks,
     /// Layers that are present and whole, as far as it is known.
     whole: Marks,
     /// Repositories with a link, a manifest or a tag.
@@ -47,6 +48,7 @@ pub(super) async fn all(check: &Check<'_>) -> (BoundedList<Found>, Result<()>) {
         check,
         began_at: None,
         listed: Marks::precise(),
+        uploads: Marks::precise(),
         whole: Marks::precise(),
         repositories: Marks::precise(),
         found: BoundedList::new(DEFECTS),
@@ -126,11 +128,15 @@ impl Walk<'_, '_> {
     async fn uploads(&mut self) -> Result<()> {
         let min_age = self.check.min_age();
         let uploads = inventory::found(Arc::clone(self.check.store));
-        let old = uploads.try_filter(|upload| ready(upload.age >= min_age));
-        let mut pages = Box::pin(old.try_chunks(1000));
+        let mut pages = Box::pin(uploads.try_chunks(1000));
         while let Some(page) = pages.try_next().await.map_err(|error| error.1)? {
-            let subjects = page.into_iter().map(|upload| Subject::Upload(upload.uuid));
-            self.look_at(subjects.collect()).await?;
+            let open = page
+                .iter()
+                .filter(|upload| upload.session != ListedSession::Absent);
+            open.for_each(|upload| self.uploads.insert(&upload.uuid));
+            let old = page.into_iter().filter(|upload| upload.age >= min_age);
+            let subjects = old.map(|upload| Subject::Upload(upload.uuid)).collect();
+            self.look_at(subjects).await?;
         }
         Ok(())
     }
@@ -346,11 +352,13 @@ impl Walk<'_, '_> {
         while let Some(page) = pages.try_next().await? {
             let mut subjects = Vec::new();
             for object in page.objects {
-                if self.is_old(&object) && !self.check.is_named(&object.key) {
-                    subjects.push(match store.keys.upload_of_data(object.key.as_str()) {
-                        Some(uuid) => Subject::Data(object.key, uuid),
-                        None => Subject::Unknown(object.key),
-                    });
+                if !self.is_old(&object) || self.check.is_named(&object.key) {
+                    continue;
+                }
+                match store.keys.upload_of_data(object.key.as_str()) {
+                    Some(uuid) if self.uploads.contains(&uuid) => {}
+                    Some(uuid) => subjects.push(Subject::Data(object.key, uuid)),
+                    None => subjects.push(Subject::Unknown(object.key)),
                 }
             }
             self.look_at(subjects).await?;
