@@ -89,13 +89,11 @@ impl Plan {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<(), RestoreError> {
-        let same = entries_of(store, name, digest).await?;
-        let needed = same
-            .first()
-            .map(|entry| manifest::needed(&entry.document.bytes.0));
-        drop(same);
+        let deleted = deleted(store, name, digest).await?;
+        let needed = manifest::needed(&deleted.document.bytes.0);
+        drop(deleted);
         let (mut layers, mut gone) = (Vec::new(), Vec::new());
-        for digest in needed.ok_or(RestoreError::Unknown)? {
+        for digest in needed {
             match self.find(store, name, &digest).await? {
                 Needed::Layer(id, live) => layers.push((id, *live)),
                 Needed::Manifest => {}
@@ -184,15 +182,38 @@ async fn tagged(
     Ok(digest)
 }
 
-/// The entries of one digest: a deletion that was repeated has one for each attempt.
-async fn entries_of(
+/// What was deleted.
+struct Deleted {
+    /// With the tags of all entries.
+    document: TrashedManifest,
+    /// A deletion that was repeated has an entry for each attempt.
+    keys: Vec<Key>,
+}
+
+/// All entries of one digest.
+async fn deleted(
     store: &Arc<Store>,
     name: &RepositoryName,
     digest: &Digest,
-) -> Result<Vec<ListedManifest>> {
-    let only = |entry: ListedManifest| (entry.document.digest == *digest).then_some(entry);
-    let prefix = store.keys.trash_of_digest(name, digest);
-    trash::entries(store, prefix, only).await
+) -> Result<Deleted, RestoreError> {
+    let mut deleted: Option<Deleted> = None;
+    let add = |entry: ListedManifest| {
+        let ListedManifest { key, document, .. } = entry;
+        match &mut deleted {
+            _ if document.digest != *digest => {}
+            Some(deleted) => {
+                deleted.keys.push(key);
+                deleted.document.tags.extend(document.tags);
+            }
+            None => {
+                let keys = vec![key];
+                deleted = Some(Deleted { document, keys });
+            }
+        }
+        None::<()>
+    };
+    trash::entries(store, store.keys.trash_of_digest(name, digest), add).await?;
+    deleted.ok_or(RestoreError::Unknown)
 }
 
 /// Restores a manifest of which all is there.
@@ -203,9 +224,8 @@ async fn restore_one(
     layers: &[(LayerId, LiveLayer)],
     restored: &mut RestoreReport,
 ) -> Result<(), RestoreError> {
-    let same = entries_of(store, name, digest).await?;
-    let entry = same.first().map(|entry| &entry.document);
-    let entry = entry.ok_or(RestoreError::Unknown)?;
+    let deleted = deleted(store, name, digest).await?;
+    let entry = &deleted.document;
     let since = Moment::now();
     for (id, live) in layers {
         publish::link_found(store, name, live, id).await?;
@@ -218,17 +238,16 @@ async fn restore_one(
         artifact_type: entry.artifact_type.clone(),
         annotations: entry.annotations.clone(),
     };
-    names::entry(store, name, manifests::put(store, name, &manifest, since)).await?;
-    let tags: BTreeSet<&Tag> = same.iter().flat_map(|one| &one.document.tags).collect();
-    for tag in tags {
+    // First, as a restore that continues looks in the trash only for what is absent.
+    for tag in &entry.tags {
         if tags::put_if_absent(store, name, tag, &entry.digest).await? {
             restored.tags.push(tag.clone());
         } else {
             restored.taken_tags.push(tag.clone());
         }
     }
-    let keys: Vec<Key> = same.iter().map(|one| one.key.clone()).collect();
-    Ok(store.remove_all(&keys).await?)
+    names::entry(store, name, manifests::put(store, name, &manifest, since)).await?;
+    Ok(store.remove_all(&deleted.keys).await?)
 }
 
 async fn restore(

@@ -84,9 +84,9 @@ pub(super) struct ListedManifest {
 pub(super) async fn entries<T>(
     store: &Arc<Store>,
     prefix: String,
-    map: impl Fn(ListedManifest) -> Option<T>,
+    mut map: impl FnMut(ListedManifest) -> Option<T>,
 ) -> Result<Vec<T>> {
-    let (mut listed, map) = (Vec::new(), &map);
+    let mut listed = Vec::new();
     let mut pages = pages(store, prefix);
     while let Some(page) = pages.try_next().await? {
         let now = clock::now();
@@ -94,18 +94,17 @@ pub(super) async fn entries<T>(
         let reads = objects.map(|object| (object.clone(), page.age(object, now)));
         let reads = reads.map(async |(object, age)| {
             let document = read(store, &object.key).await?;
-            Ok::<_, Error>(document.and_then(|document| {
-                map(ListedManifest {
-                    key: object.key,
-                    age,
-                    written_at: object.modified,
-                    document,
-                })
+            Ok::<_, Error>(document.map(|document| ListedManifest {
+                key: object.key,
+                age,
+                written_at: object.modified,
+                document,
             }))
         });
-        let reads = stream::iter(reads.collect::<Vec<_>>()).buffered(READS_AT_ONCE);
-        let read: Vec<_> = reads.try_collect().await?;
-        listed.extend(read.into_iter().flatten());
+        let mut reads = stream::iter(reads.collect::<Vec<_>>()).buffered(READS_AT_ONCE);
+        while let Some(read) = reads.try_next().await? {
+            listed.extend(read.and_then(&mut map));
+        }
     }
     Ok(listed)
 }

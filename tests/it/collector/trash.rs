@@ -184,11 +184,11 @@ async fn image_that_is_restored_while_it_is_being_deleted_keeps_its_tag() {
     }
 }
 
-/// Children of an index that were deleted too come back with it.
+/// Children of an index that were deleted too come back with it, also where the first attempt is interrupted.
 #[tokio::test]
 async fn index_is_restored_with_its_children() {
     let site = Site::new(By::Delete).await;
-    let service = site.process().await;
+    let (service, faults) = site.process_over_faults().await;
     let image = Image::new(1, 1_000);
     push(&service, &name(), &image).await;
     let child = &image.manifest.digest;
@@ -202,6 +202,12 @@ async fn index_is_restored_with_its_children() {
     delete(&service, &index.digest).await;
     delete(&service, child).await;
     let reference = TrashReference::Digest(index.digest.clone());
+    for refused in ["/_tags/", "/_manifests/"] {
+        faults.fault(On::every(PutObject).key_contains(refused).status(403));
+        let error = service.restore(&name(), &reference).await.unwrap_err();
+        assert!(matches!(error, RestoreError::Failed(_)), "{error}");
+        faults.clear_faults();
+    }
     let restored = service.restore(&name(), &reference).await.unwrap();
     assert_eq!(restored.named, std::slice::from_ref(child));
     assert_eq!(restored.tags.len(), 1);
