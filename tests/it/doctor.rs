@@ -13,7 +13,7 @@ use crate::support::bucket;
 use crate::support::fault_client::{
     AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, DeleteObject,
     DeleteObjects, GetBucketLifecycleConfiguration, GetObject, HeadObject, ListMultipartUploads,
-    ListObjectsV2, ListParts, On, Operation, PutObject, UploadPart,
+    ListObjectsV2, ListParts, On, Operation, Position, PutObject, UploadPart,
 };
 use crate::support::stores::{self, BUCKET};
 
@@ -213,6 +213,17 @@ async fn stale_profile_is_replaced() {
         "checksums by CRC64NVME: not found, and expected of the embedded store of s3layers";
     assert_eq!(examination.differences, [expected]);
     assert!(!stores::service(&store).await.profile().crc64nvme);
+}
+
+/// Else what an operator has set in it would be lost.
+#[tokio::test]
+async fn profile_that_is_read_wrong_once_is_not_replaced() {
+    let (store, wire) = stores::with_wire().await;
+    examined(&store, wire.http_client()).await;
+    let flipped = On::nth(GetObject, 1).key_ends("profile");
+    wire.fault(flipped.flip_bit(Position::Middle));
+    let again = examined(&store, wire.http_client()).await;
+    assert_eq!(again.profile_change, ProfileChange::Unchanged);
 }
 
 #[tokio::test]
