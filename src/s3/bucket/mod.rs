@@ -77,6 +77,40 @@ const READS: u32 = 3;
 /// How often a document is contended for before that is reported as an error that can be retried.
 pub(crate) const ROUNDS: u32 = 5;
 
+/// As [`Store::read`], before there is a store.
+pub(crate) async fn read<T: Document>(
+    api: &Api,
+    key: &Key,
+) -> Result<Option<StoredDocument<Result<T>>>> {
+    let mut reads = 0;
+    loop {
+        let Some(object) = api.get_small(key).await? else {
+            return Ok(None);
+        };
+        let SmallObject {
+            bytes,
+            etag,
+            written,
+            turn: _turn,
+        } = object;
+        if is_tombstone(key, &bytes) {
+            return Ok(None);
+        }
+        reads += 1;
+        match decode(key, &bytes) {
+            Err(error @ Error::NewerVersion { .. }) => return Err(error),
+            Err(error) if reads < READS => tracing::info!(%key, %error, "read again"),
+            document => {
+                return Ok(Some(StoredDocument {
+                    document,
+                    etag,
+                    written,
+                }));
+            }
+        }
+    }
+}
+
 impl Store {
     /// Reads a document; `None` where there is none.
     pub(crate) async fn load<T: Document>(&self, key: &Key) -> Result<Option<StoredDocument<T>>> {
@@ -95,33 +129,7 @@ impl Store {
         &self,
         key: &Key,
     ) -> Result<Option<StoredDocument<Result<T>>>> {
-        let mut reads = 0;
-        loop {
-            let Some(object) = self.api.get_small(key).await? else {
-                return Ok(None);
-            };
-            let SmallObject {
-                bytes,
-                etag,
-                written,
-                turn: _turn,
-            } = object;
-            if is_tombstone(key, &bytes) {
-                return Ok(None);
-            }
-            reads += 1;
-            match decode(key, &bytes) {
-                Err(error @ Error::NewerVersion { .. }) => return Err(error),
-                Err(error) if reads < READS => tracing::info!(%key, %error, "read again"),
-                document => {
-                    return Ok(Some(StoredDocument {
-                        document,
-                        etag,
-                        written,
-                    }));
-                }
-            }
-        }
+        read(&self.api, key).await
     }
 
     /// Removes a document that was read with this ETag. One that was written since stays; the

@@ -23,8 +23,9 @@ use self::verdict::reason;
 use super::config::{ConnectError, S3Config};
 use super::vendors;
 use crate::error::{Error, Result};
-use crate::s3::format::document::{decode, encode};
-use crate::s3::format::keys::{Key, Keys};
+use crate::s3::bucket;
+use crate::s3::format::document::encode;
+use crate::s3::format::keys::Keys;
 use crate::s3::format::profile::StoreProfile;
 use crate::s3::wire::{Api, Client, ConditionForm, Listing, Payload};
 use crate::telemetry::Usage;
@@ -238,27 +239,12 @@ fn profile_of(bench: &Bench, expected: StoreProfile) -> Option<StoreProfile> {
     })
 }
 
-/// The profile in the bucket; `Some(None)` where it cannot be read, also a third time: once may have been the wire, and
-/// what an operator has set there would be lost.
-async fn stored_profile(api: &Api, key: &Key) -> Result<Option<Option<StoreProfile>>> {
-    for _ in 0..3 {
-        let Some(found) = api.get_small(key).await? else {
-            return Ok(None);
-        };
-        match decode::<StoreProfile>(key, &found.bytes) {
-            Ok(profile) => return Ok(Some(Some(profile))),
-            Err(newer @ Error::NewerVersion { .. }) => return Err(newer),
-            Err(_) => {}
-        }
-    }
-    Ok(Some(None))
-}
-
 /// Writes the profile without a condition: a store may have none.
 async fn write_profile(api: &Api, keys: &Keys, profile: &StoreProfile) -> ProfileChange {
     let key = keys.profile();
     let write = async {
-        let stored = stored_profile(api, &key).await?;
+        let read = bucket::read::<StoreProfile>(api, &key).await?;
+        let stored = read.map(|read| read.document.ok());
         let mut profile = profile.clone();
         if let Some(Some(stored)) = &stored {
             profile.collection = stored.collection;
