@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::trash::{self, ListedManifest};
 use super::{manifest_document, manifests, tags};
@@ -172,12 +173,14 @@ async fn tagged(
     name: &RepositoryName,
     tag: &Tag,
 ) -> Result<Digest, RestoreError> {
-    let only = |entry: ListedManifest| {
-        let has_it = entry.document.tags.contains(tag);
-        has_it.then_some((entry.age, entry.document.digest))
+    let mut newest: Option<(Duration, Digest)> = None;
+    let add = |entry: ListedManifest| {
+        let is_newer = newest.as_ref().is_none_or(|(age, _)| entry.age < *age);
+        if is_newer && entry.document.tags.contains(tag) {
+            newest = Some((entry.age, entry.document.digest));
+        }
     };
-    let found = trash::entries(store, store.keys.trash_of(name), only).await?;
-    let newest = found.into_iter().min_by_key(|(age, _)| *age);
+    trash::each_entry(store, store.keys.trash_of(name), add).await?;
     let (_, digest) = newest.ok_or(RestoreError::Unknown)?;
     Ok(digest)
 }
@@ -210,9 +213,8 @@ async fn deleted(
                 deleted = Some(Deleted { document, keys });
             }
         }
-        None::<()>
     };
-    trash::entries(store, store.keys.trash_of_digest(name, digest), add).await?;
+    trash::each_entry(store, store.keys.trash_of_digest(name, digest), add).await?;
     deleted.ok_or(RestoreError::Unknown)
 }
 

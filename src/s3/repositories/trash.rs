@@ -80,13 +80,12 @@ pub(super) struct ListedManifest {
     pub(super) document: TrashedManifest,
 }
 
-/// What `map` makes of the entries below a prefix. One that cannot be read is left out.
-pub(super) async fn entries<T>(
+/// Gives the entries below a prefix to `take`, one after the other. One that cannot be read is left out.
+pub(super) async fn each_entry(
     store: &Arc<Store>,
     prefix: String,
-    mut map: impl FnMut(ListedManifest) -> Option<T>,
-) -> Result<Vec<T>> {
-    let mut listed = Vec::new();
+    mut take: impl FnMut(ListedManifest),
+) -> Result<()> {
     let mut pages = pages(store, prefix);
     while let Some(page) = pages.try_next().await? {
         let now = clock::now();
@@ -103,10 +102,10 @@ pub(super) async fn entries<T>(
         });
         let mut reads = stream::iter(reads.collect::<Vec<_>>()).buffered(READS_AT_ONCE);
         while let Some(read) = reads.try_next().await? {
-            listed.extend(read.and_then(&mut map));
+            read.into_iter().for_each(&mut take);
         }
     }
-    Ok(listed)
+    Ok(())
 }
 
 /// `None` where it is absent or cannot be read.
@@ -139,15 +138,17 @@ impl S3LayerService {
     pub async fn trash(&self, name: Option<&RepositoryName>) -> Result<Vec<TrashEntry>> {
         let keys = &self.store.keys;
         let prefix = name.map_or_else(|| keys.trash(), |name| keys.trash_of(name));
-        let entry = |listed: ListedManifest| {
-            Some(TrashEntry {
+        let mut entries = Vec::new();
+        let add = |listed: ListedManifest| {
+            entries.push(TrashEntry {
                 name: listed.document.repository,
                 digest: listed.document.digest,
                 tags: listed.document.tags.into_iter().collect(),
                 age: listed.age,
                 deleted_at: listed.written_at,
-            })
+            });
         };
-        entries(&self.store, prefix, entry).await
+        each_entry(&self.store, prefix, add).await?;
+        Ok(entries)
     }
 }
