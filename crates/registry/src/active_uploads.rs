@@ -24,10 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The active uploads of this process.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ActiveUploads(Arc<Mutex<HashMap<Place, Vec<Receiver>>>>);
+pub(super) struct ActiveUploads(Arc<Mutex<HashMap<UploadKey, Vec<Receiver>>>>);
 
-/// An upload. Its repository is a part of it: who may write to another one can end no body by its UUID.
-type Place = (RepositoryName, Uuid);
+/// By its repository too: who may write to another one can end no body by its UUID.
+pub(super) type UploadKey = (RepositoryName, Uuid);
 
 /// The receiver of a body, as other requests see it.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ pub(super) struct SyncRequest {
 /// An upload that receives a body, as its receiver sees it. To drop it acknowledges all requests.
 #[derive(Debug)]
 pub(super) struct ActiveUpload {
-    place: Place,
+    key: UploadKey,
     uploads: ActiveUploads,
     requested: Arc<watch::Sender<SyncRequest>>,
     acknowledged: watch::Sender<u64>,
@@ -56,18 +56,16 @@ pub(super) struct ActiveUpload {
 
 impl ActiveUploads {
     /// Registers one more receiver of this upload.
-    pub(super) fn begin(&self, place: Place) -> ActiveUpload {
+    pub(super) fn begin(&self, key: UploadKey) -> ActiveUpload {
         let requested = Arc::new(watch::Sender::new(SyncRequest::default()));
         let acknowledged = watch::Sender::new(0);
         let receiver = Receiver {
             requested: requested.clone(),
             acknowledged: acknowledged.subscribe(),
         };
-        let mut all = lock(&self.0);
-        all.entry(place.clone()).or_default().push(receiver);
-        drop(all);
+        lock(&self.0).entry(key.clone()).or_default().push(receiver);
         ActiveUpload {
-            place,
+            key,
             uploads: self.clone(),
             requested,
             acknowledged,
@@ -77,8 +75,8 @@ impl ActiveUploads {
     /// Waits until the receivers of this upload have stored what has arrived; where the caller
     /// continues the upload (`takes_over`), until they have ended. They need a permit for that, so
     /// the caller holds none meanwhile.
-    pub(super) async fn sync(&self, place: &Place, takes_over: bool, permit: &mut RequestPermit) {
-        let receivers = lock(&self.0).get(place).cloned().unwrap_or_default();
+    pub(super) async fn sync(&self, key: &UploadKey, takes_over: bool, permit: &mut RequestPermit) {
+        let receivers = lock(&self.0).get(key).cloned().unwrap_or_default();
         if receivers.is_empty() {
             return;
         }
@@ -128,10 +126,10 @@ impl ActiveUpload {
 impl Drop for ActiveUpload {
     fn drop(&mut self) {
         let mut all = lock(&self.uploads.0);
-        if let Some(receivers) = all.get_mut(&self.place) {
+        if let Some(receivers) = all.get_mut(&self.key) {
             receivers.retain(|receiver| !Arc::ptr_eq(&receiver.requested, &self.requested));
             if receivers.is_empty() {
-                all.remove(&self.place);
+                all.remove(&self.key);
             }
         }
     }
@@ -149,17 +147,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn sync_waits_for_its_acknowledgement_or_the_end() {
         let uploads = ActiveUploads::default();
-        let place = |name: &str| (name.parse().unwrap(), Uuid::nil());
+        let key = |name: &str| (name.parse().unwrap(), Uuid::nil());
         let permits = RequestPermits::new(1);
         let sync = |takes_over, mut permit: RequestPermit| {
-            let (uploads, place) = (uploads.clone(), place("a"));
-            tokio::spawn(async move { uploads.sync(&place, takes_over, &mut permit).await })
+            let (uploads, key) = (uploads.clone(), key("a"));
+            tokio::spawn(async move { uploads.sync(&key, takes_over, &mut permit).await })
         };
         sync(false, permit(&permits).await).await.unwrap();
 
-        let active = uploads.begin(place("a"));
+        let active = uploads.begin(key("a"));
         let mut other = permit(&permits).await;
-        uploads.sync(&place("b"), true, &mut other).await;
+        uploads.sync(&key("b"), true, &mut other).await;
         drop(other);
         assert!(active.sync_request().is_none());
         let syncing = sync(false, permit(&permits).await);

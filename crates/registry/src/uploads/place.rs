@@ -9,6 +9,7 @@ use http::{HeaderName, Response, StatusCode};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use crate::active_uploads::UploadKey;
 use crate::body::ResponseBody;
 use crate::error::{Code, Refusal};
 use crate::location::Base;
@@ -53,8 +54,11 @@ impl Place {
     /// See [`ActiveUploads::sync`](crate::active_uploads::ActiveUploads::sync).
     pub(super) async fn sync(&self, takes_over: bool, permit: &mut RequestPermit) {
         let active = &self.shared.active_uploads;
-        let place = (self.name.clone(), self.uuid);
-        active.sync(&place, takes_over, permit).await;
+        active.sync(&self.key(), takes_over, permit).await;
+    }
+
+    fn key(&self) -> UploadKey {
+        (self.name.clone(), self.uuid)
     }
 
     /// The upload as it is stored.
@@ -69,10 +73,7 @@ impl Place {
         UploadReceiver {
             upload,
             body: call.body,
-            active: self
-                .shared
-                .active_uploads
-                .begin((self.name.clone(), self.uuid)),
+            active: self.shared.active_uploads.begin(self.key()),
             metrics: self.metrics.clone(),
         }
     }
