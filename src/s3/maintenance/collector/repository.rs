@@ -9,7 +9,7 @@ use s3layers_tarsum::Digest;
 
 /// So many old links of one repository are looked at in a pass: 5 MiB.
 const LINKS: usize = 50_000;
-/// Of those by other ids: their keys, 3 MiB.
+/// So many links by other ids: their keys, 3 MiB.
 const OTHER_LINKS: usize = 10_000;
 
 /// One repository, while its keys are listed: links come before manifests.
@@ -18,7 +18,7 @@ pub(super) struct Repository {
     pub(super) links: u64,
     /// Old links.
     pub(super) old: Sample<Digest>,
-    /// Old links by other ids.
+    /// Links by other ids.
     pub(super) others: Sample<Key>,
     pub(super) named: Marks,
     pub(super) names: Option<NamesCache>,
