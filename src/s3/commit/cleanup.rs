@@ -12,7 +12,7 @@ use crate::id::LayerId;
 use crate::s3::bucket::live::{self, LiveLayer};
 use crate::s3::bucket::{Store, objects};
 use crate::s3::format::keys::Key;
-use crate::s3::format::record::{SegmentName, StoredLayer};
+use crate::s3::format::record::{Segment, SegmentName, StoredLayer};
 use crate::s3::publish;
 use crate::s3::session::owned::{CancelScope, OwnedSession};
 use crate::s3::session::{CommitIntent, Phase, Session, Tail, claim};
@@ -151,12 +151,8 @@ pub(crate) async fn remove_unrecorded(
         let id = intent.digest.clone().into();
         let record = recorded(store, &id).await?;
         let link = store.linked(&session.repository, &id).await?;
-        kept.extend(
-            record
-                .iter()
-                .chain(&link)
-                .flat_map(|layer| data_of(store, layer)),
-        );
+        let layers = record.iter().chain(&link);
+        kept.extend(layers.flat_map(|layer| data_of(store, layer)));
     }
     let mut remove = Vec::new();
     for tail in stored {
@@ -192,20 +188,16 @@ async fn recorded(store: &Store, id: &LayerId) -> Result<Option<StoredLayer>> {
 
 /// The objects with the bytes of a layer.
 fn data_of(store: &Store, layer: &StoredLayer) -> Vec<Key> {
-    let segments = layer.segments().iter();
-    segments
-        .map(|segment| store.keys.segment(layer.upload, &segment.name))
-        .collect()
+    let key = |segment: &Segment| store.keys.segment(layer.upload, &segment.name);
+    layer.segments().iter().map(key).collect()
 }
 
 /// Objects that an owner wrote with one request and could not record: those that are no published layer.
 async fn orphans_among(store: &Store, data: Vec<(ListedObject, SegmentName)>) -> Result<Vec<Key>> {
     let mut orphans = Vec::new();
     for (object, name) in data {
-        let SegmentName::Whole(_) = name else {
-            continue;
-        };
-        if !is_layer(store, &object.key, object.size).await? {
+        let is_whole = matches!(name, SegmentName::Whole(_));
+        if is_whole && !is_layer(store, &object.key, object.size).await? {
             orphans.push(object.key);
         }
     }

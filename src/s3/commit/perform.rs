@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use super::cleanup;
 use super::next::{
-    Bytes, Concurrency, End, Facts, Goal, Proof, PublishState, ReadBack, SessionState,
+    Bytes, Concurrency, End, Facts, Goal, Proof, PublishState, ReadBack, SessionState, Step, next,
 };
-use super::next::{Step, next};
 use super::readback::{Verdict, read_back};
 use super::recover::find_published;
 use crate::clock::Moment;

@@ -123,10 +123,12 @@ impl Journal {
         next
     }
 
-    /// Notes an object that was stored.
-    pub(super) fn stored(&mut self, tail: &Tail) {
+    /// Notes the object that was stored.
+    pub(super) async fn stored(&mut self, stored: Result<Tail, SendError>) -> Result<Tail> {
+        let tail = self.explained(stored).await?;
         self.unrecorded.push(tail.clone());
         self.tails.push(tail.clone());
+        Ok(tail)
     }
 
     /// Tails below the upload, for the session of a commit: they are removed when the upload ends.

@@ -403,8 +403,7 @@ impl Uploader {
         let chunks = self.intake.buffered_chunks();
         let (uuid, end) = (self.journal.uuid(), self.offset());
         let written = tail::write(&self.store, uuid, end, folded, chunks).await;
-        let tail = self.journal.explained(written).await?;
-        self.journal.stored(&tail);
+        let tail = self.journal.stored(written).await?;
         self.move_to_tail(tail);
         Ok(())
     }
@@ -413,9 +412,7 @@ impl Uploader {
     async fn write_whole(&mut self) -> Result<Tail> {
         let (uuid, chunks) = (self.journal.uuid(), self.intake.buffered_chunks());
         let written = tail::write_whole(&self.store, uuid, chunks).await;
-        let tail = self.journal.explained(written).await?;
-        self.journal.stored(&tail);
-        Ok(tail)
+        self.journal.stored(written).await
     }
 
     fn move_to_tail(&mut self, tail: Tail) {
