@@ -17,7 +17,11 @@ use crate::error::{Error, Result};
 use crate::s3::format::checksum::Crc64;
 use crate::s3::format::keys::Key;
 
-const SEAL: &str = ",\"seal\":\"crc64nvme:";
+const SEAL: &str = ",\"seal\":\"crc64nvme";
+/// What follows it in each attempt to write a document. The bytes of attempts differ, their size does not.
+const ATTEMPTS: &[u8] = b":abcdefghijklmnopqrstuvwxyABCDEFGHIJKLMNOPQRSTUVWXY";
+/// The digits of the checksum.
+const DIGITS: usize = 16;
 const END: &str = "\"}";
 
 /// A document that is stored: which versions of it this code reads.
@@ -42,8 +46,22 @@ pub(crate) fn encode<T: Document>(document: &T) -> Result<Bytes> {
     })?;
     text.pop();
     let sum = Crc64::of(text.as_bytes()).value();
-    text.push_str(&format!("{SEAL}{sum:016x}{END}"));
+    text.push_str(&format!("{SEAL}:{sum:016x}{END}"));
     Ok(Bytes::from(text))
+}
+
+/// A document as it is written in this attempt, from 0 on. Other bytes stay as they are.
+pub(crate) fn of_attempt(document: &Bytes, attempt: usize) -> Bytes {
+    let Some(at) = document.len().checked_sub(1 + DIGITS + END.len()) else {
+        return document.clone();
+    };
+    let (start, mark) = (&document[..at], ATTEMPTS[attempt % ATTEMPTS.len()]);
+    if document[at] == mark || !start.ends_with(SEAL.as_bytes()) {
+        return document.clone();
+    }
+    let mut bytes = document.to_vec();
+    bytes[at] = mark;
+    bytes.into()
 }
 
 /// Reads a document back.
@@ -58,6 +76,11 @@ pub(crate) fn decode<T: Document>(key: &Key, bytes: &[u8]) -> Result<T> {
     let (body, sum) = text
         .strip_suffix(END)
         .and_then(|text| text.rsplit_once(SEAL))
+        .and_then(|(body, seal)| {
+            let (mark, sum) = seal.split_at_checked(1)?;
+            let is_mark = ATTEMPTS.contains(&mark.as_bytes()[0]);
+            is_mark.then_some((body, sum))
+        })
         .ok_or_else(|| damaged(format!("it is no {}: its own checksum is missing", T::WHAT)))?;
     if format!("{:016x}", Crc64::of(body.as_bytes()).value()) != sum {
         return Err(damaged(format!(
@@ -140,6 +163,8 @@ impl TryFrom<String> for Inline {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
     use super::*;
     use serde::Deserialize;
 
@@ -187,6 +212,22 @@ mod tests {
                 );
             }
             assert!(decode::<Sample>(&key, &bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn attempts_differ_in_their_bytes_alone() {
+        let key = Key::from_listing("k");
+        let first = tombstone().unwrap();
+        let attempts: BTreeSet<Bytes> = (0..40).map(|at| of_attempt(&first, at)).collect();
+        assert_eq!(attempts.len(), 40);
+        for attempt in attempts {
+            assert!(is_tombstone(&key, &attempt));
+            assert_eq!(of_attempt(&attempt, 0), first);
+        }
+        for other in [&b""[..], b"{}", &[b':'; 99]] {
+            let other = Bytes::copy_from_slice(other);
+            assert_eq!(of_attempt(&other, 1), other);
         }
     }
 

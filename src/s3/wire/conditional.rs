@@ -1,14 +1,16 @@
 //! Conditional writes, settled: whether an unclear one took effect is found out by reading.
 //!
 //! A repeated request can turn a success into a 412. The bytes of every document hold a fresh nonce
-//! (or are the same for every writer), so what is stored is ours exactly if it is the same bytes.
+//! (or are the same for every writer), so what is stored is ours exactly if it is the same bytes, of any attempt.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{Api, ApiError, ApiResult, Condition, ConditionForm, ETag, Put, SmallObject};
 use crate::clock::Moment;
+use crate::s3::format::document::of_attempt;
 use crate::s3::format::keys::Key;
 use crate::s3::wire::body::Payload;
 
@@ -88,7 +90,14 @@ impl Api {
         condition: Condition<'_>,
         until: Option<(Moment, Duration)>,
     ) -> ApiResult<(Put, bool)> {
-        let payload = Payload::of(std::slice::from_ref(&document));
+        // Each attempt has bytes of its own, and so an ETag: a removal that is repeated finds what it has judged, and
+        // not what a repeated write has stored since.
+        let attempts = AtomicUsize::new(0);
+        let payload = || {
+            let attempt = attempts.fetch_add(1, Relaxed);
+            Payload::of(&[of_attempt(&document, attempt)])
+        };
+        let size = document.len() as u64;
         let mut looks = 0;
         let _turn;
         if self.form == ConditionForm::Unsent {
@@ -98,7 +107,7 @@ impl Api {
             }
         }
         loop {
-            let put = self.put_counted(key, &payload, None, Some(condition), until);
+            let put = self.put_counted(key, size, &payload, None, Some(condition), until);
             let refusal = match put.await {
                 Ok((etag, attempts)) => {
                     return Ok((Put::Written(etag), looks > 0 || attempts > 1));
@@ -112,7 +121,7 @@ impl Api {
             looks += 1;
             let repeated = looks > 1 || refusal.attempts() > 1;
             let found = match self.get_small(key).await? {
-                Some(found) if found.bytes == document => {
+                Some(found) if of_attempt(&found.bytes, 0) == document => {
                     return Ok((Put::Written(found.etag), true));
                 }
                 found => found,

@@ -41,20 +41,22 @@ impl Api {
         crc64: Option<Crc64>,
         condition: Option<Condition<'_>>,
     ) -> ApiResult<ETag> {
-        let written = self.put_counted(key, payload, crc64, condition, None);
+        let (size, payload) = (payload.size(), || payload.clone());
+        let written = self.put_counted(key, size, payload, crc64, condition, None);
         Ok(written.await?.0)
     }
 
-    /// As [`put`](Self::put), and how many attempts it took. None is signed after `until`.
+    /// As [`put`](Self::put), with a payload of this size for each attempt, and how many there were. None is signed
+    /// after `until`.
     pub(super) async fn put_counted(
         &self,
         key: &Key,
-        payload: &Payload,
+        size: u64,
+        payload: impl Fn() -> Payload,
         crc64: Option<Crc64>,
         condition: Option<Condition<'_>>,
         until: Option<(Moment, Duration)>,
     ) -> ApiResult<(ETag, u32)> {
-        let size = payload.size();
         let call = Call {
             body: size,
             ..Call::of(Operation::PutObject, key.as_str())
@@ -81,7 +83,7 @@ impl Api {
                 Some(Condition::Matches(etag)) => request.if_match(self.if_match(etag)),
             };
             let settings = Self::settings(Self::timeout_for(size));
-            let (body, is_unsigned) = payload.body(crc64.is_some(), &Gauge::default());
+            let (body, is_unsigned) = payload().body(crc64.is_some(), &Gauge::default());
             let request = request.body(body).customize().config_override(settings);
             if is_unsigned {
                 request.disable_payload_signing().send()
