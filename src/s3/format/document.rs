@@ -18,7 +18,8 @@ use crate::s3::format::checksum::Crc64;
 use crate::s3::format::keys::Key;
 
 const SEAL: &str = ",\"seal\":\"crc64nvme";
-/// What follows it in each attempt to write a document. The bytes of attempts differ, their size does not.
+/// What follows it in each attempt to write a document. The bytes of attempts differ, their size does not. One flipped
+/// bit of the colon makes a `z`, which is none of these.
 const ATTEMPTS: &[u8] = b":abcdefghijklmnopqrstuvwxyABCDEFGHIJKLMNOPQRSTUVWXY";
 /// The digits of the checksum.
 const DIGITS: usize = 16;
